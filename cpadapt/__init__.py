@@ -1,0 +1,1 @@
+"""cpadapt: finer parameter steps for low-rank PEFT."""
