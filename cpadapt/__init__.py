@@ -1,1 +1,30 @@
-"""cpadapt: finer parameter steps for low-rank PEFT."""
+"""cpadapt: finer parameter steps for low-rank PEFT, and how sure one can be of what they buy.
+
+Importing it registers `CPConfig` with PEFT.
+"""
+
+from cpadapt.backbones import load_backbone, load_projections
+from cpadapt.errors import InputError
+from cpadapt.protocol import Protocol
+from cpadapt.record import read_evaluations, read_records
+from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, train
+from cpadapt.tasks import TaskSpec
+from cpadapt.tuner import CPConfig, to_lora
+
+__all__ = [
+    "CPConfig",
+    "FamilyPlan",
+    "InputError",
+    "Ladder",
+    "Protocol",
+    "Shard",
+    "Study",
+    "TaskSpec",
+    "load_backbone",
+    "load_projections",
+    "load_study",
+    "read_evaluations",
+    "read_records",
+    "to_lora",
+    "train",
+]

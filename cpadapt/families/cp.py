@@ -22,7 +22,7 @@ like one. Each unit vector loses a degree of freedom: 193 stored scalars on 2048
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -120,7 +120,7 @@ def init(
     size: int,
     *,
     tensor_shape: TensorShape | None = None,
-    init: Literal["zero", "normal"] = "zero",
+    init: str = "zero",
     raw_norm: float = 1.0,
 ) -> dict[str, Tensor]:
     """Draw one projection's raw vectors, normal in direction and `raw_norm` long, and its weights λ.

@@ -10,7 +10,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -51,11 +51,14 @@ def init(
     in_features: int,
     size: int,
     *,
-    init: Literal["zero", "normal"] = "zero",
+    init: str = "zero",
 ) -> dict[str, Tensor]:
     """Draw one projection's factors as PEFT does: A uniform in ±1/√in, B zero (`"zero"`, a no-op at the start).
 
     `"normal"` also draws B, standard normal divided by the rank, for adapters that must not be a no-op.
+
+    Raises:
+        InputError: as `shapes`; or `init` is neither.
     """
     drawn = shapes(out_features, in_features, size)
     # kaiming_uniform_ with a = √5, which is what PEFT calls, is exactly this bound.

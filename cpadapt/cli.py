@@ -1,0 +1,311 @@
+"""The command line. Mistakes end with one line and exit status 2, before anything is trained."""
+
+import dataclasses
+import json
+import math
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cpadapt import budget as budgets
+from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
+from cpadapt.errors import InputError
+from cpadapt.families import FAMILIES, cp
+from cpadapt.protocol import Protocol
+from cpadapt.study import HEAD, FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
+from cpadapt.tuner import export_to_lora
+
+app = typer.Typer(
+    help="How small can an adapter be, and how sure are we? CP and LoRA at every parameter budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")
+]
+
+
+@app.command()
+def steps(
+    out_features: Annotated[int, typer.Argument(metavar="OUT", help="Output features of the projection.")],
+    in_features: Annotated[int, typer.Argument(metavar="IN", help="Input features of the projection.")],
+    as_json: AsJson = False,
+) -> None:
+    """What one more rank or component costs on a projection of OUT x IN.
+
+    Example: cpadapt steps 2048 2048
+    """
+    if min(out_features, in_features) < 1:
+        raise InputError(f"{out_features}x{in_features} is no projection: both must be positive")
+    rows = [
+        {"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    sides = " x ".join("·".join(map(str, cp.modes(n))) for n in (out_features, in_features))
+    _print_table(f"{out_features} x {in_features}, for CP as {sides}", rows)
+
+
+@app.command()
+def plan(
+    backbone: Annotated[str, typer.Option(help="A known name, a hub id or a local folder.")],
+    budget: Annotated[int, typer.Option(help="Trainable scalars over all target modules.")],
+    as_json: AsJson = False,
+) -> None:
+    """For every family the largest adapter at or under a budget.
+
+    Example: cpadapt plan --backbone smollm2 --budget 57600
+    """
+    projections = load_projections(backbone)
+    offers = [dataclasses.asdict(offer) for offer in budgets.plan(projections, budget)]
+    if as_json:
+        _print_json(offers)
+        return
+    for offer in offers:
+        offer["adam_bytes"] = f"{offer['adam_bytes'] / 2**20:.3f} MiB"
+    _print_table(f"{backbone}: {_shapes(projections)}; budget {budget:,}", offers)
+
+
+@app.command()
+def run(
+    study: Annotated[Path | None, typer.Argument(help="A study file, such as studies/smollm2-pilot.toml.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task; without a study, the task.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Only the cells at this budget.")] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.")] = "1/1",
+    backbone: Annotated[str | None, typer.Option(help="Without a study: what is adapted.")] = None,
+    cell: Annotated[
+        list[str] | None, typer.Option(metavar="FAMILY:SIZE", help="Without a study: lora:4, cp:21 or head; repeat.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Without a study: such as 0-2 or 0,3,7.  [default: 0]")] = None,
+    learning_rate: Annotated[
+        list[str] | None, typer.Option(metavar="FAMILY=RATE", help="Without a study; repeat.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Without a study: optimizer steps; evaluated every fifth of them.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a field of the protocol; repeat."),
+    ] = None,
+    data_dir: DataDir = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of records.  [default: results/NAME-OF-THE-STUDY]")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep each run's best weights here, as PEFT adapters.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again what has a record.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="As torch names it.  [default: the first GPU, or the CPU]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Measure a study, a part of one, or runs named here; what has a record is not trained again.
+
+    Examples:
+
+    cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
+
+    cpadapt run --backbone minilm --task toy-sentiment --cell lora:1 --cell cp:9 --seeds 0-2 --steps 500
+    --learning-rate cp=4e-3 --results results/try
+    """
+    if study is not None:
+        given = {"--backbone": backbone, "--cell": cell, "--seeds": seeds, "--learning-rate": learning_rate}
+        if named := [name for name, value in (given | {"--steps": steps}).items() if value]:
+            raise InputError(f"{named[0]} goes without a study file; with one, edit it or pass --set")
+        asked = load_study(study)
+    else:
+        if backbone is None or task is None or results is None or not cell:
+            raise InputError("give a study file, or --backbone, --task, --cell and --results")
+        asked = _ad_hoc(backbone, task, cell, seeds or "0", learning_rate or [], steps)
+    if set_:
+        asked = with_protocol(asked, **dict(_setting(text) for text in set_))
+    records = train(
+        asked,
+        task=task,
+        budget=budget,
+        shard=_shard(shard),
+        data_dir=data_dir,
+        results=results or Path("results") / asked.name,
+        save=save,
+        force=force,
+        device=device,
+        quiet=quiet,
+    )
+    best = [r for r in records if r.outcome is not None]
+    diverged = sum(r.diverged_at is not None for r in records)
+    _print_table(
+        f"{asked.name}: {len(records)} runs, {diverged} diverged",
+        [
+            {
+                "task": r.config.task,
+                "family": r.label,
+                "size": r.config.size,
+                "parameters": r.counts.adapter,
+                "learning_rate": r.config.learning_rate,
+                "seed": r.config.seed,
+                "best step": r.best_step,
+                "dev": f"{r.best.dev_accuracy:.3f}" if r.best else "",
+                "eval": f"{r.outcome.accuracy:.3f}" if r.outcome else "",
+            }
+            for r in best
+        ],
+    )
+
+
+@app.command("status")
+def show_status(
+    study: Annotated[Path, typer.Argument(help="A study file.")],
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of records.  [default: results/NAME-OF-THE-STUDY]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which cells of a study are done, missing or diverged."""
+    asked = load_study(study)
+    rows = [dataclasses.asdict(s) for s in status(asked, results or Path("results") / asked.name)]
+    if as_json:
+        _print_json(rows)
+        return
+    total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
+    _print_table(
+        f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows
+    )
+
+
+@app.command()
+def export(
+    adapter_dir: Annotated[Path, typer.Argument(help="A saved CP adapter.")],
+    out_dir: Annotated[Path, typer.Argument(help="Where the new adapter shall be; must be empty or new.")],
+    to: Annotated[str, typer.Option(help="The format; only lora.")] = "lora",
+) -> None:
+    """Write the exactly equal plain LoRA adapter, which needs PEFT alone."""
+    if to != "lora":
+        raise InputError(f"--to {to}: the only format is lora")
+    export_to_lora(adapter_dir, out_dir)
+    typer.echo(f"{out_dir}: a LoRA adapter equal to {adapter_dir}")
+
+
+@app.command()
+def backbone(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BACKBONES)}, or a hub id.")],
+) -> None:
+    """Get a backbone ready for use without a network, and say where it is and where it came from."""
+    prepared = prepare(name)
+    source = prepared.source
+    typer.echo(f"{name}: {prepared.path}")
+    typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is one line and exit status 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"cpadapt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"cpadapt: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _ad_hoc(
+    backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None
+) -> Study:
+    """A study of the runs that the command line names."""
+    sizes: dict[str, list[int]] = {}
+    head = False
+    for text in cells:
+        name, _, size = text.partition(":")
+        if text == HEAD:
+            head = True
+        elif name in FAMILIES and re.fullmatch(r"[1-9]\d*", size):
+            sizes.setdefault(name, []).append(int(size))
+        else:
+            raise InputError(f"--cell {text}: write FAMILY:SIZE such as cp:21, or {HEAD}; families: {', '.join(FAMILIES)}")
+    by_family: dict[str, list[float]] = {}
+    for text in rates:
+        name, _, rate = text.partition("=")
+        if name not in sizes or not _is_rate(rate):
+            raise InputError(f"--learning-rate {text}: write FAMILY=RATE with a family among the cells, such as cp=2e-4")
+        by_family.setdefault(name, []).append(float(rate))
+    steps = Protocol().steps if steps is None else steps
+    if steps < 1:
+        raise InputError(f"--steps {steps}: must be a positive integer")
+    return Study(
+        name="ad-hoc",
+        backbone=backbone,
+        tasks=(task,),
+        ladder=Ladder(head=head, sizes={name: tuple(s) for name, s in sizes.items()}),
+        seeds=_seeds(seeds),
+        families={
+            name: FamilyPlan(learning_rates=tuple(by_family[name]) if name in by_family else None)
+            for name in sizes or FAMILIES
+        },
+        protocol=Protocol(steps=steps, eval_every=steps // 5 if steps % 5 == 0 else steps),
+    )
+
+
+def _is_rate(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
+            raise InputError(f"--seeds {text}: write such as 0-2 or 0,3,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"--seeds {text}: {part} runs backwards")
+        seeds += range(first, last + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
+def _shard(text: str) -> Shard:
+    if not (match := re.fullmatch(r"(\d+)/(\d+)", text)):
+        raise InputError(f"--shard {text}: write I/N such as 1/2")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: write NAME=VALUE such as batch_size=16")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def _shapes(projections: tuple[Projection, ...]) -> str:
+    shapes = [f"{p.out_features}x{p.in_features}" for p in projections]
+    return ", ".join(f"{shapes.count(shape)} of {shape}" for shape in dict.fromkeys(shapes))
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name, value in (rows[0] if rows else {}).items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(f"{v:,}" if isinstance(v, int) else "" if v is None else str(v) for v in row.values()))
+    Console().print(table)

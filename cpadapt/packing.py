@@ -1,0 +1,260 @@
+"""One packed row of real tokens for many runs, and the two functions that know where its segments end.
+
+A row holds the examples of several runs one after another, grouped by run, without padding. Embeddings, norms and
+frozen projections see it as one long sequence. Only attention must not look across examples, and only the adapters
+must differ by run:
+
+- [`packed_attention`][cpadapt.packing.packed_attention], registered with transformers under
+  [`ATTENTION`][cpadapt.packing.ATTENTION], attends within each example;
+- [`adapter_product`][cpadapt.packing.adapter_product] applies each run's factor pair to that run's tokens.
+
+Both have a fast path on CUDA in half precision (variable-length attention; a grouped matrix product) and a plain
+path elsewhere. Their slow twin is the model's own padded forward, in the tests.
+"""
+
+import functools
+import inspect
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+
+ATTENTION = "cpadapt_packed"
+"""The name under which transformers' models find the packed attention."""
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the examples and the runs of a packed row of T tokens end."""
+
+    example_offsets: Int[Tensor, "examples_1"]
+    """`[examples + 1]`, int32, on the row's device."""
+    run_offsets: Int[Tensor, "runs_1"]
+    """`[runs + 1]`, int32, on the row's device."""
+    run_ends: tuple[int, ...]
+    """The same ends as numbers of the host, for the loop over runs."""
+    longest: int
+    """Tokens of the longest example."""
+
+    @functools.cached_property
+    def lengths(self) -> Int[Tensor, "examples"]:
+        """Tokens of each example."""
+        return self.example_offsets.diff()
+
+    @functools.cached_property
+    def padded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """How the row is laid out with padding, for the plain path of attention.
+
+        Returns:
+            index of the token at each padded place `[examples · longest]`; whether it is one `[examples, longest]`;
+            padded place of each token `[T]`.
+        """
+        place = torch.arange(self.longest, device=self.lengths.device)
+        real = place < self.lengths[:, None]
+        index = torch.where(real, self.example_offsets[:-1, None] + place, 0)
+        return index.flatten(), real, real.flatten().nonzero().flatten()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A packed row, ready for a model: tensors of shape `[1, T]` and its segments."""
+
+    tokens: Int[Tensor, "1 T"]
+    positions: Int[Tensor, "1 T"]
+    token_types: Int[Tensor, "1 T"] | None
+    segments: Segments
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """Keyword arguments of a transformers model's forward; `segments` travels on to its attention."""
+        inputs: dict[str, object] = {
+            "input_ids": self.tokens,
+            "position_ids": self.positions,
+            "segments": self.segments,
+        }
+        if self.token_types is not None:
+            inputs["token_type_ids"] = self.token_types
+        return inputs
+
+
+def pack(
+    tokens: NDArray[np.int64],
+    token_types: NDArray[np.int64] | None,
+    offsets: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    device: torch.device,
+) -> Row:
+    """Lay chosen examples out as one row.
+
+    Args:
+        tokens: all examples' tokens, one after another.
+        token_types: their token types, for models that have them.
+        offsets: `[examples + 1]`, where each begins in `tokens`.
+        chosen: `[runs, examples a run]`, which examples, run by run.
+        device: where the row shall be.
+    """
+    flat = chosen.ravel()
+    lengths = offsets[flat + 1] - offsets[flat]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    source = np.repeat(offsets[flat], lengths) + positions
+    run_offsets = ends[:: chosen.shape[1]]
+
+    def put(values: NDArray[np.int64], dtype: torch.dtype) -> Tensor:
+        tensor = torch.from_numpy(values).to(dtype)
+        return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+    return Row(
+        tokens=put(tokens[source], torch.int64)[None],
+        positions=put(positions, torch.int64)[None],
+        token_types=None if token_types is None else put(token_types[source], torch.int64)[None],
+        segments=Segments(
+            example_offsets=put(ends, torch.int32),
+            run_offsets=put(run_offsets, torch.int32),
+            run_ends=tuple(int(end) for end in run_offsets[1:]),
+            longest=int(lengths.max()),
+        ),
+    )
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Float[Tensor, "1 heads T head_dim"],
+    key: Float[Tensor, "1 kv_heads T head_dim"],
+    value: Float[Tensor, "1 kv_heads T head_dim"],
+    attention_mask: Tensor | None,
+    *,
+    segments: Segments | None = None,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Float[Tensor, "1 T heads head_dim"], None]:
+    """Attend within each example of a packed row; the signature is transformers' for attention functions.
+
+    Raises:
+        ValueError: the model was called without `segments`, or with dropout.
+    """
+    if segments is None:
+        raise ValueError("packed attention needs the row's segments; the model was called without them")
+    if dropout:
+        raise ValueError(f"packed attention has no dropout, but was asked for {dropout}")
+    causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", True))
+    grouped = query.shape[1] != key.shape[1]
+    if query.is_cuda and query.dtype in HALF:
+        attend = _variable_length
+    else:
+        attend = _padded
+    out = attend(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+        segments, scaling, causal, grouped,
+    )  # fmt: skip
+    return out.unsqueeze(0), None
+
+
+def _padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    scaling: float | None,
+    causal: bool,
+    grouped: bool,
+) -> Tensor:
+    """Unpack to a padded batch, scaled dot-product attention, repack; all `[T, heads, head_dim]`."""
+    index, real, place = segments.padded
+
+    def unpack(states: Tensor) -> Tensor:
+        return states.index_select(0, index).unflatten(0, real.shape).transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(
+        unpack(query),
+        unpack(key),
+        unpack(value),
+        # Padding is on the right, where a causal query of a real token never looks.
+        attn_mask=None if causal else real[:, None, None, :],
+        is_causal=causal,
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, place)
+
+
+def _variable_length(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    scaling: float | None,
+    causal: bool,
+    grouped: bool,
+) -> Tensor:
+    """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
+    from torch.nn.attention.varlen import varlen_attn  # only where there is CUDA: it has no other kernel
+
+    options: dict[str, object] = {"scale": scaling}
+    accepted = inspect.signature(varlen_attn).parameters
+    if grouped and "enable_gqa" in accepted:
+        options["enable_gqa"] = True
+    elif grouped:
+        key, value = (
+            states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (key, value)
+        )
+    if "window_size" in accepted:
+        options["window_size"] = (-1, 0) if causal else (-1, -1)
+    else:
+        options["is_causal"] = causal
+    ends, longest = segments.example_offsets, segments.longest
+    out: Tensor = varlen_attn(
+        query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, **options
+    )
+    return out
+
+
+def no_mask(*args: object, **kwargs: object) -> None:
+    """What transformers' models get for a mask when attention keeps examples apart by itself."""
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, no_mask)
+
+
+def adapter_product(
+    x: Float[Tensor, "T inp"],
+    up: Float[Tensor, "runs out components"],
+    down: Float[Tensor, "runs components inp"],
+    segments: Segments,
+) -> Float[Tensor, "T out"]:
+    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]ᵀ`.
+
+    All tensors share one dtype. The grouped product wants every row of a matrix to begin at a multiple of 16 bytes:
+    in half precision on CUDA, components and features that are multiples of 8 take it, others the loop.
+    """
+    wide = all(n % 8 == 0 for n in (*up.shape[1:], *down.shape[1:]))
+    if x.is_cuda and x.dtype in HALF and wide:
+        return grouped_product(x, up, down, segments)
+    starts = (0, *segments.run_ends[:-1])
+    return torch.cat(
+        [
+            F.linear(F.linear(x[start:end], down[run]), up[run])
+            for run, (start, end) in enumerate(zip(starts, segments.run_ends, strict=True))
+        ]
+    )
+
+
+def grouped_product(
+    x: Float[Tensor, "T inp"],
+    up: Float[Tensor, "runs out components"],
+    down: Float[Tensor, "runs components inp"],
+    segments: Segments,
+) -> Float[Tensor, "T out"]:
+    """As `adapter_product`, two launches for all runs together."""
+    ends = segments.run_offsets[1:]
+    return F.grouped_mm(F.grouped_mm(x, down.mT, offs=ends), up.mT, offs=ends)

@@ -1,0 +1,201 @@
+"""What is held fixed when runs are compared, and what one run is."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from cpadapt.errors import InputError
+from cpadapt.families import family
+
+SEMANTICS = 1
+"""Version of what a config means. It goes up when the same config would train differently; ids then change."""
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def explain(error: ValidationError) -> str:
+    """One line of what a validation found: each field, the value it had and what would be right."""
+    problems = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"] if part != "__init__") or "value"
+        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            problems.append(f"{where} is not a known field")
+        elif problem["type"] in ("missing", "missing_argument"):
+            problems.append(f"{where} is missing")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{where} = {problem['input']!r}: {said[0].lower()}{said[1:]}")
+    return "; ".join(problems)
+
+
+_SILENT = object()
+
+
+def _papers(value: Any) -> dict[str, Any]:
+    """Default and metadata of a field whose value the paper reports (second-hand, see the book's protocol page)."""
+    return {"default": value, "metadata": {"paper": value}}
+
+
+@validated(frozen=True, config=STRICT)
+class Protocol:
+    """How every run of a study is trained and judged; two runs compare only under the same protocol.
+
+    The defaults are the paper's values where it reports them (arXiv 2606.00428) and ours where it is silent;
+    [`sources`][cpadapt.protocol.Protocol.sources] tells them apart.
+    """
+
+    steps: int = field(**_papers(5000))
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Examples a step."""
+    eval_every: int = field(**_papers(1000))
+    """Steps between two evaluations on dev; must divide `steps`, so that the last step is judged too."""
+    train_cap: int = field(**_papers(1000))
+    """Training examples drawn from the training split."""
+    dev_cap: int = field(**_papers(500))
+    """Examples for choosing the best step, drawn from the training split too."""
+    eval_cap: int = field(**_papers(1000))
+    """Examples for the final figure, drawn from the evaluation split."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Of every learning rate: linear decay to 0 at the last step, or constant."""
+    warmup_steps: int = 0
+    """Steps of linear rise from 0, before the schedule."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW); on adapters and head alike."""
+    clip: float | None = 1.0
+    """Bound on the 2-norm of one run's whole gradient; `None` does not clip."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    """Adam's constants; its bias correction is always on."""
+    dtype: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata={"paper": "float16"})
+    """Of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
+    readout: Literal["head"] = field(**_papers("head"))
+    """A trained linear classification head, left out of the budget."""
+    head_learning_rate: float = 1e-3
+    pooling: Literal["auto", "last", "mean"] = "auto"
+    """Which hidden states the readout sees: the last real token's, or their mean; `auto`: last for decoders."""
+    max_length: int | None = None
+    """Tokens of an example at most; `None` is what the backbone allows."""
+    dropout: float = 0.0
+    """Variable-length attention has none, so only 0 is accepted. OPT's own default is 0.1: a recorded deviation."""
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, name: str, want: str) -> None:
+            if not holds:
+                raise InputError(f"protocol.{name} = {getattr(self, name)!r}: must be {want}")
+
+        for name in ("steps", "batch_size", "eval_every", "train_cap", "dev_cap", "eval_cap"):
+            require(getattr(self, name) >= 1, name, "a positive integer")
+        require(self.steps % self.eval_every == 0, "eval_every", f"a divisor of steps = {self.steps}")
+        require(0 <= self.warmup_steps < self.steps, "warmup_steps", f"from 0 to below steps = {self.steps}")
+        require(self.weight_decay >= 0, "weight_decay", "0 or positive")
+        require(self.clip is None or self.clip > 0, "clip", "positive, or none")
+        require(0 <= self.beta1 < 1, "beta1", "in [0, 1)")
+        require(0 <= self.beta2 < 1, "beta2", "in [0, 1)")
+        require(self.epsilon > 0, "epsilon", "positive")
+        require(self.head_learning_rate >= 0, "head_learning_rate", "0 or positive")
+        require(self.max_length is None or self.max_length >= 8, "max_length", "8 or more, or none")
+        require(self.dropout == 0.0, "dropout", "0, the only value that packed rows can train with")
+
+    def rate_factor(self, step: int) -> float:
+        """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        if self.schedule == "constant":
+            return 1.0
+        return (self.steps - step) / (self.steps - self.warmup_steps)
+
+    def sources(self) -> dict[str, Literal["paper", "ours"]]:
+        """For every field: is its value the paper's, or ours (the paper says nothing, or something else)?"""
+        return {
+            f.name: "paper" if f.metadata.get("paper", _SILENT) == getattr(self, f.name) else "ours"
+            for f in dataclasses.fields(self)
+        }
+
+
+@validated(frozen=True, config=STRICT)
+class RunConfig:
+    """One run: what is trained, on what, from which seed. Its hash is its identity."""
+
+    backbone: str
+    task: str
+    family: str
+    """A name in the table of families, or `head`: the head alone, no adapter."""
+    size: int
+    """Rank or components; 0 for `head`."""
+    seed: int
+    """Of the initial weights and of the order of the data."""
+    data_seed: int
+    """Of the draw of train and dev from the training split."""
+    protocol: Protocol
+    learning_rate: float | None = None
+    """Of the adapter; `None` for `head`."""
+    scale: float | None = None
+    """The factor in front of the pair; `None` for `head`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The family's own knobs, every one of them."""
+    target_modules: tuple[str, ...] | None = None
+    """`None`: the architecture's default."""
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "data_seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} = {getattr(self, name)}: seeds are 0 or positive")
+        if self.family == "head":
+            if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):
+                raise InputError("a head-only run has size 0 and no adapter settings")
+            return
+        known = family(self.family)
+        if self.size < 1:
+            raise InputError(f"size = {self.size} of family {self.family!r}: must be a positive integer")
+        for name in ("learning_rate", "scale"):
+            value = getattr(self, name)
+            if value is None or not value > 0:
+                raise InputError(f"{name} = {value} of family {self.family!r}: must be positive")
+        knobs = {**known.SHAPE_OPTIONS, **known.INIT_OPTIONS}
+        if unknown := set(self.options) - set(knobs):
+            raise InputError(
+                f"family {self.family!r} has no option {min(unknown)!r}; it has {', '.join(sorted(knobs))}"
+            )
+        # Every knob is written out, so that a default that changes later cannot change what a record means.
+        object.__setattr__(self, "options", {**knobs, **_int_keys(self.options)})
+
+    @property
+    def shape_options(self) -> dict[str, Any]:
+        """The options that decide shapes and counts."""
+        return {name: self.options[name] for name in family(self.family).SHAPE_OPTIONS}
+
+    @property
+    def config_id(self) -> str:
+        """Hash of what is asked for: this config and the version of its meaning."""
+        return _digest({"config": dataclasses.asdict(self), "semantics": SEMANTICS})
+
+    def run_id(self, data_fingerprint: str) -> str:
+        """Hash of what is trained: the config on these very data."""
+        return _digest({"config": self.config_id, "data": data_fingerprint})
+
+
+def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON and TOML write a tensor shape's dimensions as strings and its modes as lists; read them back."""
+    shape = options.get("tensor_shape")
+    if shape is None:
+        return dict(options)
+    try:
+        read = {int(dimension): tuple(int(m) for m in modes) for dimension, modes in shape.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            f"tensor_shape = {shape!r}: give the modes by dimension, such as {{576: (24, 24)}}"
+        ) from None
+    return {**options, "tensor_shape": read}
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,469 @@
+"""A study file → its runs → banks → records: the one way in for the command line, the notebooks and Python."""
+
+import contextlib
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from cpadapt import budget as budgets
+from cpadapt.backbones import Backbone, Projection, load_backbone, load_projections
+from cpadapt.errors import InputError
+from cpadapt.families import family
+from cpadapt.protocol import STRICT, Protocol, RunConfig, explain
+from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
+from cpadapt.tasks import TaskData, load_spec, load_task
+from cpadapt.trainer import Progress, Result, Trainer, stacking_order
+from cpadapt.tuner import save_adapter
+
+HEAD = "head"
+"""The label, and the family, of runs that train the readout alone: the floor of a frontier."""
+
+
+@validated(frozen=True, config=STRICT)
+class FamilyPlan:
+    """How a study trains one family, or one variant of it."""
+
+    family: str | None = None
+    """The family; by default the label under which the study lists it."""
+    learning_rates: tuple[float, ...] | None = None
+    """Each is a run of its own; by default the paper's one."""
+    scale: float | None = None
+    """By default the family's."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The family's own knobs that shall differ from their defaults."""
+
+
+@validated(frozen=True, config=STRICT)
+class Ladder:
+    """Which sizes a study compares: any of the three ways, or several."""
+
+    head: bool = False
+    """Train the head alone too."""
+    budgets: tuple[int, ...] = ()
+    """Trainable scalars over all target modules; each family takes the largest size at or under each."""
+    sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    """Ranks or components by family label."""
+    pairs: tuple[dict[str, int], ...] = ()
+    """Sizes, by family label, that count as one budget although they are not matched from below."""
+
+    def __post_init__(self) -> None:
+        if not (self.head or self.budgets or self.sizes or self.pairs):
+            raise InputError("the ladder is empty: give budgets, sizes, pairs or head = true")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place on a ladder."""
+
+    label: str
+    size: int
+
+
+@validated(frozen=True, config=STRICT)
+class Study:
+    """What is to be measured: every run follows from this."""
+
+    name: str
+    backbone: str
+    tasks: tuple[str, ...]
+    """Names of tasks, or TOML files of one's own."""
+    ladder: Ladder
+    seeds: tuple[int, ...] = (0,)
+    data_seeds: tuple[int, ...] = (0,)
+    families: dict[str, FamilyPlan] = Field(
+        default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()}
+    )
+    protocol: Protocol = Field(default_factory=Protocol)
+    target_modules: tuple[str, ...] | None = None
+    about: str = ""
+    """What the study is for, in a sentence."""
+
+    def __post_init__(self) -> None:
+        for name in ("tasks", "seeds", "data_seeds", "families"):
+            values = list(getattr(self, name))
+            if not values:
+                raise InputError(f"{name} is empty: give at least one")
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} = {values}: each may stand there once")
+        for label, plan in self.families.items():
+            if label == HEAD:
+                raise InputError(f"{HEAD!r} is not a family: say ladder.head = true")
+            family(plan.family or label)
+        for label in {*self.ladder.sizes, *(label for pair in self.ladder.pairs for label in pair)}:
+            if label not in self.families:
+                raise InputError(
+                    f"the ladder names {label!r}, which is not among the families: {', '.join(self.families)}"
+                )
+
+    def cells(self, projections: Sequence[Projection], budget: int | None = None) -> list[Cell]:
+        """The places on the ladder, or those at one budget.
+
+        Args:
+            projections: the backbone's target modules.
+            budget: trainable scalars over all of them; one that a pair's member has stands for that pair, for any
+                other each family takes its largest size at or under it.
+
+        Raises:
+            InputError: no family has so small an adapter.
+        """
+        wanted = [Cell(HEAD, 0)] if self.ladder.head else []
+        if budget is not None:
+            matched = self._matched(projections, budget)
+            if not matched:
+                raise InputError(
+                    f"budget {budget} is below the smallest adapters: "
+                    + ", ".join(f"{label} {self._count(projections, label, 1)}" for label in self.families)
+                )
+            return wanted + matched
+        for amount in self.ladder.budgets:
+            wanted += self._matched(projections, amount)
+        for label, sizes in self.ladder.sizes.items():
+            wanted += [Cell(label, size) for size in sizes]
+        for pair in self.ladder.pairs:
+            wanted += [Cell(label, size) for label, size in pair.items()]
+        return list(dict.fromkeys(wanted))
+
+    def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
+        for pair in self.ladder.pairs:
+            if budget in {self._count(projections, label, size) for label, size in pair.items()}:
+                return [Cell(label, size) for label, size in pair.items()]
+        sizes = {
+            label: budgets.largest_size(plan.family or label, projections, budget, self._shape_options(label))
+            for label, plan in self.families.items()
+        }
+        return [Cell(label, size) for label, size in sizes.items() if size]
+
+    def _count(self, projections: Sequence[Projection], label: str, size: int) -> int:
+        name = self.families[label].family or label
+        return budgets.count(name, projections, size, self._shape_options(label))
+
+    def _shape_options(self, label: str) -> dict[str, Any]:
+        plan = self.families[label]
+        # Through a run's config, which reads and checks them.
+        return self._config(Cell(label, 1), self.tasks[0], 0, 0, 1.0, plan).shape_options
+
+    def _config(
+        self, cell: Cell, task: str, seed: int, data_seed: int, rate: float | None, plan: FamilyPlan | None
+    ) -> RunConfig:
+        adapter: dict[str, Any] = {"family": HEAD}
+        if plan is not None:
+            name = plan.family or cell.label
+            scale = family(name).SCALE if plan.scale is None else plan.scale
+            adapter = {"family": name, "learning_rate": rate, "scale": scale, "options": plan.options}
+        return RunConfig(
+            backbone=self.backbone,
+            task=task,
+            size=cell.size,
+            seed=seed,
+            data_seed=data_seed,
+            protocol=self.protocol,
+            target_modules=self.target_modules,
+            **adapter,
+        )
+
+    def runs(
+        self, projections: Sequence[Projection], *, task: str | None = None, budget: int | None = None
+    ) -> list[tuple[str, RunConfig]]:
+        """Every run with its family label, task by task; of one task, or at one budget, if asked.
+
+        Raises:
+            InputError: the study has no such task; or as `cells`.
+        """
+        if task is not None and task not in self.tasks:
+            raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
+        found = []
+        for name in self.tasks if task is None else (task,):
+            for cell in self.cells(projections, budget):
+                plan = self.families.get(cell.label)
+                rates: tuple[float | None, ...] = (None,)
+                if plan is not None:
+                    rates = plan.learning_rates or (family(plan.family or cell.label).LEARNING_RATE,)
+                for rate in rates:
+                    for data_seed in self.data_seeds:
+                        for seed in self.seeds:
+                            config = self._config(cell, name, seed, data_seed, rate, plan)
+                            found.append((cell.label, config))
+        return found
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study file (TOML; the fields of [`Study`][cpadapt.study.Study]).
+
+    Raises:
+        InputError: there is no such file, it is no TOML, or a field is missing, unknown or wrong; each is named.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no study at {path}: there is no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from None
+    try:
+        return Study(**content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from None
+    except (InputError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th of `count` parts of a study, counted from 1."""
+
+    index: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise InputError(f"shard {self.index}/{self.count}: the first number goes from 1 to the second")
+
+    def of(self, runs: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, RunConfig]]:
+        """This part of one bank's runs, dealt in order of size, so that parts cost about the same."""
+        return sorted(runs, key=lambda labelled: stacking_order(labelled[1]))[self.index - 1 :: self.count]
+
+
+def train(
+    study: Study,
+    *,
+    task: str | None = None,
+    budget: int | None = None,
+    shard: Shard | None = None,
+    data_dir: str | Path | None = None,
+    results: str | Path | None = None,
+    save: str | Path | None = None,
+    force: bool = False,
+    device: str | None = None,
+    quiet: bool = False,
+) -> list[Record]:
+    """Measure a study's runs, or go on measuring them.
+
+    Everything that can be wrong is found before any training starts. A run whose record is in `results` is not
+    trained again. The state of a bank is kept under `results/.checkpoints` at every evaluation, so a killed process
+    goes on from there; its records are written when it is done.
+
+    Args:
+        study: what to measure.
+        task: only this one of its tasks.
+        budget: only at this budget (trainable scalars over all target modules).
+        shard: only this part of the runs of each task, for several processes side by side.
+        data_dir: folder with the tasks' data, instead of the hub.
+        results: folder of records. `None` keeps nothing on disk.
+        save: folder for each run's best weights, one PEFT adapter a run and its head beside it.
+        force: train runs anew that have a record.
+        device: as torch names it; by default the first GPU, or the CPU.
+        quiet: no progress bar (there is none anyway where the output is no terminal).
+
+    Returns:
+        The records of all runs asked for, those measured before included, in the study's order.
+
+    Raises:
+        InputError: something asked for is wrong or missing.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    projections = load_projections(study.backbone, study.target_modules)
+    wanted = study.runs(projections, task=task, budget=budget)
+    tasks = list(dict.fromkeys(config.task for _, config in wanted))
+    p = study.protocol
+    data = {
+        name: {
+            seed: load_task(
+                load_spec(name), data_dir=data_dir, caps=(p.train_cap, p.dev_cap, p.eval_cap), data_seed=seed
+            )
+            for seed in study.data_seeds
+        }
+        for name in tasks
+    }
+
+    def run_id(config: RunConfig) -> str:
+        return config.run_id(data[config.task][config.data_seed].fingerprint)
+
+    banks = [(shard or Shard()).of([(la, c) for la, c in wanted if c.task == name]) for name in tasks]
+    asked = {run_id(config) for bank in banks for _, config in bank}
+    known = _known(results)
+    todo = [[(la, c) for la, c in bank if force or run_id(c) not in known] for bank in banks]
+    done = {} if force else {i: record for i, record in known.items() if i in asked}
+
+    if any(todo):
+        backbone = load_backbone(
+            study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules
+        )
+        trainers = [
+            Trainer(
+                backbone,
+                [config for _, config in bank],
+                data[bank[0][1].task],
+                checkpoint=_checkpoint(results, [run_id(c) for _, c in bank], force),
+            )
+            for bank in todo
+            if bank
+        ]
+        file = RecordFile(results) if results is not None else None
+        for bank, trainer in zip([b for b in todo if b], trainers, strict=True):
+            labels = {run_id(config): label for label, config in bank}
+            with _progress(trainer, f"{study.name} {trainer.runs[0].task}", quiet) as progress:
+                trainer.progress = progress
+                outcomes = trainer.train()
+            for result in outcomes if save is not None else ():
+                _save(Path(save), run_id(result.config), result, backbone)
+            fresh = [
+                _record(study, labels[run_id(r.config)], run_id(r.config), r, backbone, data[r.config.task])
+                for r in outcomes
+            ]
+            if file is not None:
+                file.add(fresh)
+            trainer.forget()
+            done |= {record.id: record for record in fresh}
+    return [done[run_id(c)] for _, c in wanted if run_id(c) in asked]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far one place of a study's ladder has come on one task."""
+
+    task: str
+    label: str
+    size: int
+    parameters: int
+    learning_rate: float | None
+    done: int
+    missing: int
+    diverged: int
+    """Of those done."""
+
+
+def status(study: Study, results: str | Path) -> list[Status]:
+    """Which of a study's runs have a record, cell by cell.
+
+    A run counts by its config; that its data were the same is for the reader of its fingerprint to see.
+
+    Raises:
+        InputError: a record in `results` is not valid.
+    """
+    projections = load_projections(study.backbone, study.target_modules)
+    known = {record.config_id: record for record in _known(results).values()}
+    cells: dict[tuple[str, str, int, float | None], list[Record | None]] = {}
+    for label, config in study.runs(projections):
+        place = (config.task, label, config.size, config.learning_rate)
+        cells.setdefault(place, []).append(known.get(config.config_id))
+    return [
+        Status(
+            task=task,
+            label=label,
+            size=size,
+            parameters=study._count(projections, label, size) if size else 0,
+            learning_rate=rate,
+            done=sum(record is not None for record in found),
+            missing=sum(record is None for record in found),
+            diverged=sum(record is not None and record.diverged_at is not None for record in found),
+        )
+        for (task, label, size, rate), found in cells.items()
+    ]
+
+
+def _known(results: str | Path | None) -> dict[str, Record]:
+    if results is None or not Path(results).exists():
+        return {}
+    return {record.id: record for record in load_records(results)}
+
+
+def _checkpoint(results: str | Path | None, ids: Sequence[str], force: bool) -> Path | None:
+    if results is None:
+        return None
+    name = hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()[:16]
+    path = Path(results) / ".checkpoints" / f"{name}.safetensors"
+    if force:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def _record(
+    study: Study, label: str, run_id: str, result: Result, backbone: Backbone, data: Mapping[int, TaskData]
+) -> Record:
+    config, drawn = result.config, data[result.config.data_seed]
+    parameters = step = 0
+    if config.family != HEAD:
+        parameters = budgets.count(config.family, backbone.projections, config.size, config.shape_options)
+        step = budgets.step(config.family, backbone.projections, config.shape_options)
+    return Record(
+        schema=SCHEMA,
+        id=run_id,
+        config_id=config.config_id,
+        study=study.name,
+        label=label,
+        config=config,
+        protocol_sources=config.protocol.sources(),
+        weights=backbone.source,
+        data_fingerprint=drawn.fingerprint,
+        data=drawn.summary,
+        counts=Counts(
+            adapter=parameters,
+            step=step,
+            head=sum(tensor.numel() for tensor in result.head.values()),
+            adam_bytes=budgets.ADAM_BYTES_PER_SCALAR * parameters,
+        ),
+        evaluations=tuple(result.evaluations),
+        best_step=result.best_step,
+        outcome=result.outcome,
+        diverged_at=result.diverged_at,
+        cost=result.cost,
+        provenance=provenance(backbone.model.device),
+    )
+
+
+def _save(folder: Path, run_id: str, result: Result, backbone: Backbone) -> None:
+    """One folder a run: the adapter as PEFT reads it, and `head.safetensors` beside it."""
+    out = folder / run_id
+    config = result.config
+    if config.family != HEAD and config.scale is not None:
+        save_adapter(
+            out, config.family, config.scale, result.adapter, base_model_name=backbone.source.name
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(
+        {name: tensor.cpu() for name, tensor in result.head.items()}, out / "head.safetensors"
+    )
+
+
+@contextlib.contextmanager
+def _progress(trainer: Trainer, title: str, quiet: bool) -> Iterator[Progress]:
+    console = Console(stderr=True)
+    bar = ProgressBar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[word]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    )
+    with bar:
+        runs = len(trainer.runs)
+        shown = bar.add_task(
+            f"{title}, {runs} run{'s' * (runs > 1)}", total=trainer.protocol.steps, word="starting"
+        )
+        yield lambda step, word: bar.update(shown, completed=step, word=word)
+
+
+def with_protocol(study: Study, **changes: Any) -> Study:
+    """The study with other values in its protocol.
+
+    Raises:
+        InputError: a value is wrong, or the protocol has no such field.
+    """
+    try:
+        return replace(study, protocol=replace(study.protocol, **changes))
+    except ValidationError as error:
+        raise InputError(f"protocol: {explain(error)}") from None

@@ -1,0 +1,693 @@
+"""Tasks: what a backbone is adapted on, where its examples come from, and how a text becomes tokens.
+
+A task is declared, not programmed: a [`TaskSpec`][] names where the data lie, which columns hold the texts
+and the label, and, for decoders, a prompt. Five public tasks and three generated ones are in [`TASKS`][];
+one's own is a `TaskSpec` in Python or a TOML file of the same fields.
+
+From a task's two source splits three sets of examples are drawn (the paper's caps are 1000/500/1000):
+
+| set   | drawn from           | decided by                                       |
+|-------|----------------------|--------------------------------------------------|
+| dev   | the training split   | `data_seed`                                      |
+| train | what dev leaves      | `data_seed`                                      |
+| eval  | the evaluation split | its cap alone, so all runs are judged on one set |
+
+No content stands in two of them, nor twice in one. Content is the texts, runs of white space made one.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import logging
+import re
+import string
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
+from transformers import PreTrainedTokenizerBase
+
+from cpadapt import grammar
+from cpadapt.errors import InputError
+
+IntArray = npt.NDArray[np.int64]
+
+# How a split's file may end, and the builder of `datasets` that reads it.
+_BUILDERS = {".jsonl": "json", ".jsonl.xz": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TaskSpec:
+    """A text classification task, declared.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, of the wrong type, or does not fit the others
+            (`load_spec` turns it into an `InputError`).
+    """
+
+    name: str
+    """Letters, digits, `.`, `_` and `-`; also the task's folder under `data_dir`."""
+
+    text_columns: tuple[str, ...]
+    """One column of text or two, in the order in which an encoder sees them."""
+
+    label_column: str
+
+    labels: tuple[str | int | bool, ...]
+    """The raw values of the label column; a class's index is its position here."""
+
+    label_names: tuple[str, ...]
+    """What each class means, for people."""
+
+    path: str | None = None
+    """A hub id, or a local folder with one file a split; none for a task that only `data_dir` holds."""
+
+    config_name: str | None = None
+    """The hub's name for a configuration of the data set."""
+
+    train_split: str = "train"
+    eval_split: str = "validation"
+
+    prompt: str | None = None
+    """For decoders: a `str.format` template over the text columns, each named once."""
+
+    label_words: tuple[str, ...] | None = None
+    """How each class's word continues the prompt, its leading space included."""
+
+    shorten: str | None = None
+    """The text column that loses its front when an example is too long; the first by default."""
+
+    grammar: str | None = None
+    """The grammar that generates the task's examples, instead of a path."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
+            raise InputError(f"name is letters, digits, '.', '_' and '-', not {self.name!r}")
+        if not 1 <= len(self.text_columns) <= 2 or len(set(self.text_columns)) != len(self.text_columns):
+            raise InputError(f"text_columns names one column or two different ones, not {self.text_columns}")
+        if self.label_column in self.text_columns:
+            raise InputError(f"label_column {self.label_column!r} is one of the text_columns")
+        # 1 and True are one value to Python, and to the look-up of a label.
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise InputError(f"labels lists two or more different values, not {self.labels}")
+        for field, values in (("label_names", self.label_names), ("label_words", self.label_words)):
+            if values is not None and (len(values) != len(self.labels) or len(set(values)) != len(values)):
+                raise InputError(f"{field} gives each of {len(self.labels)} labels its own, not {values}")
+        if self.shorten is not None and self.shorten not in self.text_columns:
+            raise InputError(f"shorten is one of the text_columns {self.text_columns}, not {self.shorten!r}")
+        if self.train_split == self.eval_split:
+            raise InputError(f"train_split and eval_split are both {self.train_split!r}")
+        if self.prompt is not None:
+            _check_prompt(self.prompt, self.text_columns)
+        if self.grammar is not None:
+            if self.grammar not in grammar.GRAMMARS:
+                raise InputError(f"grammar is one of {', '.join(grammar.GRAMMARS)}, not {self.grammar!r}")
+            if self.path is not None:
+                raise InputError(f"grammar {self.grammar!r} and path {self.path!r} exclude each other")
+
+    @property
+    def shortened_column(self) -> str:
+        """The text column that loses its front when an example is too long."""
+        return self.shorten or self.text_columns[0]
+
+
+def _check_prompt(prompt: str, text_columns: tuple[str, ...]) -> None:
+    try:
+        parts = list(string.Formatter().parse(prompt))
+    except ValueError as error:
+        raise InputError(f"prompt {prompt!r} is no str.format template: {error}") from error
+    fields = [field for _, field, _, _ in parts if field is not None]
+    if sorted(fields) != sorted(text_columns) or any(spec or conversion for _, _, spec, conversion in parts):
+        wanted = " and ".join(f"{{{column}}}" for column in text_columns)
+        raise InputError(f"prompt names {wanted} once each and no other field, not {prompt!r}")
+    # A byte-level tokenizer writes a word's leading space into the word's own token: after a prompt that
+    # already ends in one, the label word would be split as in no text. A line break at the end is right: it
+    # is a token of its own, and the word after it carries no space.
+    if prompt.endswith((" ", "\t")):
+        raise InputError(f"prompt ends in a space, which belongs to the label word: {prompt!r}")
+
+
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (
+        # The prompts and label words of sst2, rte and boolq are those of MeZO (arXiv 2305.17333), the nearest
+        # public protocol to the paper's. MeZO also capitalises BoolQ's question, which a template cannot.
+        TaskSpec(
+            name="sst2",
+            path="nyu-mll/glue",
+            config_name="sst2",
+            text_columns=("sentence",),
+            label_column="label",
+            labels=(0, 1),
+            label_names=("negative", "positive"),
+            prompt="{sentence} It was",
+            label_words=(" terrible", " great"),
+        ),
+        TaskSpec(
+            name="rte",
+            path="nyu-mll/glue",
+            config_name="rte",
+            text_columns=("sentence1", "sentence2"),
+            label_column="label",
+            labels=(0, 1),
+            label_names=("entailment", "not entailment"),
+            prompt='{sentence1}\nDoes this mean that "{sentence2}" is true? Yes or No?\n',
+            label_words=("Yes", "No"),
+        ),
+        TaskSpec(
+            name="boolq",
+            path="google/boolq",
+            text_columns=("passage", "question"),
+            label_column="answer",
+            labels=(False, True),
+            label_names=("no", "yes"),
+            prompt="{passage} {question}?",
+            label_words=(" No", " Yes"),
+        ),
+        # The prompts of sick and mrpc are ours. SICK's hub copy is a loading script, which datasets no longer
+        # runs, so the task has no path and comes from data_dir alone.
+        TaskSpec(
+            name="sick",
+            text_columns=("sentence_A", "sentence_B"),
+            label_column="entailment_label",
+            labels=("ENTAILMENT", "NEUTRAL", "CONTRADICTION"),
+            label_names=("entailment", "neutral", "contradiction"),
+            prompt='{sentence_A}\nDoes this mean that "{sentence_B}" is true? Yes, No, or Maybe?\n',
+            label_words=("Yes", "Maybe", "No"),
+        ),
+        TaskSpec(
+            name="mrpc",
+            path="nyu-mll/glue",
+            config_name="mrpc",
+            text_columns=("sentence1", "sentence2"),
+            label_column="label",
+            labels=(0, 1),
+            label_names=("different", "paraphrase"),
+            prompt='{sentence1}\nDoes this say the same as "{sentence2}"? Yes or No?\n',
+            label_words=("No", "Yes"),
+        ),
+        # Generated: no network, no third-party text.
+        TaskSpec(
+            name="toy-sentiment",
+            grammar="sentiment",
+            text_columns=("sentence",),
+            label_column="label",
+            labels=(0, 1),
+            label_names=("negative", "positive"),
+            prompt="{sentence} It was",
+            label_words=(" terrible", " great"),
+        ),
+        TaskSpec(
+            name="toy-entailment",
+            grammar="entailment",
+            text_columns=("premise", "hypothesis"),
+            label_column="label",
+            labels=(0, 1),
+            label_names=("entailment", "not entailment"),
+            prompt='{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?\n',
+            label_words=("Yes", "No"),
+        ),
+        TaskSpec(
+            name="toy-reading",
+            grammar="reading",
+            text_columns=("passage", "question"),
+            label_column="answer",
+            labels=(False, True),
+            label_names=("no", "yes"),
+            prompt="{passage} {question}?",
+            label_words=(" No", " Yes"),
+        ),
+    )
+}
+
+
+def load_spec(name_or_path: str | Path) -> TaskSpec:
+    """Return a known task's spec, or the one that a TOML file describes.
+
+    The file's top-level keys are the fields of `TaskSpec`. A `path` that is a folder is taken relative to the
+    file; any other is a hub id.
+
+    Raises:
+        InputError: there is no such task or file, or the file does not describe a task; the message lists the
+            known tasks, or names the field.
+    """
+    name = str(name_or_path)
+    if name in TASKS:
+        return TASKS[name]
+    file = Path(name)
+    if file.suffix != ".toml":
+        close = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise InputError(
+            f"unknown task {name!r}{hint}; known are {', '.join(TASKS)}, and one's own is a .toml file"
+        )
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the task file {name}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the task file {name} is no TOML: {error}") from error
+    try:
+        spec: TaskSpec = TypeAdapter(TaskSpec).validate_python(table)
+    except ValidationError as error:
+        raise InputError(f"the task file {name} describes no task: {_explain(error)}") from error
+    if spec.path is not None and (file.parent / Path(spec.path).expanduser()).is_dir():
+        return dataclasses.replace(spec, path=str(file.parent / Path(spec.path).expanduser()))
+    return spec
+
+
+def _explain(error: ValidationError) -> str:
+    """Say in one line which field is wrong and why."""
+    lines = []
+    for detail in error.errors():
+        field = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "unexpected_keyword_argument":
+            known = ", ".join(f.name for f in dataclasses.fields(TaskSpec))
+            lines.append(f"unknown field {field!r} (the fields are {known})")
+        elif detail["type"] in ("missing", "missing_argument"):
+            lines.append(f"the field {field!r} is missing")
+        elif "error" in detail.get("ctx", {}):
+            lines.append(str(detail["ctx"]["error"]))
+        else:
+            lines.append(f"{field}: {detail['msg']}, not {detail['input']!r}")
+    return "; ".join(lines)
+
+
+class Caps(NamedTuple):
+    """The most examples that each set may have; the defaults are the paper's."""
+
+    train: int = 1000
+    dev: int = 500
+    eval: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples drawn from one source split, in the order of their rows there."""
+
+    texts: tuple[tuple[str, ...], ...]
+    """`[n][text column]`, as they stand in the source."""
+
+    labels: IntArray
+    """`[n]`: class indices."""
+
+    rows: IntArray
+    """`[n]`: row numbers in the source split, counted from 0."""
+
+    source_size: int
+    """Rows of the source split."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """A task's three sets of examples; see the module's text for how they are drawn."""
+
+    spec: TaskSpec
+    train: Examples
+    dev: Examples
+    eval: Examples
+
+    fingerprint: str
+    """sha256 over the spec, wherever the data lie, and over the drawn texts, labels and rows."""
+
+    summary: dict[str, Any]
+    """What JSON can hold: size, class counts and majority rate of each set; the rows of the source splits and
+    how many were left out; and how many eval examples have one text of two in common with train or dev."""
+
+
+def load_task(
+    spec: TaskSpec,
+    *,
+    data_dir: str | Path | None = None,
+    caps: Caps | tuple[int, int, int] = Caps(),  # noqa: B008 — a NamedTuple cannot be changed
+    data_seed: int = 0,
+) -> TaskData:
+    """Read a task's two source splits and draw train, dev and eval.
+
+    Args:
+        spec: the task. A generated one needs nothing else; one whose `path` is a folder is read from there.
+        data_dir: not the hub, but `<data_dir>/<task name>/<split>.jsonl.xz` (or .jsonl, .csv, .parquet).
+        caps: the most examples of train, dev and eval. A cap above what there is takes all; dev goes first.
+        data_seed: draws train and dev. Eval does not depend on it.
+
+    Raises:
+        InputError: a cap is not positive; the data cannot be found or read; a column or split is missing; a
+            text is empty; a label is unknown or absent; or dev leaves nothing to train on.
+    """
+    caps = Caps(*caps)
+    if min(caps) < 1:
+        raise InputError(f"caps on train, dev and eval are positive integers, not {tuple(caps)}")
+    opened = _open(spec, Path(data_dir) if data_dir is not None else None)
+    train_source = _Source.read(spec, spec.train_split, opened)
+    eval_source = _Source.read(spec, spec.eval_split, opened)
+
+    # All of the evaluation split is kept out of the training split, not only what is drawn from it: otherwise
+    # the cap on eval would change what is trained on.
+    eval_rows, eval_repeats, _ = eval_source.distinct(without=frozenset())
+    train_rows, train_repeats, in_eval = train_source.distinct(without=frozenset(eval_source.contents))
+    order = _shuffled(train_rows, f"train/{data_seed}")
+    if len(order) <= caps.dev:
+        raise InputError(
+            f"the split {spec.train_split!r} of the task {spec.name!r} has {len(order)} distinct examples, of"
+            f" which a dev cap of {caps.dev} leaves none to train on; lower the dev cap"
+        )
+    sets = {
+        "train": train_source.take(order[caps.dev : caps.dev + caps.train]),
+        "dev": train_source.take(order[: caps.dev]),
+        "eval": eval_source.take(_shuffled(eval_rows, "eval")[: caps.eval]),
+    }
+    summary = {
+        "sets": {name: _census(spec, examples) for name, examples in sets.items()},
+        "source": {
+            "train": {
+                "split": spec.train_split,
+                "rows": len(train_source.texts),
+                "left_out_repeats": train_repeats,
+                "left_out_in_eval": in_eval,
+            },
+            "eval": {
+                "split": spec.eval_split,
+                "rows": len(eval_source.texts),
+                "left_out_repeats": eval_repeats,
+            },
+        },
+        "eval_shares_text": _shared_texts(spec, sets),
+    }
+    return TaskData(spec, **sets, fingerprint=_fingerprint(spec, sets), summary=summary)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One source split, read and checked."""
+
+    texts: list[tuple[str, ...]]
+    labels: IntArray
+    contents: list[tuple[str, ...]]
+
+    @classmethod
+    def read(cls, spec: TaskSpec, split: str, opened: Mapping[str, Any]) -> "_Source":
+        where = f"the split {split!r} of the task {spec.name!r}"
+        if split not in opened:
+            raise InputError(f"the task {spec.name!r} has no split {split!r}; it has {', '.join(opened)}")
+        dataset = opened[split]
+        for column in (*spec.text_columns, spec.label_column):
+            if column not in dataset.column_names:
+                raise InputError(
+                    f"{where} has no column {column!r}; it has {', '.join(dataset.column_names)}"
+                )
+        columns = dataset.select_columns([*spec.text_columns, spec.label_column])[:]
+        texts: list[tuple[str, ...]] = list(zip(*(columns[name] for name in spec.text_columns), strict=True))
+        contents: list[tuple[str, ...]] = []
+        for row, example in enumerate(texts):
+            for column, text in zip(spec.text_columns, example, strict=True):
+                if not isinstance(text, str) or not text.strip():
+                    raise InputError(f"row {row} of {where} has {text!r} in {column!r}, not a text")
+            contents.append(tuple(" ".join(text.split()) for text in example))
+        index = {label: k for k, label in enumerate(spec.labels)}
+        labels = np.empty(len(texts), np.int64)
+        for row, label in enumerate(columns[spec.label_column]):
+            if label not in index:
+                raise InputError(
+                    f"row {row} of {where} has the label {label!r}, which is none of {spec.labels}"
+                )
+            labels[row] = index[label]
+        counts = np.bincount(labels, minlength=len(spec.labels))
+        if not counts.all():
+            absent = spec.labels[int(np.argmin(counts))]
+            raise InputError(f"{where} has no example of the label {absent!r} among its {len(texts)} rows")
+        return cls(texts, labels, contents)
+
+    def distinct(self, without: frozenset[tuple[str, ...]]) -> tuple[list[int], int, int]:
+        """Rows whose content is not in `without`, each content once, at its first row.
+
+        Returns them with the number of rows left out as repeats, and of those left out for `without`.
+        """
+        first: dict[tuple[str, ...], int] = {}
+        for row, content in enumerate(self.contents):
+            if content not in without:
+                first.setdefault(content, row)
+        outside = sum(content in without for content in self.contents)
+        return list(first.values()), len(self.contents) - outside - len(first), outside
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        at = np.sort(np.asarray(rows, np.int64))
+        return Examples(tuple(self.texts[row] for row in at), self.labels[at], at, len(self.texts))
+
+
+def _shuffled(rows: Sequence[int], key: str) -> list[int]:
+    """Order rows by a hash of `key` and their number: no platform or version of a library changes it."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{key}/{row}".encode()).digest())
+
+
+def _census(spec: TaskSpec, examples: Examples) -> dict[str, Any]:
+    counts = np.bincount(examples.labels, minlength=len(spec.labels))
+    return {
+        "size": len(examples),
+        "classes": {name: int(count) for name, count in zip(spec.label_names, counts, strict=True)},
+        "majority_rate": float(counts.max() / counts.sum()),
+    }
+
+
+def _shared_texts(spec: TaskSpec, sets: Mapping[str, Examples]) -> dict[str, int]:
+    """By text column: eval examples whose text there also stands in train or dev, with another partner."""
+    shared = {}
+    for k, column in enumerate(spec.text_columns):
+        seen = {texts[k] for name in ("train", "dev") for texts in sets[name].texts}
+        shared[column] = sum(texts[k] in seen for texts in sets["eval"].texts)
+    return shared
+
+
+def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples]) -> str:
+    # The same examples are the same data, whether the hub gave them or a folder.
+    declared = {k: v for k, v in dataclasses.asdict(spec).items() if k not in ("path", "config_name")}
+    digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode())
+    for name in ("train", "dev", "eval"):
+        examples = sets[name]
+        drawn = [name, examples.rows.tolist(), examples.labels.tolist(), examples.texts]
+        digest.update(json.dumps(drawn).encode())
+    return digest.hexdigest()
+
+
+def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
+    """Open the task's splits, by name, each a `datasets.Dataset`."""
+    # Importing datasets takes a second, which commands that need no data should not wait for.
+    import datasets
+
+    if spec.grammar is not None:
+        return {
+            split: datasets.Dataset.from_list(grammar.generate(spec.grammar, split))
+            for split in (spec.train_split, spec.eval_split)
+            if split in grammar.ROWS
+        }
+    if spec.path is not None and Path(spec.path).expanduser().is_dir():
+        return _open_folder(spec, Path(spec.path).expanduser())
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise InputError(f"the data folder {data_dir} does not exist")
+        return _open_folder(spec, data_dir / spec.name)
+    remedy = (
+        f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
+        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take an embedded task:"
+        f" {', '.join(name for name, known in TASKS.items() if known.grammar is not None)}"
+    )
+    if spec.path is None:
+        raise InputError(f"the task {spec.name!r} is not read from the hub; {remedy}")
+    if spec.path.startswith((".", "/", "~")):
+        raise InputError(f"the folder {spec.path} of the task {spec.name!r} does not exist")
+    try:
+        with _quiet(datasets):
+            opened: Mapping[str, Any] = datasets.load_dataset(spec.path, spec.config_name)
+    # The hub's client fails in a dozen ways, from a host that does not resolve to a configuration that is not
+    # there, under the classes of four libraries. The user's way out is one.
+    except Exception as error:
+        source = spec.path if spec.config_name is None else f"{spec.path} ({spec.config_name})"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')};"
+            f" {remedy}"
+        ) from error
+    return opened
+
+
+def _open_folder(spec: TaskSpec, folder: Path) -> dict[str, Any]:
+    import datasets
+
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
+    opened = {}
+    for split in (spec.train_split, spec.eval_split):
+        found = [
+            folder / f"{split}{ending}" for ending in _BUILDERS if (folder / f"{split}{ending}").is_file()
+        ]
+        if len(found) != 1:
+            wanted = " or ".join(f"{split}{ending}" for ending in _BUILDERS)
+            there = " and ".join(file.name for file in found) or "neither"
+            raise InputError(
+                f"the folder {folder} of the task {spec.name!r} must hold {wanted}; it holds {there}"
+            )
+        builder = _BUILDERS[found[0].name.removeprefix(split)]
+        # pandas would read the text "NA" of a CSV file as missing.
+        options = {"keep_default_na": False} if builder == "csv" else {}
+        try:
+            # The files are small and read in place: nothing is left behind in datasets' cache.
+            with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
+                opened[split] = datasets.load_dataset(
+                    builder,
+                    data_files={"rows": str(found[0])},
+                    split="rows",
+                    cache_dir=cache,
+                    keep_in_memory=True,
+                    **options,
+                )
+        # A damaged file fails under the classes of its decompressor, its parser or datasets, often wrapped.
+        except Exception as error:
+            reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+            raise InputError(f"cannot read {found[0]}: {reason}") from error
+    return opened
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep the progress bars of datasets and the retry notes of the hub's client off the terminal."""
+    hub = logging.getLogger("huggingface_hub")
+    level, bars = hub.level, not datasets.are_progress_bars_disabled()
+    hub.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Examples as tokens, end to end: those of example k are `tokens[offsets[k] : offsets[k + 1]]`."""
+
+    tokens: IntArray
+    """`[total tokens]`"""
+
+    offsets: IntArray
+    """`[n + 1]`"""
+
+    token_types: IntArray | None
+    """`[total tokens]`, where the tokenizer makes them."""
+
+    labels: IntArray
+    """`[n]`: class indices."""
+
+    rows: IntArray
+    """`[n]`: row numbers in the source split."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def encode(
+    examples: Examples,
+    spec: TaskSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompted: bool,
+    max_length: int,
+    bos_token_id: int | None = None,
+) -> Encoded:
+    """Tokenize examples: a filled prompt each for decoders, a text or a pair of texts for encoders.
+
+    An example longer than `max_length` loses tokens at the front of `spec.shortened_column`, and only there:
+    a question, a hypothesis and the prompt's own words stay whole.
+
+    Args:
+        examples: what to tokenize.
+        spec: the task they belong to.
+        tokenizer: a fast one; its special tokens are added as it adds them.
+        prompted: fill the task's prompt; otherwise the texts go in as they are.
+        max_length: the most tokens of an example, special ones included.
+        bos_token_id: a token that must come first and is put there if the tokenizer did not (OPT's `</s>`).
+
+    Raises:
+        InputError: the tokenizer is a slow one; the task has no prompt; or an example is too long even with
+            one token of the shortened column left.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"{type(tokenizer).__name__} is a slow tokenizer; cpadapt needs a fast one")
+    # Spaces at a text's ends would become tokens of their own, SST-2's trailing ones among them.
+    stripped = [tuple(text.strip() for text in texts) for texts in examples.texts]
+    at = spec.text_columns.index(spec.shortened_column)
+    if prompted:
+        if spec.prompt is None:
+            raise InputError(f"the task {spec.name!r} has no prompt, which a decoder needs")
+        filled = [_fill(spec.prompt, spec.text_columns, texts, at) for texts in stripped]
+        inputs = [[text for text, _, _ in filled]]
+    else:
+        filled = None
+        inputs = [list(column) for column in zip(*stripped, strict=True)]
+    # verbose=False: that an example is longer than the model's limit is looked after below.
+    batch = tokenizer(*inputs, padding=False, truncation=False, verbose=False)
+    typed = "token_type_ids" in batch
+    tokens, types = [], []
+    for k, encoding in enumerate(batch.encodings):
+        ids = np.asarray(encoding.ids, np.int64)
+        kinds = np.asarray(encoding.type_ids, np.int64)
+        first = [] if bos_token_id is None or encoding.ids[:1] == [bos_token_id] else [bos_token_id]
+        excess = len(first) + len(ids) - max_length
+        if excess > 0:
+            if filled is not None:
+                losable = _inside(encoding.offsets, *filled[k])
+            else:
+                losable = [t for t, sequence in enumerate(encoding.sequence_ids) if sequence == at]
+            if excess >= len(losable):
+                whole, spare = len(first) + len(ids), max(len(losable) - 1, 0)
+                raise InputError(
+                    f"row {examples.rows[k]} of the task {spec.name!r} takes {whole} tokens, of which"
+                    f" {spec.shortened_column!r} can lose {spare}: a max_length of {max_length} is too small,"
+                    f" {whole - spare} would do"
+                )
+            ids = np.delete(ids, losable[:excess])
+            kinds = np.delete(kinds, losable[:excess])
+        tokens.append(np.concatenate([np.asarray(first, np.int64), ids]))
+        types.append(np.concatenate([np.zeros(len(first), np.int64), kinds]))
+    return Encoded(
+        tokens=np.concatenate(tokens),
+        offsets=np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+        token_types=np.concatenate(types) if typed else None,
+        labels=examples.labels,
+        rows=examples.rows,
+    )
+
+
+def _fill(prompt: str, columns: tuple[str, ...], texts: tuple[str, ...], marked: int) -> tuple[str, int, int]:
+    """Fill a prompt; return it with the span of characters that column number `marked` takes in it."""
+    filled, span = "", (0, 0)
+    for literal, field, _, _ in string.Formatter().parse(prompt):
+        filled += literal
+        if field is not None:
+            k = columns.index(field)
+            if k == marked:
+                span = (len(filled), len(filled) + len(texts[k]))
+            filled += texts[k]
+    return filled, *span
+
+
+def _inside(offsets: Sequence[tuple[int, int]], text: str, start: int, end: int) -> list[int]:
+    """Positions of the tokens that lie in `text[start:end]`; special ones have no span and lie nowhere."""
+    inside = []
+    for position, (left, right) in enumerate(offsets):
+        # A byte-level token may carry the space before its first word, which is the prompt's.
+        while left < min(start, right) and text[left].isspace():
+            left += 1
+        if start <= left < right <= end:
+            inside.append(position)
+    return inside

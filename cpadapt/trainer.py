@@ -1,0 +1,396 @@
+"""One loop that trains and judges a bank of any size, one run included, and survives being killed."""
+
+import itertools
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cpadapt.adamw import RunAdamW
+from cpadapt.backbones import Backbone
+from cpadapt.bank import Bank, stacking_order
+from cpadapt.errors import InputError
+from cpadapt.packing import pack
+from cpadapt.protocol import RunConfig
+from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
+from cpadapt.tasks import Encoded, TaskData, encode
+
+EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 16_384}
+"""Tokens of a packed row when nothing is kept for a backward pass."""
+
+Progress = Callable[[int, str], None]
+"""Called with the steps done and a word on the losses."""
+
+
+@dataclass
+class Result:
+    """What training one run gave; `head` and `adapter` are the best-dev weights."""
+
+    config: RunConfig
+    evaluations: list[Evaluation]
+    best_step: int | None
+    outcome: Outcome | None
+    diverged_at: int | None
+    cost: Cost
+    adapter: dict[str, dict[str, Tensor]]
+    head: dict[str, Tensor]
+
+
+@dataclass
+class Pool:
+    """Examples of one kind (train, dev or eval) of every data seed, tokens end to end."""
+
+    tokens: NDArray[np.int64]
+    token_types: NDArray[np.int64] | None
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    start: dict[int, int]
+    """Where each data seed's examples begin."""
+    count: int
+    """Examples of each data seed."""
+
+    @staticmethod
+    def of(encoded: Mapping[int, Encoded]) -> "Pool":
+        """Lay the data seeds' examples end to end."""
+        parts = list(encoded.values())
+        counts = {len(part.labels) for part in parts}
+        if len(counts) > 1:
+            raise InputError(f"data seeds draw different numbers of examples: {sorted(counts)}; lower the cap")
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        count = counts.pop()
+        types = [part.token_types for part in parts if part.token_types is not None]
+        return Pool(
+            tokens=np.concatenate([part.tokens for part in parts]),
+            token_types=np.concatenate(types) if types else None,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            labels=np.concatenate([part.labels for part in parts]),
+            start={seed: i * count for i, seed in enumerate(encoded)},
+            count=count,
+        )
+
+
+@dataclass
+class State:
+    """Where a bank's training stands, tensors apart."""
+
+    step: int = 0
+    evaluations: list[list[Evaluation]] = field(default_factory=list)
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    resumed: int = 0
+
+
+class Trainer:
+    """Trains the runs of one bank together.
+
+    Args:
+        backbone: the frozen model.
+        runs: runs of one task under one protocol; their order is free.
+        data: the task's examples by data seed, one for every data seed among the runs.
+        checkpoint: file that holds the whole state at the last evaluation; if it is there, training goes on from it.
+            `None` keeps nothing.
+        max_tokens: tokens of one packed row in training; a step that has more is done in several rows of whole runs,
+            with the same result. `None` starts without a bound. Where the device runs out of memory the bound is
+            halved and the step done again.
+        progress: told of every step.
+
+    Raises:
+        InputError: the runs do not belong to one bank, or data are missing for one of their data seeds.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        runs: Sequence[RunConfig],
+        data: Mapping[int, TaskData],
+        *,
+        checkpoint: Path | None = None,
+        max_tokens: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if len({(run.backbone, run.task, run.protocol, run.target_modules) for run in runs}) != 1:
+            raise InputError("the runs of a bank share backbone, task, protocol and target modules")
+        if missing := {run.data_seed for run in runs} - set(data):
+            raise InputError(f"no data were given for data seed {min(missing)}")
+        self.runs = sorted(runs, key=stacking_order)
+        self.protocol = self.runs[0].protocol
+        self.backbone = backbone
+        self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels))
+        self.optimizer = RunAdamW(self.bank, self.protocol)
+        self.checkpoint = checkpoint
+        self.max_tokens = max_tokens
+        self.progress = progress or (lambda step, word: None)
+        self.eval_examples = next(iter(data.values())).eval
+
+        def encoded(kind: str) -> Pool:
+            return Pool.of(
+                {
+                    seed: encode(
+                        getattr(d, kind),
+                        d.spec,
+                        backbone.tokenizer,
+                        prompted=backbone.decoder,
+                        max_length=min(backbone.max_length, self.protocol.max_length or backbone.max_length),
+                        bos_token_id=backbone.bos_token_id,
+                    )
+                    for seed, d in data.items()
+                }
+            )
+
+        self.pools = {kind: encoded(kind) for kind in ("train", "dev", "eval")}
+        self.names = [name for name, _, _ in self.bank.named_tensors()]
+        device = self.bank.device
+        self.best = [tensor.detach().clone() for _, tensor in self.bank.tensors()]
+        self.best_correct = torch.full((len(self.runs),), -1, device=device)
+        self.best_step = torch.full((len(self.runs),), -1, device=device)
+        self.loss_sums = torch.zeros(len(self.runs), device=device)
+        self.state = State(evaluations=[[] for _ in self.runs])
+        self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def train(self) -> list[Result]:
+        """Train to the last step, evaluating as the protocol says; then judge the best-dev weights.
+
+        Returns:
+            One result a run, in the bank's order.
+        """
+        self._resume()
+        with self.bank.attached():
+            while self.state.step < self.protocol.steps:
+                started = time.perf_counter()
+                for step in range(self.state.step, self.state.step + self.protocol.eval_every):
+                    losses = self._step(step)
+                    if self.bank.device.type == "cpu" or step % 50 == 0:
+                        self.progress(step + 1, f"loss {_span(losses)}")
+                # A transfer, so the device is done with these steps when the clock is read.
+                self.loss_sums.cpu()
+                self.state.train_seconds += time.perf_counter() - started
+                self.state.step += self.protocol.eval_every
+                self._evaluate()
+                self._save()
+            started = time.perf_counter()
+            with torch.no_grad():
+                for (_, tensor), best in zip(self.bank.tensors(), self.best, strict=True):
+                    tensor.copy_(best)
+            right, _ = self._judge("eval")
+            self.state.evaluation_seconds += time.perf_counter() - started
+        self._note_memory()
+        return [self._result(run, right[run]) for run in range(len(self.runs))]
+
+    def forget(self) -> None:
+        """Remove the checkpoint; for when the records are safe."""
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
+        """`[batch_size]`, which training examples this run sees in this step.
+
+        Every epoch is a fresh permutation that depends on the run's seed and the epoch alone, so that a run's order
+        is the same in any bank and after any interruption; a batch may reach across two epochs.
+        """
+        pool, size = self.pools["train"], self.protocol.batch_size
+        places = np.arange(step * size, (step + 1) * size)
+        epochs, within = np.divmod(places, pool.count)
+        chosen = np.empty(size, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            chosen[epochs == epoch] = self._order(run.seed, int(epoch))[within[epochs == epoch]]
+        return chosen + pool.start[run.data_seed]
+
+    def _order(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        if (seed, epoch) not in self._orders:
+            self._orders = {key: order for key, order in self._orders.items() if key[1] >= epoch - 1}
+            generator = np.random.default_rng([seed, epoch])
+            self._orders[seed, epoch] = generator.permutation(self.pools["train"].count)
+        return self._orders[seed, epoch]
+
+    def _step(self, step: int) -> Tensor:
+        """One optimizer step of every run. Returns the losses before it, `[runs]`."""
+        chosen = np.stack([self._batch(run, step) for run in self.runs])
+        losses = self._with_enough_memory(lambda: self._backward(chosen))
+        self.optimizer.step(step, losses)
+        self.loss_sums += losses
+        return losses
+
+    def _backward(self, chosen: NDArray[np.int64]) -> Tensor:
+        for _, tensor in self.bank.tensors():
+            tensor.grad = None
+        losses = []
+        for runs in self._rows("train", chosen, self.max_tokens):
+            logits, labels = self._forward("train", chosen[runs], runs)
+            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            loss = loss.view_as(labels).mean(1)
+            # Each run's gradient is that of its own mean loss: no other run's loss depends on its scalars.
+            loss.sum().backward()
+            losses.append(loss.detach())
+        return torch.cat(losses)
+
+    def _forward(self, kind: str, chosen: NDArray[np.int64], runs: slice) -> tuple[Tensor, Tensor]:
+        """Logits `[runs, examples, labels]` and labels `[runs, examples]` of chosen examples."""
+        pool = self.pools[kind]
+        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device)
+        labels = torch.from_numpy(pool.labels[chosen]).to(self.bank.device)
+        return self.bank.logits(row, runs), labels
+
+    def _rows(self, kind: str, chosen: NDArray[np.int64], max_tokens: int | None) -> list[slice]:
+        """Cut the runs into slices of neighbours whose chosen examples fill one packed row each."""
+        if max_tokens is None:
+            return [slice(0, len(chosen))]
+        lengths = np.diff(self.pools[kind].offsets)[chosen].sum(1)
+        cuts, held = [0], 0
+        for run, length in enumerate(lengths):
+            if held and held + length > max_tokens:
+                cuts.append(run)
+                held = 0
+            held += length
+        return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(chosen)])]
+
+    def _with_enough_memory(self, work: Callable[[], Tensor]) -> Tensor:
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                longest = int(np.diff(self.pools["train"].offsets).max()) * self.protocol.batch_size
+                bound = self.max_tokens or longest * len(self.runs)
+                if bound <= longest:
+                    raise InputError(
+                        f"one run's batch of {self.protocol.batch_size} examples (up to {longest} tokens) does not"
+                        f" fit the memory of {self.bank.device}; lower protocol.batch_size or protocol.max_length"
+                    ) from None
+                self.max_tokens = max(longest, bound // 2)
+            torch.cuda.empty_cache()
+
+    def _evaluate(self) -> None:
+        """Judge every run on dev, note it, and keep the weights of those that are better than ever before."""
+        started = time.perf_counter()
+        right, losses = self._judge("dev")
+        correct = right.sum(1)
+        step = self.state.step
+        better = (correct > self.best_correct) & (self.optimizer.diverged_at < 0)
+        self.best_correct = torch.where(better, correct, self.best_correct)
+        self.best_step.masked_fill_(better, step)
+        with torch.no_grad():
+            for (runs, tensor), best in zip(self.bank.tensors(), self.best, strict=True):
+                keep = better[runs].view((-1,) + (1,) * (tensor.dim() - 1))
+                best.copy_(torch.where(keep, tensor, best))
+        means = (self.loss_sums / self.protocol.eval_every).tolist()
+        self.loss_sums.zero_()
+        living = (self.optimizer.diverged_at < 0).tolist()
+        for run, noted in enumerate(self.state.evaluations):
+            if living[run]:
+                noted.append(
+                    Evaluation(step, means[run], float(losses[run]), int(correct[run]), right.shape[1])
+                )
+        self.state.evaluation_seconds += time.perf_counter() - started
+
+    @torch.no_grad()
+    def _judge(self, kind: str) -> tuple[Tensor, Tensor]:
+        """Which examples are right, `[runs, examples]`, and the mean loss, `[runs]`."""
+        pool = self.pools[kind]
+        starts = np.array([pool.start[run.data_seed] for run in self.runs])
+        budget = EVALUATION_TOKENS[self.bank.device.type]
+        right, losses, at = [], [], 0
+        # Runs may have other examples at the same place; the longest of them fills the budget.
+        lengths = np.diff(pool.offsets)
+        ends = np.cumsum(np.max([lengths[s : s + pool.count] for s in set(starts.tolist())], axis=0))
+        while at < pool.count:
+            used = ends[at - 1] if at else 0
+            room = used + max(1, budget // len(self.runs))
+            until = max(at + 1, int(np.searchsorted(ends, room, side="right")))
+            chosen = starts[:, None] + np.arange(at, min(until, pool.count))
+            logits, labels = self._forward(kind, chosen, slice(0, len(self.runs)))
+            right.append(logits.argmax(-1) == labels)
+            losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
+            at += chosen.shape[1]
+        return torch.cat(right, 1), torch.cat(losses, 1).mean(1)
+
+    def _result(self, run: int, right: Tensor) -> Result:
+        diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
+        examples = self.eval_examples
+        outcome = None
+        if best_step > 0:
+            flags = right.cpu().numpy()
+            outcome = Outcome(
+                correct=int(flags.sum()),
+                total=len(flags),
+                rows=examples.source_size,
+                drawn=pack_bitmap(examples.rows, examples.source_size),
+                right=pack_bitmap(examples.rows[flags], examples.source_size),
+            )
+        return Result(
+            config=self.runs[run],
+            evaluations=self.state.evaluations[run],
+            best_step=best_step if best_step > 0 else None,
+            outcome=outcome,
+            diverged_at=diverged if diverged > 0 else None,
+            cost=Cost(
+                bank_runs=len(self.runs),
+                train_seconds=round(self.state.train_seconds, 3),
+                evaluation_seconds=round(self.state.evaluation_seconds, 3),
+                peak_memory_bytes=self.state.peak_memory_bytes,
+                resumed=self.state.resumed,
+            ),
+            adapter=self.bank.adapter_of(run),
+            head={"weight": self.bank.head[run].detach().clone(), "bias": self.bank.bias[run].detach().clone()},
+        )
+
+    def _note_memory(self) -> None:
+        if self.bank.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.bank.device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, peak)
+
+    def _save(self) -> None:
+        """Write the whole state as one file, atomically: tensors as safetensors, the rest as JSON in its header."""
+        self._note_memory()
+        if self.checkpoint is None:
+            return
+        tensors = {name: tensor.detach() for name, _, tensor in self.bank.named_tensors()}
+        tensors |= {f"{name}.best": best for name, best in zip(self.names, self.best, strict=True)}
+        tensors |= self.optimizer.state(self.names)
+        tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
+        state: dict[str, Any] = vars(self.state) | {
+            "runs": [run.config_id for run in self.runs],
+            "max_tokens": self.max_tokens,
+            "evaluations": [[vars(e) for e in noted] for noted in self.state.evaluations],
+        }
+        content = safetensors.torch.save(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"state": json.dumps(state)}
+        )
+        write_atomically(self.checkpoint, content)
+
+    @torch.no_grad()
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        with safetensors.safe_open(self.checkpoint, "pt", device=str(self.bank.device)) as file:
+            state = json.loads(file.metadata()["state"])
+            if state.pop("runs") != [run.config_id for run in self.runs]:
+                raise InputError(f"{self.checkpoint} is the checkpoint of other runs; remove it to start afresh")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        for name, _, tensor in self.bank.named_tensors():
+            tensor.copy_(tensors[name])
+        for name, best in zip(self.names, self.best, strict=True):
+            best.copy_(tensors[f"{name}.best"])
+        self.optimizer.load(self.names, tensors)
+        self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
+        self.max_tokens = state.pop("max_tokens")
+        state["evaluations"] = [[Evaluation(**e) for e in noted] for noted in state["evaluations"]]
+        self.state = State(**state)
+        self.state.resumed += 1
+        self.progress(self.state.step, "resumed")
+
+
+def _span(losses: Tensor) -> str:
+    finite = losses[torch.isfinite(losses)]
+    return f"{finite.min():.3f}–{finite.max():.3f}" if len(finite) else "not finite"

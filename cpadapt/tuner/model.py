@@ -1,0 +1,100 @@
+"""A model with CP adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NoReturn
+
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from torch import nn
+
+from cpadapt.errors import InputError
+from cpadapt.tuner.config import CPConfig
+from cpadapt.tuner.layer import BASE_ADAPTER, CPLayer, CPLinear
+from cpadapt.tuner.registry import PREFIX
+
+
+class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
+    """The tuner behind `peft.get_peft_model(model, CPConfig(…))`.
+
+    Without `target_modules` it adapts the modules that PEFT adapts with LoRA on the same architecture.
+    """
+
+    prefix = PREFIX
+    tuner_layer_cls = CPLayer
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def _create_and_replace(
+        self,
+        config: CPConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        try:
+            if isinstance(target, CPLayer):
+                target.update_layer(adapter_name, config)
+                return
+            adapted = CPLinear(target, adapter_name, config)
+        except InputError as error:
+            raise InputError(f"module {current_key!r} cannot be adapted: {error}") from None
+        if adapter_name not in self.active_adapters:
+            # A further adapter is not trained before it is set active.
+            adapted.requires_grad_(False)
+        self._replace_module(parent, target_name, adapted, target)
+
+    def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "the weighted sum of CP adapters is no CP adapter of the same size: convert each with to_lora and"
+            " add those, or set several adapters active at once"
+        )
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Hand `adapter_names`, one a row of the batch, to every adapted layer for one call of the model."""
+        adapter_names = kwargs.get("adapter_names")
+        if adapter_names is None:
+            yield
+            return
+        if self.training:
+            raise InputError("adapter_names mixes adapters in inference only; call eval() on the model first")
+        known = {name for layer in self.modules() if isinstance(layer, CPLayer) for name in layer.cp_weight}
+        if unknown := sorted(set(adapter_names) - known - {BASE_ADAPTER}):
+            raise InputError(
+                f"adapter_names has the unknown {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f" and {BASE_ADAPTER}"
+            )
+        handles = []
+
+        def hand_to(modules: nn.Module, names: list[str]) -> None:
+            for module in modules.modules():
+                if isinstance(module, CPLayer | AuxiliaryTrainingWrapper):
+                    hook = partial(_with_adapter_names, adapter_names=names)
+                    handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+        beams = kwargs.get("num_beams") or 1
+        # A beam search repeats every row, but not for the encoder: it runs before, on the rows as they came.
+        # Hooks run in the order they were registered, so the encoder's own names win.
+        hand_to(self, [name for name in adapter_names for _ in range(beams)])
+        encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
+        if beams > 1 and encoder is not None and encoder is not self.model:
+            hand_to(encoder, list(adapter_names))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _with_adapter_names(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, adapter_names: list[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, {**kwargs, "adapter_names": adapter_names}

@@ -1,0 +1,93 @@
+"""Make PEFT know the adapter type "CP". The one place that touches PEFT's registries.
+
+PEFT's `PeftType` is an enumeration with members and so cannot be extended from outside. But its registries
+are plain dictionaries, and a member of a `str` enumeration hashes as its *name* and compares as its *value*:
+one of our own, where the two are equal, is found by itself and by the string "CP" of a saved adapter.
+"""
+
+import importlib
+from enum import Enum
+from typing import Any
+
+import peft
+
+WORKS_WITH = "peft>=0.21,<0.22"
+"""The versions that the tests ran with; `pyproject.toml` asks for the same."""
+
+PREFIX = "cp_"
+"""What the names of CP's parameters start with: PEFT tells adapter weights by it."""
+
+_NEEDED = {
+    "peft.mapping": (
+        "PEFT_TYPE_TO_CONFIG_MAPPING",
+        "PEFT_TYPE_TO_TUNER_MAPPING",
+        "PEFT_TYPE_TO_PREFIX_MAPPING",
+    ),
+    "peft.tuners.tuners_utils": ("BaseTuner", "BaseTunerLayer", "check_adapters_to_merge"),
+    "peft.utils": ("AuxiliaryTrainingWrapper", "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING"),
+}
+
+
+class CPType(str, Enum):  # noqa: UP042  PEFT reads the type's name out of `str(member)`, which a StrEnum has not
+    """The adapter type, in place of a member of PEFT's own enumeration."""
+
+    CP = "CP"
+
+
+def require_peft() -> None:
+    """Look for all that CP uses of PEFT.
+
+    Raises:
+        ImportError: something is missing; names it, the installed version and the versions that work.
+    """
+    for module, names in _NEEDED.items():
+        for name in names:
+            try:
+                getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError):
+                raise _refusal(f"{module}.{name} is missing") from None
+
+
+def register(config_cls: type[Any], tuner_cls: type[Any]) -> None:
+    """Enter CP into PEFT's registries. Doing it again changes nothing.
+
+    Raises:
+        ImportError: this PEFT lacks a registry, asks a tuner for methods that CP's has not, or has given the
+            name "CP" or the prefix "cp_" to another method; nothing is entered then.
+    """
+    require_peft()
+    if missing := sorted(tuner_cls.__abstractmethods__):
+        raise _refusal(f"it asks a tuner for {', '.join(missing)}")
+    entries = {
+        "PEFT_TYPE_TO_CONFIG_MAPPING": config_cls,
+        "PEFT_TYPE_TO_TUNER_MAPPING": tuner_cls,
+        "PEFT_TYPE_TO_PREFIX_MAPPING": PREFIX,
+    }
+    registries = {name: getattr(peft.mapping, name) for name in entries}
+    for name, entry in entries.items():
+        taken = registries[name].get(CPType.CP, entry)
+        if not _same(taken, entry):
+            raise _refusal(f"{name} has given 'CP' to {taken!r}")
+    for peft_type, prefix in registries["PEFT_TYPE_TO_PREFIX_MAPPING"].items():
+        if prefix == PREFIX and peft_type != CPType.CP:
+            raise _refusal(f"the prefix {PREFIX!r} belongs to {peft_type!r}")
+    for name, entry in entries.items():
+        registries[name][CPType.CP] = entry
+
+
+def _same(taken: object, entry: object) -> bool:
+    if isinstance(taken, type) and isinstance(entry, type):
+        # By name, so that a notebook's autoreload, which makes the class anew, does not clash with itself.
+        return (taken.__module__, taken.__qualname__) == (entry.__module__, entry.__qualname__)
+    return taken == entry
+
+
+def _refusal(why: str) -> ImportError:
+    return ImportError(
+        f"cpadapt's CP adapter works with {WORKS_WITH}, not with the installed peft {peft.__version__}: {why}"
+    )
+
+
+# Here and not only in `register`: the modules that need these names are imported before it can be called, and
+# would fail first with less to say.
+require_peft()

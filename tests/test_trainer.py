@@ -1,0 +1,366 @@
+"""A run in a bank equals the same run alone, and both equal a slow loop of PEFT and torch.optim.AdamW."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from cpadapt.backbones import Backbone, load_backbone
+from cpadapt.bank import initial_params
+from cpadapt.errors import InputError
+from cpadapt.protocol import Protocol, RunConfig
+from cpadapt.tasks import TaskData, load_spec, load_task
+from cpadapt.trainer import Result, Trainer
+from cpadapt.tuner import CPConfig
+
+TASK = "toy-entailment"
+PROTOCOL = Protocol(
+    steps=12, eval_every=4, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24, clip=0.5, weight_decay=0.01,
+    warmup_steps=3,
+)  # fmt: skip
+CAPS = (PROTOCOL.train_cap, PROTOCOL.dev_cap, PROTOCOL.eval_cap)
+
+
+def config(family: str, size: int, seed: int = 0, **changes: Any) -> RunConfig:
+    adapter = {} if family == "head" else {"learning_rate": 1e-2, "scale": 4.0}
+    return RunConfig(
+        **{
+            "backbone": "tiny", "task": TASK, "family": family, "size": size, "seed": seed, "data_seed": 0,
+            "protocol": PROTOCOL, **adapter, **changes,
+        }
+    )  # fmt: skip
+
+
+SEVEN = [
+    config("cp", 1),
+    config("lora", 2, seed=1, learning_rate=3e-3),
+    config("head", 0),
+    config("cp", 5, seed=1, options={"init": "normal", "raw_norm": 0.5}),
+    config("cp", 3, seed=2, options={"tensor_shape": {32: (2, 4, 4), 16: (16,)}}),
+    config("lora", 1, scale=2.0, data_seed=1),
+    config("head", 0, seed=3, data_seed=1),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[int, TaskData]:
+    return {seed: load_task(load_spec(TASK), caps=CAPS, data_seed=seed) for seed in (0, 1)}
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-encoder"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return load_backbone(request.param)
+
+
+def on(backbone: Backbone, runs: list[RunConfig]) -> list[RunConfig]:
+    return [dataclasses.replace(run, backbone=backbone.name) for run in runs]
+
+
+def train(backbone: Backbone, runs: list[RunConfig], data: dict[int, TaskData], **options: Any) -> dict[str, Result]:
+    trainer = Trainer(backbone, on(backbone, runs), data, **options)
+    return {result.config.config_id: result for result in trainer.train()}
+
+
+@pytest.fixture(scope="module")
+def together(backbone: Backbone, data: dict[int, TaskData]) -> dict[str, Result]:
+    return train(backbone, SEVEN, data)
+
+
+def weights(result: Result) -> dict[str, Tensor]:
+    named = {f"{module}.{n}": t for module, tensors in result.adapter.items() for n, t in tensors.items()}
+    return named | {f"head.{name}": tensor for name, tensor in result.head.items()}
+
+
+def assert_same(got: Result, expected: Result) -> None:
+    assert [(e.step, e.dev_correct) for e in got.evaluations] == [
+        (e.step, e.dev_correct) for e in expected.evaluations
+    ]
+    for name in ("train_loss", "dev_loss"):
+        np.testing.assert_allclose(
+            [getattr(e, name) for e in got.evaluations],
+            [getattr(e, name) for e in expected.evaluations],
+            atol=1e-5,
+            rtol=0,
+        )
+    assert got.best_step == expected.best_step
+    assert got.outcome == expected.outcome
+    mine, theirs = weights(got), weights(expected)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
+def test_a_run_in_a_bank_equals_itself_alone(
+    run: RunConfig, backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
+) -> None:
+    ((identity, alone),) = train(backbone, [run], data).items()
+    assert_same(together[identity], alone)
+
+
+@pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
+def test_a_run_in_a_bank_equals_the_slow_loop(
+    run: RunConfig, backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
+) -> None:
+    (run,) = on(backbone, [run])
+    fast = together[run.config_id]
+    slow = SlowLoop(run, load_backbone(backbone.name), data).train()
+    assert [(s, c) for s, _, _, c in slow.evaluations] == [(e.step, e.dev_correct) for e in fast.evaluations]
+    np.testing.assert_allclose(
+        [(train_loss, dev_loss) for _, train_loss, dev_loss, _ in slow.evaluations],
+        [(e.train_loss, e.dev_loss) for e in fast.evaluations],
+        atol=1e-5,
+        rtol=0,
+    )
+    best = max(slow.evaluations, key=lambda e: e[3])[0]
+    assert fast.best_step == best
+    assert slow.right == fast.outcome.right_by_row
+    for name, tensor in weights(fast).items():
+        torch.testing.assert_close(
+            slow.best[name], tensor, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+class SlowLoop:
+    """One run as anyone would write it: PEFT, padded batches, torch.optim.AdamW. The bank must equal it."""
+
+    def __init__(self, run: RunConfig, backbone: Backbone, data: dict[int, TaskData]) -> None:
+        self.run, self.backbone, self.data = run, backbone, data[run.data_seed]
+        self.head = torch.nn.Linear(backbone.model.config.hidden_size, 2)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+        self.model: Any = backbone.model
+        self.adapter: dict[str, Tensor] = {}
+        targets = sorted({p.name.rsplit(".", 1)[1] for p in backbone.projections})
+        if run.family == "lora":
+            lora = LoraConfig(r=run.size, lora_alpha=run.scale * run.size, target_modules=targets)
+            self.model = get_peft_model(backbone.model, lora)
+        elif run.family == "cp":
+            cp = CPConfig(
+                num_components=run.size, scale=run.scale, target_modules=targets, **run.shape_options
+            )
+            self.model = get_peft_model(backbone.model, cp)
+        for name, tensors in initial_params(run, backbone.projections).items():
+            layer = backbone.model.get_submodule(name)
+            for tensor, start in tensors.items():
+                parameter, transposed = self._parameter(layer, tensor)
+                parameter.data.copy_(start.T if transposed else start)
+                self.adapter[f"{name}.{tensor}"] = parameter.T if transposed else parameter
+
+    def _parameter(self, layer: Any, tensor: str) -> tuple[torch.nn.Parameter, bool]:
+        if self.run.family == "lora":
+            return (layer.lora_B if tensor == "up" else layer.lora_A)["default"].weight, tensor == "up"
+        if tensor == "weight":
+            return layer.cp_weight["default"], False
+        side, mode = tensor.split("_")
+        return getattr(layer, f"cp_{side}")["default"][int(mode)], False
+
+    def logits(self, kind: str, chosen: Any) -> tuple[Tensor, Tensor]:
+        """By way of the tokenizer's own padded batches."""
+        examples, spec = getattr(self.data, kind), self.data.spec
+        texts = [examples.texts[i] for i in chosen]
+        tokenizer = self.backbone.tokenizer
+        if self.backbone.decoder:
+            filled = [spec.prompt.format(**dict(zip(spec.text_columns, t, strict=True))) for t in texts]
+            batch = tokenizer(filled, padding=True, return_tensors="pt")
+        else:
+            first, second = zip(*texts, strict=True)
+            batch = tokenizer(list(first), list(second), padding=True, return_tensors="pt")
+        hidden = self.model(**batch).last_hidden_state
+        mask = batch["attention_mask"]
+        if self.backbone.decoder:
+            features = hidden[torch.arange(len(texts)), mask.sum(1) - 1]
+        else:
+            features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        labels = torch.from_numpy(examples.labels[np.asarray(chosen)])
+        return self.head(F.layer_norm(features, features.shape[-1:])), labels
+
+    def batches(self) -> Iterator[np.ndarray]:
+        p, count = self.run.protocol, len(self.data.train)
+        epochs = math.ceil(p.steps * p.batch_size / count)
+        order = np.concatenate(
+            [np.random.default_rng([self.run.seed, e]).permutation(count) for e in range(epochs)]
+        )
+        for step in range(p.steps):
+            yield order[step * p.batch_size : (step + 1) * p.batch_size]
+
+    def train(self) -> "SlowLoop":
+        p, run = self.run.protocol, self.run
+        adapter = [q for q in self.model.parameters() if q.requires_grad] if run.family != "head" else []
+        groups = [
+            {"params": adapter, "lr": run.learning_rate},
+            {"params": list(self.head.parameters()), "lr": p.head_learning_rate},
+        ]
+        optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]], weight_decay=p.weight_decay, betas=(p.beta1, p.beta2), eps=p.epsilon
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda s: s / p.warmup_steps if s < p.warmup_steps else (p.steps - s) / (p.steps - p.warmup_steps),
+        )
+        self.evaluations, losses, self.best = [], [], {}
+        for step, chosen in enumerate(self.batches(), start=1):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(*self.logits("train", chosen))
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([*adapter, *self.head.parameters()], p.clip)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            if step % p.eval_every == 0:
+                self._evaluate(step, np.mean(losses))
+                losses = []
+        for name, tensor in self.best.items():
+            (self.adapter | self._head())[name].data.copy_(tensor)
+        with torch.no_grad():
+            logits, labels = self.logits("eval", range(len(self.data.eval)))
+        right = (logits.argmax(1) == labels).tolist()
+        self.right = dict(zip(self.data.eval.rows.tolist(), right, strict=True))
+        return self
+
+    def _head(self) -> dict[str, Tensor]:
+        return {f"head.{name}": tensor for name, tensor in self.head.named_parameters()}
+
+    def _evaluate(self, step: int, train_loss: float) -> None:
+        with torch.no_grad():
+            logits, labels = self.logits("dev", range(len(self.data.dev)))
+        correct = int((logits.argmax(1) == labels).sum())
+        if correct > max((c for _, _, _, c in self.evaluations), default=-1):
+            self.best = {n: t.detach().clone() for n, t in (self.adapter | self._head()).items()}
+        self.evaluations.append((step, train_loss, F.cross_entropy(logits, labels).item(), correct))
+
+
+def test_rows_of_bounded_length_give_the_same_results(
+    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
+) -> None:
+    for identity, result in train(backbone, SEVEN, data, max_tokens=700).items():
+        assert_same(result, together[identity])
+
+
+def test_out_of_memory_splits_the_bank_and_changes_no_result(
+    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(backbone, on(backbone, SEVEN), data)
+    rows: list[int] = []
+    forward = trainer.bank.logits
+
+    def with_little_memory(row: Any, runs: slice) -> Tensor:
+        if torch.is_grad_enabled():
+            if row.tokens.shape[1] > 1000:
+                raise torch.OutOfMemoryError("out of memory")
+            rows.append(row.tokens.shape[1])
+        return forward(row, runs)
+
+    monkeypatch.setattr(trainer.bank, "logits", with_little_memory)
+    results = trainer.train()
+    assert len(rows) > PROTOCOL.steps
+    for result in results:
+        assert_same(result, together[result.config.config_id])
+
+
+def test_a_run_that_does_not_fit_alone_is_an_error_that_says_so(
+    backbone: Backbone, data: dict[int, TaskData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(backbone, on(backbone, SEVEN[:2]), data)
+
+    def no_memory(*args: Any) -> Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(trainer.bank, "logits", no_memory)
+    with pytest.raises(InputError, match=r"batch of 4 examples.*protocol\.batch_size"):
+        trainer.train()
+
+
+def test_a_diverged_run_is_reported_and_touches_no_other(
+    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
+) -> None:
+    wild = config("lora", 2, seed=5, learning_rate=1e30)
+    results = train(backbone, [*SEVEN, wild], data)
+    (identity,) = set(results) - set(together)
+    assert 1 < results[identity].diverged_at <= 5
+    assert all(e.step < results[identity].diverged_at for e in results[identity].evaluations)
+    for known, expected in together.items():
+        assert results[known].diverged_at is None
+        assert_same(results[known], expected)
+
+
+class Killed(BaseException):
+    """What no code of ours can mistake for an error of its own."""
+
+
+def at_call(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
+    """`work`, killed when it is called for the `number`-th time."""
+    calls = 0
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise Killed
+        return work(*args, **kwargs)
+
+    return dying
+
+
+@pytest.mark.parametrize(
+    ("where", "call", "resumes_at"),
+    [("_step", 7, 4), ("_judge", 2, 4), ("_judge", 4, 12), ("_save", 2, 4)],
+    ids=["in training", "in an evaluation", "in the last evaluation", "before writing"],
+)
+def test_a_killed_bank_goes_on_bit_for_bit(
+    where: str,
+    call: int,
+    resumes_at: int,
+    backbone: Backbone,
+    data: dict[int, TaskData],
+    together: dict[str, Result],
+    tmp_path: Path,
+) -> None:
+    checkpoint = tmp_path / "bank.safetensors"
+    trainer = Trainer(backbone, on(backbone, SEVEN), data, checkpoint=checkpoint)
+    setattr(trainer, where, at_call(call, getattr(trainer, where)))
+    with pytest.raises(Killed):
+        trainer.train()
+
+    seen: list[int] = []
+    again = Trainer(
+        backbone, on(backbone, SEVEN), data, checkpoint=checkpoint, progress=lambda step, word: seen.append(step)
+    )
+    results = again.train()
+    assert seen[0] == resumes_at
+    for result in results:
+        expected = together[result.config.config_id]
+        assert result.cost.resumed == 1
+        assert result.evaluations == expected.evaluations
+        assert result.outcome == expected.outcome
+        for name, tensor in weights(result).items():
+            assert torch.equal(tensor, weights(expected)[name]), name
+    again.forget()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_other_runs_is_refused(
+    backbone: Backbone, data: dict[int, TaskData], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "bank.safetensors"
+    train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
+    with pytest.raises(InputError, match="checkpoint of other runs"):
+        train(backbone, SEVEN[1:2], data, checkpoint=checkpoint)
+
+
+def test_what_does_not_belong_together_is_refused(backbone: Backbone, data: dict[int, TaskData]) -> None:
+    with pytest.raises(InputError, match="share backbone, task, protocol"):
+        Trainer(backbone, [SEVEN[0], dataclasses.replace(SEVEN[0], task="sst2")], data)
+    with pytest.raises(InputError, match="data seed 7"):
+        Trainer(backbone, [dataclasses.replace(SEVEN[0], data_seed=7)], data)
+    small = {0: data[0], 1: load_task(load_spec(TASK), caps=(10, 16, 24), data_seed=1)}
+    with pytest.raises(InputError, match=r"\[10, 20\]"):
+        Trainer(backbone, [SEVEN[0]], small)

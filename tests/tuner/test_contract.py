@@ -1,0 +1,257 @@
+"""What PEFT and transformers ask of an adapter, on each architecture."""
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from cpadapt.families import cp
+from cpadapt.tuner import CPConfig, CPLayer
+
+# PEFT 0.21 asks transformers 5.23 models for a property under its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+# The same sums in another order.
+TIGHT = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def two_adapters(case, **fields):
+    """A model with the unlike adapters "a", which is active, and "b"."""
+    model = get_peft_model(case.model(), case.config(**fields), adapter_name="a")
+    model.add_adapter("b", case.config(**{"num_components": 2, "scale": 5.0} | fields))
+    return model.eval()
+
+
+def trainable(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def cp_layers(model):
+    return [module for module in model.modules() if isinstance(module, CPLayer)]
+
+
+@pytest.mark.parametrize("with_head", [False, True], ids=["adapter", "with_head"])
+def test_starts_as_no_op_and_trains_only_adapter_and_saved_modules(case, with_head):
+    config = case.config(init="zero", modules_to_save=[case.head] if with_head else None)
+    model = get_peft_model(case.model(), config).eval()
+    assert torch.equal(case.logits(model), case.logits(case.model()))
+    names = trainable(model)
+    head = {name for name in names if ".modules_to_save.default." in name}
+    assert bool(head) is with_head
+    assert all(".cp_" in name for name in names - head)
+    sizes = [(p.out_features, p.in_features) for p in case.projections(case.model()).values()]
+    counted = sum(p.numel() for name, p in model.named_parameters() if name in names - head)
+    assert counted == sum(cp.count(out, inp, 3) for out, inp in sizes)
+    assert len(cp_layers(model)) == len(sizes)
+
+
+def test_adapts_by_default_what_lora_adapts(transformers_case):
+    model = get_peft_model(transformers_case.model(), CPConfig(num_components=1))
+    assert model.peft_config["default"].target_modules == set(transformers_case.targets)
+    assert len(cp_layers(model)) == 4
+
+
+def test_one_adapter_equals_its_sum_in_the_weights(case, plus):
+    model = get_peft_model(case.model(), case.config()).eval()
+    expected = case.logits(plus(case, model, "default"))
+    assert (expected - case.logits(case.model())).abs().max() > 1e-2
+    assert_close(case.logits(model), expected, **TIGHT)
+
+
+def test_two_active_adapters_add_up(case, plus):
+    model = two_adapters(case)
+    model.base_model.set_adapter(["a", "b"])
+    assert_close(case.logits(model), case.logits(plus(case, model, "a", "b")), **TIGHT)
+    assert {name.split(".cp_")[1].split(".")[1] for name in trainable(model)} == {"a", "b"}
+
+
+def test_set_disable_and_delete(case, plus):
+    model = two_adapters(case)
+    for adapter in ("b", "a"):
+        model.set_adapter(adapter)
+        assert_close(case.logits(model), case.logits(plus(case, model, adapter)), **TIGHT)
+        assert {name.split(".cp_")[1].split(".")[1] for name in trainable(model)} == {adapter}
+    with model.disable_adapter():
+        assert torch.equal(case.logits(model), case.logits(case.model()))
+    active = case.logits(model)
+    model.delete_adapter("b")
+    assert torch.equal(case.logits(model), active)
+    assert list(model.peft_config) == ["a"]
+    assert all(set(layer.cp_scale) == set(layer.cp_weight) == {"a"} for layer in cp_layers(model))
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
+    # The dimensions of each model, some split into three modes or left as one.
+    shape = {24: (2, 3, 4), 18: (18,)} if case.name == "toy" else {48: (4, 3, 4)}
+    config = case.config(tensor_shape=shape, scale=3.0, modules_to_save=[case.head])
+    model = get_peft_model(case.model(dtype), config).eval()
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    projections = case.projections(case.model())
+    for name, projection in projections.items():
+        prefix = f"base_model.model.{name}.cp_"
+        expected = cp.shapes(projection.out_features, projection.in_features, 3, tensor_shape=shape)
+        found = {
+            k.removeprefix(prefix).replace(".", "_"): v for k, v in saved.items() if k.startswith(prefix)
+        }
+        assert {k: tuple(v.shape) for k, v in found.items()} == expected
+        assert {v.dtype for v in found.values()} == {torch.float32}
+    loaded = PeftModel.from_pretrained(case.model(dtype), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
+    assert loaded.peft_config["default"].tensor_shape == shape
+    assert not trainable(loaded)
+    assert torch.equal(case.logits(loaded), case.logits(model))
+    # A second one, on a model that has one already; bit for bit whatever the base's type is.
+    loaded.load_adapter(tmp_path, adapter_name="again", low_cpu_mem_usage=low_cpu_mem_usage)
+    for layer in cp_layers(loaded):
+        for name, tensor in layer.params("again").items():
+            assert torch.equal(tensor, layer.params("default")[name])
+        assert layer.cp_weight["again"].dtype == torch.float32
+    loaded.set_adapter("again")
+    assert torch.equal(case.logits(loaded), case.logits(model))
+
+
+# PEFT warns so of a second adapter from transformers' own methods, LoRA or not.
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_transformers_own_methods(transformers_case, tmp_path, dtype):
+    case = transformers_case
+    adapted = get_peft_model(case.model(dtype), case.config()).eval()
+    adapted.save_pretrained(tmp_path)
+    model = case.model(dtype)
+    model.load_adapter(str(tmp_path), adapter_name="loaded")
+    assert torch.equal(case.logits(model), case.logits(adapted))
+    model.add_adapter(case.config(init="zero"), adapter_name="new")
+    assert torch.equal(case.logits(model), case.logits(case.model(dtype)))
+    assert {p.dtype for layer in cp_layers(model) for n, p in layer.named_parameters() if "cp_" in n} == {
+        torch.float32
+    }
+    model.set_adapter("loaded")
+    assert torch.equal(case.logits(model), case.logits(adapted))
+    model.set_adapter(["loaded", "new"])
+    assert torch.equal(case.logits(model), case.logits(adapted))
+    model.disable_adapters()
+    assert torch.equal(case.logits(model), case.logits(case.model(dtype)))
+    model.enable_adapters()
+    assert torch.equal(case.logits(model), case.logits(adapted))
+    model.delete_adapter("new")
+    assert torch.equal(case.logits(model), case.logits(adapted))
+
+
+def test_mixed_batches_row_by_row(case):
+    model = two_adapters(case, modules_to_save=[case.head])
+    for name in ("a", "b"):  # unlike heads too
+        wrapper = model.base_model.model.get_submodule(case.head)
+        wrapper.modules_to_save[name].weight.data.normal_()
+    separate = {"__base__": case.logits(case.model())}
+    for name in ("a", "b"):
+        model.set_adapter(name)
+        separate[name] = case.logits(model)
+    for names in (["a", "__base__", "b", "a"], ["b", "b", "b", "b"], ["__base__"] * 4):
+        mixed = case.logits(model, adapter_names=names)
+        assert_close(mixed, torch.stack([separate[name][row] for row, name in enumerate(names)]), **TIGHT)
+    # The call leaves nothing behind.
+    assert torch.equal(case.logits(model), separate["b"])
+
+
+def test_mixed_batches_refused(toy):
+    model = two_adapters(toy)
+    with pytest.raises(ValueError, match=r"unknown c; there are a, b and __base__"):
+        toy.logits(model, adapter_names=["a", "b", "c", "a"])
+    with pytest.raises(ValueError, match=r"2 names for 4 rows"):
+        toy.logits(model, adapter_names=["a", "b"])
+    # A refusal in the middle of the model leaves nothing behind either.
+    toy.logits(model)
+    with pytest.raises(ValueError, match=r"in inference only; call eval\(\)"):
+        toy.logits(model.train(), adapter_names=["a"] * 4)
+    model.eval().merge_adapter()
+    with pytest.raises(ValueError, match=r"while a is merged; call unmerge_adapter"):
+        toy.logits(model, adapter_names=["a"] * 4)
+
+
+@pytest.mark.parametrize("safe_merge", [False, True])
+def test_merge_and_unmerge(case, plus, safe_merge):
+    model = two_adapters(case)
+    active = case.logits(model)
+    model.merge_adapter(safe_merge=safe_merge)
+    assert_close(case.logits(model), active, **TIGHT)
+    with pytest.warns(UserWarning, match="additionally merging b"):
+        model.merge_adapter(adapter_names=["b"])
+    assert_close(case.logits(model), case.logits(plus(case, model, "a", "b")), **TIGHT)
+    with model.disable_adapter():  # takes them out
+        assert_close(case.logits(model), case.logits(case.model()), **TIGHT)
+    assert not any(layer.merged for layer in cp_layers(model))
+    assert_close(case.logits(model), active, **TIGHT)
+    with pytest.warns(UserWarning, match="no merged adapter"):
+        model.unmerge_adapter()
+
+
+@pytest.mark.parametrize("safe_merge", [False, True])
+def test_merge_and_unload(case, safe_merge):
+    model = get_peft_model(case.model(), case.config(modules_to_save=[case.head])).eval()
+    expected = case.logits(model)
+    merged = model.merge_and_unload(safe_merge=safe_merge)
+    assert not cp_layers(merged)
+    assert type(merged) is type(case.model())
+    assert_close(case.logits(merged), expected, **TIGHT)
+
+
+def test_safe_merge_catches_nan_and_leaves_the_weight_alone(case):
+    model = get_peft_model(case.model(), case.config())
+    first = cp_layers(model)[0]
+    before = first.weight.clone()
+    first.cp_weight["default"].data[0] = torch.nan
+    with pytest.raises(ValueError, match=r"adapter 'default' cannot be merged: .* NaN"):
+        model.merge_adapter(safe_merge=True)
+    assert torch.equal(first.weight, before)
+    assert not first.merged
+
+
+def test_weighted_sum_refused(case):
+    model = two_adapters(case)
+    with pytest.raises(ValueError, match=r"weighted sum of CP adapters .* convert each with to_lora"):
+        model.add_weighted_adapter(["a", "b"], [0.5, 0.5], "c")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_base_with_float32_adapters(case, plus, dtype):
+    model = get_peft_model(case.model(dtype), case.config(modules_to_save=[case.head]))
+    exact = get_peft_model(case.model(), case.config(modules_to_save=[case.head])).eval()
+    state = {name: tensor for name, tensor in model.state_dict().items() if ".cp_" in name}
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    exact.load_state_dict(state, strict=False)
+    rounding = {"rtol": 0.05, "atol": 20 * torch.finfo(dtype).eps}
+    logits = case.logits(model.eval())
+    assert logits.dtype == dtype
+    assert_close(logits.float(), case.logits(exact), **rounding)
+    output = model(**case.inputs())
+    (output.logits if case.is_transformers else output).float().square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if ".cp_" in name:
+            assert parameter.grad.dtype == torch.float32
+            assert parameter.grad.isfinite().all()
+    merged = model.merge_and_unload(safe_merge=True)
+    assert {p.dtype for p in case.projections(merged).values() for p in p.parameters()} == {dtype}
+    assert_close(case.logits(merged).float(), case.logits(exact), **rounding)
+
+
+# The name that all supported versions of transformers know; 5.23 has a newer one beside it.
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(transformers_case, use_reentrant):
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(7)
+        model = get_peft_model(transformers_case.model(), transformers_case.config())
+        model.train()  # else nothing is checkpointed; the models have no dropout
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+            model.enable_input_require_grads()
+        model(**transformers_case.inputs()).logits.square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert gradient.abs().max() > 0
+        assert_close(gradients[1][name], gradient, **TIGHT)
