@@ -6,7 +6,7 @@ Importing it registers `CPConfig` with PEFT.
 from cpadapt.backbones import load_backbone, load_projections
 from cpadapt.errors import InputError
 from cpadapt.protocol import Protocol
-from cpadapt.record import read_evaluations, read_records
+from cpadapt.record import read_evaluations, read_records, tabulate
 from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, train
 from cpadapt.tasks import TaskSpec
 from cpadapt.tuner import CPConfig, to_lora
@@ -25,6 +25,7 @@ __all__ = [
     "load_study",
     "read_evaluations",
     "read_records",
+    "tabulate",
     "to_lora",
     "train",
 ]

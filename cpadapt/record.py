@@ -201,53 +201,56 @@ def load_records(path: str | Path) -> list[Record]:
 
 
 def read_records(path: str | Path) -> pd.DataFrame:
-    """The records under a folder (or in one file) as a tidy table, one row a run.
-
-    Args:
-        path: a folder of JSON Lines files, searched at any depth, or one file.
-
-    Returns:
-        Columns: `id`, `study`, `backbone`, `task`, `label`, `family`, `size`, `parameters` (trainable scalars of the
-        adapter), `learning_rate`, `scale`, `seed`, `data_seed`, `steps`, `best_step`, `dev_accuracy`,
-        `eval_accuracy`, `correct`, `total`, `majority_rate`, `diverged_at`, `run_seconds` (the run's share of its
-        bank's training), `peak_memory_bytes`, `device`, `finished`.
+    """The records under a folder (or in one file) as a tidy table, one row a run; see `tabulate`.
 
     Raises:
         InputError: as `load_records`.
     """
-    return pd.DataFrame([_row(record) for record in load_records(path)], columns=list(_COLUMNS))
+    return tabulate(load_records(path))[0]
 
 
 def read_evaluations(path: str | Path) -> pd.DataFrame:
-    """The evaluations during training, one row each.
-
-    Returns:
-        Columns: `id`, `task`, `label`, `size`, `learning_rate`, `seed`, `data_seed`, `step`, `train_loss`, `dev_loss`,
-        `dev_accuracy`.
+    """The evaluations during training, one row each; see `tabulate`.
 
     Raises:
         InputError: as `load_records`.
     """
-    names = ("id", "task", "label", "size", "learning_rate", "seed", "data_seed")
-    rows = [
-        {name: run[name] for name in names}
-        | {
-            "step": e.step,
-            "train_loss": e.train_loss,
-            "dev_loss": e.dev_loss,
-            "dev_accuracy": e.dev_accuracy,
-        }
-        for record in load_records(path)
-        for run in [_row(record)]
-        for e in record.evaluations
-    ]
-    return pd.DataFrame(rows, columns=[*names, "step", "train_loss", "dev_loss", "dev_accuracy"])
+    return tabulate(load_records(path))[1]
+
+
+def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Records as two tidy tables.
+
+    Returns:
+        One row a run: `id`, `study`, `backbone`, `task`, `label`, `family`, `size`, `parameters` (trainable scalars of
+        the adapter), `learning_rate`, `scale`, `seed`, `data_seed`, `steps`, `best_step`, `dev_accuracy`,
+        `eval_accuracy`, `correct`, `total`, `majority_rate`, `diverged_at`, `run_seconds` (the run's share of its
+        bank's training), `peak_memory_bytes`, `device`, `finished`.
+
+        One row an evaluation: `id`, `task`, `label`, `family`, `size`, `learning_rate`, `seed`, `data_seed`, `step`,
+        `train_loss`, `dev_loss`, `dev_accuracy`.
+    """
+    runs, evaluations = [], []
+    for record in records:
+        run = _row(record)
+        runs.append(run)
+        of_run = {name: run[name] for name in _EVALUATION_COLUMNS[:8]}
+        evaluations += [
+            of_run
+            | {"step": e.step, "train_loss": e.train_loss, "dev_loss": e.dev_loss, "dev_accuracy": e.dev_accuracy}
+            for e in record.evaluations
+        ]
+    return pd.DataFrame(runs, columns=list(_COLUMNS)), pd.DataFrame(evaluations, columns=list(_EVALUATION_COLUMNS))
 
 
 _COLUMNS = (
     "id", "study", "backbone", "task", "label", "family", "size", "parameters", "learning_rate", "scale", "seed",
     "data_seed", "steps", "best_step", "dev_accuracy", "eval_accuracy", "correct", "total", "majority_rate",
     "diverged_at", "run_seconds", "peak_memory_bytes", "device", "finished",
+)  # fmt: skip
+_EVALUATION_COLUMNS = (
+    "id", "task", "label", "family", "size", "learning_rate", "seed", "data_seed",
+    "step", "train_loss", "dev_loss", "dev_accuracy",
 )  # fmt: skip
 
 

@@ -259,9 +259,20 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
         spec: TaskSpec = TypeAdapter(TaskSpec).validate_python(table)
     except ValidationError as error:
         raise InputError(f"the task file {name} describes no task: {_explain(error)}") from error
-    if spec.path is not None and (file.parent / Path(spec.path).expanduser()).is_dir():
-        return dataclasses.replace(spec, path=str(file.parent / Path(spec.path).expanduser()))
+    if spec.path is not None:
+        folder = file.parent / Path(spec.path).expanduser()
+        if folder.is_dir():
+            return dataclasses.replace(spec, path=str(folder))
+        if _says_folder(spec.path):
+            raise InputError(
+                f"the task file {name} has the path {spec.path!r}, but there is no folder {folder}"
+            )
     return spec
+
+
+def _says_folder(path: str) -> bool:
+    """Whether a path can be no hub id."""
+    return path.startswith((".", "/", "~"))
 
 
 def _explain(error: ValidationError) -> str:
@@ -414,13 +425,11 @@ class _Source:
                 if not isinstance(text, str) or not text.strip():
                     raise InputError(f"row {row} of {where} has {text!r} in {column!r}, not a text")
             contents.append(tuple(" ".join(text.split()) for text in example))
-        index = {label: k for k, label in enumerate(spec.labels)}
+        index: dict[str | float, int] = {label: k for k, label in enumerate(spec.labels)}
         labels = np.empty(len(texts), np.int64)
         for row, label in enumerate(columns[spec.label_column]):
-            if label not in index:
-                raise InputError(
-                    f"row {row} of {where} has the label {label!r}, which is none of {spec.labels}"
-                )
+            if not isinstance(label, str | float | int) or label not in index:
+                raise InputError(f"row {row} of {where} has the label {label!r}, none of {spec.labels}")
             labels[row] = index[label]
         counts = np.bincount(labels, minlength=len(spec.labels))
         if not counts.all():
@@ -485,11 +494,8 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
     import datasets
 
     if spec.grammar is not None:
-        return {
-            split: datasets.Dataset.from_list(grammar.generate(spec.grammar, split))
-            for split in (spec.train_split, spec.eval_split)
-            if split in grammar.ROWS
-        }
+        generated = grammar.generate(spec.grammar)
+        return {split: datasets.Dataset.from_list(rows) for split, rows in generated.items()}
     if spec.path is not None and Path(spec.path).expanduser().is_dir():
         return _open_folder(spec, Path(spec.path).expanduser())
     if data_dir is not None:
@@ -503,7 +509,7 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
     )
     if spec.path is None:
         raise InputError(f"the task {spec.name!r} is not read from the hub; {remedy}")
-    if spec.path.startswith((".", "/", "~")):
+    if _says_folder(spec.path):
         raise InputError(f"the folder {spec.path} of the task {spec.name!r} does not exist")
     try:
         with _quiet(datasets):
@@ -527,14 +533,13 @@ def _open_folder(spec: TaskSpec, folder: Path) -> dict[str, Any]:
         raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
     opened = {}
     for split in (spec.train_split, spec.eval_split):
-        found = [
-            folder / f"{split}{ending}" for ending in _BUILDERS if (folder / f"{split}{ending}").is_file()
-        ]
+        names = [f"{split}{ending}" for ending in _BUILDERS]
+        found = [folder / name for name in names if (folder / name).is_file()]
         if len(found) != 1:
-            wanted = " or ".join(f"{split}{ending}" for ending in _BUILDERS)
-            there = " and ".join(file.name for file in found) or "neither"
+            there = " and ".join(file.name for file in found) or "none"
             raise InputError(
-                f"the folder {folder} of the task {spec.name!r} must hold {wanted}; it holds {there}"
+                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)};"
+                f" it holds {there}"
             )
         builder = _BUILDERS[found[0].name.removeprefix(split)]
         # pandas would read the text "NA" of a CSV file as missing.
@@ -645,7 +650,7 @@ def encode(
         excess = len(first) + len(ids) - max_length
         if excess > 0:
             if filled is not None:
-                losable = _inside(encoding.offsets, *filled[k])
+                losable = list(_inside(encoding.offsets, *filled[k]))
             else:
                 losable = [t for t, sequence in enumerate(encoding.sequence_ids) if sequence == at]
             if excess >= len(losable):
@@ -681,7 +686,7 @@ def _fill(prompt: str, columns: tuple[str, ...], texts: tuple[str, ...], marked:
     return filled, *span
 
 
-def _inside(offsets: Sequence[tuple[int, int]], text: str, start: int, end: int) -> list[int]:
+def _inside(offsets: Sequence[tuple[int, int]], text: str, start: int, end: int) -> range:
     """Positions of the tokens that lie in `text[start:end]`; special ones have no span and lie nowhere."""
     inside = []
     for position, (left, right) in enumerate(offsets):
@@ -690,4 +695,5 @@ def _inside(offsets: Sequence[tuple[int, int]], text: str, start: int, end: int)
             left += 1
         if start <= left < right <= end:
             inside.append(position)
-    return inside
+    # What lies between is inside too: byte-level tokenizers may trim a token of white space to an empty span.
+    return range(inside[0], inside[-1] + 1) if inside else range(0)

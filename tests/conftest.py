@@ -1,11 +1,15 @@
-"""Shapes of the families' and the packing's functions are checked at run time in every test."""
+"""What every test runs under: no hub, one thread, and shapes checked at run time where they are written down."""
 
 import os
 
 # No hub can be meant in a test; a call that would reach for one fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import torch
 from jaxtyping import install_import_hook
+
+# The models here are so small that a second thread only waits, and spins where the machine is shared.
+torch.set_num_threads(1)
 
 # Before anything of cpadapt is imported.
 install_import_hook(["cpadapt.families.cp", "cpadapt.families.lora", "cpadapt.packing"], "beartype.beartype")

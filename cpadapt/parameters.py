@@ -1,0 +1,41 @@
+"""A guard for papermill-parameterized notebooks, which otherwise pass over a parameter that they do not know."""
+
+import ast
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from beartype.door import is_bearable
+
+from cpadapt.errors import InputError
+
+INJECTED = "# Parameters"
+"""How the cell begins that papermill puts behind the notebook's own parameters."""
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Stop a notebook whose injected parameters are misspelt or of the wrong type; for the cell after them.
+
+    The notebook's parameters cell declares each name with its type, such as `task: str = "sst2"`.
+
+    Args:
+        namespace: the notebook's `globals()`: its annotations, and the inputs (`In`) that IPython keeps.
+
+    Raises:
+        InputError: an injected name is not declared, or a value is not of its declared type; each is named.
+    """
+    declared: Mapping[str, Any] = namespace["__annotations__"]
+    for source in namespace["In"]:
+        if not source.startswith(INJECTED):
+            continue
+        for statement in ast.parse(source).body:
+            for target in statement.targets if isinstance(statement, ast.Assign) else ():
+                name = ast.unparse(target)
+                if name not in declared:
+                    near = difflib.get_close_matches(name, declared, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(declared)}"
+                    raise InputError(f"unknown parameter {name!r} ({hint})")
+    for name, hint in declared.items():
+        if not is_bearable(namespace[name], hint):
+            wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
+            raise InputError(f"parameter {name} = {namespace[name]!r} is no {wanted}")

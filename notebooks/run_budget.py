@@ -1,0 +1,134 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does a budget buy?
+#
+# One task, one backbone, one budget of trainable scalars. Every adapter family gets the largest size at or under the
+# budget; all of them, over several seeds, train together on one frozen backbone and are judged on the same examples.
+#
+# With a **study file** the notebook runs one of its tasks (or all) at one budget (or all of its ladder), under its
+# protocol. Without one, the parameters below say what to run; their defaults finish in about a minute on a CPU.
+
+# %% tags=["parameters"]
+study: str | None = None  # a study file; None: the parameters from `backbone` to `protocol` instead
+task: str | None = None  # one task; None: all of the study's, or toy-sentiment
+budget: int | str = "all"  # trainable scalars over all target modules, or "all" of the study's ladder
+backbone: str = "minilm"
+seeds: list[int] = [0, 1]
+learning_rates: dict[str, list[float]] = {"lora": [2e-3], "cp": [4e-3]}
+protocol: dict = {"steps": 100, "eval_every": 20, "train_cap": 1000, "dev_cap": 200, "eval_cap": 200}
+data_dir: str | None = None  # folder with TASK/SPLIT.jsonl.xz; None: the hub, or no data for generated tasks
+results_dir: str | None = None  # folder of records; None: results/ and the study's name; without a study, none
+save_dir: str | None = None  # folder for the best weights, as PEFT adapters
+shard: str = "1/1"  # the I-th of N parts of the runs
+device: str | None = None  # as torch names it; None: the first GPU, or the CPU
+
+# %%
+from cpadapt.parameters import check_parameters
+
+check_parameters(globals())
+
+# %% [markdown]
+# ## The runs
+#
+# Without a study, `budget = "all"` stands for one LoRA rank: the smallest budget at which LoRA exists at all.
+
+# %%
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import display
+
+import cpadapt
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, budget as budgets
+from cpadapt.charts import curve_chart, frontier_chart
+from cpadapt.frontier import frontier
+
+if isinstance(budget, str) and budget != "all":
+    raise InputError(f"parameter budget = {budget!r}: give a number of trainable scalars, or 'all'")
+if study is not None:
+    asked = cpadapt.load_study(study)
+    folder = results_dir or f"results/{asked.name}"
+else:
+    projections = cpadapt.load_projections(backbone)
+    amount = budgets.step("lora", projections) if budget == "all" else budget
+    asked = Study(
+        name="run-budget",
+        backbone=backbone,
+        tasks=(task or "toy-sentiment",),
+        ladder=Ladder(head=True, budgets=(amount,)),
+        seeds=tuple(seeds),
+        families={family: FamilyPlan(learning_rates=tuple(rates)) for family, rates in learning_rates.items()},
+        protocol=Protocol(**protocol),
+    )
+    folder = results_dir
+projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
+runs = asked.runs(projections, task=task, budget=None if budget == "all" else budget)
+pd.DataFrame(
+    [{"task": run.task, "family": label, "size": run.size, "learning rate": run.learning_rate} for label, run in runs]
+).value_counts(sort=False, dropna=False).rename("seeds").reset_index()
+
+# %% [markdown]
+# What the budget holds: one unit of size costs `step` scalars over all target modules, and what is left of the budget
+# when no further unit fits stays unspent.
+
+# %%
+if budget == "all" and study is not None:
+    display(f"{asked.name}: the whole ladder")
+else:
+    display(pd.DataFrame(map(dataclasses.asdict, budgets.plan(projections, amount if budget == "all" else budget))))
+
+# %% [markdown]
+# ## Training
+#
+# A run whose record is in the results folder is not trained again. A bank that was cut off goes on from its last
+# evaluation.
+
+# %%
+index, _, count = shard.partition("/")
+records = cpadapt.train(
+    asked,
+    task=task,
+    budget=None if budget == "all" else budget,
+    shard=Shard(int(index), int(count)),
+    data_dir=data_dir,
+    results=folder,
+    save=save_dir,
+    device=device,
+)
+table, evaluations = cpadapt.tabulate(records)
+cost = table.groupby("task").agg(runs=("id", "count"), run_seconds=("run_seconds", "sum"))
+cost["milliseconds a run-step"] = 1000 * cost["run_seconds"] / cost["runs"] / asked.protocol.steps
+cost["peak memory, GiB"] = table.groupby("task")["peak_memory_bytes"].max() / 2**30
+cost
+
+# %% [markdown]
+# ## What it bought
+#
+# Each point is a mean over seeds at the learning rate that dev chose; the circles behind it are the seeds. The
+# majority rate is what always answering the commoner class would score.
+
+# %%
+frontier(table)[["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]]
+
+# %%
+for name, of_task in table.groupby("task"):
+    display(frontier_chart(of_task).properties(title=f"{name}; majority {of_task['majority_rate'].iloc[0]:.3f}"))
+
+# %% [markdown]
+# ## How it got there
+
+# %%
+for name, of_task in evaluations.groupby("task"):
+    display(curve_chart(of_task).properties(title=str(name)))

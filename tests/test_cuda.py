@@ -1,0 +1,90 @@
+"""What only a GPU can show: the fast paths of attention and product, and a bank on them. Skipped without CUDA."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from cpadapt import packing
+from cpadapt.backbones import load_backbone
+from cpadapt.packing import Segments, adapter_product, grouped_product
+from cpadapt.protocol import Protocol, RunConfig
+from cpadapt.tasks import load_spec, load_task
+from cpadapt.trainer import Result, Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+LENGTHS = [5, 1, 17, 3, 9, 9, 2, 130]
+
+
+def segments() -> Segments:
+    ends = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)], dtype=torch.int32, device="cuda")
+    return Segments(ends, ends, tuple(ends[1:].tolist()), max(LENGTHS))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 32), (9, 3, 64)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_variable_length_attention_equals_the_padded_path(
+    causal: bool, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    module = torch.nn.Module()
+    module.is_causal = causal
+
+    def states(count: int) -> torch.Tensor:
+        drawn = torch.randn(1, count, sum(LENGTHS), head_dim, device="cuda", generator=generator)
+        return drawn.to(dtype).requires_grad_()
+
+    inputs = states(heads), states(kv_heads), states(kv_heads)
+    exact = [t.detach().float().requires_grad_() for t in inputs]
+    fast, _ = packing.packed_attention(module, *inputs, None, segments=segments())
+    slow, _ = packing.packed_attention(module, *exact, None, segments=segments())
+    weight = torch.randn(slow.shape, device="cuda", generator=generator)
+    (fast.float() * weight).sum().backward()
+    (slow * weight).sum().backward()
+    for got, expected in [(fast, slow), *((a.grad, b.grad) for a, b in zip(inputs, exact, strict=True))]:
+        assert (got.float() - expected).norm() < 1e-2 * expected.norm()
+
+
+def test_the_grouped_product_equals_the_loop_in_half_precision() -> None:
+    generator = torch.Generator("cuda").manual_seed(0)
+    rows = segments()
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device="cuda", generator=generator).bfloat16().requires_grad_()
+
+    x, up, down = drawn(sum(LENGTHS), 64), drawn(len(LENGTHS), 96, 8), drawn(len(LENGTHS), 8, 64)
+    exact = [t.detach().float().requires_grad_() for t in (x, up, down)]
+    fast = grouped_product(x, up, down, rows)
+    slow = adapter_product(*exact, rows)
+    fast.float().square().sum().backward()
+    slow.square().sum().backward()
+    pairs = [(fast, slow), *((a.grad, b.grad) for a, b in zip((x, up, down), exact, strict=True))]
+    for got, expected in pairs:
+        assert (got.float() - expected).norm() < 2e-2 * expected.norm()
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny-encoder"])
+def test_a_bank_on_the_gpu_equals_the_cpu(backbone: str) -> None:
+    """Exactly so in float32; in bfloat16 its losses stay near."""
+    protocol = Protocol(steps=12, eval_every=4, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24)
+    data = {0: load_task(load_spec("toy-entailment"), caps=(20, 16, 24))}
+
+    def results(device: str, dtype: str) -> list[Result]:
+        p = dataclasses.replace(protocol, dtype=dtype)
+        adapter = {"learning_rate": 1e-2, "scale": 4.0}
+        runs = [
+            RunConfig(
+                backbone=backbone, task="toy-entailment", family=family, size=size, seed=0, data_seed=0, protocol=p,
+                **(adapter if size else {}),
+            )
+            for family, size in [("cp", 1), ("lora", 2), ("head", 0), ("cp", 5)]
+        ]  # fmt: skip
+        return Trainer(load_backbone(backbone, dtype=dtype, device=device), runs, data).train()
+
+    cpu = [e.train_loss for r in results("cpu", "float32") for e in r.evaluations]
+    exact = [e.train_loss for r in results("cuda", "float32") for e in r.evaluations]
+    half = [e.train_loss for r in results("cuda", "bfloat16") for e in r.evaluations]
+    torch.testing.assert_close(exact, cpu, atol=1e-4, rtol=0)
+    torch.testing.assert_close(half, cpu, atol=3e-2, rtol=0)

@@ -1,0 +1,657 @@
+"""Tasks: specs and their mistakes, the draw of train, dev and eval, and texts as tokens."""
+
+import json
+import lzma
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from cpadapt.errors import InputError
+from cpadapt.tasks import TASKS, Caps, Examples, TaskSpec, encode, load_spec, load_task
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no task data at {DATA}")
+REAL = ("sst2", "rte", "boolq", "sick", "mrpc")
+GENERATED = ("toy-sentiment", "toy-entailment", "toy-reading")
+
+OWN = TaskSpec(
+    name="own",
+    text_columns=("text",),
+    label_column="label",
+    labels=("bad", "good"),
+    label_names=("bad", "good"),
+)
+
+
+def write(folder, split, rows, ending=".jsonl"):
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{split}{ending}"
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if ending == ".jsonl":
+        file.write_text(lines)
+    elif ending == ".jsonl.xz":
+        file.write_bytes(lzma.compress(lines.encode()))
+    elif ending == ".csv":
+        pd.DataFrame(rows).to_csv(file, index=False)
+    else:
+        pd.DataFrame(rows).to_parquet(file)
+
+
+def some_rows(word, n):
+    return [{"text": f"{word} number {k}", "label": OWN.labels[k % 2]} for k in range(n)]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A spec over a local folder of 40 training and 20 evaluation rows."""
+    write(tmp_path / "own", "train", some_rows("train", 40))
+    write(tmp_path / "own", "validation", some_rows("eval", 20))
+    return replace(OWN, path=str(tmp_path / "own"))
+
+
+def contents(examples):
+    return {tuple(" ".join(text.split()) for text in texts) for texts in examples.texts}
+
+
+# Specs
+
+
+def test_each_task_is_found_by_its_name():
+    assert tuple(TASKS) == (*REAL, *GENERATED)
+    for name, spec in TASKS.items():
+        assert spec.name == name
+        assert load_spec(name) is spec
+        assert spec.prompt is not None
+        assert spec.label_words is not None
+
+
+def test_label_words_follow_the_prompt_with_one_space_or_on_a_new_line():
+    for spec in TASKS.values():
+        assert all(word.startswith(" ") != spec.prompt.endswith("\n") for word in spec.label_words)
+
+
+def test_labels_mean_what_their_words_say():
+    rte = TASKS["rte"]
+    assert (rte.labels[0], rte.label_names[0], rte.label_words[0]) == (0, "entailment", "Yes")
+    boolq = TASKS["boolq"]
+    assert dict(zip(boolq.labels, boolq.label_words, strict=True)) == {False: " No", True: " Yes"}
+    sst2 = TASKS["sst2"]
+    assert dict(zip(sst2.labels, sst2.label_words, strict=True)) == {0: " terrible", 1: " great"}
+    sick = TASKS["sick"]
+    assert dict(zip(sick.labels, sick.label_words, strict=True)) == {
+        "ENTAILMENT": "Yes",
+        "NEUTRAL": "Maybe",
+        "CONTRADICTION": "No",
+    }
+    mrpc = TASKS["mrpc"]
+    assert mrpc.label_names[mrpc.labels.index(1)] == "paraphrase"
+
+
+def test_an_unknown_name_lists_the_known_and_the_nearest():
+    with pytest.raises(InputError, match=r"unknown task 'sst' \(did you mean 'sst2'\?\).*toy-reading"):
+        load_spec("sst")
+
+
+OWN_TOML = """
+name = "own"
+text_columns = ["text"]
+label_column = "label"
+labels = ["bad", "good"]
+label_names = ["bad", "good"]
+"""
+
+
+def test_a_toml_file_describes_ones_own_task_beside_its_data(own, tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text(OWN_TOML + 'path = "own"\n')
+    assert load_spec(file) == own
+    assert len(load_task(load_spec(str(file)), caps=(20, 10, 20)).train) == 20
+
+
+def test_labels_in_toml_keep_their_types(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text(OWN_TOML.replace('["bad", "good"]', "[false, true]", 1))
+    assert load_spec(file).labels == (False, True)
+    assert all(isinstance(label, bool) for label in load_spec(file).labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "is no TOML"),
+        (OWN_TOML.replace('label_column = "label"', ""), "the field 'label_column' is missing"),
+        (OWN_TOML + "colour = 3", r"unknown field 'colour' \(the fields are name, text_columns"),
+        (OWN_TOML + "prompt = 3", "prompt: Input should be a valid string, not 3"),
+        (OWN_TOML + 'path = "./none"', r"has the path '\./none', but there is no folder .*none"),
+        (OWN_TOML + 'shorten = "words"', "shorten is one of the text_columns.*'words'"),
+    ],
+)
+def test_a_wrong_toml_file_says_what_is_wrong(tmp_path, text, message):
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        load_spec(file)
+    assert "\n" not in str(error.value)
+    assert "own.toml" in str(error.value)
+
+
+def test_a_missing_toml_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the task file .*none\.toml: No such file"):
+        load_spec(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a/b"}, "name is letters"),
+        ({"text_columns": ()}, "one column or two"),
+        ({"text_columns": ("a", "b", "c")}, "one column or two"),
+        ({"text_columns": ("a", "a")}, "one column or two"),
+        ({"text_columns": ("label",)}, "is one of the text_columns"),
+        ({"labels": ("bad",)}, "two or more different"),
+        ({"labels": (1, True)}, "two or more different"),
+        ({"label_names": ("bad",)}, "label_names gives each of 2"),
+        ({"label_words": (" bad", " bad")}, "label_words gives each of 2"),
+        ({"eval_split": "train"}, "both 'train'"),
+        ({"prompt": "{txt} It was"}, r"prompt names \{text\}"),
+        ({"prompt": "{text} {text}"}, r"prompt names \{text\} once"),
+        ({"prompt": "{text!r} was"}, r"prompt names \{text\} once"),
+        ({"prompt": "{text was"}, r"no str\.format template"),
+        ({"prompt": "{text} It was "}, "ends in a space"),
+        ({"grammar": "poem"}, "grammar is one of sentiment"),
+        ({"grammar": "sentiment", "path": "x"}, "exclude each other"),
+    ],
+)
+def test_a_spec_that_fits_no_task_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        replace(OWN, **change)
+
+
+# Loading
+
+
+@real_data
+@pytest.mark.parametrize("name", REAL)
+def test_real_tasks_agree_with_their_manifest(name):
+    manifest = json.loads((DATA / "manifest.json").read_text())[name]
+    if TASKS[name].path is not None:
+        assert manifest["hub"] == {"path": TASKS[name].path, "name": TASKS[name].config_name}
+    task = load_task(TASKS[name], data_dir=DATA, caps=(100_000, 500, 100_000))
+    for split, examples in (("train", (task.train, task.dev)), ("validation", (task.eval,))):
+        facts = manifest["files"][f"{split}.jsonl.xz"]
+        assert examples[0].source_size == facts["rows"]
+        left_out = facts["rows"] - sum(map(len, examples))
+        source = task.summary["source"]["train" if split == "train" else "eval"]
+        assert left_out == source["left_out_repeats"] + source.get("left_out_in_eval", 0)
+        for index, label in enumerate(TASKS[name].labels):
+            counted = sum(int((part.labels == index).sum()) for part in examples)
+            assert facts["labels"][str(label)] - left_out <= counted <= facts["labels"][str(label)]
+
+
+@real_data
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_row_is_read_with_its_own_label(name):
+    spec = TASKS[name]
+    with lzma.open(DATA / name / "validation.jsonl.xz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    drawn = load_task(spec, data_dir=DATA).eval
+    for texts, label, row in zip(drawn.texts, drawn.labels, drawn.rows, strict=True):
+        assert texts == tuple(rows[row][column] for column in spec.text_columns)
+        assert spec.labels[label] == rows[row][spec.label_column]
+
+
+@real_data
+@pytest.mark.parametrize("name", REAL)
+def test_the_papers_caps_on_real_tasks(name):
+    task = load_task(TASKS[name], data_dir=DATA)
+    available = {"sst2": 872, "rte": 277, "mrpc": 408}.get(name, 1000)
+    assert (len(task.train), len(task.dev), len(task.eval)) == (1000, 500, available)
+    sets = [contents(part) for part in (task.train, task.dev, task.eval)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 1500 + available
+    json.dumps(task.summary)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_tasks_need_no_folder_and_no_hub(name):
+    task = load_task(TASKS[name])
+    assert (len(task.train), len(task.dev), len(task.eval)) == (1000, 500, 1000)
+    assert task.summary["source"]["train"] == {
+        "split": "train",
+        "rows": 4000,
+        "left_out_repeats": 0,
+        "left_out_in_eval": 0,
+    }
+    assert task.summary["sets"]["eval"]["majority_rate"] < 0.55
+
+
+def test_the_data_seed_draws_train_and_dev_but_never_eval():
+    spec = TASKS["toy-sentiment"]
+    one, same, two = (load_task(spec, data_seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.train.rows, same.train.rows)
+    assert one.fingerprint == same.fingerprint != two.fingerprint
+    assert set(one.train.rows) != set(two.train.rows)
+    assert set(one.dev.rows) != set(two.dev.rows)
+    np.testing.assert_array_equal(one.eval.rows, two.eval.rows)
+
+
+def test_rows_are_numbers_in_the_source_in_order(own):
+    task = load_task(own, caps=(20, 10, 5))
+    for part, word in ((task.train, "train"), (task.dev, "train"), (task.eval, "eval")):
+        assert part.texts == tuple((f"{word} number {row}",) for row in part.rows)
+        np.testing.assert_array_equal(part.labels, part.rows % 2)
+        assert (np.diff(part.rows) > 0).all()
+        assert part.labels.dtype == part.rows.dtype == np.int64
+    assert (task.train.source_size, task.eval.source_size) == (40, 20)
+
+
+def test_a_cap_on_eval_changes_neither_train_nor_the_order_of_eval(own):
+    few, many = load_task(own, caps=(20, 10, 5)), load_task(own, caps=(20, 10, 15))
+    np.testing.assert_array_equal(few.train.rows, many.train.rows)
+    assert set(few.eval.rows) < set(many.eval.rows)
+
+
+def test_caps_above_what_there_is_take_all(own):
+    task = load_task(own, caps=Caps(1000, 10, 1000))
+    assert (len(task.train), len(task.dev), len(task.eval)) == (30, 10, 20)
+    with pytest.raises(InputError, match="40 distinct examples, of which a dev cap of 40 leaves none"):
+        load_task(own, caps=(1000, 40, 1000))
+    with pytest.raises(InputError, match=r"positive integers, not \(0, 10, 10\)"):
+        load_task(own, caps=(0, 10, 10))
+
+
+def test_what_stands_elsewhere_or_twice_is_left_out_by_content(tmp_path):
+    evaluation = [*some_rows("eval", 20), {"text": " eval  number 3\n", "label": "good"}]
+    training = [
+        *some_rows("train", 40),
+        {"text": "train\tnumber 0", "label": "bad"},
+        {"text": "eval number 7 ", "label": "good"},
+        {"text": "eval number 7", "label": "good"},
+    ]
+    write(tmp_path / "own", "train", training)
+    write(tmp_path / "own", "validation", evaluation)
+    # Even what a small cap on eval does not draw stays out of train.
+    task = load_task(replace(OWN, path=str(tmp_path / "own")), caps=(1000, 10, 2))
+    assert set(task.train.rows) | set(task.dev.rows) == set(range(40))
+    assert task.summary["source"] == {
+        "train": {"split": "train", "rows": 43, "left_out_repeats": 1, "left_out_in_eval": 2},
+        "eval": {"split": "validation", "rows": 21, "left_out_repeats": 1},
+    }
+    assert task.summary["sets"]["dev"]["size"] == 10
+    assert sum(task.summary["sets"]["train"]["classes"].values()) == 30
+
+
+def test_texts_shared_by_pairs_are_counted(tmp_path):
+    spec = replace(OWN, text_columns=("passage", "question"), path=str(tmp_path))
+    write(tmp_path, "train", [{"passage": "p", "question": f"t{k}", "label": "good"} for k in range(9)]
+          + [{"passage": "q", "question": "t", "label": "bad"}])  # fmt: skip
+    write(tmp_path, "validation", [{"passage": "p", "question": f"e{k}", "label": "good"} for k in range(4)]
+          + [{"passage": "r", "question": "e", "label": "bad"}])  # fmt: skip
+    assert load_task(spec, caps=(8, 2, 9)).summary["eval_shares_text"] == {"passage": 4, "question": 0}
+
+
+@pytest.mark.parametrize("ending", [".jsonl.xz", ".csv", ".parquet"])
+def test_every_kind_of_file_gives_the_same_data(own, tmp_path, ending):
+    write(tmp_path / "other", "train", some_rows("train", 40), ending)
+    write(tmp_path / "other", "validation", some_rows("eval", 20), ending)
+    other = replace(own, path=str(tmp_path / "other"))
+    caps = (20, 10, 20)
+    assert load_task(other, caps=caps).fingerprint == load_task(own, caps=caps).fingerprint
+
+
+def test_the_fingerprint_knows_the_data_and_the_spec_but_not_the_place(own, tmp_path):
+    caps = (20, 10, 20)
+    here = load_task(own, caps=caps).fingerprint
+    assert load_task(OWN, data_dir=tmp_path, caps=caps).fingerprint == here
+    assert load_task(replace(own, prompt="{text} It was"), caps=caps).fingerprint != here
+    rows = some_rows("train", 40)
+    rows[0]["text"] += "!"
+    rows[1]["text"] += "!"
+    write(tmp_path / "own", "train", [{**row, "text": row["text"] + "!"} for row in rows])
+    assert load_task(own, caps=caps).fingerprint != here
+
+
+def test_a_csv_text_that_pandas_would_call_missing_is_a_text(tmp_path):
+    rows = some_rows("train", 40)
+    rows[0]["text"] = "NA"
+    write(tmp_path, "train", rows, ".csv")
+    write(tmp_path, "validation", some_rows("eval", 20), ".csv")
+    task = load_task(replace(OWN, path=str(tmp_path)), caps=(1000, 10, 20))
+    assert ("NA",) in task.train.texts + task.dev.texts
+
+
+def test_loading_leaves_no_trace(own, tmp_path, capfd, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    datasets.enable_progress_bars()
+    load_task(own, caps=(20, 10, 20))
+    assert not cache.exists()
+    assert not datasets.are_progress_bars_disabled()
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def broken(own, split, **changes):
+    folder = Path(own.path)
+    rows = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+    rows[3] |= changes
+    write(folder, split, rows)
+
+
+def test_data_mistakes_name_the_value_and_where_it_stands(own):
+    caps = (20, 10, 20)
+    cases = [
+        ({"label": "fair"}, r"row 3 of the split 'train' of the task 'own' has the label 'fair', none of"),
+        ({"text": "  "}, "row 3 of the split 'train' of the task 'own' has '  ' in 'text', not a text"),
+        ({"text": None}, "row 3 .* has None in 'text'"),
+        ({"label": None}, "row 3 .* has the label None"),
+    ]
+    for changes, message in cases:
+        broken(own, "train", **changes)
+        with pytest.raises(InputError, match=message):
+            load_task(own, caps=caps)
+        write(Path(own.path), "train", some_rows("train", 40))
+    with pytest.raises(InputError, match="no column 'words'; it has text, label"):
+        load_task(replace(own, text_columns=("words",)), caps=caps)
+    with pytest.raises(InputError, match="no example of the label 'fair' among its 40 rows"):
+        load_task(replace(own, labels=("bad", "fair", "good"), label_names=("b", "f", "g")), caps=caps)
+
+
+def test_missing_files_are_named(own, tmp_path):
+    with pytest.raises(InputError, match=r"must hold one of test\.jsonl, .*it holds none"):
+        load_task(replace(own, eval_split="test"))
+    shutil.copy(Path(own.path) / "train.jsonl", Path(own.path) / "train.csv")
+    with pytest.raises(InputError, match=r"it holds train\.jsonl and train\.csv"):
+        load_task(own)
+    with pytest.raises(InputError, match=r"the data folder .*nowhere does not exist"):
+        load_task(OWN, data_dir=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"the folder .*sst2 of the task 'sst2' does not exist"):
+        load_task(TASKS["sst2"], data_dir=tmp_path)
+    with pytest.raises(InputError, match=r"the folder \./nowhere of the task 'own' does not exist"):
+        load_task(replace(OWN, path="./nowhere"))
+    with pytest.raises(InputError, match="'toy-reading' has no split 'dev'; it has train, validation"):
+        load_task(replace(TASKS["toy-reading"], eval_split="dev"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"), [(".jsonl", b"{"), (".jsonl.xz", b"no xz"), (".parquet", b"")]
+)
+def test_a_damaged_file_is_named(own, ending, content):
+    folder = Path(own.path)
+    (folder / "train.jsonl").unlink()
+    (folder / f"train{ending}").write_bytes(content)
+    with pytest.raises(InputError, match=f"cannot read .*train{ending}: ") as error:
+        load_task(own)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_hub_one_sentence_names_the_ways_out(monkeypatch):
+    def unreachable(*arguments):
+        raise ConnectionError("Couldn't reach 'nyu-mll/glue'\non the Hub (LocalEntryNotFoundError).")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(InputError) as error:
+        load_task(TASKS["sst2"])
+    assert str(error.value) == (
+        "the task 'sst2' could not be loaded from the hub as nyu-mll/glue (sst2):"
+        " Couldn't reach 'nyu-mll/glue' on the Hub (LocalEntryNotFoundError);"
+        " pass --data-dir with a folder that holds sst2/train.jsonl.xz and sst2/validation.jsonl.xz,"
+        " or take an embedded task: toy-sentiment, toy-entailment, toy-reading"
+    )
+    with pytest.raises(InputError, match="'sick' is not read from the hub; pass --data-dir"):
+        load_task(TASKS["sick"])
+
+
+def test_the_hub_is_asked_by_path_and_configuration(monkeypatch):
+    asked = []
+
+    def hub(*arguments):
+        asked.append(arguments)
+        return datasets.DatasetDict(
+            {
+                split: datasets.Dataset.from_list(
+                    [{"sentence": f"{split} {k}", "label": k % 2, "idx": k} for k in range(30)]
+                ).cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))
+                for split in ("train", "validation", "test")
+            }
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    task = load_task(TASKS["sst2"], caps=(20, 10, 20))
+    assert asked == [("nyu-mll/glue", "sst2")]
+    np.testing.assert_array_equal(task.train.labels, task.train.rows % 2)
+
+
+# Tokens
+
+CORPUS = [
+    "the small grammar writes sentences about films and birds near the river .",
+    "does this mean that the passage is true ? yes or no ? it was great , it was terrible .",
+    "a long passage has many words and the question at its end is never lost .",
+] * 4
+
+
+@pytest.fixture(scope="module")
+def wordpiece():
+    """BERT's way: lower case, [CLS] and [SEP], token types."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789.,?!'\"-")
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    ids = {token: tokenizer.token_to_id(token) for token in special}
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def byte_level(*, adds_bos):
+    """GPT-2's way, and OPT's, which puts `</s>` first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="</s> $A", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>")
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return byte_level(adds_bos=False)
+
+
+PAIR = replace(
+    OWN,
+    text_columns=("passage", "question"),
+    prompt="Read: {passage} Then: {question}?",
+    label_words=(" No", " Yes"),
+)
+
+
+def examples_of(*texts, rows=None):
+    n = len(texts)
+    rows = np.arange(n) if rows is None else np.asarray(rows)
+    return Examples(tuple(texts), np.arange(n) % 2, rows, 100)
+
+
+def split(encoded):
+    return [encoded.tokens[a:b].tolist() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+
+
+LONG = "the first words go . a long passage has many words and these last words stay ."
+QUESTION = "does the question stay whole"
+
+
+def test_pairs_are_encoded_as_the_tokenizer_does_it(wordpiece):
+    examples = examples_of(("a film", "it was great"), (LONG, QUESTION), rows=[4, 9])
+    encoded = encode(examples, PAIR, wordpiece, prompted=False, max_length=128)
+    expected = [wordpiece(*texts) for texts in examples.texts]
+    assert split(encoded) == [each["input_ids"] for each in expected]
+    assert encoded.token_types.tolist() == [kind for each in expected for kind in each["token_type_ids"]]
+    assert encoded.offsets.tolist() == np.cumsum([0, *(len(each["input_ids"]) for each in expected)]).tolist()
+    assert encoded.rows.tolist() == [4, 9]
+    assert encoded.tokens.dtype == encoded.offsets.dtype == encoded.token_types.dtype == np.int64
+    assert len(encoded) == 2
+
+
+def test_a_prompt_is_filled_with_stripped_texts_and_ends_where_the_word_follows(bpe):
+    spec = TASKS["toy-sentiment"]
+    encoded = encode(examples_of(("  the film was great . \n",)), spec, bpe, prompted=True, max_length=64)
+    assert bpe.decode(encoded.tokens) == "the film was great . It was"
+    assert encoded.token_types is None
+    for word in spec.label_words:
+        whole = bpe("the film was great . It was" + word)["input_ids"]
+        assert whole[: len(encoded.tokens)] == encoded.tokens.tolist()
+        assert bpe.decode(whole[len(encoded.tokens) :]) == word
+
+
+def test_a_line_break_at_the_prompts_end_stays_and_splits_from_the_word(bpe):
+    spec = TASKS["toy-entailment"]
+    encoded = encode(examples_of(("a bird .", "a film .")), spec, bpe, prompted=True, max_length=64)
+    text = 'a bird .\nDoes this mean that "a film ." is true? Yes or No?\n'
+    assert bpe.decode(encoded.tokens) == text
+    assert bpe(text + "Yes")["input_ids"][: len(encoded.tokens)] == encoded.tokens.tolist()
+
+
+def test_a_long_pair_loses_the_front_of_the_shortened_text_only(wordpiece):
+    for at, column in enumerate(PAIR.text_columns):
+        spec = replace(PAIR, shorten=column)
+        whole = wordpiece(LONG, QUESTION)
+        sequences = whole.sequence_ids(0)
+        encoded = encode(
+            examples_of((LONG, QUESTION)), spec, wordpiece, prompted=False, max_length=len(sequences) - 3
+        )
+        lost = [k for k, sequence in enumerate(sequences) if sequence == at][:3]
+        assert encoded.tokens.tolist() == np.delete(whole["input_ids"], lost).tolist()
+        assert encoded.token_types.tolist() == np.delete(whole["token_type_ids"], lost).tolist()
+
+
+@pytest.mark.parametrize("trim_offsets", [True, False])
+def test_a_long_prompt_loses_the_front_of_the_shortened_text_only(trim_offsets):
+    bpe = byte_level(adds_bos=False)
+    bpe.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
+    full = bpe(f"Read: {LONG} Then: {QUESTION}?")["input_ids"]
+    for excess in (1, 5, 9):
+        encoded = encode(
+            examples_of((LONG, QUESTION)), PAIR, bpe, prompted=True, max_length=len(full) - excess
+        )
+        text = bpe.decode(encoded.tokens)
+        assert len(encoded.tokens) == len(full) - excess
+        assert text.startswith("Read:")
+        assert text.endswith(f" these last words stay . Then: {QUESTION}?")
+        assert "the first" not in text
+        kept = len(bpe("Read:")["input_ids"])
+        assert encoded.tokens.tolist() == full[:kept] + full[kept + excess :]
+    spec = replace(PAIR, shorten="question")
+    encoded = encode(examples_of((QUESTION, LONG)), spec, bpe, prompted=True, max_length=len(full) - 9)
+    assert bpe.decode(encoded.tokens).startswith(f"Read: {QUESTION} Then:")
+    assert bpe.decode(encoded.tokens).endswith("these last words stay .?")
+
+
+def test_line_breaks_within_the_shortened_text_are_lost_with_it(bpe):
+    examples = examples_of(("one\n\n two \n\n\n three\n four", "why"))
+    spec = replace(PAIR, prompt="{passage}\n{question}?")
+    longest = len(encode(examples, spec, bpe, prompted=True, max_length=99).tokens)
+    shortest = None
+    for max_length in range(longest, 0, -1):
+        try:
+            shortest = encode(examples, spec, bpe, prompted=True, max_length=max_length)
+        except InputError:
+            break
+    assert bpe.decode(shortest.tokens) in ("r\nwhy?", "ur\nwhy?", "our\nwhy?", "four\nwhy?", " four\nwhy?")
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+def test_what_cannot_be_shortened_enough_is_an_error_that_says_what_would_do(bpe, wordpiece, prompted):
+    tokenizer = bpe if prompted else wordpiece
+    examples = examples_of(("a film", "it was great"), (LONG, QUESTION), rows=[4, 9])
+    with pytest.raises(
+        InputError, match=r"row 9 of the task 'own' takes .*a max_length of 10 is too small"
+    ) as error:
+        encode(examples_of((LONG, QUESTION), rows=[9]), PAIR, tokenizer, prompted=prompted, max_length=10)
+    enough = int(str(error.value).split()[-3])
+    encoded = encode(examples, PAIR, tokenizer, prompted=prompted, max_length=enough)
+    assert max(np.diff(encoded.offsets)) == enough
+    with pytest.raises(InputError, match="row 9"):
+        encode(examples, PAIR, tokenizer, prompted=prompted, max_length=enough - 1)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_the_first_token_is_put_there_once(adds_bos):
+    tokenizer = byte_level(adds_bos=adds_bos)
+    bos = tokenizer.bos_token_id
+    examples = examples_of((LONG, QUESTION), ("a", "b"))
+    plain = byte_level(adds_bos=False)
+    bare = split(encode(examples, PAIR, plain, prompted=True, max_length=99))
+    full = split(encode(examples, PAIR, tokenizer, prompted=True, max_length=99, bos_token_id=bos))
+    assert full == [[bos, *tokens] for tokens in bare]
+    # It counts, and a shortened example keeps it.
+    short = encode(examples, PAIR, tokenizer, prompted=True, max_length=len(bare[0]), bos_token_id=bos)
+    assert split(short)[0][0] == bos
+    assert split(short)[0].count(bos) == 1
+    assert len(split(short)[0]) == len(bare[0])
+    assert plain.decode(split(short)[0][1:]).endswith(f"stay . Then: {QUESTION}?")
+
+
+def test_a_tokenizers_own_padding_and_truncation_are_overruled(wordpiece):
+    examples = examples_of(("a film", "it was great"), (LONG, QUESTION))
+    plain = encode(examples, PAIR, wordpiece, prompted=False, max_length=128)
+    wordpiece.backend_tokenizer.enable_truncation(8)
+    wordpiece.backend_tokenizer.enable_padding(length=64)
+    again = encode(examples, PAIR, wordpiece, prompted=False, max_length=128)
+    np.testing.assert_array_equal(again.tokens, plain.tokens)
+
+
+def test_a_decoder_needs_a_prompt(bpe):
+    with pytest.raises(InputError, match="'own' has no prompt"):
+        encode(examples_of(("a",)), OWN, bpe, prompted=True, max_length=9)
+
+
+def test_a_slow_tokenizer_is_refused():
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(InputError, match="Slow is a slow tokenizer"):
+        encode(examples_of(("a",)), OWN, Slow(), prompted=False, max_length=9)
+
+
+@real_data
+def test_real_passages_are_shortened_and_their_questions_kept(bpe):
+    spec = TASKS["boolq"]
+    examples = load_task(spec, data_dir=DATA, caps=(100, 100, 200)).eval
+    whole = split(encode(examples, spec, bpe, prompted=True, max_length=100_000))
+    questions = [bpe(f" {question.strip()}?")["input_ids"] for _, question in examples.texts]
+    max_length = max(map(len, questions)) + 20
+    shortened = split(encode(examples, spec, bpe, prompted=True, max_length=max_length))
+    assert sum(map(len, whole)) > 2 * sum(map(len, shortened))
+    for tokens, full, question in zip(shortened, whole, questions, strict=True):
+        assert tokens == full[-len(tokens) :]
+        assert tokens[-len(question) :] == question
+        assert len(tokens) == min(len(full), max_length)
