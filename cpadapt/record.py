@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.backbones import Source
@@ -146,9 +146,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise InputError(
-                f"schema = {self.schema}: this version of cpadapt reads records of schema {SCHEMA}"
-            )
+            raise InputError(f"schema = {self.schema}: this version of cpadapt reads records of schema {SCHEMA}")
 
     @property
     def best(self) -> Evaluation | None:
@@ -237,7 +235,12 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
         of_run = {name: run[name] for name in _EVALUATION_COLUMNS[:8]}
         evaluations += [
             of_run
-            | {"step": e.step, "train_loss": e.train_loss, "dev_loss": e.dev_loss, "dev_accuracy": e.dev_accuracy}
+            | {
+                "step": e.step,
+                "train_loss": e.train_loss,
+                "dev_loss": e.dev_loss,
+                "dev_accuracy": e.dev_accuracy,
+            }
             for e in record.evaluations
         ]
     return pd.DataFrame(runs, columns=list(_COLUMNS)), pd.DataFrame(evaluations, columns=list(_EVALUATION_COLUMNS))
@@ -331,7 +334,8 @@ def unpack_bitmap(bitmap: str, size: int) -> NDArray[np.bool_]:
 
 
 COMMIT_VARIABLE = "CPADAPT_COMMIT"
-"""Environment variable that names the commit where the source was copied without its git folder."""
+"""Environment variable that names the commit where the source was copied without its git folder, as
+`git describe --always --dirty --abbrev=40` prints it: with `-dirty` at the end if the tree was not as committed."""
 
 
 @functools.cache
@@ -348,7 +352,8 @@ def _source_state() -> tuple[str | None, bool | None]:
             return git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no") == ""
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or not a checkout
         pass
-    return os.environ.get(COMMIT_VARIABLE), None
+    stated = os.environ.get(COMMIT_VARIABLE)
+    return (None, None) if stated is None else (stated.removesuffix("-dirty"), not stated.endswith("-dirty"))
 
 
 def provenance(device: torch.device) -> Provenance:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from cpadapt import budget as budgets
-from cpadapt.backbones import Backbone, Projection, load_backbone, load_projections
+from cpadapt.backbones import BACKBONES, Backbone, Projection, load_backbone, load_projections
+from cpadapt.bank import require_packable, stacking_order
 from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.protocol import STRICT, Protocol, RunConfig, explain
 from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
 from cpadapt.tasks import TaskData, load_spec, load_task
-from cpadapt.trainer import Progress, Result, Trainer, stacking_order
+from cpadapt.trainer import Progress, Result, Trainer
 from cpadapt.tuner import save_adapter
 
 HEAD = "head"
@@ -81,9 +83,7 @@ class Study:
     ladder: Ladder
     seeds: tuple[int, ...] = (0,)
     data_seeds: tuple[int, ...] = (0,)
-    families: dict[str, FamilyPlan] = Field(
-        default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()}
-    )
+    families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     protocol: Protocol = Field(default_factory=Protocol)
     target_modules: tuple[str, ...] | None = None
     about: str = ""
@@ -260,7 +260,8 @@ def train(
         shard: only this part of the runs of each task, for several processes side by side.
         data_dir: folder with the tasks' data, instead of the hub.
         results: folder of records. `None` keeps nothing on disk.
-        save: folder for each run's best weights, one PEFT adapter a run and its head beside it.
+        save: folder for each run's best weights: by run id, a PEFT adapter and its head. A run with a record but
+            without weights there is trained again.
         force: train runs anew that have a record.
         device: as torch names it; by default the first GPU, or the CPU.
         quiet: no progress bar (there is none anyway where the output is no terminal).
@@ -289,43 +290,46 @@ def train(
     def run_id(config: RunConfig) -> str:
         return config.run_id(data[config.task][config.data_seed].fingerprint)
 
-    banks = [(shard or Shard()).of([(la, c) for la, c in wanted if c.task == name]) for name in tasks]
-    asked = {run_id(config) for bank in banks for _, config in bank}
-    known = _known(results)
-    todo = [[(la, c) for la, c in bank if force or run_id(c) not in known] for bank in banks]
-    done = {} if force else {i: record for i, record in known.items() if i in asked}
+    def is_done(config: RunConfig) -> bool:
+        saved = save is None or (Path(save) / run_id(config)).is_dir()
+        return not force and saved and run_id(config) in known
 
-    if any(todo):
-        backbone = load_backbone(
-            study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules
-        )
+    known = _known(results)
+    banks = [(shard or Shard()).of([(label, c) for label, c in wanted if c.task == name]) for name in tasks]
+    asked = {run_id(config) for bank in banks for _, config in bank}
+    records = {identity: record for identity, record in known.items() if identity in asked}
+    todo = [[(label, c) for label, c in bank if not is_done(c)] for bank in banks]
+    todo = [bank for bank in todo if bank]
+    if todo:
+        backbone = load_backbone(study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules)
+        require_packable(backbone)
+        # All are made before any is trained, so that a text that is too long for the last one stops it all at once.
         trainers = [
             Trainer(
                 backbone,
                 [config for _, config in bank],
                 data[bank[0][1].task],
-                checkpoint=_checkpoint(results, [run_id(c) for _, c in bank], force),
+                checkpoint=_checkpoint(results, [run_id(config) for _, config in bank], force),
             )
             for bank in todo
-            if bank
         ]
         file = RecordFile(results) if results is not None else None
-        for bank, trainer in zip([b for b in todo if b], trainers, strict=True):
+        for bank, trainer in zip(todo, trainers, strict=True):
             labels = {run_id(config): label for label, config in bank}
             with _progress(trainer, f"{study.name} {trainer.runs[0].task}", quiet) as progress:
                 trainer.progress = progress
                 outcomes = trainer.train()
-            for result in outcomes if save is not None else ():
-                _save(Path(save), run_id(result.config), result, backbone)
-            fresh = [
-                _record(study, labels[run_id(r.config)], run_id(r.config), r, backbone, data[r.config.task])
-                for r in outcomes
-            ]
+            fresh = []
+            for result in outcomes:
+                identity = run_id(result.config)
+                fresh.append(_record(study, labels[identity], identity, result, backbone, data[result.config.task]))
+                if save is not None:
+                    _save(Path(save) / identity, result, backbone)
             if file is not None:
                 file.add(fresh)
             trainer.forget()
-            done |= {record.id: record for record in fresh}
-    return [done[run_id(c)] for _, c in wanted if run_id(c) in asked]
+            records |= {record.id: record for record in fresh}
+    return [records[run_id(config)] for _, config in wanted if run_id(config) in asked]
 
 
 @dataclass(frozen=True)
@@ -422,18 +426,17 @@ def _record(
     )
 
 
-def _save(folder: Path, run_id: str, result: Result, backbone: Backbone) -> None:
-    """One folder a run: the adapter as PEFT reads it, and `head.safetensors` beside it."""
-    out = folder / run_id
+def _save(out: Path, result: Result, backbone: Backbone) -> None:
+    """Write a run's best weights: the adapter as PEFT reads it, and `head.safetensors` beside it."""
     config = result.config
+    known = BACKBONES.get(backbone.name)
+    # From a run that was killed before its record was written, or trained again by force.
+    shutil.rmtree(out, ignore_errors=True)
     if config.family != HEAD and config.scale is not None:
-        save_adapter(
-            out, config.family, config.scale, result.adapter, base_model_name=backbone.source.name
-        )
+        name = known.hub if known is not None and known.hub is not None else backbone.name
+        save_adapter(out, config.family, config.scale, result.adapter, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(
-        {name: tensor.cpu() for name, tensor in result.head.items()}, out / "head.safetensors"
-    )
+    safetensors.torch.save_file({name: tensor.cpu() for name, tensor in result.head.items()}, out / "head.safetensors")
 
 
 @contextlib.contextmanager
@@ -451,9 +454,7 @@ def _progress(trainer: Trainer, title: str, quiet: bool) -> Iterator[Progress]:
     )
     with bar:
         runs = len(trainer.runs)
-        shown = bar.add_task(
-            f"{title}, {runs} run{'s' * (runs > 1)}", total=trainer.protocol.steps, word="starting"
-        )
+        shown = bar.add_task(f"{title}, {runs} run{'s' * (runs > 1)}", total=trainer.protocol.steps, word="starting")
         yield lambda step, word: bar.update(shown, completed=step, word=word)
 
 

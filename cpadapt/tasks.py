@@ -246,9 +246,7 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
     if file.suffix != ".toml":
         close = difflib.get_close_matches(name, TASKS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise InputError(
-            f"unknown task {name!r}{hint}; known are {', '.join(TASKS)}, and one's own is a .toml file"
-        )
+        raise InputError(f"unknown task {name!r}{hint}; known are {', '.join(TASKS)}, and one's own is a .toml file")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -264,9 +262,7 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
         if folder.is_dir():
             return dataclasses.replace(spec, path=str(folder))
         if _says_folder(spec.path):
-            raise InputError(
-                f"the task file {name} has the path {spec.path!r}, but there is no folder {folder}"
-            )
+            raise InputError(f"the task file {name} has the path {spec.path!r}, but there is no folder {folder}")
     return spec
 
 
@@ -414,9 +410,7 @@ class _Source:
         dataset = opened[split]
         for column in (*spec.text_columns, spec.label_column):
             if column not in dataset.column_names:
-                raise InputError(
-                    f"{where} has no column {column!r}; it has {', '.join(dataset.column_names)}"
-                )
+                raise InputError(f"{where} has no column {column!r}; it has {', '.join(dataset.column_names)}")
         columns = dataset.select_columns([*spec.text_columns, spec.label_column])[:]
         texts: list[tuple[str, ...]] = list(zip(*(columns[name] for name in spec.text_columns), strict=True))
         contents: list[tuple[str, ...]] = []
@@ -520,8 +514,7 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
         source = spec.path if spec.config_name is None else f"{spec.path} ({spec.config_name})"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')};"
-            f" {remedy}"
+            f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')}; {remedy}"
         ) from error
     return opened
 
@@ -538,8 +531,7 @@ def _open_folder(spec: TaskSpec, folder: Path) -> dict[str, Any]:
         if len(found) != 1:
             there = " and ".join(file.name for file in found) or "none"
             raise InputError(
-                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)};"
-                f" it holds {there}"
+                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)}; it holds {there}"
             )
         builder = _BUILDERS[found[0].name.removeprefix(split)]
         # pandas would read the text "NA" of a CSV file as missing.

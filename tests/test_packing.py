@@ -126,6 +126,4 @@ def test_the_grouped_product_equals_the_loop() -> None:
     x = torch.randn(20, 16, generator=generator)
     up = torch.randn(3, 24, 8, generator=generator)
     down = torch.randn(3, 8, 16, generator=generator)
-    torch.testing.assert_close(
-        packing.grouped_product(x, up, down, segments), adapter_product(x, up, down, segments)
-    )
+    torch.testing.assert_close(packing.grouped_product(x, up, down, segments), adapter_product(x, up, down, segments))

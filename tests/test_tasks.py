@@ -380,9 +380,7 @@ def test_missing_files_are_named(own, tmp_path):
         load_task(replace(TASKS["toy-reading"], eval_split="dev"))
 
 
-@pytest.mark.parametrize(
-    ("ending", "content"), [(".jsonl", b"{"), (".jsonl.xz", b"no xz"), (".parquet", b"")]
-)
+@pytest.mark.parametrize(("ending", "content"), [(".jsonl", b"{"), (".jsonl.xz", b"no xz"), (".parquet", b"")])
 def test_a_damaged_file_is_named(own, ending, content):
     folder = Path(own.path)
     (folder / "train.jsonl").unlink()
@@ -545,9 +543,7 @@ def test_a_long_pair_loses_the_front_of_the_shortened_text_only(wordpiece):
         spec = replace(PAIR, shorten=column)
         whole = wordpiece(LONG, QUESTION)
         sequences = whole.sequence_ids(0)
-        encoded = encode(
-            examples_of((LONG, QUESTION)), spec, wordpiece, prompted=False, max_length=len(sequences) - 3
-        )
+        encoded = encode(examples_of((LONG, QUESTION)), spec, wordpiece, prompted=False, max_length=len(sequences) - 3)
         lost = [k for k, sequence in enumerate(sequences) if sequence == at][:3]
         assert encoded.tokens.tolist() == np.delete(whole["input_ids"], lost).tolist()
         assert encoded.token_types.tolist() == np.delete(whole["token_type_ids"], lost).tolist()
@@ -559,9 +555,7 @@ def test_a_long_prompt_loses_the_front_of_the_shortened_text_only(trim_offsets):
     bpe.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
     full = bpe(f"Read: {LONG} Then: {QUESTION}?")["input_ids"]
     for excess in (1, 5, 9):
-        encoded = encode(
-            examples_of((LONG, QUESTION)), PAIR, bpe, prompted=True, max_length=len(full) - excess
-        )
+        encoded = encode(examples_of((LONG, QUESTION)), PAIR, bpe, prompted=True, max_length=len(full) - excess)
         text = bpe.decode(encoded.tokens)
         assert len(encoded.tokens) == len(full) - excess
         assert text.startswith("Read:")
@@ -592,9 +586,7 @@ def test_line_breaks_within_the_shortened_text_are_lost_with_it(bpe):
 def test_what_cannot_be_shortened_enough_is_an_error_that_says_what_would_do(bpe, wordpiece, prompted):
     tokenizer = bpe if prompted else wordpiece
     examples = examples_of(("a film", "it was great"), (LONG, QUESTION), rows=[4, 9])
-    with pytest.raises(
-        InputError, match=r"row 9 of the task 'own' takes .*a max_length of 10 is too small"
-    ) as error:
+    with pytest.raises(InputError, match=r"row 9 of the task 'own' takes .*a max_length of 10 is too small") as error:
         encode(examples_of((LONG, QUESTION), rows=[9]), PAIR, tokenizer, prompted=prompted, max_length=10)
     enough = int(str(error.value).split()[-3])
     encoded = encode(examples, PAIR, tokenizer, prompted=prompted, max_length=enough)

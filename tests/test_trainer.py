@@ -124,9 +124,7 @@ def test_a_run_in_a_bank_equals_the_slow_loop(
     assert fast.best_step == best
     assert slow.right == fast.outcome.right_by_row
     for name, tensor in weights(fast).items():
-        torch.testing.assert_close(
-            slow.best[name], tensor, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(slow.best[name], tensor, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 class SlowLoop:
@@ -144,9 +142,7 @@ class SlowLoop:
             lora = LoraConfig(r=run.size, lora_alpha=run.scale * run.size, target_modules=targets)
             self.model = get_peft_model(backbone.model, lora)
         elif run.family == "cp":
-            cp = CPConfig(
-                num_components=run.size, scale=run.scale, target_modules=targets, **run.shape_options
-            )
+            cp = CPConfig(num_components=run.size, scale=run.scale, target_modules=targets, **run.shape_options)
             self.model = get_peft_model(backbone.model, cp)
         for name, tensors in initial_params(run, backbone.projections).items():
             layer = backbone.model.get_submodule(name)
@@ -186,9 +182,7 @@ class SlowLoop:
     def batches(self) -> Iterator[np.ndarray]:
         p, count = self.run.protocol, len(self.data.train)
         epochs = math.ceil(p.steps * p.batch_size / count)
-        order = np.concatenate(
-            [np.random.default_rng([self.run.seed, e]).permutation(count) for e in range(epochs)]
-        )
+        order = np.concatenate([np.random.default_rng([self.run.seed, e]).permutation(count) for e in range(epochs)])
         for step in range(p.steps):
             yield order[step * p.batch_size : (step + 1) * p.batch_size]
 
@@ -200,7 +194,10 @@ class SlowLoop:
             {"params": list(self.head.parameters()), "lr": p.head_learning_rate},
         ]
         optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], weight_decay=p.weight_decay, betas=(p.beta1, p.beta2), eps=p.epsilon
+            [g for g in groups if g["params"]],
+            weight_decay=p.weight_decay,
+            betas=(p.beta1, p.beta2),
+            eps=p.epsilon,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
@@ -246,7 +243,10 @@ def test_rows_of_bounded_length_give_the_same_results(
 
 
 def test_out_of_memory_splits_the_bank_and_changes_no_result(
-    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone,
+    data: dict[int, TaskData],
+    together: dict[str, Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = Trainer(backbone, on(backbone, SEVEN), data)
     rows: list[int] = []
@@ -332,7 +332,11 @@ def test_a_killed_bank_goes_on_bit_for_bit(
 
     seen: list[int] = []
     again = Trainer(
-        backbone, on(backbone, SEVEN), data, checkpoint=checkpoint, progress=lambda step, word: seen.append(step)
+        backbone,
+        on(backbone, SEVEN),
+        data,
+        checkpoint=checkpoint,
+        progress=lambda step, word: seen.append(step),
     )
     results = again.train()
     assert seen[0] == resumes_at
@@ -347,9 +351,7 @@ def test_a_killed_bank_goes_on_bit_for_bit(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_other_runs_is_refused(
-    backbone: Backbone, data: dict[int, TaskData], tmp_path: Path
-) -> None:
+def test_a_checkpoint_of_other_runs_is_refused(backbone: Backbone, data: dict[int, TaskData], tmp_path: Path) -> None:
     checkpoint = tmp_path / "bank.safetensors"
     train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
     with pytest.raises(InputError, match="checkpoint of other runs"):

@@ -64,9 +64,7 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
     if not isinstance(model, PeftModel) or not isinstance(model.base_model, CPModel):
         raise InputError(f"to_lora takes a PEFT model with CP adapters, not a {type(model).__name__}")
     if adapter_name not in model.peft_config:
-        raise InputError(
-            f"there is no adapter {adapter_name!r}; there are {', '.join(sorted(model.peft_config))}"
-        )
+        raise InputError(f"there is no adapter {adapter_name!r}; there are {', '.join(sorted(model.peft_config))}")
     layers = [layer for layer in model.modules() if isinstance(layer, CPLayer)]
     if merged := sorted({name for layer in layers for name in layer.merged_adapters}):
         raise InputError(f"the base weights have {', '.join(merged)} merged in; call unmerge_adapter first")
@@ -190,14 +188,10 @@ def _lora_tensors(module: str, up: Tensor, down: Tensor) -> dict[str, Tensor]:
     return {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
 
 
-def _cp_config(
-    params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: float, **fields: Any
-) -> CPConfig:
+def _cp_config(params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: float, **fields: Any) -> CPConfig:
     """The configuration whose adapter has these tensors, all splits written out."""
     tensor_shape: dict[int, tuple[int, ...]] = {}
-    size = _common_size(
-        params["weight"].shape[0] for params in params_by_module.values() if "weight" in params
-    )
+    size = _common_size(params["weight"].shape[0] for params in params_by_module.values() if "weight" in params)
     for module, params in params_by_module.items():
         dimensions = []
         for side in ("up_", "down_"):
@@ -233,8 +227,7 @@ def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor])
             setattr(config, name, sorted(value))
     # Copies, because views of one another cannot be saved.
     tensors = {
-        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, tensor in state.items()
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()
     }
     save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     # Last, so that a folder cut off in writing is no adapter.

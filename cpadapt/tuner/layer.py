@@ -73,9 +73,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
                 named[f"{side}_{m}"] = raw
         return {name: raw.to(torch.promote_types(raw.dtype, torch.float32)) for name, raw in named.items()}
 
-    def factors(
-        self, adapter_name: str
-    ) -> tuple[Float[Tensor, "out components"], Float[Tensor, "components inp"]]:
+    def factors(self, adapter_name: str) -> tuple[Float[Tensor, "out components"], Float[Tensor, "components inp"]]:
         """An adapter's pair with its scale in `up`, so that ΔW = up · down."""
         up, down = cp.factors(self.params(adapter_name))
         return self.cp_scale[adapter_name] * up, down
@@ -90,9 +88,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         """Whether PEFT may convert the adapter; `cpadapt.to_lora` does it without loss."""
         return True
 
-    def _move_adapter_to_device_of_base_layer(
-        self, adapter_name: str, device: torch.device | None = None
-    ) -> None:
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's own would also cast to the base layer's type, and so round what was read from a file.
         target = device if device is not None else self.get_base_layer().weight.device
         raw = [*self.cp_up[adapter_name].parameters(), *self.cp_down[adapter_name].parameters()]
@@ -124,9 +120,7 @@ class CPLinear(nn.Module, CPLayer):
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
-    def forward(
-        self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
         """Map `[batch, …, in]` to `[batch, …, out]`.
 
         Args:
@@ -217,16 +211,12 @@ def _sizes(layer: nn.Module) -> tuple[int, int]:
     if isinstance(layer, Conv1D):
         return layer.weight.shape[1], layer.weight.shape[0]
     if not isinstance(layer, nn.Linear):
-        raise InputError(
-            f"it is of type {type(layer).__name__}; CP adapts nn.Linear and transformers' Conv1D"
-        )
+        raise InputError(f"it is of type {type(layer).__name__}; CP adapts nn.Linear and transformers' Conv1D")
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
             " an adapter around it would do nothing"
         )
     if not layer.weight.dtype.is_floating_point:
-        raise InputError(
-            f"it has a quantized weight of type {layer.weight.dtype}; CP adapts floating-point weights"
-        )
+        raise InputError(f"it has a quantized weight of type {layer.weight.dtype}; CP adapts floating-point weights")
     return layer.out_features, layer.in_features

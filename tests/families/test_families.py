@@ -57,7 +57,8 @@ def test_the_papers_adam_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimension", "expected"), [(2048, (32, 64)), (576, (24, 24)), (384, (16, 24)), (192, (12, 16)), (1, (1, 1))]
+    ("dimension", "expected"),
+    [(2048, (32, 64)), (576, (24, 24)), (384, (16, 24)), (192, (12, 16)), (1, (1, 1))],
 )
 def test_default_modes_are_nearest_to_square(dimension: int, expected: tuple[int, ...]) -> None:
     assert cp.modes(dimension) == expected

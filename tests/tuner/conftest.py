@@ -113,9 +113,7 @@ class Case:
 
     def config(self, **fields: Any) -> CPConfig:
         """An adapter that is no no-op."""
-        return CPConfig(
-            **{"num_components": 3, "init": "normal", "target_modules": list(self.targets)} | fields
-        )
+        return CPConfig(**{"num_components": 3, "init": "normal", "target_modules": list(self.targets)} | fields)
 
     def projections(self, model: nn.Module) -> dict[str, nn.Linear]:
         return {

@@ -94,9 +94,7 @@ def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
     for name, projection in projections.items():
         prefix = f"base_model.model.{name}.cp_"
         expected = cp.shapes(projection.out_features, projection.in_features, 3, tensor_shape=shape)
-        found = {
-            k.removeprefix(prefix).replace(".", "_"): v for k, v in saved.items() if k.startswith(prefix)
-        }
+        found = {k.removeprefix(prefix).replace(".", "_"): v for k, v in saved.items() if k.startswith(prefix)}
         assert {k: tuple(v.shape) for k, v in found.items()} == expected
         assert {v.dtype for v in found.values()} == {torch.float32}
     loaded = PeftModel.from_pretrained(case.model(dtype), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)

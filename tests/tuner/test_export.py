@@ -103,9 +103,7 @@ with torch.no_grad():
 safetensors.torch.save_file({"logits": logits}, "logits.safetensors")
 print([name for name in sys.modules if name.startswith("cpadapt.")])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     logits = load_file(tmp_path / "logits.safetensors")["logits"]
     assert_close(logits, llama.logits(model), **TIGHT)
@@ -162,9 +160,7 @@ class Doubled:
         ("doubled", 2, {}, LoraConfig, 4),
     ],
 )
-def test_a_run_is_saved_as_an_adapter(
-    case, tmp_path, monkeypatch, run_params, family, size, options, saved, rank
-):
+def test_a_run_is_saved_as_an_adapter(case, tmp_path, monkeypatch, run_params, family, size, options, saved, rank):
     params = run_params(case, "lora" if family == "doubled" else family, size, **options)
     monkeypatch.setitem(families.FAMILIES, "doubled", Doubled())
     scale = 1.5

@@ -147,9 +147,7 @@ def small_bart():
         for name, value in {"layers": 1, "attention_heads": 2, "ffn_dim": 32}.items()
     }
     return BartForConditionalGeneration(
-        BartConfig(
-            d_model=24, init_std=0.5, decoder_start_token_id=2, forced_eos_token_id=2, **sides, **SMALL
-        )
+        BartConfig(d_model=24, init_std=0.5, decoder_start_token_id=2, forced_eos_token_id=2, **sides, **SMALL)
     )
 
 

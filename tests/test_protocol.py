@@ -1,0 +1,116 @@
+"""A protocol says what is wrong with it, and a run's identity follows from all that decides it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from cpadapt.protocol import PAPER, Protocol, RunConfig, explain
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steps": 0}, "protocol.steps = 0: must be a positive integer"),
+        ({"eval_every": 300}, "protocol.eval_every = 300: must be a divisor of steps = 5000"),
+        ({"warmup_steps": 5000}, "protocol.warmup_steps = 5000"),
+        ({"dropout": 0.1}, "protocol.dropout = 0.1: must be 0"),
+        ({"clip": 0.0}, "protocol.clip = 0.0: must be positive"),
+        ({"dtype": "int8"}, "dtype = 'int8': input should be"),
+        ({"batch_size": "many"}, "batch_size = 'many'"),
+        ({"head_learning_rate": float("nan")}, "head_learning_rate = nan"),
+        ({"batchsize": 8}, "batchsize is not a known field"),
+    ],
+)
+def test_a_bad_value_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Protocol(**changes)
+    assert says in explain(caught.value)
+    assert "\n" not in explain(caught.value)
+
+
+def test_defaults_are_the_papers_where_it_reports_them() -> None:
+    sources = Protocol().sources()
+    assert {name for name, source in sources.items() if source == "paper"} == set(PAPER) - {"dtype"}
+    assert Protocol(dtype="float16").sources()["dtype"] == "paper"
+    assert Protocol(steps=1000).sources()["steps"] == "ours"
+
+
+def test_the_papers_values_are_those_on_file() -> None:
+    file = Path(__file__).parents[2] / "shared" / "reference" / "paper.json"
+    if not file.exists():
+        pytest.skip(f"the paper's facts are not at {file}")
+    facts = json.loads(file.read_text())["second_hand"]
+    assert {name: PAPER[f"{name}_cap"] for name in ("train", "dev", "eval")} == facts["caps"]
+    assert (PAPER["steps"], PAPER["eval_every"]) == (facts["steps"], facts["eval_every"])
+    assert PAPER["dtype"] == facts["frozen_backbone_dtype"]
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_the_schedule_is_transformers(warmup: int) -> None:
+    from transformers import get_linear_schedule_with_warmup
+
+    protocol = Protocol(steps=12, eval_every=12, warmup_steps=warmup)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, 12)
+    for step in range(12):
+        assert protocol.rate_factor(step) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert dataclasses.replace(protocol, schedule="constant").rate_factor(11) == 1.0
+
+
+def run(**changes: Any) -> RunConfig:
+    values = {
+        "backbone": "tiny", "task": "sst2", "family": "cp", "size": 2, "seed": 0, "data_seed": 0,
+        "protocol": Protocol(), "learning_rate": 1e-3, "scale": 8.0,
+    }  # fmt: skip
+    return RunConfig(**(values | changes))
+
+
+def test_ids_change_with_everything_that_decides_a_run() -> None:
+    changes: list[dict[str, Any]] = [
+        {"backbone": "minilm"}, {"task": "rte"}, {"size": 3}, {"seed": 1}, {"data_seed": 1}, {"learning_rate": 2e-3},
+        {"scale": 4.0}, {"protocol": Protocol(batch_size=16)}, {"options": {"raw_norm": 0.5}},
+        {"target_modules": ("q_proj",)}, {"family": "lora"},
+    ]  # fmt: skip
+    ids = [run(**change).config_id for change in [{}, *changes]]
+    assert len(set(ids)) == len(ids)
+    assert run().run_id("some data") != run().run_id("other data")
+
+
+def test_ids_stay() -> None:
+    """A changed id orphans every record: then SEMANTICS goes up, and this id with it."""
+    assert run().config_id == "f3bdf6d60f4d8cee"
+
+
+def test_a_config_survives_json_with_the_same_id() -> None:
+    config = run(options={"tensor_shape": {32: (4, 8), 16: (16,)}}, target_modules=("q_proj",))
+    read = TypeAdapter(RunConfig).validate_python(json.loads(json.dumps(dataclasses.asdict(config))))
+    assert read == config
+    assert read.config_id == config.config_id
+    assert run(options={"raw_norm": 1.0}).config_id == run().config_id, "defaults are written out"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"family": "lorra"}, "'lorra'"),
+        ({"size": 0}, "size = 0"),
+        ({"learning_rate": None}, "learning_rate = None"),
+        ({"scale": -1.0}, "scale = -1.0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, raw_norm, tensor_shape"),
+        ({"options": {"tensor_shape": [24, 24]}}, r"tensor_shape = [24, 24]"),
+        ({"family": "lora", "options": {"raw_norm": 1.0}}, "'raw_norm'; it has init"),
+        ({"family": "head"}, "head-only run has size 0"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        run(**changes)
+    assert says in explain(caught.value)

@@ -1,0 +1,258 @@
+"""From a study file to runs, and from runs to records that are not measured twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, load_study, train
+from cpadapt.backbones import load_backbone, load_projections
+from cpadapt.bank import require_packable
+from cpadapt.record import load_records
+from cpadapt.study import status, with_protocol
+
+ROOT = Path(__file__).parents[1]
+PROTOCOL = Protocol(steps=8, eval_every=4, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
+
+
+def study(**changes: Any) -> Study:
+    values: dict[str, Any] = {
+        "name": "test",
+        "backbone": "tiny",
+        "tasks": ("toy-sentiment",),
+        "ladder": Ladder(head=True, sizes={"lora": (1,), "cp": (1, 2)}),
+        "seeds": (0, 1),
+        "protocol": PROTOCOL,
+    }
+    return Study(**(values | changes))
+
+
+def cells(asked: Study, budget: int | None = None) -> list[tuple[str, int]]:
+    projections = load_projections(asked.backbone)
+    return [(cell.label, cell.size) for cell in asked.cells(projections, budget)]
+
+
+def test_budgets_match_from_below_over_all_modules() -> None:
+    ladder = Ladder(budgets=(9216, 18432, 36864, 73728))
+    assert cells(study(backbone="minilm", ladder=ladder)) == [
+        ("lora", 1), ("cp", 9), ("lora", 2), ("cp", 18), ("lora", 4), ("cp", 37), ("lora", 8), ("cp", 75),
+    ]  # fmt: skip
+    smollm2 = Ladder(budgets=tuple(57_600 * r for r in (1, 2, 3, 4, 6, 8)))
+    assert [size for label, size in cells(study(backbone="smollm2", ladder=smollm2)) if label == "cp"] == [
+        11, 22, 33, 44, 66, 88,
+    ]  # fmt: skip
+
+
+def test_pairs_stand_for_their_budget_although_above_it() -> None:
+    paper = load_study(ROOT / "studies" / "paper.toml")
+    step = 48 * 4096
+    assert cells(paper, 2 * step) == [("lora", 2), ("cp", 43)]
+    assert cells(paper, 48 * 193 * 43) == [("lora", 2), ("cp", 43)]
+    assert cells(paper, 3 * step) == [("lora", 3), ("cp", 63)]
+    assert cells(paper, 1000 * 193) == [("cp", 20)], "less than one rank"
+    assert len(cells(paper)) == 19
+
+
+def test_a_budget_below_every_step_says_what_there_is() -> None:
+    with pytest.raises(InputError, match=r"budget 100 .*lora 9216, cp 972"):
+        cells(study(backbone="minilm"), 100)
+
+
+def test_runs_are_the_product_of_what_the_study_lists() -> None:
+    asked = study(
+        tasks=("toy-sentiment", "toy-reading"),
+        data_seeds=(0, 5),
+        families={
+            "lora": FamilyPlan(learning_rates=(1e-3, 2e-3)),
+            "cp": FamilyPlan(),
+            "cp-flat": FamilyPlan(family="cp", scale=2.0, options={"tensor_shape": {"32": [32], "16": [16]}}),
+        },
+        ladder=Ladder(head=True, sizes={"lora": (1,), "cp": (1, 2), "cp-flat": (1,)}),
+    )
+    projections = load_projections("tiny")
+    runs = asked.runs(projections)
+    assert len(runs) == 2 * 2 * 2 * (1 + 2 + 2 + 1)
+    assert len({config.config_id for _, config in runs}) == len(runs)
+    by_label = {label: config for label, config in runs}
+    assert (by_label["head"].learning_rate, by_label["head"].scale) == (None, None)
+    assert (by_label["cp"].learning_rate, by_label["cp"].scale) == (2e-4, 8.0)
+    assert by_label["cp-flat"].options["tensor_shape"] == {32: (32,), 16: (16,)}
+    assert {config.task for _, config in asked.runs(projections, task="toy-reading")} == {"toy-reading"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
+    asked = load_study(file)
+    assert asked.name == file.stem
+    assert asked.about
+    assert asked.runs(load_projections(asked.backbone, asked.target_modules))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nme = 'x'", "nme is not a known field"),
+        ("name = 3", "name = 3"),
+        ("tasks = []", "tasks is empty"),
+        ("seeds = [0, 0]", r"seeds = \[0, 0\]"),
+        ("[ladder.sizes]\nlorra = [1]", "'lorra'"),
+        ("[families.lorra]", "'lorra'; known are cp, lora"),
+        ("[families.head]", "ladder.head = true"),
+        ("[protocol]\nsteps = -1", r"protocol\.steps = -1"),
+        ("[protocol]\nstep = 1", r"protocol\.step is not a known field"),
+        ("not toml", "is not TOML"),
+    ],
+)
+def test_a_wrong_study_file_is_named_with_what_is_wrong(text: str, says: str, tmp_path: Path) -> None:
+    base = {
+        "name": "name = 'x'", "backbone": "backbone = 'tiny'", "tasks": "tasks = ['toy-sentiment']",
+        "ladder": "[ladder]\nhead = true",
+    }  # fmt: skip
+    head = text.split("=")[0].strip()
+    lines = [line for name, line in base.items() if name != head]
+    file = tmp_path / "s.toml"
+    file.write_text("\n".join(lines[:-1] + ([lines[-1], text] if text.startswith("[") else [text, lines[-1]])))
+    with pytest.raises(InputError, match=rf"s\.toml.*{says}"):
+        load_study(file)
+
+
+def test_a_missing_study_and_an_empty_ladder() -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_study("nowhere.toml")
+    with pytest.raises(ValueError, match="ladder is empty"):
+        Ladder()
+
+
+def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(study(), results=tmp_path)
+    assert len(first) == 8
+    assert {r.label for r in first} == {"head", "lora", "cp"}
+    assert [s.missing for s in status(study(), tmp_path)] == [0, 0, 0, 0]
+
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cpadapt.study.load_backbone", never)
+        assert train(study(), results=tmp_path) == first
+        assert [r.label for r in train(study(), results=tmp_path, budget=100)] == ["head"] * 2 + ["cp"] * 2
+    wider = study(seeds=(0, 1, 2))
+    assert sum(s.missing for s in status(wider, tmp_path)) == 4
+    assert len(train(wider, results=tmp_path)) == 12
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    again = train(study(), results=tmp_path, force=True)
+    assert [r.evaluations for r in again] == [r.evaluations for r in first]
+    assert len(load_records(tmp_path)) == 12
+
+
+def test_records_say_what_was_measured(tmp_path: Path) -> None:
+    (record,) = train(
+        study(ladder=Ladder(sizes={"cp": (2,)}), seeds=(3,), data_seeds=(4,)), results=tmp_path, quiet=True
+    )
+    # Two layers of q 32×32 and v 16×32: 4·8 + 4·8 and 4·4 + 4·8 split into modes, and λ.
+    assert record.counts.step == 2 * ((4 + 8 + 4 + 8 + 1) + (4 + 4 + 4 + 8 + 1)) == 92
+    assert (record.counts.adapter, record.counts.adam_bytes) == (184, 8 * 184)
+    assert record.counts.head == 2 * 32 + 2
+    assert record.weights.kind == "memory"
+    assert (record.config.seed, record.config.data_seed) == (3, 4)
+    assert record.outcome.total == len(record.outcome.right_by_row) == 12
+    assert record.data["sets"]["train"]["size"] == 20
+    assert record.protocol_sources["steps"] == "ours"
+    assert record == load_records(tmp_path)[0]
+
+
+def test_shards_divide_the_runs_and_measure_the_same(tmp_path: Path) -> None:
+    whole = {r.id: r for r in train(study())}
+    parts = [train(study(), shard=Shard(i, 2), results=tmp_path) for i in (1, 2)]
+    assert [len(part) for part in parts] == [4, 4]
+    assert {r.id for part in parts for r in part} == set(whole)
+    for part in parts:
+        for record in part:
+            assert record.outcome == whole[record.id].outcome
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    with pytest.raises(InputError, match="shard 3/2"):
+        Shard(3, 2)
+
+
+def test_saved_weights_are_peft_adapters_that_score_as_recorded(tmp_path: Path) -> None:
+    records = train(study(seeds=(0,)), results=tmp_path / "r", save=tmp_path / "w")
+    for record in records:
+        folder = tmp_path / "w" / record.id
+        assert load_file(folder / "head.safetensors")["weight"].shape == (2, 32)
+        assert (folder / "adapter_config.json").exists() == (record.label != "head")
+        if record.label != "head":
+            backbone = load_backbone("tiny")
+            tokens = torch.tensor([[5, 6, 7]])
+            before = backbone.model(tokens).last_hidden_state
+            model = PeftModel.from_pretrained(backbone.model, folder)
+            assert (model(tokens).last_hidden_state - before).abs().max() > 0
+    (tmp_path / "w" / records[0].id / "head.safetensors").unlink()
+    (tmp_path / "w" / records[0].id).rmdir()
+    train(study(seeds=(0,)), results=tmp_path / "r", save=tmp_path / "w")
+    assert (tmp_path / "w" / records[0].id / "head.safetensors").exists()
+
+
+def test_all_mistakes_are_found_before_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    with pytest.raises(InputError, match="no task 'sst2'"):
+        train(study(), task="sst2")
+    with pytest.raises(InputError, match="--data-dir"):
+        train(study(tasks=("toy-sentiment", "sst2")), results=tmp_path)
+    with pytest.raises(InputError, match="max_length of 8 is too small"):
+        train(with_protocol(study(tasks=("toy-reading",)), max_length=8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_architecture_that_packing_would_change_is_refused() -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    backbone = load_backbone("tiny-encoder")
+    require_packable(backbone)
+    backbone.model = RobertaModel(
+        RobertaConfig(
+            vocab_size=99, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+        )
+    ).eval()  # fmt: skip
+    with pytest.raises(InputError, match=r"other hidden states.*roberta"):
+        require_packable(backbone)
+
+
+def test_a_process_that_is_killed_goes_on_to_the_same_record(tmp_path: Path) -> None:
+    """With SIGKILL, as a cluster does it, right after the first checkpoint."""
+    asked = study(protocol=Protocol(steps=60, eval_every=5, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12))
+    undisturbed = {r.id: r for r in train(asked)}
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import torch; torch.set_num_threads(1)\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from cpadapt import *\n"
+        "train(Study(name='test', backbone='tiny', tasks=('toy-sentiment',), seeds=(0, 1),\n"
+        "    ladder=Ladder(head=True, sizes={'lora': (1,), 'cp': (1, 2)}),\n"
+        "    protocol=Protocol(steps=60, eval_every=5, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)),\n"
+        "    results=sys.argv[2])\n"
+    )
+    results = tmp_path / "results"
+    process = subprocess.Popen([sys.executable, str(script), str(ROOT), str(results)], env=os.environ)
+    deadline = time.monotonic() + 120
+    while not list(results.glob(".checkpoints/*.safetensors")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(results.glob("*.jsonl"))
+
+    resumed = train(asked, results=results)
+    assert {r.cost.resumed for r in resumed} == {1}
+    assert not list(results.glob(".checkpoints/*"))
+    for record in resumed:
+        assert record.evaluations == undisturbed[record.id].evaluations
+        assert record.outcome == undisturbed[record.id].outcome
