@@ -88,3 +88,34 @@ def test_a_bank_on_the_gpu_equals_the_cpu(backbone: str) -> None:
     half = [e.train_loss for r in results("cuda", "bfloat16") for e in r.evaluations]
     torch.testing.assert_close(exact, cpu, atol=1e-4, rtol=0)
     torch.testing.assert_close(half, cpu, atol=3e-2, rtol=0)
+
+
+def test_a_bank_that_outgrows_the_memory_is_split_with_the_same_results() -> None:
+    protocol = Protocol(steps=4, eval_every=4, batch_size=16, train_cap=200, dev_cap=8, eval_cap=8)
+    data = {0: load_task(load_spec("toy-entailment"), caps=(200, 8, 8))}
+    runs = [
+        RunConfig(
+            backbone="tiny", task="toy-entailment", family="lora", size=1, seed=seed, data_seed=0, protocol=protocol,
+            learning_rate=1e-3, scale=2.0,
+        )
+        for seed in range(64)
+    ]  # fmt: skip
+    device = torch.device("cuda")
+
+    def losses(bytes_more: int | None) -> tuple[list[float], int | None]:
+        trainer = Trainer(load_backbone("tiny", device="cuda"), runs, data)
+        if bytes_more is not None:
+            torch.cuda.empty_cache()
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + bytes_more) / total)
+        results = trainer.train()
+        return [e.train_loss for r in results for e in r.evaluations], trainer.max_tokens
+
+    whole, unbounded = losses(None)
+    try:
+        split, bound = losses(200 * 2**20)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert unbounded is None
+    assert bound is not None
+    torch.testing.assert_close(split, whole, atol=1e-4, rtol=0)

@@ -81,7 +81,7 @@ def test_runs_are_the_product_of_what_the_study_lists() -> None:
     runs = asked.runs(projections)
     assert len(runs) == 2 * 2 * 2 * (1 + 2 + 2 + 1)
     assert len({config.config_id for _, config in runs}) == len(runs)
-    by_label = {label: config for label, config in runs}
+    by_label = dict(runs)
     assert (by_label["head"].learning_rate, by_label["head"].scale) == (None, None)
     assert (by_label["cp"].learning_rate, by_label["cp"].scale) == (2e-4, 8.0)
     assert by_label["cp-flat"].options["tensor_shape"] == {32: (32,), 16: (16,)}
