@@ -38,6 +38,7 @@ from typing import Any, Literal, get_args
 import huggingface_hub
 import torch
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from pydantic.dataclasses import dataclass as validated
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -61,7 +62,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from cpadapt.errors import InputError
+from cpadapt.errors import STRICT, InputError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -72,7 +73,7 @@ GGUF_VARIABLE = "CPADAPT_SMOLLM2_GGUF"
 """The environment variable with the path of `smollm2`'s GGUF file, copied to a machine without network."""
 
 
-@dataclass(frozen=True)
+@validated(frozen=True, config=STRICT)
 class Source:
     """Where weights come from, as a record keeps it."""
 

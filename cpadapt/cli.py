@@ -16,9 +16,9 @@ from rich.table import Table
 
 from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, explain
 from cpadapt.families import FAMILIES, cp
-from cpadapt.protocol import Protocol, explain
+from cpadapt.protocol import Protocol
 from cpadapt.study import HEAD, FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
 from cpadapt.tuner import export_to_lora
 

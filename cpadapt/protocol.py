@@ -6,33 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import InputError
+from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
 SEMANTICS = 1
 """Version of what a config means. It goes up when the same config would train differently; ids then change."""
-
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def explain(error: ValidationError) -> str:
-    """One line of what a validation found: each field, the value it had and what would be right."""
-    problems = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "value"
-        if "error" in problem.get("ctx", {}):  # one of our own, which names the field
-            problems.append(str(problem["ctx"]["error"]))
-        elif problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            problems.append(f"{where} is not a known field")
-        elif problem["type"] in ("missing", "missing_argument"):
-            problems.append(f"{where} is missing")
-        else:
-            problems.append(f"{where} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
-    return "; ".join(problems)
-
 
 PAPER: Mapping[str, Any] = {
     "steps": 5000,

@@ -26,8 +26,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.backbones import Source
-from cpadapt.errors import InputError
-from cpadapt.protocol import STRICT, RunConfig, explain
+from cpadapt.errors import STRICT, InputError, explain
+from cpadapt.protocol import RunConfig
 
 SCHEMA = 1
 """Version of a record's fields."""

@@ -20,9 +20,9 @@ from rich.progress import Progress as ProgressBar
 from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Backbone, Projection, load_backbone, load_projections
 from cpadapt.bank import require_packable, stacking_order
-from cpadapt.errors import InputError
+from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import family
-from cpadapt.protocol import STRICT, Protocol, RunConfig, explain
+from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
 from cpadapt.tasks import TaskData, load_spec, load_task
 from cpadapt.trainer import Progress, Result, Trainer

@@ -31,12 +31,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated_dataclass
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 from transformers import PreTrainedTokenizerBase
 
 from cpadapt import grammar
-from cpadapt.errors import InputError
+from cpadapt.errors import STRICT, InputError, explain
 
 IntArray = npt.NDArray[np.int64]
 
@@ -44,7 +44,7 @@ IntArray = npt.NDArray[np.int64]
 _BUILDERS = {".jsonl": "json", ".jsonl.xz": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
-@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@validated(frozen=True, config=STRICT)
 class TaskSpec:
     """A text classification task, declared.
 
@@ -256,7 +256,7 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
     try:
         spec: TaskSpec = TypeAdapter(TaskSpec).validate_python(table)
     except ValidationError as error:
-        raise InputError(f"the task file {name} describes no task: {_explain(error)}") from error
+        raise InputError(f"the task file {name} describes no task: {explain(error)}") from error
     if spec.path is not None:
         folder = file.parent / Path(spec.path).expanduser()
         if folder.is_dir():
@@ -269,23 +269,6 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
 def _says_folder(path: str) -> bool:
     """Whether a path can be no hub id."""
     return path.startswith((".", "/", "~"))
-
-
-def _explain(error: ValidationError) -> str:
-    """Say in one line which field is wrong and why."""
-    lines = []
-    for detail in error.errors():
-        field = ".".join(str(part) for part in detail["loc"])
-        if detail["type"] == "unexpected_keyword_argument":
-            known = ", ".join(f.name for f in dataclasses.fields(TaskSpec))
-            lines.append(f"unknown field {field!r} (the fields are {known})")
-        elif detail["type"] in ("missing", "missing_argument"):
-            lines.append(f"the field {field!r} is missing")
-        elif "error" in detail.get("ctx", {}):
-            lines.append(str(detail["ctx"]["error"]))
-        else:
-            lines.append(f"{field}: {detail['msg']}, not {detail['input']!r}")
-    return "; ".join(lines)
 
 
 class Caps(NamedTuple):
@@ -610,12 +593,13 @@ def encode(
         examples: what to tokenize.
         spec: the task they belong to.
         tokenizer: a fast one; its special tokens are added as it adds them.
-        prompted: fill the task's prompt; otherwise the texts go in as they are.
+        prompted: fill the task's prompt, or put its texts on a line each if it has none; otherwise the texts go in
+            as they are, two of them as a pair.
         max_length: the most tokens of an example, special ones included.
         bos_token_id: a token that must come first and is put there if the tokenizer did not (OPT's `</s>`).
 
     Raises:
-        InputError: the tokenizer is a slow one; the task has no prompt; or an example is too long even with
+        InputError: the tokenizer is a slow one; or an example is too long even with
             one token of the shortened column left.
     """
     if not tokenizer.is_fast:
@@ -624,9 +608,8 @@ def encode(
     stripped = [tuple(text.strip() for text in texts) for texts in examples.texts]
     at = spec.text_columns.index(spec.shortened_column)
     if prompted:
-        if spec.prompt is None:
-            raise InputError(f"the task {spec.name!r} has no prompt, which a decoder needs")
-        filled = [_fill(spec.prompt, spec.text_columns, texts, at) for texts in stripped]
+        prompt = spec.prompt or "\n".join(f"{{{column}}}" for column in spec.text_columns)
+        filled = [_fill(prompt, spec.text_columns, texts, at) for texts in stripped]
         inputs = [[text for text, _, _ in filled]]
     else:
         filled = None

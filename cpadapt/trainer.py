@@ -1,5 +1,6 @@
 """One loop that trains and judges a bank of any size, one run included, and survives being killed."""
 
+import contextlib
 import itertools
 import json
 import resource
@@ -26,7 +27,7 @@ from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomica
 from cpadapt.tasks import Encoded, TaskData, encode
 
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 16_384}
-"""Tokens of a packed row when nothing is kept for a backward pass."""
+"""Tokens of a packed row at first, where nothing is kept for a backward pass."""
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a word on the losses."""
@@ -102,7 +103,7 @@ class Trainer:
             `None` keeps nothing.
         max_tokens: tokens of one packed row in training; a step that has more is done in several rows of whole runs,
             with the same result. `None` starts without a bound. Where the device runs out of memory the bound is
-            halved and the step done again.
+            halved and the step done again; so it is with evaluations, whose rows have a bound of their own.
         progress: told of every step.
 
     Raises:
@@ -130,6 +131,7 @@ class Trainer:
         self.optimizer = RunAdamW(self.bank, self.protocol)
         self.checkpoint = checkpoint
         self.max_tokens = max_tokens
+        self.evaluation_tokens = EVALUATION_TOKENS[self.bank.device.type]
         self.progress = progress or (lambda step, word: None)
         self.eval_examples = next(iter(data.values())).eval
 
@@ -216,7 +218,13 @@ class Trainer:
     def _step(self, step: int) -> Tensor:
         """One optimizer step of every run. Returns the losses before it, `[runs]`."""
         chosen = np.stack([self._batch(run, step) for run in self.runs])
-        losses = self._with_enough_memory(lambda: self._backward(chosen))
+        losses = None
+        while losses is None:
+            # The bound is lowered after the except clause: the exception's frames hold what did not fit.
+            with contextlib.suppress(torch.OutOfMemoryError):
+                losses = self._backward(chosen)
+            if losses is None:
+                self._halve_rows("train", chosen)
         self.optimizer.step(step, losses)
         self.loss_sums += losses
         return losses
@@ -225,7 +233,7 @@ class Trainer:
         for _, tensor in self.bank.tensors():
             tensor.grad = None
         losses = []
-        for runs in self._rows("train", chosen, self.max_tokens):
+        for runs in self._rows("train", chosen):
             logits, labels = self._forward("train", chosen[runs], runs)
             loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
             loss = loss.view_as(labels).mean(1)
@@ -241,33 +249,38 @@ class Trainer:
         labels = torch.from_numpy(pool.labels[chosen]).to(self.bank.device)
         return self.bank.logits(row, runs), labels
 
-    def _rows(self, kind: str, chosen: NDArray[np.int64], max_tokens: int | None) -> list[slice]:
+    def _rows(self, kind: str, chosen: NDArray[np.int64]) -> list[slice]:
         """Cut the runs into slices of neighbours whose chosen examples fill one packed row each."""
-        if max_tokens is None:
+        bound = self.max_tokens if kind == "train" else self.evaluation_tokens
+        if bound is None:
             return [slice(0, len(chosen))]
-        lengths = np.diff(self.pools[kind].offsets)[chosen].sum(1)
         cuts, held = [0], 0
-        for run, length in enumerate(lengths):
-            if held and held + length > max_tokens:
+        for run, length in enumerate(self._lengths(kind, chosen)):
+            if held and held + length > bound:
                 cuts.append(run)
                 held = 0
             held += length
         return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(chosen)])]
 
-    def _with_enough_memory(self, work: Callable[[], Tensor]) -> Tensor:
-        while True:
-            try:
-                return work()
-            except torch.OutOfMemoryError:
-                longest = int(np.diff(self.pools["train"].offsets).max()) * self.protocol.batch_size
-                bound = self.max_tokens or longest * len(self.runs)
-                if bound <= longest:
-                    raise InputError(
-                        f"one run's batch of {self.protocol.batch_size} examples (up to {longest} tokens) does not"
-                        f" fit the memory of {self.bank.device}; lower protocol.batch_size or protocol.max_length"
-                    ) from None
-                self.max_tokens = max(longest, bound // 2)
-            torch.cuda.empty_cache()
+    def _lengths(self, kind: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`[runs]`, tokens of each run's chosen examples together."""
+        lengths: NDArray[np.int64] = np.diff(self.pools[kind].offsets)[chosen].sum(1)
+        return lengths
+
+    def _halve_rows(self, kind: str, chosen: NDArray[np.int64]) -> None:
+        """Lower the bound on a row's tokens after these chosen examples did not fit the device's memory."""
+        lengths, rows = self._lengths(kind, chosen), self._rows(kind, chosen)
+        if len(rows) == len(lengths) and (kind == "train" or chosen.shape[1] == 1):
+            raise InputError(
+                f"{chosen.shape[1]} examples of one run ({lengths.max()} tokens) do not fit the memory of"
+                f" {self.bank.device}; lower protocol.batch_size or protocol.max_length"
+            )
+        bound = max(int(lengths[row].sum()) for row in rows) // 2
+        if kind == "train":
+            self.max_tokens = bound
+        else:
+            self.evaluation_tokens = bound
+        torch.cuda.empty_cache()
 
     def _evaluate(self) -> None:
         """Judge every run on dev, note it, and keep the weights of those that are better than ever before."""
@@ -295,21 +308,33 @@ class Trainer:
         """Which examples are right, `[runs, examples]`, and the mean loss, `[runs]`."""
         pool = self.pools[kind]
         starts = np.array([pool.start[run.data_seed] for run in self.runs])
-        budget = EVALUATION_TOKENS[self.bank.device.type]
-        right, losses, at = [], [], 0
-        # Runs may have other examples at the same place; the longest of them fills the budget.
+        # Runs may have other examples at the same place; the longest of them counts.
         lengths = np.diff(pool.offsets)
         ends = np.cumsum(np.max([lengths[s : s + pool.count] for s in set(starts.tolist())], axis=0))
+        right, losses, at = [], [], 0
         while at < pool.count:
-            used = ends[at - 1] if at else 0
-            room = used + max(1, budget // len(self.runs))
+            room = (ends[at - 1] if at else 0) + self.evaluation_tokens // len(self.runs)
             until = max(at + 1, int(np.searchsorted(ends, room, side="right")))
             chosen = starts[:, None] + np.arange(at, min(until, pool.count))
-            logits, labels = self._forward(kind, chosen, slice(0, len(self.runs)))
-            right.append(logits.argmax(-1) == labels)
-            losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
+            scored = None
+            with contextlib.suppress(torch.OutOfMemoryError):
+                scored = self._score(kind, chosen)
+            if scored is None:
+                self._halve_rows(kind, chosen)
+                continue
+            right.append(scored[0])
+            losses.append(scored[1])
             at += chosen.shape[1]
         return torch.cat(right, 1), torch.cat(losses, 1).mean(1)
+
+    def _score(self, kind: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Whether each chosen example is right and its loss, both `[runs, examples]`."""
+        right, losses = [], []
+        for runs in self._rows(kind, chosen):
+            logits, labels = self._forward(kind, chosen[runs], runs)
+            right.append(logits.argmax(-1) == labels)
+            losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
+        return torch.cat(right), torch.cat(losses)
 
     def _result(self, run: int, right: Tensor) -> Result:
         diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])

@@ -20,18 +20,20 @@
 # protocol. Without one, the parameters below say what to run; their defaults finish in about a minute on a CPU.
 
 # %% tags=["parameters"]
-study: str | None = None  # a study file; None: the parameters from `backbone` to `protocol` instead
-task: str | None = None  # one task; None: all of the study's, or toy-sentiment
-budget: int | str = "all"  # trainable scalars over all target modules, or "all" of the study's ladder
+from typing import Optional, Union
+
+study: Optional[str] = None  # a study file; None: the parameters from `backbone` to `protocol` instead
+task: Optional[str] = None  # one task; None: all of the study's, or toy-sentiment
+budget: Union[int, str] = "all"  # trainable scalars over all target modules, or all of the study's ladder
 backbone: str = "minilm"
 seeds: list[int] = [0, 1]
 learning_rates: dict[str, list[float]] = {"lora": [2e-3], "cp": [4e-3]}
 protocol: dict = {"steps": 100, "eval_every": 20, "train_cap": 1000, "dev_cap": 200, "eval_cap": 200}
-data_dir: str | None = None  # folder with TASK/SPLIT.jsonl.xz; None: the hub, or no data for generated tasks
-results_dir: str | None = None  # folder of records; None: results/ and the study's name; without a study, none
-save_dir: str | None = None  # folder for the best weights, as PEFT adapters
+data_dir: Optional[str] = None  # folder with TASK/SPLIT.jsonl.xz; None: the hub, or no data for generated tasks
+results_dir: Optional[str] = None  # folder of records; None: results/ and the study's name; without a study, none
+save_dir: Optional[str] = None  # folder for the best weights, as PEFT adapters
 shard: str = "1/1"  # the I-th of N parts of the runs
-device: str | None = None  # as torch names it; None: the first GPU, or the CPU
+device: Optional[str] = None  # as torch names it; None: the first GPU, or the CPU
 
 # %%
 from cpadapt.parameters import check_parameters

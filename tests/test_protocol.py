@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from cpadapt.protocol import PAPER, Protocol, RunConfig, explain
+from cpadapt.errors import explain
+from cpadapt.protocol import PAPER, Protocol, RunConfig
 
 
 @pytest.mark.parametrize(
