@@ -1,0 +1,82 @@
+"""The committed records: valid, current, complete, and what the README says of them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cpadapt import load_study, read_records
+from cpadapt.frontier import frontier
+from cpadapt.record import Record, load_records
+from cpadapt.study import status
+from cpadapt.tasks import TASKS, load_task
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path for path in (ROOT / "results").iterdir() if path.is_dir())
+FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return load_records(ROOT / "results")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_studys_records_are_complete(folder: Path) -> None:
+    cells = status(load_study(ROOT / "studies" / f"{folder.name}.toml"), folder)
+    assert sum(cell.missing for cell in cells) == 0
+    assert sum(cell.done for cell in cells) == len(load_records(folder))
+
+
+def test_every_record_says_from_which_clean_tree_it_came(records: list[Record]) -> None:
+    for record in records:
+        assert record.provenance.git_clean is True
+        assert len(record.provenance.git_commit) == 40
+        assert record.config_id == record.config.config_id
+        assert record.id == record.config.run_id(record.data_fingerprint)
+        assert record.outcome.correct == sum(record.outcome.right_by_row.values())
+
+
+def test_runs_of_one_task_were_judged_on_the_same_rows(records: list[Record]) -> None:
+    judged: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        judged.setdefault((record.study, record.config.task), set()).add(record.outcome.drawn)
+    assert {len(drawn) for drawn in judged.values()} == {1}
+
+
+def test_records_carry_no_text() -> None:
+    """Everything in a record but names is a number, a hash or a bitmap."""
+    for file in (ROOT / "results").rglob("*.jsonl"):
+        assert "sentence" not in file.read_text().replace('"sentence"', "").replace('"sentence1"', "").replace(
+            '"sentence2"', ""
+        )
+
+
+@pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.grammar])
+def test_generated_tasks_are_hard_for_a_head_and_adapters_help(task: str, records: list[Record]) -> None:
+    table = read_records(ROOT / "results" / "generated-tasks")
+    best = frontier(table[table["task"] == task])
+    head = best.loc[best["label"] == "head", "eval_mean"].item()
+    assert head <= 0.90
+    for family in ("lora", "cp"):
+        assert best.loc[best["label"] == family, "eval_mean"].max() >= head + 0.05
+    fingerprints = {r.data_fingerprint for r in records if r.config.task == task}
+    assert fingerprints == {load_task(TASKS[task]).fingerprint}, "the grammar has changed since"
+
+
+def measured_table(records: pd.DataFrame) -> str:
+    lines = ["| backbone | task | adapter | scalars | accuracy, % |", "|---|---|---|---:|---:|"]
+    for study in ("minilm-sst2", "smollm2-pilot"):
+        for row in frontier(records[records["study"] == study]).itertuples():
+            size = f" {row.size}" if row.size else ""
+            lines.append(
+                f"| {row.backbone} | {row.task} | {FAMILY_NAMES[row.label]}{size} | {row.parameters:,} |"
+                f" {100 * row.eval_mean:.1f} ± {100 * row.eval_sd:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def test_the_readmes_table_is_that_of_the_records() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = readme.split("this table from the records -->\n")[1].split("\n<!-- end of measured -->")[0]
+    assert inside == measured_table(read_records(ROOT / "results"))
