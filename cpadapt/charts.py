@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cpadapt.frontier import frontier
+from cpadapt.frontier import CELL, frontier
 
 # Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family.
 FAMILY_COLOURS = {"head": "#777777", "lora": "#0072B2", "cp": "#D55E00"}
@@ -31,8 +31,10 @@ def frontier_chart(records: pd.DataFrame) -> Any:
     Args:
         records: a table of one task's runs, as `read_records` gives it.
     """
+    records = records.astype({"learning_rate": float})  # where all are head only, there is none to say so
     best = frontier(records)
-    chosen = records.merge(best[["label", "size", "learning_rate"]], on=["label", "size", "learning_rate"])
+    place = [*CELL, "learning_rate"]
+    chosen = records.merge(best[place], on=place)  # a missing rate, as head only has it, equals a missing one
     x = alt.X("parameters:Q", title="trainable scalars", scale=alt.Scale(type="symlog", constant=1000))
     y = alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1%"))
     seeds = (

@@ -11,8 +11,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
@@ -24,11 +26,21 @@ from cpadapt.tuner import export_to_lora
 
 app = typer.Typer(
     help="How small can an adapter be, and how sure are we? CP and LoRA at every parameter budget.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What a wrong option, argument or command raises; versions of typer differ in the module that holds it."""
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no integer") from None
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")]
@@ -36,8 +48,12 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl
 
 @app.command()
 def steps(
-    out_features: Annotated[int, typer.Argument(metavar="OUT", help="Output features of the projection.")],
-    in_features: Annotated[int, typer.Argument(metavar="IN", help="Input features of the projection.")],
+    out_features: Annotated[
+        int, typer.Argument(metavar="OUT", parser=_integer, help="Output features of the projection.")
+    ],
+    in_features: Annotated[
+        int, typer.Argument(metavar="IN", parser=_integer, help="Input features of the projection.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """What one more rank or component costs on a projection of OUT x IN.
@@ -57,7 +73,9 @@ def steps(
 @app.command()
 def plan(
     backbone: Annotated[str, typer.Option(help="A known name, a hub id or a local folder.")],
-    budget: Annotated[int, typer.Option(help="Trainable scalars over all target modules.")],
+    budget: Annotated[
+        int, typer.Option(metavar="N", parser=_integer, help="Trainable scalars over all target modules.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """For every family the largest adapter at or under a budget.
@@ -78,19 +96,24 @@ def plan(
 def run(
     study: Annotated[Path | None, typer.Argument(help="A study file, such as studies/smollm2-pilot.toml.")] = None,
     task: Annotated[str | None, typer.Option(help="Only this task; without a study, the task.")] = None,
-    budget: Annotated[int | None, typer.Option(help="Only the cells at this budget.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="N", parser=_integer, help="Only the cells at this budget.")
+    ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.")] = "1/1",
     backbone: Annotated[str | None, typer.Option(help="Without a study: what is adapted.")] = None,
     cell: Annotated[
         list[str] | None,
         typer.Option(metavar="FAMILY:SIZE", help="Without a study: lora:4, cp:21 or head; repeat."),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Without a study: such as 0-2 or 0,3,7.  [default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Without a study: such as 0-2 or 0,3,7 (default: 0).")] = None,
     learning_rate: Annotated[
         list[str] | None, typer.Option(metavar="FAMILY=RATE", help="Without a study; repeat.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Without a study: optimizer steps; evaluated every fifth of them.")
+        int | None,
+        typer.Option(
+            metavar="N", parser=_integer, help="Without a study: optimizer steps; evaluated every fifth of them."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -98,13 +121,11 @@ def run(
     ] = None,
     data_dir: DataDir = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of records.  [default: results/NAME-OF-THE-STUDY]")
+        Path | None, typer.Option(help="Folder of records (default: results/NAME-OF-THE-STUDY).")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Keep each run's best weights here, as PEFT adapters.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what has a record.")] = False,
-    device: Annotated[
-        str | None, typer.Option(help="As torch names it.  [default: the first GPU, or the CPU]")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="As torch names it (default: the first GPU, or the CPU).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Measure a study, a part of one, or runs named here; what has a record is not trained again.
@@ -117,21 +138,24 @@ def run(
     --learning-rate cp=4e-3 --results results/try
     """
     if study is not None:
-        given = {"--backbone": backbone, "--cell": cell, "--seeds": seeds, "--learning-rate": learning_rate}
-        if named := [name for name, value in (given | {"--steps": steps}).items() if value]:
+        given = {
+            "--backbone": backbone, "--cell": cell, "--seeds": seeds,
+            "--learning-rate": learning_rate, "--steps": steps,
+        }  # fmt: skip
+        if named := [name for name, value in given.items() if value not in (None, [])]:
             raise InputError(f"{named[0]} goes without a study file; with one, edit it or pass --set")
         asked = load_study(study)
     else:
         if backbone is None or task is None or results is None or not cell:
             raise InputError("give a study file, or --backbone, --task, --cell and --results")
-        asked = _ad_hoc(backbone, task, cell, seeds or "0", learning_rate or [], steps)
+        asked = _ad_hoc(backbone, task, cell, "0" if seeds is None else seeds, learning_rate or [], steps)
     if set_:
         asked = with_protocol(asked, **dict(_setting(text) for text in set_))
     records = train(
         asked,
         task=task,
         budget=budget,
-        shard=_shard(shard),
+        shard=Shard.parse(shard),
         data_dir=data_dir,
         results=results or Path("results") / asked.name,
         save=save,
@@ -149,7 +173,7 @@ def run(
                 "family": r.label,
                 "size": r.config.size,
                 "parameters": r.counts.adapter,
-                "learning_rate": r.config.learning_rate,
+                "rate": r.config.learning_rate,
                 "seed": r.config.seed,
                 "best step": r.best_step,
                 "dev": f"{r.best.dev_accuracy:.3f}" if r.best else "",
@@ -164,7 +188,7 @@ def run(
 def show_status(
     study: Annotated[Path, typer.Argument(help="A study file.")],
     results: Annotated[
-        Path | None, typer.Option(help="Folder of records.  [default: results/NAME-OF-THE-STUDY]")
+        Path | None, typer.Option(help="Folder of records (default: results/NAME-OF-THE-STUDY).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -205,17 +229,28 @@ def backbone(
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line and exit status 2."""
     try:
-        app()
+        # A command returns nothing; what ends it early, such as --help, gives its status.
+        sys.exit(app(prog_name="cpadapt", standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except UsageError as error:
+        _fail(_usage(error))
     except ValidationError as error:
-        print(f"cpadapt: {explain(error)}", file=sys.stderr)
-        sys.exit(2)
+        _fail(explain(error))
     except InputError as error:
-        print(f"cpadapt: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
-        print(f"cpadapt: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(0)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+
+
+def _usage(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "cpadapt"
+    return f"{error.format_message().rstrip('.')}; see {command} --help"
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"cpadapt: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> Study:
@@ -276,16 +311,15 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def _shard(text: str) -> Shard:
-    if not (match := re.fullmatch(r"(\d+)/(\d+)", text)):
-        raise InputError(f"--shard {text}: write I/N such as 1/2")
-    return Shard(int(match[1]), int(match[2]))
-
-
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set {text}: write NAME=VALUE such as batch_size=16")
+    fields = [field.name for field in dataclasses.fields(Protocol)]
+    if name not in fields:
+        raise InputError(f"--set {text}: the protocol has no field {name!r}; it has {', '.join(fields)}")
+    if value == "none":  # which TOML cannot write
+        return name, None
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -302,9 +336,13 @@ def _print_json(content: Any) -> None:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
+    # Narrow, and folded rather than cut where it is still too wide: no figure may be lost.
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name, value in (rows[0] if rows else {}).items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+        table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:,}" if isinstance(v, int) else "" if v is None else str(v) for v in row.values()))
-    Console().print(table)
+        shown = (f"{v:,}" if isinstance(v, int) else "" if v is None else str(v) for v in row.values())
+        table.add_row(*map(Text, shown))
+    console = Console()
+    console.print(Text(title))
+    console.print(table)

@@ -31,7 +31,8 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
     """Each cell at the learning rate whose mean dev accuracy is highest (of equals the lowest rate).
 
-    The choice sees dev alone, never the evaluation split.
+    The choice sees dev alone, never the evaluation split. A rate at which a smaller share of runs diverged goes before
+    one at which more did, whatever the survivors reach.
 
     Args:
         records: a table as `read_records` gives it.
@@ -39,6 +40,8 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
     Returns:
         As `cells`, one row a cell, by task, family and parameters.
     """
-    found = cells(records).sort_values(["dev_mean", "learning_rate"], ascending=[False, True])
-    best = found.drop_duplicates(CELL, keep="first")
+    found = cells(records)
+    found["share"] = found["diverged"] / found["runs"]
+    found = found.sort_values(["share", "dev_mean", "learning_rate"], ascending=[True, False, True])
+    best = found.drop_duplicates(CELL, keep="first").drop(columns="share")
     return best.sort_values(["task", "label", "parameters"], ignore_index=True)

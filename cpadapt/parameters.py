@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from beartype.door import is_bearable
+from pydantic import TypeAdapter, ValidationError
 
 from cpadapt.errors import InputError
 
@@ -25,9 +25,9 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
         InputError: an injected name is not declared, or a value is not of its declared type; each is named.
     """
     declared: Mapping[str, Any] = namespace["__annotations__"]
-    for source in namespace["In"]:
-        if not source.startswith(INJECTED):
-            continue
+    # The last one: in a notebook at work, a cell that was put right and run again stands behind the wrong one.
+    injected = [source for source in namespace["In"] if source.startswith(INJECTED)][-1:]
+    for source in injected:
         for statement in ast.parse(source).body:
             for target in statement.targets if isinstance(statement, ast.Assign) else ():
                 name = ast.unparse(target)
@@ -36,6 +36,9 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
                     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(declared)}"
                     raise InputError(f"unknown parameter {name!r} ({hint})")
     for name, hint in declared.items():
-        if not is_bearable(namespace[name], hint):
-            wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
-            raise InputError(f"parameter {name} = {namespace[name]!r} is no {wanted}")
+        try:
+            # All of a list or mapping is looked at; an integer may stand for a float, nothing else is converted.
+            TypeAdapter(hint).validate_python(namespace[name], strict=True)
+        except ValidationError:
+            wanted = hint.__name__ if type(hint) is type else str(hint)
+            raise InputError(f"parameter {name} = {namespace[name]!r} is no {wanted}") from None

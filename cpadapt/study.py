@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import os
+import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,6 +231,17 @@ class Shard:
         if not 1 <= self.index <= self.count:
             raise InputError(f"shard {self.index}/{self.count}: the first number goes from 1 to the second")
 
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `I/N`, such as 1/2.
+
+        Raises:
+            InputError: it is something else, or I is not from 1 to N.
+        """
+        if not (match := re.fullmatch(r"(\d+)/(\d+)", text)):
+            raise InputError(f"shard {text!r}: write I/N such as 1/2")
+        return cls(int(match[1]), int(match[2]))
+
     def of(self, runs: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, RunConfig]]:
         """This part of one bank's runs, dealt in order of size, so that parts cost about the same."""
         return sorted(runs, key=lambda labelled: stacking_order(labelled[1]))[self.index - 1 :: self.count]
@@ -301,6 +314,10 @@ def train(
     todo = [[(label, c) for label, c in bank if not is_done(c)] for bank in banks]
     todo = [bank for bank in todo if bank]
     if todo:
+        _require_device(device)
+        for folder in (results, save):
+            if folder is not None:
+                _require_folder(Path(folder))
         backbone = load_backbone(study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules)
         require_packable(backbone)
         # All are made before any is trained, so that a text that is too long for the last one stops it all at once.
@@ -374,6 +391,24 @@ def status(study: Study, results: str | Path) -> list[Status]:
         )
         for (task, label, size, rate), found in cells.items()
     ]
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).cpu()
+    # torch fails under several classes: an unknown kind, one that it was built without, a number too high.
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"device {device!r} cannot be used: {reason}") from None
+
+
+def _require_folder(folder: Path) -> None:
+    """That a folder can be written to, or made; nothing is made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be made: {there} may not be written to")
 
 
 def _known(results: str | Path | None) -> dict[str, Record]:
@@ -467,4 +502,4 @@ def with_protocol(study: Study, **changes: Any) -> Study:
     try:
         return replace(study, protocol=replace(study.protocol, **changes))
     except ValidationError as error:
-        raise InputError(f"protocol: {explain(error)}") from None
+        raise InputError(explain(error)) from None

@@ -470,14 +470,14 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
     # Importing datasets takes a second, which commands that need no data should not wait for.
     import datasets
 
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"the data folder {data_dir} does not exist")
     if spec.grammar is not None:
         generated = grammar.generate(spec.grammar)
         return {split: datasets.Dataset.from_list(rows) for split, rows in generated.items()}
     if spec.path is not None and Path(spec.path).expanduser().is_dir():
         return _open_folder(spec, Path(spec.path).expanduser())
     if data_dir is not None:
-        if not data_dir.is_dir():
-            raise InputError(f"the data folder {data_dir} does not exist")
         return _open_folder(spec, data_dir / spec.name)
     remedy = (
         f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"

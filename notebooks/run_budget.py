@@ -59,6 +59,7 @@ from cpadapt.frontier import frontier
 
 if isinstance(budget, str) and budget != "all":
     raise InputError(f"parameter budget = {budget!r}: give a number of trainable scalars, or 'all'")
+part = Shard.parse(shard)
 if study is not None:
     asked = cpadapt.load_study(study)
     folder = results_dir or f"results/{asked.name}"
@@ -98,12 +99,11 @@ else:
 # evaluation.
 
 # %%
-index, _, count = shard.partition("/")
 records = cpadapt.train(
     asked,
     task=task,
     budget=None if budget == "all" else budget,
-    shard=Shard(int(index), int(count)),
+    shard=part,
     data_dir=data_dir,
     results=folder,
     save=save_dir,

@@ -22,6 +22,7 @@ from peft.utils import (
     AuxiliaryTrainingWrapper,
     set_peft_model_state_dict,
 )
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
@@ -101,11 +102,15 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path) -> Path:
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (source / name).is_file():
             raise InputError(f"{source} is not the folder of a saved adapter: it has no {name}")
-    peft_type = PeftConfig.from_json_file(str(source / CONFIG_NAME)).get("peft_type")
+    try:
+        peft_type = PeftConfig.from_json_file(str(source / CONFIG_NAME))["peft_type"]
+        state = load_file(source / SAFETENSORS_WEIGHTS_NAME)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # no JSON, no adapter's, no safetensors
+        raise InputError(f"the adapter in {source} cannot be read: {error}") from None
     if peft_type != CPType.CP:
         raise InputError(f"the adapter in {source} is of type {peft_type}; only CP adapters are exported")
     config = CPConfig.from_pretrained(str(source))
-    return _write(out_dir, *_as_lora(config, load_file(source / SAFETENSORS_WEIGHTS_NAME)))
+    return _write(out_dir, *_as_lora(config, state))
 
 
 def save_adapter(

