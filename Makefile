@@ -46,7 +46,7 @@ build/notebooks/%.ipynb: notebooks/%.py | setup
 	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
 
 lab: notebooks ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir build/notebooks
+	$(BIN)/jupyter lab --notebook-dir build/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove what was built, .venv included; records stay
 	rm -rf build _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

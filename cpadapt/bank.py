@@ -111,7 +111,7 @@ class Bank:
         num_labels: classes of the task.
 
     Raises:
-        InputError: the runs are not in stacking order, or their target modules differ from the backbone's.
+        InputError: the runs are not in stacking order.
     """
 
     def __init__(self, backbone: Backbone, runs: Sequence[RunConfig], num_labels: int) -> None:
@@ -123,7 +123,9 @@ class Bank:
         self.dtype = backbone.model.dtype
         drawn = [initial_params(run, backbone.projections) for run in runs]
         self.stacks = tuple(self._stacks(drawn))
-        hidden = backbone.model.config.hidden_size
+        config = backbone.model.config
+        # Some OPT models project their last hidden states to the size of the embeddings.
+        hidden = getattr(config, "word_embed_proj_dim", config.hidden_size)
         self.head = torch.zeros(len(runs), num_labels, hidden, device=self.device)
         self.bias = torch.zeros(len(runs), num_labels, device=self.device)
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)

@@ -167,6 +167,9 @@ class Trainer:
             One result a run, in the bank's order.
         """
         self._resume()
+        if self.bank.device.type == "cuda":
+            # Another bank's peak, in the same process, is not this one's.
+            torch.cuda.reset_peak_memory_stats(self.bank.device)
         with self.bank.attached():
             while self.state.step < self.protocol.steps:
                 started = time.perf_counter()

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from transformers import OPTConfig, OPTModel
 
-from cpadapt.backbones import Backbone, load_backbone
+from cpadapt.backbones import Backbone, Projection, load_backbone
 from cpadapt.bank import initial_params
 from cpadapt.errors import InputError
 from cpadapt.protocol import Protocol, RunConfig
@@ -366,3 +367,21 @@ def test_what_does_not_belong_together_is_refused(backbone: Backbone, data: dict
     small = {0: data[0], 1: load_task(load_spec(TASK), caps=(10, 16, 24), data_seed=1)}
     with pytest.raises(InputError, match=r"\[10, 20\]"):
         Trainer(backbone, [SEVEN[0]], small)
+
+
+def test_features_may_be_of_another_size_than_the_hidden_states(data: dict[int, TaskData]) -> None:
+    """As OPT-350m's are."""
+    backbone = load_backbone("tiny")
+    torch.manual_seed(0)
+    backbone.model = OPTModel(
+        OPTConfig(
+            vocab_size=300, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+            word_embed_proj_dim=16, do_layer_norm_before=False, max_position_embeddings=512,
+        )
+    ).eval().requires_grad_(False)  # fmt: skip
+    backbone.projections = tuple(
+        Projection(name, 32, 32) for name, _ in backbone.model.named_modules() if name.endswith(("q_proj", "v_proj"))
+    )
+    (result,) = Trainer(backbone, [config("cp", 2)], data).train()
+    assert result.head["weight"].shape == (2, 16)
+    assert result.outcome.total == CAPS[2]
