@@ -21,6 +21,7 @@ from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
 from cpadapt.errors import InputError, explain
 from cpadapt.families import FAMILIES, cp
 from cpadapt.protocol import Protocol
+from cpadapt.record import load_records
 from cpadapt.study import HEAD, FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
 from cpadapt.tuner import export_to_lora
 
@@ -88,7 +89,7 @@ def plan(
         _print_json(offers)
         return
     for offer in offers:
-        offer["adam_bytes"] = f"{offer['adam_bytes'] / 2**20:.3f} MiB"
+        offer["Adam's state"] = f"{offer.pop('adam_bytes') / 2**20:.3f} MiB"
     _print_table(f"{backbone}: {_shapes(projections)}; budget {budget:,}", offers)
 
 
@@ -151,13 +152,15 @@ def run(
         asked = _ad_hoc(backbone, task, cell, "0" if seeds is None else seeds, learning_rate or [], steps)
     if set_:
         asked = with_protocol(asked, **dict(_setting(text) for text in set_))
+    folder = results or Path("results") / asked.name
+    before = {(r.id, r.provenance.finished) for r in load_records(folder)} if folder.exists() else set()
     records = train(
         asked,
         task=task,
         budget=budget,
         shard=Shard.parse(shard),
         data_dir=data_dir,
-        results=results or Path("results") / asked.name,
+        results=folder,
         save=save,
         force=force,
         device=device,
@@ -165,8 +168,9 @@ def run(
     )
     best = [r for r in records if r.outcome is not None]
     diverged = sum(r.diverged_at is not None for r in records)
+    trained = sum((r.id, r.provenance.finished) not in before for r in records)
     _print_table(
-        f"{asked.name}: {len(records)} runs, {diverged} diverged",
+        f"{asked.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
         [
             {
                 "task": r.config.task,
@@ -199,6 +203,8 @@ def show_status(
         _print_json(rows)
         return
     total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
+    names = {"label": "family", "learning_rate": "rate"}
+    rows = [{names.get(name, name): value for name, value in row.items()} for row in rows]
     _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
 
 

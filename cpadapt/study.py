@@ -26,7 +26,7 @@ from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import family
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
-from cpadapt.tasks import TaskData, load_spec, load_task
+from cpadapt.tasks import TaskData, TaskSpec, load_spec, load_task
 from cpadapt.trainer import Progress, Result, Trainer
 from cpadapt.tuner import save_adapter
 
@@ -108,6 +108,18 @@ class Study:
                     f"the ladder names {label!r}, which is not among the families: {', '.join(self.families)}"
                 )
 
+    def specs(self) -> dict[str, TaskSpec]:
+        """What the study's tasks are, by name.
+
+        Raises:
+            InputError: there is no such task, a task's file is wrong, or two tasks have one name.
+        """
+        found = [load_spec(task) for task in self.tasks]
+        names = [spec.name for spec in found]
+        if len(set(names)) < len(names):
+            raise InputError(f"two of the tasks have one name: {', '.join(names)}")
+        return dict(zip(names, found, strict=True))
+
     def cells(self, projections: Sequence[Projection], budget: int | None = None) -> list[Cell]:
         """The places on the ladder, or those at one budget.
 
@@ -180,12 +192,16 @@ class Study:
         """Every run with its family label, task by task; of one task, or at one budget, if asked.
 
         Raises:
-            InputError: the study has no such task; or as `cells`.
+            InputError: the study has no such task; or as `specs` and `cells`.
         """
-        if task is not None and task not in self.tasks:
-            raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
+        names = list(self.specs())
+        if task is not None:
+            # By its name, or as the study has it.
+            if task not in (*names, *self.tasks):
+                raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
+            names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
         found = []
-        for name in self.tasks if task is None else (task,):
+        for name in names:
             for cell in self.cells(projections, budget):
                 plan = self.families.get(cell.label)
                 rates: tuple[float | None, ...] = (None,)
@@ -212,6 +228,12 @@ def load_study(path: str | Path) -> Study:
         raise InputError(f"no study at {path}: there is no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from None
+    if isinstance(content.get("tasks"), list):
+        # A task's file is named relative to the study's.
+        content["tasks"] = [
+            str(path.parent / task) if isinstance(task, str) and task.endswith(".toml") else task
+            for task in content["tasks"]
+        ]
     try:
         return Study(**content)
     except ValidationError as error:
@@ -289,12 +311,11 @@ def train(
     projections = load_projections(study.backbone, study.target_modules)
     wanted = study.runs(projections, task=task, budget=budget)
     tasks = list(dict.fromkeys(config.task for _, config in wanted))
+    specs = study.specs()
     p = study.protocol
     data = {
         name: {
-            seed: load_task(
-                load_spec(name), data_dir=data_dir, caps=(p.train_cap, p.dev_cap, p.eval_cap), data_seed=seed
-            )
+            seed: load_task(specs[name], data_dir=data_dir, caps=(p.train_cap, p.dev_cap, p.eval_cap), data_seed=seed)
             for seed in study.data_seeds
         }
         for name in tasks

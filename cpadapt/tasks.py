@@ -495,6 +495,8 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
     # there, under the classes of four libraries. The user's way out is one.
     except Exception as error:
         source = spec.path if spec.config_name is None else f"{spec.path} ({spec.config_name})"
+        if "/" not in spec.path:
+            source += ", nor is there a folder of that name"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')}; {remedy}"

@@ -26,6 +26,10 @@ from cpadapt.protocol import RunConfig
 from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
 from cpadapt.tasks import Encoded, TaskData, encode
 
+TRAINING_TOKENS = {"cuda": None, "cpu": 4096}
+"""Tokens of a packed row in training at first. CUDA says when its memory is out; on a CPU the system ends the process
+without a word, and longer rows are no faster."""
+
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 16_384}
 """Tokens of a packed row at first, where nothing is kept for a backward pass."""
 
@@ -102,8 +106,9 @@ class Trainer:
         checkpoint: file that holds the whole state at the last evaluation; if it is there, training goes on from it.
             `None` keeps nothing.
         max_tokens: tokens of one packed row in training; a step that has more is done in several rows of whole runs,
-            with the same result. `None` starts without a bound. Where the device runs out of memory the bound is
-            halved and the step done again; so it is with evaluations, whose rows have a bound of their own.
+            with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU runs out of
+            memory the bound is halved and the step done again; so it is with evaluations, whose rows have a bound of
+            their own.
         progress: told of every step.
 
     Raises:
@@ -130,7 +135,7 @@ class Trainer:
         self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels))
         self.optimizer = RunAdamW(self.bank, self.protocol)
         self.checkpoint = checkpoint
-        self.max_tokens = max_tokens
+        self.max_tokens = TRAINING_TOKENS[self.bank.device.type] if max_tokens is None else max_tokens
         self.evaluation_tokens = EVALUATION_TOKENS[self.bank.device.type]
         self.progress = progress or (lambda step, word: None)
         self.eval_examples = next(iter(data.values())).eval
@@ -196,6 +201,8 @@ class Trainer:
         """Remove the checkpoint; for when the records are safe."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other banks' checkpoints are still there, or none ever was
+                self.checkpoint.parent.rmdir()
 
     def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
         """`[batch_size]`, which training examples this run sees in this step.

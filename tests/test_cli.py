@@ -137,7 +137,7 @@ def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.Mo
     options = ("--results", "r", "--save", "w", "--set", "train_cap=16", "--set", "schedule=constant", "--quiet")
     first = cpadapt("run", study, "--task", "toy-reading", "--budget", 184, *options)
     assert (first.status, first.err) == (0, "")
-    assert "small: 2 runs, 0 diverged" in first.out
+    assert "small: 2 trained, 0 on record before; 0 diverged" in first.out
     assert re.search(r"toy-reading +cp +2 +184 +0\.0002 +0 +[24] +0\.\d{3} +[01]\.\d{3}\n", first.out)
     records = load_records("r")
     assert sorted((r.config.task, r.label, r.config.size) for r in records) == [
@@ -152,7 +152,7 @@ def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.Mo
     no_training(monkeypatch)
     again = cpadapt("run", study, *options)
     assert again.status == 0
-    assert "small: 6 runs" in again.out
+    assert "small: 0 trained, 6 on record before; 0 diverged" in again.out
     assert len(list(Path("r").glob("*.jsonl"))) == 3
 
     # As the file has it, without --set, nothing is measured.

@@ -76,6 +76,15 @@ def measured_table(records: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def test_the_readmes_word_on_the_error_of_rtes_items() -> None:
+    table = read_records(ROOT / "results" / "smollm2-pilot")
+    rte = frontier(table[table["task"] == "rte"])
+    (items,) = set(table.loc[table["task"] == "rte", "total"])
+    errors = (rte["eval_mean"] * (1 - rte["eval_mean"]) / items) ** 0.5
+    assert set((100 * errors).round()) == {3.0}
+    assert f"{items} items alone have a\nstandard error of about 3 points" in (ROOT / "README.md").read_text()
+
+
 def test_the_readmes_table_is_that_of_the_records() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     inside = readme.split("this table from the records -->\n")[1].split("\n<!-- end of measured -->")[0]

@@ -1,5 +1,6 @@
 """From a study file to runs, and from runs to records that are not measured twice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -129,6 +130,29 @@ def test_a_missing_study_and_an_empty_ladder() -> None:
         load_study("nowhere.toml")
     with pytest.raises(ValueError, match="ladder is empty"):
         Ladder()
+
+
+def test_a_task_of_ones_own_lies_beside_the_study_and_goes_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split, count in (("train", 40), ("validation", 12)):
+        rows = [{"text": f"row {i} of {split}", "stars": 1 + 4 * (i % 2)} for i in range(count)]
+        (tmp_path / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.toml").write_text(
+        'name = "reviews"\npath = "data"\ntext_columns = ["text"]\nlabel_column = "stars"\nlabels = [1, 5]\n'
+        'label_names = ["bad", "good"]\n'
+    )
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\nbackbone = "tiny"\ntasks = ["own.toml"]\n[ladder]\nhead = true\n'
+        "[protocol]\nsteps = 2\neval_every = 2\nbatch_size = 2\ntrain_cap = 20\ndev_cap = 10\neval_cap = 12\n"
+    )
+    asked = load_study(tmp_path / "s.toml")
+    (record,) = train(asked)
+    assert record.config.task == "reviews"
+    assert train(asked, task="reviews")[0].id == train(asked, task=asked.tasks[0])[0].id == record.id
+    twice = study(tasks=(asked.tasks[0], str(tmp_path / "copy.toml")))
+    (tmp_path / "copy.toml").write_text((tmp_path / "own.toml").read_text())
+    with pytest.raises(InputError, match="two of the tasks have one name: reviews, reviews"):
+        train(twice)
 
 
 def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

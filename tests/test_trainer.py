@@ -19,7 +19,7 @@ from cpadapt.bank import initial_params
 from cpadapt.errors import InputError
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import TaskData, load_spec, load_task
-from cpadapt.trainer import Result, Trainer
+from cpadapt.trainer import TRAINING_TOKENS, Result, Trainer
 from cpadapt.tuner import CPConfig
 
 TASK = "toy-entailment"
@@ -265,6 +265,16 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
     assert trainer.evaluation_tokens < 2000
     for result in results:
         assert_same(result, together[result.config.config_id])
+
+
+def test_a_cpu_never_gets_rows_without_a_bound(backbone: Backbone, data: dict[int, TaskData]) -> None:
+    """There nothing says that memory is out: the system ends the process."""
+    trainer = Trainer(backbone, on(backbone, [config("lora", 1, seed=seed) for seed in range(40)]), data)
+    chosen = np.stack([trainer._batch(run, 0) for run in trainer.runs])
+    rows = trainer._rows("train", chosen)
+    assert len(rows) > 1
+    assert [rows[0].start, rows[-1].stop] == [0, 40]
+    assert max(trainer._lengths("train", chosen)[row].sum() for row in rows) <= TRAINING_TOKENS["cpu"]
 
 
 def test_a_run_that_does_not_fit_alone_is_an_error_that_says_so(
