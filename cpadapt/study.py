@@ -30,6 +30,9 @@ from cpadapt.tasks import TaskData, TaskSpec, load_spec, load_task
 from cpadapt.trainer import Progress, Result, Trainer
 from cpadapt.tuner import save_adapter
 
+CHECKPOINTS = ".checkpoints"
+"""The folder, within that of the records, of banks at work."""
+
 HEAD = "head"
 """The label, and the family, of runs that train the readout alone: the floor of a frontier."""
 
@@ -367,6 +370,9 @@ def train(
                 file.add(fresh)
             trainer.forget()
             records |= {record.id: record for record in fresh}
+        if results is not None:
+            with contextlib.suppress(OSError):  # other banks' checkpoints are still there
+                (Path(results) / CHECKPOINTS).rmdir()
     return [records[run_id(config)] for _, config in wanted if run_id(config) in asked]
 
 
@@ -442,7 +448,7 @@ def _checkpoint(results: str | Path | None, ids: Sequence[str], force: bool) -> 
     if results is None:
         return None
     name = hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()[:16]
-    path = Path(results) / ".checkpoints" / f"{name}.safetensors"
+    path = Path(results) / CHECKPOINTS / f"{name}.safetensors"
     if force:
         path.unlink(missing_ok=True)
     return path

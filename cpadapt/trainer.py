@@ -201,8 +201,6 @@ class Trainer:
         """Remove the checkpoint; for when the records are safe."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # other banks' checkpoints are still there, or none ever was
-                self.checkpoint.parent.rmdir()
 
     def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
         """`[batch_size]`, which training examples this run sees in this step.
