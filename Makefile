@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # What pip installs as torch. The version is pinned for machines without a GPU. PyPI's build of it brings CUDA along;
-# PyTorch's own index of CPU builds is a tenth of the download: TORCH="torch==2.13.0 --index-url URL-OF-THAT-INDEX".
+# PyTorch's own index of CPU builds spares that download: TORCH="torch==2.13.0 --index-url URL-OF-THAT-INDEX".
 # With a GPU, say TORCH="torch>=2.10" or what fits your driver.
 TORCH ?= torch==2.13.0
 PYTEST_OPTIONS ?=

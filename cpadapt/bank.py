@@ -20,7 +20,7 @@ from cpadapt.backbones import Backbone, Projection
 from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.packing import ATTENTION, Row, adapter_product, pack
-from cpadapt.protocol import RunConfig
+from cpadapt.protocol import HEAD, RunConfig
 
 # The grouped product wants components in multiples of 8 (16 bytes of half precision).
 COMPONENT_MULTIPLE = 8
@@ -85,14 +85,14 @@ def require_packable(backbone: Backbone) -> None:
 
 def stacking_order(run: RunConfig) -> tuple[str, str, int]:
     """Sort key that puts runs of one stack side by side."""
-    if run.family == "head":
+    if run.family == HEAD:
         return "", "", 0
     return run.family, repr(sorted(run.shape_options.items())), run.size
 
 
 def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[str, dict[str, Tensor]]:
     """Draw a run's adapter from its seed: the family's tensors by module name. Empty for a head-only run."""
-    if run.family == "head":
+    if run.family == HEAD:
         return {}
     generator = torch.Generator().manual_seed(run.seed)
     return {
@@ -142,7 +142,7 @@ class Bank:
         for key in dict.fromkeys(keys):
             start, count = keys.index(key), keys.count(key)
             members = self.runs[start : start + count]
-            if members[0].family == "head":
+            if members[0].family == HEAD:
                 continue
             largest = max(run.size for run in members)
             for names in by_shape.values():

@@ -20,9 +20,9 @@ from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
 from cpadapt.errors import InputError, explain
 from cpadapt.families import FAMILIES, cp
-from cpadapt.protocol import Protocol
+from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records
-from cpadapt.study import HEAD, FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
+from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
 from cpadapt.tuner import export_to_lora
 
 app = typer.Typer(

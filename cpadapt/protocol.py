@@ -12,6 +12,9 @@ from pydantic.dataclasses import dataclass as validated
 from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
+HEAD = "head"
+"""The family, and the label, of runs that train the readout alone: the floor of a frontier."""
+
 SEMANTICS = 1
 """Version of what a config means. It goes up when the same config would train differently; ids then change."""
 
@@ -133,7 +136,7 @@ class RunConfig:
         for name in ("seed", "data_seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} = {getattr(self, name)}: seeds are 0 or positive")
-        if self.family == "head":
+        if self.family == HEAD:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):
                 raise InputError("a head-only run has size 0 and no adapter settings")
             return

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from cpadapt.backbones import BACKBONES, Backbone, Projection, load_backbone, lo
 from cpadapt.bank import require_packable, stacking_order
 from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import family
-from cpadapt.protocol import Protocol, RunConfig
+from cpadapt.protocol import HEAD, Protocol, RunConfig
 from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
 from cpadapt.tasks import TaskData, TaskSpec, load_spec, load_task
 from cpadapt.trainer import Progress, Result, Trainer
@@ -32,9 +33,6 @@ from cpadapt.tuner import save_adapter
 
 CHECKPOINTS = ".checkpoints"
 """The folder, within that of the records, of banks at work."""
-
-HEAD = "head"
-"""The label, and the family, of runs that train the readout alone: the floor of a frontier."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -203,19 +201,19 @@ class Study:
             if task not in (*names, *self.tasks):
                 raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
-        found = []
-        for name in names:
-            for cell in self.cells(projections, budget):
-                plan = self.families.get(cell.label)
-                rates: tuple[float | None, ...] = (None,)
-                if plan is not None:
-                    rates = plan.learning_rates or (family(plan.family or cell.label).LEARNING_RATE,)
-                for rate in rates:
-                    for data_seed in self.data_seeds:
-                        for seed in self.seeds:
-                            config = self._config(cell, name, seed, data_seed, rate, plan)
-                            found.append((cell.label, config))
-        return found
+        places: list[tuple[Cell, float | None, FamilyPlan | None]] = []
+        for cell in self.cells(projections, budget):
+            plan = self.families.get(cell.label)
+            rates: tuple[float | None, ...] = (None,)
+            if plan is not None:
+                rates = plan.learning_rates or (family(plan.family or cell.label).LEARNING_RATE,)
+            places += [(cell, rate, plan) for rate in rates]
+        return [
+            (cell.label, self._config(cell, name, seed, data_seed, rate, plan))
+            for name, (cell, rate, plan), data_seed, seed in itertools.product(
+                names, places, self.data_seeds, self.seeds
+            )
+        ]
 
 
 def load_study(path: str | Path) -> Study:

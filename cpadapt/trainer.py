@@ -228,7 +228,7 @@ class Trainer:
         chosen = np.stack([self._batch(run, step) for run in self.runs])
         losses = None
         while losses is None:
-            # The bound is lowered after the except clause: the exception's frames hold what did not fit.
+            # The bound is lowered after this block: until then the exception's frames hold what did not fit.
             with contextlib.suppress(torch.OutOfMemoryError):
                 losses = self._backward(chosen)
             if losses is None:
