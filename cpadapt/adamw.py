@@ -12,7 +12,7 @@ from cpadapt.protocol import Protocol
 class RunAdamW:
     """Decoupled Adam (Loshchilov and Hutter, arXiv 1711.05101) over a bank's stacked tensors.
 
-    For every run on its own, with g its whole gradient clipped to `clip` in 2-norm:
+    For every run on its own, with g its whole gradient clipped to `clip` in 2-norm::
 
         m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)

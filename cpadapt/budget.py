@@ -47,14 +47,14 @@ class Offer:
     step: int
     unspent: int
     adam_bytes: int
-    """Adam's state at this size: two float32 moments a scalar."""
+    """Adam's state at this size, two float32 moments a scalar."""
 
 
 def plan(projections: Sequence[Projection], budget: int) -> list[Offer]:
     """For every family the largest adapter at or under a budget over all target modules.
 
     Args:
-        projections: the target modules, as `load_projections` or a backbone gives them.
+        projections: the target modules, as `cpadapt.load_projections` or a backbone gives them.
         budget: trainable scalars.
 
     Raises:

@@ -1,80 +1,336 @@
-"""Altair charts of records: one palette for families everywhere, legible to the colour-blind."""
+"""Altair charts of records: one theme and palette everywhere, legible to the colour-blind, in light and in dark.
 
+Family is colour and task is shape. `enable` makes a notebook's charts so that JupyterLab and the built book draw them
+without a network: as Vega-Lite 5 in JSON, which both have at hand.
+"""
+
+import itertools
+import json
+import math
+import re
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from cpadapt.frontier import CELL, frontier
+from cpadapt.protocol import HEAD
 
 # Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family.
 FAMILY_COLOURS = {"head": "#777777", "lora": "#0072B2", "cp": "#D55E00"}
 FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
+TASK_SHAPES = {
+    "sst2": "circle", "rte": "square", "boolq": "triangle-up", "sick": "diamond", "mrpc": "cross",
+    "toy-sentiment": "circle", "toy-entailment": "square", "toy-reading": "triangle-up",
+}  # fmt: skip
+
+TASK_NAMES = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ", "sick": "SICK", "mrpc": "MRPC"}
+BACKBONE_NAMES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-1.3b": "OPT-1.3B"}
+
+VEGA_LITE = "5.21"
+"""The version of Vega-Lite that draws the charts in the book; Altair's own is newer, JupyterLab's of this line."""
+VEGA_LITE_MIME = "application/vnd.vegalite.v5+json"
 
 
-def _colour(records: pd.DataFrame) -> Any:
-    labels = [label for label in FAMILY_COLOURS if label in set(records["label"])]
-    further = sorted(set(records["label"]) - set(FAMILY_COLOURS))
-    colours = [FAMILY_COLOURS[label] for label in labels] + list(FURTHER_COLOURS[: len(further)])
-    names = [FAMILY_NAMES.get(label, label) for label in labels + further]
+def theme() -> dict[str, Any]:
+    """Vega-Lite's configuration: text and lines in the colour of the page's text, nothing behind them."""
+    ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
+    return {
+        "config": {
+            "background": None,
+            "font": "sans-serif",
+            "view": {"stroke": None, "continuousHeight": 300},
+            "axis": {**ink, "titleFontWeight": "normal", "domainColor": "currentColor", "tickColor": "currentColor",
+                     "gridColor": "currentColor", "gridOpacity": 0.12, "labelFontSize": 12, "titleFontSize": 13},
+            "legend": {**ink, "orient": "top", "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12,
+                       "symbolStrokeWidth": 2, "columnPadding": 14},
+            "title": {"color": "currentColor", "anchor": "start", "frame": "group", "fontSize": 14,
+                      "fontWeight": "normal", "offset": 8},
+            "header": ink,
+            "text": {"color": "currentColor"},
+            "rule": {"color": "currentColor"},
+            "range": {"category": [FAMILY_COLOURS["lora"], FAMILY_COLOURS["cp"], *FURTHER_COLOURS]},
+        }
+    }  # fmt: skip
+
+
+def _bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
+    spec["$schema"] = f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"
+    return {VEGA_LITE_MIME: spec, "text/plain": spec.get("description", "a chart")}
+
+
+def enable() -> None:
+    """Give the charts of this notebook cpadapt's theme, and show them where there is no network too."""
+    alt.theme.register("cpadapt", enable=True)(lambda: alt.theme.ThemeConfig(**theme()))
+    alt.renderers.register("cpadapt", _bundle)
+    alt.renderers.enable("cpadapt")
+
+
+def table(frame: pd.DataFrame) -> Any:
+    """A table as it shall be read in a notebook: without its index, numbers to the right and words to the left."""
+    from IPython.display import HTML  # which comes with Jupyter, and is needed only there
+
+    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±\d.,e ]*").all() for k in range(frame.shape[1])]
+    sides = itertools.cycle("right" if number else "left" for number in numbers)
+    rows = frame.to_html(index=False, border=0)
+    return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))
+
+
+def _name(label: str) -> str:
+    return FAMILY_NAMES.get(label, label)
+
+
+def _cell_name(label: str, size: int) -> str:
+    return f"{_name(label)} {size}" if size else _name(label)
+
+
+def _tasks(table: pd.DataFrame) -> str:
+    return ", ".join(TASK_NAMES.get(task, task) for task in sorted(set(table["task"])))
+
+
+def _colour(labels: set[str]) -> Any:
+    known = [label for label in FAMILY_COLOURS if label in labels]
+    further = sorted(labels - set(FAMILY_COLOURS))
+    colours = [FAMILY_COLOURS[label] for label in known] + list(FURTHER_COLOURS[: len(further)])
+    names = [_name(label) for label in known + further]
     return alt.Color("family name:N", title="family", scale=alt.Scale(domain=names, range=colours))
 
 
+def _shape(tasks: list[str]) -> Any:
+    shapes = [TASK_SHAPES.get(task, "circle") for task in tasks]
+    legend = alt.Legend() if len(tasks) > 1 else None
+    return alt.Shape("task:N", scale=alt.Scale(domain=tasks, range=shapes), legend=legend)
+
+
 def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(**{"family name": [FAMILY_NAMES.get(label, label) for label in table["label"]]})
+    """With the names that a reader sees, and one that a cell shares with its seeds."""
+    names = [_cell_name(label, size) for label, size in zip(table["label"], table["size"], strict=True)]
+    return table.assign(**{"family name": [_name(label) for label in table["label"]], "cell": names})
 
 
-def frontier_chart(records: pd.DataFrame) -> Any:
-    """Accuracy against trainable scalars: mean over seeds at the rate that dev chose, and every seed behind it.
+OF_ONE_LINE = ["study", "backbone", "task", "label"]
+MEASURED, PUBLISHED = "measured here", "published (second-hand)"
+
+
+def frontier_chart(
+    records: pd.DataFrame, *, budget_slider: bool = False, published: pd.DataFrame | None = None
+) -> Any:
+    """Accuracy on eval against trainable scalars, by family: means over seeds at the rate that dev chose.
+
+    The seeds stand faintly behind their cell, and light up where it is pointed at. Head only, which spends nothing, is
+    a dashed line across: the floor.
 
     Args:
         records: a table of one task's runs, as `read_records` gives it.
+        budget_slider: add a budget to move. Cells above it fade; the treads show what is best at or under every
+            budget, and a line of text names each family's cell there: the paper's U(B) = max A(k) over P(k) ≤ B. That
+            cell is chosen by eval itself, so it describes these runs and promises nothing for others.
+        published: figures of others, as `read_published` gives them; drawn hollow, with a box to hide them.
     """
     records = records.astype({"learning_rate": float})  # where all are head only, there is none to say so
     best = frontier(records)
     place = [*CELL, "learning_rate"]
     chosen = records.merge(best[place], on=place)  # a missing rate, as head only has it, equals a missing one
-    x = alt.X("parameters:Q", title="trainable scalars", scale=alt.Scale(type="symlog", constant=1000))
-    y = alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1%"))
-    seeds = (
-        alt.Chart(_named(chosen).rename(columns={"eval_accuracy": "accuracy"}))
-        .mark_circle(opacity=0.4)
+    means = _named(best).rename(columns={"eval_mean": "accuracy"})
+    seeds = _named(chosen).rename(columns={"eval_accuracy": "accuracy"})[
+        ["study", "backbone", "task", "label", "family name", "cell", "parameters", "accuracy", "seed"]
+    ]
+    means["best so far"] = means.groupby(OF_ONE_LINE, dropna=False)["accuracy"].cummax()
+    adapters, floor = means[means["label"] != HEAD], means[means["label"] == HEAD]
+    labels = set(means["label"]) | (set() if published is None else set(published["label"]))
+
+    x = alt.X(
+        "parameters:Q",
+        title="trainable scalars",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(format="~s", grid=False, tickCount=6, labelOverlap="greedy", labelSeparation=6),
+    )
+    y = alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
+    colour, shape = _colour(labels), _shape(sorted(set(means["task"])))
+    pointer = {"fields": ["study", "cell"], "on": "pointerover", "clear": "pointerout", "empty": False}
+    hovered = alt.selection_point(name="hovered", **pointer)
+    hovered_floor = alt.selection_point(name="hovered_floor", **pointer)
+    top = int(adapters["parameters"].max()) if len(adapters) else 1
+    step = math.gcd(*map(int, adapters["parameters"])) or 1  # every cell's count is a place of the slider
+    budget = alt.param(
+        name="budget", value=top, bind=alt.binding_range(min=step, max=top, step=step, name="budget, scalars ")
+    )
+    over = alt.datum.parameters > budget if budget_slider else "false"
+    tooltip = [
+        alt.Tooltip("cell:N", title="adapter"),
+        alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+        alt.Tooltip("accuracy:Q", title="mean accuracy", format=".1%"),
+        alt.Tooltip("eval_sd:Q", title="sd over seeds", format=".1%"),
+        alt.Tooltip("runs:Q", title="seeds"),
+        alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"),
+    ]
+
+    floors = [
+        alt.Chart(seeds[seeds["label"] == HEAD])
+        .mark_rule(strokeWidth=1)
         .encode(
-            x, y, _colour(records),
-            tooltip=["family name", "size", "seed", alt.Tooltip("accuracy", format=".3f"), "learning_rate"],
+            y, colour, detail="seed:N", opacity=alt.when(hovered_floor).then(alt.value(0.9)).otherwise(alt.value(0))
+        ),
+        alt.Chart(floor).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y, colour),
+        # Wider than it looks, so that it can be pointed at.
+        alt.Chart(floor)
+        .mark_rule(strokeWidth=14, opacity=0)
+        .encode(y, tooltip=[tooltip[0], *tooltip[2:5]])
+        .add_params(hovered_floor),
+    ]
+    of_seeds = (
+        alt.Chart(seeds[seeds["label"] != HEAD])
+        .mark_point(filled=True, size=35)
+        .encode(
+            x, y, colour, shape,
+            opacity=alt.when(hovered).then(alt.value(1)).when(over).then(alt.value(0.08)).otherwise(alt.value(0.3)),
         )
     )  # fmt: skip
-    means = (
-        alt.Chart(_named(best).rename(columns={"eval_mean": "accuracy"}))
-        .mark_line(point=True)
+    points = [
+        alt.Chart(adapters)
+        .mark_point(filled=True, size=90)
+        .encode(x, y, colour, shape, opacity=alt.when(over).then(alt.value(0.2)).otherwise(alt.value(1))),
+        # Likewise, for a finger.
+        alt.Chart(adapters)
+        .mark_point(filled=True, size=350, opacity=0)
+        .encode(x, y, tooltip=tooltip)
+        .add_params(hovered),
+    ]
+    if budget_slider:
+        within = alt.Chart(_treads(adapters, top)).transform_filter(alt.datum.parameters <= budget)
+        lines = [
+            alt.Chart(pd.DataFrame({"parameters": [top]}))
+            .transform_calculate(parameters=budget.name)
+            .mark_rule(strokeWidth=1)
+            .encode(x)
+            .add_params(budget),
+            within.transform_calculate(until=f"min(datum.until, {budget.name})")
+            .mark_rule(strokeWidth=2, opacity=0.8)
+            .encode(x, alt.Y("best so far:Q", title="accuracy on eval"), colour, x2="until:Q"),
+        ]
+        lines += _best_under(adapters, colour)
+    else:
+        lines = [alt.Chart(adapters).mark_line(strokeWidth=2).encode(x, y, colour, detail=OF_ONE_LINE)]
+    theirs = [] if published is None else _published(published, adapters, x, y, colour, shape)
+    # Layers without data would make the axes' domains infinite.
+    layers = [*(floors if len(floor) else ()), *((of_seeds, *lines, *theirs, *points) if len(adapters) else theirs)]
+    chart = alt.layer(*layers).properties(
+        description=_description(means, budget_slider, published), width="container", height=320
+    )
+    if published is None:
+        return chart
+    on = ", ".join(BACKBONE_NAMES.get(name, name) for name in sorted(set(published["backbone"])))
+    note = [f"filled: {MEASURED}", f"hollow: {PUBLISHED}, on {on}"]
+    return chart.properties(title=alt.TitleParams(note, fontSize=12))
+
+
+def _treads(adapters: pd.DataFrame, top: int) -> pd.DataFrame:
+    """Every cell with the count of its family's next, up to which it is the largest that fits."""
+    following = adapters.groupby(OF_ONE_LINE)["parameters"].shift(-1)
+    return adapters.assign(until=following.fillna(top).astype(int))
+
+
+def _best_under(adapters: pd.DataFrame, colour: Any) -> list[Any]:
+    """A line of text for each family: its cell that is best at or under the budget."""
+    above = alt.Chart(pd.DataFrame({"text": ["best on eval at or under the budget:"]}))
+    texts = [
+        above.mark_text(align="left", baseline="top", fontSize=12).encode(
+            x=alt.value(4), y=alt.value(2), text="text:N"
+        )
+    ]
+    for row, (label, cells) in enumerate(adapters.groupby("label"), start=1):
+        name = _name(str(label))
+        texts.append(
+            alt.Chart(cells)
+            .transform_calculate(reached="datum.parameters <= budget && isValid(datum.accuracy) ? datum.accuracy : -1")
+            .transform_window(
+                place="row_number()",
+                sort=[alt.SortField("reached", order="descending"), alt.SortField("parameters")],
+            )
+            .transform_filter("datum.place == 1")
+            .transform_calculate(
+                text=f"datum.reached < 0 ? {json.dumps(f'{name}: none fits')}"
+                " : datum.cell + ': ' + format(100 * datum.accuracy, '.1f') + ' %, '"
+                " + format(datum.parameters, ',') + ' scalars'"
+            )
+            .mark_text(align="left", baseline="top", fontSize=12)
+            .encode(colour, x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
+        )
+    return texts
+
+
+def _published(published: pd.DataFrame, adapters: pd.DataFrame, x: Any, y: Any, colour: Any, shape: Any) -> list[Any]:
+    """Hollow marks with a box to hide them; hidden, they lie on a measured cell, so that the axes close in on ours."""
+    shown = alt.param(name="published", value=True, bind=alt.binding_checkbox(name=f"{PUBLISHED} "))
+    chart = alt.Chart(_named(published).assign(values=PUBLISHED))
+    known = adapters.dropna(subset="accuracy")
+    if len(known):
+        chart = chart.transform_calculate(
+            parameters=f"published ? datum.parameters : {known['parameters'].iloc[0]}",
+            accuracy=f"published ? datum.accuracy : {known['accuracy'].iloc[0]}",
+        )
+    return [
+        chart.mark_point(filled=False, size=90, strokeWidth=1.5, strokeDash=[2, 2])
         .encode(
-            x, y, _colour(records),
+            x, y, colour, shape,
+            opacity=alt.when(shown).then(alt.value(1)).otherwise(alt.value(0)),
             tooltip=[
-                "family name", "size", "parameters", alt.Tooltip("accuracy", format=".3f"),
-                alt.Tooltip("eval_sd", title="sd over seeds", format=".3f"), "learning_rate", "runs",
+                alt.Tooltip("values:N"), alt.Tooltip("backbone:N"), alt.Tooltip("cell:N", title="adapter"),
+                alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+                alt.Tooltip("accuracy:Q", title="mean accuracy", format=".1%"),
+                alt.Tooltip("sd:Q", title="sd over seeds", format=".1%"), alt.Tooltip("seeds:Q"),
             ],
         )
-    )  # fmt: skip
-    return (seeds + means).properties(width=560, height=320)
+        .add_params(shown)
+    ]  # fmt: skip
+
+
+def _description(means: pd.DataFrame, budget_slider: bool, published: pd.DataFrame | None) -> str:
+    """What a chart of a frontier shows, for those who do not see it."""
+    tasks = _tasks(means)
+    text = f"Mean accuracy on eval of {tasks} against trainable scalars, by adapter family."
+    known = means.dropna(subset="accuracy")
+    best = known.sort_values(["accuracy", "parameters"], ascending=[False, True]).drop_duplicates("label")
+    reached = [f"{cell} {accuracy:.1%}" for cell, accuracy in zip(best["cell"], best["accuracy"], strict=True)]
+    if reached:
+        text += f" Highest of each: {', '.join(reached)}."
+    if budget_slider:
+        text += " A slider sets a budget; the best cell of each family at or under it is named."
+    if published is not None:
+        text += f" Hollow marks are {PUBLISHED}, on another backbone."
+    return text
 
 
 def curve_chart(evaluations: pd.DataFrame) -> Any:
-    """Dev accuracy against steps, one line a run.
+    """Dev accuracy against steps, one line a run; a click on a family in the legend fades the others.
 
     Args:
         evaluations: a table as `read_evaluations` gives it.
     """
+    picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
+    tasks = _tasks(evaluations)
     return (
         alt.Chart(_named(evaluations))
-        .mark_line(opacity=0.6)
+        .mark_line(strokeWidth=1.5)
         .encode(
-            alt.X("step:Q", title="step"),
-            alt.Y("dev_accuracy:Q", title="accuracy on dev", scale=alt.Scale(zero=False), axis=alt.Axis(format=".0%")),
-            _colour(evaluations),
+            alt.X("step:Q", title="step",
+                  axis=alt.Axis(grid=False, tickCount=6, labelOverlap="greedy", labelSeparation=8)),
+            alt.Y("dev_accuracy:Q", title="accuracy on dev", scale=alt.Scale(zero=False),
+                  axis=alt.Axis(format=".1~%")),
+            _colour(set(evaluations["label"])),
             detail="id:N",
-            tooltip=["family name", "size", "learning_rate", "seed", "step",
-                     alt.Tooltip("dev_accuracy", format=".3f")],
+            opacity=alt.when(picked).then(alt.value(0.6)).otherwise(alt.value(0.08)),
+            tooltip=[
+                alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("seed:Q"),
+                alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"), alt.Tooltip("step:Q"),
+                alt.Tooltip("dev_accuracy:Q", title="accuracy on dev", format=".1%"),
+            ],
         )
-        .properties(width=560, height=240)
+        .add_params(picked)
+        .properties(
+            description=f"Accuracy on dev of {tasks} against training steps, one line a run, coloured by family.",
+            width="container",
+            height=240,
+        )
     )  # fmt: skip

@@ -1,10 +1,12 @@
 """Three tasks from a small grammar of our own: no network, no third-party text, the same examples everywhere.
 
-| grammar      | an example is              | its label is decided by                                 |
-|--------------|----------------------------|---------------------------------------------------------|
-| `sentiment`  | a sentence                 | what turns its adjectives, and which clause prevails    |
-| `entailment` | a premise and a hypothesis | whether quantifier, kind, place and state still follow  |
-| `reading`    | a passage and a question   | who did what to which thing, beside another who did not |
+============  ==========================  =======================================================
+grammar       an example is               its label is decided by
+============  ==========================  =======================================================
+`sentiment`   a sentence                  what turns its adjectives, and which clause prevails
+`entailment`  a premise and a hypothesis  whether quantifier, kind, place and state still follow
+`reading`     a passage and a question    who did what to which thing, beside another who did not
+============  ==========================  =======================================================
 
 Most words stand under both labels alike, so a linear head on a frozen backbone's features
 finds little: what decides is how words bear on each other, and that an adapter can learn to attend to.

@@ -4,9 +4,8 @@ A row holds the examples of several runs one after another, grouped by run, with
 frozen projections see it as one long sequence. Only attention must not look across examples, and only the adapters
 must differ by run:
 
-- [`packed_attention`][cpadapt.packing.packed_attention], registered with transformers under
-  [`ATTENTION`][cpadapt.packing.ATTENTION], attends within each example;
-- [`adapter_product`][cpadapt.packing.adapter_product] applies each run's factor pair to that run's tokens.
+- :func:`packed_attention`, registered with transformers under :data:`ATTENTION`, attends within each example;
+- :func:`adapter_product` applies each run's factor pair to that run's tokens.
 
 Both have a fast path on CUDA in half precision (variable-length attention; a grouped matrix product) and a plain
 path elsewhere. Their slow twin is the model's own padded forward, in the tests.

@@ -35,7 +35,7 @@ class Protocol:
     """How every run of a study is trained and judged; two runs compare only under the same protocol.
 
     The defaults are the paper's values where it reports them (arXiv 2606.00428) and ours where it is silent;
-    [`sources`][cpadapt.protocol.Protocol.sources] tells them apart.
+    :meth:`sources` tells them apart.
     """
 
     steps: int = 5000
@@ -51,7 +51,7 @@ class Protocol:
     eval_cap: int = 1000
     """Examples for the final figure, drawn from the evaluation split."""
     schedule: Literal["linear", "constant"] = "linear"
-    """Of every learning rate: linear decay to 0 at the last step, or constant."""
+    """Every learning rate decays linearly to 0 at the last step, or is constant."""
     warmup_steps: int = 0
     """Steps of linear rise from 0, before the schedule."""
     weight_decay: float = 0.0
@@ -67,12 +67,13 @@ class Protocol:
     readout: Literal["head"] = "head"
     """A trained linear classification head, left out of the budget."""
     head_learning_rate: float = 1e-3
+    """Of the readout, in every run; the adapter's own rate is the run's."""
     pooling: Literal["auto", "last", "mean"] = "auto"
-    """Which hidden states the readout sees: the last real token's, or their mean; `auto`: last for decoders."""
+    """The readout sees the last real token's hidden state or the mean over tokens; `auto` is `last` for decoders."""
     max_length: int | None = None
     """Tokens of an example at most; `None` is what the backbone allows."""
     dropout: float = 0.0
-    """Variable-length attention has none, so only 0 is accepted. OPT's own default is 0.1: a recorded deviation."""
+    """Variable-length attention has none, so only 0 is accepted; of OPT's own 0.1 that is a recorded deviation."""
 
     def __post_init__(self) -> None:
         def require(holds: bool, name: str, want: str) -> None:
@@ -101,7 +102,7 @@ class Protocol:
         return (self.steps - step) / (self.steps - self.warmup_steps)
 
     def sources(self) -> dict[str, Literal["paper", "ours"]]:
-        """For every field: is its value the paper's, or ours (the paper says nothing, or something else)?"""
+        """Say of every field whether its value is the paper's or ours (the paper says nothing, or something else)."""
         return {
             f.name: "paper" if f.name in PAPER and PAPER[f.name] == getattr(self, f.name) else "ours"
             for f in dataclasses.fields(self)
@@ -115,7 +116,7 @@ class RunConfig:
     backbone: str
     task: str
     family: str
-    """A name in the table of families, or `head`: the head alone, no adapter."""
+    """A name in the table of families, or `head` for the head alone, without an adapter."""
     size: int
     """Rank or components; 0 for `head`."""
     seed: int
@@ -128,9 +129,12 @@ class RunConfig:
     scale: float | None = None
     """The factor in front of the pair; `None` for `head`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The family's own knobs, every one of them."""
+    """The family's own knobs, every one of them.
+
+    :meta hide-value:
+    """
     target_modules: tuple[str, ...] | None = None
-    """`None`: the architecture's default."""
+    """`None` is the architecture's default."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "data_seed"):
@@ -162,7 +166,7 @@ class RunConfig:
 
     @property
     def config_id(self) -> str:
-        """Hash of what is asked for: this config and the version of its meaning."""
+        """Hash of what is asked for, that is, of this config and the version of its meaning."""
         return _digest({"config": dataclasses.asdict(self), "semantics": SEMANTICS})
 
     def run_id(self, data_fingerprint: str) -> str:

@@ -61,9 +61,9 @@ class Outcome:
     rows: int
     """Rows of the source split, of which `total` were drawn."""
     drawn: str
-    """Bitmap over the source's rows (base64, most significant bit first): which were drawn."""
+    """Which rows of the source were drawn, as a bitmap over them (base64, most significant bit first)."""
     right: str
-    """Likewise: which were drawn and right."""
+    """Which of them were drawn and right, likewise."""
 
     @property
     def accuracy(self) -> float:
@@ -82,7 +82,7 @@ class Counts:
     """What was trained, over all target modules."""
 
     adapter: int
-    """Trainable scalars of the adapter: the budget it uses."""
+    """Trainable scalars of the adapter, the budget it uses."""
     step: int
     """What one more unit of the family's size would cost; 0 for head only."""
     head: int
@@ -202,7 +202,7 @@ def read_records(path: str | Path) -> pd.DataFrame:
     """The records under a folder (or in one file) as a tidy table, one row a run; see `tabulate`.
 
     Raises:
-        InputError: as `load_records`.
+        InputError: as `cpadapt.record.load_records`.
     """
     return tabulate(load_records(path))[0]
 
@@ -211,7 +211,7 @@ def read_evaluations(path: str | Path) -> pd.DataFrame:
     """The evaluations during training, one row each; see `tabulate`.
 
     Raises:
-        InputError: as `load_records`.
+        InputError: as `cpadapt.record.load_records`.
     """
     return tabulate(load_records(path))[1]
 
@@ -220,13 +220,16 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Records as two tidy tables.
 
     Returns:
-        One row a run: `id`, `study`, `backbone`, `task`, `label`, `family`, `size`, `parameters` (trainable scalars of
-        the adapter), `learning_rate`, `scale`, `seed`, `data_seed`, `steps`, `best_step`, `dev_accuracy`,
-        `eval_accuracy`, `correct`, `total`, `majority_rate`, `diverged_at`, `run_seconds` (the run's share of its
-        bank's training), `peak_memory_bytes`, `device`, `finished`.
+        A table of one row a run, and one of one row an evaluation.
 
-        One row an evaluation: `id`, `task`, `label`, `family`, `size`, `learning_rate`, `seed`, `data_seed`, `step`,
-        `train_loss`, `dev_loss`, `dev_accuracy`.
+        The columns of the first are ``id``, ``study``, ``backbone``, ``task``, ``label``, ``family``, ``size``,
+        ``parameters`` (trainable scalars of the adapter), ``learning_rate``, ``scale``, ``seed``, ``data_seed``,
+        ``steps``, ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``correct``, ``total``, ``majority_rate``,
+        ``diverged_at``, ``run_seconds`` (the run's share of its bank's training), ``peak_memory_bytes``, ``device``
+        and ``finished``.
+
+        Those of the second are ``id``, ``task``, ``label``, ``family``, ``size``, ``learning_rate``, ``seed``,
+        ``data_seed``, ``step``, ``train_loss``, ``dev_loss`` and ``dev_accuracy``.
     """
     runs, evaluations = [], []
     for record in records:

@@ -46,7 +46,10 @@ class FamilyPlan:
     scale: float | None = None
     """By default the family's."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The family's own knobs that shall differ from their defaults."""
+    """The family's own knobs that shall differ from their defaults.
+
+    :meta hide-value:
+    """
 
 
 @validated(frozen=True, config=STRICT)
@@ -58,7 +61,10 @@ class Ladder:
     budgets: tuple[int, ...] = ()
     """Trainable scalars over all target modules; each family takes the largest size at or under each."""
     sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Ranks or components by family label."""
+    """Ranks or components by family label.
+
+    :meta hide-value:
+    """
     pairs: tuple[dict[str, int], ...] = ()
     """Sizes, by family label, that count as one budget although they are not matched from below."""
 
@@ -81,14 +87,26 @@ class Study:
 
     name: str
     backbone: str
+    """A known name, a hub id or a local folder, as in `load_backbone`."""
     tasks: tuple[str, ...]
     """Names of tasks, or TOML files of one's own."""
     ladder: Ladder
     seeds: tuple[int, ...] = (0,)
+    """Of the initial weights and the order of the data; each is a run."""
     data_seeds: tuple[int, ...] = (0,)
+    """Of the draw of train and dev; each is a set of runs."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
+    """How each is trained, by label; by default `lora` and `cp`, each at the paper's rate.
+
+    :meta hide-value:
+    """
     protocol: Protocol = Field(default_factory=Protocol)
+    """By default with every field at its default.
+
+    :meta hide-value:
+    """
     target_modules: tuple[str, ...] | None = None
+    """The last parts of the modules' paths, such as `q_proj`; by default PEFT's own for LoRA."""
     about: str = ""
     """What the study is for, in a sentence."""
 
@@ -217,7 +235,7 @@ class Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study file (TOML; the fields of [`Study`][cpadapt.study.Study]).
+    """Read a study file (TOML; the fields of `Study`).
 
     Raises:
         InputError: there is no such file, it is no TOML, or a field is missing, unknown or wrong; each is named.

@@ -1,16 +1,18 @@
 """Tasks: what a backbone is adapted on, where its examples come from, and how a text becomes tokens.
 
-A task is declared, not programmed: a [`TaskSpec`][] names where the data lie, which columns hold the texts
-and the label, and, for decoders, a prompt. Five public tasks and three generated ones are in [`TASKS`][];
+A task is declared, not programmed: a `TaskSpec` names where the data lie, which columns hold the texts
+and the label, and, for decoders, a prompt. Five public tasks and three generated ones are in `TASKS`;
 one's own is a `TaskSpec` in Python or a TOML file of the same fields.
 
 From a task's two source splits three sets of examples are drawn (the paper's caps are 1000/500/1000):
 
-| set   | drawn from           | decided by                                       |
-|-------|----------------------|--------------------------------------------------|
-| dev   | the training split   | `data_seed`                                      |
-| train | what dev leaves      | `data_seed`                                      |
-| eval  | the evaluation split | its cap alone, so all runs are judged on one set |
+=====  ====================  ================================================
+set    drawn from            decided by
+=====  ====================  ================================================
+dev    the training split    `data_seed`
+train  what dev leaves       `data_seed`
+eval   the evaluation split  its cap alone, so all runs are judged on one set
+=====  ====================  ================================================
 
 No content stands in two of them, nor twice in one. Content is the texts, runs of white space made one.
 """
@@ -50,7 +52,7 @@ class TaskSpec:
 
     Raises:
         pydantic.ValidationError: a field is missing, unknown, of the wrong type, or does not fit the others
-            (`load_spec` turns it into an `InputError`).
+            (`cpadapt.tasks.load_spec` turns it into an `InputError`).
     """
 
     name: str
@@ -60,6 +62,7 @@ class TaskSpec:
     """One column of text or two, in the order in which an encoder sees them."""
 
     label_column: str
+    """The column of the label, none of the texts'."""
 
     labels: tuple[str | int | bool, ...]
     """The raw values of the label column; a class's index is its position here."""
@@ -74,10 +77,13 @@ class TaskSpec:
     """The hub's name for a configuration of the data set."""
 
     train_split: str = "train"
+    """The source split that train and dev are drawn from."""
+
     eval_split: str = "validation"
+    """The source split that eval is drawn from."""
 
     prompt: str | None = None
-    """For decoders: a `str.format` template over the text columns, each named once."""
+    """A `str.format` template over the text columns, each named once; for decoders."""
 
     label_words: tuple[str, ...] | None = None
     """How each class's word continues the prompt, its leading space included."""
@@ -312,8 +318,8 @@ class TaskData:
     """sha256 over the spec, wherever the data lie, and over the drawn texts, labels and rows."""
 
     summary: dict[str, Any]
-    """What JSON can hold: size, class counts and majority rate of each set; the rows of the source splits and
-    how many were left out; and how many eval examples have one text of two in common with train or dev."""
+    """Size, class counts and majority rate of each set; the rows of the source splits and how many were left out;
+    and how many eval examples have one text of two in common with train or dev. JSON can hold it."""
 
 
 def load_task(

@@ -11,13 +11,16 @@
 # ---
 
 # %% [markdown]
-# # What does a budget buy?
+# # One budget, one run
 #
-# One task, one backbone, one budget of trainable scalars. Every adapter family gets the largest size at or under the
-# budget; all of them, over several seeds, train together on one frozen backbone and are judged on the same examples.
+# **What does a budget buy, on one task and one backbone?**
 #
-# With a **study file** the notebook runs one of its tasks (or all) at one budget (or all of its ladder), under its
-# protocol. Without one, the parameters below say what to run; their defaults finish in about a minute on a CPU.
+# Every adapter family gets the largest size at or under the budget, and all of them, over several seeds, train
+# together on one frozen backbone. Below stands what each of them reached on the same examples, beside a head alone.
+#
+# This is the notebook that papermill runs ([how](../book/run_it_yourself.md)). With a **study file** it runs one of
+# its tasks (or all) at one budget (or all of its ladder), under its protocol. Without one, the parameters below say
+# what to run; their defaults are sized for a CPU.
 
 # %% tags=["parameters"]
 from typing import Optional, Union
@@ -52,10 +55,11 @@ import pandas as pd
 from IPython.display import display
 
 import cpadapt
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, charts
 from cpadapt import budget as budgets
-from cpadapt.charts import curve_chart, frontier_chart
 from cpadapt.frontier import frontier
+
+charts.enable()
 
 if isinstance(budget, str) and budget != "all":
     raise InputError(f"parameter budget = {budget!r}: give a number of trainable scalars, or 'all'")
@@ -78,19 +82,19 @@ else:
     folder = results_dir
 projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
 runs = asked.runs(projections, task=task, budget=None if budget == "all" else budget)
-pd.DataFrame(
-    [{"task": run.task, "family": label, "size": run.size, "learning rate": run.learning_rate} for label, run in runs]
-).value_counts(sort=False, dropna=False).rename("seeds").reset_index()
+cells = [{"task": run.task, "family": label, "size": run.size, "rate": run.learning_rate} for label, run in runs]
+charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("seeds").reset_index())
 
 # %% [markdown]
-# What the budget holds: one unit of size costs `step` scalars over all target modules, and what is left of the budget
-# when no further unit fits stays unspent.
+# At a single budget: one unit of size costs `step` scalars over all target modules, and what is left of the budget
+# when no further unit fits stays unspent. A whole ladder has a budget for every cell.
 
 # %%
 if budget == "all" and study is not None:
-    display(f"{asked.name}: the whole ladder")
+    print(f"the whole ladder of {asked.name}")
 else:
-    display(pd.DataFrame(map(dataclasses.asdict, budgets.plan(projections, amount if budget == "all" else budget))))
+    offers = budgets.plan(projections, amount if budget == "all" else budget)
+    display(charts.table(pd.DataFrame(map(dataclasses.asdict, offers))))
 
 # %% [markdown]
 # ## Training
@@ -113,7 +117,7 @@ table, evaluations = cpadapt.tabulate(records)
 cost = table.groupby("task").agg(runs=("id", "count"), run_seconds=("run_seconds", "sum"))
 cost["milliseconds a run-step"] = 1000 * cost["run_seconds"] / cost["runs"] / asked.protocol.steps
 cost["peak memory, GiB"] = table.groupby("task")["peak_memory_bytes"].max() / 2**30
-cost
+charts.table(cost.reset_index().round(2))
 
 # %% [markdown]
 # ## What it bought
@@ -122,15 +126,18 @@ cost
 # majority rate is what always answering the commoner class would score.
 
 # %%
-frontier(table)[["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]]
+shown = ["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]
+charts.table(frontier(table)[shown].round(4))
 
 # %%
 for name, of_task in table.groupby("task"):
-    display(frontier_chart(of_task).properties(title=f"{name}; majority {of_task['majority_rate'].iloc[0]:.3f}"))
+    display(
+        charts.frontier_chart(of_task).properties(title=f"{name}; majority {of_task['majority_rate'].iloc[0]:.3f}")
+    )
 
 # %% [markdown]
 # ## How it got there
 
 # %%
 for name, of_task in evaluations.groupby("task"):
-    display(curve_chart(of_task).properties(title=str(name)))
+    display(charts.curve_chart(of_task).properties(title=str(name)))

@@ -1,12 +1,26 @@
-"""Charts say what the tables say: valid Vega-Lite, the palette, the right points."""
+"""Charts say what the tables say: valid Vega-Lite that compiles in silence, the palette, the right points."""
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
 import pytest
+import vl_convert
 
-from cpadapt.charts import FAMILY_COLOURS, FURTHER_COLOURS, curve_chart, frontier_chart
+from cpadapt.charts import (
+    FAMILY_COLOURS,
+    FURTHER_COLOURS,
+    TASK_SHAPES,
+    VEGA_LITE,
+    VEGA_LITE_MIME,
+    curve_chart,
+    enable,
+    frontier_chart,
+    theme,
+)
+from cpadapt.charts import table as shown
+from cpadapt.frontier import best_under_budget, frontier
 
 ROWS = [
     # label, family, size, parameters, rate, seed, dev, eval
@@ -28,6 +42,23 @@ def table(*rows: tuple[Any, ...], study: str = "s") -> pd.DataFrame:
     )
 
 
+PUBLISHED = pd.DataFrame(
+    [
+        {"source": "a paper", "second_hand": True, "backbone": "opt-1.3b", "task": "sst2", "label": family,
+         "family": family, "size": 2, "parameters": 393_216, "accuracy": 0.93, "sd": None, "seeds": 3}
+        for family in ("lora", "cp")
+    ]
+)  # fmt: skip
+EVALUATIONS = pd.DataFrame(
+    [
+        {"id": name, "task": "sst2", "label": label, "family": label, "size": size, "learning_rate": rate, "seed": 0,
+         "step": step, "dev_accuracy": 0.5 + step / 100}
+        for name, label, size, rate in (("a", "head", 0, None), ("b", "cp", 1, 1e-3))
+        for step in (10, 20)
+    ]
+)  # fmt: skip
+
+
 def drawn(spec: dict[str, Any], layer: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that a layer of a chart draws."""
     return list(spec["datasets"][layer["data"]["name"]])
@@ -39,22 +70,195 @@ def as_dict(chart: Any) -> dict[str, Any]:
     return spec
 
 
-def test_the_frontier_shows_means_and_every_seed_behind_them() -> None:
-    spec = as_dict(frontier_chart(table(*ROWS)))
-    seeds, means = spec["layer"]
-    assert [(row["family name"], row["seed"], row["accuracy"]) for row in drawn(spec, seeds)] == [
-        ("head only", 0, 0.52), ("head only", 1, 0.54), ("CP", 0, 0.62), ("CP", 1, 0.66), ("LoRA", 0, 0.70),
+def layers(spec: dict[str, Any], mark: str, **has: Any) -> list[dict[str, Any]]:
+    """The layers of this mark whose mark has these properties."""
+    return [
+        layer
+        for layer in spec["layer"]
+        if layer["mark"]["type"] == mark and all(layer["mark"].get(name) == value for name, value in has.items())
+    ]
+
+
+def parts(spec: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The seeds, the means and the floor of a frontier."""
+    (seeds,) = layers(spec, "point", size=35)
+    (means,) = (layer for layer in layers(spec, "point", size=90, filled=True))
+    (floor,) = layers(spec, "rule", strokeDash=[6, 4])
+    return seeds, means, floor
+
+
+def signals(spec: dict[str, Any]) -> dict[str, Any]:
+    """Its parameters, by name."""
+    return {param["name"]: param for param in spec.get("params", [])}
+
+
+CHARTS = {
+    "frontier": lambda: frontier_chart(table(*ROWS)),
+    "with a slider": lambda: frontier_chart(table(*ROWS), budget_slider=True),
+    "with published figures": lambda: frontier_chart(table(*ROWS), published=PUBLISHED),
+    "with both": lambda: frontier_chart(table(*ROWS), budget_slider=True, published=PUBLISHED),
+    "a floor alone": lambda: frontier_chart(table(*ROWS[:2])),
+    "a floor and published figures": lambda: frontier_chart(table(*ROWS[:2]), published=PUBLISHED),
+    "no floor": lambda: frontier_chart(table(*ROWS[2:]), budget_slider=True),
+    "all diverged": lambda: frontier_chart(table(*ROWS, ("cp", "cp", 9, 900, 1e-3, 0, None, None))),
+    "curves": lambda: curve_chart(EVALUATIONS),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("version", [VEGA_LITE, "6.4"])
+def test_a_chart_compiles_describes_itself_and_needs_no_network(
+    name: str, version: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = as_dict(CHARTS[name]())
+    assert spec["width"] == "container"
+    assert re.fullmatch(r"[A-Z].{40,}\.", spec["description"])
+    addresses = re.findall(r"https?://[^\"]*", json.dumps(spec))
+    assert addresses == [spec["$schema"]]
+    for width in (560, 300):
+        svg = vl_convert.vegalite_to_svg(spec | theme() | {"width": width}, vl_version=version)
+        assert "NaN" not in svg
+        assert "undefined" not in svg
+        assert float(re.search(r'width="([\d.]+)"', svg)[1]) <= width + 80
+    assert capfd.readouterr().err == ""
+
+
+def test_enabled_charts_carry_the_theme_and_a_version_that_jupyterlab_draws() -> None:
+    import altair
+
+    active = altair.theme.active
+    try:
+        enable()
+        bundle = altair.renderers.get()(frontier_chart(table(*ROWS)).to_dict())
+        spec = bundle[VEGA_LITE_MIME]
+        assert spec["$schema"].endswith(f"/v{VEGA_LITE}.json")
+        assert bundle["text/plain"] == spec["description"]
+        assert spec["config"] == json.loads(json.dumps(theme()["config"]))
+        assert spec["config"]["background"] is None
+        assert "currentColor" in json.dumps(spec["config"])
+    finally:
+        altair.theme.enable(active)
+        altair.renderers.enable("default")
+
+
+def test_a_table_has_no_index_and_numbers_to_the_right() -> None:
+    html = shown(pd.DataFrame({"a": ["1,200", "−7.5 ± 0.1"], "b": ["LoRA 1", "2"], "c": [0.5, 1]})).data
+    cells = re.findall(r'<(t[hd]) style="text-align: (\w+)">(.*?)</', html)
+    right, left = "right", "left"
+    assert cells == [
+        ("th", right, "a"), ("th", left, "b"), ("th", right, "c"),
+        ("td", right, "1,200"), ("td", left, "LoRA 1"), ("td", right, "0.5"),
+        ("td", right, "−7.5 ± 0.1"), ("td", left, "2"), ("td", right, "1.0"),
     ]  # fmt: skip
-    assert {row["family name"]: (row["parameters"], row["accuracy"]) for row in drawn(spec, means)} == {
-        "head only": (0, pytest.approx(0.53)), "CP": (400, pytest.approx(0.64)), "LoRA": (768, 0.70),
+
+
+def test_the_frontier_shows_means_seeds_behind_them_and_a_floor() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS)))
+    seeds, means, floor = parts(spec)
+    assert [(row["family name"], row["seed"], row["accuracy"]) for row in drawn(spec, seeds)] == [
+        ("CP", 0, 0.62), ("CP", 1, 0.66), ("LoRA", 0, 0.70),
+    ]  # fmt: skip
+    assert {row["cell"]: (row["parameters"], row["accuracy"]) for row in drawn(spec, means)} == {
+        "CP 4": (400, pytest.approx(0.64)), "LoRA 1": (768, 0.70),
     }  # fmt: skip
+    assert [(row["cell"], row["accuracy"]) for row in drawn(spec, floor)] == [("head only", pytest.approx(0.53))]
+    assert "x" not in floor["encoding"]
     for layer in (seeds, means):
         assert layer["encoding"]["x"]["field"] == "parameters"
+        assert layer["encoding"]["x"]["scale"]["type"] == "log"
+    for layer in (seeds, means, floor):
         assert layer["encoding"]["y"]["field"] == "accuracy"
         assert layer["encoding"]["color"]["scale"] == {
             "domain": ["head only", "LoRA", "CP"],
             "range": [FAMILY_COLOURS[name] for name in ("head", "lora", "cp")],
         }
+    assert spec["description"].endswith("Highest of each: LoRA 1 70.0%, CP 4 64.0%, head only 53.0%.")
+
+
+def test_seeds_light_up_with_their_cell() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS)))
+    seeds, means, _ = parts(spec)
+    pointed = signals(spec)["hovered"]["select"]
+    assert (pointed["type"], pointed["on"], pointed["fields"]) == ("point", "pointerover", ["study", "cell"])
+    first, *_ = seeds["encoding"]["opacity"]["condition"]
+    assert (first["param"], first["empty"], first["value"]) == ("hovered", False, 1)
+    assert seeds["encoding"]["opacity"]["value"] < 0.5
+    named = {(row["study"], row["cell"]) for row in drawn(spec, means)}
+    assert {(row["study"], row["cell"]) for row in drawn(spec, seeds)} == named
+
+
+def test_a_tasks_shape_is_its_own() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS).assign(task="rte")))
+    for layer in parts(spec)[:2]:
+        assert layer["encoding"]["shape"]["scale"] == {"domain": ["rte"], "range": [TASK_SHAPES["rte"]]}
+
+
+LADDER = [
+    ("lora", "lora", 1, 768, 1e-3, 0, 0.7, 0.80),
+    ("lora", "lora", 2, 1536, 1e-3, 0, 0.7, 0.75),
+    ("cp", "cp", 1, 96, 1e-3, 0, 0.7, 0.60),
+    ("cp", "cp", 2, 192, 1e-3, 0, 0.7, 0.70),
+    ("cp", "cp", 4, 384, 1e-3, 0, 0.7, 0.65),
+    ("cp", "cp", 8, 768, 1e-3, 0, 0.7, None),
+]
+
+
+def said(spec: dict[str, Any], budget: int) -> list[str]:
+    """The text on the chart at this budget."""
+    spec = json.loads(json.dumps(spec))
+    signals(spec)["budget"]["value"] = budget
+    svg = vl_convert.vegalite_to_svg({**spec, "width": 560}, vl_version=VEGA_LITE)
+    return re.findall(r">((?:LoRA|CP)[ :][^<]+)<", svg)
+
+
+def test_the_slider_names_the_best_cell_under_the_budget() -> None:
+    rows = table(*LADDER)
+    spec = as_dict(frontier_chart(rows, budget_slider=True))
+    slider = signals(spec)["budget"]
+    assert (slider["value"], slider["bind"]["input"]) == (1536, "range")
+    assert (slider["bind"]["min"], slider["bind"]["max"], slider["bind"]["step"]) == (96, 1536, 96)
+    assert said(spec, 96) == ["CP 1: 60.0 %, 96 scalars", "LoRA: none fits"]
+    assert said(spec, 767) == ["CP 2: 70.0 %, 192 scalars", "LoRA: none fits"]
+    best, names = frontier(rows), {"lora": "LoRA", "cp": "CP"}
+    for budget in (96, 192, 384, 768, 1152, 1536):
+        expected = {
+            f"{names[row.label]} {row.size}: {100 * row.eval_mean:.1f} %, {row.parameters:,} scalars"
+            for row in best_under_budget(best, budget).itertuples()
+        }
+        assert {text for text in said(spec, budget) if "none" not in text} == expected
+
+
+def test_treads_are_the_best_so_far_up_to_the_next_size() -> None:
+    spec = as_dict(frontier_chart(table(*LADDER), budget_slider=True))
+    (treads,) = (layer for layer in layers(spec, "rule") if "x2" in layer["encoding"])
+    found = {row["cell"]: (row["best so far"], row["until"]) for row in drawn(spec, treads)}
+    assert {name: found[name] for name in ("CP 1", "CP 2", "CP 4", "LoRA 1", "LoRA 2")} == {
+        "CP 1": (0.60, 192), "CP 2": (0.70, 384), "CP 4": (0.70, 768), "LoRA 1": (0.80, 1536), "LoRA 2": (0.80, 1536),
+    }  # fmt: skip
+
+
+def test_cells_over_the_budget_fade() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS), budget_slider=True))
+    _, means, _ = parts(spec)
+    faded = means["encoding"]["opacity"]
+    (over,) = faded["condition"]
+    assert "datum.parameters > budget" in over["test"]
+    assert over["value"] < faded["value"] == 1
+    assert "budget" not in signals(as_dict(frontier_chart(table(*ROWS))))
+
+
+def test_published_figures_are_hollow_named_and_can_be_hidden() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS), published=PUBLISHED))
+    (theirs,) = layers(spec, "point", filled=False)
+    assert theirs["mark"]["strokeDash"] == [2, 2]
+    assert {row["values"] for row in drawn(spec, theirs)} == {"published (second-hand)"}
+    box = signals(spec)["published"]
+    assert (box["value"], box["bind"]["input"]) == (True, "checkbox")
+    assert [condition["param"] for condition in theirs["encoding"]["opacity"]["condition"]] == ["published"]
+    assert theirs["encoding"]["opacity"]["value"] == 0
+    assert "published (second-hand), on OPT-1.3B" in " ".join(spec["title"]["text"])
+    ours = {name for layer in parts(spec) for name in [layer["data"]["name"]]}
+    assert theirs["data"]["name"] not in ours
 
 
 @pytest.mark.parametrize(
@@ -72,8 +276,9 @@ def test_a_family_has_its_colour_whatever_stands_beside_it(
     rate = {"head": None}
     rows = [(label, "cp", 1, 100, rate.get(label, 1e-3), seed, 0.6, 0.6) for label in labels for seed in (0, 1)]
     spec = as_dict(frontier_chart(table(*rows)))
-    assert spec["layer"][0]["encoding"]["color"]["scale"] == {"domain": domain, "range": colours}
-    assert len(drawn(spec, spec["layer"][0])) == 2 * len(labels)
+    assert {
+        json.dumps(layer["encoding"]["color"]["scale"]) for layer in spec["layer"] if "color" in layer["encoding"]
+    } == {json.dumps({"domain": domain, "range": colours})}
 
 
 def test_seeds_are_those_of_the_cell_itself() -> None:
@@ -81,27 +286,20 @@ def test_seeds_are_those_of_the_cell_itself() -> None:
     one = table(("cp", "cp", 4, 400, 1e-3, 0, 0.9, 0.8), ("cp", "cp", 4, 400, 4e-3, 0, 0.6, 0.5), study="one")
     two = table(("cp", "cp", 4, 400, 1e-3, 0, 0.6, 0.4), ("cp", "cp", 4, 400, 4e-3, 0, 0.9, 0.7), study="two")
     spec = as_dict(frontier_chart(pd.concat([one, two], ignore_index=True)))
-    assert [row["accuracy"] for row in drawn(spec, spec["layer"][0])] == [0.8, 0.7]
+    assert [row["accuracy"] for row in drawn(spec, layers(spec, "point", size=35)[0])] == [0.8, 0.7]
 
 
 def test_runs_that_diverged_leave_a_chart_whole() -> None:
     rows = table(*ROWS, ("cp", "cp", 9, 900, 1e-3, 0, None, None))
     spec = as_dict(frontier_chart(rows))
-    assert [row["accuracy"] for row in drawn(spec, spec["layer"][1]) if row["size"] == 9] == [None]
+    assert [row["accuracy"] for row in drawn(spec, parts(spec)[1]) if row["size"] == 9] == [None]
 
 
 def test_curves_are_a_line_a_run() -> None:
-    evaluations = pd.DataFrame(
-        [
-            {"id": name, "label": label, "family": label, "size": 1, "learning_rate": rate, "seed": 0,
-             "step": step, "dev_accuracy": 0.5 + step / 100}
-            for name, label, rate in (("a", "head", None), ("b", "cp", 1e-3))
-            for step in (10, 20)
-        ]
-    )  # fmt: skip
-    spec = as_dict(curve_chart(evaluations))
+    spec = as_dict(curve_chart(EVALUATIONS))
     assert spec["mark"]["type"] == "line"
     assert spec["encoding"]["detail"]["field"] == "id"
+    assert signals(spec)["family"]["bind"] == "legend"
     assert spec["encoding"]["color"]["scale"]["domain"] == ["head only", "CP"]
     assert [(row["id"], row["step"], row["dev_accuracy"]) for row in drawn(spec, spec)] == [
         ("a", 10, 0.6), ("a", 20, 0.7), ("b", 10, 0.6), ("b", 20, 0.7),

@@ -1,13 +1,20 @@
 """From runs to a frontier, on tables made by hand."""
 
+import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from cpadapt.frontier import CELL, cells, frontier
+from cpadapt.errors import InputError
+from cpadapt.frontier import CELL, best_under_budget, cells, frontier, read_published
 from cpadapt.record import tabulate
 
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "book" / "published.toml"
+PAPER = ROOT.parent / "shared" / "reference" / "paper.json"
 NO_RUNS = tabulate([])[0]
 
 
@@ -104,3 +111,90 @@ def test_what_names_a_cell_is_kept_apart_and_in_order() -> None:
 
 def test_no_runs_give_an_empty_table() -> None:
     assert len(frontier(NO_RUNS)) == 0
+
+
+def test_the_best_under_a_budget_is_the_highest_on_eval_of_what_fits() -> None:
+    best = frontier(
+        runs(
+            run(1e-3, 0.9, 0.70, size=1, parameters=100),
+            run(1e-3, 0.1, 0.80, size=2, parameters=200),
+            run(1e-3, 0.9, 0.80, size=4, parameters=400),
+            run(1e-3, 0.9, 0.90, size=8, parameters=800),
+            run(1e-3, None, None, size=3, parameters=300, diverged_at=1),
+            run(1e-3, 0.9, 0.60, label="lora", family="lora", size=1, parameters=500),
+            run(1e-3, 0.9, 0.99, task="rte", size=1, parameters=100),
+            run(None, 0.5, 0.5, **HEAD),
+        )
+    )
+
+    def under(budget: int) -> set[tuple[str, str, int]]:
+        table = best_under_budget(best, budget)
+        return set(zip(table["task"], table["label"], table["size"], strict=True))
+
+    head, rte = ("sst2", "head", 0), ("rte", "cp", 1)
+    assert under(99) == {head}
+    assert under(100) == {head, rte, ("sst2", "cp", 1)}
+    assert under(499) == {head, rte, ("sst2", "cp", 2)}  # of equals the smallest
+    assert under(500) == {head, rte, ("sst2", "cp", 2), ("sst2", "lora", 1)}
+    assert under(10**6) == {head, rte, ("sst2", "cp", 8), ("sst2", "lora", 1)}
+    assert list(best_under_budget(best, 500).columns) == list(best.columns)
+
+
+def test_published_figures_are_counted_here() -> None:
+    table = read_published(PUBLISHED)
+    assert set(table["backbone"]) == {"opt-1.3b"}
+    assert table["second_hand"].all()
+    # 48 projections of 2048 x 2048
+    for row in table.itertuples():
+        assert row.parameters == 48 * {"lora": 4096, "cp": 193}[row.family] * row.size
+    assert not table.duplicated(["task", "label", "size", "seeds"]).any()
+
+
+@pytest.mark.parametrize("missing", ["backbone", "seeds"])
+def test_a_figure_without_a_field_is_refused(missing: str, tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(line for line in lines if not line.startswith(missing)))
+    with pytest.raises(InputError, match=f"p.toml: '{missing}' is missing"):
+        read_published(file)
+
+
+@pytest.mark.skipif(not PAPER.parent.is_dir(), reason="the notes on the paper are not beside this checkout")
+def test_published_figures_are_those_of_the_notes_on_the_paper() -> None:
+    notes = json.loads(PAPER.read_text(encoding="utf-8"))["second_hand"]
+    expected = {}
+    matched = dict(notes["matched_budget_3_seeds"])
+    assert matched.pop("columns") == ["r=2", "r=4", "r=8"]
+    for task, of_task in matched.items():
+        for family, sizes in {"lora": (2, 4, 8), "cp": (43, 85, 171)}.items():
+            for size, accuracy in zip(sizes, of_task[family], strict=True):
+                expected[task, family, size, 3] = (accuracy, None)
+    for task, of_task in notes["hundred_seeds_mean_sd"].items():
+        for cell, (mean, sd) in of_task.items():
+            family = cell.rstrip("0123456789")
+            expected[task, family, int(cell.removeprefix(family)), 100] = (mean, sd)
+    content = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
+    found = {
+        (figure["task"], figure["family"], figure["size"], figure["seeds"]): (figure["accuracy"], figure.get("sd"))
+        for figure in content["figure"]
+    }
+    assert found == expected
+    assert len(content["figure"]) == len(expected)
+
+
+@pytest.mark.skipif(not PAPER.parent.is_dir(), reason="the notes on the paper are not beside this checkout")
+def test_what_is_silent_and_what_is_nearest_are_those_of_the_notes() -> None:
+    notes = json.loads(PAPER.read_text(encoding="utf-8"))
+    content = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
+    assert content["not_reported"] == notes["second_hand"]["not_reported"]
+    nearest, lora = notes["nearest_public_protocol"], notes["nearest_public_protocol"]["lora"]
+    assert content["nearest"] == {
+        **dict(zip(("train_cap", "dev_cap", "eval_cap"), nearest["caps"], strict=True)),
+        "batch_size": nearest["batch_size"],
+        "lora_rank": lora["r"],
+        "lora_alpha": lora["alpha"],
+        "lora_learning_rate": lora["learning_rate"],
+        "target_modules": lora["modules"],
+    }
+    sizes = {task: int(str(text).split(",")[0]) for task, text in notes["eval_set_sizes"].items()}
+    assert content["validation"] == sizes

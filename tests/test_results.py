@@ -1,8 +1,7 @@
-"""The committed records: valid, current, complete, and what the README says of them."""
+"""The committed records: valid, current and complete."""
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from cpadapt import load_study, read_records
@@ -13,7 +12,6 @@ from cpadapt.tasks import TASKS, load_task
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path for path in (ROOT / "results").iterdir() if path.is_dir())
-FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +60,3 @@ def test_generated_tasks_are_hard_for_a_head_and_adapters_help(task: str, record
         assert best.loc[best["label"] == family, "eval_mean"].max() >= head + 0.05
     fingerprints = {r.data_fingerprint for r in records if r.config.task == task}
     assert fingerprints == {load_task(TASKS[task]).fingerprint}, "the grammar has changed since"
-
-
-def measured_table(records: pd.DataFrame) -> str:
-    lines = ["| backbone | task | adapter | scalars | accuracy, % |", "|---|---|---|---:|---:|"]
-    for study in ("minilm-sst2", "smollm2-pilot"):
-        for row in frontier(records[records["study"] == study]).itertuples():
-            size = f" {row.size}" if row.size else ""
-            lines.append(
-                f"| {row.backbone} | {row.task} | {FAMILY_NAMES[row.label]}{size} | {row.parameters:,} |"
-                f" {100 * row.eval_mean:.1f} ± {100 * row.eval_sd:.1f} |"
-            )
-    return "\n".join(lines)
-
-
-def test_the_readmes_word_on_the_error_of_rtes_items() -> None:
-    table = read_records(ROOT / "results" / "smollm2-pilot")
-    rte = frontier(table[table["task"] == "rte"])
-    (items,) = set(table.loc[table["task"] == "rte", "total"])
-    errors = (rte["eval_mean"] * (1 - rte["eval_mean"]) / items) ** 0.5
-    assert set((100 * errors).round()) == {3.0}
-    assert f"{items} items alone have a\nstandard error of about 3 points" in (ROOT / "README.md").read_text()
-
-
-def test_the_readmes_table_is_that_of_the_records() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    inside = readme.split("this table from the records -->\n")[1].split("\n<!-- end of measured -->")[0]
-    assert inside == measured_table(read_records(ROOT / "results"))

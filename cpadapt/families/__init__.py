@@ -2,7 +2,7 @@
 
 Every adapter is a factor pair: ΔW = scale · up · down, with `up` of shape `[out, components]` and `down` of shape
 `[components, in]`. A family says how the pair is made. It is a module of plain functions, found by its name in
-[`FAMILIES`][]; a further family is one file here and one line in that table.
+`FAMILIES`; a further family is one file here and one line in that table.
 
 A family's trainable scalars are a dictionary of tensors, each of shape `[*leading, size, …]`: any leading axes (none
 for one projection; run and layer for a bank), then the family's own size (LoRA: rank; CP: components). A slice along
@@ -32,10 +32,10 @@ class Family(Protocol):
     """The factor in front of the pair by default."""
 
     SHAPE_OPTIONS: Mapping[str, Any]
-    """The knobs that decide shapes, with their defaults: keywords of every function below but `factors`."""
+    """The knobs that decide shapes, with their defaults; they are keywords of every function below but `factors`."""
 
     INIT_OPTIONS: Mapping[str, Any]
-    """The knobs that decide only the start, with their defaults: further keywords of `init`."""
+    """The knobs that decide only the start, with their defaults; they are further keywords of `init`."""
 
     def shapes(
         self, out_features: int, in_features: int, size: int, **shape_options: Any
@@ -61,6 +61,7 @@ FAMILIES: dict[str, Family] = {
     "lora": cast(Family, lora),
     "cp": cast(Family, cp),
 }
+"""Every family by its name."""
 
 
 def family(name: str) -> Family:

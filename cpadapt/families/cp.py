@@ -1,19 +1,21 @@
 """CP: a projection's update as a canonical polyadic tensor (arXiv 2606.00428).
 
 With out = o₁·o₂ and in = i₁·i₂ (any number of modes a side), the update is read as a tensor over all modes and
-written as a sum of outer products, its components:
+written as a sum of outer products, its components::
 
     ΔW = scale · Σ_s λ_s · (u₁ₛ ⊗ u₂ₛ)(v₁ₛ ⊗ v₂ₛ)ᵀ,     u = raw / ‖raw‖ for every vector
 
-so that, with ⊙ the column-wise Khatri–Rao product,
+so that, with ⊙ the column-wise Khatri–Rao product::
 
     up = (U₁ ⊙ U₂) · diag(λ)   [out, components],     down = (V₁ ⊙ V₂)ᵀ   [components, in].
 
-| symbol              | tensor               | shape                      |
-|---------------------|----------------------|----------------------------|
-| raw u₁ₛ, u₂ₛ, …     | `up_0`, `up_1`, …    | `[components, o_m]`        |
-| raw v₁ₛ, v₂ₛ, …     | `down_0`, `down_1`, …| `[components, i_m]`        |
-| λₛ                  | `weight`             | `[components]`             |
+===============  =====================  ===================
+symbol           tensor                 shape
+===============  =====================  ===================
+raw u₁ₛ, u₂ₛ, …  `up_0`, `up_1`, …      `[components, o_m]`
+raw v₁ₛ, v₂ₛ, …  `down_0`, `down_1`, …  `[components, i_m]`
+λₛ               `weight`               `[components]`
+===============  =====================  ===================
 
 Raw vectors are stored and made unit length in every forward pass. The gradient of a raw vector is therefore
 orthogonal to it and scales with 1/‖raw‖: their initial length, `raw_norm`, is a learning-rate knob that does not look
@@ -129,7 +131,7 @@ def init(
     draws λ from N(0, 1)/components.
 
     Raises:
-        InputError: as `shapes`; or `init` is neither, or `raw_norm` is not positive.
+        InputError: as `shapes`; or ``init`` is neither, or `raw_norm` is not positive.
     """
     if init not in ("zero", "normal"):
         raise InputError(f"the initialisation of CP is 'zero' or 'normal', not {init!r}")

@@ -1,11 +1,13 @@
-"""LoRA: the factors themselves are trained (Hu et al. 2021, arXiv 2106.09685, equation 3).
+"""LoRA: the factors themselves are trained (Hu et al. 2021, arXiv 2106.09685, equation 3)::
 
     ΔW = scale · up · down,   up: [out, rank],   down: [rank, in],   scale = α / rank
 
-| symbol of the paper | tensor | shape           |
-|---------------------|--------|-----------------|
-| Bᵀ                  | `up`   | `[rank, out]`   |
-| A                   | `down` | `[rank, in]`    |
+===================  ======  =============
+symbol of the paper  tensor  shape
+===================  ======  =============
+Bᵀ                   `up`    `[rank, out]`
+A                    `down`  `[rank, in]`
+===================  ======  =============
 """
 
 import math
@@ -58,7 +60,7 @@ def init(
     `"normal"` also draws B, standard normal divided by the rank, for adapters that must not be a no-op.
 
     Raises:
-        InputError: as `shapes`; or `init` is neither.
+        InputError: as `shapes`; or ``init`` is neither.
     """
     drawn = shapes(out_features, in_features, size)
     # kaiming_uniform_ with a = √5, which is what PEFT calls, is exactly this bound.

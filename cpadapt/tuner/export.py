@@ -1,6 +1,6 @@
 """Adapters as plain LoRA, without loss, and trained weights as adapter folders.
 
-An update made of a factor pair with c components has rank at most c, so it *is* a LoRA update of rank c:
+An update made of a factor pair with c components has rank at most c, so it *is* a LoRA update of rank c::
 
     ΔW = scale · up · down = (α / r) · B · A   with   B = scale · up,   A = down,   α = r = c.
 
@@ -55,8 +55,8 @@ _SHARED_FIELDS = (
 def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
     """Copy a model, its CP adapter as the exactly equal LoRA adapter of rank `num_components`.
 
-    The given model stays as it is and shares nothing with the result; `export_to_lora` does without the copy.
-    Modules saved whole come along. The adapter has the same name, and is trainable if it was.
+    The given model stays as it is and shares nothing with the result; `cpadapt.tuner.export_to_lora` does without the
+    copy. Modules saved whole come along. The adapter has the same name, and is trainable if it was.
 
     Raises:
         InputError: the model is no PEFT model with CP adapters or has none of this name, or adapters are

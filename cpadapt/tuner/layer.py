@@ -22,11 +22,13 @@ BASE_ADAPTER = "__base__"
 class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     """The CP adapters of one projection, by name (arXiv 2606.00428).
 
-    | parameter            | shape                | of `cpadapt.families.cp` |
-    |----------------------|----------------------|--------------------------|
-    | `cp_up[adapter][m]`  | `[components, o_m]`  | `up_m`                   |
-    | `cp_down[adapter][m]`| `[components, i_m]`  | `down_m`                 |
-    | `cp_weight[adapter]` | `[components]`       | `weight`                 |
+    =====================  ===================  ========================
+    parameter              shape                of `cpadapt.families.cp`
+    =====================  ===================  ========================
+    `cp_up[adapter][m]`    `[components, o_m]`  `up_m`
+    `cp_down[adapter][m]`  `[components, i_m]`  `down_m`
+    `cp_weight[adapter]`   `[components]`       `weight`
+    =====================  ===================  ========================
 
     They are float32 whatever the base layer is: the factor pair is made in float32 and cast for the product.
     """

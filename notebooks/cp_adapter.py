@@ -1,0 +1,581 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The CP adapter
+#
+# **What is a CP adapter, and why does it merge and export exactly?**
+#
+# It reads the update of a weight matrix as a tensor of four modes and writes it as a sum of $c$ outer products, each
+# of four unit vectors and one weight: {glue:text}`step:d` scalars a component on `2048×2048`. Grouped by side, the
+# vectors make two thin matrices whose product is the update, which therefore has rank at most $c$, adds into the
+# weight as any matrix does (outputs part by {glue:text}`merge_difference:.0e`, the rounding of float32) and *is* a
+# LoRA adapter of rank $c$ (outputs part by {glue:text}`export_difference:.0f`).
+
+# %%
+import warnings
+
+import altair as alt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from myst_nb import glue
+from peft import LoKrConfig, get_peft_model, set_peft_model_state_dict
+from peft.tuners.lora import convert_to_lora
+from torch import nn
+
+import cpadapt
+from cpadapt import CPConfig, charts
+from cpadapt.book import PROJECT
+from cpadapt.charts import table
+from cpadapt.families import cp, lora
+
+charts.enable()
+
+# %% tags=["remove-cell"]
+# PEFT 0.21 asks transformers for a property by its old name.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+
+# %% [markdown]
+# ## From outer products to two factors
+#
+# A matrix of rank one is an outer product $x y^\top$: a column of $m$ numbers times a row of $n$. LoRA's update is a
+# sum of $r$ of them {cite:p}`hu2022lora`.
+#
+# CP, the canonical polyadic {term}`decomposition <CP decomposition>` {cite:p}`hitchcock1927,kolda2009tensor`, is the
+# same idea with more than two {term}`modes <mode>`. Split the rows' index in two, $m = m_1 m_2$, and the columns',
+# $n = n_1 n_2$. The update is now a tensor with four indices, and a component is an outer product of four vectors with
+# a weight in front:
+#
+# $$\Delta W_{a_1 a_2, \, b_1 b_2} = \gamma \sum_{s=1}^{c} \lambda_s \; u_{1s}(a_1) \, u_{2s}(a_2) \;
+# v_{1s}(b_1) \, v_{2s}(b_2).$$
+#
+# The vectors have unit length; what is stored are raw vectors of any length, normalised in every forward pass.
+# $\gamma$ is a fixed `scale`. This is the form of {cite:t}`wang2026finer`.
+#
+# The first two factors depend on the row alone, the last two on the column alone. So a component is an outer product
+# of two *long* vectors, $u_1 \otimes u_2$ with $m$ entries and $v_1 \otimes v_2$ with $n$, where $\otimes$ multiplies
+# every entry of the one by every entry of the other. Written column by column for all components this is the
+# {term}`Khatri–Rao product` $\odot$, and
+#
+# $$\Delta W = \underbrace{\gamma \, (U_1 \odot U_2) \, \mathrm{diag}(\lambda)}_{\text{up}, \; m \times c} \;
+# \underbrace{(V_1 \odot V_2)^\top}_{\text{down}, \; c \times n}.$$
+#
+# That is all that the rest of this page needs. `cpadapt.families.cp` draws the raw vectors and makes the two factors;
+# the sum over four indices, written out, gives the same matrix.
+
+
+# %%
+def draw(m, n, components, seed=0):
+    """A CP adapter that is no no-op, in float64."""
+    raw = cp.init(torch.Generator().manual_seed(seed), m, n, components, init="normal")
+    return {name: tensor.double() for name, tensor in raw.items()}
+
+
+def delta(params):
+    up, down = cp.factors(params)
+    return up @ down
+
+
+params = draw(24, 24, components=8, seed=227)  # a draw whose blocks are easy to see below
+u1, u2, v1, v2 = (F.normalize(params[name], dim=-1) for name in ("up_0", "up_1", "down_0", "down_1"))
+written_out = torch.einsum("s,sa,sb,sc,sd->abcd", params["weight"], u1, u2, v1, v2)
+{name: tuple(tensor.shape) for name, tensor in params.items()}, written_out.shape
+
+# %% tags=["remove-cell"]
+glue("einsum_difference", (written_out.reshape(24, 24) - delta(params)).abs().max().item(), display=False)
+
+# %% [markdown]
+# The largest difference between the two is {glue:text}`einsum_difference:.0e`, the rounding of float64.
+#
+# ## What it looks like
+#
+# A long vector from two short ones, on `24 = 4·6`: the first is stretched, the second repeated, and the product is
+# taken entry by entry.
+
+# %% tags=["hide-input"]
+SIGNED = alt.Scale(scheme="purplegreen", domain=[-1, 1])
+
+
+def strip(name, entries):
+    """One row of 24 cells, its largest entry scaled to one; a gap after every sixth."""
+    scaled = (entries / entries.abs().max()).tolist()
+    return [{"vector": name, "x": k + k // 6 * 0.5, "value": round(value, 3)} for k, value in enumerate(scaled)]
+
+
+first, second = u1[0], u2[0]
+rows = ["u₁, stretched", "u₂, repeated", "u₁ ⊗ u₂"]
+strips = pd.DataFrame(
+    strip(rows[0], first.repeat_interleave(6))
+    + strip(rows[1], second.repeat(4))
+    + strip(rows[2], torch.kron(first, second))
+)
+strips["end"] = strips["x"] + 1.02  # a hair of overlap, or seams would show
+alt.Chart(strips).mark_rect().encode(
+    alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 25.5], nice=False)),
+    alt.X2("end"),
+    alt.Y(
+        "vector:N", sort=rows, title=None, scale=alt.Scale(paddingInner=0.3), axis=alt.Axis(ticks=False, domain=False)
+    ),
+    alt.Color("value:Q", scale=SIGNED, title="relative to the row's largest"),
+    tooltip=["vector", "value"],
+).properties(
+    description="Three rows of 24 cells in four groups of six: a vector of four entries stretched, a vector of six"
+    " repeated, and their product, in which every group shows the same pattern with another strength and sign.",
+    width="container",
+    height=130,
+)
+
+# %% [markdown]
+# Do that on both sides, and a component is a matrix of blocks that all show one pattern, each with its own factor.
+# Several components laid over each other lose that look, and their sum is still a matrix of rank at most $c$.
+
+# %% tags=["hide-input"]
+SHOWN = (1, 2, 8)
+cells, titles = [], []
+for place, components in enumerate(SHOWN):
+    matrix = delta({name: tensor[:components] for name, tensor in params.items()})
+    left = 27.5 * place
+    relative = (matrix / matrix.abs().max()).tolist()
+    for a, of_row in enumerate(relative):
+        for b, value in enumerate(of_row):
+            cells.append({"x": left + b + b // 6 * 0.5, "y": a + a // 6 * 0.5, "v": round(value, 2)})
+    titles.append({"x": left, "y": -1, "title": f"c = {components}, rank {torch.linalg.matrix_rank(matrix).item()}"})
+x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 80.5], nice=False))
+y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-5, 25.5], reverse=True, nice=False))
+blocks = (
+    alt.Chart(pd.DataFrame(cells))
+    .transform_calculate(x2="datum.x + 1.02", y2="datum.y + 1.02")
+    .mark_rect()
+    .encode(x, alt.X2("x2:Q"), y, alt.Y2("y2:Q"), alt.Color("v:Q", scale=SIGNED, title="relative to the largest"))
+)
+headings = (
+    alt.Chart(pd.DataFrame(titles)).mark_text(align="left", baseline="bottom", fontSize=12).encode(x, y, text="title")
+)
+(blocks + headings).properties(
+    description="Three updates of 24 by 24 with 1, 2 and 8 components. The first consists of 16 blocks that repeat one"
+    " pattern; with 2 components the repetition loosens, with 8 it is gone.",
+    width="container",
+    height=220,
+)
+
+# %% [markdown]
+# ## A worked step
+#
+# What is stored for one component on `2048×2048`, split as `32·64 × 32·64`:
+
+# %%
+shapes = cp.shapes(2048, 2048, 1)
+worked = pd.DataFrame(
+    {
+        "tensor": name,
+        "symbol": symbol,
+        "scalars": shape[0] * (shape[1] if len(shape) == 2 else 1),
+    }
+    for (name, shape), symbol in zip(shapes.items(), ["u₁", "u₂", "v₁", "v₂", "λ"], strict=True)
+)
+table(worked)
+
+# %% tags=["remove-cell"]
+scalars = worked.set_index("tensor")["scalars"]
+for name, value in scalars.items():
+    glue(f"worked_{name}", int(value), display=False)
+glue("step", cp.step(2048, 2048), display=False)
+glue("lora_step", lora.step(2048, 2048), display=False)
+glue("entries", 2048 * 2048, display=False)
+
+# %% [markdown]
+# {glue:text}`worked_up_0:d` + {glue:text}`worked_up_1:d` + {glue:text}`worked_down_0:d` + {glue:text}`worked_down_1:d`
+# + {glue:text}`worked_weight:d` = {glue:text}`step:d`, where a LoRA rank stores {glue:text}`lora_step:,d` and the
+# matrix has {glue:text}`entries:,d` entries.
+#
+# ## Stored and free
+#
+# Not every stored scalar is a degree of freedom. Make a raw vector twice as long, and its unit vector, and with it the
+# update, stays what it was. Each of the $d$ vectors of a component loses one dimension that way:
+#
+# $$\text{stored} = c \, \Bigl(\sum_j n_j + 1\Bigr), \qquad \text{free} = c \, \Bigl(\sum_j (n_j - 1) + 1\Bigr),$$
+#
+# the sums over all $d$ modes $n_j$ of both sides. LoRA has a like redundancy: $r(m + n)$ are stored and $r(m + n - r)$
+# free, since an invertible $r \times r$ matrix can go into the one factor and its inverse into the other.
+#
+# That the formula counts right is checked with the rank of the Jacobian, the matrix of derivatives of all entries of
+# $\Delta W$ by all stored scalars: it says in how many independent directions a small change of the scalars can move
+# the update. Here for `4·6 × 4·6`, in float64.
+
+
+# %%
+def free(params, delta):
+    """The degrees of freedom at a point: the rank of the Jacobian of ΔW."""
+    jacobian = torch.func.jacrev(lambda given: delta(given).flatten())(params)
+    by_scalar = torch.cat([part.flatten(start_dim=1) for part in jacobian.values()], dim=1)
+    return by_scalar.shape[1], torch.linalg.matrix_rank(by_scalar).item()
+
+
+def lora_delta(params):
+    up, down = lora.factors(params)
+    return up @ down
+
+
+counted = []
+for size in (1, 2, 3):
+    stored, moving = free(draw(24, 24, size), delta)
+    counted.append({"adapter": f"CP, c = {size}", "stored": stored, "free": moving})
+for size in (1, 2):
+    raw = lora.init(torch.Generator().manual_seed(0), 24, 24, size, init="normal")
+    stored, moving = free({name: tensor.double() for name, tensor in raw.items()}, lora_delta)
+    counted.append({"adapter": f"LoRA, r = {size}", "stored": stored, "free": moving})
+counted = pd.DataFrame(counted)
+table(counted)
+
+# %% tags=["remove-cell"]
+by_adapter = counted.set_index("adapter")
+for label, key in (("CP, c = 1", "one"), ("CP, c = 2", "two")):
+    glue(f"stored_{key}", int(by_adapter.loc[label, "stored"]), display=False)
+    glue(f"free_{key}", int(by_adapter.loc[label, "free"]), display=False)
+modes = [*cp.modes(2048), *cp.modes(2048)]
+glue("free_step", sum(n - 1 for n in modes) + 1, display=False)
+glue("lora_free", 2048 + 2048 - 1, display=False)
+
+# %% [markdown]
+# One component stores {glue:text}`stored_one:d` scalars and moves in {glue:text}`free_one:d` directions, two store
+# {glue:text}`stored_two:d` and move in {glue:text}`free_two:d`: the formula. On `2048×2048` it makes of the
+# {glue:text}`step:d` stored scalars {glue:text}`free_step:d` free ones, and of LoRA's {glue:text}`lora_step:,d` at
+# rank one {glue:text}`lora_free:,d`. Budgets are counted in stored scalars, here as in the paper: that is what is kept
+# on disk and in Adam's state.
+#
+# ## What it reaches, and what it does not
+#
+# A CP component is a matrix of rank one with a special shape: its long vectors are themselves products. Two components
+# have rank two, which one LoRA rank cannot reach. Conversely, an update $x y^\top$ of LoRA is hardly ever a single
+# component. Order its entries by $(a_1, b_1)$ against $(a_2, b_2)$ instead of by row and column; then every component
+# has rank one, so the rank of the reordered matrix says how many components are needed at least. For $x y^\top$ it is
+# the rank of $x$, read as an $m_1 \times m_2$ matrix, times that of $y$, and so many components also suffice.
+
+
+# %%
+def reordered(matrix, m_modes, n_modes):
+    """The entries by (a₁, b₁) against (a₂, b₂)."""
+    (m1, m2), (n1, n2) = m_modes, n_modes
+    return matrix.reshape(m1, m2, n1, n2).permute(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
+
+
+generator = torch.Generator().manual_seed(0)
+outer = torch.outer(*torch.randn(2, 24, generator=generator, dtype=torch.float64))
+reach = pd.DataFrame(
+    {
+        "update": name,
+        "matrix rank": torch.linalg.matrix_rank(matrix).item(),
+        "components needed at least": torch.linalg.matrix_rank(reordered(matrix, (4, 6), (4, 6))).item(),
+    }
+    for name, matrix in (
+        ("one CP component", delta(draw(24, 24, 1))),
+        ("two CP components", delta(draw(24, 24, 2))),
+        ("one LoRA rank, drawn at random", outer),
+    )
+)
+table(reach)
+
+# %% tags=["remove-cell"]
+needed = reach.set_index("update")["components needed at least"]
+glue("small_needed", int(needed["one LoRA rank, drawn at random"]), display=False)
+needed_2048 = min(cp.modes(2048)) ** 2
+glue("needed", needed_2048, display=False)
+glue("needed_scalars", needed_2048 * cp.step(2048, 2048), display=False)
+
+# %% [markdown]
+# On `4·6 × 4·6` a LoRA update of rank one drawn at random takes {glue:text}`small_needed:d` components; on `2048×2048`
+# it would take {glue:text}`needed:,d`, or {glue:text}`needed_scalars:,d` scalars. So CP fills the gaps between LoRA's
+# ranks *in count*. It does not interpolate between them: neither family's updates contain the other's at a like
+# budget, and which are of more use is for measurements to say.
+#
+# ## Weight, length and scale
+#
+# Three details decide how a CP adapter trains, and none of them shows in its count.
+#
+# **At the start only the weights learn.** With $\lambda = 0$ the adapter is a no-op, as LoRA is with its $B$ at zero.
+# The derivative of $\Delta W$ by any vector has $\lambda_s$ as a factor, so in the first step the vectors stand still:
+
+
+# %%
+def gradients(params, pull):
+    """The gradient of ⟨pull, ΔW⟩ by every stored tensor."""
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    (pull * delta(leaves)).sum().backward()
+    return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+pull = torch.randn(24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+at_zero = gradients({**params, "weight": torch.zeros(8, dtype=torch.float64)}, pull)
+table(pd.DataFrame({"tensor": name, "length of its gradient": grad.norm().item()} for name, grad in at_zero.items()))
+
+# %% [markdown]
+# **The length of a raw vector is a hidden learning rate.** With $u = \rho / \lVert \rho \rVert$ and $g$ the gradient
+# by $u$, the gradient by the raw vector $\rho$ is
+#
+# $$\frac{1}{\lVert \rho \rVert} \, \bigl(g - (u^\top g) \, u\bigr),$$
+#
+# orthogonal to $\rho$ and the shorter, the longer $\rho$ is. Adam takes a step of its own length whatever the
+# gradient's, and then the same step turns a long vector less. The last column is the angle by which one step of Adam
+# turns $u_1$ at the paper's learning rate (second-hand). `raw_norm` sets the length at the start.
+
+# %%
+paper = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
+(rate,) = paper.families["cp"].learning_rates
+lengths = []
+for raw_norm in (0.25, 0.5, 1.0, 2.0, 4.0):
+    longer = {name: tensor if name == "weight" else raw_norm * tensor for name, tensor in params.items()}
+    raw, grad = longer["up_0"][0], gradients(longer, pull)["up_0"][0]
+    stepped = raw.clone().requires_grad_()
+    stepped.grad = grad
+    torch.optim.Adam([stepped], lr=rate).step()
+    turned = torch.dist(F.normalize(stepped.detach(), dim=0), F.normalize(raw, dim=0))
+    lengths.append(
+        {
+            "raw_norm": raw_norm,
+            "gradient's length": grad.norm().item(),
+            "cosine to the raw vector": (grad @ raw / grad.norm() / raw.norm()).item(),
+            "turned by Adam, mrad": 1000 * turned.item(),
+        }
+    )
+lengths = pd.DataFrame(lengths)
+FORMS = {"gradient's length": "{:.4f}", "cosine to the raw vector": "{:.0e}", "turned by Adam, mrad": "{:.3f}"}
+table(lengths.assign(**{column: lengths[column].map(form.format) for column, form in FORMS.items()}))
+
+# %% [markdown]
+# **The scale decides the reach.** As all vectors are unit, a component is exactly as large as $\gamma |\lambda_s|$, in
+# the spectral and in the Frobenius norm. Adam moves a scalar by about its learning rate a step, be the gradient large
+# or small; so over a training run $|\lambda|$ grows to about the sum of the rates at most. Here is a weight that is
+# pulled one way all the time, over the paper's number of steps at the paper's rate (second-hand), with our linear
+# decay:
+
+
+# %%
+def pulled(gradient, steps, rate):
+    """Where Adam takes a scalar from zero under a constant gradient."""
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=rate)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    weight.grad = torch.full((1,), -gradient)
+    for _ in range(steps):
+        optimizer.step()
+        decay.step()
+    return weight.item()
+
+
+reached = {gradient: pulled(gradient, paper.protocol.steps, rate) for gradient in (0.01, 100.0)}
+reached
+
+# %% tags=["remove-cell"]
+glue("steps", paper.protocol.steps, display=False)
+glue("rate", float(rate), display=False)
+glue("reach", reached[100.0], display=False)
+glue("scale", float(cp.SCALE), display=False)
+glue("scaled_reach", float(cp.SCALE) * reached[100.0], display=False)
+glue(
+    "length_ratio", float(lengths["gradient's length"].iloc[0] / lengths["gradient's length"].iloc[-1]), display=False
+)
+glue(
+    "angle_ratio",
+    float(lengths["turned by Adam, mrad"].iloc[0] / lengths["turned by Adam, mrad"].iloc[-1]),
+    display=False,
+)
+glue("norm_ratio", float(lengths["raw_norm"].iloc[-1] / lengths["raw_norm"].iloc[0]), display=False)
+
+# %% [markdown]
+# A raw vector {glue:text}`norm_ratio:.0f` times as long has a gradient {glue:text}`length_ratio:.0f` times as short
+# and is turned {glue:text}`angle_ratio:.0f` times less. After {glue:text}`steps:,d` steps at a rate of
+# {glue:text}`rate:.0e`, $|\lambda|$ is {glue:text}`reach:.2f` at most; without a scale no component could grow larger
+# than that, and with ours of {glue:text}`scale:.0f` none larger than {glue:text}`scaled_reach:.1f`. The paper reports
+# neither its scale nor its initialisation. All three are named and recorded here: see [the protocol](protocol.ipynb).
+#
+# ## Merging
+#
+# $W + \Delta W$ is a matrix like any other, so an adapted model becomes a plain one: add and forget. A public [reading
+# note](https://github.com/zhaoyang97/Paper-Notes-en) of the paper says that a CP adapter cannot be merged. Perhaps
+# something else was meant; the update is a matrix of rank at most $c$, and it merges. Here on a small decoder with
+# random weights, `tiny`, whose CP adapter is drawn large enough to matter:
+
+# %%
+backbone = cpadapt.load_backbone("tiny")
+text = backbone.tokenizer("Does it merge? It does.", return_tensors="pt")
+torch.manual_seed(0)
+model = get_peft_model(backbone.model, CPConfig(num_components=4, init="normal")).eval()
+
+
+@torch.no_grad()
+def hidden(model):
+    return model(**text).last_hidden_state
+
+
+def apart(one, other):
+    """The largest difference."""
+    return (one - other).abs().max().item()
+
+
+with model.disable_adapter():
+    plain = hidden(model)
+adapted = hidden(model)
+exported = cpadapt.to_lora(model)
+as_lora = hidden(exported)
+by_svd = {}
+for rank in (4, 3, 0.99):
+    config, state = convert_to_lora(model, rank=rank)
+    by_svd[rank] = get_peft_model(cpadapt.load_backbone("tiny").model, config).eval()
+    set_peft_model_state_dict(by_svd[rank], state)
+model.merge_adapter()
+merged = hidden(model)
+table(
+    pd.DataFrame(
+        {
+            "compared with the adapted model": ["without the adapter", "merged"],
+            "largest difference": [f"{apart(plain, adapted):.2g}", f"{apart(merged, adapted):.2g}"],
+        }
+    )
+)
+
+# %% [markdown]
+# The difference that remains is float32's rounding: a sum taken in another order. On one projection in float64 it
+# shrinks with the rounding.
+
+# %%
+torch.manual_seed(0)
+one = get_peft_model(
+    nn.Sequential(nn.Linear(384, 384)), CPConfig(num_components=4, init="normal", target_modules=["0"])
+)
+rounding = {}
+for dtype in (torch.float32, torch.float64):
+    one.to(dtype)
+    given = torch.randn(16, 384, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = one(given)
+    one.merge_adapter()
+    rounding[str(dtype)] = apart(one(given), before)
+    one.unmerge_adapter()
+rounding
+
+# %% tags=["remove-cell"]
+glue("model_projections", len(backbone.projections), display=False)
+glue("effect", apart(plain, adapted), display=False)
+glue("merge_difference", apart(merged, adapted), display=False)
+glue("rounding_32", rounding["torch.float32"], display=False)
+glue("rounding_64", rounding["torch.float64"], display=False)
+glue("export_difference", apart(as_lora, adapted), display=False)
+glue("export_rank", exported.peft_config["default"].r, display=False)
+for rank, key in ((4, "same"), (3, "less"), (0.99, "share")):
+    glue(f"svd_{key}", apart(hidden(by_svd[rank]), adapted), display=False)
+glue("svd_share_of", 0.99, display=False)
+
+# %% [markdown]
+# The adapter moves an output by up to {glue:text}`effect:.1f`; merged and unmerged are
+# {glue:text}`merge_difference:.0e` apart. On the one projection it is {glue:text}`rounding_32:.0e` in float32 and
+# {glue:text}`rounding_64:.0e` in float64.
+#
+# ## Export to LoRA
+#
+# LoRA computes $\frac{\alpha}{r} B A$ from a $B$ of $m \times r$ and an $A$ of $r \times n$. That is what `up` and
+# `down` are. `cpadapt.to_lora` writes them down as $B$ and $A$, with $r = c$: no approximation, no decomposition, and
+# never a matrix of $m \times n$. What comes out is loaded by PEFT alone.
+#
+# PEFT's own `convert_to_lora` serves nearly all its adapters alike: it builds the $m \times n$ update, decomposes it
+# by its singular values and keeps as many as one asks for {cite:p}`peft`. For a CP adapter at rank $c$ or more that is
+# also right up to rounding, since no further singular values are there; below it, or with a share of the squared
+# singular values in place of a rank, it is an approximation.
+
+# %%
+table(
+    pd.DataFrame(
+        [
+            {
+                "export": f"to_lora, rank {exported.peft_config['default'].r}",
+                "difference": f"{apart(as_lora, adapted):.2g}",
+            }
+        ]
+        + [
+            {"export": f"convert_to_lora, {asked}", "difference": f"{apart(hidden(by_svd[rank]), adapted):.2g}"}
+            for rank, asked in ((4, "rank 4"), (3, "rank 3"), (0.99, "a share of 0.99"))
+        ]
+    )
+)
+
+# %% [markdown]
+# Against the adapted model, with outputs that the adapter moves by up to {glue:text}`effect:.1f`: the exact export of
+# rank {glue:text}`export_rank:d` is {glue:text}`export_difference:.0f` away, as it does the same products in the same
+# order. Through the decomposition it is {glue:text}`svd_same:.0e` at the same rank, {glue:text}`svd_less:.1f` with one
+# rank less, and {glue:text}`svd_share:.1f` with a share of {glue:text}`svd_share_of:.2f`. The price of the export is
+# size: a rank of LoRA stores more than a component. [Use it in PEFT](use_in_peft.ipynb) shows the whole way from
+# training to a saved LoRA.
+#
+# ## What LoKr shares with it
+#
+# PEFT's LoKr writes the update as a Kronecker product $W_1 \otimes W_2$ {cite:p}`yeh2024lycoris`; with
+# `decompose_both=True` both are products of two thin matrices. At rank one that is
+#
+# $$(u_1 v_1^\top) \otimes (u_2 v_2^\top) = (u_1 \otimes u_2)(v_1 \otimes v_2)^\top,$$
+#
+# one CP component whose weight is spread over the vectors. Built from the same vectors by PEFT, on `384×384`:
+
+
+# %%
+def lokr(rank, m=384, n=384):
+    """PEFT's LoKr on one projection: its layer, and its trainable scalars."""
+    config = LoKrConfig(r=rank, alpha=rank, decompose_both=True, init_weights=False, target_modules=["0"])
+    adapted = get_peft_model(nn.Sequential(nn.Linear(n, m, bias=False)), config)
+    return adapted.base_model.model[0], adapted.get_nb_trainable_parameters()[0]
+
+
+component = draw(384, 384, 1)
+layer, _ = lokr(1)
+layer.double()
+unit = {name: F.normalize(tensor[0], dim=0) for name, tensor in component.items() if name != "weight"}
+layer.lokr_w1_a["default"].data = (component["weight"] * unit["up_0"])[:, None]
+layer.lokr_w1_b["default"].data = unit["down_0"][None]
+layer.lokr_w2_a["default"].data = unit["up_1"][:, None]
+layer.lokr_w2_b["default"].data = unit["down_1"][None]
+same = apart(layer.get_delta_weight("default"), delta(component))
+same
+
+# %% [markdown]
+# Beyond rank one they part. LoKr's $r$ columns on the one side meet all $r$ on the other, which makes $r^2$ components
+# that share their vectors; CP's components share nothing. So LoKr reaches a higher matrix rank with the same scalars,
+# by a narrower choice of matrices.
+
+# %%
+torch.manual_seed(0)
+ranks = []
+for size in (1, 2, 3):
+    layer, scalars = lokr(size)
+    of_lokr = layer.double().get_delta_weight("default").detach()
+    of_cp = delta(draw(384, 384, size))
+    ranks.append(
+        {
+            "size": size,
+            "LoKr, scalars": scalars,
+            "LoKr, matrix rank": torch.linalg.matrix_rank(of_lokr).item(),
+            "CP, scalars": cp.count(384, 384, size),
+            "CP, matrix rank": torch.linalg.matrix_rank(of_cp).item(),
+        }
+    )
+ranks = pd.DataFrame(ranks)
+table(ranks)
+
+# %% tags=["remove-cell"]
+glue("lokr_difference", same, display=False)
+glue("lokr_step", lokr(1, 2048, 2048)[1], display=False)
+for size in (2, 3):
+    glue(f"lokr_rank_{size}", int(ranks["LoKr, matrix rank"].iloc[size - 1]), display=False)
+
+# %% [markdown]
+# The two updates from the same vectors are {glue:text}`lokr_difference:.0e` apart. On `2048×2048` LoKr stores
+# {glue:text}`lokr_step:d` scalars a rank and CP {glue:text}`step:d` a component: the same step, up to the weight. At
+# size two LoKr's update has rank {glue:text}`lokr_rank_2:d`, at size three {glue:text}`lokr_rank_3:d`.
+#
+# Next: [the protocol](protocol.ipynb), what the paper fixes and what had to be chosen.

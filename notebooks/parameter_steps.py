@@ -1,0 +1,475 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Parameter steps
+#
+# **How finely can a parameter budget be spent?**
+#
+# On a `2048×2048` projection LoRA spends it in steps of {glue:text}`lora_step:,d` scalars and CP in steps of
+# {glue:text}`cp_step:d`, so that {glue:text}`first_gap:d` sizes of CP lie below LoRA's first rank and as many between
+# its first and its second. That is finer than LoRA but not the finest there is, and a finer step shows where a budget
+# begins to matter without making the adapter any better.
+
+# %%
+import altair as alt
+import pandas as pd
+import torch
+from myst_nb import glue
+from peft import LoKrConfig, LoraConfig, TinyLoraConfig, UniLoraConfig, get_peft_model
+from torch import nn
+
+import cpadapt
+from cpadapt import budget, charts
+from cpadapt.backbones import Projection
+from cpadapt.book import PROJECT
+from cpadapt.charts import table
+from cpadapt.families import cp, lora
+
+charts.enable()
+
+# %% [markdown]
+# ## The staircase
+#
+# An adapter's size is a whole number $k$: LoRA's rank {cite:p}`hu2022lora`, CP's number of {term}`component`s
+# {cite:p}`wang2026finer`. The size decides $P(k)$, the number of trainable scalars, and the paper measures how finely
+# a family can be sized by its *parameter step*
+#
+# $$\Delta P(k) = P(k + 1) - P(k).$$
+#
+# For a projection from $n$ features to $m$, a LoRA rank is a column of $m$ scalars and a row of $n$. A CP component
+# splits both sides, $m = m_1 m_2$ and $n = n_1 n_2$, and stores one short vector a part and one weight ([the next
+# chapter](cp_adapter.ipynb) says why that is enough):
+#
+# $$\Delta P_\text{LoRA} = m + n, \qquad \Delta P_\text{CP} = m_1 + m_2 + n_1 + n_2 + 1.$$
+#
+# Neither depends on $k$: all steps of a family are equally high.
+
+# %%
+lora_step = lora.step(2048, 2048)
+cp_step = cp.step(2048, 2048)
+split = cp.modes(2048)
+lora_step, cp_step, split
+
+# %% [markdown]
+# With a budget of $B$ scalars, a family buys the largest size with $P(k) \le B$. What is left over stays unspent. Move
+# the budget, and read off what each family makes of it.
+
+# %% tags=["hide-input"]
+END = 4 * lora_step
+SHOWN = 10_000  # the budget that the slider starts at
+STEPS = {"lora": lora_step, "cp": cp_step}
+SIZES = {"lora": "'rank ' + datum.size", "cp": "datum.size + ' components'"}
+colour = alt.Color(
+    "family:N",
+    title=None,
+    scale=alt.Scale(
+        domain=[charts.FAMILY_NAMES[name] for name in STEPS], range=[charts.FAMILY_COLOURS[name] for name in STEPS]
+    ),
+)
+treads = pd.DataFrame(
+    {"family": charts.FAMILY_NAMES[name], "size": k, "budget": k * step, "spent": k * step}
+    for name, step in STEPS.items()
+    for k in range(END // step + 1)
+)
+ends = treads.groupby("family", as_index=False, sort=False).last().assign(budget=END)
+families = pd.DataFrame(
+    {"family": charts.FAMILY_NAMES[name], "step": step, "line": line}
+    for line, (name, step) in enumerate(STEPS.items())
+)
+slider = alt.param(
+    name="budget", value=SHOWN, bind=alt.binding_range(min=0, max=END, step=1, name="budget, scalars: ")
+)
+x = alt.X("budget:Q", title="budget, trainable scalars", scale=alt.Scale(domain=[0, END], nice=False))
+y = alt.Y("spent:Q", title="spent, trainable scalars", scale=alt.Scale(domain=[0, END], nice=False))
+stairs = (
+    alt.Chart(pd.concat([treads, ends]))
+    .mark_line(interpolate="step-after", strokeWidth=2)
+    .encode(x, y, colour, tooltip=["family", "size", alt.Tooltip("spent", format=",")])
+)
+bought = (
+    alt.Chart(families)
+    .transform_calculate(budget="budget", size="floor(budget / datum.step)")
+    .transform_calculate(spent="datum.size * datum.step")
+)
+points = bought.mark_point(size=90, filled=True, opacity=1).encode(x, y, colour)
+drop = alt.Chart(families.head(1)).transform_calculate(budget="budget").mark_rule(strokeDash=[4, 3]).encode(x)
+labels = [
+    bought.transform_filter(alt.datum.line == line)
+    .transform_calculate(
+        label=f"datum.family + ': ' + {SIZES[name]} + ', unspent ' + format(budget - datum.spent, ',')"
+    )
+    .mark_text(align="left", baseline="top", fontSize=13)
+    .encode(x=alt.value(8), y=alt.value(4 + 20 * line), text="label:N", color=colour)
+    for line, name in enumerate(STEPS)
+]
+alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
+    description="What LoRA and CP can spend of a budget on one 2048 by 2048 projection. LoRA climbs in four high"
+    " steps; CP climbs in many low ones and never leaves much unspent.",
+    width="container",
+    height=320,
+)
+
+# %% tags=["remove-cell"]
+projection = [Projection("q_proj", 2048, 2048)]
+at_shown = {offer.family: offer for offer in budget.plan(projection, SHOWN)}
+
+
+def between(low: int, high: int) -> int:
+    """CP sizes that cost more than one LoRA rank and less than another."""
+    return sum(low * lora_step < k * cp_step < high * lora_step for k in range(1, high * lora_step // cp_step + 2))
+
+
+gaps = [between(rank, rank + 1) for rank in range(8)]
+glue("lora_step", lora_step, display=False)
+glue("cp_step", cp_step, display=False)
+glue("first_gap", gaps[0], display=False)
+glue("gap_least", min(gaps), display=False)
+glue("gap_most", max(gaps), display=False)
+glue("shown", SHOWN, display=False)
+glue("shown_lora_size", at_shown["lora"].size, display=False)
+glue("shown_lora_unspent", at_shown["lora"].unspent, display=False)
+glue("shown_cp_size", at_shown["cp"].size, display=False)
+glue("shown_cp_unspent", at_shown["cp"].unspent, display=False)
+glue("lora_waste", lora_step - 1, display=False)
+glue("cp_waste", cp_step - 1, display=False)
+assert gaps[0] == gaps[1]
+
+# %% [markdown]
+# At the {glue:text}`shown:,d` scalars shown first, LoRA gets rank {glue:text}`shown_lora_size:d` and leaves
+# {glue:text}`shown_lora_unspent:,d` unspent; CP gets {glue:text}`shown_cp_size:d` components and leaves
+# {glue:text}`shown_cp_unspent:d`. At worst a family leaves one scalar less than a step: {glue:text}`lora_waste:,d`
+# here, {glue:text}`cp_waste:d` there. And below {glue:text}`lora_step:,d` scalars there is no LoRA at all, unless some
+# projections go without.
+#
+# ## The ladder
+#
+# The same sizes as marks on a ruler, up to LoRA's third rank. A third family stands between the two: PEFT's LoKr
+# {cite:p}`yeh2024lycoris,peft` with `decompose_both=True`, which at rank one builds its update from the same four
+# short vectors without the weight. Its sizes are counted by PEFT itself, on one `nn.Linear`.
+
+
+# %%
+def trainable(config, *sides):
+    """Trainable scalars of an adapter on linear maps of these sides, (out, in), as PEFT counts them."""
+    linears = nn.Sequential(*[nn.Linear(n, m, bias=False) for m, n in sides])
+    config.target_modules = {str(place) for place in range(len(sides))}
+    return get_peft_model(linears, config).get_nb_trainable_parameters()[0]
+
+
+def lokr(rank, m, n):
+    return trainable(LoKrConfig(r=rank, alpha=rank, decompose_both=True), (m, n))
+
+
+lokr_sizes = [lokr(rank, 2048, 2048) for rank in range(1, 41)]
+lokr_step = lokr_sizes[0]
+lokr_end = max(lokr_sizes)
+lokr_step, lokr_end
+
+# %% tags=["hide-input"]
+TOP = 3 * lora_step
+NAMES = {**charts.FAMILY_NAMES, "lokr": "LoKr"}
+COLOURS = {**charts.FAMILY_COLOURS, "lokr": charts.FURTHER_COLOURS[0]}
+sizes = {
+    "lora": [k * lora_step for k in range(1, TOP // lora_step + 1)],
+    "lokr": sorted(set(lokr_sizes)),
+    "cp": [k * cp_step for k in range(1, TOP // cp_step + 1)],
+}
+rungs = pd.DataFrame(
+    {"family": NAMES[name], "size": k, "scalars": scalars}
+    for name, of_family in sizes.items()
+    for k, scalars in enumerate(of_family, start=1)
+)
+ladder_colour = alt.Color(
+    "family:N",
+    legend=None,
+    scale=alt.Scale(domain=[NAMES[name] for name in sizes], range=[COLOURS[name] for name in sizes]),
+)
+alt.Chart(rungs).mark_tick(thickness=1.5, size=34, opacity=1).encode(
+    alt.X("scalars:Q", title="trainable scalars", scale=alt.Scale(domain=[0, TOP + 60], nice=False)),
+    alt.Y("family:N", title=None, sort=[NAMES[name] for name in sizes], axis=alt.Axis(ticks=False, domain=False)),
+    ladder_colour,
+    tooltip=["family", "size", alt.Tooltip("scalars", format=",")],
+).properties(
+    description="The sizes that exist on one 2048 by 2048 projection up to LoRA's third rank: three marks for LoRA,"
+    " a dense row for CP, and for LoKr a row as dense that ends a little above LoRA's first rank.",
+    width="container",
+    height=150,
+)
+
+# %% tags=["remove-cell"]
+glue("lokr_step", lokr_step, display=False)
+glue("lokr_end", lokr_end, display=False)
+glue("lokr_end_rank", lokr_sizes.index(lokr_end) + 1, display=False)
+
+# %% [markdown]
+# Between two neighbouring ranks of LoRA lie {glue:text}`gap_least:d` sizes of CP, here and there
+# {glue:text}`gap_most:d`. LoKr starts with a step of {glue:text}`lokr_step:d`, one scalar less than CP's: it has no
+# weight $\lambda$. Its row ends at {glue:text}`lokr_end:,d` scalars, reached at rank {glue:text}`lokr_end_rank:d`,
+# because from some rank on PEFT stores its two small matrices whole; another `decompose_factor` goes further.
+#
+# Two more that PEFT has go down to single scalars, counted over three linear maps at once: TinyLoRA {cite:p}`tinylora`
+# trains a vector that all of them may share, Uni-LoRA {cite:p}`unilora` one vector for the whole model. The vector's
+# length is free, and whatever else they need is frozen.
+
+# %%
+three = [(32, 32)] * 3
+table(
+    pd.DataFrame(
+        {
+            "length of the vector": length,
+            "TinyLoRA, scalars": trainable(TinyLoraConfig(u=length, weight_tying=1.0), *three),
+            "Uni-LoRA, scalars": trainable(UniLoraConfig(theta_d_length=length), *three),
+        }
+        for length in (1, 2, 3)
+    )
+)
+
+# %% tags=["remove-cell"]
+tiny = [
+    [trainable(TinyLoraConfig(u=k, weight_tying=1.0), *three), trainable(UniLoraConfig(theta_d_length=k), *three)]
+    for k in (1, 2)
+]
+glue("tinylora_step", tiny[1][0] - tiny[0][0], display=False)
+glue("unilora_step", tiny[1][1] - tiny[0][1], display=False)
+
+# %% [markdown]
+# Their step is {glue:text}`tinylora_step:d` and {glue:text}`unilora_step:d`. So a small step by itself is nothing
+# rare, and which of these families makes good use of its scalars is a question for measurements.
+#
+# ## Other shapes
+#
+# LoRA's step grows with the sides of a projection, CP's with their square roots. On an $n \times n$ projection that
+# splits evenly the ratio is $2n / (4\sqrt n + 1)$, close to $\sqrt n / 2$: the wider the model, the finer CP's steps
+# beside LoRA's.
+
+# %%
+SHAPES = {
+    "192×576": (192, 576, "SmolLM2-135M, value"),
+    "384×384": (384, 384, "MiniLM-L6"),
+    "576×576": (576, 576, "SmolLM2-135M, query"),
+    "768×768": (768, 768, "OPT-125M, BERT base"),
+    "1024×4096": (1024, 4096, "Llama-3-8B, value"),
+    "2048×2048": (2048, 2048, "OPT-1.3B"),
+    "4096×4096": (4096, 4096, "Llama-3-8B, query"),
+}
+
+
+def parts(side):
+    return "·".join(map(str, cp.modes(side)))
+
+
+shapes = pd.DataFrame(
+    {
+        "out×in": name,
+        "such as": where,
+        "split": f"{parts(m)} × {parts(n)}",
+        "LoRA": lora.step(m, n),
+        "CP": cp.step(m, n),
+        "LoKr": lokr(1, m, n),
+        "LoRA : CP": lora.step(m, n) / cp.step(m, n),
+    }
+    for name, (m, n, where) in SHAPES.items()
+)
+SHAPES_SHOWN = {"LoRA": "{:,}", "LoRA : CP": "{:.1f}"}
+table(shapes.assign(**{column: shapes[column].map(form.format) for column, form in SHAPES_SHOWN.items()}))
+
+# %% [markdown]
+# The step is a choice, too. cpadapt splits a side in two parts, as near to a square as it goes, which is what the
+# paper does with `2048×2048`; `tensor_shape` splits it otherwise, and more parts make shorter vectors:
+
+# %%
+SPLITS = {
+    "two": (32, 64),
+    "two, uneven": (2, 1024),
+    "three": (8, 16, 16),
+    "five": (4, 4, 4, 4, 8),
+    "eleven": (2,) * 11,
+}
+other_splits = pd.DataFrame(
+    {"parts a side": name, "split": "·".join(map(str, of)), "CP": cp.step(2048, 2048, tensor_shape={2048: of})}
+    for name, of in SPLITS.items()
+)
+table(other_splits)
+
+# %% tags=["remove-cell"]
+glue("ratio", lora_step / cp_step, display=False)
+glue("ratio_least", float(shapes["LoRA : CP"].min()), display=False)
+glue("ratio_most", float(shapes["LoRA : CP"].max()), display=False)
+glue("finest_split_step", int(other_splits["CP"].min()), display=False)
+glue("coarsest_split_step", int(other_splits["CP"].max()), display=False)
+
+# %% [markdown]
+# The shapes above have ratios from {glue:text}`ratio_least:.1f` to {glue:text}`ratio_most:.1f`, with
+# {glue:text}`ratio:.1f` on `2048×2048`; the splits below them have steps from {glue:text}`finest_split_step:d` to
+# {glue:text}`coarsest_split_step:,d`. A shorter vector can say less, so these are different adapters and not the same
+# one at a discount. The paper tried other splits too and found that they changed little (second-hand).
+#
+# ## Whole models
+#
+# An adapter goes on many projections, and all of them get the same size. So the step over a model is the sum over its
+# target modules, here PEFT's defaults for LoRA: queries and values. The shapes come from the models' configurations;
+# no weights are loaded. Adam keeps two float32 moments a scalar, which is what one step costs in memory beside the
+# gradient and the scalar itself.
+
+
+# %%
+MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125M", "opt-1.3b": "OPT-1.3B"}
+MIB = 2**20
+
+
+def adam_mib(scalars):
+    return budget.ADAM_BYTES_PER_SCALAR * scalars / MIB
+
+
+def over(name):
+    """The steps over a model's target modules."""
+    projections = cpadapt.load_projections(name)
+    steps = {family: budget.step(family, projections) for family in ("lora", "cp")}
+    return {
+        "model": MODELS[name],
+        "projections": len(projections),
+        "LoRA": steps["lora"],
+        "CP": steps["cp"],
+        "LoRA : CP": steps["lora"] / steps["cp"],
+        "LoRA, MiB": adam_mib(steps["lora"]),
+        "CP, MiB": adam_mib(steps["cp"]),
+    }
+
+
+models = pd.DataFrame(map(over, MODELS))
+MODELS_SHOWN = {"LoRA": "{:,}", "CP": "{:,}", "LoRA : CP": "{:.1f}", "LoRA, MiB": "{:.3f}", "CP, MiB": "{:.4f}"}
+table(models.assign(**{column: models[column].map(form.format) for column, form in MODELS_SHOWN.items()}))
+
+# %% [markdown]
+# `cpadapt plan` does the other direction: what fits a budget. On SmolLM2-135M, a little less than LoRA's first rank
+# asks for:
+
+# %%
+LITTLE = 50_000
+smollm2 = cpadapt.load_projections("smollm2")
+table(pd.DataFrame(budget.plan(smollm2, LITTLE)).drop(columns="adam_bytes"))
+
+# %% [markdown]
+# A step over a whole model is what it is because every projection gets the same size. PEFT's `rank_pattern` gives one
+# projection another rank than the others, and then LoRA too is sized in steps of a single projection:
+
+# %%
+two = [(2048, 2048)] * 2
+uneven = LoraConfig(r=1, rank_pattern={"0": 2})
+trainable(LoraConfig(r=1), *two), trainable(uneven, *two), trainable(LoraConfig(r=2), *two)
+
+# %% tags=["remove-cell"]
+opt = models.set_index("model").loc["OPT-1.3B"]
+small = {offer.family: offer for offer in budget.plan(smollm2, LITTLE)}
+glue("opt_projections", int(opt["projections"]), display=False)
+glue("opt_lora_step", int(opt["LoRA"]), display=False)
+glue("opt_cp_step", int(opt["CP"]), display=False)
+glue("opt_lora_mib", float(opt["LoRA, MiB"]), display=False)
+glue("opt_cp_mib", float(opt["CP, MiB"]), display=False)
+glue("little", LITTLE, display=False)
+glue("little_lora_size", small["lora"].size, display=False)
+glue("little_cp_size", small["cp"].size, display=False)
+glue("little_cp_spent", small["cp"].parameters, display=False)
+glue("uneven_step", trainable(uneven, *two) - trainable(LoraConfig(r=1), *two), display=False)
+
+# %% [markdown]
+# On OPT-1.3B, with its {glue:text}`opt_projections:d` projections, a rank adds {glue:text}`opt_lora_step:,d` scalars
+# and {glue:text}`opt_lora_mib:.2f` MiB of Adam's state, a component {glue:text}`opt_cp_step:,d` and
+# {glue:text}`opt_cp_mib:.3f` MiB: the paper's own figures (second-hand). On SmolLM2-135M, {glue:text}`little:,d`
+# scalars buy LoRA rank {glue:text}`little_lora_size:d`, so nothing, and {glue:text}`little_cp_size:d` components of CP
+# for {glue:text}`little_cp_spent:,d`. One rank on one projection alone is a step of {glue:text}`uneven_step:,d`, less
+# than a component on all of OPT-1.3B: *LoRA's step* in the paper, and in this book, is that of LoRA at one rank
+# everywhere.
+#
+# ## What a finer step is worth
+#
+# It lets one look. Where accuracy rises with the budget, and where it stops, can be seen only where there are sizes to
+# measure; LoRA has none below its first rank and no second look before its second. That is the use the paper makes of
+# it: its grid on OPT-1.3B has these sizes (second-hand), on a logarithmic ruler.
+
+# %% tags=["hide-input"]
+grid = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
+opt_steps = {"lora": int(opt["LoRA"]), "cp": int(opt["CP"])}
+measured = pd.DataFrame(
+    {"family": NAMES[name], "size": k, "scalars": k * opt_steps[name]} for name in ("lora", "cp") for k in grid[name]
+)
+alt.Chart(measured).mark_tick(thickness=3, size=30, opacity=1).encode(
+    alt.X(
+        "scalars:Q",
+        title="trainable scalars on OPT-1.3B",
+        scale=alt.Scale(type="log", domain=[8000, 2_000_000], nice=False),
+        axis=alt.Axis(values=[10_000, 100_000, 1_000_000], format="~s"),
+    ),
+    alt.Y("family:N", title=None, sort=["LoRA", "CP"], axis=alt.Axis(ticks=False, domain=False)),
+    ladder_colour,
+    tooltip=["family", "size", alt.Tooltip("scalars", format=",")],
+).properties(
+    description="The sizes that the paper measured on OPT-1.3B, on a logarithmic axis: LoRA at six ranks, CP at"
+    " thirteen sizes, of which six lie below LoRA's first rank.",
+    width="container",
+    height=110,
+)
+
+# %% [markdown]
+# More points are also more chances. The paper reports the best accuracy at or under a budget,
+# $U(B) = \max \{A(k) : P(k) \le B\}$, and calls it descriptive only; rightly, since a maximum over more points is
+# higher even where no point is better. Suppose that all sizes were equally good, and each measured with an independent
+# normal error of one standard error. The best of $n$ would then be expected to lie above the truth by
+#
+# $$\int_{-\infty}^{\infty} x \, n \, \varphi(x) \, \Phi(x)^{n - 1} \, dx$$
+#
+# standard errors, where $\varphi$ and $\Phi$ are the normal density and distribution function.
+
+
+# %%
+def expected_best(points):
+    """The expected maximum of independent standard normal numbers."""
+    x = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    return torch.trapezoid(x * points * normal.log_prob(x).exp() * normal.cdf(x) ** (points - 1), x).item()
+
+
+chances = pd.DataFrame({"LoRA rank": grid["lora"]})
+for name in ("lora", "cp"):
+    under = [sum(k * opt_steps[name] <= rank * opt_steps["lora"] for k in grid[name]) for rank in grid["lora"]]
+    chances[f"{NAMES[name]}, points"] = under
+chances["ahead by chance"] = [
+    expected_best(of_cp) - expected_best(of_lora)
+    for of_lora, of_cp in zip(chances["LoRA, points"], chances["CP, points"], strict=True)
+]
+table(chances.assign(**{"ahead by chance": chances["ahead by chance"].map("{:.2f}".format)}))
+
+# %% tags=["remove-cell"]
+glue("grid_lora", len(grid["lora"]), display=False)
+glue("grid_cp", len(grid["cp"]), display=False)
+glue("grid_ratio", len(grid["cp"]) / len(grid["lora"]), display=False)
+glue("grid_cp_first", int(chances["CP, points"].iloc[0]), display=False)
+glue("grid_cp_last", int(chances["CP, points"].iloc[-1]), display=False)
+glue("chance_first", float(chances["ahead by chance"].iloc[0]), display=False)
+glue("chance_last", float(chances["ahead by chance"].iloc[-1]), display=False)
+
+# %% [markdown]
+# For every budget that is a LoRA rank of the grid: how many points lie at or under it, and by how many standard errors
+# CP's best would be ahead if nothing but chance were at work. The grid has {glue:text}`grid_cp:d` points of CP and
+# {glue:text}`grid_lora:d` of LoRA, {glue:text}`grid_ratio:.1f` times as many. At LoRA's first rank CP may choose among
+# {glue:text}`grid_cp_first:d` and LoRA has its one: a head start of {glue:text}`chance_first:.2f` standard errors. At
+# the last, {glue:text}`grid_cp_last:d` stand against {glue:text}`grid_lora:d` (the largest CP of the grid costs a
+# little more) and it shrinks to {glue:text}`chance_last:.2f`. Real sizes are neither equally good nor measured
+# independently, so this corrects nothing; it says how large a lead has to be before it says anything. A comparison at
+# matched budgets, point against point, has no such head start.
+#
+# Finer does not mean better. The paper concludes that finer steps diagnose how sensitive a task is to the budget, and
+# do not by themselves guarantee a better curve of accuracy against it. What our own measurements say is in [the first
+# frontiers](first_frontiers.ipynb).
+#
+# Next: [the CP adapter](cp_adapter.ipynb), what is in its scalars and why it merges exactly.

@@ -1,0 +1,123 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # cpadapt: finer parameter steps for low-rank PEFT
+#
+# **How small can an adapter be, and how sure are we?**
+#
+# On SST-2, {glue:text}`first_frontiers.ipynb::one_scalars:,d` trainable scalars in a CP adapter,
+# {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of the smallest LoRA's, take a frozen SmolLM2-135M from
+# {glue:text}`first_frontiers.ipynb::sst2_head:.1f` to {glue:text}`first_frontiers.ipynb::sst2_one:.1f` %; on RTE they
+# bring nothing. Of the counts we are sure, and of who is ahead at equal budgets we are not: of
+# {glue:text}`first_frontiers.ipynb::real_pairs:d` differences between CP and LoRA on real tasks,
+# {glue:text}`first_frontiers.ipynb::real_clear:s` stands clear of the errors that
+# {glue:text}`first_frontiers.ipynb::seeds_word:s` seeds and small evaluation sets leave.
+#
+# This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its
+# figures are read from records of runs, or measured on the machine that builds it; nothing is copied in by hand, and
+# what is the paper's is marked as the paper's.
+
+# %% tags=["hide-input"]
+from myst_nb import glue
+
+import cpadapt
+from cpadapt import budget, charts
+from cpadapt.backbones import Projection
+from cpadapt.book import PROJECT
+from cpadapt.frontier import read_published
+
+charts.enable()
+
+# %% tags=["hide-input"]
+records = cpadapt.read_records(PROJECT / "results" / "smollm2-pilot")
+charts.frontier_chart(records[records["task"] == "sst2"], budget_slider=True)
+
+# %% [markdown]
+# SmolLM2-135M on SST-2: accuracy against trainable scalars, a mean over seeds a point, the head alone as a dashed
+# line. Point at a cell to see its seeds, move the budget to see what it buys. All of it, and RTE, is in [the first
+# measured frontiers](first_frontiers.ipynb).
+#
+# ## What the paper asks
+#
+# LoRA {cite:p}`hu2022lora` spends a {term}`budget` one {term}`rank` at a time: on a `2048×2048` projection,
+# {glue:text}`lora_step:,d` scalars. A {term}`CP adapter` spends it one {term}`component` at a time,
+# {glue:text}`cp_step:d` scalars, about {glue:text}`step_ratio:.0f` times as finely. That is finer than LoRA and not
+# the finest there is ([parameter steps](parameter_steps.ipynb)). Does a finer step buy a better adapter?
+#
+# The paper's answer, on OPT-1.3B: CP trains stably and fills the gaps between the ranks; on SST-2 accuracy is flat
+# from low budgets on; on BoolQ it grows with the components and then stays slightly below LoRA; RTE remains LoRA's. A
+# finer step shows where a task is sensitive to the budget, and does not by itself give more accuracy for it. Its key
+# cells:
+
+# %% tags=["hide-input"]
+published = read_published(PROJECT / "book" / "published.toml")
+key = published[published["seeds"] == published["seeds"].max()].dropna(subset="sd").reset_index(drop=True)
+charts.table(
+    key.assign(
+        task=key["task"].map(charts.TASK_NAMES),
+        adapter=[f"{charts.FAMILY_NAMES[row.label]} {row.size}" for row in key.itertuples()],
+        scalars=key["parameters"].map("{:,}".format),
+        accuracy=[f"{100 * row.accuracy:.1f} ± {100 * row.sd:.1f}" for row in key.itertuples()],
+    )[["task", "adapter", "scalars", "accuracy"]].rename(columns={"accuracy": "accuracy, %"})
+)
+
+# %% [markdown]
+# Published, OPT-1.3B, second-hand: mean ± standard deviation over {glue:text}`key_seeds:d` seeds.
+#
+# ## What is found here so far
+#
+# - *The pattern is the paper's, on a small decoder.* On SmolLM2-135M too, SST-2 is flat from the first component on,
+#   and RTE has LoRA ahead at both budgets, if not clear of the errors. RTE grows with the budget there.
+# - *The learning rate counts too.* Ten times the paper's rate is better on dev in
+#   {glue:text}`first_frontiers.ipynb::higher_on_dev:d` of {glue:text}`first_frontiers.ipynb::rate_cells:d` cells of a
+#   shorter training, so one rate a family compares rates.
+# - *The evaluation set is the limit.* RTE's {glue:text}`first_frontiers.ipynb::rte_items:d` items alone leave an
+#   accuracy with a standard error of {glue:text}`first_frontiers.ipynb::rte_item_error:.1f` points, more than most of
+#   the differences in question, the paper's included.
+# - *A CP adapter is a LoRA adapter once trained.* It merges, and it exports exactly ([the CP
+#   adapter](cp_adapter.ipynb)).
+#
+# OPT-1.3B itself is **not measured**: its weights were not at hand. Its grid is a [study
+# file](../book/run_it_yourself.md), ready to run, and its cells stay empty until somebody does.
+#
+# ## Where to go
+#
+# - **To understand it**, read on: [parameter steps](parameter_steps.ipynb), [the CP adapter](cp_adapter.ipynb), [the
+#   protocol](protocol.ipynb), [the study in small](study_in_small.ipynb), [the first measured
+#   frontiers](first_frontiers.ipynb).
+# - **To adapt a model of yours**, [use it in PEFT](use_in_peft.ipynb): `CPConfig` in place of `LoraConfig`, and plain
+#   LoRA to ship.
+# - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable
+#   records out.
+# - **To change things**, `make lab` opens [a notebook](run_budget.ipynb) whose defaults finish in about a minute on a
+#   CPU.
+#
+# ## How to cite
+#
+# Cite the paper {cite:p}`wang2026finer` for the idea and its findings, and `CITATION.cff` in the repository for this
+# software and its measurements. Where a figure here is marked second-hand, it came from a public reading note: check
+# the paper before you cite it.
+#
+# Next: [parameter steps](parameter_steps.ipynb).
+
+# %% tags=["remove-cell"]
+square = [Projection("square", 2048, 2048)]
+steps = {name: budget.step(name, square) for name in ("lora", "cp")}
+for name, value in {
+    "lora_step": steps["lora"],
+    "cp_step": steps["cp"],
+    "step_ratio": steps["lora"] / steps["cp"],
+    "key_seeds": int(key["seeds"].iloc[0]),
+}.items():
+    glue(name, value, display=False)

@@ -1,0 +1,70 @@
+"""The chapters as they are executed for the book."""
+
+import ast
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """An executed notebook."""
+
+    cells: list[Any]
+
+    @property
+    def source(self) -> str:
+        """The prose, as it is written."""
+        return "\n\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
+
+    @property
+    def glued(self) -> dict[str, Any]:
+        """What the prose may name, by its name."""
+        found = {}
+        for cell in self.cells:
+            for output in cell.get("outputs", ()):
+                key = output.get("metadata", {}).get("scrapbook", {}).get("name")
+                if key is not None:
+                    assert key not in found, f"{key} is glued twice"
+                    found[key] = ast.literal_eval(output["data"]["application/papermill.record/text/plain"])
+        return found
+
+
+@pytest.fixture(scope="session")
+def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
+    """A chapter by its name: as `make book` left it if it is newer than what it is made from, else executed now.
+
+    With parameters it is executed in any case. What trains is executed on a backbone that takes seconds.
+    """
+
+    @functools.cache
+    def executed(name: str, **parameters: Any) -> Chapter:
+        script = ROOT / "notebooks" / f"{name}.py"
+        made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
+        folders = [(ROOT / "cpadapt", "*.py"), (ROOT / "results", "*.jsonl"), (ROOT / "studies", "*.toml")]
+        sources = [script, *(path for folder, names in folders for path in folder.rglob(names))]
+        stale = not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime for source in sources)
+        if stale or parameters:
+            folder = tmp_path_factory.mktemp(name)
+            if name in ("study_in_small", "run_budget"):
+                quick = {"study": "studies/small-tiny.toml", "results_dir": str(folder / "results")}
+                parameters = quick | parameters
+            jupytext.write(jupytext.read(script), folder / "in.ipynb")
+            made = folder / "out.ipynb"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("OMP_NUM_THREADS", "1")
+                papermill.execute_notebook(
+                    str(folder / "in.ipynb"), str(made), parameters=parameters, cwd=str(ROOT), progress_bar=False
+                )
+        return Chapter(nbformat.read(made, as_version=4).cells)
+
+    return executed

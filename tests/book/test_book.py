@@ -1,0 +1,114 @@
+"""The book's extension of Sphinx: charts in pages, scripts beside them, links to where the repository lives."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import altair as alt
+import jupytext
+import nbformat
+import pandas as pd
+import pytest
+
+from cpadapt import book, charts
+
+ROOT = Path(__file__).parents[2]
+
+
+def spec(description: str = "Two points.", **properties: Any) -> dict[str, Any]:
+    chart = alt.Chart(pd.DataFrame({"x": [1, 2], "y": [3, 4]})).mark_point(clip=True).encode(x="x", y="y")
+    return chart.properties(description=description, **properties).to_dict()
+
+
+def test_a_figure_carries_the_chart_twice() -> None:
+    made = book.figure(spec(width="container"))
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', made, flags=re.S)
+    assert json.loads(data)["encoding"]["x"]["field"] == "x"
+    (still,) = re.findall(r'<div class="chart-still">(<svg .*?</svg>)</div>', made, flags=re.S)
+    assert int(re.search(r'width="(\d+)"', still)[1]) >= book.STATIC_WIDTH
+    assert still.count("<path") > 2
+
+
+def test_nothing_in_the_data_ends_the_script() -> None:
+    made = book.figure(spec(description='a </script><b> & "b"'))
+    assert made.count("</script>") == 1
+    assert 'aria-label="a &lt;/script&gt;&lt;b&gt; &amp; &quot;b&quot;"' in made
+
+
+def test_drawings_on_one_page_share_no_names() -> None:
+    named = [set(re.findall(r'id="([^"]+)"', book.figure(spec(description=text)))) for text in ("one", "other")]
+    first, second = named[0], set(re.findall(r'id="([^"]+)"', book.figure(spec(height=50))))
+    assert first
+    assert first.isdisjoint(second)
+
+
+def test_other_outputs_are_left_to_others() -> None:
+    class Data:
+        mime_type = "text/plain"
+
+    assert book.VegaLiteRenderer.handle_mime(None, Data(), inline=False) is None
+    assert book.VegaLiteRenderer.mime_priority_overrides == [("html", charts.VEGA_LITE_MIME, 1)]
+
+
+@pytest.mark.parametrize(
+    ("origin", "found"),
+    [
+        ("https://github.com/someone/cpadapt.git", "https://github.com/someone/cpadapt"),
+        ("https://github.com/someone/cpadapt", "https://github.com/someone/cpadapt"),
+        ("git@github.com:some-one/my.fork.git", "https://github.com/some-one/my.fork"),
+        ("https://example.org/someone/cpadapt.git", None),
+        (None, None),
+    ],
+)
+def test_the_repository_is_where_git_says(
+    origin: str | None, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    monkeypatch.setattr(book, "PROJECT", tmp_path)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    if origin is not None:
+        subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", origin], check=True)
+    assert book.repository() == (None if found is None else (found, "main"))
+
+
+def build(folder: Path, page: str, **environment: str) -> str:
+    """One page's HTML, of a book with our configuration that holds only that page."""
+    notebook = jupytext.read(ROOT / "notebooks" / f"{page}.py")
+    notebook.cells = [nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("1 + 1")]
+    source = folder / "source"
+    (source / "notebooks").mkdir(parents=True)
+    (source / "book" / "assets").mkdir(parents=True)
+    (source / "book" / "assets" / "book.css").touch()
+    (source / "book" / "references.bib").touch()
+    jupytext.write(notebook, source / "notebooks" / f"{page}.ipynb")
+    (folder / "toc.yml").write_text(f"format: jb-book\nroot: notebooks/{page}\n")
+    program = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(folder)]
+    options = ["--config", str(ROOT / "_config.yml"), "--toc", str(folder / "toc.yml"), "--all", "-W", "-q"]
+    done = subprocess.run([*program, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return (folder / "_build" / "html" / "notebooks" / f"{page}.html").read_text(encoding="utf-8")
+
+
+def test_launch_buttons_lead_to_what_binder_will_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "run_budget"
+    path = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    there = build(tmp_path / "there", page, GITHUB_REPOSITORY="someone/cpadapt", GITHUB_REF_NAME="main", **path)
+    (link,) = set(re.findall(r'href="(https://mybinder\.org/[^"]+)"', there))
+    address, _, notebook = link.partition("?urlpath=lab/tree/")
+    assert address == "https://mybinder.org/v2/gh/someone/cpadapt/main"
+    # Binder makes the notebooks from the scripts, as postBuild says.
+    assert "jupytext --quiet --to ipynb notebooks/*.py" in (ROOT / "postBuild").read_text()
+    assert (ROOT / notebook).with_suffix(".py").is_file()
+    assert "https://github.com/someone/cpadapt/issues" in there
+    assert "colab" not in there.lower(), "Colab opens notebooks of the repository, and it holds scripts"
+
+
+def test_without_a_repository_there_is_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(html_theme_options={"launch_buttons": {"binderhub_url": "https://mybinder.org"}})
+    monkeypatch.setattr(book, "repository", lambda: None)
+    book._link_repository(None, config)
+    assert config.html_theme_options == {}

@@ -1,0 +1,164 @@
+"""The built book in a real browser without a network: what a reader would see go wrong fails here.
+
+These tests need `make book` to have run, and Chromium or Chrome; where either is missing they are skipped, aloud. With
+`CPADAPT_BROWSER=required` in the environment, as in `.ci/run`, they fail instead.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+SITE = Path(__file__).parents[2] / "_build" / "html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PAGES = sorted(
+    str(path.relative_to(SITE)) for folder in ("notebooks", "book") for path in (SITE / folder).glob("*.html")
+)
+PHONE, DESK = 360, 1440
+
+
+def _skip(reason: str) -> None:
+    if os.environ.get("CPADAPT_BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not PAGES:
+        _skip("the book is not built, so nobody looked at it: `make book` first")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        _skip(f"the built book was not looked at: no browser here (one of {', '.join(BROWSERS)})")
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *quiet])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page of the book, settled; what it complained of is in `page.complaints`."""
+    contexts = []
+
+    def open_page(name: str, width: int = DESK, scheme: str = "light", **options: Any) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("console", lambda m: m.type in ("error", "warning") and page.complaints.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda error: page.complaints.append(f"exception: {error}"))
+        page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(f"asked: {request.url}")
+            ),
+        )
+        page.goto((SITE / name).as_uri(), wait_until="load")
+        if options.get("java_script_enabled", True):
+            page.wait_for_function("() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)")
+            page.wait_for_function(
+                "() => [...document.querySelectorAll('figure.chart')].every(f => f.querySelector('.chart-live svg'))"
+            )
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_there_is_a_browser_and_a_book(browser: Browser) -> None:
+    assert len(PAGES) >= 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page(name: str, width: int, scheme: str, visit: Callable[..., Page]) -> None:
+    page = visit(name, width, scheme)
+    marks = page.evaluate(
+        "() => [...document.querySelectorAll('figure.chart .chart-live')].map(chart =>"
+        " chart.querySelectorAll('.role-mark path, .role-mark line, .role-mark rect, .role-mark text').length)"
+    )
+    assert all(marks), f"marks drawn by chart: {marks}"
+    wide = page.evaluate(
+        """() => {
+          const limit = document.documentElement.clientWidth;
+          const kept = ['auto', 'scroll', 'hidden', 'clip'];
+          const scrolls = (node) => node && node !== document.body &&
+            (kept.includes(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
+          return [...document.querySelectorAll('.bd-article *')]
+            .filter(node => node.getBoundingClientRect().right > limit + 1 && !scrolls(node))
+            .map(node => node.outerHTML.slice(0, 120));
+        }"""
+    )
+    assert wide == []
+    assert page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert page.locator("mjx-merror, merror").count() == 0
+    unset = page.evaluate(
+        "() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
+    )
+    assert unset == 0
+    # The page and what stands on it, in the scheme that was asked for.
+    light = page.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    assert (sum(light) / 3 > 128) == (scheme == "light")
+    assert page.complaints == []
+
+
+WITH_CHARTS = [name for name in PAGES if 'class="chart"' in (SITE / name).read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", WITH_CHARTS)
+def test_charts_without_javascript(name: str, visit: Callable[..., Page]) -> None:
+    page = visit(name, java_script_enabled=False)
+    stills = page.locator("figure.chart .chart-still svg")
+    assert stills.count() == page.locator("figure.chart").count() > 0
+    assert all(still.is_visible() for still in stills.all())
+
+
+@pytest.mark.parametrize("name", WITH_CHARTS)
+def test_charts_in_print(name: str, visit: Callable[..., Page]) -> None:
+    page = visit(name)
+    page.emulate_media(media="print")
+    assert all(still.is_visible() for still in page.locator("figure.chart .chart-still svg").all())
+    assert not any(live.is_visible() for live in page.locator("figure.chart .chart-live").all())
+
+
+@pytest.mark.parametrize("name", WITH_CHARTS)
+def test_every_chart_says_what_it_shows(name: str, visit: Callable[..., Page]) -> None:
+    page = visit(name)
+    labels = [figure.get_attribute("aria-label") for figure in page.locator("figure.chart").all()]
+    assert all(len(label) >= 40 for label in labels), labels
+
+
+def test_a_budget_s_slider_moves_the_chart(visit: Callable[..., Page]) -> None:
+    page = visit("notebooks/welcome.html")
+    figure = page.locator("figure.chart:has(input[type=range])").first
+    slider, before = figure.locator("input[type=range]").first, figure.locator(".chart-live svg").inner_html()
+    lowest = slider.get_attribute("min")
+    slider.evaluate("(node, value) => { node.value = value; node.dispatchEvent(new Event('input')); }", lowest)
+    page.wait_for_timeout(300)
+    assert figure.locator(".chart-live svg").inner_html() != before
+    assert page.complaints == []
+
+
+def test_the_front_door_leads_to_the_first_page(visit: Callable[..., Page]) -> None:
+    page = visit("index.html")
+    page.wait_for_url("**/notebooks/welcome.html")
+
+
+def test_searching_finds_a_term(visit: Callable[..., Page]) -> None:
+    page = visit("search.html?q=component")
+    page.wait_for_selector("#search-results li")
+    assert page.complaints == []

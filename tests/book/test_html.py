@@ -1,0 +1,69 @@
+"""The built pages, read as text: nothing from elsewhere, and one form for all. They need `make book` to have run."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+ELSEWHERE = re.compile(
+    r"unpkg|jsdelivr|cdnjs|cdn\.|googleapis|gstatic|googletagmanager|plausible|mathjax\.org|//hypothes", re.I
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    if not SITE.is_dir():
+        reason = "the book is not built: `make book` first"
+        if os.environ.get("CPADAPT_BROWSER") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def parsed(name: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+def test_no_page_names_another_host_for_what_it_loads() -> None:
+    pages = sorted(SITE.rglob("*.html"))
+    assert len(pages) > len(NAMES)
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert ELSEWHERE.findall(text) == [], path
+        page = BeautifulSoup(text, "html.parser")
+        loads = [tag.get("src") for tag in page.select("script, img, iframe, source, video")]
+        loads += [tag.get("href") for tag in page.select("link") if tag.get("rel") != ["canonical"]]
+        assert [address for address in loads if address and re.match(r"(https?:)?//", address)] == [], path
+
+
+def test_the_charts_javascript_is_there_once() -> None:
+    drawing = [path for path in SITE.rglob("*.js") if "vega" in path.read_text(encoding="utf-8", errors="replace")]
+    assert [path.name for path in drawing if path.stat().st_size > 100_000] == ["charts.bundle.js"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_opens_with_its_question_and_its_answer(name: str) -> None:
+    section = parsed(name).select_one("article.bd-article section")
+    paragraphs = section.find_all("p", recursive=False)
+    question = paragraphs[0].find("strong")
+    assert question is not None
+    assert question.get_text() == paragraphs[0].get_text()
+    assert question.get_text().endswith("?")
+    answer = " ".join(paragraphs[1].get_text().split())
+    # A stop that ends a sentence has a space and a capital, a digit or nothing behind it.
+    assert len(re.findall(r"[.!?](?=\s+[A-Z0-9“]|$)", answer)) == 2, answer
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_has_no_trace_of_what_failed(name: str) -> None:
+    article = parsed(name).select_one("article.bd-article")
+    assert [output.get_text() for output in article.select(".output.stderr")] == []
+    text = article.get_text()
+    for trace in ("Traceback (most recent call last)", "{glue:", "{cite:", "{term}", "WARNING", "object at 0x"):
+        assert trace not in text

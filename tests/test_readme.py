@@ -1,0 +1,43 @@
+"""What the README says and shows is so."""
+
+import re
+from pathlib import Path
+
+from cpadapt import budget, load_projections, read_records
+from cpadapt.book import pictures
+from cpadapt.families import family
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_is_drawn_from_the_records() -> None:
+    for name, drawn in pictures().items():
+        kept = (ROOT / "book" / "assets" / name).read_text(encoding="utf-8")
+        assert kept == drawn, f"{name} is not what `make picture` draws"
+        assert f"book/assets/{name}" in README
+
+
+def test_its_numbers() -> None:
+    assert f"one rank, {family('lora').step(2048, 2048)} scalars on\na 2048×2048 projection" in README
+    assert f"over 32×64×32×64 spends it in steps of {family('cp').step(2048, 2048)}" in README
+    records = read_records(ROOT / "results" / "smollm2-pilot")
+    seeds = records[records["task"] == "sst2"].groupby(["label", "size", "learning_rate"], dropna=False)["seed"]
+    assert set(seeds.nunique()) == {3}
+    assert "SmolLM2-135M on SST-2, three seeds a cell" in README
+    # The recipe's budget is one LoRA rank on MiniLM, the default backbone of the notebook; the plan's one on SmolLM2.
+    for name, amount in (("minilm", 9216), ("smollm2", 57600)):
+        assert budget.step("lora", load_projections(name)) == amount
+        assert re.search(rf"budget {amount}\b", README)
+
+
+def test_files_that_it_links_are_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r'(?:src|srcset)="([^"]+)"', README)
+    local = [link for link in links if "://" not in link]
+    assert len(local) >= 5
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_it_has_the_records_word_on_opt() -> None:
+    assert not {"opt-1.3b"} & set(read_records(ROOT / "results")["backbone"])
+    assert "OPT-1.3B, is **not measured** here" in README
