@@ -56,8 +56,10 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 # $n = n_1 n_2$. The update is now a tensor with four indices, and a component is an outer product of four vectors with
 # a weight in front:
 #
-# $$\Delta W_{a_1 a_2, \, b_1 b_2} = \gamma \sum_{s=1}^{c} \lambda_s \; u_{1s}(a_1) \, u_{2s}(a_2) \;
-# v_{1s}(b_1) \, v_{2s}(b_2).$$
+# $$\begin{aligned}
+# \Delta W_{a_1 a_2, \, b_1 b_2} = \gamma \sum_{s=1}^{c} \lambda_s \;
+# & u_{1s}(a_1) \, u_{2s}(a_2) \\[-1ex] & v_{1s}(b_1) \, v_{2s}(b_2).
+# \end{aligned}$$
 #
 # The vectors have unit length; what is stored are raw vectors of any length, normalised in every forward pass.
 # $\gamma$ is a fixed `scale`. This is the form of {cite:t}`wang2026finer`.
@@ -67,11 +69,15 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 # every entry of the one by every entry of the other. Written column by column for all components this is the
 # {term}`Khatri–Rao product` $\odot$, and
 #
-# $$\Delta W = \underbrace{\gamma \, (U_1 \odot U_2) \, \mathrm{diag}(\lambda)}_{\text{up}, \; m \times c} \;
-# \underbrace{(V_1 \odot V_2)^\top}_{\text{down}, \; c \times n}.$$
+# $$\begin{aligned}
+# \Delta W &= \gamma \cdot \text{up} \cdot \text{down}, \\
+# \text{up} &= (U_1 \odot U_2) \, \mathrm{diag}(\lambda), \\
+# \text{down} &= (V_1 \odot V_2)^\top,
+# \end{aligned}$$
 #
-# That is all that the rest of this page needs. `cpadapt.families.cp` draws the raw vectors and makes the two factors;
-# the sum over four indices, written out, gives the same matrix.
+# `up` with $m$ rows and $c$ columns, `down` with $c$ rows and $n$ columns. That is all that the rest of this page
+# needs. `cpadapt.families.cp` draws the raw vectors and makes the two factors; the sum over four indices, written out,
+# gives the same matrix.
 
 
 # %%
@@ -119,7 +125,7 @@ strips = pd.DataFrame(
     + strip(rows[1], second.repeat(4))
     + strip(rows[2], torch.kron(first, second))
 )
-strips["end"] = strips["x"] + 1.02  # a hair of overlap, or seams would show
+strips["end"] = strips["x"] + 1.15  # cells overlap, or seams would show
 alt.Chart(strips).mark_rect().encode(
     alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 25.5], nice=False)),
     alt.X2("end"),
@@ -154,7 +160,7 @@ x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 80.5], nice=False))
 y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-5, 25.5], reverse=True, nice=False))
 blocks = (
     alt.Chart(pd.DataFrame(cells))
-    .transform_calculate(x2="datum.x + 1.02", y2="datum.y + 1.02")
+    .transform_calculate(x2="datum.x + 1.15", y2="datum.y + 1.15")
     .mark_rect()
     .encode(x, alt.X2("x2:Q"), y, alt.Y2("y2:Q"), alt.Color("v:Q", scale=SIGNED, title="relative to the largest"))
 )
@@ -194,16 +200,20 @@ glue("lora_step", lora.step(2048, 2048), display=False)
 glue("entries", 2048 * 2048, display=False)
 
 # %% [markdown]
-# {glue:text}`worked_up_0:d` + {glue:text}`worked_up_1:d` + {glue:text}`worked_down_0:d` + {glue:text}`worked_down_1:d`
-# + {glue:text}`worked_weight:d` = {glue:text}`step:d`, where a LoRA rank stores {glue:text}`lora_step:,d` and the
-# matrix has {glue:text}`entries:,d` entries.
+# The rows' two vectors take {glue:text}`worked_up_0:d` and {glue:text}`worked_up_1:d` scalars, the columns'
+# {glue:text}`worked_down_0:d` and {glue:text}`worked_down_1:d`, the weight {glue:text}`worked_weight:d`: together
+# {glue:text}`step:d`, where a LoRA rank stores {glue:text}`lora_step:,d` and the matrix has {glue:text}`entries:,d`
+# entries.
 #
 # ## Stored and free
 #
 # Not every stored scalar is a degree of freedom. Make a raw vector twice as long, and its unit vector, and with it the
 # update, stays what it was. Each of the $d$ vectors of a component loses one dimension that way:
 #
-# $$\text{stored} = c \, \Bigl(\sum_j n_j + 1\Bigr), \qquad \text{free} = c \, \Bigl(\sum_j (n_j - 1) + 1\Bigr),$$
+# $$\begin{aligned}
+# \text{stored} &= c \, \Bigl(\sum_j n_j + 1\Bigr), \\
+# \text{free} &= c \, \Bigl(\sum_j (n_j - 1) + 1\Bigr),
+# \end{aligned}$$
 #
 # the sums over all $d$ modes $n_j$ of both sides. LoRA has a like redundancy: $r(m + n)$ are stored and $r(m + n - r)$
 # free, since an invertible $r \times r$ matrix can go into the one factor and its inverse into the other.
@@ -316,7 +326,7 @@ def gradients(params, pull):
 
 pull = torch.randn(24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 at_zero = gradients({**params, "weight": torch.zeros(8, dtype=torch.float64)}, pull)
-table(pd.DataFrame({"tensor": name, "length of its gradient": grad.norm().item()} for name, grad in at_zero.items()))
+table(pd.DataFrame({"tensor": name, "length of its gradient": f"{grad.norm():.3g}"} for name, grad in at_zero.items()))
 
 # %% [markdown]
 # **The length of a raw vector is a hidden learning rate.** With $u = \rho / \lVert \rho \rVert$ and $g$ the gradient
@@ -402,8 +412,9 @@ glue("norm_ratio", float(lengths["raw_norm"].iloc[-1] / lengths["raw_norm"].iloc
 #
 # $W + \Delta W$ is a matrix like any other, so an adapted model becomes a plain one: add and forget. A public [reading
 # note](https://github.com/zhaoyang97/Paper-Notes-en) of the paper says that a CP adapter cannot be merged. Perhaps
-# something else was meant; the update is a matrix of rank at most $c$, and it merges. Here on a small decoder with
-# random weights, `tiny`, whose CP adapter is drawn large enough to matter:
+# something else was meant; the update is a matrix of rank at most $c$, and it merges. Here on `tiny`, a decoder with
+# random weights, with an adapter on its {glue:text}`model_projections:d` query and value projections that is drawn
+# large enough to matter:
 
 # %%
 backbone = cpadapt.load_backbone("tiny")

@@ -103,9 +103,9 @@ def figures(study, task):
                 ],
                 "accuracy, %": (100 * rows["eval_mean"]).map("{:.1f}".format),
                 "sd over seeds": (100 * rows["eval_sd"]).map("{:.1f}".format),
-                "standard error of the items": (
-                    100 * (rows["eval_mean"] * (1 - rows["eval_mean"]) / items) ** 0.5
-                ).map("{:.1f}".format),
+                "error of items": (100 * (rows["eval_mean"] * (1 - rows["eval_mean"]) / items) ** 0.5).map(
+                    "{:.1f}".format
+                ),
             }
         )
     )

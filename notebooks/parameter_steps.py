@@ -18,7 +18,7 @@
 # On a `2048×2048` projection LoRA spends it in steps of {glue:text}`lora_step:,d` scalars and CP in steps of
 # {glue:text}`cp_step:d`, so that {glue:text}`first_gap:d` sizes of CP lie below LoRA's first rank and as many between
 # its first and its second. That is finer than LoRA but not the finest there is, and a finer step shows where a budget
-# begins to matter without making the adapter any better.
+# begins to matter; by itself it makes no adapter better.
 
 # %%
 import altair as alt
@@ -50,7 +50,10 @@ charts.enable()
 # splits both sides, $m = m_1 m_2$ and $n = n_1 n_2$, and stores one short vector a part and one weight ([the next
 # chapter](cp_adapter.ipynb) says why that is enough):
 #
-# $$\Delta P_\text{LoRA} = m + n, \qquad \Delta P_\text{CP} = m_1 + m_2 + n_1 + n_2 + 1.$$
+# $$\begin{aligned}
+# \Delta P_\text{LoRA} &= m + n, \\
+# \Delta P_\text{CP} &= m_1 + m_2 + n_1 + n_2 + 1.
+# \end{aligned}$$
 #
 # Neither depends on $k$: all steps of a family are equally high.
 
@@ -71,7 +74,7 @@ STEPS = {"lora": lora_step, "cp": cp_step}
 SIZES = {"lora": "'rank ' + datum.size", "cp": "datum.size + ' components'"}
 colour = alt.Color(
     "family:N",
-    title=None,
+    legend=None,
     scale=alt.Scale(
         domain=[charts.FAMILY_NAMES[name] for name in STEPS], range=[charts.FAMILY_COLOURS[name] for name in STEPS]
     ),
@@ -108,13 +111,14 @@ labels = [
     .transform_calculate(
         label=f"datum.family + ': ' + {SIZES[name]} + ', unspent ' + format(budget - datum.spent, ',')"
     )
-    .mark_text(align="left", baseline="top", fontSize=13)
-    .encode(x=alt.value(8), y=alt.value(4 + 20 * line), text="label:N", color=colour)
+    .mark_text(align="left", baseline="bottom", fontSize=13)
+    .encode(x=alt.value(0), y=alt.value(-26 + 18 * line), text="label:N", color=colour)
     for line, name in enumerate(STEPS)
 ]
 alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
     description="What LoRA and CP can spend of a budget on one 2048 by 2048 projection. LoRA climbs in four high"
-    " steps; CP climbs in many low ones and never leaves much unspent.",
+    " steps; CP climbs in many low ones and never leaves much unspent."
+    " Above the steps stands what each makes of the budget that the slider gives.",
     width="container",
     height=320,
 )
@@ -351,17 +355,25 @@ MODELS_SHOWN = {"LoRA": "{:,}", "CP": "{:,}", "LoRA : CP": "{:.1f}", "LoRA, MiB"
 table(models.assign(**{column: models[column].map(form.format) for column, form in MODELS_SHOWN.items()}))
 
 # %% [markdown]
-# `cpadapt plan` does the other direction: what fits a budget. On SmolLM2-135M, a little less than LoRA's first rank
-# asks for:
+# On OPT-1.3B, with its {glue:text}`opt_projections:d` projections, a rank adds {glue:text}`opt_lora_step:,d` scalars
+# and {glue:text}`opt_lora_mib:.2f` MiB of Adam's state, a component {glue:text}`opt_cp_step:,d` and
+# {glue:text}`opt_cp_mib:.3f` MiB: the paper's own figures (second-hand).
+#
+# `cpadapt plan` goes the other way: what fits a budget. On SmolLM2-135M, a little less than LoRA's first rank asks
+# for:
 
 # %%
 LITTLE = 50_000
 smollm2 = cpadapt.load_projections("smollm2")
-table(pd.DataFrame(budget.plan(smollm2, LITTLE)).drop(columns="adam_bytes"))
+offers = pd.DataFrame(budget.plan(smollm2, LITTLE)).drop(columns="adam_bytes")
+table(offers.assign(**{column: offers[column].map("{:,}".format) for column in ("parameters", "step", "unspent")}))
 
 # %% [markdown]
-# A step over a whole model is what it is because every projection gets the same size. PEFT's `rank_pattern` gives one
-# projection another rank than the others, and then LoRA too is sized in steps of a single projection:
+# {glue:text}`little:,d` scalars buy LoRA rank {glue:text}`little_lora_size:d`, so nothing, and
+# {glue:text}`little_cp_size:d` components of CP for {glue:text}`little_cp_spent:,d`.
+#
+# A step over a whole model is as high as it is because every projection gets the same size. PEFT's `rank_pattern`
+# gives one projection another rank than the others, and then LoRA too is sized in steps of a single projection:
 
 # %%
 two = [(2048, 2048)] * 2
@@ -383,13 +395,8 @@ glue("little_cp_spent", small["cp"].parameters, display=False)
 glue("uneven_step", trainable(uneven, *two) - trainable(LoraConfig(r=1), *two), display=False)
 
 # %% [markdown]
-# On OPT-1.3B, with its {glue:text}`opt_projections:d` projections, a rank adds {glue:text}`opt_lora_step:,d` scalars
-# and {glue:text}`opt_lora_mib:.2f` MiB of Adam's state, a component {glue:text}`opt_cp_step:,d` and
-# {glue:text}`opt_cp_mib:.3f` MiB: the paper's own figures (second-hand). On SmolLM2-135M, {glue:text}`little:,d`
-# scalars buy LoRA rank {glue:text}`little_lora_size:d`, so nothing, and {glue:text}`little_cp_size:d` components of CP
-# for {glue:text}`little_cp_spent:,d`. One rank on one projection alone is a step of {glue:text}`uneven_step:,d`, less
-# than a component on all of OPT-1.3B: *LoRA's step* in the paper, and in this book, is that of LoRA at one rank
-# everywhere.
+# One rank on one projection alone is a step of {glue:text}`uneven_step:,d`, less than a component on all of OPT-1.3B.
+# *LoRA's step* in the paper, and in this book, is that of LoRA at one rank everywhere.
 #
 # ## What a finer step is worth
 #

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # One budget, one run
+# # One budget, through papermill
 #
 # **What does a budget buy, on one task and one backbone?**
 #

@@ -1,5 +1,4 @@
 // Draws every chart of a page from the specification beside it. cpadapt/book.py bundles this with Vega-Lite.
-const still = (figure) => figure.classList.remove("chart-drawn");
 
 async function draw(figure) {
   const spec = JSON.parse(figure.querySelector("script").textContent);
@@ -11,9 +10,16 @@ async function draw(figure) {
       actions: { export: true, source: false, compiled: false, editor: false },
     });
   } catch (error) {
-    still(figure);
+    figure.classList.remove("chart-drawn");
     console.error(error);
   }
 }
 
-document.querySelectorAll("figure.chart").forEach(draw);
+// Vega-Lite measures a chart's column when the window is resized, while the sidebars may still be on their way.
+const settled = lodashDebounce(() => window.dispatchEvent(new Event("resize")), 100);
+const columns = new ResizeObserver(settled);
+
+for (const figure of document.querySelectorAll("figure.chart")) {
+  draw(figure);
+  columns.observe(figure);
+}

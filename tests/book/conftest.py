@@ -50,7 +50,12 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
     def executed(name: str, **parameters: Any) -> Chapter:
         script = ROOT / "notebooks" / f"{name}.py"
         made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
-        folders = [(ROOT / "cpadapt", "*.py"), (ROOT / "results", "*.jsonl"), (ROOT / "studies", "*.toml")]
+        folders = [
+            (ROOT / "cpadapt", "*.py"),
+            (ROOT / "results", "*.jsonl"),
+            (ROOT / "studies", "*.toml"),
+            (ROOT / "book", "*.toml"),
+        ]
         sources = [script, *(path for folder, names in folders for path in folder.rglob(names))]
         stale = not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime for source in sources)
         if stale or parameters:
@@ -62,6 +67,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
             made = folder / "out.ipynb"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OMP_NUM_THREADS", "1")
+                patch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm would like to draw a widget
                 papermill.execute_notebook(
                     str(folder / "in.ipynb"), str(made), parameters=parameters, cwd=str(ROOT), progress_bar=False
                 )

@@ -135,6 +135,16 @@ def test_charts_in_print(name: str, visit: Callable[..., Page]) -> None:
     assert not any(live.is_visible() for live in page.locator("figure.chart .chart-live").all())
 
 
+def test_charts_follow_their_column(visit: Callable[..., Page]) -> None:
+    """Sidebars come and go with the window's width, and some while after it."""
+    page = visit("notebooks/first_frontiers.html")
+    fits = """() => [...document.querySelectorAll('figure.chart .chart-live')].every(chart =>
+      Math.abs(chart.clientWidth - chart.querySelector('svg').getAttribute('width')) <= 1)"""
+    for width in (DESK, 800, DESK, PHONE):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(fits, timeout=5000)
+
+
 @pytest.mark.parametrize("name", WITH_CHARTS)
 def test_every_chart_says_what_it_shows(name: str, visit: Callable[..., Page]) -> None:
     page = visit(name)

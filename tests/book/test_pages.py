@@ -60,6 +60,12 @@ def test_no_number_in_prose_is_typed(name: str) -> None:
     assert typed == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_line_is_taken_for_a_comment(name: str) -> None:
+    """MyST leaves out what stands behind a percent sign that begins a line."""
+    assert [line for line in written(name).splitlines() if line.startswith("%")] == []
+
+
 def test_what_is_glued_is_read_and_what_is_read_is_glued(chapter: Callable[[str], Any]) -> None:
     read = set()
     for name in NAMES:

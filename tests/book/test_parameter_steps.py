@@ -154,7 +154,7 @@ def test_the_tables(page):
         assert (int(projections), of_lora, of_cp) == (len(sides), f"{steps[0]:,}", f"{steps[1]:,}")
         assert ratio == f"{steps[0] / steps[1]:.1f}"
         assert (lora_mib, cp_mib) == (f"{steps[0] / 2**17:.3f}", f"{steps[1] / 2**17:.4f}")
-    assert plan[1:] == [["lora", "0", "0", "57600", "50000"], ["cp", "9", "46980", "5220", "3020"]]
+    assert plan[1:] == [["lora", "0", "0", "57,600", "50,000"], ["cp", "9", "46,980", "5,220", "3,020"]]
     assert [int(row[0]) for row in chances[1:]] == RANKS
     best = {points: expected_best(points) for points in range(1, 13)}
     for rank, of_lora, of_cp, ahead in chances[1:]:
