@@ -5,10 +5,8 @@ async function draw(figure) {
   const live = figure.querySelector(".chart-live");
   figure.classList.add("chart-drawn"); // before drawing, so that the chart's column has a width
   try {
-    await vegaEmbed(live, spec, {
-      renderer: "svg", // so that text and lines take the page's colour
-      actions: { export: true, source: false, compiled: false, editor: false },
-    });
+    // As SVG text and lines take the page's colour. No menu, which would cover marks on a phone.
+    await vegaEmbed(live, spec, { renderer: "svg", actions: false });
   } catch (error) {
     figure.classList.remove("chart-drawn");
     console.error(error);
