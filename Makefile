@@ -40,7 +40,7 @@ book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execu
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 $(CHAPTERS)
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
-	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc _toc.yml \
+	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
 	  --all --warningiserror --nitpick --keep-going
 	@echo "open _build/html/index.html"
 

@@ -151,10 +151,11 @@ def frontier_chart(
     pointer = {"fields": ["study", "cell"], "on": "pointerover", "clear": "pointerout", "empty": False}
     hovered = alt.selection_point(name="hovered", **pointer)
     hovered_floor = alt.selection_point(name="hovered_floor", **pointer)
+    least = int(adapters["parameters"].min()) if len(adapters) else 1
     top = int(adapters["parameters"].max()) if len(adapters) else 1
     step = math.gcd(*map(int, adapters["parameters"])) or 1  # every cell's count is a place of the slider
     budget = alt.param(
-        name="budget", value=top, bind=alt.binding_range(min=step, max=top, step=step, name="budget, scalars ")
+        name="budget", value=top, bind=alt.binding_range(min=least, max=top, step=step, name="budget, scalars ")
     )
     over = alt.datum.parameters > budget if budget_slider else "false"
     tooltip = [

@@ -100,8 +100,7 @@ charts.table(
 #   LoRA to ship.
 # - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable
 #   records out.
-# - **To change things**, `make lab` opens [a notebook](run_budget.ipynb) whose defaults finish in about a minute on a
-#   CPU.
+# - **To change things**, `make lab` opens [a notebook](run_budget.ipynb) whose defaults are sized for a CPU.
 #
 # ## How to cite
 #

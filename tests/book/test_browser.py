@@ -63,7 +63,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
                 request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(f"asked: {request.url}")
             ),
         )
-        page.goto((SITE / name).as_uri(), wait_until="load")
+        path, _, query = name.partition("?")
+        page.goto(f"{(SITE / path).as_uri()}?{query}", wait_until="load")
         if options.get("java_script_enabled", True):
             page.wait_for_function("() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)")
             page.wait_for_function(
