@@ -82,7 +82,7 @@ else:
     folder = results_dir
 projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
 runs = asked.runs(projections, task=task, budget=None if budget == "all" else budget)
-cells = [{"task": run.task, "family": label, "size": run.size, "rate": run.learning_rate} for label, run in runs]
+cells = [{"task": run.task, "family": label, "size": run.size, "rate": run.learning_rate or ""} for label, run in runs]
 charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("seeds").reset_index())
 
 # %% [markdown]

@@ -74,45 +74,35 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 # Both adapt the same modules by default, those that PEFT's own table names for the architecture, and both train the
 # head of a classifier along with the adapter, because `task_type="SEQ_CLS"` says that there is one.
 #
-# ```{list-table}
-# :header-rows: 1
+# `num_components`, LoRA's `r`
+# : The size on every adapted projection: how many {term}`components <component>`, or which {term}`rank`.
 #
-# * - `CPConfig`
-#   - `LoraConfig`
-#   - what it decides
-# * - `num_components`
-#   - `r`
-#   - the size on every adapted projection: how many {term}`components <component>`, or which
-#     {term}`rank`
-# * - `tensor_shape`
-#   - none
-#   - the {term}`modes <mode>` that a dimension is split into, such as `{2048: (32, 64)}`; by default the
-#     two factors nearest to a square
-# * - `scale`
-#   - `lora_alpha / r`
-#   - the factor in front of the update; CP's does not depend on its size
-# * - `init`
-#   - `init_lora_weights`
-#   - `"zero"` starts as the base model, `"normal"` away from it
-# * - `raw_norm`
-#   - none
-#   - the length at which the vectors start, which act as unit vectors: a learning-rate knob, see below
-# * - `target_modules`, `exclude_modules`
-#   - the same
-#   - which linear layers to adapt: names, endings of names, a regular expression, or `"all-linear"`
-# * - `layers_to_transform`, `layers_pattern`
-#   - the same
-#   - to adapt only the layers with these indices
-# * - `modules_to_save`
-#   - the same
-#   - modules to train and save whole, such as a new head
-# ```
+# `tensor_shape`
+# : The {term}`modes <mode>` that a dimension is split into, such as `{2048: (32, 64)}`; by default the two factors
+#   nearest to a square. LoRA has no such choice.
+#
+# `scale`, LoRA's `lora_alpha` over `r`
+# : The factor in front of the update. CP's does not depend on its size.
+#
+# `init`, LoRA's `init_lora_weights`
+# : `"zero"` starts as the base model, `"normal"` away from it.
+#
+# `raw_norm`
+# : The length at which the vectors start, which act as unit vectors: a learning-rate knob, see below. LoRA has none.
+#
+# `target_modules` and `exclude_modules`, as LoRA's
+# : Which linear layers to adapt: names, endings of names, a regular expression, or `"all-linear"`.
+#
+# `layers_to_transform` and `layers_pattern`, as LoRA's
+# : To adapt only the layers with these indices.
+#
+# `modules_to_save`, as LoRA's
+# : Modules to train and save whole, such as a new head.
 
 # %% [markdown]
 # ## A model and a task
 #
-# The base model is any that transformers loads, by hub id or local folder. Here it comes in a package, so that the
-# page needs no hub.
+# The base model is any that transformers loads, by hub id or local folder. This page takes one that needs no hub.
 
 # %%
 work = Path(tempfile.mkdtemp())
@@ -129,16 +119,17 @@ else:
 tokenizer = AutoTokenizer.from_pretrained(base)
 
 # %% [markdown]
-# The task is the generated toy-sentiment, and of it only the sentences of at most `longest` words, so that a few
-# seconds on one core are enough.
+# The task is the generated toy-sentiment, and of it only the sentences of at most `longest` words, which take few
+# steps to learn.
 
 # %%
 longest = 9
 
 
 def dataset(examples):
-    short = [(text, int(k)) for (text,), k in zip(examples.texts, examples.labels, strict=True)]
-    texts, labels = zip(*[(text, k) for text, k in short if len(text.split()) <= longest], strict=True)
+    short = [k for k, (text,) in enumerate(examples.texts) if len(text.split()) <= longest]
+    texts = [examples.texts[k][0] for k in short]
+    labels = [int(examples.labels[k]) for k in short]
     return texts, Dataset.from_dict({"labels": labels, **tokenizer(texts)})
 
 
@@ -146,7 +137,8 @@ task = TASKS["toy-sentiment"]
 data = load_task(task, caps=(3000, 100, 1000))
 train_texts, train = dataset(data.train)
 held_out_texts, held_out = dataset(data.eval)
-charts.table(pd.DataFrame({"text": train_texts, "label": [task.label_names[k] for k in train["labels"]]}).head(4))
+named = [task.label_names[k] for k in train["labels"]]
+charts.table(pd.DataFrame({"text": train_texts, "label": named}).head(4))
 
 # %% [markdown]
 # ## What the budget buys
@@ -218,8 +210,8 @@ after = trainer.evaluate()["eval_right"]
 charts.table(pd.DataFrame({"": ["before", "after"], "right": [before, after], "of": len(held_out)}))
 
 # %% [markdown]
-# The share that is right is {glue:text}`change`. This shows that training works, not what the adapter contributes:
-# the head learns too. For that, runs with a head alone stand beside the others in
+# The share that is right is {glue:text}`change`. What the adapter contributed to that, this does not show, because
+# the head learns too; runs with a head alone stand beside the others in
 # [the study in small](study_in_small.ipynb) and [the first frontiers](first_frontiers.ipynb).
 
 # %% [markdown]
@@ -229,7 +221,7 @@ charts.table(pd.DataFrame({"": ["before", "after"], "right": [before, after], "o
 
 # %%
 model.eval()
-batch = tokenizer(list(held_out_texts[:32]), padding=True, return_tensors="pt")
+batch = tokenizer(held_out_texts[:32], padding=True, return_tensors="pt")
 
 
 @torch.no_grad()
@@ -256,8 +248,8 @@ sorted(file.name for file in (work / "cp").iterdir())
 # %% [markdown]
 # ## Merge
 #
-# Merging adds the update into the weights and leaves a plain model of transformers, no slower than the base model
-# because it *is* one. It has the adapter's logits up to rounding, here {glue:text}`merge_gap`.
+# Merging adds the update into the weights and leaves a plain model of transformers, with nothing to compute beside
+# it. It has the adapter's logits up to rounding, here {glue:text}`merge_gap`.
 
 # %%
 merged = loaded.merge_and_unload()
@@ -304,8 +296,9 @@ assert not any(name.startswith("cpadapt.") for name in sys.modules)
 print(json.dumps(list(found.values())))
 """
 inputs = json.dumps({name: rows.tolist() for name, rows in batch.items()})
+arguments_there = [str(base), inputs, str(work / "lora"), str(work / "cp")]
 elsewhere = subprocess.run(
-    [sys.executable, "-c", script, str(base), inputs, str(work / "lora"), str(work / "cp")],
+    [sys.executable, "-c", script, *arguments_there],
     cwd=work,
     capture_output=True,
     text=True,
@@ -329,17 +322,26 @@ from_cp
 
 # %%
 export_to_lora(work / "cp", work / "exported")
-exported, converted = (load_file(work / name / "adapter_model.safetensors") for name in ("exported", "lora"))
-export_gap = gap(*(torch.cat([part[name].flatten() for name in sorted(part)]) for part in (exported, converted)))
+
+
+def tensors(adapter):
+    """All of a saved adapter's numbers, in the order of their names."""
+    file = load_file(adapter / "adapter_model.safetensors")
+    return torch.cat([file[name].flatten() for name in sorted(file)])
+
+
+export_gap = gap(tensors(work / "exported"), tensors(work / "lora"))
 export_gap
 
 # %% [markdown]
-# The tensors are the same ones, {glue:text}`export_gap`. What the conversion costs is size, for it writes out as two
+# The numbers in it are the same, {glue:text}`export_gap`. What the conversion costs is size, for it writes out as two
 # factors what CP keeps as vectors.
 
 # %%
-sizes = {name: (work / name / "adapter_model.safetensors").stat().st_size for name in ("cp", "lora")}
-charts.table(pd.DataFrame({"adapter": ["CP", "LoRA"], "bytes on disk": [f"{size:,}" for size in sizes.values()]}))
+files = {name: work / name / "adapter_model.safetensors" for name in ("cp", "lora")}
+sizes = {name: file.stat().st_size for name, file in files.items()}
+shown = [f"{size:,}" for size in sizes.values()]
+charts.table(pd.DataFrame({"adapter": ["CP", "LoRA"], "bytes on disk": shown}))
 
 # %% [markdown]
 # The head is in both. With {glue:text}`cp_bytes:,d` bytes the CP adapter is the smaller one, by a factor of
@@ -352,7 +354,8 @@ charts.table(pd.DataFrame({"adapter": ["CP", "LoRA"], "bytes on disk": [f"{size:
 # every row names its own, and `"__base__"` stands for none.
 
 # %%
-model.add_adapter("second", CPConfig(task_type="SEQ_CLS", num_components=4, init="normal"))
+second = CPConfig(task_type="SEQ_CLS", num_components=4, init="normal")
+model.add_adapter("second", second)
 model.eval()
 
 alone = {"default": trained}
@@ -364,8 +367,8 @@ model.set_adapter("default")
 
 names = [list(alone)[row % 3] for row in range(len(trained))]
 mixed = logits(model, adapter_names=names)
-expected = torch.stack([alone[name][row] for row, name in enumerate(names)])
-mixed_gap = gap(mixed, expected)
+expected = [alone[name][row] for row, name in enumerate(names)]
+mixed_gap = gap(mixed, torch.stack(expected))
 names[:6]
 
 # %% [markdown]
@@ -386,16 +389,25 @@ names[:6]
 # What {term}`dev` chose where two rates each were tried for CP and for LoRA, from the records in `results/`:
 
 # %%
-tried = pd.concat(cpadapt.read_records(PROJECT / "results" / name) for name in ("minilm-sst2", "smollm2-pilot"))
+studies = [PROJECT / "results" / name for name in ("minilm-sst2", "smollm2-pilot")]
+tried = pd.concat(cpadapt.read_records(folder) for folder in studies)
 tried = tried[tried["label"] != "head"]
-chosen = pd.concat(frontier(records) for _, records in tried.groupby("study"))
-rates = tried.groupby(["backbone", "label"])["learning_rate"].agg(lower="min", higher="max")
-rates["cells"] = chosen.groupby(["backbone", "label"]).size()
-highest = chosen["learning_rate"] == chosen.set_index(["backbone", "label"]).index.map(rates["higher"])
-rates["higher chosen"] = chosen[highest].groupby(["backbone", "label"]).size()
-rates = rates.fillna(0).astype({"higher chosen": int}).reset_index()
-shown = rates.assign(lower=rates["lower"].map("{:g}".format), higher=rates["higher"].map("{:g}".format))
-charts.table(shown.rename(columns={"label": "family", "lower": "lower rate", "higher": "higher rate"}))
+family = ["backbone", "label"]
+rates = tried.groupby(family)["learning_rate"].agg(lower="min", higher="max")
+
+chosen = pd.concat(frontier(runs) for _, runs in tried.groupby("study"))
+chosen = chosen.join(rates, on=family)
+chosen["won"] = chosen["learning_rate"] == chosen["higher"]
+rates["cells"] = chosen.groupby(family).size()
+rates["higher chosen"] = chosen.groupby(family)["won"].sum()
+rates = rates.reset_index()
+
+shown = rates.assign(
+    lower=rates["lower"].map("{:g}".format),
+    higher=rates["higher"].map("{:g}".format),
+)
+columns = {"label": "family", "lower": "lower rate", "higher": "higher rate"}
+charts.table(shown.rename(columns=columns))
 
 # %% [markdown]
 # For CP the higher rate won in {glue:text}`cp_higher:d` of {glue:text}`cp_cells:d` cells, for LoRA in

@@ -11,6 +11,7 @@ import pytest
 from cpadapt.record import load_records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+PARAMETERIZED = [path for path in NOTEBOOKS if 'tags=["parameters"]' in path.read_text(encoding="utf-8")]
 PROTOCOL = {"steps": 4, "eval_every": 2, "batch_size": 4, "train_cap": 20, "dev_cap": 10, "eval_cap": 12}
 STUDY = """
 name = "small"
@@ -41,7 +42,11 @@ def run_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return convert(notebook, tmp_path)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebooks_that_measure_have_parameters() -> None:
+    assert {"run_budget", "study_in_small"} <= {path.stem for path in PARAMETERIZED}
+
+
+@pytest.mark.parametrize("notebook", PARAMETERIZED, ids=lambda path: path.stem)
 def test_papermill_knows_the_parameters_of_every_notebook(notebook: Path, tmp_path: Path) -> None:
     read = jupytext.read(notebook)
     assert read.metadata["kernelspec"]["name"] == "python3"

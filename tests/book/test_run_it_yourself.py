@@ -1,4 +1,4 @@
-"""Every command, file, field and message that the page names is there."""
+"""Every command, file, field and message that the page names is there; the README's commands too."""
 
 import ast
 import builtins
@@ -31,11 +31,12 @@ from cpadapt.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "run_it_yourself.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
+def blocks(language: str, text: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 def section(title: str) -> str:
@@ -50,7 +51,8 @@ def rows(title: str) -> list[tuple[str, str]]:
 
 
 OWN_FILES = {block.split("\n")[0].removeprefix("# "): block for block in blocks("toml")}
-LINES = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines() if line]
+SHOWN = [*blocks("sh"), *blocks("sh", README)]
+LINES = list(dict.fromkeys(line for block in SHOWN for line in block.replace("\\\n", " ").splitlines() if line))
 NOTEBOOK = {cell.metadata["tags"][0]: cell for cell in jupytext.read(ROOT / "notebooks" / "run_budget.py").cells
             if cell.metadata.get("tags")}["parameters"]  # fmt: skip
 PARAMETERS = {
@@ -81,7 +83,7 @@ def test_there_are_commands_of_every_kind() -> None:
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_command_is_one(line: str, here: Path) -> None:
-    program, *arguments = shlex.split(line)
+    program, *arguments = shlex.split(line, comments=True)
     if program == "make":
         targets = [argument for argument in arguments if "=" not in argument]
         assert targets

@@ -161,7 +161,9 @@ def test_most_cells_want_the_higher_rate() -> None:
 
 
 def test_the_table_of_rates_is_that_of_the_records(page: Any) -> None:
-    rows = {(b, f): (float(low), float(high)) for b, f, low, high, *_ in shown_table(page, "charts.table(shown")}
+    rows = {
+        (b, f): (float(low), float(high)) for b, f, low, high, *_ in shown_table(page, "charts.table(shown.rename")
+    }
     tried: dict[tuple[str, str], set[float]] = {}
     for study in ("minilm-sst2", "smollm2-pilot"):
         for r in load_records(ROOT / "results" / study):
@@ -205,14 +207,18 @@ def test_the_command_exists(page: Any) -> None:
 
 
 def test_every_knob_is_explained(page: Any) -> None:
-    (block,) = re.findall(r"```\{list-table\}\n(.*?)```", page.source, re.S)
-    rows = [re.findall(r"`(\w+)`", row.split("\n")[0]) for row in block.split("* - ")[2:]]
+    """Ours stand before the comma, LoRA's behind it; what is "as LoRA's" has one name."""
+    terms = re.findall(r"^(`.+)\n: ", page.source, re.M)
     shared = {f.name for f in fields(peft.PeftConfig)}
-    assert {name for row in rows for name in row} == {f.name for f in fields(CPConfig)} - shared
-    for ours, theirs in re.findall(r"\* - (.+)\n +- (.+)\n", block)[1:]:
-        names = ours if theirs == "the same" else theirs
-        for name in re.findall(r"`(\w+)(?: / r)?`", names) if theirs != "none" else ():
-            assert name in {f.name for f in fields(peft.LoraConfig)}, name
+    lora = {f.name for f in fields(peft.LoraConfig)}
+    ours: list[str] = []
+    for term in terms:
+        name, _, beside = term.partition(", ")
+        names = re.findall(r"`(\w+)`", name)
+        ours += names
+        assert set(names if beside == "as LoRA's" else re.findall(r"`(\w+)`", beside)) <= lora, term
+        assert beside or not set(names) & lora, term
+    assert sorted(ours) == sorted({f.name for f in fields(CPConfig)} - shared)
 
 
 def test_both_adapt_the_same_modules_and_train_the_head() -> None:
