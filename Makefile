@@ -81,7 +81,7 @@ build/book/notebooks/run_budget.ipynb build/book/notebooks/study_in_small.ipynb:
 build/book/notebooks/study_in_small.ipynb: build/book/notebooks/run_budget.ipynb
 
 lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CPU
-	$(BIN)/jupyter lab --notebook-dir build/notebooks build/notebooks/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab --notebook-dir build/notebooks --LabApp.default_url=/lab/tree/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove what was built, .venv included; records stay
 	rm -rf build _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
