@@ -6,6 +6,7 @@ from pathlib import Path
 from cpadapt import budget, load_projections, read_records
 from cpadapt.book import pictures
 from cpadapt.families import family
+from cpadapt.record import load_records
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +30,14 @@ def test_its_numbers() -> None:
     for name, amount in (("minilm", 9216), ("smollm2", 57600)):
         assert budget.step("lora", load_projections(name)) == amount
         assert re.search(rf"budget {amount}\b", README)
+
+
+def test_what_the_study_in_small_took() -> None:
+    costs = {(r.cost, r.provenance.device) for r in load_records(ROOT / "results" / "small")}
+    ((cost, device),) = costs
+    assert device.endswith("CPU, 2 threads")
+    seconds = cost.train_seconds + cost.evaluation_seconds
+    assert f"The study in small took {seconds:.0f} seconds on two CPU threads" in README
 
 
 def test_files_that_it_links_are_there() -> None:
