@@ -1,7 +1,7 @@
 """Altair charts of records: one theme and palette everywhere, legible to the colour-blind, in light and in dark.
 
 Family is colour and task is shape. `enable` makes a notebook's charts so that JupyterLab and the built book draw them
-without a network: as Vega-Lite 5 in JSON, which both have at hand.
+without a network: as Vega-Lite in JSON, which both have at hand.
 """
 
 import itertools
@@ -29,7 +29,7 @@ TASK_NAMES = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ", "sick": "SICK", "
 BACKBONE_NAMES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-1.3b": "OPT-1.3B"}
 
 VEGA_LITE = "5.21"
-"""The version of Vega-Lite that draws the charts in the book; Altair's own is newer, JupyterLab's of this line."""
+"""What a notebook's charts say they are, for JupyterLab's sake; the book draws them with Altair's own version."""
 VEGA_LITE_MIME = "application/vnd.vegalite.v5+json"
 
 

@@ -164,6 +164,21 @@ def test_a_budget_s_slider_moves_the_chart(visit: Callable[..., Page]) -> None:
     assert page.complaints == []
 
 
+def test_pointing_at_a_cell_lights_up_its_seeds(visit: Callable[..., Page]) -> None:
+    page = visit("notebooks/welcome.html")
+    chart = page.locator("figure.chart .chart-live svg").first
+    chart.scroll_into_view_if_needed()
+    lit = """svg => [...svg.querySelectorAll('.mark-symbol path')].filter(
+      mark => mark.getAttribute('opacity') === '1' && mark.getBoundingClientRect().width < 9).length"""
+    assert chart.evaluate(lit) == 0
+    # The first of the marks that are invisible and large enough for a finger.
+    target = chart.locator(".mark-symbol path[opacity='0']").first
+    target.hover(force=True)
+    page.wait_for_timeout(300)
+    assert chart.evaluate(lit) == 3
+    assert "trainable scalars" in page.locator("#vg-tooltip-element").inner_text()
+
+
 def test_the_front_door_leads_to_the_first_page(visit: Callable[..., Page]) -> None:
     page = visit("index.html")
     page.wait_for_url("**/notebooks/welcome.html")
