@@ -364,7 +364,7 @@ table(lengths.assign(**{column: lengths[column].map(form.format) for column, for
 # %% [markdown]
 # **The scale decides the reach.** As all vectors are unit, a component is exactly as large as $\gamma |\lambda_s|$, in
 # the spectral and in the Frobenius norm. Adam moves a scalar by about its learning rate a step, be the gradient large
-# or small; so over a training run $|\lambda|$ grows to about the sum of the rates at most. Here is a weight that is
+# or small; so under a steady pull $|\lambda|$ grows to about the sum of the rates. Here is a weight that is
 # pulled one way all the time, over the paper's number of steps at the paper's rate (second-hand), with our linear
 # decay:
 
@@ -404,8 +404,9 @@ glue("norm_ratio", float(lengths["raw_norm"].iloc[-1] / lengths["raw_norm"].iloc
 # %% [markdown]
 # A raw vector {glue:text}`norm_ratio:.0f` times as long has a gradient {glue:text}`length_ratio:.0f` times as short
 # and is turned {glue:text}`angle_ratio:.0f` times less. After {glue:text}`steps:,d` steps at a rate of
-# {glue:text}`rate:.0e`, $|\lambda|$ is {glue:text}`reach:.2f` at most; without a scale no component could grow larger
-# than that, and with ours of {glue:text}`scale:.0f` none larger than {glue:text}`scaled_reach:.1f`. The paper reports
+# {glue:text}`rate:.0e`, $|\lambda|$ is about {glue:text}`reach:.2f`, however strong the pull, and with our
+# scale of {glue:text}`scale:.0f` a component's size about {glue:text}`scaled_reach:.1f`. A pull that grows takes it
+# further, one that changes its sign less far: the scale sets the order of what is reached. The paper reports
 # neither its scale nor its initialisation. All three are named and recorded here: see [the protocol](protocol.ipynb).
 #
 # ## Merging

@@ -41,7 +41,9 @@ charts.enable()
 # ## What was run
 #
 # Three {term}`studies <study>`, each a file in `studies/` with its {term}`records <record>` in `results/`: a decoder
-# {cite:p}`allal2025smollm2` on two of the paper's tasks, SST-2 {cite:p}`socher2013sst` and RTE {cite:p}`dagan2006rte`;
+# (SmolLM2-135M-Instruct {cite:p}`allal2025smollm2`, whose weights
+# are dequantized from four bits and so not the hub's numbers) on two of the paper's tasks, SST-2
+# {cite:p}`socher2013sst` and RTE {cite:p}`dagan2006rte`;
 # an encoder {cite:p}`wang2020minilm` on SST-2; and the encoder on three generated tasks. They are pilots: they were
 # made to see that there is a signal, and at which learning rates.
 
@@ -331,9 +333,12 @@ charts.table(
 # - On the real tasks, {glue:text}`real_clear` of {glue:text}`real_pairs:d` does. The nearest is RTE on SmolLM2-135M at
 #   the budget of LoRA's first rank, CP {glue:text}`rte_gap:.1f` points behind: {glue:text}`rte_ratio:.1f` standard
 #   errors. Its seeds agree to within {glue:text}`rte_seed_range:.1f` points, which among three is luck as much as
-#   precision; most of its error is that of the items, and no number of seeds makes that smaller.
+#   precision; the spread over items, taken of a mean over
+#   so few seeds, holds luck of the seeds too, and more seeds would remove that part.
 # - On the generated tasks CP is behind in all {glue:text}`toy_pairs:d`, in {glue:text}`toy_clear:d` of them by more
-#   than that. There each family had one learning rate and {glue:text}`toy_steps:d` steps, so it may be the rates that
+#   than that;
+#   with errors from so few seeds that threshold is too easy, so fewer may stand. There each family had one learning
+#   rate and {glue:text}`toy_steps:d` steps, so it may be the rates that
 #   differ.
 #
 # Errors estimated from three seeds are themselves uncertain, so even these ratios flatter.

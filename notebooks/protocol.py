@@ -139,8 +139,9 @@ charts.table(
 # other {cite:p}`lee2026lr`.
 #
 # **Scale, raw norm and steps are rates too.** At the start $\lambda = 0$, so CP changes nothing and in the first step
-# only $\lambda$ has a gradient. Adam moves a scalar by about the learning rate a step, so over a run $|\lambda|$
-# reaches at most about the sum of all rates, and the update's size is that times the scale. The paper's rate over its
+# only $\lambda$ has a gradient. Adam moves a scalar by about the learning rate a step, so under a
+# steady pull $|\lambda|$ reaches about the sum of all rates, and each component's size is that times the scale. Under
+# our linear decay the paper's rate over its
 # {glue:text}`paper_steps:,d` steps sums to {glue:text}`paper_reach:.1f`; ten times the rate over a pilot's
 # {glue:text}`pilot_steps:d` to {glue:text}`pilot_reach:.1f`. The length at which the raw vectors are stored,
 # `raw_norm`, is one more: they act at unit length, and their gradient shrinks as that length grows ([the CP
@@ -155,8 +156,8 @@ charts.table(
 # default is not zero: where its cells are measured, that will be a recorded deviation.
 #
 # **Dev chooses, eval judges, once.** Dev comes from the training split and is never trained on. It chooses a run's
-# step and a cell's rate. Eval is used when both are settled, and chooses nothing. The one exception is said where it
-# occurs: the best cell under a budget, $U(B)$, is a maximum over eval.
+# step and a cell's rate. Eval chooses neither; every run is judged on it once. Where a page names the best cell, or
+# the best under a budget, $U(B)$, that is a maximum over eval, and flatters.
 #
 # **Pairs.** A seed decides the initial weights and the order of the examples, the `data_seed` which examples are
 # drawn. Runs of all families share the latter, so the same seed means the same examples in the same order, and all are

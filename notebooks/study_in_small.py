@@ -19,7 +19,8 @@
 # {glue:text}`seconds:.0f` seconds on {glue:text}`device`, the best cell is {glue:text}`best_cell` with
 # {glue:text}`best:.1f` % right, against {glue:text}`head:.1f` % for a head alone. {glue:text}`verdict`
 #
-# Everything on this page was measured when the book was built, by the very code that measures the large studies: a
+# The runs on this page are measured when the book is built, unless their records are there already, by the very code
+# that measures the large studies: a
 # study file names the runs, a bank trains them on one frozen backbone, a record keeps each. Only the sizes are small.
 
 # %% tags=["parameters"]
@@ -163,7 +164,8 @@ charts.table(
 # ## The same runs on another machine
 #
 # `results/` holds these very runs as they came out elsewhere, under the same ids. In float32 on a CPU only the order
-# of sums differs between machines, and training can magnify that to an example or two.
+# of sums differs between machines, and training can magnify
+# that.
 
 # %%
 elsewhere = cpadapt.read_records(PROJECT / "results" / asked.name).set_index("id")
