@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ class Chapter:
                 if key is not None:
                     assert key not in found, f"{key} is glued twice"
                     found[key] = ast.literal_eval(output["data"]["application/papermill.record/text/plain"])
+        return found
+
+    @property
+    def tables(self) -> list[list[list[str]]]:
+        """The tables that it shows: by row, the texts of its cells, head included."""
+        found = []
+        for cell in self.cells:
+            for output in cell.get("outputs", ()):
+                if html := output.get("data", {}).get("text/html"):
+                    rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
+                    found.append([row for row in rows if row])
         return found
 
 

@@ -3,7 +3,6 @@
 import ast
 import copy
 import math
-import re
 
 import numpy as np
 import pytest
@@ -58,14 +57,6 @@ def cp_from_flat(components, sides=(4, 6, 4, 6)):
         return update([u / np.linalg.norm(u, axis=1, keepdims=True) for u in unit], flat[-components:])
 
     return build
-
-
-def rows_of_tables(page):
-    for cell in page.cells:
-        for output in cell.get("outputs", ()):
-            if html := output.get("data", {}).get("text/html"):
-                rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
-                yield [row for row in rows if row]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +191,7 @@ def test_degrees_of_freedom(page, components):
     point = np.concatenate([part.ravel() for part in unit] + [weight])
     free = moving(cp_from_flat(components), point)
     assert (len(point), free) == (components * 21, components * 17)
-    counted = {row[0]: (int(row[1]), int(row[2])) for row in list(rows_of_tables(page))[1][1:]}
+    counted = {row[0]: (int(row[1]), int(row[2])) for row in page.tables[1][1:]}
     assert counted[f"CP, c = {components}"] == (len(point), free)
     for rank in (1, 2):
         assert counted[f"LoRA, r = {rank}"] == (48 * rank, rank * (48 - rank))
@@ -226,7 +217,7 @@ def test_what_a_component_reaches(page):
     def needed(matrix):
         return np.linalg.matrix_rank(matrix.reshape(4, 6, 4, 6).transpose(0, 2, 1, 3).reshape(16, 36))
 
-    rows = [tuple(map(int, row[1:])) for row in list(rows_of_tables(page))[2][1:]]
+    rows = [tuple(map(int, row[1:])) for row in page.tables[2][1:]]
     assert rows == [(1, 1), (2, 2), (1, 16)]
     assert [needed(update(*vectors((4, 6, 4, 6), c))) for c in (1, 2)] == [1, 2]
     assert needed(np.outer(x, y)) == 16
@@ -235,7 +226,7 @@ def test_what_a_component_reaches(page):
 
 
 def test_only_the_weights_learn_first(page):
-    rows = {name: float(length) for name, length in list(rows_of_tables(page))[3][1:]}
+    rows = {name: float(length) for name, length in page.tables[3][1:]}
     weight = rows.pop("weight")
     assert weight > 0.1
     assert set(rows) == {"up_0", "up_1", "down_0", "down_1"}
@@ -255,7 +246,7 @@ def test_a_raw_vectors_gradient():
 
 
 def test_lengths(page):
-    rows = [[float(entry) for entry in row] for row in list(rows_of_tables(page))[4][1:]]
+    rows = [[float(entry) for entry in row] for row in page.tables[4][1:]]
     lengths, gradients, cosines, angles = zip(*rows, strict=True)
     assert [n / lengths[0] for n in lengths] == [1, 2, 4, 8, 16]
     assert all(abs(cosine) < 1e-12 for cosine in cosines)
@@ -316,7 +307,7 @@ def test_lokr(page):
     unit, weight = vectors((16, 24, 16, 24), 1)
     one = np.kron(np.outer(weight * unit[0][0], unit[2][0]), np.outer(unit[1][0], unit[3][0]))
     np.testing.assert_allclose(one, update(unit, weight), atol=1e-15)
-    rows = [[int(entry) for entry in row] for row in list(rows_of_tables(page))[-1][1:]]
+    rows = [[int(entry) for entry in row] for row in page.tables[-1][1:]]
     assert [row[0] for row in rows] == [1, 2, 3]
     for size, lokr_scalars, lokr_rank, cp_scalars, cp_rank in rows:
         torch.manual_seed(size)

@@ -1,7 +1,6 @@
 """Parameter steps: every number again by another way, and every claim."""
 
 import math
-import re
 from statistics import NormalDist
 
 import pytest
@@ -49,15 +48,6 @@ def expected_best(points):
     parts = 20_000
     quantile = NormalDist().inv_cdf
     return sum(quantile(((k + 0.5) / parts) ** (1 / points)) for k in range(parts)) / parts
-
-
-def tables(page):
-    """The rows of every table, as texts."""
-    for cell in page.cells:
-        for output in cell.get("outputs", ()):
-            if html := output.get("data", {}).get("text/html"):
-                rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
-                yield [row for row in rows if row]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +125,7 @@ def test_the_papers_own_figures_agree(page):
 
 
 def test_the_tables(page):
-    _, shapes, splits, models, plan, chances = list(tables(page))
+    _, shapes, splits, models, plan, chances = page.tables
     assert len(shapes) == 8
     for name, _, split, of_lora, of_cp, of_lokr, ratio in shapes[1:]:
         m, n = map(int, name.split("×"))
@@ -177,7 +167,7 @@ def test_lokr(page):
 
 
 def test_single_scalars(page):
-    rows = next(tables(page))[1:]
+    rows = page.tables[0][1:]
     three = [(16, 16)] * 3
     for length in (1, 2, 3):
         counts = [

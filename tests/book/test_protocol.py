@@ -29,17 +29,6 @@ def records() -> list[Record]:
     return load_records(ROOT / "results")
 
 
-def tables(page: Any) -> list[list[list[str]]]:
-    """The rows of every table, as texts."""
-    found = []
-    for cell in page.cells:
-        for output in cell.get("outputs", ()):
-            if html := output.get("data", {}).get("text/html"):
-                rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
-                found.append([row for row in rows if row])
-    return found
-
-
 def linear_sum(rate: float, steps: int) -> float:
     """Of a rate that falls to 0 in equal parts: an arithmetic series."""
     return rate * (steps + 1) / 2
@@ -87,7 +76,7 @@ def test_numbers(chapter: Chapters, records: list[Record]) -> None:
 
 
 def test_every_field_is_explained_with_its_value(chapter: Chapters) -> None:
-    header, *rows = tables(chapter("protocol"))[0]
+    header, *rows = chapter("protocol").tables[0]
     assert header == ["field", "value", "whose", "what it is"]
     assert {name: value for name, value, _, _ in rows} == {
         name: str(getattr(Protocol(), name)) for name in Protocol.__dataclass_fields__
@@ -119,7 +108,7 @@ def test_choices_are_mezos_or_the_trainers_or_said_to_be_ours(chapter: Chapters)
     assert trainers["lr_scheduler_type"] == p.schedule
     assert (trainers["weight_decay"], trainers["warmup_steps"]) == (p.weight_decay, p.warmup_steps)
     assert trainers["max_grad_norm"] == p.clip
-    silent = next(table for table in tables(chapter("protocol")) if table[0][0] == "not reported")
+    silent = next(table for table in chapter("protocol").tables if table[0][0] == "not reported")
     assert [row[0] for row in silent[1:]] == PUBLISHED["not_reported"]
 
 
@@ -130,7 +119,7 @@ def test_a_dropout_is_refused() -> None:
 
 
 def test_the_papers_pairs_lie_above_and_ours_below(chapter: Chapters) -> None:
-    table = next(table for table in tables(chapter("protocol")) if table[0][0] == "LoRA rank")
+    table = next(table for table in chapter("protocol").tables if table[0][0] == "LoRA rank")
     for row, pair in zip(table[1:], STUDIES["paper"]["ladder"]["pairs"], strict=True):
         budget = pair["lora"] * RANK
         below = budget // COMPONENT
@@ -142,7 +131,7 @@ def test_the_papers_pairs_lie_above_and_ours_below(chapter: Chapters) -> None:
 
 
 def test_the_grids_are_those_of_the_studies(chapter: Chapters) -> None:
-    table = next(table for table in tables(chapter("protocol")) if any(row[0] == "precision" for row in table))
+    table = next(table for table in chapter("protocol").tables if any(row[0] == "precision" for row in table))
     grid = {row[0]: row[1:] for row in table[1:]}
     for column, study in enumerate(STUDIES.values()):
         sizes = study["ladder"]["sizes"]
@@ -168,7 +157,7 @@ def test_one_rate_a_family_in_the_paper_and_ten_times_it_in_the_pilot() -> None:
 def test_evaluation_sets_have_the_sizes_of_the_records(chapter: Chapters, records: list[Record]) -> None:
     for task in ("sst2", "rte"):
         assert {r.outcome.rows for r in records if r.config.task == task} == {PUBLISHED["validation"][task]}
-    table = next(table for table in tables(chapter("protocol")) if "validation split" in table[0])
+    table = next(table for table in chapter("protocol").tables if "validation split" in table[0])
     for name, split, judged, *errors in table[1:]:
         size = PUBLISHED["validation"][name.lower().replace("-", "")]
         assert (split, judged) == (f"{size:,}", f"{min(size, 1000):,}")
