@@ -164,8 +164,7 @@ charts.table(
 # ## The same runs on another machine
 #
 # `results/` holds these very runs as they came out elsewhere, under the same ids. In float32 on a CPU only the order
-# of sums differs between machines, and training can magnify
-# that.
+# of sums differs between machines, and training can magnify that.
 
 # %%
 elsewhere = cpadapt.read_records(PROJECT / "results" / asked.name).set_index("id")
@@ -188,7 +187,7 @@ charts.table(
 # ## Beside longer runs on a GPU
 #
 # The same task under another protocol, from the committed records in `results/generated-tasks`:
-# {glue:text}`longer_steps:d` steps on {glue:text}`longer_backbone`, on a {glue:text}`longer_device`. A frontier
+# {glue:text}`longer_steps:d` steps on {glue:text}`longer_backbone`, on one {glue:text}`longer_device`. A frontier
 # belongs to its protocol, so the two charts are not to be read as one.
 
 # %%
