@@ -18,12 +18,14 @@ class RunAdamW:
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
 
     A run whose loss or gradient is not finite is stopped for good: its scalars keep their last value, and nothing of
-    it reaches another run. Nothing here waits for the device.
+    it reaches another run. Nothing here waits for the device, and all that changes from step to step stands on it, so
+    a step can be recorded and replayed.
     """
 
     def __init__(self, bank: Bank, protocol: Protocol) -> None:
         self.protocol = protocol
         self.tensors = list(bank.tensors())
+        self.gradients = list(bank.gradients())
         self.means = [torch.zeros_like(t) for _, t in self.tensors]
         self.squares = [torch.zeros_like(t) for _, t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
@@ -33,45 +35,48 @@ class RunAdamW:
         ]
         self.diverged_at = torch.full((len(bank.runs),), -1, device=bank.device)
         """The step (from 1) whose loss or gradient was not finite; -1 while there is none."""
+        self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
+        """Steps done."""
+        steps = range(protocol.steps)
+        self.schedule = torch.tensor(
+            [(protocol.rate_factor(s), 1 - protocol.beta1 ** (s + 1), 1 - protocol.beta2 ** (s + 1)) for s in steps],
+            device=bank.device,
+        )
+        """`[steps, 3]`: the rates' factor and the two bias corrections."""
+        self._update = torch.compile(update, dynamic=True) if bank.compiled else update
 
     @torch.no_grad()
-    def step(self, step: int, losses: Tensor) -> None:
-        """Update every living run from the gradients that its tensors hold, and drop the gradients.
+    def step(self, losses: Tensor) -> None:
+        """Update every living run from the bank's gradients.
 
         Args:
-            step: steps done before this one.
-            losses: `[runs]`, this step's losses.
+            losses: `[runs]`, this step's.
         """
         p = self.protocol
-        gradients = [t.grad if t.grad is not None else torch.zeros_like(t) for _, t in self.tensors]
         squared = torch.zeros_like(losses)
-        for (runs, _), gradient in zip(self.tensors, gradients, strict=True):
-            squared[runs] += gradient.flatten(1).square().sum(1)
+        for (runs, _), gradient in zip(self.tensors, self.gradients, strict=True):
+            squared[runs] += torch.linalg.vector_norm(gradient.flatten(1), dim=1).square()
         norms = squared.sqrt()
         stopped = ~(torch.isfinite(losses) & torch.isfinite(norms)) & (self.diverged_at < 0)
-        self.diverged_at.masked_fill_(stopped, step + 1)
+        self.diverged_at.copy_(torch.where(stopped, self.done + 1, self.diverged_at))
         alive = self.diverged_at < 0
         # As torch.nn.utils.clip_grad_norm_ has it.
         shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
 
-        factor = p.rate_factor(step)
-        correction1, correction2 = 1 - p.beta1 ** (step + 1), 1 - p.beta2 ** (step + 1)
+        factor, correction1, correction2 = self.schedule.index_select(0, self.done)[0]
         for (runs, tensor), gradient, mean, square, rates in zip(
-            self.tensors, gradients, self.means, self.squares, self.rates, strict=True
+            self.tensors, self.gradients, self.means, self.squares, self.rates, strict=True
         ):
-            along = (-1,) + (1,) * (tensor.dim() - 1)
-            living = alive[runs].view(along)
-            gradient = torch.where(living, gradient * shrink[runs].view(along), 0.0)
-            mean.lerp_(gradient, 1 - p.beta1)
-            square.mul_(p.beta2).addcmul_(gradient, gradient, value=1 - p.beta2)
-            update = (mean / correction1) / ((square / correction2).sqrt() + p.epsilon)
-            update += p.weight_decay * tensor
-            tensor.sub_(torch.where(living, update * (factor * rates[runs]).view(along), 0.0))
-            tensor.grad = None
+            self._update(
+                tensor.flatten(1), gradient.flatten(1), mean.flatten(1), square.flatten(1),
+                alive[runs, None], shrink[runs, None], (factor * rates[runs])[:, None], correction1, correction2,
+                p.beta1, p.beta2, p.epsilon, p.weight_decay,
+            )  # fmt: skip
+        self.done += 1
 
     def state(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The moments by tensor name, and where runs diverged, for a checkpoint."""
-        state = {"diverged_at": self.diverged_at}
+        state = {"diverged_at": self.diverged_at, "done": self.done}
         for name, mean, square in zip(names, self.means, self.squares, strict=True):
             state[f"{name}.mean"], state[f"{name}.square"] = mean, square
         return state
@@ -79,6 +84,31 @@ class RunAdamW:
     def load(self, names: Sequence[str], state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         self.diverged_at.copy_(state["diverged_at"])
+        self.done.copy_(state["done"])
         for name, mean, square in zip(names, self.means, self.squares, strict=True):
             mean.copy_(state[f"{name}.mean"])
             square.copy_(state[f"{name}.square"])
+
+
+def update(
+    tensor: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    alive: Tensor,
+    shrink: Tensor,
+    rate: Tensor,
+    correction1: Tensor,
+    correction2: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> None:
+    """One step of one tensor and its moments, in place: `[runs, scalars a run]`, and `[runs, 1]` where runs differ."""
+    gradient = torch.where(alive, gradient * shrink, 0.0)
+    mean.lerp_(gradient, 1 - beta1)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    change = (mean / correction1) / ((square / correction2).sqrt() + epsilon)
+    change += weight_decay * tensor
+    tensor.sub_(torch.where(alive, change * rate, 0.0))

@@ -9,21 +9,18 @@ a packed row serves all runs; each sees only its own tokens, so a run in a bank 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpadapt.backbones import Backbone, Projection
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.packing import ATTENTION, Row, adapter_product, pack
+from cpadapt.packing import ATTENTION, Row, Segments, adapter_product, pack
 from cpadapt.protocol import HEAD, RunConfig
-
-# The grouped product wants components in multiples of 8 (16 bytes of half precision).
-COMPONENT_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,67 @@ class Stack:
     """Module names, in model order; they are the layer axis."""
     params: dict[str, Tensor]
     """`[runs, layers, largest size, …]` by the family's own names, float32."""
+    gradients: dict[str, Tensor]
+    """As `params`; where a run's size ends they stay zero."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a stack belongs to some neighbouring runs: views of its tensors."""
+
+    stack: Stack
+    runs: slice
+    """Which of the bank's runs."""
+    local: slice
+    """Which of the stack's."""
+    params: dict[str, Tensor]
+    """`[runs, layers, largest size among them, …]`; leaves of a graph of their own."""
+    gradients: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """All that some neighbouring runs of a bank train, as views: what one packed row needs, and what it moves."""
+
+    runs: slice
+    parts: tuple[Part, ...]
+    head: Tensor
+    """`[runs, labels, hidden]`"""
+    bias: Tensor
+    """`[runs, labels]`"""
+    head_gradient: Tensor
+    bias_gradient: Tensor
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """What is trained."""
+        return [*(t for part in self.parts for t in part.params.values()), self.head, self.bias]
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Where the leaves' gradients belong, in the same order."""
+        own = [t for part in self.parts for t in part.gradients.values()]
+        return [*own, self.head_gradient, self.bias_gradient]
+
+
+class AdaptedProjection(torch.nn.Module):
+    """A frozen projection plus each run's update of its own tokens; stands in its place while a bank is attached."""
+
+    def __init__(self, projection: torch.nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+        self.segments: Segments | None = None
+        self.up: Tensor | None = None
+        """`[runs, out, components]`"""
+        self.down: Tensor | None = None
+        """`[runs, components, in]`"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a packed row `[1, T, in]` to `[1, T, out]`."""
+        output: Tensor = self.projection(x)
+        if self.segments is None or self.up is None or self.down is None:
+            return output
+        return output + adapter_product(x[0], self.up, self.down, self.segments).unsqueeze(0)
 
 
 PROBE_LENGTHS = (7, 3, 12)
@@ -106,15 +164,19 @@ class Bank:
 
     Args:
         backbone: the frozen model; while the bank is in use (`with bank.attached():`) it attends within packed
-            examples, and hooks add each run's update to its target projections.
+            examples, and its target projections add each run's update.
         runs: what to train, in `stacking_order`.
         num_labels: classes of the task.
+        compiled: fuse the frozen layers' and the factors' elementwise work (torch.compile): the same arithmetic in
+            fewer passes over memory, for half a minute at the start.
 
     Raises:
         InputError: the runs are not in stacking order.
     """
 
-    def __init__(self, backbone: Backbone, runs: Sequence[RunConfig], num_labels: int) -> None:
+    def __init__(
+        self, backbone: Backbone, runs: Sequence[RunConfig], num_labels: int, *, compiled: bool = False
+    ) -> None:
         if list(runs) != sorted(runs, key=stacking_order):
             raise InputError("a bank takes its runs in stacking order: sort them with key=stacking_order")
         self.backbone = backbone
@@ -128,11 +190,13 @@ class Bank:
         hidden = getattr(config, "word_embed_proj_dim", config.hidden_size)
         self.head = torch.zeros(len(runs), num_labels, hidden, device=self.device)
         self.bias = torch.zeros(len(runs), num_labels, device=self.device)
+        self.head_gradient, self.bias_gradient = torch.zeros_like(self.head), torch.zeros_like(self.bias)
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
-        for _, tensor in self.tensors():
-            tensor.requires_grad_(True)
-        self._row: Row | None = None
-        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        self.compiled = compiled
+        # The grouped product wants them in multiples of 16 bytes.
+        self.component_multiple = 8 if self.device.type == "cuda" else 1
+        self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
+        self._factor_pair = torch.compile(factor_pair, dynamic=True) if compiled else factor_pair
 
     def _stacks(self, drawn: list[dict[str, dict[str, Tensor]]]) -> Iterator[Stack]:
         by_shape: dict[tuple[int, int], list[str]] = {}
@@ -158,12 +222,20 @@ class Bank:
                     sizes=tuple(run.size for run in members),
                     projections=tuple(names),
                     params=params,
+                    gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
                 )
 
     def tensors(self) -> Iterator[tuple[slice, Tensor]]:
         """Every trainable tensor with the runs that its first axis holds, in a fixed order."""
         for _, runs, tensor in self.named_tensors():
             yield runs, tensor
+
+    def gradients(self) -> Iterator[Tensor]:
+        """Where `backward` leaves the gradients of `tensors`, in the same order."""
+        for stack in self.stacks:
+            yield from stack.gradients.values()
+        yield self.head_gradient
+        yield self.bias_gradient
 
     def named_tensors(self) -> Iterator[tuple[str, slice, Tensor]]:
         """As `tensors`, each with a name that is stable for the same runs."""
@@ -189,71 +261,128 @@ class Bank:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Put the bank on its backbone: packed attention and a hook a target projection; taken off at the end."""
+        """Put the bank on its backbone: packed attention and adapted target projections; taken off at the end."""
         model = self.backbone.model
         before = model.config._attn_implementation
-        modules = dict(model.named_modules())
-        handles = [modules[p.name].register_forward_hook(self._hook(p.name)) for p in self.backbone.projections]
+        layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        for name, adapted in self._adapted.items():
+            model.set_submodule(name, adapted)
         model.set_attn_implementation(ATTENTION)
+        if self.compiled:
+            # One layer's code serves all of them: their weights and factors are its inputs.
+            for layer in layers:
+                layer.compile(dynamic=True)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for layer in layers:
+                layer._compiled_call_impl = None
             model.set_attn_implementation(before)
-            self._row, self._pairs = None, {}
+            for name, adapted in self._adapted.items():
+                adapted.segments = adapted.up = adapted.down = None
+                model.set_submodule(name, adapted.projection)
 
-    def _hook(self, name: str) -> Any:
-        def add_update(module: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if self._row is None or name not in self._pairs:
-                return output
-            up, down = self._pairs[name]
-            return output + adapter_product(args[0][0], up, down, self._row.segments).unsqueeze(0)
+    def share(self, runs: slice) -> Share:
+        """Views of what these neighbouring runs train."""
+        parts = []
+        for stack in self.stacks:
+            here = slice(max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop))
+            if here.start < here.stop:
+                local = slice(here.start - stack.runs.start, here.stop - stack.runs.start)
+                largest = max(stack.sizes[local])
+                parts.append(
+                    Part(
+                        stack,
+                        here,
+                        local,
+                        {name: _leaf(tensor[local, :, :largest]) for name, tensor in stack.params.items()},
+                        {name: tensor[local, :, :largest] for name, tensor in stack.gradients.items()},
+                    )
+                )
+        return Share(
+            runs,
+            tuple(parts),
+            _leaf(self.head[runs]),
+            _leaf(self.bias[runs]),
+            self.head_gradient[runs],
+            self.bias_gradient[runs],
+        )
 
-        return add_update
-
-    def logits(self, row: Row, runs: slice) -> Tensor:
-        """Class scores of a packed row that holds these runs' examples, equally many for each.
+    def logits(self, row: Row, share: Share) -> Tensor:
+        """Class scores of a packed row that holds the share's runs' examples, equally many for each.
 
         Returns:
             `[runs, examples a run, labels]`, float32.
         """
-        self._row, self._pairs = row, self._factor_pairs(runs)
-        hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
+        # Two sizes that happen to be equal in one row are not so in the next.
+        with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            self._hand_out(row, share)
+            hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
         features = F.layer_norm(features, features.shape[-1:])
-        features = features.unflatten(0, (runs.stop - runs.start, -1))
-        logits: Tensor = features @ self.head[runs].mT + self.bias[runs, None]
+        features = features.unflatten(0, (share.runs.stop - share.runs.start, -1))
+        logits: Tensor = features @ share.head.mT + share.bias[:, None]
         return logits
 
-    def _factor_pairs(self, runs: slice) -> dict[str, tuple[Tensor, Tensor]]:
-        """Each projection's pair for these runs, padded to one number of components, in the backbone's dtype."""
-        pairs: dict[str, tuple[Tensor, Tensor]] = {}
-        by_projections: dict[tuple[str, ...], list[Stack]] = {}
-        for stack in self.stacks:
-            if stack.runs.start < runs.stop and runs.start < stack.runs.stop:
-                by_projections.setdefault(stack.projections, []).append(stack)
-        for projections, stacks in by_projections.items():
-            made = []
-            for stack in stacks:
-                here = slice(max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop))
-                local = slice(here.start - stack.runs.start, here.stop - stack.runs.start)
-                largest = max(stack.sizes[local])
-                up, down = family(stack.family).factors(
-                    {name: tensor[local, :, :largest] for name, tensor in stack.params.items()}
-                )
-                up = up * self.scales[here, None, None, None]
-                made.append((here, up.to(self.dtype), down.to(self.dtype)))
-            most = max(down.shape[2] for _, _, down in made)
-            if self.device.type == "cuda":
-                most = -(-most // COMPONENT_MULTIPLE) * COMPONENT_MULTIPLE
+    def backward(self, row: Row, labels: Tensor, share: Share) -> Tensor:
+        """Leave every run's gradient of its own mean loss in `gradients`.
+
+        Args:
+            row: a packed row with the share's runs' examples.
+            labels: `[runs, examples a run]`.
+            share: of the runs.
+
+        Returns:
+            The losses, `[runs]`.
+        """
+        logits = self.logits(row, share)
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+        # No other run's loss depends on a run's scalars, so the sum's gradient is each one's own.
+        torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
+        return losses.detach()
+
+    def _hand_out(self, row: Row, share: Share) -> None:
+        """Make the share's factor pairs and give every projection its own."""
+        by_projections: dict[tuple[str, ...], list[Part]] = {}
+        for part in share.parts:
+            by_projections.setdefault(part.stack.projections, []).append(part)
+        for adapted in self._adapted.values():
+            # A row of head-only runs has no pairs.
+            adapted.segments, adapted.up, adapted.down = row.segments, None, None
+        for projections, parts in by_projections.items():
+            most = max(max(part.stack.sizes[part.local]) for part in parts)
+            most = -(-most // self.component_multiple) * self.component_multiple
+            # Without gradients it is rare, and one pass over the memory more is nothing.
+            make = self._factor_pair if torch.is_grad_enabled() else factor_pair
+            pairs = [
+                make(part.stack.family, part.params, self.scales[part.runs], most, self.dtype)
+                for part in parts
+            ]
             # Head-only runs sort first and have no pair: theirs is zero.
-            bare = made[0][0].start - runs.start
-            ups = F.pad(torch.cat([_pad(up, 3, most) for _, up, _ in made]), (0, 0) * 3 + (bare, 0))
-            downs = F.pad(torch.cat([_pad(down, 2, most) for _, _, down in made]), (0, 0) * 3 + (bare, 0))
+            bare = parts[0].runs.start - share.runs.start
+            ups, downs = (F.pad(torch.cat(side), (0, 0) * 3 + (bare, 0)) for side in zip(*pairs, strict=True))
             for projection, up, down in zip(projections, ups.unbind(1), downs.unbind(1), strict=True):
-                pairs[projection] = up, down
-        return pairs
+                self._adapted[projection].up, self._adapted[projection].down = up, down
+
+
+def factor_pair(
+    family_name: str, params: dict[str, Tensor], scales: Tensor, components: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The pairs of one family's neighbouring runs on all projections of one shape.
+
+    Args:
+        family_name: of the runs.
+        params: their scalars, `[runs, layers, size, …]`.
+        scales: theirs, `[runs]`.
+        components: of the pairs, padded with zeros.
+        dtype: of the pairs.
+
+    Returns:
+        `up` `[runs, layers, out, components]`, scaled, and `down` `[runs, layers, components, in]`.
+    """
+    up, down = family(family_name).factors(params)
+    up = (up * scales[:, None, None, None]).to(dtype)
+    return _pad(up, 3, components), _pad(down.to(dtype), 2, components)
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
@@ -270,13 +399,19 @@ def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
     """
     segments = row.segments
     if pooling == "last" or (pooling == "auto" and decoder):
-        return hidden.index_select(0, segments.example_offsets[1:].long() - 1).float()
+        return hidden.index_select(0, segments.example_offsets[1 : segments.examples + 1].long() - 1).float()
     lengths = segments.lengths.long()
     example = torch.repeat_interleave(
         torch.arange(len(lengths), device=hidden.device), lengths, output_size=hidden.shape[0]
     )
     total = hidden.new_zeros(len(lengths), hidden.shape[1], dtype=torch.float32)
-    return total.index_add(0, example, hidden.float()) / lengths[:, None]
+    total = total.index_add(0, example, hidden.float())
+    return total[: segments.examples] / lengths[: segments.examples, None]
+
+
+def _leaf(view: Tensor) -> Tensor:
+    """The same memory as a leaf that asks for a gradient."""
+    return view.detach().requires_grad_()
 
 
 def _pad(tensor: Tensor, dim: int, size: int) -> Tensor:

@@ -13,6 +13,7 @@ path elsewhere. Their slow twin is the model's own padded forward, in the tests.
 
 import functools
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cpadapt.errors import InputError
@@ -31,21 +33,47 @@ ATTENTION = "cpadapt_packed"
 
 HALF = (torch.bfloat16, torch.float16)
 
+# Its arguments differ by version of torch.
+VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The fixed shape of a row whose real tokens vary, so that what was recorded for one row serves the next."""
+
+    tokens: int
+    """Of the row; what the real ones leave free is filled."""
+    longest: int
+    """Tokens of the longest example that may come."""
+    fillers: int
+    """Made-up examples that hold the filling, none longer than `longest`."""
+
+    @staticmethod
+    def of(tokens: int, longest: int) -> "Budget":
+        """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 256 tokens apart.
+
+        Rows of 4,096 tokens and more so compute at most 1/16 too many, half of that on average.
+        """
+        step = max(256, 2 ** (tokens.bit_length() - 1) // 16)
+        return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
+
 
 @dataclass(frozen=True)
 class Segments:
     """Where the examples and the runs of a packed row of T tokens end."""
 
     example_offsets: Int[Tensor, "examples_1"]
-    """`[examples + 1]`, int32, on the row's device."""
+    """`[examples + 1]`, int32, on the row's device; those that fill a budget come last."""
     run_offsets: Int[Tensor, "runs_1"]
-    """`[runs + 1]`, int32, on the row's device."""
-    run_ends: tuple[int, ...]
-    """The same ends as numbers of the host, for the loop over runs."""
+    """`[runs + 1]`, int32, on the row's device. The last run holds the filling too, which no loss depends on."""
+    run_ends: tuple[int, ...] | None
+    """The same ends as numbers of the host, for the loop over runs; `None` where the row's contents change."""
     longest: int
-    """Tokens of the longest example."""
+    """Tokens of the longest example that the row may hold."""
+    examples: int
+    """How many are real."""
 
-    @functools.cached_property
+    @property
     def lengths(self) -> Int[Tensor, "examples"]:
         """Tokens of each example."""
         return self.example_offsets.diff()
@@ -85,6 +113,16 @@ class Row:
             inputs["token_type_ids"] = self.token_types
         return inputs
 
+    def copy_(self, other: "Row") -> None:
+        """Take over the contents of a row of the same budget, in place."""
+        into = [self.tokens, self.positions, self.segments.example_offsets, self.segments.run_offsets]
+        source = [other.tokens, other.positions, other.segments.example_offsets, other.segments.run_offsets]
+        if self.token_types is not None and other.token_types is not None:
+            into.append(self.token_types)
+            source.append(other.token_types)
+        for mine, theirs in zip(into, source, strict=True):
+            mine.copy_(theirs)
+
 
 def pack(
     tokens: NDArray[np.int64],
@@ -92,6 +130,7 @@ def pack(
     offsets: NDArray[np.int64],
     chosen: NDArray[np.int64],
     device: torch.device,
+    budget: Budget | None = None,
 ) -> Row:
     """Lay chosen examples out as one row.
 
@@ -101,29 +140,41 @@ def pack(
         offsets: `[examples + 1]`, where each begins in `tokens`.
         chosen: `[runs, examples a run]`, which examples, run by run.
         device: where the row shall be.
+        budget: the shape to fill the row up to; by default it has the real tokens alone.
     """
     flat = chosen.ravel()
     lengths = offsets[flat + 1] - offsets[flat]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
     source = np.repeat(offsets[flat], lengths) + positions
-    run_offsets = ends[:: chosen.shape[1]]
-
-    def put(values: NDArray[np.int64], dtype: torch.dtype) -> Tensor:
-        tensor = torch.from_numpy(values).to(dtype)
-        return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    run_offsets = ends[:: chosen.shape[1]].copy()
+    longest = int(lengths.max())
+    if budget is not None:
+        longest = budget.longest
+        # Any real token will do: the first of the pool, at its first position.
+        filling = (0, budget.tokens - ends[-1])
+        positions, source = np.pad(positions, filling), np.pad(source, filling)
+        ends = np.concatenate([ends, np.linspace(ends[-1], budget.tokens, budget.fillers + 1).astype(np.int64)[1:]])
+        run_offsets[-1] = budget.tokens
 
     return Row(
-        tokens=put(tokens[source], torch.int64)[None],
-        positions=put(positions, torch.int64)[None],
-        token_types=None if token_types is None else put(token_types[source], torch.int64)[None],
+        tokens=put(tokens[source], torch.int64, device)[None],
+        positions=put(positions, torch.int64, device)[None],
+        token_types=None if token_types is None else put(token_types[source], torch.int64, device)[None],
         segments=Segments(
-            example_offsets=put(ends, torch.int32),
-            run_offsets=put(run_offsets, torch.int32),
-            run_ends=tuple(int(end) for end in run_offsets[1:]),
-            longest=int(lengths.max()),
+            example_offsets=put(ends, torch.int32, device),
+            run_offsets=put(run_offsets, torch.int32, device),
+            run_ends=tuple(int(end) for end in run_offsets[1:]) if budget is None else None,
+            longest=longest,
+            examples=len(flat),
         ),
     )
+
+
+def put(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Send numbers to a device without waiting for it."""
+    tensor = torch.from_numpy(values).to(dtype)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def packed_attention(
@@ -203,15 +254,10 @@ def _variable_length(
     grouped: bool,
 ) -> Tensor:
     """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
-    from torch.nn.attention.varlen import varlen_attn  # only where there is CUDA: it has no other kernel
-
     options: dict[str, Any] = {"scale": scaling}
-    accepted = inspect.signature(varlen_attn).parameters
-    if grouped and "enable_gqa" in accepted:
-        options["enable_gqa"] = True
-    elif grouped:
-        key, value = (states.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for states in (key, value))
-    if "window_size" in accepted:
+    if "enable_gqa" in VARLEN_OPTIONS:
+        options["enable_gqa"] = grouped
+    if "window_size" in VARLEN_OPTIONS:
         options["window_size"] = (-1, 0) if causal else (-1, -1)
     else:
         options["is_causal"] = causal
@@ -241,9 +287,10 @@ def adapter_product(
     All tensors share one dtype. The grouped product wants every row of a matrix to begin at a multiple of 16 bytes:
     in half precision on CUDA, components and features that are multiples of 8 take it, others the loop.
     """
-    wide = all(n % 8 == 0 for n in (*up.shape[1:], *down.shape[1:]))
-    if x.is_cuda and x.dtype in HALF and wide:
+    if x.is_cuda and x.dtype in HALF and all(n % 8 == 0 for n in (*up.shape[1:], *down.shape[1:])):
         return grouped_product(x, up, down, segments)
+    if segments.run_ends is None:
+        raise InputError("a row of changing contents has no run ends for the loop over runs")
     starts = (0, *segments.run_ends[:-1])
     return torch.cat(
         [

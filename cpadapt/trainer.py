@@ -3,9 +3,10 @@
 import contextlib
 import itertools
 import json
+import math
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,23 @@ from torch import Tensor
 
 from cpadapt.adamw import RunAdamW
 from cpadapt.backbones import Backbone
-from cpadapt.bank import Bank, stacking_order
+from cpadapt.bank import Bank, Share, stacking_order
 from cpadapt.errors import InputError
-from cpadapt.packing import pack
+from cpadapt.launches import Launches
+from cpadapt.packing import HALF, Budget, Row, pack, put
 from cpadapt.protocol import RunConfig
 from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
 from cpadapt.tasks import Encoded, TaskData, encode
 
-TRAINING_TOKENS = {"cuda": None, "cpu": 4096}
-"""Tokens of a packed row in training at first. CUDA says when its memory is out; on a CPU the system ends the process
-without a word, and longer rows are no faster."""
+TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
+"""Tokens of a packed row in training, on average, at first. Longer rows are no faster. CUDA says when its memory is
+out; on a CPU the system ends the process without a word."""
 
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 16_384}
 """Tokens of a packed row at first, where nothing is kept for a backward pass."""
+
+COMPILED_FROM = 1e15
+"""Tokens to train on times weights of the backbone from which fusing kernels repays compiling them."""
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a word on the losses."""
@@ -96,8 +101,19 @@ class State:
     resumed: int = 0
 
 
+@dataclass(frozen=True)
+class TrainingRow:
+    """Neighbouring runs that train on one packed row, step after step."""
+
+    share: Share
+    budgets: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
+    """By tokens: the row and its labels whose memory the recorded launches read."""
+
+
 class Trainer:
     """Trains the runs of one bank together.
+
+    On a GPU in half precision a step is a few launches (see `cpadapt.launches`): one a row, one for the optimizer.
 
     Args:
         backbone: the frozen model.
@@ -105,10 +121,12 @@ class Trainer:
         data: the task's examples by data seed, one for every data seed among the runs.
         checkpoint: file that holds the whole state at the last evaluation; if it is there, training goes on from it.
             `None` keeps nothing.
-        max_tokens: tokens of one packed row in training; a step that has more is done in several rows of whole runs,
-            with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU runs out of
-            memory the bound is halved and the step done again; so it is with evaluations, whose rows have a bound of
-            their own.
+        max_tokens: tokens of one packed row in training, on average; a step that has more is done in several rows of
+            whole runs, with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU
+            runs out of memory the bound is halved and the step done again; so it is with evaluations, whose rows have
+            a bound of their own.
+        compiled: fuse kernels (see `cpadapt.bank.Bank`). `None` does so on a GPU in half precision, where the
+            training is long enough to repay it (see `COMPILED_FROM`).
         progress: told of every step.
 
     Raises:
@@ -122,7 +140,8 @@ class Trainer:
         data: Mapping[int, TaskData],
         *,
         checkpoint: Path | None = None,
-        max_tokens: int | None = None,
+        max_tokens: float | None = None,
+        compiled: bool | None = None,
         progress: Progress | None = None,
     ) -> None:
         if len({(run.backbone, run.task, run.protocol, run.target_modules) for run in runs}) != 1:
@@ -132,11 +151,7 @@ class Trainer:
         self.runs = sorted(runs, key=stacking_order)
         self.protocol = self.runs[0].protocol
         self.backbone = backbone
-        self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels))
-        self.optimizer = RunAdamW(self.bank, self.protocol)
         self.checkpoint = checkpoint
-        self.max_tokens = TRAINING_TOKENS[self.bank.device.type] if max_tokens is None else max_tokens
-        self.evaluation_tokens = EVALUATION_TOKENS[self.bank.device.type]
         self.progress = progress or (lambda step, word: None)
         self.eval_examples = next(iter(data.values())).eval
 
@@ -156,14 +171,29 @@ class Trainer:
             )
 
         self.pools = {kind: encoded(kind) for kind in ("train", "dev", "eval")}
-        self.names = [name for name, _, _ in self.bank.named_tensors()]
+        self.run_tokens = self.protocol.batch_size * float(np.diff(self.pools["train"].offsets).mean())
+        """Tokens of one run's step, on average."""
+        half_on_gpu = backbone.model.device.type == "cuda" and backbone.model.dtype in HALF
+        if compiled is None:
+            tokens = self.run_tokens * len(self.runs) * self.protocol.steps
+            compiled = half_on_gpu and tokens * backbone.model.num_parameters() > COMPILED_FROM
+        self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
+        self.optimizer = RunAdamW(self.bank, self.protocol)
         device = self.bank.device
+        # Elsewhere attention or the product loops over what a row holds, which a recording cannot.
+        even = all(p.out_features % 8 == 0 and p.in_features % 8 == 0 for p in backbone.projections)
+        self.launches = Launches(device) if half_on_gpu and even else None
+        self.losses = torch.zeros(len(self.runs), device=device)
+        self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
+        self.evaluation_tokens = EVALUATION_TOKENS[device.type]
+        self.names = [name for name, _, _ in self.bank.named_tensors()]
         self.best = [tensor.detach().clone() for _, tensor in self.bank.tensors()]
         self.best_correct = torch.full((len(self.runs),), -1, device=device)
         self.best_step = torch.full((len(self.runs),), -1, device=device)
         self.loss_sums = torch.zeros(len(self.runs), device=device)
         self.state = State(evaluations=[[] for _ in self.runs])
         self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._cut()
 
     def train(self) -> list[Result]:
         """Train to the last step, evaluating as the protocol says; then judge the best-dev weights.
@@ -175,7 +205,8 @@ class Trainer:
         if self.bank.device.type == "cuda":
             # Another bank's peak, in the same process, is not this one's.
             torch.cuda.reset_peak_memory_stats(self.bank.device)
-        with self.bank.attached():
+        on_stream = contextlib.nullcontext() if self.launches is None else self.launches.on_stream()
+        with on_stream, self.bank.attached():
             while self.state.step < self.protocol.steps:
                 started = time.perf_counter()
                 for step in range(self.state.step, self.state.step + self.protocol.eval_every):
@@ -223,48 +254,72 @@ class Trainer:
             self._orders[seed, epoch] = generator.permutation(self.pools["train"].count)
         return self._orders[seed, epoch]
 
+    def _cut(self) -> None:
+        """Cut the runs into neighbours that train on one row each, as even as can be."""
+        count = min(math.ceil(len(self.runs) * self.run_tokens / self.max_tokens), len(self.runs))
+        cuts = [len(self.runs) * i // count for i in range(count + 1)]
+        self.rows = [TrainingRow(self.bank.share(slice(a, b))) for a, b in itertools.pairwise(cuts)]
+        if self.launches is not None:
+            self.launches.forget()
+
     def _step(self, step: int) -> Tensor:
         """One optimizer step of every run. Returns the losses before it, `[runs]`."""
         chosen = np.stack([self._batch(run, step) for run in self.runs])
-        losses = None
-        while losses is None:
+        done = False
+        while not done:
             # The bound is lowered after this block: until then the exception's frames hold what did not fit.
             with contextlib.suppress(torch.OutOfMemoryError):
-                losses = self._backward(chosen)
-            if losses is None:
+                for row in self.rows:
+                    self._backward(row, chosen[row.share.runs])
+                done = True
+            if not done:
                 self._halve_rows("train", chosen)
-        self.optimizer.step(step, losses)
-        self.loss_sums += losses
-        return losses
+        self._launch("update", self._update)
+        return self.losses
 
-    def _backward(self, chosen: NDArray[np.int64]) -> Tensor:
-        for _, tensor in self.bank.tensors():
-            tensor.grad = None
-        losses = []
-        for runs in self._rows("train", chosen):
-            logits, labels = self._forward("train", chosen[runs], runs)
-            loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-            loss = loss.view_as(labels).mean(1)
-            # Each run's gradient is that of its own mean loss: no other run's loss depends on its scalars.
-            loss.sum().backward()
-            losses.append(loss.detach())
-        return torch.cat(losses)
+    def _launch(self, key: Hashable, work: Callable[[], None]) -> None:
+        if self.launches is None:
+            work()
+        else:
+            self.launches.launch(key, work)
 
-    def _forward(self, kind: str, chosen: NDArray[np.int64], runs: slice) -> tuple[Tensor, Tensor]:
-        """Logits `[runs, examples, labels]` and labels `[runs, examples]` of chosen examples."""
+    def _update(self) -> None:
+        self.optimizer.step(self.losses)
+        self.loss_sums += self.losses
+
+    def _backward(self, of: TrainingRow, chosen: NDArray[np.int64]) -> None:
+        """Leave the gradients of a row's runs in the bank, and their losses in `losses`."""
+        pool = self.pools["train"]
+        budget = None
+        if self.launches is not None:
+            lengths = np.diff(pool.offsets)
+            budget = Budget.of(int(lengths[chosen].sum()), int(lengths.max()))
+        row, labels = self._pack("train", chosen, budget)
+        if budget is not None:
+            if budget.tokens in of.budgets:
+                kept, kept_labels = of.budgets[budget.tokens]
+                kept.copy_(row)
+                kept_labels.copy_(labels)
+                row, labels = kept, kept_labels
+            else:
+                of.budgets[budget.tokens] = row, labels
+
+        def work() -> None:
+            self.losses[of.share.runs] = self.bank.backward(row, labels, of.share)
+
+        self._launch((of.share.runs.start, of.share.runs.stop, row.tokens.shape[1]), work)
+
+    def _pack(self, kind: str, chosen: NDArray[np.int64], budget: Budget | None = None) -> tuple[Row, Tensor]:
+        """A packed row of chosen examples `[runs, examples]` and their labels, of the same shape."""
         pool = self.pools[kind]
-        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device)
-        labels = torch.from_numpy(pool.labels[chosen]).to(self.bank.device)
-        return self.bank.logits(row, runs), labels
+        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, budget)
+        return row, put(pool.labels[chosen], torch.int64, self.bank.device)
 
-    def _rows(self, kind: str, chosen: NDArray[np.int64]) -> list[slice]:
+    def _evaluation_rows(self, kind: str, chosen: NDArray[np.int64]) -> list[slice]:
         """Cut the runs into slices of neighbours whose chosen examples fill one packed row each."""
-        bound = self.max_tokens if kind == "train" else self.evaluation_tokens
-        if bound is None:
-            return [slice(0, len(chosen))]
         cuts, held = [0], 0
         for run, length in enumerate(self._lengths(kind, chosen)):
-            if held and held + length > bound:
+            if held and held + length > self.evaluation_tokens:
                 cuts.append(run)
                 held = 0
             held += length
@@ -277,17 +332,18 @@ class Trainer:
 
     def _halve_rows(self, kind: str, chosen: NDArray[np.int64]) -> None:
         """Lower the bound on a row's tokens after these chosen examples did not fit the device's memory."""
-        lengths, rows = self._lengths(kind, chosen), self._rows(kind, chosen)
+        lengths = self._lengths(kind, chosen)
+        rows = [row.share.runs for row in self.rows] if kind == "train" else self._evaluation_rows(kind, chosen)
         if len(rows) == len(lengths) and (kind == "train" or chosen.shape[1] == 1):
             raise InputError(
                 f"{chosen.shape[1]} examples of one run ({lengths.max()} tokens) do not fit the memory of"
                 f" {self.bank.device}; lower protocol.batch_size or protocol.max_length"
             )
-        bound = max(int(lengths[row].sum()) for row in rows) // 2
         if kind == "train":
-            self.max_tokens = bound
+            self.max_tokens = max(len(range(len(lengths))[row]) for row in rows) * self.run_tokens / 2
+            self._cut()
         else:
-            self.evaluation_tokens = bound
+            self.evaluation_tokens = max(int(lengths[row].sum()) for row in rows) // 2
         torch.cuda.empty_cache()
 
     def _evaluate(self) -> None:
@@ -338,8 +394,9 @@ class Trainer:
     def _score(self, kind: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Whether each chosen example is right and its loss, both `[runs, examples]`."""
         right, losses = [], []
-        for runs in self._rows(kind, chosen):
-            logits, labels = self._forward(kind, chosen[runs], runs)
+        for runs in self._evaluation_rows(kind, chosen):
+            row, labels = self._pack(kind, chosen[runs])
+            logits = self.bank.logits(row, self.bank.share(runs))
             right.append(logits.argmax(-1) == labels)
             losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
         return torch.cat(right), torch.cat(losses)
@@ -395,7 +452,6 @@ class Trainer:
         tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
         state: dict[str, Any] = vars(self.state) | {
             "runs": [run.config_id for run in self.runs],
-            "max_tokens": self.max_tokens,
             "evaluations": [[vars(e) for e in noted] for noted in self.state.evaluations],
         }
         content = safetensors.torch.save(
@@ -418,7 +474,6 @@ class Trainer:
             best.copy_(tensors[f"{name}.best"])
         self.optimizer.load(self.names, tensors)
         self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
-        self.max_tokens = state.pop("max_tokens")
         state["evaluations"] = [[Evaluation(**e) for e in noted] for noted in state["evaluations"]]
         self.state = State(**state)
         self.state.resumed += 1

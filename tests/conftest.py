@@ -11,5 +11,6 @@ from jaxtyping import install_import_hook
 # The models here are so small that a second thread only waits, and spins where the machine is shared.
 torch.set_num_threads(1)
 
-# Before anything of cpadapt is imported.
-install_import_hook(["cpadapt.families.cp", "cpadapt.families.lora", "cpadapt.packing"], "beartype.beartype")
+# Before anything of cpadapt is imported; where there is a GPU, the compiler could not see through the checks.
+if not torch.cuda.is_available():
+    install_import_hook(["cpadapt.families.cp", "cpadapt.families.lora", "cpadapt.packing"], "beartype.beartype")

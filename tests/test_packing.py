@@ -101,7 +101,7 @@ def test_attention_refuses_what_it_cannot_do() -> None:
     module = torch.nn.Module()
     with pytest.raises(ValueError, match="segments"):
         packing.packed_attention(module, states, states, states, None)
-    segments = Segments(torch.tensor([0, 5], dtype=torch.int32), torch.tensor([0, 5], dtype=torch.int32), (5,), 5)
+    segments = Segments(torch.tensor([0, 5], dtype=torch.int32), torch.tensor([0, 5], dtype=torch.int32), (5,), 5, 1)
     with pytest.raises(ValueError, match=r"0\.1"):
         packing.packed_attention(module, states, states, states, None, segments=segments, dropout=0.1)
 
@@ -113,7 +113,7 @@ def test_adapter_product_gives_each_run_its_own_pair() -> None:
     x = torch.randn(11, 6, generator=generator)
     up = torch.randn(3, 10, 2, generator=generator)
     down = torch.randn(3, 2, 6, generator=generator)
-    got = adapter_product(x, up, down, Segments(offsets, offsets, ends, 7))
+    got = adapter_product(x, up, down, Segments(offsets, offsets, ends, 7, 3))
     expected = torch.cat([x[:4] @ (up[0] @ down[0]).T, x[4:] @ (up[2] @ down[2]).T])
     torch.testing.assert_close(got, expected)
 
@@ -122,7 +122,7 @@ def test_the_grouped_product_equals_the_loop() -> None:
     """torch's grouped product runs on the CPU too, so that what CUDA does is checked here."""
     generator = torch.Generator().manual_seed(0)
     offsets = torch.tensor([0, 5, 12, 20], dtype=torch.int32)
-    segments = Segments(offsets, offsets, (5, 12, 20), 8)
+    segments = Segments(offsets, offsets, (5, 12, 20), 8, 3)
     x = torch.randn(20, 16, generator=generator)
     up = torch.randn(3, 24, 8, generator=generator)
     down = torch.randn(3, 8, 16, generator=generator)

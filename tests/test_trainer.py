@@ -253,11 +253,11 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
     rows: list[int] = []
     forward = trainer.bank.logits
 
-    def with_little_memory(row: Any, runs: slice) -> Tensor:
+    def with_little_memory(row: Any, share: Any) -> Tensor:
         if row.tokens.shape[1] > 1000:
             raise torch.OutOfMemoryError("out of memory")
         rows.append(row.tokens.shape[1])
-        return forward(row, runs)
+        return forward(row, share)
 
     monkeypatch.setattr(trainer.bank, "logits", with_little_memory)
     results = trainer.train()
@@ -270,11 +270,10 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
 def test_a_cpu_never_gets_rows_without_a_bound(backbone: Backbone, data: dict[int, TaskData]) -> None:
     """There nothing says that memory is out: the system ends the process."""
     trainer = Trainer(backbone, on(backbone, [config("lora", 1, seed=seed) for seed in range(40)]), data)
-    chosen = np.stack([trainer._batch(run, 0) for run in trainer.runs])
-    rows = trainer._rows("train", chosen)
+    rows = [row.share.runs for row in trainer.rows]
     assert len(rows) > 1
     assert [rows[0].start, rows[-1].stop] == [0, 40]
-    assert max(trainer._lengths("train", chosen)[row].sum() for row in rows) <= TRAINING_TOKENS["cpu"]
+    assert max(row.stop - row.start for row in rows) * trainer.run_tokens <= TRAINING_TOKENS["cpu"]
 
 
 def test_a_run_that_does_not_fit_alone_is_an_error_that_says_so(

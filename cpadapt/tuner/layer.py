@@ -1,7 +1,8 @@
 """A projection with CP adapters around it."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,18 @@ from cpadapt.tuner.config import CPConfig
 
 BASE_ADAPTER = "__base__"
 """The name that, in a mixed batch, stands for no adapter."""
+
+
+Pair = tuple[Float[Tensor, "*leading out components"], Float[Tensor, "*leading components inp"]]
+
+
+class Made:
+    """The pairs that a model has made for its layers, while it is called."""
+
+    pairs: dict[Any, Any]
+
+    def __init__(self) -> None:
+        self.pairs = {}
 
 
 class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
@@ -68,17 +81,16 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def params(self, adapter_name: str) -> dict[str, Tensor]:
-        """An adapter's trainable tensors under the family's names, in float32 or better."""
+        """An adapter's trainable tensors under the family's names."""
         named = {"weight": self.cp_weight[adapter_name]}
         for side, lists in (("up", self.cp_up), ("down", self.cp_down)):
             for m, raw in enumerate(lists[adapter_name].parameters()):
                 named[f"{side}_{m}"] = raw
-        return {name: raw.to(torch.promote_types(raw.dtype, torch.float32)) for name, raw in named.items()}
+        return named
 
     def factors(self, adapter_name: str) -> tuple[Float[Tensor, "out components"], Float[Tensor, "components inp"]]:
-        """An adapter's pair with its scale in `up`, so that ΔW = up · down."""
-        up, down = cp.factors(self.params(adapter_name))
-        return self.cp_scale[adapter_name] * up, down
+        """An adapter's pair in float32 or better, with its scale in `up`, so that ΔW = up · down."""
+        return _factors(self.params(adapter_name), self.cp_scale[adapter_name])
 
     def get_delta_weight(self, adapter_name: str) -> Float[Tensor, "rows columns"]:
         """ΔW as the base layer stores its weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
@@ -102,8 +114,8 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 class CPLinear(nn.Module, CPLayer):
     """An `nn.Linear` or a transformers `Conv1D` plus its CP adapters: y = W x + b + Σ_active up · (down · x).
 
-    Nothing of size out×in is made but in merging. The pair is made once a forward pass and adapter; where
-    weights stand still and speed counts, as in generation, merge.
+    Nothing of size out×in is made but in merging. The pair is made once a forward pass and adapter: by the model for
+    all its layers at once, see `hand_out_pairs`, or else here.
 
     Raises:
         InputError: the base layer is neither, is quantized, or is one that its parent never calls.
@@ -117,6 +129,7 @@ class CPLinear(nn.Module, CPLayer):
         self.cp_down = nn.ModuleDict()
         self.cp_weight = nn.ParameterDict()
         self.cp_scale = {}
+        self.made = Made()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
@@ -189,7 +202,8 @@ class CPLinear(nn.Module, CPLayer):
         return (weight + delta.detach()).to(weight.dtype)
 
     def _update(self, adapter: str, x: Float[Tensor, "*batch inp"]) -> Float[Tensor, "*batch out"]:
-        up, down = self.factors(adapter)
+        pair = self.made.pairs.get((self, adapter))
+        up, down = self.factors(adapter) if pair is None or _is_checkpointed() else pair
         return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
 
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
@@ -206,6 +220,54 @@ class CPLinear(nn.Module, CPLayer):
 
     def __repr__(self) -> str:
         return f"cp.{super().__repr__()}"
+
+
+def make_pairs(layers: Iterable[CPLinear]) -> dict[Any, Any]:
+    """Make the pairs of the layers' active adapters, all of a shape at once, and put them into `handed_pairs`.
+
+    A small model's step is bound by how many operations are launched, not by their sizes: this is a few for each
+    shape, where the layers by themselves need dozens each. Whoever calls this clears `handed_pairs` when the forward
+    pass is over. A layer that it passes over gets a gradient of zero, not none.
+    """
+    alike: dict[Any, list[tuple[CPLinear, str, dict[str, Tensor]]]] = defaultdict(list)
+    for layer in layers:
+        if layer.disable_adapters or layer.merged:
+            continue
+        dtype = layer.get_base_layer().weight.dtype
+        for adapter in layer.active_adapters:
+            if adapter in layer.cp_weight:
+                params = layer.params(adapter)
+                if all(_is_whole(raw, 1 if name == "weight" else 2) for name, raw in params.items()):
+                    kind = tuple((raw.shape, raw.dtype, raw.device) for raw in params.values())
+                    alike[kind, layer.cp_scale[adapter], dtype].append((layer, adapter, params))
+    made = {}
+    for (_, scale, dtype), members in alike.items():
+        stacks = {name: torch.stack([params[name] for *_, params in members]) for name in members[0][2]}
+        up, down = _factors(stacks, scale)
+        if dtype in (torch.float16, torch.bfloat16):  # what the inputs will be
+            up, down = up.to(dtype), down.to(dtype)
+        for (layer, adapter, _), *pair in zip(members, up.unbind(), down.unbind(), strict=True):
+            made[layer, adapter] = pair[0], pair[1]
+    return made
+
+
+def _factors(params: dict[str, Tensor], scale: float) -> Pair:
+    up, down = cp.factors(
+        {name: raw.to(torch.promote_types(raw.dtype, torch.float32)) for name, raw in params.items()}
+    )
+    return scale * up, down
+
+
+def _is_whole(raw: Tensor, dimensions: int) -> bool:
+    """Whether a parameter is there now: not a placeholder, nor a shard, which is whole only while its layer runs."""
+    return type(raw) in (Tensor, nn.Parameter) and not raw.is_meta and raw.ndim == dimensions
+
+
+def _is_checkpointed() -> bool:
+    """Whether what is saved for backward is not kept but made anew then, when no pair is at hand any more."""
+    if torch.compiler.is_compiling():  # which makes it anew from the pair
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:

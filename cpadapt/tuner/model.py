@@ -11,7 +11,7 @@ from torch import nn
 
 from cpadapt.errors import InputError
 from cpadapt.tuner.config import CPConfig
-from cpadapt.tuner.layer import BASE_ADAPTER, CPLayer, CPLinear
+from cpadapt.tuner.layer import BASE_ADAPTER, CPLayer, CPLinear, Made, make_pairs
 from cpadapt.tuner.registry import PREFIX
 
 
@@ -24,6 +24,9 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     prefix = PREFIX
     tuner_layer_cls = CPLayer
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def _pre_injection_hook(self, model, config, adapter_name) -> None:
+        self.made = Made()
 
     def _create_and_replace(
         self,
@@ -39,6 +42,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 target.update_layer(adapter_name, config)
                 return
             adapted = CPLinear(target, adapter_name, config)
+            adapted.made = self.made
         except InputError as error:
             raise InputError(f"module {current_key!r} cannot be adapted: {error}") from None
         if adapter_name not in self.active_adapters:
@@ -59,10 +63,15 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Hand `adapter_names`, one a row of the batch, to every adapted layer for one call of the model."""
+        """Hand to every adapted layer for one call of the model its pair or, where given, one adapter name a row."""
         adapter_names = kwargs.get("adapter_names")
         if adapter_names is None:
-            yield
+            layers = [module for module in self.modules() if isinstance(module, CPLinear)]
+            try:
+                self.made.pairs = make_pairs(layers)
+                yield
+            finally:
+                self.made.pairs = {}
             return
         if self.training:
             raise InputError("adapter_names mixes adapters in inference only; call eval() on the model first")

@@ -1,0 +1,59 @@
+"""A piece of a training step as one launch: a CUDA graph, recorded once and replayed.
+
+A small backbone's layers run faster than the host can launch their kernels one by one. Where shapes are fixed
+(`cpadapt.packing.Budget`) and all that changes lies in tensors on the device, the launches can be recorded once.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Launches:
+    """Does pieces of work as recorded graphs from their second time on.
+
+    The first time a piece runs as it is, for real: that compiles its kernels and fills the libraries' caches, which a
+    recording must not do. The graphs share their memory, so no work may read what another one allocated.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop all recordings and their memory."""
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @contextmanager
+    def on_stream(self) -> Iterator[None]:
+        """Run on a stream of its own: work that was begun on the default stream cannot be recorded."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            yield
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+
+    def launch(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Do a piece of work.
+
+        Args:
+            key: the same key, the same work on the same tensors.
+            work: reads and writes tensors that outlive it, of shapes that do not change, and never waits for the
+                device.
+        """
+        if key not in self._graphs:
+            work()
+            self._graphs[key] = None
+            return
+        graph = self._graphs[key]
+        if graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self.stream):
+                work()
+            self._graphs[key] = graph
+        graph.replay()
