@@ -1,0 +1,328 @@
+"""The measurements' scripts: the peer does a bank's work, many peers begin together, and results say what they are."""
+
+import dataclasses
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cpadapt.backbones import Backbone, load_backbone
+from cpadapt.errors import InputError
+from cpadapt.packing import pack
+from cpadapt.protocol import Protocol, RunConfig
+from cpadapt.tasks import TaskData, load_spec, load_task
+from cpadapt.trainer import Trainer
+
+# Plain scripts, which find each other beside themselves.
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+
+import bank_times
+import cpu_bank
+import measured
+import peer
+import peers_at_once
+import runs_per_hour
+import shapes
+
+TASK = "toy-entailment"
+STEPS = 2 * peer.BLOCK
+PROTOCOL = Protocol(
+    steps=STEPS, eval_every=peer.BLOCK, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24, clip=0.5,
+    weight_decay=0.01, warmup_steps=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data() -> TaskData:
+    return load_task(load_spec(TASK), caps=(PROTOCOL.train_cap, PROTOCOL.dev_cap, PROTOCOL.eval_cap))
+
+
+def lora(backbone: str, rank: int = 2, **changes: Any) -> RunConfig:
+    return RunConfig(
+        **{
+            "backbone": backbone, "task": TASK, "family": "lora", "size": rank, "seed": 1, "data_seed": 0,
+            "protocol": PROTOCOL, "learning_rate": 1e-2, "scale": 4.0, **changes,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-encoder"])
+@pytest.mark.parametrize("precision", peer.PRECISIONS)
+def test_the_peer_does_the_work_of_a_run_in_a_bank(name: str, precision: peer.Precision, data: TaskData) -> None:
+    backbone = load_backbone(name)
+    run = lora(name)
+    result = next(r for r in Trainer(backbone, [run, lora(name, 3)], {0: data}).train() if r.config.size == 2)
+    times = peer.run_peer(
+        backbone, run, data, steps=peer.BLOCK, warmup=peer.BLOCK, eval_batch_size=6, precision=precision
+    )
+    judged = result.evaluations[-1]
+    assert judged.step == STEPS
+    assert times.dev_loss == pytest.approx(judged.dev_loss, abs=1e-5)
+    assert times.dev_accuracy == pytest.approx(judged.dev_accuracy)
+
+
+def test_the_peer_leaves_the_backbone_as_it_was_and_tells_what_it_timed(data: TaskData) -> None:
+    backbone = load_backbone("tiny")
+    before = dict(backbone.model.state_dict())
+    gates: list[str] = []
+    times = peer.run_peer(
+        backbone, lora("tiny"), data, steps=2 * peer.BLOCK, warmup=3, evaluations=2, gate=gates.append
+    )
+    assert gates == list(peer.GATES)
+    assert (times.step.repeats, times.dev.repeats, times.eval.repeats) == (2, 2, 2)
+    assert 0 < times.real_tokens < times.padded_tokens
+    assert times.startup_seconds > 0
+    assert times.peak_memory_bytes is None
+    after = backbone.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+def test_the_peer_takes_lora_runs_and_whole_blocks(data: TaskData) -> None:
+    backbone = load_backbone("tiny")
+    with pytest.raises(InputError, match="LoRA runs, not 'cp'"):
+        peer.run_peer(backbone, lora("tiny", family="cp"), data, steps=peer.BLOCK)
+    with pytest.raises(InputError, match="not 7"):
+        peer.run_peer(backbone, lora("tiny"), data, steps=7)
+
+
+def test_the_order_is_the_banks(data: TaskData) -> None:
+    run = lora("tiny")
+    trainer = Trainer(load_backbone("tiny"), [run], {0: data})
+    order = peer.example_order(run, len(data.train), STEPS)
+    assert order.shape == (STEPS, PROTOCOL.batch_size)
+    for step in range(STEPS):
+        np.testing.assert_array_equal(order[step], trainer._batch(run, step))
+
+
+def work(data: TaskData, **changes: Any) -> peers_at_once.Work:
+    run = lora("tiny")
+    made = peers_at_once.Work(run, data, "float32", "cpu", steps=peer.BLOCK, warmup=1, eval_batch_size=16)
+    return dataclasses.replace(made, **changes)
+
+
+def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The children share two cores here.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with peers_at_once.Peers(work(data), 2) as peers:
+        alone = peers.measure(1, "plain")
+        first, second = peers._processes
+        both = peers.measure(2, "plain")
+        assert peers._processes == [first, second]
+        # Another seed, so another run.
+        assert both.times[0].dev_loss != both.times[1].dev_loss
+        assert both.times[0].dev_loss == alone.times[0].dev_loss
+        for got in (alone, both):
+            assert len(got.times) == got.peers
+            assert got.train_seconds >= max(t.step.min for t in got.times) * peer.BLOCK
+            assert got.dev_seconds >= max(t.dev.min for t in got.times)
+            assert got.eval_seconds >= max(t.eval.min for t in got.times)
+        second.kill()
+        with pytest.raises(peers_at_once.PeerFailed, match=r"peer 1 of 2 ended before 'train', exit code -9"):
+            peers.measure(2, "plain")
+        assert not peers._processes
+
+
+def test_a_peer_that_fails_says_why(data: TaskData) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    ours.send("load")
+    peers_at_once._peer(theirs, work(data, run=lora("no-such/folder/")), 0)
+    peers = peers_at_once.Peers(work(data), 1)
+    peers._connections = [ours]
+    peers._gather(1, "started")
+    with pytest.raises(peers_at_once.PeerFailed, match=r"peer 0 of 1 failed before 'loaded': InputError: no backbone"):
+        peers._gather(1, "loaded")
+
+
+def test_a_bank_is_timed_from_its_second_block_on(data: TaskData) -> None:
+    backbone = load_backbone("tiny")
+    runs = bank_times.study_runs("tiny", TASK, PROTOCOL, 3)
+    times = bank_times.run_bank(backbone, runs, data)
+    assert (times.runs, times.block_steps, times.diverged) == (3, peer.BLOCK, 0)
+    assert (times.step.repeats, times.dev.repeats) == (1, 1)
+    assert min(times.step.min, times.dev.min, times.eval_seconds) > 0
+    assert times.startup_seconds >= 0
+    single = dataclasses.replace(PROTOCOL, eval_every=STEPS)
+    with pytest.raises(InputError, match="two blocks"):
+        bank_times.run_bank(backbone, bank_times.study_runs("tiny", TASK, single, 1), data)
+
+
+def test_a_bank_is_a_mix_like_a_studys() -> None:
+    runs = bank_times.study_runs("tiny", TASK, PROTOCOL, 64)
+    assert len({run.config_id for run in runs}) == 64
+    assert {run.family for run in runs[:19]} == {"head", "lora", "cp"}
+    assert [run.seed for run in (runs[18], runs[19], runs[63])] == [0, 1, 3]
+
+
+def test_runs_per_hour() -> None:
+    paper = Protocol()
+    # 5000 steps, 5 evaluations on dev, one on eval.
+    assert measured.run_seconds(0.1, 2.0, 4.0, paper) == pytest.approx(500 + 10 + 4)
+    assert measured.run_seconds(0.1, 2.0, 4.0, paper, startup=6.0) == pytest.approx(520)
+    assert measured.runs_per_hour(0.1, 2.0, 4.0, paper) == pytest.approx(3600 / 514)
+    # Eight at once, each five times as slow, are 1.6 times as many.
+    assert measured.runs_per_hour(0.5 / 8, 10.0 / 8, 20.0 / 8, paper) == pytest.approx(1.6 * 3600 / 514)
+
+
+def test_timed() -> None:
+    assert measured.Timed.of([3.0, 1.0, 2.0]) == measured.Timed(2.0, 1.0, 3.0, 3, "s")
+    assert measured.Timed.of([4.0, 1.0]).median == 2.5
+    calls: list[float] = []
+
+    def nap() -> None:
+        calls.append(time.perf_counter())
+        time.sleep(0.01)
+
+    timed = measured.time_calls(nap, torch.device("cpu"), repeats=3, calls=2, warmup=1)
+    assert len(calls) == 7
+    assert (timed.repeats, timed.unit) == (3, "s")
+    assert 0.01 <= timed.min <= timed.median <= timed.max < 1
+
+
+def test_a_report_says_what_it_was_measured_with_and_keeps_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = measured.Report(tmp_path / "new" / "some.json", "How long?", torch.device("cpu"), {"steps": 3})
+    report.add("nap", step=measured.Timed.of([1.0]))
+    with report.phase("a phase that fails"):
+        raise ValueError("no")
+    report.add("after it", seconds=2.0)
+    assert report.failed
+    text = report.path.read_text()
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    assert set(content) == {"question", "date", "device", "versions", "settings", "rows"}
+    assert content["rows"] == [
+        {"what": "nap", "step": {"median": 1.0, "min": 1.0, "max": 1.0, "repeats": 1, "unit": "s"}},
+        {"what": "a phase that fails", "error": "ValueError: no"},
+        {"what": "after it", "seconds": 2.0},
+    ]
+    assert {"kind", "cpu", "cores", "torch_threads"} == set(content["device"])
+    versions = content["versions"]
+    assert {"cpadapt", "python", "packages", "cuda", "git_commit", "git_clean"} == set(versions)
+    assert {"torch", "transformers", "peft", "accelerate"} <= set(versions["packages"])
+    assert "a phase that fails" in capsys.readouterr().out
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The paper's protocol, for a machine that has no time."""
+
+    def few(**changes: Any) -> Protocol:
+        return dataclasses.replace(PROTOCOL, **changes)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for script in (runs_per_hour, cpu_bank):
+        monkeypatch.setattr(script, "Protocol", few)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+class Saturating:
+    """Peers that together are never faster than two of them, and of which five do not fit."""
+
+    def __init__(self, work: peers_at_once.Work, most: int) -> None:
+        self.work, self.asked = work, []
+        Saturating.last = self
+
+    def __enter__(self) -> "Saturating":
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def measure(self, peers: int, precision: peer.Precision) -> peers_at_once.Round:
+        self.asked.append((peers, precision))
+        if peers == 5:
+            raise peers_at_once.PeerFailed("out of memory")
+        one = measured.Timed.of([0.1])
+        step = max(0.1, 0.05 * peers) * (2 if precision == "autocast" else 1) * (1.5 if peers > 5 else 1)
+        times = peer.PeerTimes(1.0, measured.Timed.of([step]), one, one, 50.0, 60.0, 0.7, 0.5, None)
+        return peers_at_once.Round(peers, step * self.work.steps, step * 2, step * 3, [times] * peers)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("counts", "asked", "stopped"),
+    [([1, 2, 4, 8, 16], [2, 4, 8], False), ([1, 2, 5, 6], [2, 5], True)],
+    ids=["slower", "out of memory"],
+)
+def test_more_peers_are_tried_until_they_no_longer_pay(
+    counts: list[int], asked: list[int], stopped: bool, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
+    report = measured.Report(tmp_path / "peers.json", "How many?", torch.device("cpu"), {})
+    runs_per_hour.sweep(report, work(data, dtype="bfloat16"), counts)
+    plain = [(peers, "plain") for peers in asked]
+    assert Saturating.last.asked == [(1, "autocast"), (1, "plain"), *plain]
+    assert not report.failed
+    last = report.rows[-1]
+    assert last.get("stopped") == ("out of memory" if stopped else None)
+    two = report.rows[2]
+    assert two["a_run"]["step_seconds"] == pytest.approx(0.05)
+    assert two["runs_per_hour"] == pytest.approx(2 * report.rows[1]["runs_per_hour"])
+
+
+@pytest.mark.usefixtures("small")
+def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
+    with pytest.raises(runs_per_hour.typer.Exit) as ended:
+        runs_per_hour.main(
+            backbone="tiny", task=TASK, data_dir=None, runs=3, batch_size=4, steps=2, blocks=3, peers="1,2",
+            peer_steps=5, eval_batch_size=8, dtype="auto", results=tmp_path,
+        )  # fmt: skip
+    assert not ended.value.exit_code
+    rows = json.loads((tmp_path / f"runs-per-hour-tiny-{TASK}-b4.json").read_text())["rows"]
+    assert [(row["what"], row.get("peers")) for row in rows] == [("peers", 1), ("peers", 2), ("bank", None)]
+    for row in rows:
+        share = row["a_run"]
+        expected = measured.runs_per_hour(share["step_seconds"], share["dev_seconds"], share["eval_seconds"], PROTOCOL)
+        assert row["runs_per_hour"] == pytest.approx(expected)
+    bank = rows[-1]
+    assert bank["runs_per_hour_with_startup"] <= bank["runs_per_hour"]
+    trainer = Trainer(load_backbone("tiny"), [lora("tiny")], {0: load_task(load_spec(TASK), caps=(20, 16, 24))})
+    average = np.diff(trainer.pools["train"].offsets).mean()
+    assert bank["real_tokens"] == pytest.approx(3 * 4 * average, rel=0.2)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(cpu_bank.typer.Exit) as ended:
+        cpu_bank.main(
+            data_dir=None, backbone="tiny-encoder", task=TASK, batch_size=4, steps=5, rounds=2, threads=1,
+            results=tmp_path,
+        )  # fmt: skip
+    assert not ended.value.exit_code
+    rows = json.loads((tmp_path / "cpu-bank.json").read_text())["rows"]
+    assert [(row["what"], row["turn"]) for row in rows] == [("bank", 0), ("peer", 0), ("bank", 1), ("peer", 1)]
+    assert [row["rank"] for row in rows if row["what"] == "peer"] == [1, 2]
+
+
+def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = load_backbone("tiny")
+    monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
+    made: Backbone = shapes.load("tiny-shape", dtype="float32", device="cpu")
+    assert made.projections == tiny.projections
+    assert made.decoder
+    # It runs, packed too.
+    tokens = np.arange(3, 13)
+    row = pack(tokens, None, np.array([0, 4, 10]), np.array([[0, 1]]), torch.device("cpu"))
+    assert made.model(input_ids=row.tokens).last_hidden_state.isfinite().all()
+    with pytest.raises(InputError, match="no shape 'unknown-shape'"):
+        shapes.load("unknown-shape", dtype="float32", device="cpu")
+    assert shapes.load("tiny-encoder", dtype="float32", device="cpu").source.name == "seed 0"
+
+
+def test_the_papers_model_as_a_shape() -> None:
+    config = shapes.BACKBONES["opt-1.3b"].config()
+    sizes = ("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads", "vocab_size",
+             "max_position_embeddings", "word_embed_proj_dim")  # fmt: skip
+    assert [getattr(config, name) for name in sizes] == [2048, 8192, 24, 32, 50272, 2048, 2048]
