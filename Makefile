@@ -19,7 +19,7 @@ SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book picture test lint format notebooks lab clean
+.PHONY: help setup book picture bench test lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -50,6 +50,15 @@ picture: setup ## draw the README's picture anew from the records
 
 test: setup ## run the tests
 	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+# DATA is the folder of the tasks' data; without a GPU only the first is measured.
+bench: setup ## time banks beside their peers, into results/bench
+	$(BIN)/python bench/cpu_bank.py --data-dir $(DATA)
+	for task in sst2 rte boolq; do \
+	  $(BIN)/python bench/runs_per_hour.py --backbone smollm2 --task $$task --data-dir $(DATA) && \
+	  $(BIN)/python bench/frozen_backbone.py --backbone smollm2 --task $$task --data-dir $(DATA) || exit; \
+	done
+	$(BIN)/python bench/one_adapter.py
 
 lint: setup ## check style, types and the workflow's syntax
 	$(BIN)/ruff check

@@ -90,7 +90,7 @@ def run_bank(backbone: Backbone, runs: Sequence[RunConfig], data: TaskData) -> B
         step=step,
         block_steps=protocol.eval_every,
         dev=dev,
-        eval_seconds=cost.evaluation_seconds - trainer.marks[-1][1],
+        eval_seconds=trainer.state.evaluation_seconds - trainer.marks[-1][1],
         peak_memory_bytes=cost.peak_memory_bytes,
         diverged=sum(result.diverged_at is not None for result in results),
     )

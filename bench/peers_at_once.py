@@ -120,12 +120,15 @@ class Peers:
         context = multiprocessing.get_context("spawn")
         for index in range(self.most):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_peer, args=(theirs, self.work, index), daemon=True)
+            process = context.Process(target=_peer, args=(theirs, index), daemon=True)
             process.start()
             # The child holds the only other end, so that its end is seen when it dies.
             theirs.close()
             self._processes.append(process)
             self._connections.append(ours)
+        # Not with the process: one after another would import everything before the next one starts.
+        for ours in self._connections:
+            ours.send(self.work)
         # Imports take all cores for a while: nothing is measured meanwhile.
         self._gather(self.most, "started")
 
@@ -156,13 +159,14 @@ class Peers:
         return [said[index] for index in range(first, peers)]
 
 
-def _peer(parent: Any, work: Work, index: int) -> None:
+def _peer(parent: Any, index: int) -> None:
     """One peer's process: a round each time it is told a precision, until the parent is gone."""
 
     def gate(name: str) -> None:
         parent.send((name, time.perf_counter()))
         parent.recv()
 
+    work: Work = parent.recv()
     if work.device != "cpu":
         # The host only launches kernels; more threads would take cores from the other peers.
         torch.set_num_threads(1)

@@ -4,10 +4,12 @@
 
 Each is timed over a few steps in its steady state, with its evaluations; a whole run's time follows for the paper's
 protocol: 5000 steps, dev (500 examples) every 1000 steps, eval (1000 examples) at the end. The peers are measured
-first, in processes of their own, so that neither side finds the other in the device's memory.
+first, in processes of their own, so that neither side finds the other in the device's memory; where NVIDIA's
+multi-process service runs (CUDA_MPS_PIPE_DIRECTORY is set), they use it, and the result says so.
 """
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +66,7 @@ def main(
         "backbone": backbone, "task": data.spec.name, "data_fingerprint": data.fingerprint, "runs": runs,
         "batch_size": batch_size, "dtype": chosen, "steps": steps, "blocks": blocks, "peers": peers,
         "peer_steps": peer_steps, "eval_batch_size": eval_batch_size, "peer_rank": PEER_RANK,
-        "protocol": dataclasses.asdict(paper),
+        "protocol": dataclasses.asdict(paper), "mps": "CUDA_MPS_PIPE_DIRECTORY" in os.environ,
     }  # fmt: skip
     report = Report(results / name, QUESTION, where, settings)
     counts = [int(count) for count in peers.split(",") if count.strip()]

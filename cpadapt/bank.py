@@ -354,10 +354,7 @@ class Bank:
             most = -(-most // self.component_multiple) * self.component_multiple
             # Without gradients it is rare, and one pass over the memory more is nothing.
             make = self._factor_pair if torch.is_grad_enabled() else factor_pair
-            pairs = [
-                make(part.stack.family, part.params, self.scales[part.runs], most, self.dtype)
-                for part in parts
-            ]
+            pairs = [make(part.stack.family, part.params, self.scales[part.runs], most, self.dtype) for part in parts]
             # Head-only runs sort first and have no pair: theirs is zero.
             bare = parts[0].runs.start - share.runs.start
             ups, downs = (F.pad(torch.cat(side), (0, 0) * 3 + (bare, 0)) for side in zip(*pairs, strict=True))

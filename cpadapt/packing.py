@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from cpadapt import attention
 from cpadapt.errors import InputError
 
 ATTENTION = "cpadapt_packed"
@@ -254,6 +255,10 @@ def _variable_length(
     grouped: bool,
 ) -> Tensor:
     """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
+    if attention.AVAILABLE and segments.longest <= attention.SHORT:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        ends, longest = segments.example_offsets, segments.longest
+        return cast(Tensor, attention.short_attention(query, key, value, ends, longest, causal, scale))
     options: dict[str, Any] = {"scale": scaling}
     if "enable_gqa" in VARLEN_OPTIONS:
         options["enable_gqa"] = grouped

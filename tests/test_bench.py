@@ -133,8 +133,9 @@ def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_peer_that_fails_says_why(data: TaskData) -> None:
     ours, theirs = multiprocessing.Pipe()
+    ours.send(work(data, run=lora("no-such/folder/")))
     ours.send("load")
-    peers_at_once._peer(theirs, work(data, run=lora("no-such/folder/")), 0)
+    peers_at_once._peer(theirs, 0)
     peers = peers_at_once.Peers(work(data), 1)
     peers._connections = [ours]
     peers._gather(1, "started")

@@ -11,7 +11,7 @@ from cpadapt.study import status
 from cpadapt.tasks import TASKS, load_task
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(path for path in (ROOT / "results").iterdir() if path.is_dir())
+FOLDERS = sorted({path.parent for path in (ROOT / "results").rglob("*.jsonl")})
 
 
 @pytest.fixture(scope="module")

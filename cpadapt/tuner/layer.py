@@ -1,8 +1,7 @@
 """A projection with CP adapters around it."""
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,21 +14,10 @@ from transformers.pytorch_utils import Conv1D
 from cpadapt.errors import InputError
 from cpadapt.families import cp
 from cpadapt.tuner.config import CPConfig
+from cpadapt.tuner.pairs import Pairs, make_pair
 
 BASE_ADAPTER = "__base__"
 """The name that, in a mixed batch, stands for no adapter."""
-
-
-Pair = tuple[Float[Tensor, "*leading out components"], Float[Tensor, "*leading components inp"]]
-
-
-class Made:
-    """The pairs that a model has made for its layers, while it is called."""
-
-    pairs: dict[Any, Any]
-
-    def __init__(self) -> None:
-        self.pairs = {}
 
 
 class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
@@ -90,7 +78,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 
     def factors(self, adapter_name: str) -> tuple[Float[Tensor, "out components"], Float[Tensor, "components inp"]]:
         """An adapter's pair in float32 or better, with its scale in `up`, so that ΔW = up · down."""
-        return _factors(self.params(adapter_name), self.cp_scale[adapter_name])
+        return make_pair(self.params(adapter_name), self.cp_scale[adapter_name])
 
     def get_delta_weight(self, adapter_name: str) -> Float[Tensor, "rows columns"]:
         """ΔW as the base layer stores its weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
@@ -114,14 +102,20 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 class CPLinear(nn.Module, CPLayer):
     """An `nn.Linear` or a transformers `Conv1D` plus its CP adapters: y = W x + b + Σ_active up · (down · x).
 
-    Nothing of size out×in is made but in merging. The pair is made once a forward pass and adapter: by the model for
-    all its layers at once, see `hand_out_pairs`, or else here.
+    Nothing of size out×in is made but in merging. The pair is made once a forward pass and adapter: within a call of
+    a `PeftModel` for all its layers at once, else here.
+
+    Args:
+        base_layer: what is adapted.
+        adapter_name: the first adapter.
+        config: what it is made of.
+        pairs: where the model puts the pairs that it makes.
 
     Raises:
         InputError: the base layer is neither, is quantized, or is one that its parent never calls.
     """
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CPConfig) -> None:
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CPConfig, pairs: Pairs | None = None) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.out_features, self.in_features = _sizes(self.get_base_layer())
@@ -129,7 +123,7 @@ class CPLinear(nn.Module, CPLayer):
         self.cp_down = nn.ModuleDict()
         self.cp_weight = nn.ParameterDict()
         self.cp_scale = {}
-        self.made = Made()
+        self._pairs = pairs or Pairs()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
@@ -202,8 +196,7 @@ class CPLinear(nn.Module, CPLayer):
         return (weight + delta.detach()).to(weight.dtype)
 
     def _update(self, adapter: str, x: Float[Tensor, "*batch inp"]) -> Float[Tensor, "*batch out"]:
-        pair = self.made.pairs.get((self, adapter))
-        up, down = self.factors(adapter) if pair is None or _is_checkpointed() else pair
+        up, down = self._pairs.get(self, adapter) or self.factors(adapter)
         return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
 
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
@@ -220,54 +213,6 @@ class CPLinear(nn.Module, CPLayer):
 
     def __repr__(self) -> str:
         return f"cp.{super().__repr__()}"
-
-
-def make_pairs(layers: Iterable[CPLinear]) -> dict[Any, Any]:
-    """Make the pairs of the layers' active adapters, all of a shape at once, and put them into `handed_pairs`.
-
-    A small model's step is bound by how many operations are launched, not by their sizes: this is a few for each
-    shape, where the layers by themselves need dozens each. Whoever calls this clears `handed_pairs` when the forward
-    pass is over. A layer that it passes over gets a gradient of zero, not none.
-    """
-    alike: dict[Any, list[tuple[CPLinear, str, dict[str, Tensor]]]] = defaultdict(list)
-    for layer in layers:
-        if layer.disable_adapters or layer.merged:
-            continue
-        dtype = layer.get_base_layer().weight.dtype
-        for adapter in layer.active_adapters:
-            if adapter in layer.cp_weight:
-                params = layer.params(adapter)
-                if all(_is_whole(raw, 1 if name == "weight" else 2) for name, raw in params.items()):
-                    kind = tuple((raw.shape, raw.dtype, raw.device) for raw in params.values())
-                    alike[kind, layer.cp_scale[adapter], dtype].append((layer, adapter, params))
-    made = {}
-    for (_, scale, dtype), members in alike.items():
-        stacks = {name: torch.stack([params[name] for *_, params in members]) for name in members[0][2]}
-        up, down = _factors(stacks, scale)
-        if dtype in (torch.float16, torch.bfloat16):  # what the inputs will be
-            up, down = up.to(dtype), down.to(dtype)
-        for (layer, adapter, _), *pair in zip(members, up.unbind(), down.unbind(), strict=True):
-            made[layer, adapter] = pair[0], pair[1]
-    return made
-
-
-def _factors(params: dict[str, Tensor], scale: float) -> Pair:
-    up, down = cp.factors(
-        {name: raw.to(torch.promote_types(raw.dtype, torch.float32)) for name, raw in params.items()}
-    )
-    return scale * up, down
-
-
-def _is_whole(raw: Tensor, dimensions: int) -> bool:
-    """Whether a parameter is there now: not a placeholder, nor a shard, which is whole only while its layer runs."""
-    return type(raw) in (Tensor, nn.Parameter) and not raw.is_meta and raw.ndim == dimensions
-
-
-def _is_checkpointed() -> bool:
-    """Whether what is saved for backward is not kept but made anew then, when no pair is at hand any more."""
-    if torch.compiler.is_compiling():  # which makes it anew from the pair
-        return False
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from torch import nn
 
 from cpadapt.errors import InputError
 from cpadapt.tuner.config import CPConfig
-from cpadapt.tuner.layer import BASE_ADAPTER, CPLayer, CPLinear, Made, make_pairs
+from cpadapt.tuner.layer import BASE_ADAPTER, CPLayer, CPLinear
+from cpadapt.tuner.pairs import Pairs
 from cpadapt.tuner.registry import PREFIX
 
 
@@ -25,8 +26,12 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     tuner_layer_cls = CPLayer
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-    def _pre_injection_hook(self, model, config, adapter_name) -> None:
-        self.made = Made()
+    _adapted: list[CPLinear]
+    _pairs: Pairs
+
+    def _pre_injection_hook(self, model: nn.Module, config: CPConfig, adapter_name: str) -> None:
+        self._adapted = []
+        self._pairs = Pairs()
 
     def _create_and_replace(
         self,
@@ -41,14 +46,14 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
             if isinstance(target, CPLayer):
                 target.update_layer(adapter_name, config)
                 return
-            adapted = CPLinear(target, adapter_name, config)
-            adapted.made = self.made
+            adapted = CPLinear(target, adapter_name, config, self._pairs)
         except InputError as error:
             raise InputError(f"module {current_key!r} cannot be adapted: {error}") from None
         if adapter_name not in self.active_adapters:
             # A further adapter is not trained before it is set active.
             adapted.requires_grad_(False)
         self._replace_module(parent, target_name, adapted, target)
+        self._adapted.append(adapted)
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused.
@@ -63,15 +68,11 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Hand to every adapted layer for one call of the model its pair or, where given, one adapter name a row."""
+        """Make the layers' pairs for one call of the model or hand them `adapter_names`, one a row of the batch."""
         adapter_names = kwargs.get("adapter_names")
         if adapter_names is None:
-            layers = [module for module in self.modules() if isinstance(module, CPLinear)]
-            try:
-                self.made.pairs = make_pairs(layers)
+            with self._pairs.made(self._adapted):
                 yield
-            finally:
-                self.made.pairs = {}
             return
         if self.training:
             raise InputError("adapter_names mixes adapters in inference only; call eval() on the model first")
