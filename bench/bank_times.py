@@ -67,8 +67,16 @@ def study_runs(
     return [run(index) for index in range(count)]
 
 
-def run_bank(backbone: Backbone, runs: Sequence[RunConfig], data: TaskData) -> BankTimes:
+def run_bank(
+    backbone: Backbone, runs: Sequence[RunConfig], data: TaskData, *, compiled: bool | None = None
+) -> BankTimes:
     """Train runs as one bank, to the end of their protocol, and time it.
+
+    Args:
+        backbone: frozen.
+        runs: of the bank.
+        data: of all of them.
+        compiled: as `cpadapt.trainer.Trainer` has it: so few steps would not repay what a whole study's do.
 
     Raises:
         InputError: the protocol has fewer than two blocks (`steps` over `eval_every`): the first one is start-up.
@@ -76,7 +84,7 @@ def run_bank(backbone: Backbone, runs: Sequence[RunConfig], data: TaskData) -> B
     protocol = runs[0].protocol
     if protocol.steps < 2 * protocol.eval_every:
         raise InputError("a bank is timed from its second block on: give it two blocks or more")
-    trainer = _Watched(backbone, runs, {run.data_seed: data for run in runs})
+    trainer = _Watched(backbone, runs, {run.data_seed: data for run in runs}, compiled)
     results = trainer.train()
     # A mark is the training and the evaluation time up to the end of a block.
     blocks = [(b[0] - a[0], b[1] - a[1]) for a, b in zip([(0.0, 0.0), *trainer.marks], trainer.marks, strict=False)]
@@ -99,8 +107,10 @@ def run_bank(backbone: Backbone, runs: Sequence[RunConfig], data: TaskData) -> B
 class _Watched(Trainer):
     """Notes after every evaluation on dev what training and evaluating have taken so far."""
 
-    def __init__(self, backbone: Backbone, runs: Sequence[RunConfig], data: Mapping[int, TaskData]) -> None:
-        super().__init__(backbone, runs, data, progress=self._tell)
+    def __init__(
+        self, backbone: Backbone, runs: Sequence[RunConfig], data: Mapping[int, TaskData], compiled: bool | None
+    ) -> None:
+        super().__init__(backbone, runs, data, compiled=compiled, progress=self._tell)
         self.marks: list[tuple[float, float]] = []
         self._told = 0.0
 

@@ -32,7 +32,7 @@ TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
 """Tokens of a packed row in training, on average, at first. Longer rows are no faster. CUDA says when its memory is
 out; on a CPU the system ends the process without a word."""
 
-EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 16_384}
+EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 4096}
 """Tokens of a packed row at first, where nothing is kept for a backward pass."""
 
 COMPILED_FROM = 1e15

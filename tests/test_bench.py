@@ -303,8 +303,9 @@ def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
         )  # fmt: skip
     assert not ended.value.exit_code
     rows = json.loads((tmp_path / "cpu-bank.json").read_text())["rows"]
-    assert [(row["what"], row["turn"]) for row in rows] == [("bank", 0), ("peer", 0), ("bank", 1), ("peer", 1)]
-    assert [row["rank"] for row in rows if row["what"] == "peer"] == [1, 2]
+    turn = [("bank", None), *(("peer", rank) for rank in (1, 2, 4, 8))]
+    assert [(row["what"], row.get("rank")) for row in rows] == 2 * turn
+    assert [row["turn"] for row in rows] == [0] * 5 + [1] * 5
 
 
 def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:

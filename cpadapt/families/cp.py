@@ -153,19 +153,20 @@ def factors(
     params: dict[str, Tensor],
 ) -> tuple[Float[Tensor, "*leading out components"], Float[Tensor, "*leading components inp"]]:
     """Make the pair: `up` `[*leading, out, components]`, weighted by λ, and `down` `[*leading, components, in]`."""
-    up = _khatri_rao([params[name] for name in _ordered(params, "up_")])
-    down = _khatri_rao([params[name] for name in _ordered(params, "down_")])
-    return (up * params["weight"].unsqueeze(-1)).mT, down
+    up = [F.normalize(params[name], dim=-1) for name in _ordered(params, "up_")]
+    down = [F.normalize(params[name], dim=-1) for name in _ordered(params, "down_")]
+    # On one short vector, so that backward keeps no second tensor as long as the product.
+    up[0] = up[0] * params["weight"].unsqueeze(-1)
+    return _khatri_rao(up).mT, _khatri_rao(down)
 
 
 def _ordered(params: dict[str, Tensor], prefix: str) -> list[str]:
     return sorted((n for n in params if n.startswith(prefix)), key=lambda n: int(n.removeprefix(prefix)))
 
 
-def _khatri_rao(raw: list[Tensor]) -> Float[Tensor, "*leading components features"]:
-    """Outer product of the modes' unit vectors, component by component; the last mode varies fastest."""
-    product = F.normalize(raw[0], dim=-1)
-    for vectors in raw[1:]:
-        unit = F.normalize(vectors, dim=-1)
-        product = (product.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
+def _khatri_rao(vectors: list[Tensor]) -> Float[Tensor, "*leading components features"]:
+    """Outer product of the modes' vectors, component by component; the last mode varies fastest."""
+    product = vectors[0]
+    for further in vectors[1:]:
+        product = (product.unsqueeze(-1) * further.unsqueeze(-2)).flatten(-2)
     return product
