@@ -58,7 +58,6 @@ bench: setup ## time banks beside their peers, into results/bench
 	  $(BIN)/python bench/runs_per_hour.py --backbone smollm2 --task $$task --data-dir $(DATA) && \
 	  $(BIN)/python bench/frozen_backbone.py --backbone smollm2 --task $$task --data-dir $(DATA) || exit; \
 	done
-	$(BIN)/python bench/one_adapter.py
 
 lint: setup ## check style, types and the workflow's syntax
 	$(BIN)/ruff check

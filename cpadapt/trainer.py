@@ -125,8 +125,8 @@ class Trainer:
             whole runs, with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU
             runs out of memory the bound is halved and the step done again; so it is with evaluations, whose rows have
             a bound of their own.
-        compiled: fuse kernels (see `cpadapt.bank.Bank`). `None` does so on a GPU in half precision, where the
-            training is long enough to repay it (see `COMPILED_FROM`).
+        compiled: fuse kernels (see `cpadapt.bank.Bank`). `None` does so on a GPU in bfloat16, where the training is
+            long enough to repay it (see `COMPILED_FROM`).
         progress: told of every step.
 
     Raises:
@@ -176,7 +176,9 @@ class Trainer:
         half_on_gpu = backbone.model.device.type == "cuda" and backbone.model.dtype in HALF
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
-            compiled = half_on_gpu and tokens * backbone.model.num_parameters() > COMPILED_FROM
+            # The compiler knows the grouped product in bfloat16 only.
+            compilable = half_on_gpu and backbone.model.dtype == torch.bfloat16
+            compiled = compilable and tokens * backbone.model.num_parameters() > COMPILED_FROM
         self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
         device = self.bank.device
