@@ -71,7 +71,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         """Make the layers' pairs for one call of the model or hand them `adapter_names`, one a row of the batch."""
         adapter_names = kwargs.get("adapter_names")
         if adapter_names is None:
-            with self._pairs.made(self._adapted):
+            with self._pairs.made_for(self._adapted):
                 yield
             return
         if self.training:

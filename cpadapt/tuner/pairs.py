@@ -46,7 +46,7 @@ class Pairs:
         return pair
 
     @contextmanager
-    def made(self, layers: Iterable[CPLayer]) -> Iterator[None]:
+    def made_for(self, layers: Iterable[CPLayer]) -> Iterator[None]:
         """Have the pairs of the layers' active adapters in here, and nowhere else.
 
         The gradient of a layer that is not called in here is zero, rather than none.
@@ -73,8 +73,8 @@ def _make(layers: Iterable[CPLayer]) -> dict[tuple[CPLayer, str], Pair]:
                     alike[kind, layer.cp_scale[adapter], dtype].append((layer, adapter, params))
     made = {}
     for (_, scale, dtype), members in alike.items():
-        names = members[0][2]
-        up, down = make_pair({name: torch.stack([params[name] for _, _, params in members]) for name in names}, scale)
+        first = members[0][2]
+        up, down = make_pair({name: torch.stack([params[name] for *_, params in members]) for name in first}, scale)
         if dtype in (torch.float16, torch.bfloat16):  # as the layers' inputs will be
             up, down = up.to(dtype), down.to(dtype)
         for (layer, adapter, _), pair in zip(members, zip(up.unbind(), down.unbind(), strict=True), strict=True):
