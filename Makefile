@@ -51,13 +51,17 @@ picture: setup ## draw the README's picture anew from the records
 test: setup ## run the tests
 	$(BIN)/pytest $(PYTEST_OPTIONS)
 
-# DATA is the folder of the tasks' data; without a GPU only the first is measured.
-bench: setup ## time banks beside their peers, into results/bench
-	$(BIN)/python bench/cpu_bank.py --data-dir $(DATA)
-	for task in sst2 rte boolq; do \
-	  $(BIN)/python bench/runs_per_hour.py --backbone smollm2 --task $$task --data-dir $(DATA) && \
-	  $(BIN)/python bench/frozen_backbone.py --backbone smollm2 --task $$task --data-dir $(DATA) || exit; \
-	done
+# DATA is a folder with the tasks' data, instead of the hub.
+bench: FROM = $(if $(DATA),--data-dir $(DATA))
+bench: setup ## time banks beside their peers, into results/bench; without a GPU the CPU's part alone
+	$(BIN)/python bench/cpu_bank.py $(FROM)
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then set -e; \
+	  for task in sst2 rte boolq; do \
+	    $(BIN)/python bench/runs_per_hour.py --task $$task $(FROM); \
+	    $(BIN)/python bench/frozen_backbone.py --task $$task $(FROM); \
+	  done; \
+	  $(BIN)/python bench/one_adapter.py; \
+	fi
 
 lint: setup ## check style, types and the workflow's syntax
 	$(BIN)/ruff check

@@ -36,7 +36,8 @@ from cpadapt.backbones import Backbone
 from cpadapt.bank import initial_params
 from cpadapt.errors import InputError
 from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import Encoded, TaskData, encode
+from cpadapt.tasks import Encoded, TaskData
+from cpadapt.trainer import encode_sets
 
 Precision = Literal["autocast", "plain"]
 PRECISIONS: tuple[Precision, ...] = ("autocast", "plain")
@@ -113,7 +114,7 @@ def run_peer(
         torch.cuda.reset_peak_memory_stats(device)
     started = time.perf_counter()
     protocol = run.protocol
-    sets = encode_sets(backbone, data, protocol)
+    sets = encode_sets(data, backbone, protocol)
     lora = LoraConfig(
         r=run.size, lora_alpha=run.scale * run.size, target_modules=[p.name for p in backbone.projections]
     )
@@ -166,21 +167,6 @@ def run_peer(
         dev_accuracy=metrics["eval_accuracy"],
         peak_memory_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
     )
-
-
-def encode_sets(backbone: Backbone, data: TaskData, protocol: Protocol) -> dict[str, Encoded]:
-    """The tokens of train, dev and eval, as a bank has them."""
-    return {
-        kind: encode(
-            getattr(data, kind),
-            data.spec,
-            backbone.tokenizer,
-            prompted=backbone.decoder,
-            max_length=min(backbone.max_length, protocol.max_length or backbone.max_length),
-            bos_token_id=backbone.bos_token_id,
-        )
-        for kind in ("train", "dev", "eval")
-    }
 
 
 def example_order(run: RunConfig, count: int, steps: int) -> NDArray[np.int64]:

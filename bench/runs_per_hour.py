@@ -20,13 +20,14 @@ import torch
 import typer
 from bank_times import LEARNING_RATES, BankTimes, run_bank, study_runs
 from measured import Report, runs_per_hour, say
-from peer import PRECISIONS, Precision, encode_sets, example_order
+from peer import PRECISIONS, Precision, example_order
 from peers_at_once import PeerFailed, Peers, Round, Work
 
 from cpadapt.backbones import Backbone
 from cpadapt.families import lora
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import TaskData, load_spec, load_task
+from cpadapt.trainer import encode_sets
 
 QUESTION = (
     "How many runs an hour does one device give: a bank, Trainer + PEFT one at a time, or as many Trainer processes"
@@ -143,7 +144,7 @@ def _bank_row(
     times: BankTimes, backbone: Backbone, runs: list[RunConfig], data: TaskData, paper: Protocol
 ) -> dict[str, object]:
     """What follows from a bank's times for one of its runs."""
-    lengths = np.diff(encode_sets(backbone, data, paper)["train"].offsets)
+    lengths = np.diff(encode_sets(data, backbone, paper)["train"].offsets)
     warm = times.block_steps
     tokens = [lengths[example_order(run, len(lengths), run.protocol.steps)[warm:]].sum(1).mean() for run in runs]
     share = (times.step.median / times.runs, times.dev.median / times.runs, times.eval_seconds / times.runs)

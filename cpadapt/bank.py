@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from cpadapt.backbones import Backbone, Projection
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.packing import ATTENTION, Row, Segments, adapter_product, pack
+from cpadapt.packing import ATTENTION, GROUPED_MULTIPLE, Row, Segments, adapter_product, pack
 from cpadapt.protocol import HEAD, RunConfig
 
 
@@ -47,10 +47,10 @@ class Part:
     stack: Stack
     runs: slice
     """Which of the bank's runs."""
-    local: slice
-    """Which of the stack's."""
+    size: int
+    """The largest among them."""
     params: dict[str, Tensor]
-    """`[runs, layers, largest size among them, …]`; leaves of a graph of their own."""
+    """`[runs, layers, size, …]`; leaves of a graph of their own."""
     gradients: dict[str, Tensor]
 
 
@@ -168,7 +168,7 @@ class Bank:
         runs: what to train, in `stacking_order`.
         num_labels: classes of the task.
         compiled: fuse the frozen layers' and the factors' elementwise work (torch.compile): the same arithmetic in
-            fewer passes over memory, for half a minute at the start.
+            fewer passes over memory, for a wait at the start.
 
     Raises:
         InputError: the runs are not in stacking order.
@@ -193,8 +193,7 @@ class Bank:
         self.head_gradient, self.bias_gradient = torch.zeros_like(self.head), torch.zeros_like(self.bias)
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self.compiled = compiled
-        # The grouped product wants them in multiples of 16 bytes.
-        self.component_multiple = 8 if self.device.type == "cuda" else 1
+        self.component_multiple = GROUPED_MULTIPLE if self.device.type == "cuda" else 1
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
         self._factor_pair = torch.compile(factor_pair, dynamic=True) if compiled else factor_pair
 
@@ -273,7 +272,9 @@ class Bank:
             for layer in layers:
                 layer.compile(dynamic=True)
         try:
-            yield
+            # For the compiler: two sizes that happen to be equal in one row are not so in the next.
+            with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+                yield
         finally:
             for layer in layers:
                 layer._compiled_call_impl = None
@@ -289,14 +290,14 @@ class Bank:
             here = slice(max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop))
             if here.start < here.stop:
                 local = slice(here.start - stack.runs.start, here.stop - stack.runs.start)
-                largest = max(stack.sizes[local])
+                size = max(stack.sizes[local])
                 parts.append(
                     Part(
                         stack,
                         here,
-                        local,
-                        {name: _leaf(tensor[local, :, :largest]) for name, tensor in stack.params.items()},
-                        {name: tensor[local, :, :largest] for name, tensor in stack.gradients.items()},
+                        size,
+                        {name: _leaf(tensor[local, :, :size]) for name, tensor in stack.params.items()},
+                        {name: tensor[local, :, :size] for name, tensor in stack.gradients.items()},
                     )
                 )
         return Share(
@@ -314,10 +315,8 @@ class Bank:
         Returns:
             `[runs, examples a run, labels]`, float32.
         """
-        # Two sizes that happen to be equal in one row are not so in the next.
-        with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-            self._hand_out(row, share)
-            hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
+        self._hand_out(row, share)
+        hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
         features = F.layer_norm(features, features.shape[-1:])
         features = features.unflatten(0, (share.runs.stop - share.runs.start, -1))
@@ -350,7 +349,7 @@ class Bank:
             # A row of head-only runs has no pairs.
             adapted.segments, adapted.up, adapted.down = row.segments, None, None
         for projections, parts in by_projections.items():
-            most = max(max(part.stack.sizes[part.local]) for part in parts)
+            most = max(part.size for part in parts)
             most = -(-most // self.component_multiple) * self.component_multiple
             # Without gradients it is rare, and one pass over the memory more is nothing.
             make = self._factor_pair if torch.is_grad_enabled() else factor_pair

@@ -34,6 +34,9 @@ ATTENTION = "cpadapt_packed"
 
 HALF = (torch.bfloat16, torch.float16)
 
+GROUPED_MULTIPLE = 8
+"""Numbers of half precision in 16 bytes."""
+
 # Its arguments differ by version of torch.
 VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
 
@@ -53,7 +56,7 @@ class Budget:
     def of(tokens: int, longest: int) -> "Budget":
         """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 256 tokens apart.
 
-        Rows of 4,096 tokens and more so compute at most 1/16 too many, half of that on average.
+        Rows of 4,096 tokens and more so have less than 1/16 too many.
         """
         step = max(256, 2 ** (tokens.bit_length() - 1) // 16)
         return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
@@ -289,10 +292,9 @@ def adapter_product(
 ) -> Float[Tensor, "T out"]:
     """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]ᵀ`.
 
-    All tensors share one dtype. The grouped product wants every row of a matrix to begin at a multiple of 16 bytes:
-    in half precision on CUDA, components and features that are multiples of 8 take it, others the loop.
+    All tensors share one dtype.
     """
-    if x.is_cuda and x.dtype in HALF and all(n % 8 == 0 for n in (*up.shape[1:], *down.shape[1:])):
+    if takes_grouped(x.device, x.dtype, *up.shape[1:], *down.shape[1:]):
         return grouped_product(x, up, down, segments)
     if segments.run_ends is None:
         raise InputError("a row of changing contents has no run ends for the loop over runs")
@@ -303,6 +305,15 @@ def adapter_product(
             for run, (start, end) in enumerate(zip(starts, segments.run_ends, strict=True))
         ]
     )
+
+
+def takes_grouped(device: torch.device, dtype: torch.dtype, *sizes: int) -> bool:
+    """Whether runs' pairs are applied by a grouped product, rather than a loop over what a row holds.
+
+    It wants every row of a matrix to begin at a multiple of 16 bytes: in half precision on CUDA, components and
+    features that are multiples of :data:`GROUPED_MULTIPLE`.
+    """
+    return device.type == "cuda" and dtype in HALF and all(size % GROUPED_MULTIPLE == 0 for size in sizes)
 
 
 def grouped_product(

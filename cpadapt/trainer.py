@@ -23,20 +23,22 @@ from cpadapt.backbones import Backbone
 from cpadapt.bank import Bank, Share, stacking_order
 from cpadapt.errors import InputError
 from cpadapt.launches import Launches
-from cpadapt.packing import HALF, Budget, Row, pack, put
-from cpadapt.protocol import RunConfig
+from cpadapt.packing import Budget, Row, pack, put, takes_grouped
+from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
 from cpadapt.tasks import Encoded, TaskData, encode
 
 TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
-"""Tokens of a packed row in training, on average, at first. Longer rows are no faster. CUDA says when its memory is
-out; on a CPU the system ends the process without a word."""
+"""Tokens of a packed row in training, on average, at first. CUDA says when its memory is out; on a CPU the system ends
+the process without a word."""
 
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 4096}
 """Tokens of a packed row at first, where nothing is kept for a backward pass."""
 
 COMPILED_FROM = 1e15
 """Tokens to train on times weights of the backbone from which fusing kernels repays compiling them."""
+
+KINDS = ("train", "dev", "eval")
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a word on the losses."""
@@ -54,6 +56,21 @@ class Result:
     cost: Cost
     adapter: dict[str, dict[str, Tensor]]
     head: dict[str, Tensor]
+
+
+def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[str, Encoded]:
+    """The tokens of train, dev and eval, as a backbone sees them under a protocol."""
+    return {
+        kind: encode(
+            getattr(data, kind),
+            data.spec,
+            backbone.tokenizer,
+            prompted=backbone.decoder,
+            max_length=min(backbone.max_length, protocol.max_length or backbone.max_length),
+            bos_token_id=backbone.bos_token_id,
+        )
+        for kind in KINDS
+    }
 
 
 @dataclass
@@ -109,6 +126,10 @@ class TrainingRow:
     budgets: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
     """By tokens: the row and its labels whose memory the recorded launches read."""
 
+    def key(self, tokens: int) -> Hashable:
+        """What names the launch at a budget of so many tokens."""
+        return self.share.runs.start, self.share.runs.stop, tokens
+
 
 class Trainer:
     """Trains the runs of one bank together.
@@ -155,36 +176,24 @@ class Trainer:
         self.progress = progress or (lambda step, word: None)
         self.eval_examples = next(iter(data.values())).eval
 
-        def encoded(kind: str) -> Pool:
-            return Pool.of(
-                {
-                    seed: encode(
-                        getattr(d, kind),
-                        d.spec,
-                        backbone.tokenizer,
-                        prompted=backbone.decoder,
-                        max_length=min(backbone.max_length, self.protocol.max_length or backbone.max_length),
-                        bos_token_id=backbone.bos_token_id,
-                    )
-                    for seed, d in data.items()
-                }
-            )
-
-        self.pools = {kind: encoded(kind) for kind in ("train", "dev", "eval")}
-        self.run_tokens = self.protocol.batch_size * float(np.diff(self.pools["train"].offsets).mean())
+        encoded = {seed: encode_sets(d, backbone, self.protocol) for seed, d in data.items()}
+        self.pools = {kind: Pool.of({seed: sets[kind] for seed, sets in encoded.items()}) for kind in KINDS}
+        train_lengths = np.diff(self.pools["train"].offsets)
+        self.run_tokens = self.protocol.batch_size * float(train_lengths.mean())
         """Tokens of one run's step, on average."""
-        half_on_gpu = backbone.model.device.type == "cuda" and backbone.model.dtype in HALF
+        self.longest = int(train_lengths.max())
+        """Tokens of the longest training example."""
+        device, dtype = backbone.model.device, backbone.model.dtype
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
             # The compiler knows the grouped product in bfloat16 only.
-            compilable = half_on_gpu and backbone.model.dtype == torch.bfloat16
+            compilable = device.type == "cuda" and dtype == torch.bfloat16
             compiled = compilable and tokens * backbone.model.num_parameters() > COMPILED_FROM
         self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
-        device = self.bank.device
-        # Elsewhere attention or the product loops over what a row holds, which a recording cannot.
-        even = all(p.out_features % 8 == 0 and p.in_features % 8 == 0 for p in backbone.projections)
-        self.launches = Launches(device) if half_on_gpu and even else None
+        # Elsewhere attention and the product depend on what a row holds, which a recording cannot.
+        sizes = [size for p in backbone.projections for size in (p.out_features, p.in_features)]
+        self.launches = Launches(device) if takes_grouped(device, dtype, *sizes) else None
         self.losses = torch.zeros(len(self.runs), device=device)
         self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
         self.evaluation_tokens = EVALUATION_TOKENS[device.type]
@@ -291,25 +300,20 @@ class Trainer:
 
     def _backward(self, of: TrainingRow, chosen: NDArray[np.int64]) -> None:
         """Leave the gradients of a row's runs in the bank, and their losses in `losses`."""
-        pool = self.pools["train"]
-        budget = None
-        if self.launches is not None:
-            lengths = np.diff(pool.offsets)
-            budget = Budget.of(int(lengths[chosen].sum()), int(lengths.max()))
-        row, labels = self._pack("train", chosen, budget)
-        if budget is not None:
-            if budget.tokens in of.budgets:
-                kept, kept_labels = of.budgets[budget.tokens]
-                kept.copy_(row)
-                kept_labels.copy_(labels)
-                row, labels = kept, kept_labels
-            else:
-                of.budgets[budget.tokens] = row, labels
+        if self.launches is None:
+            row, labels = self._pack("train", chosen)
+        else:
+            budget = Budget.of(int(self._lengths("train", chosen).sum()), self.longest)
+            fresh, fresh_labels = self._pack("train", chosen, budget)
+            row, labels = of.budgets.setdefault(budget.tokens, (fresh, fresh_labels))
+            if row is not fresh:
+                row.copy_(fresh)
+                labels.copy_(fresh_labels)
 
         def work() -> None:
             self.losses[of.share.runs] = self.bank.backward(row, labels, of.share)
 
-        self._launch((of.share.runs.start, of.share.runs.stop, row.tokens.shape[1]), work)
+        self._launch(of.key(row.tokens.shape[1]), work)
 
     def _pack(self, kind: str, chosen: NDArray[np.int64], budget: Budget | None = None) -> tuple[Row, Tensor]:
         """A packed row of chosen examples `[runs, examples]` and their labels, of the same shape."""
@@ -342,7 +346,7 @@ class Trainer:
                 f" {self.bank.device}; lower protocol.batch_size or protocol.max_length"
             )
         if kind == "train":
-            self.max_tokens = max(len(range(len(lengths))[row]) for row in rows) * self.run_tokens / 2
+            self.max_tokens = max(row.stop - row.start for row in rows) * self.run_tokens / 2
             self._cut()
         else:
             self.evaluation_tokens = max(int(lengths[row].sum()) for row in rows) // 2
@@ -454,6 +458,7 @@ class Trainer:
         tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
         state: dict[str, Any] = vars(self.state) | {
             "runs": [run.config_id for run in self.runs],
+            "max_tokens": self.max_tokens,
             "evaluations": [[vars(e) for e in noted] for noted in self.state.evaluations],
         }
         content = safetensors.torch.save(
@@ -476,6 +481,8 @@ class Trainer:
             best.copy_(tensors[f"{name}.best"])
         self.optimizer.load(self.names, tensors)
         self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
+        self.max_tokens = state.pop("max_tokens")
+        self._cut()
         state["evaluations"] = [[Evaluation(**e) for e in noted] for noted in state["evaluations"]]
         self.state = State(**state)
         self.state.resumed += 1

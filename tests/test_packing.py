@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, OPTConfig, OPTModel, PreTrainedModel
 
 from cpadapt import packing
-from cpadapt.packing import Segments, adapter_product, pack
+from cpadapt.packing import Budget, Segments, adapter_product, pack
 
 
 def opt() -> PreTrainedModel:
@@ -94,6 +94,14 @@ def test_rows_know_their_runs_and_examples(examples: tuple[np.ndarray, ...]) -> 
     expected = np.concatenate([tokens[offsets[i] : offsets[i + 1]] for i in chosen.ravel()])
     assert row.tokens[0].tolist() == expected.tolist()
     assert row.positions[0, :22].tolist() == [*range(17), *range(5)]
+
+
+def test_budgets_are_near_and_their_filling_fits() -> None:
+    for tokens in (*range(1, 9000, 7), *range(9000, 200_000, 911)):
+        for longest in (1, 9, 66, 300, 5000):
+            budget = Budget.of(tokens, longest)
+            assert tokens <= budget.tokens < tokens + max(256, tokens / 16)
+            assert (budget.tokens - tokens) <= budget.fillers * longest
 
 
 def test_attention_refuses_what_it_cannot_do() -> None:

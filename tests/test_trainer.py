@@ -17,6 +17,7 @@ from transformers import OPTConfig, OPTModel
 from cpadapt.backbones import Backbone, Projection, load_backbone
 from cpadapt.bank import initial_params
 from cpadapt.errors import InputError
+from cpadapt.packing import Budget, Row
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import TaskData, load_spec, load_task
 from cpadapt.trainer import TRAINING_TOKENS, Result, Trainer
@@ -241,6 +242,31 @@ def test_rows_of_bounded_length_give_the_same_results(
 ) -> None:
     for identity, result in train(backbone, SEVEN, data, max_tokens=700).items():
         assert_same(result, together[identity])
+
+
+def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, data: dict[int, TaskData]) -> None:
+    trainer = Trainer(backbone, on(backbone, SEVEN), data)
+    bank, share = trainer.bank, trainer.bank.share(slice(0, len(SEVEN)))
+    bank.head.normal_(generator=torch.Generator().manual_seed(0))
+    chosen = np.stack([trainer._batch(run, 0) for run in trainer.runs])
+    budget = Budget.of(int(trainer._lengths("train", chosen).sum()), trainer.longest)
+
+    def backward(row: Row, labels: Tensor) -> list[Tensor]:
+        with bank.attached():
+            return [bank.backward(row, labels, share), *(gradient.clone() for gradient in bank.gradients())]
+
+    row, labels = trainer._pack("train", chosen)
+    exact = backward(row, labels)
+    filled, labels = trainer._pack("train", chosen, budget)
+    assert filled.tokens.shape == (1, budget.tokens)
+    assert budget.tokens > row.tokens.shape[1]
+    with pytest.raises(InputError, match="no run ends"):
+        backward(filled, labels)
+    # On a CPU there is only the loop over runs, which needs the ends.
+    ends = tuple(filled.segments.run_offsets[1:].tolist())
+    got = backward(dataclasses.replace(filled, segments=dataclasses.replace(filled.segments, run_ends=ends)), labels)
+    for mine, theirs in zip(got, exact, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 
 
 def test_out_of_memory_splits_the_bank_and_changes_no_result(

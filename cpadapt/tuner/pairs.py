@@ -31,7 +31,7 @@ class Pairs:
     """What a model makes for its layers, for the time of one call.
 
     A small model's step takes as long as it takes to launch its operations, whatever their sizes. A pair with its
-    gradient is about a hundred of them: here that is once for all layers of the same shape, not once a layer.
+    gradient is dozens of them: here that is once for all layers of the same shape, not once a layer.
     """
 
     def __init__(self) -> None:
