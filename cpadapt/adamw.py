@@ -1,7 +1,5 @@
 """AdamW with everything per run: rate, clipping, and whether a run is still alive."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -24,15 +22,18 @@ class RunAdamW:
 
     def __init__(self, bank: Bank, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.tensors = list(bank.tensors())
-        self.gradients = list(bank.gradients())
-        self.means = [torch.zeros_like(t) for _, t in self.tensors]
-        self.squares = [torch.zeros_like(t) for _, t in self.tensors]
+        self.names, tensors, gradients, self.owners = zip(*bank.tensors(), strict=True)
+        # [layers, entries, scalars an entry]
+        self.tensors = [_three(tensor) for tensor in tensors]
+        self.gradients = [_three(gradient) for gradient in gradients]
+        self.means = [torch.zeros_like(t) for t in self.tensors]
+        self.squares = [torch.zeros_like(t) for t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
         head_rates = torch.full_like(rates, protocol.head_learning_rate)
-        self.rates = [
-            head_rates if tensor is bank.head or tensor is bank.bias else rates for _, tensor in self.tensors
-        ]
+        self.rates = [head_rates if name in ("head", "bias") else rates for name in self.names]
+        everyone = torch.arange(len(bank.runs), device=bank.device)
+        self.members = [owners == everyone[:, None] for owners in self.owners]
+        """`[runs, entries]`, which entries are a run's."""
         self.diverged_at = torch.full((len(bank.runs),), -1, device=bank.device)
         """The step (from 1) whose loss or gradient was not finite; -1 while there is none."""
         self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
@@ -54,8 +55,9 @@ class RunAdamW:
         """
         p = self.protocol
         squared = torch.zeros_like(losses)
-        for (runs, _), gradient in zip(self.tensors, self.gradients, strict=True):
-            squared[runs] += torch.linalg.vector_norm(gradient.flatten(1), dim=1).square()
+        for gradient, members in zip(self.gradients, self.members, strict=True):
+            # Not a product with ones and zeros: another run's infinity would come through.
+            squared += torch.where(members, torch.linalg.vector_norm(gradient, dim=(0, 2)).square(), 0.0).sum(1)
         norms = squared.sqrt()
         stopped = ~(torch.isfinite(losses) & torch.isfinite(norms)) & (self.diverged_at < 0)
         self.diverged_at.copy_(torch.where(stopped, self.done + 1, self.diverged_at))
@@ -64,28 +66,27 @@ class RunAdamW:
         shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
 
         factor, correction1, correction2 = self.schedule.index_select(0, self.done)[0]
-        for (runs, tensor), gradient, mean, square, rates in zip(
-            self.tensors, self.gradients, self.means, self.squares, self.rates, strict=True
+        for tensor, gradient, mean, square, owners, rates in zip(
+            self.tensors, self.gradients, self.means, self.squares, self.owners, self.rates, strict=True
         ):
             self._update(
-                tensor.flatten(1), gradient.flatten(1), mean.flatten(1), square.flatten(1),
-                alive[runs, None], shrink[runs, None], (factor * rates[runs])[:, None], correction1, correction2,
+                tensor, gradient, mean, square, owners, alive, shrink, factor * rates, correction1, correction2,
                 p.beta1, p.beta2, p.epsilon, p.weight_decay,
             )  # fmt: skip
         self.done += 1
 
-    def state(self, names: Sequence[str]) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The moments by tensor name, and where runs diverged, for a checkpoint."""
         state = {"diverged_at": self.diverged_at, "done": self.done}
-        for name, mean, square in zip(names, self.means, self.squares, strict=True):
+        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
             state[f"{name}.mean"], state[f"{name}.square"] = mean, square
         return state
 
-    def load(self, names: Sequence[str], state: dict[str, Tensor]) -> None:
+    def load(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
         self.diverged_at.copy_(state["diverged_at"])
         self.done.copy_(state["done"])
-        for name, mean, square in zip(names, self.means, self.squares, strict=True):
+        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
             mean.copy_(state[f"{name}.mean"])
             square.copy_(state[f"{name}.square"])
 
@@ -95,6 +96,7 @@ def update(
     gradient: Tensor,
     mean: Tensor,
     square: Tensor,
+    owners: Tensor,
     alive: Tensor,
     shrink: Tensor,
     rate: Tensor,
@@ -105,10 +107,20 @@ def update(
     epsilon: float,
     weight_decay: float,
 ) -> None:
-    """One step of one tensor and its moments, in place: `[runs, scalars a run]`, and `[runs, 1]` where runs differ."""
+    """One step of one tensor and its moments, in place.
+
+    Tensor, gradient and moments are `[layers, entries, scalars an entry]`, owners `[entries]`, and what runs differ in
+    `[runs]`.
+    """
+    alive, shrink, rate = alive[owners, None], shrink[owners, None], rate[owners, None]
     gradient = torch.where(alive, gradient * shrink, 0.0)
     mean.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     change = (mean / correction1) / ((square / correction2).sqrt() + epsilon)
     change += weight_decay * tensor
     tensor.sub_(torch.where(alive, change * rate, 0.0))
+
+
+def _three(tensor: Tensor) -> Tensor:
+    """A view `[layers, entries, scalars an entry]`."""
+    return tensor.view(*tensor.shape[:2], -1)

@@ -1,9 +1,9 @@
 """Many runs' adapters and heads, stacked on one frozen backbone.
 
 A bank holds runs of different families, sizes, scales and seeds. Projections that share a shape, and runs that share
-a family, share one stack of trainable tensors `[runs, layers, size, …]`, padded with zeros to the largest size among
-its runs (a zero slice is an exact no-op with an exactly zero gradient, see `cpadapt.families`). One forward pass over
-a packed row serves all runs; each sees only its own tokens, so a run in a bank equals the same run alone.
+a family, share one stack of trainable tensors `[layers, components, …]`, in which the runs' components (or ranks) lie
+end to end. One forward pass over a packed row serves all runs; each sees only its own tokens, so a run in a bank
+equals the same run alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from cpadapt.backbones import Backbone, Projection
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.packing import ATTENTION, GROUPED_MULTIPLE, Row, Segments, adapter_product, pack
+from cpadapt.packing import ATTENTION, Components, Row, Segments, adapter_product, pack
 from cpadapt.protocol import HEAD, RunConfig
 
 
@@ -30,14 +30,16 @@ class Stack:
     family: str
     runs: slice
     """Which of the bank's runs."""
-    sizes: tuple[int, ...]
-    """Rank or components of each of them."""
+    ends: tuple[int, ...]
+    """`[runs + 1]`, where each run's components end."""
+    owners: Tensor
+    """`[components]`, which of the bank's runs each belongs to."""
     projections: tuple[str, ...]
     """Module names, in model order; they are the layer axis."""
     params: dict[str, Tensor]
-    """`[runs, layers, largest size, …]` by the family's own names, float32."""
+    """`[layers, components, …]` by the family's own names, float32."""
     gradients: dict[str, Tensor]
-    """As `params`; where a run's size ends they stay zero."""
+    """As `params`."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,10 @@ class Part:
     """What of a stack belongs to some neighbouring runs: views of its tensors."""
 
     stack: Stack
-    runs: slice
-    """Which of the bank's runs."""
-    size: int
-    """The largest among them."""
+    scales: Tensor
+    """Of the runs' updates, `[components]`."""
     params: dict[str, Tensor]
-    """`[runs, layers, size, …]`; leaves of a graph of their own."""
+    """`[layers, components, …]`; leaves of a graph of their own."""
     gradients: dict[str, Tensor]
 
 
@@ -59,6 +59,7 @@ class Share:
     """All that some neighbouring runs of a bank train, as views: what one packed row needs, and what it moves."""
 
     runs: slice
+    components: Components
     parts: tuple[Part, ...]
     head: Tensor
     """`[runs, labels, hidden]`"""
@@ -86,17 +87,19 @@ class AdaptedProjection(torch.nn.Module):
         super().__init__()
         self.projection = projection
         self.segments: Segments | None = None
+        self.components: Components | None = None
+        """`None` where no run has any."""
         self.up: Tensor | None = None
-        """`[runs, out, components]`"""
+        """`[components, out]`"""
         self.down: Tensor | None = None
-        """`[runs, components, in]`"""
+        """`[components, in]`"""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a packed row `[1, T, in]` to `[1, T, out]`."""
         output: Tensor = self.projection(x)
-        if self.segments is None or self.up is None or self.down is None:
+        if self.segments is None or self.components is None or self.up is None or self.down is None:
             return output
-        return output + adapter_product(x[0], self.up, self.down, self.segments).unsqueeze(0)
+        return output + adapter_product(x[0], self.up, self.down, self.segments, self.components).unsqueeze(0)
 
 
 PROBE_LENGTHS = (7, 3, 12)
@@ -193,7 +196,6 @@ class Bank:
         self.head_gradient, self.bias_gradient = torch.zeros_like(self.head), torch.zeros_like(self.bias)
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self.compiled = compiled
-        self.component_multiple = GROUPED_MULTIPLE if self.device.type == "cuda" else 1
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
         self._factor_pair = torch.compile(factor_pair, dynamic=True) if compiled else factor_pair
 
@@ -203,58 +205,50 @@ class Bank:
             by_shape.setdefault((p.out_features, p.in_features), []).append(p.name)
         keys = [stacking_order(run)[:2] for run in self.runs]
         for key in dict.fromkeys(keys):
-            start, count = keys.index(key), keys.count(key)
-            members = self.runs[start : start + count]
+            runs = slice(keys.index(key), keys.index(key) + keys.count(key))
+            members = self.runs[runs]
             if members[0].family == HEAD:
                 continue
-            largest = max(run.size for run in members)
+            sizes = torch.tensor([run.size for run in members])
             for names in by_shape.values():
-                params: dict[str, Tensor] = {}
-                for tensor in drawn[start][names[0]]:
-                    per_run = [
-                        torch.stack([drawn[r][name][tensor] for name in names]) for r in range(start, start + count)
-                    ]
-                    params[tensor] = torch.stack([_pad(t, 1, largest) for t in per_run]).to(self.device)
+                params = {
+                    tensor: torch.stack([torch.cat([of[name][tensor] for of in drawn[runs]]) for name in names])
+                    for tensor in drawn[runs.start][names[0]]
+                }
+                params = {name: tensor.to(self.device) for name, tensor in params.items()}
                 yield Stack(
                     family=members[0].family,
-                    runs=slice(start, start + count),
-                    sizes=tuple(run.size for run in members),
+                    runs=runs,
+                    ends=(0, *sizes.cumsum(0).tolist()),
+                    owners=torch.arange(runs.start, runs.stop).repeat_interleave(sizes).to(self.device),
                     projections=tuple(names),
                     params=params,
                     gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
                 )
 
-    def tensors(self) -> Iterator[tuple[slice, Tensor]]:
-        """Every trainable tensor with the runs that its first axis holds, in a fixed order."""
-        for _, runs, tensor in self.named_tensors():
-            yield runs, tensor
+    def tensors(self) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """All that is trained, in a fixed order.
 
-    def gradients(self) -> Iterator[Tensor]:
-        """Where `backward` leaves the gradients of `tensors`, in the same order."""
-        for stack in self.stacks:
-            yield from stack.gradients.values()
-        yield self.head_gradient
-        yield self.bias_gradient
-
-    def named_tensors(self) -> Iterator[tuple[str, slice, Tensor]]:
-        """As `tensors`, each with a name that is stable for the same runs."""
+        Yields:
+            a name that is stable for the same runs; the tensor, `[layers, entries, …]`; where `backward` leaves its
+            gradient, likewise; which of the runs each entry belongs to, `[entries]`.
+        """
         for i, stack in enumerate(self.stacks):
             for name, tensor in stack.params.items():
-                yield f"stack_{i}.{name}", stack.runs, tensor
-        everyone = slice(0, len(self.runs))
-        yield "head", everyone, self.head
-        yield "bias", everyone, self.bias
+                yield f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners
+        everyone = torch.arange(len(self.runs), device=self.device)
+        yield "head", self.head[None], self.head_gradient[None], everyone
+        yield "bias", self.bias[None], self.bias_gradient[None], everyone
 
     def adapter_of(self, run: int) -> dict[str, dict[str, Tensor]]:
-        """One run's adapter as the family's tensors by module name, without padding; empty for head only."""
+        """One run's adapter as the family's tensors by module name; empty for head only."""
         found: dict[str, dict[str, Tensor]] = {}
         for stack in self.stacks:
             if stack.runs.start <= run < stack.runs.stop:
-                at = run - stack.runs.start
+                own = slice(*stack.ends[run - stack.runs.start :][:2])
                 for layer, projection in enumerate(stack.projections):
                     found[projection] = {
-                        name: tensor[at, layer, : stack.sizes[at]].detach().clone()
-                        for name, tensor in stack.params.items()
+                        name: tensor[layer, own].detach().clone() for name, tensor in stack.params.items()
                     }
         return found
 
@@ -280,28 +274,27 @@ class Bank:
                 layer._compiled_call_impl = None
             model.set_attn_implementation(before)
             for name, adapted in self._adapted.items():
-                adapted.segments = adapted.up = adapted.down = None
+                adapted.segments = adapted.components = adapted.up = adapted.down = None
                 model.set_submodule(name, adapted.projection)
 
     def share(self, runs: slice) -> Share:
         """Views of what these neighbouring runs train."""
         parts = []
         for stack in self.stacks:
-            here = slice(max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop))
-            if here.start < here.stop:
-                local = slice(here.start - stack.runs.start, here.stop - stack.runs.start)
-                size = max(stack.sizes[local])
+            first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
+            if first < last:
+                own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
                 parts.append(
                     Part(
                         stack,
-                        here,
-                        size,
-                        {name: _leaf(tensor[local, :, :size]) for name, tensor in stack.params.items()},
-                        {name: tensor[local, :, :size] for name, tensor in stack.gradients.items()},
+                        self.scales[stack.owners[own]],
+                        {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
+                        {name: tensor[:, own] for name, tensor in stack.gradients.items()},
                     )
                 )
         return Share(
             runs,
+            Components.of([0 if run.family == HEAD else run.size for run in self.runs[runs]], self.device),
             tuple(parts),
             _leaf(self.head[runs]),
             _leaf(self.bias[runs]),
@@ -347,38 +340,33 @@ class Bank:
             by_projections.setdefault(part.stack.projections, []).append(part)
         for adapted in self._adapted.values():
             # A row of head-only runs has no pairs.
-            adapted.segments, adapted.up, adapted.down = row.segments, None, None
+            adapted.segments, adapted.components, adapted.up, adapted.down = row.segments, None, None, None
         for projections, parts in by_projections.items():
-            most = max(part.size for part in parts)
-            most = -(-most // self.component_multiple) * self.component_multiple
             # Without gradients it is rare, and one pass over the memory more is nothing.
             make = self._factor_pair if torch.is_grad_enabled() else factor_pair
-            pairs = [make(part.stack.family, part.params, self.scales[part.runs], most, self.dtype) for part in parts]
-            # Head-only runs sort first and have no pair: theirs is zero.
-            bare = parts[0].runs.start - share.runs.start
-            ups, downs = (F.pad(torch.cat(side), (0, 0) * 3 + (bare, 0)) for side in zip(*pairs, strict=True))
-            for projection, up, down in zip(projections, ups.unbind(1), downs.unbind(1), strict=True):
-                self._adapted[projection].up, self._adapted[projection].down = up, down
+            pairs = [make(part.stack.family, part.params, part.scales, self.dtype) for part in parts]
+            ups, downs = (side[0] if len(side) == 1 else torch.cat(side, 1) for side in zip(*pairs, strict=True))
+            for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
+                adapted = self._adapted[projection]
+                adapted.components, adapted.up, adapted.down = share.components, up, down
 
 
 def factor_pair(
-    family_name: str, params: dict[str, Tensor], scales: Tensor, components: int, dtype: torch.dtype
+    family_name: str, params: dict[str, Tensor], scales: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The pairs of one family's neighbouring runs on all projections of one shape.
 
     Args:
         family_name: of the runs.
-        params: their scalars, `[runs, layers, size, …]`.
-        scales: theirs, `[runs]`.
-        components: of the pairs, padded with zeros.
+        params: their scalars, `[layers, components, …]`.
+        scales: theirs, `[components]`.
         dtype: of the pairs.
 
     Returns:
-        `up` `[runs, layers, out, components]`, scaled, and `down` `[runs, layers, components, in]`.
+        `up` `[layers, components, out]`, scaled, and `down` `[layers, components, in]`.
     """
     up, down = family(family_name).factors(params)
-    up = (up * scales[:, None, None, None]).to(dtype)
-    return _pad(up, 3, components), _pad(down.to(dtype), 2, components)
+    return (up.mT * scales[:, None]).to(dtype), down.to(dtype)
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
@@ -408,9 +396,3 @@ def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
 def _leaf(view: Tensor) -> Tensor:
     """The same memory as a leaf that asks for a gradient."""
     return view.detach().requires_grad_()
-
-
-def _pad(tensor: Tensor, dim: int, size: int) -> Tensor:
-    """Append zeros along a dimension up to `size`."""
-    missing = size - tensor.shape[dim]
-    return F.pad(tensor, (0, 0) * (tensor.dim() - 1 - dim) + (0, missing)) if missing else tensor

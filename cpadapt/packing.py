@@ -7,13 +7,15 @@ must differ by run:
 - :func:`packed_attention`, registered with transformers under :data:`ATTENTION`, attends within each example;
 - :func:`adapter_product` applies each run's factor pair to that run's tokens.
 
-Both have a fast path on CUDA in half precision (variable-length attention; a grouped matrix product) and a plain
-path elsewhere. Their slow twin is the model's own padded forward, in the tests.
+Both have a fast path on CUDA in half precision (`cpadapt.attention`, `cpadapt.lowrank`) and a plain path elsewhere.
+Their slow twin is the model's own padded forward, in the tests.
 """
 
 import functools
 import inspect
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,16 +28,13 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cpadapt import attention
+from cpadapt import attention, lowrank
 from cpadapt.errors import InputError
 
 ATTENTION = "cpadapt_packed"
 """The name under which transformers' models find the packed attention."""
 
 HALF = (torch.bfloat16, torch.float16)
-
-GROUPED_MULTIPLE = 8
-"""Numbers of half precision in 16 bytes."""
 
 # Its arguments differ by version of torch.
 VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
@@ -284,44 +283,43 @@ AttentionInterface.register(ATTENTION, packed_attention)
 AttentionMaskInterface.register(ATTENTION, no_mask)
 
 
+@dataclass(frozen=True)
+class Components:
+    """Where each run's components end in pairs that hold all runs' components end to end."""
+
+    offsets: Int[Tensor, "runs_1"]
+    """`[runs + 1]`, int32, on the pairs' device."""
+    ends: tuple[int, ...]
+    """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
+    most: int
+    """Of one run."""
+
+    @staticmethod
+    def of(sizes: Sequence[int], device: torch.device) -> "Components":
+        """Of runs of these sizes, which may be 0."""
+        ends = (0, *itertools.accumulate(sizes))
+        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, max(sizes))
+
+
 def adapter_product(
     x: Float[Tensor, "T inp"],
-    up: Float[Tensor, "runs out components"],
-    down: Float[Tensor, "runs components inp"],
+    up: Float[Tensor, "components out"],
+    down: Float[Tensor, "components inp"],
     segments: Segments,
+    components: Components,
 ) -> Float[Tensor, "T out"]:
-    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]ᵀ`.
-
-    All tensors share one dtype.
-    """
-    if takes_grouped(x.device, x.dtype, *up.shape[1:], *down.shape[1:]):
-        return grouped_product(x, up, down, segments)
+    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]`; all of one dtype."""
+    if takes_kernels(x.device, x.dtype):
+        y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.most)
+        return cast(Tensor, y)
     if segments.run_ends is None:
         raise InputError("a row of changing contents has no run ends for the loop over runs")
-    starts = (0, *segments.run_ends[:-1])
+    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.ends)
     return torch.cat(
-        [
-            F.linear(F.linear(x[start:end], down[run]), up[run])
-            for run, (start, end) in enumerate(zip(starts, segments.run_ends, strict=True))
-        ]
+        [F.linear(x[begin:end], down[a:b]) @ up[a:b] for (begin, end), (a, b) in zip(tokens, sizes, strict=True)]
     )
 
 
-def takes_grouped(device: torch.device, dtype: torch.dtype, *sizes: int) -> bool:
-    """Whether runs' pairs are applied by a grouped product, rather than a loop over what a row holds.
-
-    It wants every row of a matrix to begin at a multiple of 16 bytes: in half precision on CUDA, components and
-    features that are multiples of :data:`GROUPED_MULTIPLE`.
-    """
-    return device.type == "cuda" and dtype in HALF and all(size % GROUPED_MULTIPLE == 0 for size in sizes)
-
-
-def grouped_product(
-    x: Float[Tensor, "T inp"],
-    up: Float[Tensor, "runs out components"],
-    down: Float[Tensor, "runs components inp"],
-    segments: Segments,
-) -> Float[Tensor, "T out"]:
-    """As `adapter_product`, two launches for all runs together."""
-    ends = segments.run_offsets[1:]
-    return F.grouped_mm(F.grouped_mm(x, down.mT, offs=ends), up.mT, offs=ends)
+def takes_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether runs' pairs are applied by kernels that find a row's runs by themselves, not by a loop of the host's."""
+    return device.type == "cuda" and dtype in HALF and lowrank.AVAILABLE

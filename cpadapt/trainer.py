@@ -23,7 +23,7 @@ from cpadapt.backbones import Backbone
 from cpadapt.bank import Bank, Share, stacking_order
 from cpadapt.errors import InputError
 from cpadapt.launches import Launches
-from cpadapt.packing import Budget, Row, pack, put, takes_grouped
+from cpadapt.packing import Budget, Row, pack, put, takes_kernels
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
 from cpadapt.tasks import Encoded, TaskData, encode
@@ -186,19 +186,15 @@ class Trainer:
         device, dtype = backbone.model.device, backbone.model.dtype
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
-            # The compiler knows the grouped product in bfloat16 only.
-            compilable = device.type == "cuda" and dtype == torch.bfloat16
-            compiled = compilable and tokens * backbone.model.num_parameters() > COMPILED_FROM
+            compiled = takes_kernels(device, dtype) and tokens * backbone.model.num_parameters() > COMPILED_FROM
         self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
         # Elsewhere attention and the product depend on what a row holds, which a recording cannot.
-        sizes = [size for p in backbone.projections for size in (p.out_features, p.in_features)]
-        self.launches = Launches(device) if takes_grouped(device, dtype, *sizes) else None
+        self.launches = Launches(device) if takes_kernels(device, dtype) else None
         self.losses = torch.zeros(len(self.runs), device=device)
         self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
         self.evaluation_tokens = EVALUATION_TOKENS[device.type]
-        self.names = [name for name, _, _ in self.bank.named_tensors()]
-        self.best = [tensor.detach().clone() for _, tensor in self.bank.tensors()]
+        self.best = [tensor.clone() for _, tensor, _, _ in self.bank.tensors()]
         self.best_correct = torch.full((len(self.runs),), -1, device=device)
         self.best_step = torch.full((len(self.runs),), -1, device=device)
         self.loss_sums = torch.zeros(len(self.runs), device=device)
@@ -232,7 +228,7 @@ class Trainer:
                 self._save()
             started = time.perf_counter()
             with torch.no_grad():
-                for (_, tensor), best in zip(self.bank.tensors(), self.best, strict=True):
+                for (_, tensor, _, _), best in zip(self.bank.tensors(), self.best, strict=True):
                     tensor.copy_(best)
             right, _ = self._judge("eval")
             self.state.evaluation_seconds += time.perf_counter() - started
@@ -362,8 +358,8 @@ class Trainer:
         self.best_correct = torch.where(better, correct, self.best_correct)
         self.best_step.masked_fill_(better, step)
         with torch.no_grad():
-            for (runs, tensor), best in zip(self.bank.tensors(), self.best, strict=True):
-                keep = better[runs].view((-1,) + (1,) * (tensor.dim() - 1))
+            for (_, tensor, _, owners), best in zip(self.bank.tensors(), self.best, strict=True):
+                keep = better[owners].view((-1,) + (1,) * (tensor.dim() - 2))
                 best.copy_(torch.where(keep, tensor, best))
         means = (self.loss_sums / self.protocol.eval_every).tolist()
         self.loss_sums.zero_()
@@ -452,9 +448,9 @@ class Trainer:
         self._note_memory()
         if self.checkpoint is None:
             return
-        tensors = {name: tensor.detach() for name, _, tensor in self.bank.named_tensors()}
-        tensors |= {f"{name}.best": best for name, best in zip(self.names, self.best, strict=True)}
-        tensors |= self.optimizer.state(self.names)
+        tensors = {name: tensor for name, tensor, _, _ in self.bank.tensors()}
+        tensors |= {f"{name}.best": best for name, best in zip(list(tensors), self.best, strict=True)}
+        tensors |= self.optimizer.state()
         tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
         state: dict[str, Any] = vars(self.state) | {
             "runs": [run.config_id for run in self.runs],
@@ -475,11 +471,10 @@ class Trainer:
             if state.pop("runs") != [run.config_id for run in self.runs]:
                 raise InputError(f"{self.checkpoint} is the checkpoint of other runs; remove it to start afresh")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        for name, _, tensor in self.bank.named_tensors():
+        for (name, tensor, _, _), best in zip(self.bank.tensors(), self.best, strict=True):
             tensor.copy_(tensors[name])
-        for name, best in zip(self.names, self.best, strict=True):
             best.copy_(tensors[f"{name}.best"])
-        self.optimizer.load(self.names, tensors)
+        self.optimizer.load(tensors)
         self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
         self.max_tokens = state.pop("max_tokens")
         self._cut()

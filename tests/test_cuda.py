@@ -8,7 +8,7 @@ import torch
 from cpadapt import packing
 from cpadapt.backbones import load_backbone
 from cpadapt.bank import AdaptedProjection
-from cpadapt.packing import Segments, adapter_product, grouped_product
+from cpadapt.packing import Segments
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import load_spec, load_task
 from cpadapt.trainer import Result, Trainer
@@ -48,24 +48,6 @@ def test_variable_length_attention_equals_the_padded_path(
         assert (got.float() - expected).norm() < 1e-2 * expected.norm()
 
 
-def test_the_grouped_product_equals_the_loop_in_half_precision() -> None:
-    generator = torch.Generator("cuda").manual_seed(0)
-    rows = segments()
-
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, device="cuda", generator=generator).bfloat16().requires_grad_()
-
-    x, up, down = drawn(sum(LENGTHS), 64), drawn(len(LENGTHS), 96, 8), drawn(len(LENGTHS), 8, 64)
-    exact = [t.detach().float().requires_grad_() for t in (x, up, down)]
-    fast = grouped_product(x, up, down, rows)
-    slow = adapter_product(*exact, rows)
-    fast.float().square().sum().backward()
-    slow.square().sum().backward()
-    pairs = [(fast, slow), *((a.grad, b.grad) for a, b in zip((x, up, down), exact, strict=True))]
-    for got, expected in pairs:
-        assert (got.float() - expected).norm() < 2e-2 * expected.norm()
-
-
 def runs_of(backbone: str, protocol: Protocol) -> list[RunConfig]:
     adapter = {"learning_rate": 1e-2, "scale": 4.0}
     return [
@@ -77,6 +59,8 @@ def runs_of(backbone: str, protocol: Protocol) -> list[RunConfig]:
     ]  # fmt: skip
 
 
+# torch hides this one from users, but not from a filter that makes it an error.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize("max_tokens", [None, 700])
 @pytest.mark.parametrize("backbone", ["tiny", "tiny-encoder"])
 def test_a_bank_on_the_gpu_equals_the_cpu(backbone: str, max_tokens: int | None) -> None:

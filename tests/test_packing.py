@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, OPTConfig, OPTModel, PreTrainedModel
 
 from cpadapt import packing
-from cpadapt.packing import Budget, Segments, adapter_product, pack
+from cpadapt.packing import Budget, Components, Segments, adapter_product, pack
 
 
 def opt() -> PreTrainedModel:
@@ -116,22 +116,13 @@ def test_attention_refuses_what_it_cannot_do() -> None:
 
 def test_adapter_product_gives_each_run_its_own_pair() -> None:
     generator = torch.Generator().manual_seed(0)
-    ends = (4, 4, 11)  # the second run has no tokens in this row
+    ends = (4, 4, 11, 15)  # the second run has no tokens in this row
     offsets = torch.tensor([0, *ends], dtype=torch.int32)
-    x = torch.randn(11, 6, generator=generator)
-    up = torch.randn(3, 10, 2, generator=generator)
-    down = torch.randn(3, 2, 6, generator=generator)
-    got = adapter_product(x, up, down, Segments(offsets, offsets, ends, 7, 3))
-    expected = torch.cat([x[:4] @ (up[0] @ down[0]).T, x[4:] @ (up[2] @ down[2]).T])
-    torch.testing.assert_close(got, expected)
-
-
-def test_the_grouped_product_equals_the_loop() -> None:
-    """torch's grouped product runs on the CPU too, so that what CUDA does is checked here."""
-    generator = torch.Generator().manual_seed(0)
-    offsets = torch.tensor([0, 5, 12, 20], dtype=torch.int32)
-    segments = Segments(offsets, offsets, (5, 12, 20), 8, 3)
-    x = torch.randn(20, 16, generator=generator)
-    up = torch.randn(3, 24, 8, generator=generator)
-    down = torch.randn(3, 8, 16, generator=generator)
-    torch.testing.assert_close(packing.grouped_product(x, up, down, segments), adapter_product(x, up, down, segments))
+    components = Components.of([2, 3, 1, 0], torch.device("cpu"))  # the last is the head alone
+    assert (components.offsets.tolist(), components.ends, components.most) == ([0, 2, 5, 6, 6], (0, 2, 5, 6, 6), 3)
+    x = torch.randn(15, 6, generator=generator)
+    up = torch.randn(6, 10, generator=generator)
+    down = torch.randn(6, 6, generator=generator)
+    got = adapter_product(x, up, down, Segments(offsets, offsets, ends, 7, 4), components)
+    expected = [x[:4] @ (up[:2].T @ down[:2]).T, x[4:11] @ (up[5:].T @ down[5:]).T, torch.zeros(4, 10)]
+    torch.testing.assert_close(got, torch.cat(expected))

@@ -253,7 +253,7 @@ def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, d
 
     def backward(row: Row, labels: Tensor) -> list[Tensor]:
         with bank.attached():
-            return [bank.backward(row, labels, share), *(gradient.clone() for gradient in bank.gradients())]
+            return [bank.backward(row, labels, share), *(gradient.clone() for _, _, gradient, _ in bank.tensors())]
 
     row, labels = trainer._pack("train", chosen)
     exact = backward(row, labels)

@@ -1,0 +1,217 @@
+"""Each run's low-rank update of its own tokens in a packed row, as two Triton kernels behind one operator of torch.
+
+Runs have few components each, unequally many, and unequally many tokens. A grouped matrix product wants all runs'
+pairs padded to the largest, and takes as long to start as these small products take to do. Here the runs' components
+lie end to end, without padding, as their tokens do: a program does one piece of one run's tokens, through both
+matrices of its pair, and loops over that run's own components.
+
+The backward of `y = x · downᵀ · up` with respect to `x` is the same product with the two matrices exchanged, so the
+same kernel does it. What is between the two matrices, `hidden`, is kept for the gradients of the matrices; they are
+sums over a run's tokens, which one program does for one block of components and features: nothing depends on the
+order in which programs run.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
+except ImportError:
+    triton = None
+
+AVAILABLE = triton is not None
+"""Whether there is a Triton to compile the kernels with."""
+
+ROWS = 64
+"""Tokens of a tile."""
+
+COMPONENTS = 16
+"""Components of a tile; the fewest that the matrix units take."""
+
+FEATURES = 64
+"""Features of a tile."""
+
+PAIR = {"num_warps": 4, "num_stages": 3}
+MATRICES = {"num_warps": 4, "num_stages": 3}
+"""How the two kernels run."""
+
+_jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
+
+
+@_jit
+def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
+    """Which run the piece of this index belongs to, and where the piece begins and ends.
+
+    Runs end at `offsets`; each is cut into pieces of `STEP`, the last one shorter. Beyond the last piece the run is
+    `runs` or more.
+    """
+    each = tl.arange(0, RUNS)
+    begins = tl.load(offsets + each, mask=each < runs, other=0)
+    ends = tl.load(offsets + each + 1, mask=each < runs, other=0)
+    pieces = tl.cumsum((ends - begins + STEP - 1) // STEP, 0)
+    run = tl.sum((pieces <= index).to(tl.int32), 0)
+    before = tl.max(tl.where(each < run, pieces, 0), 0)
+    begin = tl.sum(tl.where(each == run, begins, 0), 0) + (index - before) * STEP
+    end = tl.minimum(begin + STEP, tl.sum(tl.where(each == run, ends, 0), 0))
+    return run, begin, end
+
+
+@_jit
+def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
+          RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
+          ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
+    """One piece of one run's tokens: `hidden = x · firstᵀ`, then `y = hidden · second`."""
+    run, begin, end = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS)
+    if run < runs:
+        rows = (begin + tl.arange(0, ROWS)).to(tl.int64)[:, None]
+        features = tl.arange(0, FEATURES)[None, :]
+        components = tl.arange(0, COMPONENTS)
+        begin_c = tl.load(component_offsets + run)
+        end_c = tl.load(component_offsets + run + 1)
+        for c in range(begin_c, end_c, COMPONENTS):
+            of_run = (c + components)[:, None]
+            total = tl.zeros([ROWS, COMPONENTS], tl.float32)
+            for k in range(0, INNER, FEATURES):
+                tile = tl.load(x + rows * x_t + k + features, mask=(rows < end) & (k + features < INNER), other=0.0)
+                matrix = tl.load(first + of_run * first_c + k + features,
+                                 mask=(of_run < end_c) & (k + features < INNER), other=0.0)  # fmt: skip
+                total = tl.dot(tile, tl.trans(matrix), total)
+            tl.store(hidden + rows * hidden_t + (c - begin_c) + components[None, :],
+                     total.to(hidden.dtype.element_ty), mask=rows < end)  # fmt: skip
+        # What one thread stored another one reads.
+        tl.debug_barrier()
+        for n in range(0, OUTER, FEATURES):
+            total = tl.zeros([ROWS, FEATURES], tl.float32)
+            for c in range(begin_c, end_c, COMPONENTS):
+                of_run = (c + components)[:, None]
+                tile = tl.load(hidden + rows * hidden_t + (c - begin_c) + components[None, :],
+                               mask=rows < end, other=0.0)  # fmt: skip
+                matrix = tl.load(second + of_run * second_c + n + features,
+                                 mask=(of_run < end_c) & (n + features < OUTER), other=0.0)  # fmt: skip
+                total = tl.dot(tile, matrix, total)
+            tl.store(y + rows * OUTER + n + features, total.to(y.dtype.element_ty),
+                     mask=(rows < end) & (n + features < OUTER))  # fmt: skip
+
+
+@_jit
+def _matrix(hidden, x, out, run_offsets, component_offsets, runs, hidden_t, x_t,
+            RUNS: tl.constexpr, WIDTH: tl.constexpr,
+            ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
+    """`hiddenᵀ · x` over one run's tokens, for one block of its components and one of features."""
+    run, begin_c, end_c = _piece(component_offsets, tl.program_id(0), runs, RUNS, COMPONENTS)
+    if run < runs:
+        components = begin_c + tl.arange(0, COMPONENTS)[:, None]
+        columns = components - tl.load(component_offsets + run)
+        features = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)[None, :]
+        end = tl.load(run_offsets + run + 1)
+        total = tl.zeros([COMPONENTS, FEATURES], tl.float32)
+        for begin in range(tl.load(run_offsets + run), end, ROWS):
+            rows = (begin + tl.arange(0, ROWS)).to(tl.int64)
+            left = tl.load(hidden + rows[None, :] * hidden_t + columns, mask=rows[None, :] < end, other=0.0)
+            right = tl.load(x + rows[:, None] * x_t + features,
+                            mask=(rows[:, None] < end) & (features < WIDTH), other=0.0)  # fmt: skip
+            total = tl.dot(left, right, total)
+        tl.store(out + components * WIDTH + features, total.to(out.dtype.element_ty),
+                 mask=(components < end_c) & (features < WIDTH))  # fmt: skip
+
+
+def _through(
+    x: Tensor, first: Tensor, second: Tensor, run_offsets: Tensor, component_offsets: Tensor, most: int
+) -> tuple[Tensor, Tensor]:
+    """`x · firstᵀ · second` run by run, and what is between the two products."""
+    x, first, second = _by_row(x), _by_row(first), _by_row(second)
+    tokens, runs = len(x), len(run_offsets) - 1
+    y = x.new_empty(tokens, second.shape[1])
+    hidden = x.new_empty(tokens, triton.cdiv(most, COMPONENTS) * COMPONENTS)
+    with torch.cuda.device_of(x):
+        _pair[(triton.cdiv(tokens, ROWS) + runs,)](
+            x, first, second, y, hidden, run_offsets, component_offsets, runs,
+            x.stride(0), first.stride(0), second.stride(0), hidden.stride(0),
+            RUNS=triton.next_power_of_2(runs), INNER=first.shape[1], OUTER=second.shape[1],
+            ROWS=ROWS, COMPONENTS=COMPONENTS, FEATURES=FEATURES, **PAIR,
+        )  # fmt: skip
+    return y, hidden
+
+
+def _over_tokens(hidden: Tensor, x: Tensor, like: Tensor, run_offsets: Tensor, component_offsets: Tensor) -> Tensor:
+    """`hiddenᵀ · x` of each run, end to end, in the shape of one of the pair's matrices."""
+    x = _by_row(x)
+    out = x.new_empty(like.shape)
+    runs, (components, width) = len(run_offsets) - 1, like.shape
+    with torch.cuda.device_of(x):
+        _matrix[(triton.cdiv(components, COMPONENTS) + runs, triton.cdiv(width, FEATURES))](
+            hidden, x, out, run_offsets, component_offsets, runs, hidden.stride(0), x.stride(0),
+            RUNS=triton.next_power_of_2(runs), WIDTH=width,
+            ROWS=ROWS, COMPONENTS=COMPONENTS, FEATURES=FEATURES, **MATRICES,
+        )  # fmt: skip
+    return out
+
+
+def _by_row(matrix: Tensor) -> Tensor:
+    """As it is, if a row lies in one piece."""
+    return matrix if matrix.stride(-1) == 1 else matrix.contiguous()
+
+
+@torch.library.custom_op("cpadapt::low_rank", mutates_args=())
+def low_rank(
+    x: Tensor, up: Tensor, down: Tensor, run_offsets: Tensor, component_offsets: Tensor, most: int
+) -> tuple[Tensor, Tensor]:
+    """Apply each run's pair to that run's tokens.
+
+    The compiler takes it as it is, and it can be recorded: nothing on the host depends on the offsets.
+
+    Args:
+        x: `[T, in]`, in half precision: the products would round float32 to TensorFloat-32.
+        up: `[components, out]`, all runs' end to end.
+        down: `[components, in]`.
+        run_offsets: `[runs + 1]`, int32, where each run's tokens end, from 0 to T.
+        component_offsets: `[runs + 1]`, int32, where each run's components end; a run may have none.
+        most: components of the run that has most.
+
+    Returns:
+        `x · downᵀ · up` `[T, out]`, and `x · downᵀ` `[T, most or a few more]`, which is filled as far as a run's
+        components go and serves the backward pass alone.
+    """
+    return _through(x, down, up, run_offsets, component_offsets, most)
+
+
+@torch.library.custom_op("cpadapt::low_rank_backward", mutates_args=())
+def _low_rank_backward(
+    gradient: Tensor, x: Tensor, up: Tensor, down: Tensor, hidden: Tensor,
+    run_offsets: Tensor, component_offsets: Tensor, most: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The gradients of x, up and down."""
+    d_x, d_hidden = _through(gradient, up, down, run_offsets, component_offsets, most)
+    d_up = _over_tokens(hidden, gradient, up, run_offsets, component_offsets)
+    d_down = _over_tokens(d_hidden, x, down, run_offsets, component_offsets)
+    return d_x, d_up, d_down
+
+
+@low_rank.register_fake
+def _(x, up, down, run_offsets, component_offsets, most):
+    wide = (most + COMPONENTS - 1) // COMPONENTS * COMPONENTS
+    return x.new_empty(x.shape[0], up.shape[1]), x.new_empty(x.shape[0], wide)
+
+
+@_low_rank_backward.register_fake
+def _(gradient, x, up, down, hidden, run_offsets, component_offsets, most):
+    return tuple(t.new_empty(t.shape) for t in (x, up, down))
+
+
+def _keep(ctx, inputs, output) -> None:
+    *tensors, run_offsets, component_offsets, ctx.most = inputs
+    ctx.save_for_backward(*tensors, output[1], run_offsets, component_offsets)
+
+
+def _differentiate(ctx, gradient, of_hidden):
+    return *_low_rank_backward(gradient, *ctx.saved_tensors, ctx.most), None, None, None
+
+
+low_rank.register_autograd(_differentiate, setup_context=_keep)
