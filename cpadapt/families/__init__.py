@@ -5,9 +5,9 @@ Every adapter is a factor pair: ΔW = scale · up · down, with `up` of shape `[
 `FAMILIES`; a further family is one file here and one line in that table.
 
 A family's trainable scalars are a dictionary of tensors, each of shape `[*leading, size, …]`: any leading axes (none
-for one projection; run and layer for a bank), then the family's own size (LoRA: rank; CP: components). A slice along
-`size` that is zero in every tensor is an exact no-op and gets an exactly zero gradient, so adapters of different
-sizes are stacked by padding with zeros.
+for one projection; the layer for a bank), then the family's own size (LoRA: rank; CP: components). Every entry along
+`size` makes its own column of `up` and row of `down` from its own scalars alone, so adapters of any sizes can be laid
+end to end.
 """
 
 from collections.abc import Mapping
