@@ -1,16 +1,21 @@
 """What do the adapters cost on top of the frozen backbone, and how near is it to what the device can do?
 
-On the same packed rows of real lengths, each recorded as CUDA graphs:
+    python bench/frozen_backbone.py --backbone smollm2 --task sst2 --data-dir ../shared/data
 
-- a bank's whole step (factors, forward, backward, AdamW), with and without fused kernels;
-- the frozen backbone's forward and backward alone (the gradient of its input), likewise;
-- its matrix products alone, on matrices of its sizes;
+For each number of runs, on packed rows of real lengths:
 
-and beside them a step of the bank with the host's planning, which shows how long the device waits.
+- a bank's steps as they are in training, and the same launches again without the host's planning between them: the
+  difference is how long the device waits;
+- a bank's step (factors, forward, backward, AdamW) on rows of the budgets that are most common;
+- the frozen backbone's forward and backward alone (the gradient of its input) on the same rows, recorded likewise:
+  what a bank's step cannot fall below;
+- the backbone's matrix products alone, on matrices of its sizes.
+
+All with fused kernels and, on request, as the kernels of torch come.
 """
 
 import gc
-import itertools
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +26,7 @@ import numpy as np
 import shapes
 import torch
 import typer
+from measured import Report, Timed, time_calls
 
 from cpadapt.bank import Bank
 from cpadapt.launches import Launches
@@ -36,103 +42,125 @@ def main(
     backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
     task: Annotated[str, typer.Option(help="Whose lengths.")] = "sst2",
     data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
-    runs: int = 64,
+    runs: Annotated[list[int], typer.Option(help="Of the bank.")] = [64],  # noqa: B006
     batch_size: int = 8,
+    steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 50,
     repeats: int = 5,
-    steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 10,
-    profile: Annotated[bool, typer.Option(help="Print where a step's time goes.")] = False,
+    unfused: Annotated[bool, typer.Option(help="Also with the kernels of torch as they come.")] = True,
+    profile: Annotated[bool, typer.Option(help="Print where the time of each goes.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
 ) -> None:
     """Measure on the first GPU, and write results/bench/frozen-backbone-BACKBONE-TASK-bBATCH_SIZE.json."""
     where = torch.device("cuda")
     loaded = shapes.load(backbone, dtype="bfloat16", device="cuda")
-    layers = [m for n, m in loaded.model.named_modules() if isinstance(m, torch.nn.Linear)]
-    weights = sum(m.weight.numel() for m in layers)
-    report = measured.Report(
-        results / f"frozen-backbone-{backbone}-{task}-b{batch_size}.json",
-        QUESTION,
-        where,
-        {"backbone": backbone, "task": task, "runs": runs, "batch_size": batch_size, "frozen_weights": weights},
-    )
-    peak = measured.time_calls(_product(8192, 8192, 8192), where, repeats=5, calls=20, warmup=5)
-    report.add("8192^3 matrix product", seconds=peak, flop=2 * 8192**3)
-    protocol = Protocol(batch_size=batch_size, steps=10_000, eval_every=10_000, dtype="bfloat16")
+    layers = [m for m in loaded.model.modules() if isinstance(m, torch.nn.Linear)]
+    settings = {
+        "backbone": backbone, "task": task, "runs": runs, "batch_size": batch_size, "steps": steps,
+        "frozen_weights": sum(m.weight.numel() for m in layers),
+    }  # fmt: skip
+    path = results / f"frozen-backbone-{Path(backbone).name}-{task}-b{batch_size}.json"
+    report = Report(path, QUESTION, where, settings)
+    peak = time_calls(_product(8192, 8192, 8192), where, repeats=repeats, calls=20, warmup=5)
+    report.add("8192^3 matrix product", flop=2 * 8192**3, seconds=peak)
+    protocol = Protocol(batch_size=batch_size, dtype="bfloat16")
     caps = protocol.train_cap, protocol.dev_cap, protocol.eval_cap
     data = {0: load_task(load_spec(task), data_dir=data_dir, caps=caps)}
-    configs = bank_times.study_runs(backbone, task, protocol, runs)
     tokens = 0
-    for compiled in (True, False):
-        with report.phase(f"bank, compiled={compiled}"):
-            tokens = _bank(report, Trainer(loaded, configs, data, compiled=compiled), repeats, steps, profile)
-        gc.collect()
-        torch.cuda.empty_cache()
+    for compiled in (True, False) if unfused else (True,):
+        for count in runs:
+            configs = bank_times.study_runs(backbone, task, protocol, count)
+            with report.phase(f"{count} runs, compiled={compiled}"):
+                trainer = Trainer(loaded, configs, data, compiled=compiled)
+                tokens = _Measuring(report, trainer, steps, repeats, profile).measure()
+                del trainer
+            gc.collect()
+            torch.cuda.empty_cache()
     if tokens:
         with report.phase("matrices"):
             work = [_product(tokens, m.in_features, m.out_features) for m in layers]
             work += [_product(tokens, m.out_features, m.in_features) for m in layers]
-            launches = Launches(where)
-
-            def products() -> None:
-                for product in work:
-                    product()
-
-            with launches.on_stream():
-                seconds = measured.time_calls(
-                    lambda: launches.launch("products", products), where, repeats=repeats, calls=3, warmup=2
-                )
+            seconds = _recorded(where, lambda: [product() for product in work], repeats)
             report.add("matrices alone", tokens=tokens, seconds=seconds)
     raise typer.Exit(int(report.failed))
 
 
-def _bank(report: measured.Report, trainer: Trainer, repeats: int, steps: int, profile: bool) -> int:
-    """Time a bank, and its frozen backbone on rows of its largest budgets. Returns the tokens of these."""
-    bank, launches = trainer.bank, trainer.launches
-    assert launches is not None
-    at = itertools.count()
+class _Measuring:
+    """One bank under measurement."""
 
-    def timed(what: str, work: Callable[[], object], calls: int = steps, warmup: int = 2, **values: object) -> None:
-        seconds = measured.time_calls(work, bank.device, repeats=repeats, calls=calls, warmup=warmup)
-        report.add(what, compiled=bank.compiled, seconds=seconds, **values)
-        if profile:
+    def __init__(self, report: Report, trainer: Trainer, steps: int, repeats: int, profile: bool) -> None:
+        self.report, self.trainer, self.steps, self.repeats, self.profile = report, trainer, steps, repeats, profile
+        self.bank = trainer.bank
+        assert trainer.launches is not None
+        self.launches = trainer.launches
+
+    def measure(self) -> int:
+        """Measure all there is. Returns the tokens of the largest row."""
+        trainer, bank = self.trainer, self.bank
+        real, budgets = self._plan()
+        with self.launches.on_stream(), bank.attached():
+            self._add("first step", time_calls(lambda: trainer._step(0), bank.device, repeats=1, warmup=0))
+            # The first time a budget comes it is not recorded yet, the second time it is being recorded.
+            for _ in range(2):
+                self._train()
+            torch.cuda.reset_peak_memory_stats()
+            self._add(
+                "steps", self._a_step(self._train), real_tokens=real, computed_tokens=float(np.sum(budgets, 1).mean()),
+                budgets=[len(row.budgets) for row in trainer.rows],
+            )  # fmt: skip
+            self._add("launches alone", self._a_step(lambda: [self._launch(step) for step in budgets]))
+            self._add("memory", None, peak_memory_bytes=torch.cuda.max_memory_reserved())
+
+            common = [statistics.mode(of_row) for of_row in zip(*budgets, strict=True)]
+            self._timed("bank step", lambda: self._launch(common), tokens=sum(common))
+            self._timed("update", lambda: self.launches.launch("update", trainer._update))
+            self.launches.forget()
+            torch.cuda.empty_cache()
+            rows = [row.budgets[tokens][0] for row, tokens in zip(trainer.rows, common, strict=True)]
+            for adapted in bank._adapted.values():
+                adapted.segments = adapted.components = adapted.up = adapted.down = None
+            work = [_frozen(bank, row) for row in rows]
+
+            def frozen() -> None:
+                for i, one in enumerate(work):
+                    self.launches.launch(i, one)
+
+            self._timed("frozen backbone", frozen, tokens=sum(common))
+            self.launches.forget()
+        return max(common)
+
+    def _plan(self) -> tuple[float, list[list[int]]]:
+        """Real tokens of a step, on average, and the rows' budgets in each."""
+        real, budgets = 0, []
+        for step in range(self.steps):
+            chosen = np.stack([self.trainer._batch(run, step) for run in self.trainer.runs])
+            tokens = [int(self.trainer._lengths("train", chosen[row.share.runs]).sum()) for row in self.trainer.rows]
+            real += sum(tokens)
+            budgets.append([Budget.of(count, self.trainer.longest).tokens for count in tokens])
+        return real / self.steps, budgets
+
+    def _train(self) -> None:
+        for step in range(self.steps):
+            self.trainer._step(step)
+
+    def _launch(self, budgets: list[int]) -> None:
+        """A step on what the rows of these budgets hold already."""
+        for row, tokens in zip(self.trainer.rows, budgets, strict=True):
+            packed, labels = row.budgets[tokens]
+            self.launches.launch(row.key(tokens), lambda p=packed, n=labels, s=row.share: self.bank.backward(p, n, s))
+        self.launches.launch("update", self.trainer._update)
+
+    def _a_step(self, all_steps: Callable[[], object]) -> Timed:
+        seconds = time_calls(all_steps, self.bank.device, repeats=self.repeats, warmup=0)
+        values = (seconds.median, seconds.min, seconds.max)
+        return Timed(*(value / self.steps for value in values), seconds.repeats)
+
+    def _timed(self, what: str, work: Callable[[], None], **values: object) -> None:
+        self._add(what, time_calls(work, self.bank.device, repeats=self.repeats, calls=10, warmup=3), **values)
+        if self.profile:
             _profile(work)
 
-    with launches.on_stream(), bank.attached():
-        started = measured.time_calls(lambda: trainer._step(next(at)), bank.device, repeats=1, warmup=0)
-        report.add("first step", compiled=bank.compiled, seconds=started)
-        torch.cuda.reset_peak_memory_stats()
-        real, computed = _tokens(trainer, 200)
-        # After so many steps few budgets are new; those that are, are timed too.
-        timed("bank step", lambda: trainer._step(next(at)), warmup=60, real_tokens=real, computed_tokens=computed)
-        report.add(
-            "memory", compiled=bank.compiled, rows=len(trainer.rows),
-            budgets=[len(row.budgets) for row in trainer.rows],
-            peak_memory_bytes=torch.cuda.max_memory_reserved(),
-        )  # fmt: skip
-
-        largest = [max(row.budgets) for row in trainer.rows]
-        kept = [row.budgets[tokens] for row, tokens in zip(trainer.rows, largest, strict=True)]
-
-        def replayed() -> None:
-            for row, tokens, (packed, labels) in zip(trainer.rows, largest, kept, strict=True):
-                launches.launch(row.key(tokens), lambda r=row, p=packed, n=labels: bank.backward(p, n, r.share))
-            launches.launch("update", trainer._update)
-
-        timed("bank step replayed", replayed, tokens=sum(largest))
-        timed("update replayed", lambda: launches.launch("update", trainer._update))
-
-        launches.forget()
-        torch.cuda.empty_cache()
-        for adapted in bank._adapted.values():
-            adapted.segments = adapted.up = adapted.down = None
-        work = [_frozen(bank, packed) for packed, _ in kept]
-
-        def frozen() -> None:
-            for i, one in enumerate(work):
-                launches.launch(i, one)
-
-        timed("frozen backbone", frozen, tokens=sum(largest))
-        launches.forget()
-    return sum(largest)
+    def _add(self, what: str, seconds: Timed | None, **values: object) -> None:
+        self.report.add(what, runs=len(self.trainer.runs), compiled=self.bank.compiled, seconds=seconds, **values)
 
 
 def _frozen(bank: Bank, row: Row) -> Callable[[], None]:
@@ -148,16 +176,10 @@ def _frozen(bank: Bank, row: Row) -> Callable[[], None]:
     return work
 
 
-def _tokens(trainer: Trainer, steps: int) -> tuple[float, float]:
-    """Real and computed tokens of a step, on average."""
-    real = computed = 0
-    for step in range(steps):
-        lengths = trainer._lengths("train", np.stack([trainer._batch(run, step) for run in trainer.runs]))
-        for row in trainer.rows:
-            tokens = int(lengths[row.share.runs].sum())
-            real += tokens
-            computed += Budget.of(tokens, trainer.longest).tokens
-    return real / steps, computed / steps
+def _recorded(where: torch.device, work: Callable[[], object], repeats: int) -> Timed:
+    launches = Launches(where)
+    with launches.on_stream():
+        return time_calls(lambda: launches.launch("work", work), where, repeats=repeats, calls=10, warmup=3)
 
 
 def _product(m: int, k: int, n: int) -> Callable[[], object]:
@@ -167,13 +189,18 @@ def _product(m: int, k: int, n: int) -> Callable[[], object]:
 
 
 def _profile(work: Callable[[], None]) -> None:
+    """Print the kernels that take most of the time."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(3):
             work()
         torch.cuda.synchronize()
-    table = profiler.key_averages().table(sort_by="self_cuda_time_total", row_limit=28, max_name_column_width=90)
-    for line in table.splitlines():
-        print(line[:92], line[-60:])
+    kernels = sorted(profiler.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    total = sum(kernel.self_device_time_total for kernel in kernels) / 3
+    print(f"{total / 1e3:9.3f} ms in all")
+    for kernel in kernels[:32]:
+        count = kernel.count / 3
+        each = kernel.self_device_time_total / 3
+        print(f"{each / 1e3:9.3f} ms {count:6.0f} x {each / count:8.1f} us  {kernel.key[:110]}", flush=True)
 
 
 if __name__ == "__main__":
