@@ -1,21 +1,30 @@
-"""Attention within many short examples of one packed row, as two Triton kernels behind one operator of torch.
+"""Attention within each example of one packed row, as Triton kernels behind one operator of torch.
 
-FlashAttention's variable-length kernels work in tiles of 128 tokens an example. Where an example has a dozen, nearly
-all of a tile is masked away, and attention costs many times what its bytes do. Here an example of at most
-:data:`SHORT` tokens fits whole into one tile: no loop over blocks, no running maximum, and backward makes the softmax
-again from query and key instead of reading what forward saved. It needs no atomics, because one program does all
-query heads that share a key head.
+FlashAttention's variable-length kernels work in tiles of 128 tokens an example, and backward takes four launches that
+read all of the row. Where an example has a dozen tokens, nearly all of a tile is masked away, and attention costs many
+times what its bytes do; and a few longer examples in a row do not change that for the others. So examples are done in
+two ways, and every kernel picks its own by their lengths on the device.
 
-A tile is the power of two that the example's own length needs: each program branches on it. As a kernel takes the
-registers of its largest branch, large tiles get a launch of their own (:data:`FORWARD`, :data:`BACKWARD`), in which
-the programs of other examples end at once.
+An example of at most :data:`SHORT` tokens fits whole into one tile: no loop over blocks, no running maximum, and
+backward makes the softmax again from query and key instead of reading what forward saved. A tile is the power of two
+that the example's own length needs: each program branches on it. As a kernel takes the registers of its largest
+branch, large tiles get a launch of their own (:data:`FORWARD`, :data:`BACKWARD`), in which the programs of other
+examples end at once.
+
+A longer example is done block by block, as FlashAttention does: forward passes over blocks of keys with a running
+maximum and saves the log-sum-exp, from which backward makes the softmax again in two kernels, one for the gradient of
+the queries and one for those of keys and values. Causal skips the blocks that no query sees. These launches
+(:data:`FORWARD_BLOCKS`, :data:`QUERY_BLOCKS`, :data:`KEY_BLOCKS`) come only where the row may hold a longer example.
+
+Neither way needs atomics, because one program does all query heads that share a key head where their gradients add
+up. So results do not depend on the order in which programs run.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,11 +35,11 @@ try:
 except ImportError:
     triton = None
 
-AVAILABLE = triton is not None
-"""Whether there is a Triton to compile the kernels with."""
+HEAD_DIMS = (16, 32, 64, 128)
+"""The sizes of a head that the kernels take."""
 
 SHORT = 128
-"""Tokens of the longest example that `short_attention` takes."""
+"""Tokens of the longest example that one tile holds."""
 
 SMALLEST = 16
 """Rows of the smallest tile that the matrix units take."""
@@ -51,8 +60,28 @@ FORWARD = (Launch(16, 32, 2, 1), Launch(64, 128, 4, 1))
 BACKWARD = (Launch(16, 16, 2, 1), Launch(32, 64, 4, 1), Launch(128, 128, 8, 1))
 """The backward kernel's launches; it holds several tiles in float32 at once, two of them as wide as they are high."""
 
-TOGETHER = True
-"""Whether a program of the forward kernel does all the query heads that share a key head, or one."""
+
+class Blocks(NamedTuple):
+    """The blocks of a kernel for longer examples, and how it runs."""
+
+    queries: int
+    keys: int
+    each: int
+    """How many blocks of the longest example one program does in turn. Where few examples are long, most programs
+    have nothing to do, and there are fewer of them with more blocks each; the longest example is done sooner with
+    fewer blocks each."""
+    warps: int
+    stages: int
+
+
+FORWARD_BLOCKS = Blocks(64, 64, 4, 4, 2)
+"""Of the output; a program does blocks of queries."""
+
+QUERY_BLOCKS = Blocks(64, 64, 4, 4, 2)
+"""Of the gradient of the queries; likewise."""
+
+KEY_BLOCKS = Blocks(64, 64, 2, 4, 2)
+"""Of the gradients of keys and values; a program does blocks of keys."""
 
 _jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
 
@@ -71,48 +100,55 @@ def _store(base, stride, tile, length, TILE: tl.constexpr, D: tl.constexpr):
 
 
 @_jit
-def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr):
-    """The softmax of a tile before its division, at most 1, and its sums by row.
+def _bounds(offsets, example):
+    """Where an example begins, and its length."""
+    start = tl.load(offsets + example).to(tl.int64)
+    return start, (tl.load(offsets + example + 1) - start).to(tl.int32)
 
-    Rows beyond the length are zeros in `q` and see the first key, so that nothing in them becomes NaN.
+
+@_jit
+def _scores(a, b, columns, rows, length, scale, CAUSAL: tl.constexpr):
+    """The scores of queries and keys, in either order, as exponents of 2, where `rows` see `columns`.
+
+    Rows beyond the length are zeros and see the first key, so that nothing in them becomes NaN; what keys beyond the
+    length they see does not matter.
     """
+    seen = columns <= rows if CAUSAL else columns < length
+    return tl.where(seen, tl.dot(a, tl.trans(b)) * (scale * 1.4426950408889634), float("-inf"))
+
+
+@_jit
+def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr):
+    """The softmax of a tile before its division, at most 1, and its sums by row."""
     rows, columns = tl.arange(0, TILE)[:, None], tl.arange(0, TILE)[None, :]
-    seen = columns < length
-    if CAUSAL:
-        seen = seen & (columns <= rows)
-    scores = tl.where(seen, tl.dot(q, tl.trans(k)) * (scale * 1.4426950408889634), float("-inf"))
+    scores = _scores(q, k, columns, rows, length, scale, CAUSAL)
     p = tl.exp2(scores - tl.max(scores, 1)[:, None])
     return p, tl.sum(p, 1)
 
 
 @_jit
-def _forward_tile(q, k, v, out, length, scale, q_t, q_head, k_t, v_t, out_t,
-                  CAUSAL: tl.constexpr, D: tl.constexpr, COUNT: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    """One example, `COUNT` query heads on one key head; the pointers are at the first row of the first head."""
-    keys = _load(k, k_t, length, TILE, D)
+def _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, out_t,
+                  CAUSAL: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+    """One example, one query head; the pointers are at its first row."""
     values = _load(v, v_t, length, TILE, D)
-    for head in range(COUNT):
-        p, total = _exponentials(_load(q + head * q_head, q_t, length, TILE, D), keys, length, scale, CAUSAL, TILE)
-        attended = tl.dot(p.to(values.dtype), values) / total[:, None]
-        _store(out + head * D, out_t, attended, length, TILE, D)
+    queries, keys = _load(q, q_t, length, TILE, D), _load(k, k_t, length, TILE, D)
+    p, total = _exponentials(queries, keys, length, scale, CAUSAL, TILE)
+    _store(out, out_t, tl.dot(p.to(values.dtype), values) / total[:, None], length, TILE, D)
 
 
 @_jit
 def _forward(q, k, v, out, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head,
-             CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr, COUNT: tl.constexpr,
+             CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
              FLOOR: tl.constexpr, FIRST: tl.constexpr, LEVELS: tl.constexpr):  # fmt: skip
-    example = tl.program_id(0) // (HEADS // COUNT)
-    head = tl.program_id(0) % (HEADS // COUNT) * COUNT
-    start = tl.load(offsets + example).to(tl.int64)
-    length = (tl.load(offsets + example + 1) - start).to(tl.int32)
+    head = tl.program_id(0) % HEADS
+    start, length = _bounds(offsets, tl.program_id(0) // HEADS)
     q += start * q_t + head * q_head
     k += start * k_t + head // GROUP * k_head
     v += start * v_t + head // GROUP * v_head
     out += (start * HEADS + head) * D
     for level in tl.static_range(LEVELS):
         if (length > (FIRST << level >> 1 if level > 0 else FLOOR)) & (length <= FIRST << level):
-            _forward_tile(q, k, v, out, length, scale, q_t, q_head, k_t, v_t, HEADS * D,
-                          CAUSAL, D, COUNT, FIRST << level)  # fmt: skip
+            _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, HEADS * D, CAUSAL, D, FIRST << level)
 
 
 @_jit
@@ -141,10 +177,8 @@ def _backward_tile(q, k, v, d_out, dq, dk, dv, length, scale, q_t, q_head, k_t, 
 def _backward(q, k, v, d_out, dq, dk, dv, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
               CAUSAL: tl.constexpr, D: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
               FLOOR: tl.constexpr, FIRST: tl.constexpr, LEVELS: tl.constexpr):  # fmt: skip
-    example = tl.program_id(0) // KV_HEADS
     head = tl.program_id(0) % KV_HEADS
-    start = tl.load(offsets + example).to(tl.int64)
-    length = (tl.load(offsets + example + 1) - start).to(tl.int32)
+    start, length = _bounds(offsets, tl.program_id(0) // KV_HEADS)
     q += start * q_t + head * GROUP * q_head
     k += start * k_t + head * k_head
     v += start * v_t + head * v_head
@@ -158,13 +192,137 @@ def _backward(q, k, v, d_out, dq, dk, dv, offsets, scale, q_t, q_head, k_t, k_he
                            KV_HEADS * GROUP * D, KV_HEADS * D, CAUSAL, D, GROUP, FIRST << level)  # fmt: skip
 
 
+@_jit
+def _blocks(length, BLOCK: tl.constexpr, SHORT: tl.constexpr):
+    """Blocks of an example; none, where it is short."""
+    return tl.where(length > SHORT, tl.cdiv(length, BLOCK), 0)
+
+
+@_jit
+def _forward_blocks(q, k, v, out, lse, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head,
+                    CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
+                    SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
+    """One example, one query head: this program's share of the blocks of queries."""
+    head = tl.program_id(0) % HEADS
+    start, length = _bounds(offsets, tl.program_id(0) // HEADS)
+    q += start * q_t + head * q_head
+    k += start * k_t + head // GROUP * k_head
+    v += start * v_t + head // GROUP * v_head
+    out += (start * HEADS + head) * D
+    lse += start * HEADS + head
+    for block in range(tl.program_id(1), _blocks(length, QUERIES, SHORT), tl.num_programs(1)):
+        first = block * QUERIES
+        rows = first + tl.arange(0, QUERIES)
+        queries = _load(q + first * q_t, q_t, length - first, QUERIES, D)
+        highest = tl.full([QUERIES], float("-inf"), tl.float32)
+        total = tl.zeros([QUERIES], tl.float32)
+        attended = tl.zeros([QUERIES, D], tl.float32)
+        for key in range(0, tl.minimum(first + QUERIES, length) if CAUSAL else length, KEYS):
+            keys = _load(k + key * k_t, k_t, length - key, KEYS, D)
+            values = _load(v + key * v_t, v_t, length - key, KEYS, D)
+            columns = key + tl.arange(0, KEYS)
+            scores = _scores(queries, keys, columns[None, :], rows[:, None], length, scale, CAUSAL)
+            higher = tl.maximum(highest, tl.max(scores, 1))
+            shrink = tl.exp2(highest - higher)
+            p = tl.exp2(scores - higher[:, None])
+            total = total * shrink + tl.sum(p, 1)
+            attended = tl.dot(p.to(values.dtype), values, attended * shrink[:, None])
+            highest = higher
+        _store(out + first * (HEADS * D), HEADS * D, attended / total[:, None], length - first, QUERIES, D)
+        tl.store(lse + rows * HEADS, highest + tl.log2(total), mask=rows < length)
+
+
+@_jit
+def _backward_queries(q, k, v, d_out, out, lse, delta, dq, offsets, scale,
+                      q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
+                      CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
+                      SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
+    """One example, one query head: this program's share of the blocks of queries.
+
+    Leaves in `delta` what the gradient of each softmax loses, its mean: the product of the output and its gradient.
+    """
+    head = tl.program_id(0) % HEADS
+    start, length = _bounds(offsets, tl.program_id(0) // HEADS)
+    q += start * q_t + head * q_head
+    k += start * k_t + head // GROUP * k_head
+    v += start * v_t + head // GROUP * v_head
+    d_out += start * d_t + head * d_head
+    out += (start * HEADS + head) * D
+    dq += (start * HEADS + head) * D
+    lse += start * HEADS + head
+    delta += start * HEADS + head
+    for block in range(tl.program_id(1), _blocks(length, QUERIES, SHORT), tl.num_programs(1)):
+        first = block * QUERIES
+        rows = first + tl.arange(0, QUERIES)
+        queries = _load(q + first * q_t, q_t, length - first, QUERIES, D)
+        d_attended = _load(d_out + first * d_t, d_t, length - first, QUERIES, D)
+        attended = _load(out + first * (HEADS * D), HEADS * D, length - first, QUERIES, D)
+        deltas = tl.sum(attended.to(tl.float32) * d_attended.to(tl.float32), 1)
+        tl.store(delta + rows * HEADS, deltas, mask=rows < length)
+        log_sums = tl.load(lse + rows * HEADS, mask=rows < length, other=0.0)
+        d_queries = tl.zeros([QUERIES, D], tl.float32)
+        for key in range(0, tl.minimum(first + QUERIES, length) if CAUSAL else length, KEYS):
+            keys = _load(k + key * k_t, k_t, length - key, KEYS, D)
+            values = _load(v + key * v_t, v_t, length - key, KEYS, D)
+            columns = key + tl.arange(0, KEYS)
+            scores = _scores(queries, keys, columns[None, :], rows[:, None], length, scale, CAUSAL)
+            p = tl.exp2(scores - log_sums[:, None])
+            d_scores = p * (tl.dot(d_attended, tl.trans(values)) - deltas[:, None])
+            d_queries = tl.dot(d_scores.to(keys.dtype), keys, d_queries)
+        _store(dq + first * (HEADS * D), HEADS * D, d_queries * scale, length - first, QUERIES, D)
+
+
+@_jit
+def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
+                   q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
+                   CAUSAL: tl.constexpr, D: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
+                   SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
+    """One example, one key head: this program's share of the blocks of keys.
+
+    Scores have keys for rows and queries for columns, so that their gradients are multiplied as they are.
+    """
+    HEADS: tl.constexpr = KV_HEADS * GROUP
+    head = tl.program_id(0) % KV_HEADS
+    start, length = _bounds(offsets, tl.program_id(0) // KV_HEADS)
+    q += start * q_t + head * GROUP * q_head
+    k += start * k_t + head * k_head
+    v += start * v_t + head * v_head
+    d_out += start * d_t + head * GROUP * d_head
+    lse += start * HEADS + head * GROUP
+    delta += start * HEADS + head * GROUP
+    dk += (start * KV_HEADS + head) * D
+    dv += (start * KV_HEADS + head) * D
+    for block in range(tl.program_id(1), _blocks(length, KEYS, SHORT), tl.num_programs(1)):
+        first = block * KEYS
+        columns = first + tl.arange(0, KEYS)
+        keys = _load(k + first * k_t, k_t, length - first, KEYS, D)
+        values = _load(v + first * v_t, v_t, length - first, KEYS, D)
+        d_keys = tl.zeros([KEYS, D], tl.float32)
+        d_values = tl.zeros([KEYS, D], tl.float32)
+        # One loop over heads and blocks of queries, so that loads of the next head overlap with work on the last.
+        begin = first // QUERIES * QUERIES if CAUSAL else 0
+        turns = tl.cdiv(length - begin, QUERIES)
+        for turn in range(GROUP * turns):
+            other = turn // turns
+            query = begin + turn % turns * QUERIES
+            rows = query + tl.arange(0, QUERIES)
+            at = rows * HEADS + other
+            queries = _load(q + other * q_head + query * q_t, q_t, length - query, QUERIES, D)
+            d_attended = _load(d_out + other * d_head + query * d_t, d_t, length - query, QUERIES, D)
+            log_sums = tl.load(lse + at, mask=rows < length, other=0.0)
+            deltas = tl.load(delta + at, mask=rows < length, other=0.0)
+            scores = _scores(keys, queries, columns[:, None], rows[None, :], length, scale, CAUSAL)
+            p = tl.exp2(scores - log_sums[None, :])
+            d_values = tl.dot(p.to(keys.dtype), d_attended, d_values)
+            d_scores = p * (tl.dot(values, tl.trans(d_attended)) - deltas[None, :])
+            d_keys = tl.dot(d_scores.to(keys.dtype), queries, d_keys)
+        _store(dk + first * (KV_HEADS * D), KV_HEADS * D, d_keys * scale, length - first, KEYS, D)
+        _store(dv + first * (KV_HEADS * D), KV_HEADS * D, d_values, length - first, KEYS, D)
+
+
 def _launch(kernel, launches: tuple[Launch, ...], programs: int, longest: int, *arguments, **constants) -> None:
     """Run a kernel once for each of its launches whose tiles an example of at most `longest` tokens can need."""
-    if not AVAILABLE:
-        raise RuntimeError("short attention needs Triton, which is not installed")
-    if longest > SHORT:
-        raise ValueError(f"an example may have {longest} tokens; short attention takes {SHORT}")
-    last = max(SMALLEST, 1 << (longest - 1).bit_length())
+    last = max(SMALLEST, 1 << (min(longest, SHORT) - 1).bit_length())
     with torch.cuda.device_of(arguments[0]):
         for first, largest, warps, stages in launches:
             if programs and first <= last:
@@ -173,13 +331,27 @@ def _launch(kernel, launches: tuple[Launch, ...], programs: int, longest: int, *
                 kernel[(programs,)](*arguments, **constants, **tiles, num_warps=warps, num_stages=stages)
 
 
+def _launch_blocks(kernel, blocks: Blocks, block: int, programs: int, longest: int, *arguments, **constants) -> None:
+    """Run a kernel whose programs do blocks of `block` tokens, if an example of `longest` tokens needs any."""
+    if not programs or longest <= SHORT:
+        return
+    parts = triton.cdiv(longest, block * blocks.each)
+    sizes = {"SHORT": SHORT, "QUERIES": blocks.queries, "KEYS": blocks.keys}
+    with torch.cuda.device_of(arguments[0]):
+        kernel[(programs, parts)](*arguments, **constants, **sizes, num_warps=blocks.warps, num_stages=blocks.stages)
+
+
 def _by_row(states: Tensor) -> Tensor:
     """As it is, if a row of a head lies in one piece."""
     return states if states.stride(-1) == 1 else states.contiguous()
 
 
-@torch.library.custom_op("cpadapt::short_attention", mutates_args=())
-def short_attention(
+def takes(head_dim: int) -> bool:
+    """Whether `ragged_attention` takes heads of that size, and there is a Triton to compile it with."""
+    return triton is not None and head_dim in HEAD_DIMS
+
+
+def ragged_attention(
     query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor, longest: int, causal: bool, scale: float
 ) -> Tensor:
     """Attend within each example of a packed row.
@@ -187,62 +359,101 @@ def short_attention(
     The compiler takes it as it is, and it can be recorded: nothing on the host depends on the row's contents.
 
     Args:
-        query: `[T, heads, head_dim]`, head_dim a power of two from 16 to 128. In half precision: the products would
-            round float32 to TensorFloat-32.
+        query: `[T, heads, head_dim]`, of a head_dim that it `takes`. In half precision: the products would round
+            float32 to TensorFloat-32.
         key: `[T, kv_heads, head_dim]`, heads a multiple of kv_heads; like `query` and `value` with any strides, and
             copied only if head_dim has one.
         value: `[T, kv_heads, head_dim]`, all of one dtype.
         example_offsets: `[examples + 1]`, int32, on the same device: 0, where each example ends, up to T.
-        longest: tokens of the longest example that may come, at most `SHORT`; a longer one would be left out.
+        longest: tokens of the longest example that may come; a longer one might be left out.
         causal: whether a token sees only those before it and itself.
-        scale: of the scores.
+        scale: of the scores, positive.
 
     Returns:
         `[T, heads, head_dim]`, contiguous.
     """
+    out, _ = _ragged_attention(query, key, value, example_offsets, longest, causal, scale)
+    return cast(Tensor, out)
+
+
+def _results(query: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Place for the output and for the log-sum-exp of each query's scores, which only longer examples have."""
+    tokens, heads, _ = query.shape
+    lse = query.new_empty((tokens if longest > SHORT else 0, heads), dtype=torch.float32)
+    return query.new_empty(query.shape), lse
+
+
+@torch.library.custom_op("cpadapt::ragged_attention", mutates_args=())
+def _ragged_attention(
+    query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor, longest: int, causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The output, and the log-sum-exp to the base of 2; that of short examples is not set."""
     query, key, value = _by_row(query), _by_row(key), _by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
-    out = query.new_empty(query.shape)
-    count = heads // kv_heads if TOGETHER else 1
+    if not takes(width):
+        raise ValueError(f"ragged attention needs Triton and heads of {HEAD_DIMS} numbers, not {width}")
+    out, lse = _results(query, longest)
+    programs = (len(example_offsets) - 1) * heads
+    strides = *query.stride()[:2], *key.stride()[:2], *value.stride()[:2]
+    constants = {"CAUSAL": causal, "D": width, "HEADS": heads, "GROUP": heads // kv_heads}
     _launch(
-        _forward, FORWARD, (len(example_offsets) - 1) * (heads // count), longest,
-        query, key, value, out, example_offsets, scale,
-        *query.stride()[:2], *key.stride()[:2], *value.stride()[:2],
-        CAUSAL=causal, D=width, HEADS=heads, GROUP=heads // kv_heads, COUNT=count,
+        _forward, FORWARD, programs, longest,
+        query, key, value, out, example_offsets, scale, *strides, **constants,
     )  # fmt: skip
-    return out
+    _launch_blocks(
+        _forward_blocks, FORWARD_BLOCKS, FORWARD_BLOCKS.queries, programs, longest,
+        query, key, value, out, lse, example_offsets, scale, *strides, **constants,
+    )  # fmt: skip
+    return out, lse
 
 
-@torch.library.custom_op("cpadapt::short_attention_backward", mutates_args=())
-def _short_attention_backward(
+@torch.library.custom_op("cpadapt::ragged_attention_backward", mutates_args=())
+def _ragged_attention_backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor,
-    longest: int, causal: bool, scale: float,
+    out: Tensor | None, lse: Tensor | None, longest: int, causal: bool, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of query, key and value, contiguous."""
+    """The gradients of query, key and value, contiguous; what forward returned is needed for longer examples only."""
     gradient, query, key, value = _by_row(gradient), _by_row(query), _by_row(key), _by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
-    gradients = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+    dq, dk, dv = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+    examples, group = len(example_offsets) - 1, heads // kv_heads
+    strides = *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], *gradient.stride()[:2]
+    constants = {"CAUSAL": causal, "D": width, "GROUP": group}
     _launch(
-        _backward, BACKWARD, (len(example_offsets) - 1) * kv_heads, longest,
-        query, key, value, gradient, *gradients, example_offsets, scale,
-        *query.stride()[:2], *key.stride()[:2], *value.stride()[:2], *gradient.stride()[:2],
-        CAUSAL=causal, D=width, KV_HEADS=kv_heads, GROUP=heads // kv_heads,
+        _backward, BACKWARD, examples * kv_heads, longest,
+        query, key, value, gradient, dq, dk, dv, example_offsets, scale, *strides, KV_HEADS=kv_heads, **constants,
     )  # fmt: skip
-    return gradients
+    if out is None or lse is None:
+        return dq, dk, dv
+    delta = torch.empty_like(lse)
+    _launch_blocks(
+        _backward_queries, QUERY_BLOCKS, QUERY_BLOCKS.queries, examples * heads, longest,
+        query, key, value, gradient, out, lse, delta, dq, example_offsets, scale, *strides,
+        HEADS=heads, **constants,
+    )  # fmt: skip
+    _launch_blocks(
+        _backward_keys, KEY_BLOCKS, KEY_BLOCKS.keys, examples * kv_heads, longest,
+        query, key, value, gradient, lse, delta, dk, dv, example_offsets, scale, *strides,
+        KV_HEADS=kv_heads, **constants,
+    )  # fmt: skip
+    return dq, dk, dv
 
 
-short_attention.register_fake(lambda query, *others: query.new_empty(query.shape))
-_short_attention_backward.register_fake(lambda gradient, *inputs: tuple(t.new_empty(t.shape) for t in inputs[:3]))
+_ragged_attention.register_fake(lambda query, key, value, offsets, longest, causal, scale: _results(query, longest))
+_ragged_attention_backward.register_fake(lambda gradient, *inputs: tuple(t.new_empty(t.shape) for t in inputs[:3]))
 
 
 def _keep(ctx, inputs, output) -> None:
     *states, ctx.longest, ctx.causal, ctx.scale = inputs
-    ctx.save_for_backward(*states)
+    ctx.save_for_backward(*states, *(output if ctx.longest > SHORT else (None, None)))
+    # Nobody differentiates the log-sum-exp: no zeros need be made for its gradient.
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, gradient):
-    gradients = _short_attention_backward(gradient, *ctx.saved_tensors, ctx.longest, ctx.causal, ctx.scale)
+def _differentiate(ctx, gradient, _):
+    gradients = _ragged_attention_backward(gradient, *ctx.saved_tensors, ctx.longest, ctx.causal, ctx.scale)
     return *gradients, None, None, None, None
 
 
-short_attention.register_autograd(_differentiate, setup_context=_keep)
+_ragged_attention.register_autograd(_differentiate, setup_context=_keep)

@@ -257,10 +257,10 @@ def _variable_length(
     grouped: bool,
 ) -> Tensor:
     """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
-    if attention.AVAILABLE and segments.longest <= attention.SHORT:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        ends, longest = segments.example_offsets, segments.longest
-        return cast(Tensor, attention.short_attention(query, key, value, ends, longest, causal, scale))
+    ends, longest, head_dim = segments.example_offsets, segments.longest, query.shape[-1]
+    if attention.takes(head_dim):
+        scale = head_dim**-0.5 if scaling is None else scaling
+        return attention.ragged_attention(query, key, value, ends, longest, causal, scale)
     options: dict[str, Any] = {"scale": scaling}
     if "enable_gqa" in VARLEN_OPTIONS:
         options["enable_gqa"] = grouped
@@ -268,7 +268,6 @@ def _variable_length(
         options["window_size"] = (-1, 0) if causal else (-1, -1)
     else:
         options["is_causal"] = causal
-    ends, longest = segments.example_offsets, segments.longest
     out = varlen_attn(
         query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, **options
     )

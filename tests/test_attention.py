@@ -1,4 +1,4 @@
-"""Attention within short examples against the padded path in float32 and FlashAttention's; skipped without CUDA."""
+"""Attention within a packed row's examples against the padded path in float32; skipped without CUDA."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpadapt import attention
-from cpadapt.attention import SHORT, short_attention
-from cpadapt.packing import Segments, _padded, _variable_length
+from cpadapt.attention import ragged_attention, takes
+from cpadapt.packing import Segments, _padded
 
-pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and attention.AVAILABLE), reason="no CUDA or no Triton")
+pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and takes(64)), reason="no CUDA or no Triton")
 
-LENGTHS = [1, 5, 0, 13, 16, 17, 31, 33, 66]
+SHORT = [1, 5, 0, 13, 16, 17, 31, 33, 66]
+MIXED = [1, 300, 5, 128, 129, 0, 700, 64, 257, 13, 17, 33]
 SCALE = 0.2
 
 
@@ -44,20 +44,33 @@ def assert_near(got: list[Tensor], expected: list[Tensor], bound: float = 1e-2) 
         assert (mine.float() - theirs.float()).norm() < bound * theirs.float().norm()
 
 
-def short(rows: Segments, causal: bool) -> Callable[..., Tensor]:
-    return lambda q, k, v: short_attention(q, k, v, rows.example_offsets, rows.longest, causal, SCALE)
+def ragged(rows: Segments, causal: bool) -> Callable[..., Tensor]:
+    return lambda q, k, v: ragged_attention(q, k, v, rows.example_offsets, rows.longest, causal, SCALE)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 32), (9, 3, 64), (2, 1, 128), (2, 2, 16)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("lengths", [LENGTHS, [9, 16], [128, 3, 65, 100]], ids=["up to 66", "up to 16", "up to 128"])
+# Few combinations: each compiles eight kernels.
+@pytest.mark.parametrize(
+    ("lengths", "causal", "heads", "kv_heads", "head_dim", "dtype"),
+    [
+        (MIXED, True, 9, 3, 64, torch.bfloat16),
+        (MIXED, False, 9, 3, 64, torch.float16),
+        (MIXED, True, 4, 4, 32, torch.float16),
+        (MIXED, False, 4, 4, 32, torch.bfloat16),
+        (MIXED, True, 2, 1, 128, torch.bfloat16),
+        (MIXED, False, 2, 1, 128, torch.bfloat16),
+        (SHORT, False, 2, 2, 16, torch.bfloat16),
+        (SHORT, True, 9, 3, 64, torch.bfloat16),
+        ([9, 16], True, 9, 3, 64, torch.bfloat16),
+        ([128, 3, 65, 100], True, 9, 3, 64, torch.bfloat16),
+        ([129], True, 9, 3, 64, torch.bfloat16),
+    ],
+)
 def test_it_equals_the_padded_path_in_float32(
-    causal: bool, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype, lengths: list[int]
+    lengths: list[int], causal: bool, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
 ) -> None:
     rows = segments(lengths)
     states = drawn(sum(lengths), heads, kv_heads, head_dim, dtype)
-    got = with_gradients(short(rows, causal), states)
+    got = with_gradients(ragged(rows, causal), states)
     expected = with_gradients(
         lambda q, k, v: _padded(q, k, v, rows, SCALE, causal, heads != kv_heads), [t.float() for t in states]
     )
@@ -65,68 +78,74 @@ def test_it_equals_the_padded_path_in_float32(
     assert_near(got, expected)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 32), (9, 3, 64)])
-def test_it_equals_flash_attention(causal: bool, heads: int, kv_heads: int, head_dim: int) -> None:
-    lengths = [length for length in LENGTHS if length]
-    rows = segments(lengths, SHORT)
-    states = drawn(sum(lengths), heads, kv_heads, head_dim)
-    assert_near(
-        with_gradients(short(rows, causal), states),
-        with_gradients(lambda q, k, v: _variable_length(q, k, v, rows, SCALE, causal, heads != kv_heads), states),
-    )
+def test_a_higher_bound_changes_nothing() -> None:
+    states = drawn(sum(SHORT), 9, 3, 64)
+    near, far = (with_gradients(ragged(segments(SHORT, longest), True), states) for longest in (66, 1024))
+    assert all(map(torch.equal, near, far))
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_a_gradient_of_any_strides_will_do(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "TOGETHER", together)
-    rows = segments(LENGTHS)
-    *states, gradient = drawn(sum(LENGTHS), 9, 3, 64)
-    expected = with_gradients(short(rows, True), [*states, gradient])
+def test_two_calls_give_the_same_bits() -> None:
+    rows = segments(MIXED)
+    states = drawn(sum(MIXED), 9, 3, 64)
+    first, second = (with_gradients(ragged(rows, True), states) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+def test_a_gradient_of_any_strides_will_do() -> None:
+    rows = segments(MIXED)
+    *states, gradient = drawn(sum(MIXED), 9, 3, 64)
+    expected = with_gradients(ragged(rows, True), [*states, gradient])
     by_head = gradient.transpose(0, 1).contiguous().transpose(0, 1)
     by_width = gradient.transpose(1, 2).contiguous().transpose(1, 2)
     for strided in (by_head, by_width):
-        for mine, theirs in zip(with_gradients(short(rows, True), [*states, strided]), expected, strict=True):
-            assert torch.equal(mine, theirs)
+        assert all(map(torch.equal, with_gradients(ragged(rows, True), [*states, strided]), expected))
 
 
 def test_the_compiler_leaves_it_alone_at_any_length() -> None:
     torch.compiler.reset()
 
     def doubled(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int) -> Tensor:
-        return short_attention(q * 2, k * 2, v, ends, longest, True, SCALE) * 2
+        return ragged_attention(q * 2, k * 2, v, ends, longest, True, SCALE) * 2
 
     compiled = torch.compile(doubled, dynamic=True, fullgraph=True)
-    for lengths in (LENGTHS, [3, 17, 9], [100, 2, 7, 7]):
+
+    def check(lengths: list[int]) -> None:
         rows = segments(lengths)
         states = drawn(sum(lengths), 9, 3, 64)
         got, expected = (
-            with_gradients(lambda q, k, v, f=f, rows=rows: f(q, k, v, rows.example_offsets, rows.longest), states)
+            with_gradients(lambda q, k, v, f=f: f(q, k, v, rows.example_offsets, rows.longest), states)
             for f in (compiled, doubled)
         )
         assert_near(got, expected)
 
+    for first, *others in ((SHORT, [3, 17, 9], [100, 2, 7, 7]), (MIXED, [130, 2, 3])):
+        check(first)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for lengths in others:
+                check(lengths)
 
-def test_it_can_be_recorded_and_replayed_on_other_examples() -> None:
-    rows = segments(LENGTHS)
-    states = drawn(sum(LENGTHS), 9, 3, 64)
+
+@pytest.mark.parametrize("lengths", [SHORT, MIXED], ids=["short", "mixed"])
+def test_it_can_be_recorded_and_replayed_on_other_examples(lengths: list[int]) -> None:
+    rows = segments(lengths)
+    states = drawn(sum(lengths), 9, 3, 64)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        with_gradients(short(rows, True), states)
+        with_gradients(ragged(rows, True), states)
     stream.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
-        recorded = with_gradients(short(rows, True), states)
-    rows.example_offsets.copy_(segments(LENGTHS[::-1]).example_offsets)
+        recorded = with_gradients(ragged(rows, True), states)
+    rows.example_offsets.copy_(segments(lengths[::-1]).example_offsets)
     states[0].mul_(0.5)
     graph.replay()
     torch.cuda.synchronize()
-    for mine, theirs in zip(recorded, with_gradients(short(rows, True), states), strict=True):
-        assert torch.equal(mine, theirs)
+    assert all(map(torch.equal, recorded, with_gradients(ragged(rows, True), states)))
 
 
-def test_an_example_that_may_be_too_long_is_refused() -> None:
-    states = drawn(8, 4, 4, 32)[:3]
-    with pytest.raises(ValueError, match="may have 129 tokens"):
-        short_attention(*states, segments([8]).example_offsets, SHORT + 1, True, SCALE)
+def test_heads_of_other_sizes_are_refused() -> None:
+    assert [size for size in (8, 12, 16, 48, 64, 128, 256) if takes(size)] == [16, 64, 128]
+    states = drawn(8, 4, 4, 12)[:3]
+    with pytest.raises(ValueError, match=r"heads of .* numbers, not 12"):
+        ragged_attention(*states, segments([8]).example_offsets, 8, True, SCALE)
