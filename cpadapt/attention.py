@@ -74,10 +74,10 @@ class Blocks(NamedTuple):
     stages: int
 
 
-FORWARD_BLOCKS = Blocks(64, 64, 4, 4, 2)
+FORWARD_BLOCKS = Blocks(64, 64, 2, 4, 2)
 """Of the output; a program does blocks of queries."""
 
-QUERY_BLOCKS = Blocks(64, 64, 4, 4, 2)
+QUERY_BLOCKS = Blocks(64, 32, 4, 4, 3)
 """Of the gradient of the queries; likewise."""
 
 KEY_BLOCKS = Blocks(64, 64, 2, 4, 2)

@@ -197,7 +197,7 @@ class Bank:
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self.compiled = compiled
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
-        self._factor_pair = torch.compile(factor_pair, dynamic=True) if compiled else factor_pair
+        self._factor_pairs = torch.compile(factor_pairs, dynamic=True) if compiled else factor_pairs
 
     def _stacks(self, drawn: list[dict[str, dict[str, Tensor]]]) -> Iterator[Stack]:
         by_shape: dict[tuple[int, int], list[str]] = {}
@@ -343,30 +343,29 @@ class Bank:
             adapted.segments, adapted.components, adapted.up, adapted.down = row.segments, None, None, None
         for projections, parts in by_projections.items():
             # Without gradients it is rare, and one pass over the memory more is nothing.
-            make = self._factor_pair if torch.is_grad_enabled() else factor_pair
-            pairs = [make(part.stack.family, part.params, part.scales, self.dtype) for part in parts]
-            ups, downs = (side[0] if len(side) == 1 else torch.cat(side, 1) for side in zip(*pairs, strict=True))
+            make = self._factor_pairs if torch.is_grad_enabled() else factor_pairs
+            ups, downs = make([(part.stack.family, part.params, part.scales) for part in parts], self.dtype)
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
                 adapted = self._adapted[projection]
                 adapted.components, adapted.up, adapted.down = share.components, up, down
 
 
-def factor_pair(
-    family_name: str, params: dict[str, Tensor], scales: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The pairs of one family's neighbouring runs on all projections of one shape.
+def factor_pairs(parts: Sequence[tuple[str, dict[str, Tensor], Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The pairs of neighbouring runs on all projections of one shape, end to end.
 
     Args:
-        family_name: of the runs.
-        params: their scalars, `[layers, components, …]`.
-        scales: theirs, `[components]`.
+        parts: for each family its name, its runs' scalars `[layers, components, …]`, and their scales `[components]`.
         dtype: of the pairs.
 
     Returns:
         `up` `[layers, components, out]`, scaled, and `down` `[layers, components, in]`.
     """
-    up, down = family(family_name).factors(params)
-    return (up.mT * scales[:, None]).to(dtype), down.to(dtype)
+    ups, downs = [], []
+    for name, params, scales in parts:
+        up, down = family(name).factors(params)
+        ups.append(up.mT * scales[:, None])
+        downs.append(down)
+    return torch.cat(ups, 1).to(dtype), torch.cat(downs, 1).to(dtype)
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:

@@ -3,7 +3,7 @@
 Runs have few components each, unequally many, and unequally many tokens. A grouped matrix product wants all runs'
 pairs padded to the largest, and takes as long to start as these small products take to do. Here the runs' components
 lie end to end, without padding, as their tokens do: a program does one piece of one run's tokens, through both
-matrices of its pair, and loops over that run's own components.
+matrices of its pair, on a tile of that run's own number of components.
 
 The backward of `y = x · downᵀ · up` with respect to `x` is the same product with the two matrices exchanged, so the
 same kernel does it. What is between the two matrices, `hidden`, is kept for the gradients of the matrices; they are
@@ -32,11 +32,14 @@ AVAILABLE = triton is not None
 ROWS = 64
 """Tokens of a tile."""
 
-COMPONENTS = 16
-"""Components of a tile; the fewest that the matrix units take."""
-
 FEATURES = 64
 """Features of a tile."""
+
+FEWEST = 16
+"""Components of the smallest tile, which the matrix units ask for. A tile is the power of two that a run needs."""
+
+MOST = 128
+"""Components of the largest tile. The sum over more of them is rounded anew for each further tile."""
 
 PAIR = {"num_warps": 4, "num_stages": 3}
 MATRICES = {"num_warps": 4, "num_stages": 3}
@@ -64,62 +67,100 @@ def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
 
 
 @_jit
-def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
-          RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
-          ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """One piece of one run's tokens: `hidden = x · firstᵀ`, then `y = hidden · second`."""
-    run, begin, end = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS)
-    if run < runs:
-        rows = (begin + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-        features = tl.arange(0, FEATURES)[None, :]
-        components = tl.arange(0, COMPONENTS)
-        begin_c = tl.load(component_offsets + run)
-        end_c = tl.load(component_offsets + run + 1)
-        for c in range(begin_c, end_c, COMPONENTS):
-            of_run = (c + components)[:, None]
-            total = tl.zeros([ROWS, COMPONENTS], tl.float32)
-            for k in range(0, INNER, FEATURES):
-                tile = tl.load(x + rows * x_t + k + features, mask=(rows < end) & (k + features < INNER), other=0.0)
-                matrix = tl.load(first + of_run * first_c + k + features,
-                                 mask=(of_run < end_c) & (k + features < INNER), other=0.0)  # fmt: skip
-                total = tl.dot(tile, tl.trans(matrix), total)
-            tl.store(hidden + rows * hidden_t + (c - begin_c) + components[None, :],
-                     total.to(hidden.dtype.element_ty), mask=rows < end)  # fmt: skip
-        # What one thread stored another one reads.
-        tl.debug_barrier()
+def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c, hidden_t,
+               INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
+               COMPONENTS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
+    """`hidden = x · firstᵀ`, then `y = hidden · second`, for `count` tokens and `size` components.
+
+    The pointers are at the first of them. Without components `y` is zero.
+    """
+    rows = tl.arange(0, ROWS)[:, None]
+    features = tl.arange(0, FEATURES)[None, :]
+    for c in range(0, tl.maximum(size, 1), COMPONENTS):
+        components = c + tl.arange(0, COMPONENTS)
+        total = tl.zeros([ROWS, COMPONENTS], tl.float32)
+        for k in range(0, INNER, FEATURES):
+            tile = tl.load(x + k + rows * x_t + features, mask=(rows < count) & (k + features < INNER), other=0.0)
+            matrix = tl.load(first + k + components[:, None] * first_c + features,
+                             mask=(components[:, None] < size) & (k + features < INNER), other=0.0)  # fmt: skip
+            total = tl.dot(tile, tl.trans(matrix), total)
+        middle = total.to(hidden.dtype.element_ty)
+        tl.store(hidden + rows * hidden_t + components[None, :], middle,
+                 mask=(rows < count) & (components[None, :] < size))  # fmt: skip
+        if MANY:
+            # What one thread stored in `y` another one reads.
+            tl.debug_barrier()
         for n in range(0, OUTER, FEATURES):
-            total = tl.zeros([ROWS, FEATURES], tl.float32)
-            for c in range(begin_c, end_c, COMPONENTS):
-                of_run = (c + components)[:, None]
-                tile = tl.load(hidden + rows * hidden_t + (c - begin_c) + components[None, :],
-                               mask=rows < end, other=0.0)  # fmt: skip
-                matrix = tl.load(second + of_run * second_c + n + features,
-                                 mask=(of_run < end_c) & (n + features < OUTER), other=0.0)  # fmt: skip
-                total = tl.dot(tile, matrix, total)
-            tl.store(y + rows * OUTER + n + features, total.to(y.dtype.element_ty),
-                     mask=(rows < end) & (n + features < OUTER))  # fmt: skip
+            place = y + n + rows * OUTER + features
+            real = (rows < count) & (n + features < OUTER)
+            result = tl.zeros([ROWS, FEATURES], tl.float32)
+            if MANY:
+                result = tl.load(place, mask=real & (c > 0), other=0.0).to(tl.float32)
+            matrix = tl.load(second + n + components[:, None] * second_c + features,
+                             mask=(components[:, None] < size) & (n + features < OUTER), other=0.0)  # fmt: skip
+            tl.store(place, tl.dot(middle, matrix, result).to(y.dtype.element_ty), mask=real)
 
 
 @_jit
-def _matrix(hidden, x, out, run_offsets, component_offsets, runs, hidden_t, x_t,
-            RUNS: tl.constexpr, WIDTH: tl.constexpr,
-            ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """`hiddenᵀ · x` over one run's tokens, for one block of its components and one of features."""
+def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
+          RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
+          FEWEST: tl.constexpr, LEVELS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
+    """One piece of one run's tokens through both matrices of its pair."""
+    run, begin, end = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS)
+    if run < runs:
+        begin_c = tl.load(component_offsets + run)
+        size = tl.load(component_offsets + run + 1) - begin_c
+        x += begin.to(tl.int64) * x_t
+        y += begin.to(tl.int64) * OUTER
+        hidden += begin.to(tl.int64) * hidden_t
+        first += begin_c.to(tl.int64) * first_c
+        second += begin_c.to(tl.int64) * second_c
+        needed = tl.minimum(size, FEWEST << LEVELS - 1)
+        for level in tl.static_range(LEVELS):
+            if (needed > (FEWEST << level >> 1 if level > 0 else -1)) & (needed <= FEWEST << level):
+                _pair_tile(x, first, second, y, hidden, end - begin, size, x_t, first_c, second_c, hidden_t,
+                           INNER, OUTER, ROWS, FEATURES, FEWEST << level, MANY)  # fmt: skip
+
+
+@_jit
+def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t, x_t,
+            WIDTH: tl.constexpr, ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
+    """`hiddenᵀ · x` over one run's tokens, for a tile of its components and a block of features."""
+    components = begin_c + tl.arange(0, COMPONENTS)[:, None]
+    features = block * FEATURES + tl.arange(0, FEATURES)[None, :]
+    total = tl.zeros([COMPONENTS, FEATURES], tl.float32)
+    for token in range(begin, end, ROWS):
+        rows = (token + tl.arange(0, ROWS)).to(tl.int64)
+        left = tl.load(hidden + rows[None, :] * hidden_t + (components - first_c),
+                       mask=(rows[None, :] < end) & (components < end_c), other=0.0)  # fmt: skip
+        right = tl.load(x + rows[:, None] * x_t + features,
+                        mask=(rows[:, None] < end) & (features < WIDTH), other=0.0)  # fmt: skip
+        total = tl.dot(left, right, total)
+    tl.store(out + components * WIDTH + features, total.to(out.dtype.element_ty),
+             mask=(components < end_c) & (features < WIDTH))  # fmt: skip
+
+
+@_jit
+def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
+              hidden_t, gradient_t, d_hidden_t, x_t, RUNS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
+              ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
+    """A tile of the gradient of `up` or of `down`."""
     run, begin_c, end_c = _piece(component_offsets, tl.program_id(0), runs, RUNS, COMPONENTS)
     if run < runs:
-        components = begin_c + tl.arange(0, COMPONENTS)[:, None]
-        columns = components - tl.load(component_offsets + run)
-        features = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)[None, :]
-        end = tl.load(run_offsets + run + 1)
-        total = tl.zeros([COMPONENTS, FEATURES], tl.float32)
-        for begin in range(tl.load(run_offsets + run), end, ROWS):
-            rows = (begin + tl.arange(0, ROWS)).to(tl.int64)
-            left = tl.load(hidden + rows[None, :] * hidden_t + columns, mask=rows[None, :] < end, other=0.0)
-            right = tl.load(x + rows[:, None] * x_t + features,
-                            mask=(rows[:, None] < end) & (features < WIDTH), other=0.0)  # fmt: skip
-            total = tl.dot(left, right, total)
-        tl.store(out + components * WIDTH + features, total.to(out.dtype.element_ty),
-                 mask=(components < end_c) & (features < WIDTH))  # fmt: skip
+        first_c = tl.load(component_offsets + run)
+        begin, end = tl.load(run_offsets + run), tl.load(run_offsets + run + 1)
+        block, blocks = tl.program_id(1), tl.cdiv(OUT, FEATURES)
+        if block < blocks:
+            _matrix(hidden, gradient, d_up, first_c, begin_c, end_c, begin, end, block, hidden_t, gradient_t,
+                    OUT, ROWS, COMPONENTS, FEATURES)  # fmt: skip
+        else:
+            _matrix(d_hidden, x, d_down, first_c, begin_c, end_c, begin, end, block - blocks, d_hidden_t, x_t,
+                    IN, ROWS, COMPONENTS, FEATURES)  # fmt: skip
+
+
+def _columns(most: int) -> int:
+    """Room for the components of the run that has most."""
+    return (most + FEWEST - 1) // FEWEST * FEWEST
 
 
 def _through(
@@ -128,30 +169,17 @@ def _through(
     """`x · firstᵀ · second` run by run, and what is between the two products."""
     x, first, second = _by_row(x), _by_row(first), _by_row(second)
     tokens, runs = len(x), len(run_offsets) - 1
-    y = x.new_empty(tokens, second.shape[1])
-    hidden = x.new_empty(tokens, triton.cdiv(most, COMPONENTS) * COMPONENTS)
+    y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, _columns(most))
+    largest = min(MOST, max(FEWEST, triton.next_power_of_2(most)))
     with torch.cuda.device_of(x):
         _pair[(triton.cdiv(tokens, ROWS) + runs,)](
             x, first, second, y, hidden, run_offsets, component_offsets, runs,
             x.stride(0), first.stride(0), second.stride(0), hidden.stride(0),
             RUNS=triton.next_power_of_2(runs), INNER=first.shape[1], OUTER=second.shape[1],
-            ROWS=ROWS, COMPONENTS=COMPONENTS, FEATURES=FEATURES, **PAIR,
+            ROWS=ROWS, FEATURES=FEATURES,
+            FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST, **PAIR,
         )  # fmt: skip
     return y, hidden
-
-
-def _over_tokens(hidden: Tensor, x: Tensor, like: Tensor, run_offsets: Tensor, component_offsets: Tensor) -> Tensor:
-    """`hiddenᵀ · x` of each run, end to end, in the shape of one of the pair's matrices."""
-    x = _by_row(x)
-    out = x.new_empty(like.shape)
-    runs, (components, width) = len(run_offsets) - 1, like.shape
-    with torch.cuda.device_of(x):
-        _matrix[(triton.cdiv(components, COMPONENTS) + runs, triton.cdiv(width, FEATURES))](
-            hidden, x, out, run_offsets, component_offsets, runs, hidden.stride(0), x.stride(0),
-            RUNS=triton.next_power_of_2(runs), WIDTH=width,
-            ROWS=ROWS, COMPONENTS=COMPONENTS, FEATURES=FEATURES, **MATRICES,
-        )  # fmt: skip
-    return out
 
 
 def _by_row(matrix: Tensor) -> Tensor:
@@ -189,15 +217,23 @@ def _low_rank_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x, up and down."""
     d_x, d_hidden = _through(gradient, up, down, run_offsets, component_offsets, most)
-    d_up = _over_tokens(hidden, gradient, up, run_offsets, component_offsets)
-    d_down = _over_tokens(d_hidden, x, down, run_offsets, component_offsets)
+    gradient, x = _by_row(gradient), _by_row(x)
+    d_up, d_down = x.new_empty(up.shape), x.new_empty(down.shape)
+    runs, (components, width) = len(run_offsets) - 1, up.shape
+    blocks = triton.cdiv(width, FEATURES) + triton.cdiv(down.shape[1], FEATURES)
+    with torch.cuda.device_of(x):
+        _matrices[(triton.cdiv(components, FEWEST) + runs, blocks)](
+            hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
+            hidden.stride(0), gradient.stride(0), d_hidden.stride(0), x.stride(0),
+            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1],
+            ROWS=ROWS, COMPONENTS=FEWEST, FEATURES=FEATURES, **MATRICES,
+        )  # fmt: skip
     return d_x, d_up, d_down
 
 
 @low_rank.register_fake
 def _(x, up, down, run_offsets, component_offsets, most):
-    wide = (most + COMPONENTS - 1) // COMPONENTS * COMPONENTS
-    return x.new_empty(x.shape[0], up.shape[1]), x.new_empty(x.shape[0], wide)
+    return x.new_empty(x.shape[0], up.shape[1]), x.new_empty(x.shape[0], _columns(most))
 
 
 @_low_rank_backward.register_fake
