@@ -197,7 +197,7 @@ class Bank:
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self.compiled = compiled
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
-        self._factor_pairs = torch.compile(factor_pairs, dynamic=True) if compiled else factor_pairs
+        self._factor_pairs = torch.compile(factor_pairs) if compiled else factor_pairs
 
     def _stacks(self, drawn: list[dict[str, dict[str, Tensor]]]) -> Iterator[Stack]:
         by_shape: dict[tuple[int, int], list[str]] = {}
@@ -266,8 +266,12 @@ class Bank:
             for layer in layers:
                 layer.compile(dynamic=True)
         try:
-            # For the compiler: two sizes that happen to be equal in one row are not so in the next.
-            with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            # For the compiler: two sizes that happen to be equal in one row are not so in the next, and a process may
+            # train banks of many mixtures of families, shapes and backbones.
+            with (
+                torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+                torch._dynamo.config.patch(recompile_limit=64),
+            ):
                 yield
         finally:
             for layer in layers:
@@ -284,14 +288,17 @@ class Bank:
             first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
             if first < last:
                 own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
-                parts.append(
-                    Part(
-                        stack,
-                        self.scales[stack.owners[own]],
-                        {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
-                        {name: tensor[:, own] for name, tensor in stack.gradients.items()},
-                    )
+                part = Part(
+                    stack,
+                    self.scales[stack.owners[own]],
+                    {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
+                    {name: tensor[:, own] for name, tensor in stack.gradients.items()},
                 )
+                # For the compiler: the components alone differ from row to row, and sizes that it knows cost less.
+                torch._dynamo.maybe_mark_dynamic(part.scales, 0)
+                for leaf in part.params.values():
+                    torch._dynamo.maybe_mark_dynamic(leaf, 1)
+                parts.append(part)
         return Share(
             runs,
             Components.of([0 if run.family == HEAD else run.size for run in self.runs[runs]], self.device),

@@ -15,7 +15,7 @@ order in which programs run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,21 +29,28 @@ except ImportError:
 AVAILABLE = triton is not None
 """Whether there is a Triton to compile the kernels with."""
 
-ROWS = 64
-"""Tokens of a tile."""
-
-FEATURES = 64
-"""Features of a tile."""
-
 FEWEST = 16
 """Components of the smallest tile, which the matrix units ask for. A tile is the power of two that a run needs."""
 
 MOST = 128
 """Components of the largest tile. The sum over more of them is rounded anew for each further tile."""
 
-PAIR = {"num_warps": 4, "num_stages": 3}
-MATRICES = {"num_warps": 4, "num_stages": 3}
-"""How the two kernels run."""
+
+class Tile(NamedTuple):
+    """What a program of a kernel does at once, and how it runs."""
+
+    rows: int
+    """Tokens."""
+    features: int
+    warps: int
+    stages: int
+
+
+PAIR = Tile(64, 64, 4, 4)
+"""Of the kernel that does both products."""
+
+MATRICES = Tile(64, 128, 4, 2)
+"""Of the kernel for the gradients of the two matrices."""
 
 _jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
 
@@ -172,12 +179,12 @@ def _through(
     y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, _columns(most))
     largest = min(MOST, max(FEWEST, triton.next_power_of_2(most)))
     with torch.cuda.device_of(x):
-        _pair[(triton.cdiv(tokens, ROWS) + runs,)](
+        _pair[(triton.cdiv(tokens, PAIR.rows) + runs,)](
             x, first, second, y, hidden, run_offsets, component_offsets, runs,
             x.stride(0), first.stride(0), second.stride(0), hidden.stride(0),
             RUNS=triton.next_power_of_2(runs), INNER=first.shape[1], OUTER=second.shape[1],
-            ROWS=ROWS, FEATURES=FEATURES,
-            FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST, **PAIR,
+            ROWS=PAIR.rows, FEATURES=PAIR.features, num_warps=PAIR.warps, num_stages=PAIR.stages,
+            FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST,
         )  # fmt: skip
     return y, hidden
 
@@ -220,13 +227,13 @@ def _low_rank_backward(
     gradient, x = _by_row(gradient), _by_row(x)
     d_up, d_down = x.new_empty(up.shape), x.new_empty(down.shape)
     runs, (components, width) = len(run_offsets) - 1, up.shape
-    blocks = triton.cdiv(width, FEATURES) + triton.cdiv(down.shape[1], FEATURES)
+    blocks = triton.cdiv(width, MATRICES.features) + triton.cdiv(down.shape[1], MATRICES.features)
     with torch.cuda.device_of(x):
         _matrices[(triton.cdiv(components, FEWEST) + runs, blocks)](
             hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
             hidden.stride(0), gradient.stride(0), d_hidden.stride(0), x.stride(0),
-            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1],
-            ROWS=ROWS, COMPONENTS=FEWEST, FEATURES=FEATURES, **MATRICES,
+            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1], COMPONENTS=FEWEST,
+            ROWS=MATRICES.rows, FEATURES=MATRICES.features, num_warps=MATRICES.warps, num_stages=MATRICES.stages,
         )  # fmt: skip
     return d_x, d_up, d_down
 
