@@ -56,10 +56,9 @@ bench: FROM = $(if $(DATA),--data-dir $(DATA))
 bench: setup ## time banks beside their peers, into results/bench; without a GPU the CPU's part alone
 	$(BIN)/python bench/cpu_bank.py $(FROM)
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then set -e; \
-	  for task in sst2 rte boolq; do \
-	    $(BIN)/python bench/runs_per_hour.py --task $$task $(FROM); \
-	    $(BIN)/python bench/frozen_backbone.py --task $$task $(FROM); \
-	  done; \
+	  tasks="--task sst2 --task rte --task boolq"; \
+	  $(BIN)/python bench/runs_per_hour.py $$tasks --batch-size 8 --batch-size 16 $(FROM); \
+	  $(BIN)/python bench/frozen_backbone.py $$tasks $(FROM); \
 	  $(BIN)/python bench/one_adapter.py; \
 	fi
 

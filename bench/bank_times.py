@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from measured import Timed, say
+from torch import Tensor
 
 from cpadapt.backbones import Backbone
 from cpadapt.errors import InputError
 from cpadapt.families import family
+from cpadapt.packing import Budget
 from cpadapt.protocol import HEAD, Protocol, RunConfig
 from cpadapt.tasks import TaskData
 from cpadapt.trainer import Trainer
@@ -31,7 +34,7 @@ class BankTimes:
     runs: int
     startup_seconds: float
     """By how much the first block of steps and the first evaluation took longer than later ones: kernels are compiled
-    and graphs recorded there."""
+    there, and graphs recorded for the later ones too."""
     step: Timed
     """One training step of all runs; each measurement is the mean over a block."""
     block_steps: int
@@ -113,6 +116,26 @@ class _Watched(Trainer):
         super().__init__(backbone, runs, data, compiled=compiled, progress=self._tell)
         self.marks: list[tuple[float, float]] = []
         self._told = 0.0
+
+    def _step(self, step: int) -> Tensor:
+        losses = super()._step(step)
+        if step == 0 and self.launches is not None:
+            self._record()
+        return losses
+
+    def _record(self) -> None:
+        """Record all budgets that will come: a few hundred steps would not repay what a study's thousands do."""
+        known = set()
+        for step in range(self.protocol.steps):
+            chosen = np.stack([self._batch(run, step) for run in self.runs])
+            for row in self.rows:
+                own = chosen[row.share.runs]
+                budget = Budget.of(int(self._lengths("train", own).sum()), self.longest)
+                if (row.share.runs.start, budget) not in known:
+                    known.add((row.share.runs.start, budget))
+                    # Once as it is, once to be recorded.
+                    self._backward(row, own)
+                    self._backward(row, own)
 
     def _evaluate(self) -> None:
         super()._evaluate()

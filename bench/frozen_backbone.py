@@ -16,7 +16,7 @@ All with fused kernels and, on request, as the kernels of torch come.
 
 import gc
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,6 @@ import typer
 from measured import Report, Timed, time_calls
 
 from cpadapt.bank import Bank
-from cpadapt.launches import Launches
 from cpadapt.packing import Budget, Row
 from cpadapt.protocol import Protocol
 from cpadapt.tasks import load_spec, load_task
@@ -37,68 +36,81 @@ from cpadapt.trainer import Trainer
 
 QUESTION = "What do the adapters cost on top of the frozen backbone?"
 
+SIDE = 8192
+"""Of the square matrices whose product is the device's peak."""
+
 
 def main(
     backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
-    task: Annotated[str, typer.Option(help="Whose lengths.")] = "sst2",
+    task: Annotated[list[str], typer.Option(help="Whose lengths; repeat.")] = ["sst2"],  # noqa: B006
     data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
-    runs: Annotated[list[int], typer.Option(help="Of the bank.")] = [64],  # noqa: B006
+    runs: Annotated[list[int], typer.Option(help="Of the bank; repeat.")] = [64],  # noqa: B006
     batch_size: int = 8,
-    steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 50,
-    repeats: int = 5,
+    steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 30,
+    repeats: int = 3,
     unfused: Annotated[bool, typer.Option(help="Also with the kernels of torch as they come.")] = True,
     profile: Annotated[bool, typer.Option(help="Print where the time of each goes.")] = False,
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: Annotated[Path, typer.Option(help="Folder for the results.")] = measured.RESULTS,
 ) -> None:
-    """Measure on the first GPU, and write results/bench/frozen-backbone-BACKBONE-TASK-bBATCH_SIZE.json."""
+    """Measure on the first GPU, and write results/bench/frozen-backbone-BACKBONE-TASK-bN.json for each task."""
     where = torch.device("cuda")
     loaded = shapes.load(backbone, dtype="bfloat16", device="cuda")
     layers = [m for m in loaded.model.modules() if isinstance(m, torch.nn.Linear)]
-    settings = {
-        "backbone": backbone, "task": task, "runs": runs, "batch_size": batch_size, "steps": steps,
-        "frozen_weights": sum(m.weight.numel() for m in layers),
-    }  # fmt: skip
-    path = results / f"frozen-backbone-{Path(backbone).name}-{task}-b{batch_size}.json"
-    report = Report(path, QUESTION, where, settings)
-    peak = time_calls(_product(8192, 8192, 8192), where, repeats=repeats, calls=20, warmup=5)
-    report.add("8192^3 matrix product", flop=2 * 8192**3, seconds=peak)
     protocol = Protocol(batch_size=batch_size, dtype="bfloat16")
     caps = protocol.train_cap, protocol.dev_cap, protocol.eval_cap
-    data = {0: load_task(load_spec(task), data_dir=data_dir, caps=caps)}
-    tokens = 0
-    for compiled in (True, False) if unfused else (True,):
-        for count in runs:
-            configs = bank_times.study_runs(backbone, task, protocol, count)
-            with report.phase(f"{count} runs, compiled={compiled}"):
-                trainer = Trainer(loaded, configs, data, compiled=compiled)
-                tokens = _Measuring(report, trainer, steps, repeats, profile).measure()
-                del trainer
-            gc.collect()
-            torch.cuda.empty_cache()
-    if tokens:
-        with report.phase("matrices"):
-            work = [_product(tokens, m.in_features, m.out_features) for m in layers]
-            work += [_product(tokens, m.out_features, m.in_features) for m in layers]
-            seconds = _recorded(where, lambda: [product() for product in work], repeats)
-            report.add("matrices alone", tokens=tokens, seconds=seconds)
-    raise typer.Exit(int(report.failed))
+    failed = False
+    for name in task:
+        settings = {
+            "backbone": backbone, "task": name, "runs": runs, "batch_size": batch_size, "steps": steps,
+            "frozen_weights": sum(m.weight.numel() for m in layers),
+        }  # fmt: skip
+        path = results / f"frozen-backbone-{Path(backbone).name}-{name}-b{batch_size}.json"
+        report = Report(path, QUESTION, where, settings)
+        peak = time_calls(_square_product(), where, repeats=repeats, calls=20, warmup=5)
+        report.add("square matrix product", flop=2 * SIDE**3, seconds=peak)
+        data = {0: load_task(load_spec(name), data_dir=data_dir, caps=caps)}
+        for compiled in (True, False) if unfused else (True,):
+            for count in runs:
+                configs = bank_times.study_runs(backbone, name, protocol, count)
+                with report.phase(f"{count} runs, compiled={compiled}"):
+                    trainer = Trainer(loaded, configs, data, compiled=compiled)
+                    _Measuring(report, trainer, layers, steps, repeats, profile).measure()
+                    del trainer
+                gc.collect()
+                torch.cuda.empty_cache()
+        failed |= report.failed
+    raise typer.Exit(int(failed))
+
+
+def _square_product() -> Callable[[], object]:
+    a, b = (torch.randn(SIDE, SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return lambda: a @ b
 
 
 class _Measuring:
     """One bank under measurement."""
 
-    def __init__(self, report: Report, trainer: Trainer, steps: int, repeats: int, profile: bool) -> None:
-        self.report, self.trainer, self.steps, self.repeats, self.profile = report, trainer, steps, repeats, profile
+    def __init__(
+        self,
+        report: Report,
+        trainer: Trainer,
+        layers: Sequence[torch.nn.Linear],
+        steps: int,
+        repeats: int,
+        profile: bool,
+    ) -> None:
+        self.report, self.trainer, self.layers = report, trainer, layers
+        self.steps, self.repeats, self.profile = steps, repeats, profile
         self.bank = trainer.bank
         assert trainer.launches is not None
         self.launches = trainer.launches
 
-    def measure(self) -> int:
-        """Measure all there is. Returns the tokens of the largest row."""
+    def measure(self) -> None:
+        """Measure all there is."""
         trainer, bank = self.trainer, self.bank
-        real, budgets = self._plan()
         with self.launches.on_stream(), bank.attached():
             self._add("first step", time_calls(lambda: trainer._step(0), bank.device, repeats=1, warmup=0))
+            real, budgets = self._plan()
             # The first time a budget comes it is not recorded yet, the second time it is being recorded.
             for _ in range(2):
                 self._train()
@@ -126,7 +138,15 @@ class _Measuring:
 
             self._timed("frozen backbone", frozen, tokens=sum(common))
             self.launches.forget()
-        return max(common)
+            if bank.compiled:
+                products = [_products(tokens, self.layers) for tokens in common]
+
+                def matrices() -> None:
+                    for i, one in enumerate(products):
+                        self.launches.launch(i, one)
+
+                self._timed("matrices alone", matrices, tokens=sum(common))
+                self.launches.forget()
 
     def _plan(self) -> tuple[float, list[list[int]]]:
         """Real tokens of a step, on average, and the rows' budgets in each."""
@@ -176,16 +196,18 @@ def _frozen(bank: Bank, row: Row) -> Callable[[], None]:
     return work
 
 
-def _recorded(where: torch.device, work: Callable[[], object], repeats: int) -> Timed:
-    launches = Launches(where)
-    with launches.on_stream():
-        return time_calls(lambda: launches.launch("work", work), where, repeats=repeats, calls=10, warmup=3)
+def _products(tokens: int, layers: Sequence[torch.nn.Linear]) -> Callable[[], None]:
+    """What the frozen layers multiply, forward and backward."""
+    widths = {width for layer in layers for width in layer.weight.shape}
+    states = {width: torch.randn(tokens, width, device="cuda", dtype=torch.bfloat16) for width in widths}
 
+    def work() -> None:
+        for layer in layers:
+            outer, inner = layer.weight.shape
+            torch.nn.functional.linear(states[inner], layer.weight)
+            states[outer] @ layer.weight
 
-def _product(m: int, k: int, n: int) -> Callable[[], object]:
-    a = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
-    b = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
-    return lambda: torch.nn.functional.linear(a, b)
+    return work
 
 
 def _profile(work: Callable[[], None]) -> None:

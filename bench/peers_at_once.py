@@ -34,7 +34,6 @@ class Work:
     """A LoRA run; each peer has a seed of its own."""
     data: TaskData
     dtype: Dtype
-    device: str
     steps: int
     """Timed training steps of each peer in a round."""
     warmup: int
@@ -63,12 +62,12 @@ class Peers:
     """Processes that train one run each, for as long as the `with` block lasts.
 
     Args:
-        work: what each of them does.
         most: how many there may be.
+        device: of all of them.
     """
 
-    def __init__(self, work: Work, most: int) -> None:
-        self.work, self.most = work, most
+    def __init__(self, most: int, device: str) -> None:
+        self.most, self.device = most, device
         self._processes: list[Any] = []
         self._connections: list[Any] = []
         self._loaded = 0
@@ -90,8 +89,8 @@ class Peers:
             process.close()
         self._connections, self._processes, self._loaded = [], [], 0
 
-    def measure(self, peers: int, precision: Precision) -> Round:
-        """Let this many peers train and evaluate at once.
+    def measure(self, peers: int, work: Work, precision: Precision) -> Round:
+        """Let this many peers train and evaluate at once; the backbone is that of the first work.
 
         Raises:
             PeerFailed: one of them failed, for lack of memory perhaps; all are ended, and the next call starts anew.
@@ -99,9 +98,9 @@ class Peers:
         try:
             if not self._processes:
                 self._start()
-            self._load(peers)
+            self._load(peers, work)
             for ours in self._connections[:peers]:
-                ours.send(precision)
+                ours.send((work, precision))
             began, walls = 0.0, []
             for i, gate in enumerate(GATES):
                 arrivals = self._gather(peers, gate)
@@ -128,13 +127,13 @@ class Peers:
             self._connections.append(ours)
         # Not with the process: one after another would import everything before the next one starts.
         for ours in self._connections:
-            ours.send(self.work)
+            ours.send(self.device)
         # Imports take all cores for a while: nothing is measured meanwhile.
         self._gather(self.most, "started")
 
-    def _load(self, peers: int) -> None:
+    def _load(self, peers: int, work: Work) -> None:
         for ours in self._connections[self._loaded : peers]:
-            ours.send("load")
+            ours.send((work.run.backbone, work.dtype))
         self._gather(peers, "loaded", first=self._loaded)
         self._loaded = max(self._loaded, peers)
 
@@ -160,34 +159,34 @@ class Peers:
 
 
 def _peer(parent: Any, index: int) -> None:
-    """One peer's process: a round each time it is told a precision, until the parent is gone."""
+    """One peer's process: a round each time it is given work, until the parent is gone."""
 
     def gate(name: str) -> None:
         parent.send((name, time.perf_counter()))
         parent.recv()
 
-    work: Work = parent.recv()
-    if work.device != "cpu":
+    device: str = parent.recv()
+    if device != "cpu":
         # The host only launches kernels; more threads would take cores from the other peers.
         torch.set_num_threads(1)
     try:
         parent.send(("started", None))
-        parent.recv()
-        backbone = shapes.load(work.run.backbone, dtype=work.dtype, device=work.device)
-        run = dataclasses.replace(work.run, seed=index)
+        name, dtype = parent.recv()
+        backbone = shapes.load(name, dtype=dtype, device=device)
         parent.send(("loaded", None))
         while True:
+            work, precision = parent.recv()
             times = run_peer(
                 backbone,
-                run,
+                dataclasses.replace(work.run, seed=index),
                 work.data,
                 steps=work.steps,
                 warmup=work.warmup,
-                precision=parent.recv(),
+                precision=precision,
                 eval_batch_size=work.eval_batch_size,
                 gate=gate,
             )
-            if work.device != "cpu":
+            if device != "cpu":
                 # What this process kept for itself would be missing to the others.
                 torch.cuda.empty_cache()
             parent.send(("times", times))

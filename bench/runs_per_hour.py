@@ -1,6 +1,6 @@
 """How many runs an hour does one device give: a bank, Trainer + PEFT one at a time, or as many of these as serve best?
 
-    python bench/runs_per_hour.py --backbone smollm2 --task sst2 --data-dir ../shared/data
+    python bench/runs_per_hour.py --task sst2 --task rte --batch-size 8 --batch-size 16 --data-dir ../shared/data
 
 Each is timed over a few steps in its steady state, with its evaluations; a whole run's time follows for the paper's
 protocol: 5000 steps, dev (500 examples) every 1000 steps, eval (1000 examples) at the end. The peers are measured
@@ -9,6 +9,8 @@ multi-process service runs (CUDA_MPS_PIPE_DIRECTORY is set), they use it, and th
 """
 
 import dataclasses
+import gc
+import itertools
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +21,7 @@ import shapes
 import torch
 import typer
 from bank_times import LEARNING_RATES, BankTimes, run_bank, study_runs
-from measured import Report, runs_per_hour, say
+from measured import Report, runs_per_hour
 from peer import PRECISIONS, Precision, example_order
 from peers_at_once import PeerFailed, Peers, Round, Work
 
@@ -43,77 +45,82 @@ FALLEN = 0.9
 
 def main(
     backbone: Annotated[str, typer.Option(help="smollm2, minilm, a hub id, a folder, or NAME-shape.")] = "smollm2",
-    task: Annotated[str, typer.Option(help="As cpadapt knows it.")] = "sst2",
+    task: Annotated[list[str], typer.Option(help="As cpadapt knows it; repeat.")] = ["sst2"],  # noqa: B006
     data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
     runs: Annotated[int, typer.Option(help="Runs of the bank; 0 leaves it out.")] = 64,
-    batch_size: int = 8,
-    steps: Annotated[int, typer.Option(help="Steps of one of the bank's timed blocks.")] = 60,
+    batch_size: Annotated[list[int], typer.Option(help="Repeat.")] = [8],  # noqa: B006
+    steps: Annotated[int, typer.Option(help="Steps of one of the bank's timed blocks.")] = 40,
     blocks: Annotated[int, typer.Option(help="Blocks of the bank; the first is its start-up.")] = 4,
     peers: Annotated[
         str, typer.Option(help="Numbers of peers at once, rising; '' leaves them out.")
-    ] = "1,2,4,8,12,16",
-    peer_steps: Annotated[int, typer.Option(help="Timed steps of each peer.")] = 40,
+    ] = "1,2,4,8,16,24,32",
+    peer_steps: Annotated[int, typer.Option(help="Timed steps of each peer.")] = 20,
     eval_batch_size: Annotated[int, typer.Option(help="The peers', in evaluations.")] = 64,
     dtype: Annotated[str, typer.Option(help="auto is bfloat16 on a GPU and float32 on a CPU.")] = "auto",
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: Annotated[Path, typer.Option(help="Folder for the results.")] = measured.RESULTS,
 ) -> None:
-    """Measure, and write results/bench/runs-per-hour-BACKBONE-TASK-bBATCH_SIZE.json."""
+    """Measure, and write results/bench/runs-per-hour-BACKBONE-TASK-bBATCH_SIZE.json for each task and batch size."""
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen: Any = ("bfloat16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
-    paper = Protocol(batch_size=batch_size, dtype=chosen)
-    data = load_task(load_spec(task), data_dir=data_dir, caps=(paper.train_cap, paper.dev_cap, paper.eval_cap))
-    name = f"runs-per-hour-{Path(backbone).name}-{data.spec.name}-b{batch_size}.json"
-    settings = {
-        "backbone": backbone, "task": data.spec.name, "data_fingerprint": data.fingerprint, "runs": runs,
-        "batch_size": batch_size, "dtype": chosen, "steps": steps, "blocks": blocks, "peers": peers,
-        "peer_steps": peer_steps, "eval_batch_size": eval_batch_size, "peer_rank": PEER_RANK,
-        "protocol": dataclasses.asdict(paper), "mps": "CUDA_MPS_PIPE_DIRECTORY" in os.environ,
-    }  # fmt: skip
-    report = Report(results / name, QUESTION, where, settings)
     counts = [int(count) for count in peers.split(",") if count.strip()]
+    cases = []
+    for name, size in itertools.product(task, batch_size):
+        paper = Protocol(batch_size=size, dtype=chosen)
+        data = load_task(load_spec(name), data_dir=data_dir, caps=(paper.train_cap, paper.dev_cap, paper.eval_cap))
+        settings = {
+            "backbone": backbone, "task": data.spec.name, "data_fingerprint": data.fingerprint, "runs": runs,
+            "batch_size": size, "dtype": chosen, "steps": steps, "blocks": blocks, "peers": peers,
+            "peer_steps": peer_steps, "eval_batch_size": eval_batch_size, "peer_rank": PEER_RANK,
+            "protocol": dataclasses.asdict(paper), "mps": "CUDA_MPS_PIPE_DIRECTORY" in os.environ,
+        }  # fmt: skip
+        file = f"runs-per-hour-{Path(backbone).name}-{data.spec.name}-b{size}.json"
+        cases.append((Report(results / file, QUESTION, where, settings), name, data, paper))
     if counts:
-        run = RunConfig(
-            backbone=backbone, task=task, family="lora", size=PEER_RANK, seed=0, data_seed=0, protocol=paper,
-            learning_rate=LEARNING_RATES["lora"], scale=lora.SCALE,
-        )  # fmt: skip
-        work = Work(run, data, chosen, where.type, peer_steps, warmup=5, eval_batch_size=eval_batch_size)
-        sweep(report, work, counts)
+        with Peers(max(counts), where.type) as processes:
+            for report, name, data, paper in cases:
+                run = RunConfig(
+                    backbone=backbone, task=name, family="lora", size=PEER_RANK, seed=0, data_seed=0, protocol=paper,
+                    learning_rate=LEARNING_RATES["lora"], scale=lora.SCALE,
+                )  # fmt: skip
+                work = Work(run, data, chosen, peer_steps, warmup=5, eval_batch_size=eval_batch_size)
+                sweep(report, processes, work, counts)
     if runs:
-        with report.phase("bank"):
-            loaded = shapes.load(backbone, dtype=chosen, device=where.type)
-            short = dataclasses.replace(paper, steps=steps * blocks, eval_every=steps)
-            bank = study_runs(backbone, task, short, runs)
-            # As the paper's 5000 steps would be.
-            times = run_bank(loaded, bank, data, compiled=True if loaded.model.device.type == "cuda" else None)
-            report.add("bank", times=times, **_bank_row(times, loaded, bank, data, paper))
-    say(f"written to {report.path}")
-    raise typer.Exit(int(report.failed))
+        loaded = shapes.load(backbone, dtype=chosen, device=where.type)
+        for report, name, data, paper in cases:
+            with report.phase("bank"):
+                short = dataclasses.replace(paper, steps=steps * blocks, eval_every=steps)
+                bank = study_runs(backbone, name, short, runs)
+                # As the paper's 5000 steps would be.
+                times = run_bank(loaded, bank, data, compiled=True if where.type == "cuda" else None)
+                report.add("bank", times=times, **_bank_row(times, loaded, bank, data, paper))
+            gc.collect()
+            torch.cuda.empty_cache()
+    raise typer.Exit(int(any(report.failed for report, *_ in cases)))
 
 
-def sweep(report: Report, work: Work, counts: list[int]) -> None:
+def sweep(report: Report, peers: Peers, work: Work, counts: list[int]) -> None:
     """Time one peer in each precision, then rising numbers of them in the faster one, until it no longer pays."""
     best: dict[Precision, float] = {}
-    with Peers(work, max(counts)) as peers:
-        for precision in PRECISIONS if work.dtype != "float32" else PRECISIONS[-1:]:
-            with report.phase(f"one peer, {precision}"):
-                best[precision] = _note(report, peers.measure(1, precision), precision, work)
-        if not best:
-            return
-        precision = max(best, key=lambda known: best[known])
-        most = best[precision]
-        for count in counts:
-            if count == 1:
-                continue
-            with report.phase(f"{count} peers"):
-                try:
-                    given = _note(report, peers.measure(count, precision), precision, work)
-                except PeerFailed as error:
-                    # Not a failure of the measurement: this is where the device's memory ends.
-                    report.add("peers", peers=count, precision=precision, stopped=str(error))
-                    return
-                if given < FALLEN * most:
-                    return
-                most = max(most, given)
+    for precision in PRECISIONS if work.dtype != "float32" else PRECISIONS[-1:]:
+        with report.phase(f"one peer, {precision}"):
+            best[precision] = _note(report, peers.measure(1, work, precision), precision, work)
+    if not best:
+        return
+    precision = max(best, key=lambda known: best[known])
+    most = best[precision]
+    for count in counts:
+        if count == 1:
+            continue
+        with report.phase(f"{count} peers"):
+            try:
+                given = _note(report, peers.measure(count, work, precision), precision, work)
+            except PeerFailed as error:
+                # Not a failure of the measurement: this is where the device's memory ends.
+                report.add("peers", peers=count, precision=precision, stopped=str(error))
+                return
+            if given < FALLEN * most:
+                return
+            most = max(most, given)
 
 
 def _note(report: Report, got: Round, precision: Precision, work: Work) -> float:

@@ -105,17 +105,17 @@ def test_the_order_is_the_banks(data: TaskData) -> None:
 
 def work(data: TaskData, **changes: Any) -> peers_at_once.Work:
     run = lora("tiny")
-    made = peers_at_once.Work(run, data, "float32", "cpu", steps=peer.BLOCK, warmup=1, eval_batch_size=16)
+    made = peers_at_once.Work(run, data, "float32", steps=peer.BLOCK, warmup=1, eval_batch_size=16)
     return dataclasses.replace(made, **changes)
 
 
 def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
     # The children share two cores here.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with peers_at_once.Peers(work(data), 2) as peers:
-        alone = peers.measure(1, "plain")
+    with peers_at_once.Peers(2, "cpu") as peers:
+        alone = peers.measure(1, work(data), "plain")
         first, second = peers._processes
-        both = peers.measure(2, "plain")
+        both = peers.measure(2, work(data), "plain")
         assert peers._processes == [first, second]
         # Another seed, so another run.
         assert both.times[0].dev_loss != both.times[1].dev_loss
@@ -127,16 +127,16 @@ def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
             assert got.eval_seconds >= max(t.eval.min for t in got.times)
         second.kill()
         with pytest.raises(peers_at_once.PeerFailed, match=r"peer 1 of 2 ended before 'train', exit code -9"):
-            peers.measure(2, "plain")
+            peers.measure(2, work(data), "plain")
         assert not peers._processes
 
 
 def test_a_peer_that_fails_says_why(data: TaskData) -> None:
     ours, theirs = multiprocessing.Pipe()
-    ours.send(work(data, run=lora("no-such/folder/")))
-    ours.send("load")
+    ours.send("cpu")
+    ours.send(("no-such/folder/", "float32"))
     peers_at_once._peer(theirs, 0)
-    peers = peers_at_once.Peers(work(data), 1)
+    peers = peers_at_once.Peers(1, "cpu")
     peers._connections = [ours]
     peers._gather(1, "started")
     with pytest.raises(peers_at_once.PeerFailed, match=r"peer 0 of 1 failed before 'loaded': InputError: no backbone"):
@@ -231,23 +231,22 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Saturating:
     """Peers that together are never faster than two of them, and of which five do not fit."""
 
-    def __init__(self, work: peers_at_once.Work, most: int) -> None:
-        self.work, self.asked = work, []
-        Saturating.last = self
+    def __init__(self, most: int, device: str) -> None:
+        self.asked: list[tuple[int, peer.Precision]] = []
 
     def __enter__(self) -> "Saturating":
         return self
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def measure(self, peers: int, precision: peer.Precision) -> peers_at_once.Round:
+    def measure(self, peers: int, work: peers_at_once.Work, precision: peer.Precision) -> peers_at_once.Round:
         self.asked.append((peers, precision))
         if peers == 5:
             raise peers_at_once.PeerFailed("out of memory")
         one = measured.Timed.of([0.1])
         step = max(0.1, 0.05 * peers) * (2 if precision == "autocast" else 1) * (1.5 if peers > 5 else 1)
         times = peer.PeerTimes(1.0, measured.Timed.of([step]), one, one, 50.0, 60.0, 0.7, 0.5, None)
-        return peers_at_once.Round(peers, step * self.work.steps, step * 2, step * 3, [times] * peers)
+        return peers_at_once.Round(peers, step * work.steps, step * 2, step * 3, [times] * peers)
 
 
 @pytest.mark.usefixtures("small")
@@ -257,13 +256,12 @@ class Saturating:
     ids=["slower", "out of memory"],
 )
 def test_more_peers_are_tried_until_they_no_longer_pay(
-    counts: list[int], asked: list[int], stopped: bool, data: TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    counts: list[int], asked: list[int], stopped: bool, data: TaskData, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
+    peers = Saturating(max(counts), "cpu")
     report = measured.Report(tmp_path / "peers.json", "How many?", torch.device("cpu"), {})
-    runs_per_hour.sweep(report, work(data, dtype="bfloat16"), counts)
-    plain = [(peers, "plain") for peers in asked]
-    assert Saturating.last.asked == [(1, "autocast"), (1, "plain"), *plain]
+    runs_per_hour.sweep(report, peers, work(data, dtype="bfloat16"), counts)
+    assert peers.asked == [(1, "autocast"), (1, "plain"), *((count, "plain") for count in asked)]
     assert not report.failed
     last = report.rows[-1]
     assert last.get("stopped") == ("out of memory" if stopped else None)
@@ -277,10 +275,11 @@ def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
     with pytest.raises(runs_per_hour.typer.Exit) as ended:
         runs_per_hour.main(
-            backbone="tiny", task=TASK, data_dir=None, runs=3, batch_size=4, steps=2, blocks=3, peers="1,2",
+            backbone="tiny", task=[TASK], data_dir=None, runs=3, batch_size=[4, 2], steps=2, blocks=3, peers="1,2",
             peer_steps=5, eval_batch_size=8, dtype="auto", results=tmp_path,
         )  # fmt: skip
     assert not ended.value.exit_code
+    assert len(list(tmp_path.iterdir())) == 2
     rows = json.loads((tmp_path / f"runs-per-hour-tiny-{TASK}-b4.json").read_text())["rows"]
     assert [(row["what"], row.get("peers")) for row in rows] == [("peers", 1), ("peers", 2), ("bank", None)]
     for row in rows:
