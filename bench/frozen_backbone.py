@@ -129,7 +129,7 @@ class _Measuring:
             torch.cuda.empty_cache()
             rows = [row.budgets[tokens][0] for row, tokens in zip(trainer.rows, common, strict=True)]
             for adapted in bank._adapted.values():
-                adapted.segments = adapted.components = adapted.up = adapted.down = None
+                adapted.update = None
             work = [_frozen(bank, row) for row in rows]
 
             def frozen() -> None:

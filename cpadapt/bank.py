@@ -80,26 +80,33 @@ class Share:
         return [*own, self.head_gradient, self.bias_gradient]
 
 
+@dataclass(frozen=True)
+class Update:
+    """What the runs of a packed row add to the output of one projection."""
+
+    up: Tensor
+    """`[components, out]`"""
+    down: Tensor
+    """`[components, in]`"""
+    segments: Segments
+    components: Components
+
+
 class AdaptedProjection(torch.nn.Module):
     """A frozen projection plus each run's update of its own tokens; stands in its place while a bank is attached."""
 
     def __init__(self, projection: torch.nn.Module) -> None:
         super().__init__()
         self.projection = projection
-        self.segments: Segments | None = None
-        self.components: Components | None = None
-        """`None` where no run has any."""
-        self.up: Tensor | None = None
-        """`[components, out]`"""
-        self.down: Tensor | None = None
-        """`[components, in]`"""
+        self.update: Update | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a packed row `[1, T, in]` to `[1, T, out]`."""
         output: Tensor = self.projection(x)
-        if self.segments is None or self.components is None or self.up is None or self.down is None:
+        add = self.update
+        if add is None:
             return output
-        return output + adapter_product(x[0], self.up, self.down, self.segments, self.components).unsqueeze(0)
+        return output + adapter_product(x[0], add.up, add.down, add.segments, add.components).unsqueeze(0)
 
 
 PROBE_LENGTHS = (7, 3, 12)
@@ -278,7 +285,7 @@ class Bank:
                 layer._compiled_call_impl = None
             model.set_attn_implementation(before)
             for name, adapted in self._adapted.items():
-                adapted.segments = adapted.components = adapted.up = adapted.down = None
+                adapted.update = None
                 model.set_submodule(name, adapted.projection)
 
     def share(self, runs: slice) -> Share:
@@ -346,15 +353,13 @@ class Bank:
         for part in share.parts:
             by_projections.setdefault(part.stack.projections, []).append(part)
         for adapted in self._adapted.values():
-            # A row of head-only runs has no pairs.
-            adapted.segments, adapted.components, adapted.up, adapted.down = row.segments, None, None, None
+            # A row of head-only runs has none.
+            adapted.update = None
         for projections, parts in by_projections.items():
-            # Without gradients it is rare, and one pass over the memory more is nothing.
-            make = self._factor_pairs if torch.is_grad_enabled() else factor_pairs
-            ups, downs = make([(part.stack.family, part.params, part.scales) for part in parts], self.dtype)
+            made = [(part.stack.family, part.params, part.scales) for part in parts]
+            ups, downs = self._factor_pairs(made, self.dtype)
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
-                adapted = self._adapted[projection]
-                adapted.components, adapted.up, adapted.down = share.components, up, down
+                self._adapted[projection].update = Update(up, down, row.segments, share.components)
 
 
 def factor_pairs(parts: Sequence[tuple[str, dict[str, Tensor], Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -369,6 +369,8 @@ class Trainer:
                 noted.append(Evaluation(step, means[run], float(losses[run]), int(correct[run]), right.shape[1]))
         self.state.evaluation_seconds += time.perf_counter() - started
 
+    # Compiling for evaluations alone would take longer than all of them do.
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _judge(self, kind: str) -> tuple[Tensor, Tensor]:
         """Which examples are right, `[runs, examples]`, and the mean loss, `[runs]`."""
