@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from measured import Timed, say
 from torch import Tensor
 
 from cpadapt.backbones import Backbone
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.packing import Budget
 from cpadapt.protocol import HEAD, Protocol, RunConfig
 from cpadapt.tasks import TaskData
 from cpadapt.trainer import Trainer
@@ -127,12 +125,11 @@ class _Watched(Trainer):
         """Record all budgets that will come: a few hundred steps would not repay what a study's thousands do."""
         known = set()
         for step in range(self.protocol.steps):
-            chosen = np.stack([self._batch(run, step) for run in self.runs])
+            chosen = self._batches(step)
             for row in self.rows:
                 own = chosen[row.share.runs]
-                budget = Budget.of(int(self._lengths("train", own).sum()), self.longest)
-                if (row.share.runs.start, budget) not in known:
-                    known.add((row.share.runs.start, budget))
+                if (key := row.key(self._budget(own).tokens)) not in known:
+                    known.add(key)
                     # Once as it is, once to be recorded.
                     self._backward(row, own)
                     self._backward(row, own)

@@ -41,7 +41,7 @@ def main(
     """Measure, and write results/bench/cpu-bank.json."""
     torch.set_num_threads(threads)
     paper = Protocol(batch_size=batch_size)
-    data = load_task(load_spec(task), data_dir=data_dir, caps=(paper.train_cap, paper.dev_cap, paper.eval_cap))
+    data = load_task(load_spec(task), data_dir=data_dir, caps=paper.caps)
     settings = {
         "backbone": backbone, "task": data.spec.name, "data_fingerprint": data.fingerprint, "batch_size": batch_size,
         "steps": steps, "rounds": rounds, "cells": dict(CELLS), "protocol": dataclasses.asdict(paper),

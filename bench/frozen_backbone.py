@@ -29,7 +29,7 @@ import typer
 from measured import Report, Timed, time_calls
 
 from cpadapt.bank import Bank
-from cpadapt.packing import Budget, Row
+from cpadapt.packing import Row
 from cpadapt.protocol import Protocol
 from cpadapt.tasks import load_spec, load_task
 from cpadapt.trainer import Trainer
@@ -57,7 +57,6 @@ def main(
     loaded = shapes.load(backbone, dtype="bfloat16", device="cuda")
     layers = [m for m in loaded.model.modules() if isinstance(m, torch.nn.Linear)]
     protocol = Protocol(batch_size=batch_size, dtype="bfloat16")
-    caps = protocol.train_cap, protocol.dev_cap, protocol.eval_cap
     failed = False
     for name in task:
         settings = {
@@ -68,7 +67,7 @@ def main(
         report = Report(path, QUESTION, where, settings)
         peak = time_calls(_square_product(), where, repeats=repeats, calls=20, warmup=5)
         report.add("square matrix product", flop=2 * SIDE**3, seconds=peak)
-        data = {0: load_task(load_spec(name), data_dir=data_dir, caps=caps)}
+        data = {0: load_task(load_spec(name), data_dir=data_dir, caps=protocol.caps)}
         for compiled in (True, False) if unfused else (True,):
             for count in runs:
                 configs = bank_times.study_runs(backbone, name, protocol, count)
@@ -150,12 +149,12 @@ class _Measuring:
 
     def _plan(self) -> tuple[float, list[list[int]]]:
         """Real tokens of a step, on average, and the rows' budgets in each."""
+        trainer = self.trainer
         real, budgets = 0, []
         for step in range(self.steps):
-            chosen = np.stack([self.trainer._batch(run, step) for run in self.trainer.runs])
-            tokens = [int(self.trainer._lengths("train", chosen[row.share.runs]).sum()) for row in self.trainer.rows]
-            real += sum(tokens)
-            budgets.append([Budget.of(count, self.trainer.longest).tokens for count in tokens])
+            chosen = trainer._batches(step)
+            real += int(trainer._lengths("train", chosen).sum())
+            budgets.append([trainer._budget(chosen[row.share.runs]).tokens for row in trainer.rows])
         return real / self.steps, budgets
 
     def _train(self) -> None:

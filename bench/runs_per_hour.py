@@ -66,7 +66,7 @@ def main(
     cases = []
     for name, size in itertools.product(task, batch_size):
         paper = Protocol(batch_size=size, dtype=chosen)
-        data = load_task(load_spec(name), data_dir=data_dir, caps=(paper.train_cap, paper.dev_cap, paper.eval_cap))
+        data = load_task(load_spec(name), data_dir=data_dir, caps=paper.caps)
         settings = {
             "backbone": backbone, "task": data.spec.name, "data_fingerprint": data.fingerprint, "runs": runs,
             "batch_size": size, "dtype": chosen, "steps": steps, "blocks": blocks, "peers": peers,

@@ -63,8 +63,7 @@ def main(
 def _work(
     gpu: int, start: Any, found: Any, backbone: str, task: str, data_dir: Path | None, protocol: Protocol, count: int
 ) -> None:
-    caps = protocol.train_cap, protocol.dev_cap, protocol.eval_cap
-    data = load_task(load_spec(task), data_dir=data_dir, caps=caps)
+    data = load_task(load_spec(task), data_dir=data_dir, caps=protocol.caps)
     loaded = shapes.load(backbone, dtype="bfloat16", device=f"cuda:{gpu}")
     runs = bank_times.study_runs(backbone, task, protocol, count)
     shard = Shard(gpu + 1, GPUS).of([("", run) for run in runs])

@@ -24,16 +24,12 @@ up. So results do not depend on the order in which programs run.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-try:
-    import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
-except ImportError:
-    triton = None
+from cpadapt.kernels import AVAILABLE, by_row, jit, tl, triton
 
 HEAD_DIMS = (16, 32, 64, 128)
 """The sizes of a head that the kernels take."""
@@ -83,30 +79,34 @@ QUERY_BLOCKS = Blocks(64, 32, 4, 4, 3)
 KEY_BLOCKS = Blocks(64, 64, 2, 4, 2)
 """Of the gradients of keys and values; a program does blocks of keys."""
 
-_jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
 
-
-@_jit
+@jit
 def _load(base, stride, length, TILE: tl.constexpr, D: tl.constexpr):
     """An example's rows of one head as a tile `[TILE, D]`, zero beyond its length."""
     rows = tl.arange(0, TILE)[:, None]
     return tl.load(base + rows * stride + tl.arange(0, D)[None, :], mask=rows < length, other=0.0)
 
 
-@_jit
+@jit
 def _store(base, stride, tile, length, TILE: tl.constexpr, D: tl.constexpr):
     rows = tl.arange(0, TILE)[:, None]
     tl.store(base + rows * stride + tl.arange(0, D)[None, :], tile.to(base.dtype.element_ty), mask=rows < length)
 
 
-@_jit
+@jit
 def _bounds(offsets, example):
     """Where an example begins, and its length."""
     start = tl.load(offsets + example).to(tl.int64)
     return start, (tl.load(offsets + example + 1) - start).to(tl.int32)
 
 
-@_jit
+@jit
+def _states(q, k, v, start, head, kv_head, q_t, q_head, k_t, k_head, v_t, v_head):
+    """The three pointers at an example's first row of a query head and a key head."""
+    return q + start * q_t + head * q_head, k + start * k_t + kv_head * k_head, v + start * v_t + kv_head * v_head
+
+
+@jit
 def _scores(a, b, columns, rows, length, scale, CAUSAL: tl.constexpr):
     """The scores of queries and keys, in either order, as exponents of 2, where `rows` see `columns`.
 
@@ -117,7 +117,7 @@ def _scores(a, b, columns, rows, length, scale, CAUSAL: tl.constexpr):
     return tl.where(seen, tl.dot(a, tl.trans(b)) * (scale * 1.4426950408889634), float("-inf"))
 
 
-@_jit
+@jit
 def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr):
     """The softmax of a tile before its division, at most 1, and its sums by row."""
     rows, columns = tl.arange(0, TILE)[:, None], tl.arange(0, TILE)[None, :]
@@ -126,7 +126,7 @@ def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr)
     return p, tl.sum(p, 1)
 
 
-@_jit
+@jit
 def _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, out_t,
                   CAUSAL: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
     """One example, one query head; the pointers are at its first row."""
@@ -136,22 +136,20 @@ def _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, out_t,
     _store(out, out_t, tl.dot(p.to(values.dtype), values) / total[:, None], length, TILE, D)
 
 
-@_jit
+@jit
 def _forward(q, k, v, out, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head,
              CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
              FLOOR: tl.constexpr, FIRST: tl.constexpr, LEVELS: tl.constexpr):  # fmt: skip
     head = tl.program_id(0) % HEADS
     start, length = _bounds(offsets, tl.program_id(0) // HEADS)
-    q += start * q_t + head * q_head
-    k += start * k_t + head // GROUP * k_head
-    v += start * v_t + head // GROUP * v_head
+    q, k, v = _states(q, k, v, start, head, head // GROUP, q_t, q_head, k_t, k_head, v_t, v_head)
     out += (start * HEADS + head) * D
     for level in tl.static_range(LEVELS):
         if (length > (FIRST << level >> 1 if level > 0 else FLOOR)) & (length <= FIRST << level):
             _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, HEADS * D, CAUSAL, D, FIRST << level)
 
 
-@_jit
+@jit
 def _backward_tile(q, k, v, d_out, dq, dk, dv, length, scale, q_t, q_head, k_t, v_t, d_t, d_head, dq_t, dk_t,
                    CAUSAL: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
     """One example, all query heads of one key head; the pointers are at the first row of the first head."""
@@ -173,15 +171,13 @@ def _backward_tile(q, k, v, d_out, dq, dk, dv, length, scale, q_t, q_head, k_t, 
     _store(dv, dk_t, d_values, length, TILE, D)
 
 
-@_jit
+@jit
 def _backward(q, k, v, d_out, dq, dk, dv, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
               CAUSAL: tl.constexpr, D: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
               FLOOR: tl.constexpr, FIRST: tl.constexpr, LEVELS: tl.constexpr):  # fmt: skip
     head = tl.program_id(0) % KV_HEADS
     start, length = _bounds(offsets, tl.program_id(0) // KV_HEADS)
-    q += start * q_t + head * GROUP * q_head
-    k += start * k_t + head * k_head
-    v += start * v_t + head * v_head
+    q, k, v = _states(q, k, v, start, head * GROUP, head, q_t, q_head, k_t, k_head, v_t, v_head)
     d_out += start * d_t + head * GROUP * d_head
     dq += (start * KV_HEADS + head) * (GROUP * D)
     dk += (start * KV_HEADS + head) * D
@@ -192,22 +188,20 @@ def _backward(q, k, v, d_out, dq, dk, dv, offsets, scale, q_t, q_head, k_t, k_he
                            KV_HEADS * GROUP * D, KV_HEADS * D, CAUSAL, D, GROUP, FIRST << level)  # fmt: skip
 
 
-@_jit
+@jit
 def _blocks(length, BLOCK: tl.constexpr, SHORT: tl.constexpr):
     """Blocks of an example; none, where it is short."""
     return tl.where(length > SHORT, tl.cdiv(length, BLOCK), 0)
 
 
-@_jit
+@jit
 def _forward_blocks(q, k, v, out, lse, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head,
                     CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
                     SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
     """One example, one query head: this program's share of the blocks of queries."""
     head = tl.program_id(0) % HEADS
     start, length = _bounds(offsets, tl.program_id(0) // HEADS)
-    q += start * q_t + head * q_head
-    k += start * k_t + head // GROUP * k_head
-    v += start * v_t + head // GROUP * v_head
+    q, k, v = _states(q, k, v, start, head, head // GROUP, q_t, q_head, k_t, k_head, v_t, v_head)
     out += (start * HEADS + head) * D
     lse += start * HEADS + head
     for block in range(tl.program_id(1), _blocks(length, QUERIES, SHORT), tl.num_programs(1)):
@@ -232,7 +226,7 @@ def _forward_blocks(q, k, v, out, lse, offsets, scale, q_t, q_head, k_t, k_head,
         tl.store(lse + rows * HEADS, highest + tl.log2(total), mask=rows < length)
 
 
-@_jit
+@jit
 def _backward_queries(q, k, v, d_out, out, lse, delta, dq, offsets, scale,
                       q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
                       CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
@@ -243,9 +237,7 @@ def _backward_queries(q, k, v, d_out, out, lse, delta, dq, offsets, scale,
     """
     head = tl.program_id(0) % HEADS
     start, length = _bounds(offsets, tl.program_id(0) // HEADS)
-    q += start * q_t + head * q_head
-    k += start * k_t + head // GROUP * k_head
-    v += start * v_t + head // GROUP * v_head
+    q, k, v = _states(q, k, v, start, head, head // GROUP, q_t, q_head, k_t, k_head, v_t, v_head)
     d_out += start * d_t + head * d_head
     out += (start * HEADS + head) * D
     dq += (start * HEADS + head) * D
@@ -272,7 +264,7 @@ def _backward_queries(q, k, v, d_out, out, lse, delta, dq, offsets, scale,
         _store(dq + first * (HEADS * D), HEADS * D, d_queries * scale, length - first, QUERIES, D)
 
 
-@_jit
+@jit
 def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
                    q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
                    CAUSAL: tl.constexpr, D: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
@@ -284,9 +276,7 @@ def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
     HEADS: tl.constexpr = KV_HEADS * GROUP
     head = tl.program_id(0) % KV_HEADS
     start, length = _bounds(offsets, tl.program_id(0) // KV_HEADS)
-    q += start * q_t + head * GROUP * q_head
-    k += start * k_t + head * k_head
-    v += start * v_t + head * v_head
+    q, k, v = _states(q, k, v, start, head * GROUP, head, q_t, q_head, k_t, k_head, v_t, v_head)
     d_out += start * d_t + head * GROUP * d_head
     lse += start * HEADS + head * GROUP
     delta += start * HEADS + head * GROUP
@@ -341,14 +331,9 @@ def _launch_blocks(kernel, blocks: Blocks, block: int, programs: int, longest: i
         kernel[(programs, parts)](*arguments, **constants, **sizes, num_warps=blocks.warps, num_stages=blocks.stages)
 
 
-def _by_row(states: Tensor) -> Tensor:
-    """As it is, if a row of a head lies in one piece."""
-    return states if states.stride(-1) == 1 else states.contiguous()
-
-
 def takes(head_dim: int) -> bool:
     """Whether `ragged_attention` takes heads of that size, and there is a Triton to compile it with."""
-    return triton is not None and head_dim in HEAD_DIMS
+    return AVAILABLE and head_dim in HEAD_DIMS
 
 
 def ragged_attention(
@@ -388,7 +373,7 @@ def _ragged_attention(
     query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor, longest: int, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """The output, and the log-sum-exp to the base of 2; that of short examples is not set."""
-    query, key, value = _by_row(query), _by_row(key), _by_row(value)
+    query, key, value = by_row(query), by_row(key), by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
     if not takes(width):
         raise ValueError(f"ragged attention needs Triton and heads of {HEAD_DIMS} numbers, not {width}")
@@ -413,7 +398,7 @@ def _ragged_attention_backward(
     out: Tensor | None, lse: Tensor | None, longest: int, causal: bool, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of query, key and value, contiguous; what forward returned is needed for longer examples only."""
-    gradient, query, key, value = _by_row(gradient), _by_row(query), _by_row(key), _by_row(value)
+    gradient, query, key, value = by_row(gradient), by_row(query), by_row(key), by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
     dq, dk, dv = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
     examples, group = len(example_offsets) - 1, heads // kv_heads

@@ -9,6 +9,7 @@ equals the same run alone.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,18 @@ class Stack:
     """`[layers, components, …]` by the family's own names, float32."""
     gradients: dict[str, Tensor]
     """As `params`."""
+
+
+class Trained(NamedTuple):
+    """One tensor that a bank trains, stacked or of the head."""
+
+    name: str
+    tensor: Tensor
+    """`[layers, entries, …]`"""
+    gradient: Tensor
+    """Where `Bank.backward` leaves its gradient, likewise."""
+    owners: Tensor
+    """`[entries]`, which of the bank's runs each belongs to."""
 
 
 @dataclass(frozen=True)
@@ -210,19 +223,19 @@ class Bank:
         by_shape: dict[tuple[int, int], list[str]] = {}
         for p in self.backbone.projections:
             by_shape.setdefault((p.out_features, p.in_features), []).append(p.name)
-        keys = [stacking_order(run)[:2] for run in self.runs]
-        for key in dict.fromkeys(keys):
-            runs = slice(keys.index(key), keys.index(key) + keys.count(key))
+        kinds = [stacking_order(run)[:2] for run in self.runs]
+        for kind in dict.fromkeys(kinds):
+            runs = slice(kinds.index(kind), kinds.index(kind) + kinds.count(kind))
             members = self.runs[runs]
             if members[0].family == HEAD:
                 continue
+            own = drawn[runs]
             sizes = torch.tensor([run.size for run in members])
             for names in by_shape.values():
                 params = {
-                    tensor: torch.stack([torch.cat([of[name][tensor] for of in drawn[runs]]) for name in names])
-                    for tensor in drawn[runs.start][names[0]]
+                    key: torch.stack([torch.cat([of[name][key] for of in own]) for name in names]).to(self.device)
+                    for key in own[0][names[0]]
                 }
-                params = {name: tensor.to(self.device) for name, tensor in params.items()}
                 yield Stack(
                     family=members[0].family,
                     runs=runs,
@@ -233,19 +246,14 @@ class Bank:
                     gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
                 )
 
-    def tensors(self) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-        """All that is trained, in a fixed order.
-
-        Yields:
-            a name that is stable for the same runs; the tensor, `[layers, entries, …]`; where `backward` leaves its
-            gradient, likewise; which of the runs each entry belongs to, `[entries]`.
-        """
+    def tensors(self) -> Iterator[Trained]:
+        """All that is trained, in a fixed order; the names are stable for the same runs."""
         for i, stack in enumerate(self.stacks):
             for name, tensor in stack.params.items():
-                yield f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners
+                yield Trained(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
         everyone = torch.arange(len(self.runs), device=self.device)
-        yield "head", self.head[None], self.head_gradient[None], everyone
-        yield "bias", self.bias[None], self.bias_gradient[None], everyone
+        yield Trained("head", self.head[None], self.head_gradient[None], everyone)
+        yield Trained("bias", self.bias[None], self.bias_gradient[None], everyone)
 
     def adapter_of(self, run: int) -> dict[str, dict[str, Tensor]]:
         """One run's adapter as the family's tensors by module name; empty for head only."""

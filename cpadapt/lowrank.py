@@ -15,19 +15,12 @@ order in which programs run.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-try:
-    import triton  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    import triton.language as tl  # type: ignore[import-not-found,import-untyped,unused-ignore]
-except ImportError:
-    triton = None
-
-AVAILABLE = triton is not None
-"""Whether there is a Triton to compile the kernels with."""
+from cpadapt.kernels import by_row, jit, tl, triton
 
 FEWEST = 16
 """Components of the smallest tile, which the matrix units ask for. A tile is the power of two that a run needs."""
@@ -52,10 +45,8 @@ PAIR = Tile(64, 64, 4, 4)
 MATRICES = Tile(64, 128, 4, 2)
 """Of the kernel for the gradients of the two matrices."""
 
-_jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
 
-
-@_jit
+@jit
 def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
     """Which run the piece of this index belongs to, and where the piece begins and ends.
 
@@ -73,7 +64,7 @@ def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
     return run, begin, end
 
 
-@_jit
+@jit
 def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c, hidden_t,
                INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
                COMPONENTS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
@@ -108,7 +99,7 @@ def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c,
             tl.store(place, tl.dot(middle, matrix, result).to(y.dtype.element_ty), mask=real)
 
 
-@_jit
+@jit
 def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
           RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
           FEWEST: tl.constexpr, LEVELS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
@@ -129,7 +120,7 @@ def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t
                            INNER, OUTER, ROWS, FEATURES, FEWEST << level, MANY)  # fmt: skip
 
 
-@_jit
+@jit
 def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t, x_t,
             WIDTH: tl.constexpr, ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
     """`hiddenᵀ · x` over one run's tokens, for a tile of its components and a block of features."""
@@ -147,7 +138,7 @@ def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t
              mask=(components < end_c) & (features < WIDTH))  # fmt: skip
 
 
-@_jit
+@jit
 def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
               hidden_t, gradient_t, d_hidden_t, x_t, RUNS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
               ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
@@ -174,7 +165,7 @@ def _through(
     x: Tensor, first: Tensor, second: Tensor, run_offsets: Tensor, component_offsets: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
     """`x · firstᵀ · second` run by run, and what is between the two products."""
-    x, first, second = _by_row(x), _by_row(first), _by_row(second)
+    x, first, second = by_row(x), by_row(first), by_row(second)
     tokens, runs = len(x), len(run_offsets) - 1
     y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, _columns(most))
     largest = min(MOST, max(FEWEST, triton.next_power_of_2(most)))
@@ -187,11 +178,6 @@ def _through(
             FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST,
         )  # fmt: skip
     return y, hidden
-
-
-def _by_row(matrix: Tensor) -> Tensor:
-    """As it is, if a row lies in one piece."""
-    return matrix if matrix.stride(-1) == 1 else matrix.contiguous()
 
 
 @torch.library.custom_op("cpadapt::low_rank", mutates_args=())
@@ -224,7 +210,7 @@ def _low_rank_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x, up and down."""
     d_x, d_hidden = _through(gradient, up, down, run_offsets, component_offsets, most)
-    gradient, x = _by_row(gradient), _by_row(x)
+    gradient, x = by_row(gradient), by_row(x)
     d_up, d_down = x.new_empty(up.shape), x.new_empty(down.shape)
     runs, (components, width) = len(run_offsets) - 1, up.shape
     blocks = triton.cdiv(width, MATRICES.features) + triton.cdiv(down.shape[1], MATRICES.features)

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from cpadapt import attention, lowrank
+from cpadapt import attention, kernels, lowrank
 from cpadapt.errors import InputError
 
 ATTENTION = "cpadapt_packed"
@@ -321,4 +321,4 @@ def adapter_product(
 
 def takes_kernels(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether runs' pairs are applied by kernels that find a row's runs by themselves, not by a loop of the host's."""
-    return device.type == "cuda" and dtype in HALF and lowrank.AVAILABLE
+    return device.type == "cuda" and dtype in HALF and kernels.AVAILABLE

@@ -93,6 +93,11 @@ class Protocol:
         require(self.max_length is None or self.max_length >= 8, "max_length", "8 or more, or none")
         require(self.dropout == 0.0, "dropout", "0, the only value that packed rows can train with")
 
+    @property
+    def caps(self) -> tuple[int, int, int]:
+        """Examples drawn for train, dev and eval at most, as `cpadapt.load_task` takes them."""
+        return self.train_cap, self.dev_cap, self.eval_cap
+
     def rate_factor(self, step: int) -> float:
         """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it."""
         if step < self.warmup_steps:

@@ -334,8 +334,7 @@ def train(
     p = study.protocol
     data = {
         name: {
-            seed: load_task(specs[name], data_dir=data_dir, caps=(p.train_cap, p.dev_cap, p.eval_cap), data_seed=seed)
-            for seed in study.data_seeds
+            seed: load_task(specs[name], data_dir=data_dir, caps=p.caps, data_seed=seed) for seed in study.data_seeds
         }
         for name in tasks
     }

@@ -184,17 +184,18 @@ class Trainer:
         self.longest = int(train_lengths.max())
         """Tokens of the longest training example."""
         device, dtype = backbone.model.device, backbone.model.dtype
+        kernels = takes_kernels(device, dtype)
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
-            compiled = takes_kernels(device, dtype) and tokens * backbone.model.num_parameters() > COMPILED_FROM
+            compiled = kernels and tokens * backbone.model.num_parameters() > COMPILED_FROM
         self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
         # Elsewhere attention and the product depend on what a row holds, which a recording cannot.
-        self.launches = Launches(device) if takes_kernels(device, dtype) else None
+        self.launches = Launches(device) if kernels else None
         self.losses = torch.zeros(len(self.runs), device=device)
         self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
         self.evaluation_tokens = EVALUATION_TOKENS[device.type]
-        self.best = [tensor.clone() for _, tensor, _, _ in self.bank.tensors()]
+        self.best = [trained.tensor.clone() for trained in self.bank.tensors()]
         self.best_correct = torch.full((len(self.runs),), -1, device=device)
         self.best_step = torch.full((len(self.runs),), -1, device=device)
         self.loss_sums = torch.zeros(len(self.runs), device=device)
@@ -228,8 +229,8 @@ class Trainer:
                 self._save()
             started = time.perf_counter()
             with torch.no_grad():
-                for (_, tensor, _, _), best in zip(self.bank.tensors(), self.best, strict=True):
-                    tensor.copy_(best)
+                for trained, best in zip(self.bank.tensors(), self.best, strict=True):
+                    trained.tensor.copy_(best)
             right, _ = self._judge("eval")
             self.state.evaluation_seconds += time.perf_counter() - started
         self._note_memory()
@@ -254,6 +255,10 @@ class Trainer:
             chosen[epochs == epoch] = self._order(run.seed, int(epoch))[within[epochs == epoch]]
         return chosen + pool.start[run.data_seed]
 
+    def _batches(self, step: int) -> NDArray[np.int64]:
+        """`[runs, batch_size]`, which training examples each run sees in this step."""
+        return np.stack([self._batch(run, step) for run in self.runs])
+
     def _order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         if (seed, epoch) not in self._orders:
             self._orders = {key: order for key, order in self._orders.items() if key[1] >= epoch - 1}
@@ -271,7 +276,7 @@ class Trainer:
 
     def _step(self, step: int) -> Tensor:
         """One optimizer step of every run. Returns the losses before it, `[runs]`."""
-        chosen = np.stack([self._batch(run, step) for run in self.runs])
+        chosen = self._batches(step)
         done = False
         while not done:
             # The bound is lowered after this block: until then the exception's frames hold what did not fit.
@@ -299,7 +304,7 @@ class Trainer:
         if self.launches is None:
             row, labels = self._pack("train", chosen)
         else:
-            budget = Budget.of(int(self._lengths("train", chosen).sum()), self.longest)
+            budget = self._budget(chosen)
             fresh, fresh_labels = self._pack("train", chosen, budget)
             row, labels = of.budgets.setdefault(budget.tokens, (fresh, fresh_labels))
             if row is not fresh:
@@ -310,6 +315,10 @@ class Trainer:
             self.losses[of.share.runs] = self.bank.backward(row, labels, of.share)
 
         self._launch(of.key(row.tokens.shape[1]), work)
+
+    def _budget(self, chosen: NDArray[np.int64]) -> Budget:
+        """Of a row with these training examples."""
+        return Budget.of(int(self._lengths("train", chosen).sum()), self.longest)
 
     def _pack(self, kind: str, chosen: NDArray[np.int64], budget: Budget | None = None) -> tuple[Row, Tensor]:
         """A packed row of chosen examples `[runs, examples]` and their labels, of the same shape."""
@@ -358,9 +367,9 @@ class Trainer:
         self.best_correct = torch.where(better, correct, self.best_correct)
         self.best_step.masked_fill_(better, step)
         with torch.no_grad():
-            for (_, tensor, _, owners), best in zip(self.bank.tensors(), self.best, strict=True):
-                keep = better[owners].view((-1,) + (1,) * (tensor.dim() - 2))
-                best.copy_(torch.where(keep, tensor, best))
+            for trained, best in zip(self.bank.tensors(), self.best, strict=True):
+                keep = better[trained.owners].view((-1,) + (1,) * (best.dim() - 2))
+                best.copy_(torch.where(keep, trained.tensor, best))
         means = (self.loss_sums / self.protocol.eval_every).tolist()
         self.loss_sums.zero_()
         living = (self.optimizer.diverged_at < 0).tolist()
@@ -450,9 +459,9 @@ class Trainer:
         self._note_memory()
         if self.checkpoint is None:
             return
-        tensors = {name: tensor for name, tensor, _, _ in self.bank.tensors()}
-        tensors |= {f"{name}.best": best for name, best in zip(list(tensors), self.best, strict=True)}
-        tensors |= self.optimizer.state()
+        tensors = self.optimizer.state()
+        for trained, best in zip(self.bank.tensors(), self.best, strict=True):
+            tensors[trained.name], tensors[f"{trained.name}.best"] = trained.tensor, best
         tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
         state: dict[str, Any] = vars(self.state) | {
             "runs": [run.config_id for run in self.runs],
@@ -473,9 +482,9 @@ class Trainer:
             if state.pop("runs") != [run.config_id for run in self.runs]:
                 raise InputError(f"{self.checkpoint} is the checkpoint of other runs; remove it to start afresh")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        for (name, tensor, _, _), best in zip(self.bank.tensors(), self.best, strict=True):
-            tensor.copy_(tensors[name])
-            best.copy_(tensors[f"{name}.best"])
+        for trained, best in zip(self.bank.tensors(), self.best, strict=True):
+            trained.tensor.copy_(tensors[trained.name])
+            best.copy_(tensors[f"{trained.name}.best"])
         self.optimizer.load(tensors)
         self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
         self.max_tokens = state.pop("max_tokens")

@@ -79,7 +79,7 @@ from cpadapt.tasks import TASKS, load_task
 
 p = asked.protocol
 spec = TASKS[asked.tasks[0]]
-data = load_task(spec, caps=(p.train_cap, p.dev_cap, p.eval_cap))
+data = load_task(spec, caps=p.caps)
 examples = pd.DataFrame(
     {
         "text": [" / ".join(texts) for texts in data.train.texts],

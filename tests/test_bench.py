@@ -41,7 +41,7 @@ PROTOCOL = Protocol(
 
 @pytest.fixture(scope="module")
 def data() -> TaskData:
-    return load_task(load_spec(TASK), caps=(PROTOCOL.train_cap, PROTOCOL.dev_cap, PROTOCOL.eval_cap))
+    return load_task(load_spec(TASK), caps=PROTOCOL.caps)
 
 
 def lora(backbone: str, rank: int = 2, **changes: Any) -> RunConfig:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpadapt import lowrank
+from cpadapt import kernels
 from cpadapt.packing import Components, Segments, adapter_product
 
-pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and lowrank.AVAILABLE), reason="no CUDA or no Triton")
+pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and kernels.AVAILABLE), reason="no CUDA or no Triton")
 
 TOKENS = [5, 130, 0, 64, 17, 300]
 SIZES = [0, 1, 3, 33, 16, 88]

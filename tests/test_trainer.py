@@ -17,7 +17,7 @@ from transformers import OPTConfig, OPTModel
 from cpadapt.backbones import Backbone, Projection, load_backbone
 from cpadapt.bank import initial_params
 from cpadapt.errors import InputError
-from cpadapt.packing import Budget, Row
+from cpadapt.packing import Row
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import TaskData, load_spec, load_task
 from cpadapt.trainer import TRAINING_TOKENS, Result, Trainer
@@ -28,7 +28,7 @@ PROTOCOL = Protocol(
     steps=12, eval_every=4, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24, clip=0.5, weight_decay=0.01,
     warmup_steps=3,
 )  # fmt: skip
-CAPS = (PROTOCOL.train_cap, PROTOCOL.dev_cap, PROTOCOL.eval_cap)
+CAPS = PROTOCOL.caps
 
 
 def config(family: str, size: int, seed: int = 0, **changes: Any) -> RunConfig:
@@ -248,12 +248,12 @@ def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, d
     trainer = Trainer(backbone, on(backbone, SEVEN), data)
     bank, share = trainer.bank, trainer.bank.share(slice(0, len(SEVEN)))
     bank.head.normal_(generator=torch.Generator().manual_seed(0))
-    chosen = np.stack([trainer._batch(run, 0) for run in trainer.runs])
-    budget = Budget.of(int(trainer._lengths("train", chosen).sum()), trainer.longest)
+    chosen = trainer._batches(0)
+    budget = trainer._budget(chosen)
 
     def backward(row: Row, labels: Tensor) -> list[Tensor]:
         with bank.attached():
-            return [bank.backward(row, labels, share), *(gradient.clone() for _, _, gradient, _ in bank.tensors())]
+            return [bank.backward(row, labels, share), *(trained.gradient.clone() for trained in bank.tensors())]
 
     row, labels = trainer._pack("train", chosen)
     exact = backward(row, labels)
