@@ -11,7 +11,8 @@ For each number of runs, on packed rows of real lengths:
   what a bank's step cannot fall below;
 - the backbone's matrix products alone, on matrices of its sizes.
 
-All with fused kernels and, on request, as the kernels of torch come.
+All with fused kernels and, on request, as the kernels of torch come. Beside them, what the device can do: one large
+square product, and one large block of memory copied.
 """
 
 import gc
@@ -38,6 +39,9 @@ QUESTION = "What do the adapters cost on top of the frozen backbone?"
 
 SIDE = 8192
 """Of the square matrices whose product is the device's peak."""
+
+COPIED = 2**31
+"""Bytes of the block whose copy shows how fast the device's memory is read and written."""
 
 
 def main(
@@ -67,6 +71,8 @@ def main(
         report = Report(path, QUESTION, where, settings)
         peak = time_calls(_square_product(), where, repeats=repeats, calls=20, warmup=5)
         report.add("square matrix product", flop=2 * SIDE**3, seconds=peak)
+        copy = time_calls(_copy(), where, repeats=repeats, calls=20, warmup=5)
+        report.add("memory copy", moved_bytes=2 * COPIED, seconds=copy)
         data = {0: load_task(load_spec(name), data_dir=data_dir, caps=protocol.caps)}
         for compiled in (True, False) if unfused else (True,):
             for count in runs:
@@ -84,6 +90,11 @@ def main(
 def _square_product() -> Callable[[], object]:
     a, b = (torch.randn(SIDE, SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return lambda: a @ b
+
+
+def _copy() -> Callable[[], object]:
+    source, target = (torch.empty(COPIED, device="cuda", dtype=torch.uint8) for _ in range(2))
+    return lambda: target.copy_(source)
 
 
 class _Measuring:
