@@ -16,11 +16,11 @@ from cpadapt.tasks import TaskData
 from cpadapt.trainer import Trainer
 
 STUDY = (
-    (HEAD, (0,)),
     ("lora", (1, 2, 3, 4, 6, 8)),
     ("cp", (1, 2, 4, 8, 11, 15, 19, 22, 33, 44, 66, 88)),
+    (HEAD, (0,)),
 )
-"""Families and sizes like a study's: a frontier from the head alone to rank 8."""
+"""Families and sizes like a study's, up to rank 8; a bank of a few runs has adapters, and no head alone."""
 
 LEARNING_RATES = {"lora": 1e-3, "cp": 2e-3}
 
