@@ -215,6 +215,7 @@ class Bank:
         self.bias = torch.zeros(len(runs), num_labels, device=self.device)
         self.head_gradient, self.bias_gradient = torch.zeros_like(self.head), torch.zeros_like(self.bias)
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
+        self._sizes = [0 if run.family == HEAD else run.size for run in runs]
         self.compiled = compiled
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
         self._factor_pairs = torch.compile(factor_pairs) if compiled else factor_pairs
@@ -316,7 +317,7 @@ class Bank:
                 parts.append(part)
         return Share(
             runs,
-            Components.of([0 if run.family == HEAD else run.size for run in self.runs[runs]], self.device),
+            Components.of(self._sizes[runs], self.device, max(self._sizes)),
             tuple(parts),
             _leaf(self.head[runs]),
             _leaf(self.bias[runs]),

@@ -157,7 +157,7 @@ def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, componen
 
 
 def _columns(most: int) -> int:
-    """Room for the components of the run that has most."""
+    """Room for the most components that one run may have."""
     return (most + FEWEST - 1) // FEWEST * FEWEST
 
 
@@ -194,7 +194,7 @@ def low_rank(
         down: `[components, in]`.
         run_offsets: `[runs + 1]`, int32, where each run's tokens end, from 0 to T.
         component_offsets: `[runs + 1]`, int32, where each run's components end; a run may have none.
-        most: components of the run that has most.
+        most: components that one run may have.
 
     Returns:
         `x · downᵀ · up` `[T, out]`, and `x · downᵀ` `[T, most or a few more]`, which is filled as far as a run's

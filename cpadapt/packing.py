@@ -291,13 +291,13 @@ class Components:
     ends: tuple[int, ...]
     """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
     most: int
-    """Of one run."""
+    """That one run may have."""
 
     @staticmethod
-    def of(sizes: Sequence[int], device: torch.device) -> "Components":
-        """Of runs of these sizes, which may be 0."""
+    def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":
+        """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the compiler knows it."""
         ends = (0, *itertools.accumulate(sizes))
-        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, max(sizes))
+        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, most)
 
 
 def adapter_product(

@@ -19,7 +19,7 @@ def segments(tokens: list[int]) -> Segments:
 
 
 def components(sizes: list[int]) -> Components:
-    return Components.of(sizes, torch.device("cuda"))
+    return Components.of(sizes, torch.device("cuda"), max(sizes))
 
 
 def drawn(inner: int, outer: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
