@@ -11,11 +11,13 @@ For each number of runs, on packed rows of real lengths:
   what a bank's step cannot fall below;
 - the backbone's matrix products alone, on matrices of its sizes.
 
-All with fused kernels and, on request, as the kernels of torch come. Beside them, what the device can do: one large
-square product, and one large block of memory copied.
+All with fused kernels and, on request, as the kernels of torch come; of a bank's step and the frozen backbone's also
+which kinds of kernels take the time. Beside them, what the device can do: one large square product, and one large
+block of memory copied.
 """
 
 import gc
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +45,21 @@ SIDE = 8192
 COPIED = 2**31
 """Bytes of the block whose copy shows how fast the device's memory is read and written."""
 
+KINDS = {
+    "matrix products": r"nvjet|gemm|cutlass|xmma",
+    "attention": r"^_(forward|backward)|flash",
+    "adapters' products": r"^_(pair|matrices)$",
+}
+"""Kinds of kernels by what their names say. The others do elementwise work: norms, activations, sums, AdamW."""
+
+REST = "elementwise"
+
+PROFILED = 3
+"""Calls whose kernels are watched."""
+
+PRINTED = 16
+"""Kernels that are printed, those that take longest."""
+
 
 def main(
     backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
@@ -53,7 +70,6 @@ def main(
     steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 30,
     repeats: int = 3,
     unfused: Annotated[bool, typer.Option(help="Also with the kernels of torch as they come.")] = True,
-    profile: Annotated[bool, typer.Option(help="Print where the time of each goes.")] = False,
     results: Annotated[Path, typer.Option(help="Folder for the results.")] = measured.RESULTS,
 ) -> None:
     """Measure on the first GPU, and write results/bench/frozen-backbone-BACKBONE-TASK-bN.json for each task."""
@@ -79,7 +95,7 @@ def main(
                 configs = bank_times.study_runs(backbone, name, protocol, count)
                 with report.phase(f"{count} runs, compiled={compiled}"):
                     trainer = Trainer(loaded, configs, data, compiled=compiled)
-                    _Measuring(report, trainer, layers, steps, repeats, profile).measure()
+                    _Measuring(report, trainer, layers, steps, repeats).measure()
                     del trainer
                 gc.collect()
                 torch.cuda.empty_cache()
@@ -101,16 +117,10 @@ class _Measuring:
     """One bank under measurement."""
 
     def __init__(
-        self,
-        report: Report,
-        trainer: Trainer,
-        layers: Sequence[torch.nn.Linear],
-        steps: int,
-        repeats: int,
-        profile: bool,
+        self, report: Report, trainer: Trainer, layers: Sequence[torch.nn.Linear], steps: int, repeats: int
     ) -> None:
         self.report, self.trainer, self.layers = report, trainer, layers
-        self.steps, self.repeats, self.profile = steps, repeats, profile
+        self.steps, self.repeats = steps, repeats
         self.bank = trainer.bank
         assert trainer.launches is not None
         self.launches = trainer.launches
@@ -134,6 +144,7 @@ class _Measuring:
 
             common = [statistics.mode(of_row) for of_row in zip(*budgets, strict=True)]
             self._timed("bank step", lambda: self._launch(common), tokens=sum(common))
+            self._add("kernels", None, of="bank step", kinds=_kernels(lambda: self._launch(common)))
             self._timed("update", lambda: self.launches.launch("update", trainer._update))
             self.launches.forget()
             torch.cuda.empty_cache()
@@ -147,6 +158,7 @@ class _Measuring:
                     self.launches.launch(i, one)
 
             self._timed("frozen backbone", frozen, tokens=sum(common))
+            self._add("kernels", None, of="frozen backbone", kinds=_kernels(frozen))
             self.launches.forget()
             if bank.compiled:
                 products = [_products(tokens, self.layers) for tokens in common]
@@ -186,8 +198,6 @@ class _Measuring:
 
     def _timed(self, what: str, work: Callable[[], None], **values: object) -> None:
         self._add(what, time_calls(work, self.bank.device, repeats=self.repeats, calls=10, warmup=3), **values)
-        if self.profile:
-            _profile(work)
 
     def _add(self, what: str, seconds: Timed | None, **values: object) -> None:
         self.report.add(what, runs=len(self.trainer.runs), compiled=self.bank.compiled, seconds=seconds, **values)
@@ -220,19 +230,28 @@ def _products(tokens: int, layers: Sequence[torch.nn.Linear]) -> Callable[[], No
     return work
 
 
-def _profile(work: Callable[[], None]) -> None:
-    """Print the kernels that take most of the time."""
+def _kernels(work: Callable[[], None]) -> dict[str, dict[str, float]]:
+    """Seconds and number of the kernels of a call, by kind; the longest of them are printed."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        for _ in range(3):
+        for _ in range(PROFILED):
             work()
         torch.cuda.synchronize()
-    kernels = sorted(profiler.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
-    total = sum(kernel.self_device_time_total for kernel in kernels) / 3
-    print(f"{total / 1e3:9.3f} ms in all")
-    for kernel in kernels[:32]:
-        count = kernel.count / 3
-        each = kernel.self_device_time_total / 3
-        print(f"{each / 1e3:9.3f} ms {count:6.0f} x {each / count:8.1f} us  {kernel.key[:110]}", flush=True)
+    found = {kind: {"seconds": 0.0, "kernels": 0.0} for kind in (*KINDS, REST)}
+    known = sorted(profiler.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    for place, kernel in enumerate(known):
+        seconds, count = kernel.self_device_time_total / 1e6 / PROFILED, kernel.count / PROFILED
+        if seconds:
+            of_kind = found[kind_of(kernel.key)]
+            of_kind["seconds"] += seconds
+            of_kind["kernels"] += count
+        if place < PRINTED:
+            print(f"{seconds * 1e3:9.3f} ms {count:6.0f} x  {kernel.key[:100]}", flush=True)
+    return found
+
+
+def kind_of(kernel: str) -> str:
+    """The kind of a kernel of this name."""
+    return next((kind for kind, names in KINDS.items() if re.search(names, kernel)), REST)
 
 
 if __name__ == "__main__":

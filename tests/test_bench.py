@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 import bank_times
 import cpu_bank
+import frozen_backbone
 import measured
 import peer
 import peers_at_once
@@ -327,3 +328,19 @@ def test_the_papers_model_as_a_shape() -> None:
     sizes = ("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads", "vocab_size",
              "max_position_embeddings", "word_embed_proj_dim")  # fmt: skip
     assert [getattr(config, name) for name in sizes] == [2048, 8192, 24, 32, 50272, 2048, 2048]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("nvjet_sm90_tst_192x192_64x3_1x4_h_bz_coopB_NNN", "matrix products"),
+        ("void cutlass::Kernel2<cutlass_80_simt_sgemm_128x32_8x5_nn_align1>(…)", "matrix products"),
+        ("_backward_queries", "attention"),
+        ("_pair", "adapters' products"),
+        ("_matrices", "adapters' products"),
+        ("triton_per_fused__to_copy_add_div_expand_mul_pow_select_backward_sum_view_5", "elementwise"),
+        ("triton_poi_fused__unsafe_view_clone_low_rank_backward_select_backward_2", "elementwise"),
+    ],
+)
+def test_kernels_are_told_apart_by_their_names(kernel: str, kind: str) -> None:
+    assert frozen_backbone.kind_of(kernel) == kind
