@@ -45,6 +45,9 @@ SIDE = 8192
 COPIED = 2**31
 """Bytes of the block whose copy shows how fast the device's memory is read and written."""
 
+LIMITS = 9
+"""Measurements of these two, which are short."""
+
 KINDS = {
     "matrix products": r"nvjet|gemm|cutlass|xmma",
     "attention": r"^_(forward|backward)|flash",
@@ -85,9 +88,9 @@ def main(
         }  # fmt: skip
         path = results / f"frozen-backbone-{Path(backbone).name}-{name}-b{batch_size}.json"
         report = Report(path, QUESTION, where, settings)
-        peak = time_calls(_square_product(), where, repeats=repeats, calls=20, warmup=5)
+        peak = time_calls(_square_product(), where, repeats=LIMITS, calls=20, warmup=20)
         report.add("square matrix product", flop=2 * SIDE**3, seconds=peak)
-        copy = time_calls(_copy(), where, repeats=repeats, calls=20, warmup=5)
+        copy = time_calls(_copy(), where, repeats=LIMITS, calls=20, warmup=5)
         report.add("memory copy", moved_bytes=2 * COPIED, seconds=copy)
         data = {0: load_task(load_spec(name), data_dir=data_dir, caps=protocol.caps)}
         for compiled in (True, False) if unfused else (True,):

@@ -115,8 +115,9 @@ def sweep(report: Report, peers: Peers, work: Work, counts: list[int]) -> None:
             try:
                 given = _note(report, peers.measure(count, work, precision), precision, work)
             except PeerFailed as error:
-                # Not a failure of the measurement: this is where the device's memory ends.
-                report.add("peers", peers=count, precision=precision, stopped=str(error))
+                # Not a failure of the measurement: this is where the device's memory ends. The rest of the message
+                # lists what every process holds.
+                report.add("peers", peers=count, precision=precision, stopped=str(error).partition(". ")[0])
                 return
             if given < FALLEN * most:
                 return

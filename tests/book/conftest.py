@@ -65,6 +65,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
         folders = [
             (ROOT / "cpadapt", "*.py"),
             (ROOT / "results", "*.jsonl"),
+            (ROOT / "results", "*.json"),
             (ROOT / "studies", "*.toml"),
             (ROOT / "book", "*.toml"),
         ]

@@ -1,0 +1,850 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What a run costs
+#
+# **What does a run cost in a bank, beside a process of its own, and why not less?**
+#
+# {glue:text}`answer_speed` {glue:text}`answer_floor`
+
+# %%
+import json
+import statistics
+from collections import Counter
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import torch
+from myst_nb import glue
+from scipy import stats
+from transformers import AutoModel
+
+import cpadapt
+from cpadapt import charts
+from cpadapt.backbones import BACKBONES
+from cpadapt.book import PROJECT
+from cpadapt.record import load_records
+from cpadapt.trainer import TRAINING_TOKENS
+
+charts.enable()
+
+# %% [markdown]
+# Everything on this page is read from times in `results/bench`, which `make bench` and its scripts write, and every
+# ratio is one of two times of the same file. What has no file is *not measured*. A cell below reads the files, and a
+# few helpers turn rows of them into tables.
+
+# %% tags=["hide-input"]
+NOT = "not measured"
+PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
+NAMES = charts.BACKBONE_NAMES | {f"{name}-shape": f"{text}'s shape" for name, text in charts.BACKBONE_NAMES.items()}
+bench = {path.stem: json.loads(path.read_text()) for path in sorted((PROJECT / "results" / "bench").glob("*.json"))}
+
+
+def planned(*backbones, batches=(8,)):
+    return [(backbone, task, batch) for backbone in backbones for task in PAPER.tasks for batch in batches]
+
+
+def places(kind, plan=()):
+    """Backbone, task and batch of a kind of result with its file's content: those planned, then what else is there."""
+    found = {}
+    for name, result in bench.items():
+        if name.startswith(f"{kind}-"):
+            asked = result["settings"]
+            found[Path(asked["backbone"]).name, asked.get("task"), asked["batch_size"]] = result
+    return [(place, found.get(place)) for place in dict.fromkeys([*plan, *found])]
+
+
+def rows(result, what, **where):
+    """A result's rows of one kind. What failed has none."""
+    wanted = {"what": what} | where
+    found = result["rows"] if result else []
+    return [row for row in found if "error" not in row and all(row.get(key) == wanted[key] for key in wanted)]
+
+
+def first(found):
+    return next(iter(found), {})
+
+
+def seconds(row):
+    return row["seconds"]["median"] if row else None
+
+
+def divided(a, b):
+    return None if a is None or b is None else a / b
+
+
+def brief(value):
+    return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def named(place):
+    backbone, task, batch = place
+    return {"backbone": NAMES.get(backbone, backbone), "task": charts.TASK_NAMES.get(task, task), "batch": batch}
+
+
+def told(value, form):
+    return NOT if value is None else value if isinstance(value, str) else form.format(value)
+
+
+def table(found, forms):
+    """Rows as a table, its columns formatted so; what a row lacks is not measured."""
+    shown = {name: [told(row.get(name), form) for row in found or [{}]] for name, form in forms.items()}
+    return charts.table(pd.DataFrame(shown))
+
+
+def span(values, form):
+    """The least and the largest of some numbers, as text."""
+    known = [value for value in values if value is not None]
+    ends = list(dict.fromkeys(form.format(end) for end in (min(known), max(known)))) if known else []
+    return " to ".join(ends) or NOT
+
+
+def drawn(marks, chart):
+    """A chart, where there is something to draw."""
+    return chart(pd.DataFrame(marks)) if marks else charts.table(pd.DataFrame({"chart": [NOT]}))
+
+
+# %% [markdown]
+# ## Runs an hour
+#
+# A whole {term}`run` is the paper's: {glue:text}`steps` steps, {term}`dev` every {glue:text}`eval_every` of them and
+# {term}`eval` at the end. A few dozen steps and the evaluations are timed in their steady state, and the whole run
+# follows. A {term}`bank` of runs of many sizes, up to the paper's largest LoRA, and of the {term}`head` alone is laid
+# beside the usual way: Hugging Face's `Trainer` with PEFT's LoRA {cite:p}`peft`. That peer does the same work, in the
+# same order and with the same losses, and as well as it can: the backbone in half precision, batches padded to their
+# longest example only, fused AdamW, evaluations sorted by length, nothing logged or saved. It goes without the usual
+# `bf16=True`, which casts in every adapter and only makes it slower here (by a factor of {glue:text}`autocast`). It
+# runs as one process, and as more and more at once on the same device until more of them give less (NVIDIA's
+# multi-process service: {glue:text}`mps`). In the table *bank*, *one* and *best* are runs an hour; a plus behind the
+# best number says that more were not tried, and *full* that more do not fit into the device's memory.
+
+# %% tags=["hide-input"]
+SPEED = {
+    "backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "bank / one": "{}", "bank / best": "{}",
+    "bank": "{}", "one": "{}", "best": "{}", "best number": "{}",
+}  # fmt: skip
+RATES = ("bank", "one", "best", "bank / one", "bank / best")
+
+
+def speed(place, result):
+    bank = first(rows(result, "bank"))
+    tried = rows(result, "peers")
+    peers = [row for row in tried if "runs_per_hour" in row]
+    one = max((row["runs_per_hour"] for row in peers if row["peers"] == 1), default=None)
+    best = max(peers, key=lambda row: row["runs_per_hour"], default={})
+    count = best.get("peers")
+    if count and count == max(row["peers"] for row in peers):
+        count = f"{count}{', full' if len(tried) > len(peers) else '+'}"
+    given = bank.get("runs_per_hour")
+    return named(place) | {
+        "runs": bank["times"]["runs"] if bank else None,
+        "bank": given,
+        "one": one,
+        "best number": count,
+        "best": best.get("runs_per_hour"),
+        "bank / one": divided(given, one),
+        "bank / best": divided(given, best.get("runs_per_hour")),
+    }
+
+
+def speed_on_cpu(result):
+    """The two took turns: medians over these, and a peer's hour shared evenly by its ranks."""
+    turns = {}
+    for row in rows(result, "peer"):
+        turns.setdefault(row["turn"], []).append(row["runs_per_hour"])
+    banks = [row["runs_per_hour"] for row in rows(result, "bank")]
+    given = statistics.median(banks) if banks else None
+    one = statistics.median(map(statistics.harmonic_mean, turns.values())) if turns else None
+    return named(("minilm", "sst2", 8)) | {
+        "backbone": f"{NAMES['minilm']}, CPU",
+        "runs": rows(result, "bank")[0]["times"]["runs"] if banks else None,
+        "bank": given,
+        "one": one,
+        "bank / one": divided(given, one),
+    }
+
+
+PLANNED = [*planned("smollm2", batches=(8, 16)), *planned("opt-1.3b-shape"), ("minilm", "sst2", 8)]
+hourly = places("runs-per-hour", PLANNED)
+speeds = [*(speed(*at) for at in hourly), speed_on_cpu(bench.get("cpu-bank"))]
+on_cpu_no_more = dict.fromkeys(("best number", "best", "bank / best"), "")
+shown = [row | {column: brief(row.get(column)) for column in RATES} for row in speeds]
+table([*shown[:-1], shown[-1] | on_cpu_no_more], SPEED)
+
+# %% tags=["hide-input"]
+WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}
+COLUMNS = dict(zip(WAYS, ("bank", "best", "one"), strict=True))
+marks = [
+    {"place": f"{row['backbone']}|{row['task']}, batch {row['batch']}", "way": way, "runs": row[column]}
+    for row in speeds
+    for way, column in COLUMNS.items()
+    if row.get(column) is not None
+]
+
+
+def beside(frame):
+    y = alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False))
+    x = alt.X("runs:Q", title="runs an hour", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~s"))
+    base = alt.Chart(frame)
+    return alt.layer(
+        base.mark_rule(opacity=0.4).encode(y, alt.X("min(runs):Q", title="runs an hour"), x2="max(runs):Q"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            y,
+            x,
+            alt.Color(
+                "way:N",
+                title=None,
+                scale=alt.Scale(domain=list(WAYS), range=list(WAYS.values())),
+                legend=alt.Legend(columns=2),
+            ),
+            alt.Shape("way:N", title=None, scale=alt.Scale(domain=list(WAYS))),
+            tooltip=["way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
+        ),
+    ).properties(
+        description="Whole runs an hour on a logarithmic scale, by backbone, task and batch: of a bank, of one process"
+        " of Trainer and PEFT, and of as many such processes at once as serve best.",
+        width="container",
+        height=40 * frame["place"].nunique(),
+    )
+
+
+drawn(marks, beside)
+
+# %% [markdown]
+# The weights of OPT-1.3B are not at hand, so its *shape* is filled with random ones, which take as long; and the
+# texts have the lengths that another model's tokenizer gives them. On the CPU (threads: {glue:text}`threads`) bank
+# and peer are in float32 and take turns, and a second process would find no free core.
+#
+# **Start-up comes on top.** Before its steady state a bank has compiled its kernels and recorded its steps (seconds a
+# bank: {glue:text}`startup`). Of all that a bank under this protocol takes, that is a part (in %:
+# {glue:text}`startup_share`) which shrinks as runs get longer or more. Where a training is too short to repay it, the
+# trainer leaves compiling out.
+#
+# ## How it is done
+#
+# One process of `Trainer` leaves a GPU idle: a small backbone's kernels are done sooner than the host can launch them.
+# Several processes fill the gaps, but each pads its own batches, keeps its own weights and moves its own bytes. A bank
+# does the work once, for all runs:
+#
+# - **One packed row, no padding.** The examples of all runs lie in one {term}`packed row`, so the frozen layers see
+#   one long sequence of real tokens. They compute more of these than there are (in %: {glue:text}`waste`), because
+#   rows come in a few fixed lengths.
+# - **Kernels that find their own segments.** Only attention and the adapters' products know where a {term}`segment`
+#   ends. Both are kernels that read that on the device: each example attends within itself on a tile of its own
+#   length, and each run's low-rank pair meets that run's tokens alone, with as many components as that run has.
+#   Nothing is padded to the longest example or the largest adapter.
+# - **A step is a {term}`graph <CUDA graph>`.** It is recorded once for every length of row and then launched as one
+#   piece. The share of a step in which the device waits for the host (in %: {glue:text}`waits`) is what is left of the
+#   gaps.
+# - **{term}`Fused <fused>` elementwise work.** Norms, rotary embeddings, activations and residual sums are compiled
+#   into few passes over memory, and so is the making of all {term}`factor pairs <factor pair>`; AdamW and clipping
+#   take all runs' scalars at once.
+#
+# None of this changes a result beyond rounding: the tests compare each run of a bank with itself alone and with a slow
+# loop, the kernels with plain products, and packed rows with the model's own padded forward.
+#
+# ## Why not less
+#
+# A step cannot cost less than the frozen backbone's forward and backward pass over the same tokens, and these not less
+# than their own matrix products. How far each is from what the device can do is best seen with that as the unit: one
+# is the time that the products' FLOP would take at the rate of a large square product, measured on the same device. A
+# bar of length two is half of the peak.
+
+# %% tags=["hide-input"]
+PARTS = {
+    "products at the peak": "#777777", "products of these widths": "#56B4E9", "rest of the frozen backbone": "#0072B2",
+    "adapters, heads, AdamW": "#D55E00",
+}  # fmt: skip
+
+
+def a_token(row):
+    return seconds(row) / row["tokens"] if row else None
+
+
+def parts(result, compiled=True):
+    """Seconds a token of the largest bank's step and of what it is made of, the peak first; with runs and tokens."""
+    banks, frozen = (
+        {row["runs"]: row for row in rows(result, what, compiled=compiled)}
+        for what in ("bank step", "frozen backbone")
+    )
+    if not banks.keys() & frozen.keys():
+        return None
+    runs = max(banks.keys() & frozen.keys())
+    square = first(rows(result, "square matrix product"))
+    # Forward, and backward to the input: two FLOP each for every frozen weight and token.
+    flop = 4 * result["settings"]["frozen_weights"]
+    return {
+        "runs": runs,
+        "tokens": banks[runs]["tokens"],
+        "peak": square["flop"] / seconds(square) if square else None,
+        "products at the peak": flop * seconds(square) / square["flop"] if square else None,
+        "products of these widths": a_token(first(rows(result, "matrices alone", runs=runs))),
+        "rest of the frozen backbone": a_token(frozen[runs]),
+        "adapters, heads, AdamW": a_token(banks[runs]),
+    }
+
+
+layered = places("frozen-backbone", planned("smollm2", "opt-1.3b-shape"))
+marks = []
+for place, result in layered:
+    for kernels, compiled in (("fused", True), ("not fused", False)):
+        of_step = parts(result, compiled)
+        known = [part for part in PARTS if of_step and of_step[part] is not None]
+        done = 0.0
+        for order, part in enumerate(known):
+            if PARTS.keys() - set(known) <= {"products of these widths"}:
+                length = max(of_step[part] - done, 0.0) / of_step["products at the peak"]
+                label = f"{named(place)['backbone']}|{named(place)['task']}, {kernels}"
+                marks.append({"place": label, "part": part, "order": order, "length": length})
+            done = max(of_step[part], done)
+
+
+def stacked(frame):
+    return (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False)),
+            alt.X("length:Q", title="products at the peak = 1", stack="zero"),
+            alt.Color(
+                "part:N",
+                title=None,
+                scale=alt.Scale(domain=list(PARTS), range=list(PARTS.values())),
+                legend=alt.Legend(columns=1, labelLimit=240),
+            ),
+            alt.Order("order:Q"),
+            tooltip=["part", alt.Tooltip("length:Q", format=".2f")],
+        )
+        .properties(
+            description="What a bank's step is made of, as bars with the time of its matrix products at the device's"
+            " peak as the unit: these products, what they take at their own widths, the rest of the frozen backbone,"
+            " and the adapters; with fused kernels and without.",
+            width="container",
+            height=40 * frame["place"].nunique(),
+        )
+    )
+
+
+drawn(marks, stacked)
+
+# %% [markdown]
+# In numbers, with fused kernels, for the largest bank that was measured. *Frozen* is the frozen backbone, recorded as
+# the bank is; *floor* is what the adapters' own bytes leave at least of the ratio before it; *unfused* is the frozen
+# backbone with torch's kernels as they come, recorded too. Per cents are of the peak.
+
+# %% tags=["hide-input"]
+STEP = {
+    "backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "bank / frozen": "{:.2f}", "floor": "{:.2f}",
+    "unfused / fused": "{:.2f}", "products, %": "{:.0f}", "frozen, %": "{:.0f}", "bank, %": "{:.0f}",
+    "frozen / products, %": "{:.0f}", "tokens a step": "{:,}",
+}  # fmt: skip
+
+
+def moved(backbone):
+    """Bytes a token that the adapters move at least, in half precision.
+
+    Forward reads a projection's input and reads and writes its output once more; backward reads and writes the
+    gradient of the input, and reads that of the output; the gradients of both matrices read input and output's
+    gradient again.
+    """
+    known = backbone.removesuffix("-shape")
+    sizes = [(p.in_features, p.out_features) for p in cpadapt.load_projections(known)] if known in BACKBONES else []
+    return 2 * sum((n + 2 * m) + (2 * n + m) + (n + m) for n, m in sizes)
+
+
+def bandwidth(result):
+    """Bytes a second that a large copy reads and writes."""
+    copy = first(rows(result, "memory copy"))
+    return copy["moved_bytes"] / seconds(copy) if copy else None
+
+
+def shares(place, result):
+    fused, plain = parts(result), parts(result, compiled=False)
+    if fused is None:
+        return named(place)
+    peak, products, frozen, bank = (fused[part] for part in PARTS)
+    speed_of_memory = bandwidth(result)
+
+    def percent(share):
+        return None if share is None else 100 * share
+
+    return named(place) | {
+        "runs": fused["runs"],
+        "tokens a step": fused["tokens"],
+        "products, %": percent(divided(peak, products)),
+        "frozen, %": percent(divided(peak, frozen)),
+        "bank, %": percent(divided(peak, bank)),
+        "frozen / products, %": percent(divided(products, frozen)),
+        "bank / frozen": bank / frozen,
+        "floor": None if speed_of_memory is None else 1 + moved(place[0]) / speed_of_memory / frozen,
+        "unfused / fused": divided(plain and plain["rest of the frozen backbone"], frozen),
+    }
+
+
+step_shares = [shares(*at) for at in layered]
+table(step_shares, STEP)
+
+# %% [markdown]
+# Which kernels take the time of a bank's step, and of the frozen backbone alone on the same row, in milliseconds:
+
+# %% tags=["hide-input"]
+kinds = []
+for place, result in layered:
+    for row in rows(result, "kernels", compiled=True):
+        if row["runs"] == (parts(result) or {}).get("runs"):
+            took = {kind: 1e3 * taken["seconds"] for kind, taken in row["kinds"].items()}
+            kinds.append(named(place) | {"what": row["of"]} | took)
+KINDS = ("matrix products", "attention", "adapters' products", "elementwise")
+table(kinds, {"backbone": "{}", "task": "{}", "batch": "{}", "what": "{}"} | dict.fromkeys(KINDS, "{:.1f}"))
+
+# %% [markdown]
+# So there is an end to what a bank can give. If adapters cost nothing, a step would be the frozen backbone's, and a
+# bank would give at most so many times the runs of one process:
+
+# %% tags=["hide-input"]
+limits = []
+for place, result in hourly:
+    bank, row, of_step = first(rows(result, "bank")), speed(place, result), parts(dict(layered).get(place))
+    if bank and row["one"] and of_step:
+        each, p = bank["a_run"], PAPER.protocol
+        step = each["step_seconds"] * of_step["rest of the frozen backbone"] / of_step["adapters, heads, AdamW"]
+        a_run = p.steps * step + p.steps // p.eval_every * each["dev_seconds"] + each["eval_seconds"]
+        row["at most"] = 3600 / a_run / row["one"]
+        limits.append(row)
+table(limits, dict.fromkeys(("backbone", "task", "batch"), "{}") | dict.fromkeys(("bank / one", "at most"), "{:,.0f}"))
+
+# %% [markdown]
+# **Narrow matrices.** A product reads its input and writes its output whatever it computes between. How many FLOP
+# there are to a byte depends on its widths alone, once tokens are many:
+
+# %% tags=["hide-input"]
+widths = []
+for name in ("smollm2", "opt-1.3b"):
+    with torch.device("meta"):
+        layers = AutoModel.from_config(BACKBONES[name].config()).modules()
+    sides = Counter((m.in_features, m.out_features) for m in layers if isinstance(m, torch.nn.Linear))
+    for (n, m), count in sides.items():
+        # 2·n·m FLOP a token, and 2·(n + m) bytes.
+        a_byte = n * m / (n + m)
+        widths.append({"backbone": NAMES[name], "width": f"{n} to {m}", "matrices": count, "FLOP a byte": a_byte})
+table(widths, {"backbone": "{}", "width": "{}", "matrices": "{}", "FLOP a byte": "{:.0f}"})
+
+# %% [markdown]
+# The device does as many in the time in which it moves a byte (FLOP a byte: {glue:text}`ridge`, by the time of a large
+# copy beside that of the large product). A product below that number waits for memory, and one that is not far above
+# it hardly hides it. So SmolLM2's keys and values run at the speed of memory, whatever kernel does them, and those of
+# OPT-1.3B do not.
+#
+# **What lies between.** Norms, rotary embeddings, activations, residual sums and attention do next to no FLOP, and
+# each reads and writes all tokens. At a width of {glue:text}`narrow` that is a large part of a step; at
+# {glue:text}`wide` the products have grown with the square of the width and these only with the width itself. That is
+# why one backbone comes nearer to the peak than the other, and why fusing pays most on the narrow one: it spares the
+# trips to memory between one such operation and the next. What remains is one trip for each group of them between two
+# products, in forward and in backward, and the activations that backward needs again.
+#
+# **The adapters** have hardly any FLOP of their own. But every adapted projection has its input read again, its output
+# read and written again, and the same in backward: the *floor* above is those bytes at the memory's full speed. On top
+# come the making of factor pairs, AdamW, the heads and losses, and kernels that are short when a row is: a kernel has
+# a beginning and an end in which most of the device has nothing to do, so the ratio is highest where a step has the
+# fewest tokens.
+#
+# ## More runs
+#
+# A run in a small bank pays for a device that is not full. Once it is, each added run costs its own tokens, and no
+# less.
+
+
+# %% tags=["hide-input"]
+def growth(result):
+    """Seconds of a step in training by the number of runs, with fused kernels."""
+    return dict(sorted((row["runs"], seconds(row)) for row in rows(result, "steps", compiled=True)))
+
+
+grown = [(named(place), growth(result)) for place, result in layered]
+marks = [
+    {"backbone": name["backbone"], "task": name["task"], "runs": runs, "ms": 1e3 * step / runs}
+    for name, by_runs in grown
+    for runs, step in by_runs.items()
+    if len(by_runs) > 1
+]
+
+
+LINES = {"solid": [1, 0], "dashed": [6, 4], "dotted": [2, 3]}
+
+
+def scaling(frame):
+    names = list(dict.fromkeys(frame["backbone"]))
+    note = [f"{line}: {name}" for line, name in zip(LINES, names, strict=False)]
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2)
+        .encode(
+            alt.X("runs:Q", title="runs in the bank", scale=alt.Scale(type="log", base=2),
+                  axis=alt.Axis(grid=False, values=sorted(set(frame["runs"])), format="d")),
+            alt.Y("ms:Q", title="ms a run and step", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=5)),
+            alt.Color("task:N", title=None, sort=None, scale=alt.Scale(range=["#009E73", "#CC79A7", "#E69F00"])),
+            alt.StrokeDash("backbone:N", legend=None, scale=alt.Scale(domain=names, range=list(LINES.values()))),
+            tooltip=["backbone", "task", "runs", alt.Tooltip("ms:Q", title="ms a run", format=".3f")],
+        )
+        .properties(
+            description="Milliseconds a run and step against the number of runs in the bank, both logarithmic: falling"
+            " while the device fills, then flat.",
+            title=alt.TitleParams(note, fontSize=12),
+            width="container",
+            height=300,
+        )
+    )  # fmt: skip
+
+
+drawn(marks, scaling)
+
+# %% [markdown]
+# What each run cost that was added since the number of runs before, in milliseconds a step:
+
+# %% tags=["hide-input"]
+counts = sorted({runs for _, by_runs in grown for runs in by_runs})
+added = []
+for name, by_runs in grown:
+    before = {0: 0.0} | by_runs
+    pairs = zip(before.items(), by_runs.items(), strict=False)
+    added.append(name | {f"to {b}": 1e3 * (after - start) / (b - a) for (a, start), (b, after) in pairs})
+table(added, {"backbone": "{}", "task": "{}", "batch": "{}"} | {f"to {runs}": "{:.3f}" for runs in counts})
+
+# %% [markdown]
+# ### How many runs shall a bank have?
+#
+# All of them, as a rule. Sizes and families may be mixed freely, since nothing is padded to the largest, and memory
+# does not grow with the runs for long: a step of more than {glue:text}`row_tokens` tokens is done in several rows of
+# whole runs, one after another in the same memory, with the same result. What grows is the adapters and their
+# moments, which are small. Where memory runs out nevertheless, the trainer halves the rows and does the step again.
+# And fewer runs suffice for the price: from the number below on, a run costs at most a tenth more than at its
+# cheapest. A {term}`shard` should not be smaller than that without need.
+
+# %% tags=["hide-input"]
+ENOUGH = 1.1
+sizes = []
+for (_, result), (name, by_runs) in zip(layered, grown, strict=True):
+    each = {runs: step / runs for runs, step in by_runs.items()}
+    memory = {row["runs"]: row["peak_memory_bytes"] for row in rows(result, "memory", compiled=True)}
+    enough = next((runs for runs, cost in each.items() if cost <= ENOUGH * min(each.values())), None)
+    several = len(each) > 1
+    sizes.append(
+        name
+        | {
+            "runs that suffice": enough if several else None,
+            "GB for these": memory[enough] / 1e9 if several and enough in memory else None,
+            "largest bank": max(memory, default=None),
+            "GB for it": memory[max(memory)] / 1e9 if memory else None,
+        }
+    )
+table(
+    sizes,
+    {"backbone": "{}", "task": "{}", "batch": "{}", "runs that suffice": "{}", "GB for these": "{:.1f}",
+     "largest bank": "{}", "GB for it": "{:.1f}"},
+)  # fmt: skip
+
+# %% [markdown]
+# ## A whole study, and several GPUs
+#
+# Two GPUs of one host, one process each, share nothing: `cpadapt run --shard` deals a study's runs between them. Times
+# are those of the whole study under the paper's protocol, on two GPUs those of the slower one, without start-up.
+
+
+# %% tags=["hide-input"]
+def whole(times):
+    """Seconds of a whole bank under the paper's protocol."""
+    p = PAPER.protocol
+    evaluations = p.steps // p.eval_every * times["dev"]["median"] + times["eval_seconds"]
+    return p.steps * times["step"]["median"] + evaluations
+
+
+def on_two(place, result):
+    alone, halves = rows(result, "one GPU"), rows(result, "two GPUs")
+    one = whole(alone[0]["times"]) if alone else None
+    two = max(whole(half["times"]) for half in halves) if len(halves) == 2 else None
+    return named(place) | {
+        "runs": result["settings"]["runs"] if result else None,
+        "one GPU, s": one,
+        "two GPUs, s": two,
+        "one / two": divided(one, two),
+    }
+
+
+table(
+    [on_two(*at) for at in places("two-gpus", [("smollm2", "rte", 8)])],
+    {"backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "one GPU, s": "{:,.0f}", "two GPUs, s": "{:,.0f}",
+     "one / two": "{:.2f}"},
+)  # fmt: skip
+
+# %% [markdown]
+# The paper's own grid is {glue:text}`study_runs` runs on each of {glue:text}`study_tasks` tasks. What all of it takes
+# on one GPU, with `Trainer` and with a bank a task, its start-up included. Two and a hundred GPUs are on paper: the
+# runs dealt out evenly, all tasks in turn or side by side, whichever is sooner, and a run's cost in a smaller bank as
+# in the chart above.
+
+
+# %% tags=["hide-input"]
+RUNS = len(PAPER.runs(cpadapt.load_projections(PAPER.backbone))) // len(PAPER.tasks)
+
+
+def bank_seconds(place, runs):
+    """Seconds of a bank of so many runs: as the bank that was measured, or scaled from it as steps grow with runs."""
+    result, by_runs = dict(hourly).get(place), growth(dict(layered).get(place))
+    bank = first(rows(result, "bank"))
+    if not bank:
+        return None
+    known, scaled = bank["times"]["runs"], 1.0
+    if 2 * runs < known:  # a larger one costs about the same a run
+        if not by_runs or not min(by_runs) <= runs < known <= max(by_runs):
+            return None
+        here, there = np.interp([runs, known], list(by_runs), list(by_runs.values()))
+        scaled = (here / runs) / (there / known)
+    return bank["times"]["startup_seconds"] + 3600 * runs * scaled / bank["runs_per_hour"]
+
+
+def on_gpus(study, count):
+    """Seconds of a study's banks: all GPUs take part in each, one after another, or each has its share of them."""
+    ways = [(sum, count)] + ([(max, count // len(study))] if count >= len(study) else [])
+    each = [(combined, [bank_seconds(place, -(-RUNS // gpus)) for place in study]) for combined, gpus in ways]
+    return min((combined(costs) for combined, costs in each if None not in costs), default=None)
+
+
+def on_peers(study, column):
+    """Seconds of a study's runs, by the runs an hour in this column."""
+    given = [speed(place, dict(hourly)[place])[column] for place in study]
+    return None if None in given else sum(3600 * RUNS / rate for rate in given)
+
+
+def duration(count):
+    if count is None:
+        return None
+    return f"{count / 3600:,.1f} h" if count >= 3600 else f"{count / 60:.1f} min"
+
+
+of_study = []
+for backbone in ("smollm2", "opt-1.3b-shape"):
+    study = planned(backbone)
+    of_study.append(
+        {
+            "backbone": NAMES[backbone],
+            "one process": duration(on_peers(study, "one")),
+            "best number of them": duration(on_peers(study, "best")),
+        }
+        | {f"banks, {count} GPU{'s' * (count > 1)}": duration(on_gpus(study, count)) for count in (1, 2, 100)}
+    )
+table(of_study, dict.fromkeys(of_study[0], "{}"))
+
+# %% [markdown]
+# A hundred GPUs do not make a study a hundred times as fast. Start-up is each one's own and does not shrink, and a GPU
+# that is left with a run or two is not full. A study of many seeds, rates or tasks gives them more to do.
+#
+# ## One adapter alone
+#
+# A bank serves studies; who adapts one model trains one CP adapter through PEFT. There nothing is packed or recorded.
+# CP makes its {term}`factor pair` from its vectors in every forward pass, which LoRA does not have to: a few small
+# kernels a projection. Eager, a step is as long as its launches, so each kernel counts; compiled, they are fused. Both
+# at budgets as near to each other as they come, in turns, in one process. *Time*, *memory* and *kernels* of a step are
+# CP's over LoRA's; the memory is its peak.
+
+# %% tags=["hide-input"]
+ADAPTERS = {
+    "backbone": "{}", "step": "{}", "rank": "{}", "components": "{}", "tokens": "{}", "time": "{:.2f}",
+    "memory": "{:.3f}", "kernels": "{:.2f}", "LoRA, ms": "{:.1f}", "CP, ms": "{:.1f}",
+}  # fmt: skip
+alone = []
+for name, result in bench.items():
+    if not name.startswith("one-adapter-"):
+        continue
+    for row in rows(result, "step", family="cp"):
+        setting = {key: row[key] for key in ("mode", "rank", "tokens")}
+        of_lora_s, of_cp_s = seconds(first(rows(result, "step", family="lora", **setting))), seconds(row)
+        of_lora, of_cp = (first(rows(result, "adapter", family=family, **setting)) for family in ("lora", "cp"))
+        alone.append(
+            {
+                "backbone": NAMES.get(result["settings"]["backbone"], result["settings"]["backbone"]),
+                "step": row["mode"],
+                "rank": row["rank"],
+                "components": of_cp.get("size"),
+                "tokens": row["tokens"],
+                "LoRA, ms": divided(of_lora_s, 1e-3),
+                "CP, ms": divided(of_cp_s, 1e-3),
+                "time": divided(of_cp_s, of_lora_s),
+                "memory": divided(of_cp.get("peak_memory_bytes"), of_lora.get("peak_memory_bytes")),
+                "kernels": divided(of_cp.get("kernels"), of_lora.get("kernels")),
+            }
+        )
+table(alone, ADAPTERS)
+
+# %% [markdown]
+# ## Half precision
+#
+# On the GPU the times above are those of a backbone in bfloat16; adapters, heads and AdamW's moments are float32 all
+# the same. Does that change what a study finds? Two studies of whole runs on SST-2 differ in nothing but the
+# backbone's precision, so their runs pair by {term}`seed`, and each pair is judged on the same items.
+# {glue:text}`precision`
+
+# %% tags=["hide-input"]
+HALF, FULL = "bfloat16", "float32"
+accuracy = {}
+for dtype in (HALF, FULL):
+    folder = PROJECT / "results" / f"precision-{dtype}"
+    for record in load_records(folder) if folder.is_dir() else []:
+        # A run that diverged before its first evaluation has no outcome.
+        if record.outcome is not None:
+            accuracy[record.label, record.config.size, record.config.seed, dtype] = 100 * record.outcome.accuracy
+
+drift = []
+for label, size in dict.fromkeys((label, size) for label, size, _, _ in accuracy):
+    of_dtype = [{key[2]: found for key, found in accuracy.items() if key[:2] == (label, size) and key[3] == dtype}
+                for dtype in (HALF, FULL)]  # fmt: skip
+    seeds = sorted(of_dtype[0].keys() & of_dtype[1].keys())
+    if len(seeds) < 2:
+        continue
+    half, full = ([found[seed] for seed in seeds] for found in of_dtype)
+    low, high = stats.ttest_rel(half, full).confidence_interval(0.95)
+    drift.append(
+        {
+            "adapter": f"{charts.FAMILY_NAMES[label]} {size}",
+            "seeds": len(seeds),
+            f"{HALF}, %": statistics.mean(half),
+            f"{FULL}, %": statistics.mean(full),
+            "difference, points": statistics.mean(half) - statistics.mean(full),
+            "95 % interval": f"{low:+.2f} to {high:+.2f}",
+            "holds zero": low <= 0 <= high,
+        }
+    )
+table(
+    drift,
+    {"adapter": "{}", "seeds": "{}", f"{HALF}, %": "{:.2f}", f"{FULL}, %": "{:.2f}", "difference, points": "{:+.2f}",
+     "95 % interval": "{}"},
+)  # fmt: skip
+
+# %% [markdown]
+# ## What others report
+#
+# Systems that train many LoRA adapters on one base model give these figures. They are theirs, not measured here.
+
+# %% tags=["hide-input"]
+charts.table(
+    pd.DataFrame(
+        [
+            ("PLoRA", "up to 12.8× throughput, up to 7.52× shorter makespan", "–"),
+            ("mLoRA", "about 30 % less time", "a sequential pipeline"),
+            ("LoRAFusion", "up to 1.96×, 1.47× on average", "Megatron-LM"),
+            ("LoRAFusion", "up to 1.46×", "mLoRA"),
+            ("tLoRA", "1.2 to 1.8× throughput", "–"),
+            ("ALTO", "13.8×", "LoRAFusion, at 70B"),
+            ("ALTO", "4.7×", "sequential runs, with early exit"),
+            ("Megatron-Bridge", "no figure", "pads all adapters to the largest rank"),
+        ],
+        columns=["system", "reported", "against, or remark"],
+    )
+)
+
+# %% [markdown]
+# PLoRA {cite:p}`plora2025`, mLoRA {cite:p}`mlora`, LoRAFusion {cite:p}`lorafusion`, tLoRA {cite:p}`tlora2026`, ALTO
+# {cite:p}`alto2026`, Megatron-Bridge {cite:p}`megatronbridge`. The settings differ in all that counts here: the model,
+# the lengths of its texts, the devices, and what the others are compared with. A large model fills a device by itself,
+# and a small one with short texts leaves most of it idle, so neither their ratios nor those of this page carry over to
+# the other. In one respect a comparison is possible without numbers: none of those that we read
+# promises that a run among others equals the same run alone. Here it does, and tests say so.
+#
+# ## Where these numbers come from
+
+# %% tags=["hide-input"]
+sources = []
+for name, result in bench.items():
+    device, versions = result["device"], result["versions"]
+    sources.append(
+        {
+            "file": name,
+            "device": device.get("gpu") or f"{device['cpu']}, {device['torch_threads']} threads",
+            "commit": f"{(versions['git_commit'] or 'unknown')[:8]}{'' if versions['git_clean'] else ', changed'}",
+            "date": result["date"][:10],
+            "failed": sum("error" in row for row in result["rows"]),
+        }
+    )
+table(sources, dict.fromkeys(("device", "file", "commit", "date", "failed"), "{}"))
+
+# %% [markdown]
+# *Changed* says that the tree was not as it was committed, and *failed* counts what a script could not measure. Times
+# are medians of several measurements, which the files hold with the least and the largest. Their versions (torch,
+# transformers and PEFT, in this order: {glue:text}`packages`) are in the files with all others.
+#
+# Next: [use the adapter in PEFT](use_in_peft.ipynb).
+
+# %% tags=["remove-cell"]
+SHOWN = ("smollm2", "sst2", 8)
+front, core = speed(SHOWN, dict(hourly)[SHOWN]), parts(dict(layered)[SHOWN])
+device = (dict(hourly)[SHOWN] or {}).get("device", {}).get("gpu")
+if None in (front["bank / one"], front["bank / best"]):
+    answer_speed = "How many runs an hour a bank gives beside Hugging Face's Trainer is not measured yet."
+else:
+    answer_speed = (
+        f"On SST-2, a bank of {front['runs']} runs of SmolLM2-135M gives {front['bank']:,.0f} runs an hour"
+        f" on one {device}, {front['bank / one']:,.0f} times as many as one process of Hugging Face's Trainer with"
+        f" PEFT and {front['bank / best']:,.0f} times as many as the best number of such processes at once."
+    )
+if core is None:
+    answer_floor = "How much of a step is the frozen backbone's own work is not measured yet either."
+else:
+    share = 100 * core["rest of the frozen backbone"] / core["adapters, heads, AdamW"]
+    answer_floor = (
+        f"Of a large bank's step {share:.0f} % is the frozen backbone's own forward and backward pass, which no"
+        " adapter can do without and whose narrow layers keep the device waiting for its memory."
+    )
+
+of_one = [{row["precision"]: row["runs_per_hour"] for row in rows(result, "peers", peers=1)} for _, result in hourly]
+banks = [(row, result) for _, result in hourly for row in rows(result, "bank")]
+startup = [row["times"]["startup_seconds"] for row, _ in banks]
+startup_share = [100 * (1 - row["runs_per_hour_with_startup"] / row["runs_per_hour"]) for row, _ in banks]
+in_training = [
+    (row, first(rows(result, "launches alone", compiled=True, runs=row["runs"])))
+    for _, result in layered
+    for row in rows(result, "steps", compiled=True)
+    if row["runs"] >= 16
+]
+packages = {
+    tuple(result["versions"]["packages"][name] for name in ("torch", "transformers", "peft"))
+    for result in bench.values()
+}
+mps = {bool(result["settings"]["mps"]) for _, result in hourly if result}
+config = {name: BACKBONES[name].config() for name in ("smollm2", "opt-1.3b")}
+inside = sum(row["holds zero"] for row in drift)
+ridges = [divided((parts(result) or {}).get("peak"), bandwidth(result)) for _, result in layered]
+for name, value in {
+    "answer_speed": answer_speed,
+    "answer_floor": answer_floor,
+    "steps": f"{PAPER.protocol.steps:,}",
+    "eval_every": f"{PAPER.protocol.eval_every:,}",
+    "autocast": span([divided(one.get("plain"), one.get("autocast")) for one in of_one], "{:.1f}"),
+    "mps": {frozenset(): NOT, frozenset([True]): "on", frozenset([False]): "off"}.get(frozenset(mps), "in part on"),
+    "threads": told(bench.get("cpu-bank", {}).get("device", {}).get("torch_threads"), "{}"),
+    "packages": "; ".join(sorted(map(", ".join, packages))) or NOT,
+    "startup": span(startup, "{:.0f}"),
+    "startup_share": span(startup_share, "{:.1f}"),
+    "waste": span([100 * (row["computed_tokens"] / row["real_tokens"] - 1) for row, _ in in_training], "{:.1f}"),
+    "waits": span(
+        [100 * max(1 - seconds(launches) / seconds(row), 0) for row, launches in in_training if launches], "{:.1f}"
+    ),
+    "ridge": span(ridges, "{:.0f}"),
+    "narrow": f"{config['smollm2'].hidden_size:,}",
+    "wide": f"{config['opt-1.3b'].hidden_size:,}",
+    "row_tokens": f"{TRAINING_TOKENS['cuda']:,}",
+    "study_runs": str(RUNS),
+    "study_tasks": str(len(PAPER.tasks)),
+    "precision": f"Zero lies within the interval for {inside} of {len(drift)} adapters." if drift else "Not measured.",
+}.items():
+    glue(name, value, display=False)

@@ -1,0 +1,586 @@
+"""What a run costs: every number and every cell of a table again, from the files of `results/bench` themselves.
+
+Files come one by one. What has none is *not measured*, and what is claimed of it is not tested yet.
+"""
+
+import base64
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import pytest
+
+from cpadapt import book
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "notebooks" / "what_a_run_costs.py"
+FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results/bench").glob("*.json")}
+NOT = "not measured"
+BACKBONES = {"smollm2": "SmolLM2-135M", "opt-1.3b-shape": "OPT-1.3B's shape", "minilm": "MiniLM-L6"}
+TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
+# Adapted projections: layers, then (in, out) in each; and dense ones in all.
+ADAPTED = {"smollm2": (30, [(576, 576), (576, 192)]), "opt-1.3b-shape": (24, [(2048, 2048)] * 2)}
+Chapters = Callable[[str], Any]
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def page(chapter: Chapters) -> Any:
+    return chapter("what_a_run_costs")
+
+
+def of(name: str, **wanted: Any) -> Rows:
+    """The rows of a file that are of this kind; `wanted` holds `what`."""
+    return [
+        row
+        for row in FILES.get(name, {"rows": []})["rows"]
+        if "error" not in row and wanted.items() <= row.items()
+    ]  # fmt: skip
+
+
+def cell(value: float | None, digits: int | None = 0) -> str:
+    if value is None:
+        return NOT
+    return f"{value:,.{digits}f}" if digits is not None else f"{value:,.{0 if value >= 100 else 1}f}"
+
+
+def over(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b is not None else None
+
+
+def table(page: Any, *columns: str) -> list[dict[str, str]]:
+    """The rows of the table with these columns, by its head."""
+    (found,) = (known for known in page.tables if set(columns) <= set(known[0]))
+    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def by_place(rows: list[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, str]]:
+    places = {(row["backbone"], row["task"], row["batch"]): row for row in rows}
+    assert len(places) == len(rows)
+    return places
+
+
+def each(kind: str, *planned: tuple[str, str, int]) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Files of one kind, planned or there, and how the page names what they measured."""
+    there = [(f["settings"], name) for name, f in FILES.items() if name.startswith(f"{kind}-")]
+    known = [(Path(s["backbone"]).name, s["task"], s["batch_size"]) for s, _ in there]
+    for backbone, task, batch in dict.fromkeys([*planned, *known]):
+        names = BACKBONES.get(backbone, backbone.replace("smollm2-shape", "SmolLM2-135M's shape"))
+        yield f"{kind}-{backbone}-{task}-b{batch}", (names, TASKS[task], str(batch))
+
+
+GRID = [(backbone, task) for backbone in ("smollm2", "opt-1.3b-shape") for task in TASKS]
+HOURLY = [
+    *(("smollm2", task, batch) for task in TASKS for batch in (8, 16)),
+    *(("opt-1.3b-shape", task, 8) for task in TASKS),
+    ("minilm", "sst2", 8),
+]
+LAYERED = [(b, t, 8) for b, t in GRID]
+
+
+def rates(name: str) -> dict[str, Any]:
+    """Runs an hour, of the bank, one peer, and the number of peers that give most."""
+    peers = of(name, what="peers")
+    given = {row["peers"]: 0.0 for row in peers if "runs_per_hour" in row}
+    for row in peers:
+        if "runs_per_hour" in row:
+            given[row["peers"]] = max(given[row["peers"]], row["runs_per_hour"])
+    best = max(given, key=given.__getitem__, default=None)
+    count = None if best is None else str(best)
+    if best is not None and best == max(given):
+        count += ", full" if any("stopped" in row for row in peers) else "+"
+    (bank,) = of(name, what="bank") or [{}]
+    return {
+        "bank": bank.get("runs_per_hour"),
+        "runs": bank["times"]["runs"] if bank else None,
+        "startup": bank["times"]["startup_seconds"] if bank else None,
+        "with": bank.get("runs_per_hour_with_startup"),
+        "one": given.get(1),
+        "best": None if best is None else given[best],
+        "count": count,
+    }
+
+
+def test_runs_an_hour(page: Any) -> None:
+    shown = table(page, "bank / best")
+    places = by_place(shown)
+    for name, place in each("runs-per-hour", *HOURLY):
+        row, found = places.pop(place), rates(name)
+        assert row["runs"] == cell(found["runs"])
+        assert row["bank"] == cell(found["bank"], None)
+        assert row["one"] == cell(found["one"], None)
+        assert row["best"] == cell(found["best"], None)
+        assert row["best number"] == (found["count"] or NOT)
+        assert row["bank / one"] == cell(over(found["bank"], found["one"]), None)
+        assert row["bank / best"] == cell(over(found["bank"], found["best"]), None)
+    (row,) = places.values()
+    banks = [r["runs_per_hour"] for r in of("cpu-bank", what="bank")]
+    hours = defaultdict(list)
+    for peer in of("cpu-bank", what="peer"):
+        hours[peer["turn"]].append(1 / peer["runs_per_hour"])
+    bank = statistics.median(banks) if banks else None
+    one = statistics.median(1 / statistics.mean(turn) for turn in hours.values()) if hours else None
+    assert row["backbone"] == "MiniLM-L6, CPU"
+    assert row["runs"] == ("12" if banks else NOT)
+    assert row["bank"] == cell(bank, None)
+    assert row["one"] == cell(one, None)
+    assert row["bank / one"] == cell(over(bank, one), None)
+    assert {row[c] for c in ("best number", "best", "bank / best")} == {""}
+
+
+def step(name: str, compiled: bool) -> dict[str, Any] | None:
+    """A step of the largest bank: rates in FLOP of the frozen weights a second, and seconds a token."""
+    banks, frozen = (
+        {r["runs"]: r for r in of(name, what=what, compiled=compiled)} for what in ("bank step", "frozen backbone")
+    )
+    both = sorted(set(banks) & set(frozen))
+    if not both:
+        return None
+    weights = FILES[name]["settings"]["frozen_weights"]
+    squares = of(name, what="square matrix product")
+    products = of(name, what="matrices alone", runs=both[-1])
+
+    def rate(rows: Rows) -> float | None:
+        return 4 * weights * rows[0]["tokens"] / rows[0]["seconds"]["median"] if rows else None
+
+    return {
+        "runs": both[-1],
+        "tokens": banks[both[-1]]["tokens"],
+        "peak": squares[0]["flop"] / squares[0]["seconds"]["median"] if squares else None,
+        "products": rate(products),
+        "frozen": rate([frozen[both[-1]]]),
+        "bank": rate([banks[both[-1]]]),
+        "frozen a token": frozen[both[-1]]["seconds"]["median"] / frozen[both[-1]]["tokens"],
+    }
+
+
+def bandwidth(name: str) -> float | None:
+    copies = of(name, what="memory copy")
+    return copies[0]["moved_bytes"] / copies[0]["seconds"]["median"] if copies else None
+
+
+def floor(name: str, backbone: str, frozen: float) -> float | None:
+    """The adapters' bytes: input and output four times each, at two bytes a number."""
+    speed = bandwidth(name)
+    layers, sides = ADAPTED[backbone.replace("smollm2-shape", "smollm2")]
+    moved = 2 * 4 * layers * sum(a + b for a, b in sides)
+    return None if speed is None else 1 + moved / speed / frozen
+
+
+def test_steps(page: Any) -> None:
+    places = by_place(table(page, "floor"))
+    for name, place in each("frozen-backbone", *LAYERED):
+        row, fused, plain = places.pop(place), step(name, True), step(name, False)
+        if fused is None:
+            assert set(list(row.values())[3:]) == {NOT}
+            continue
+        backbone = Path(FILES[name]["settings"]["backbone"]).name
+        assert row["runs"] == str(fused["runs"])
+        assert row["tokens a step"] == cell(fused["tokens"])
+        for column in ("products", "frozen", "bank"):
+            share = over(fused[column], fused["peak"])
+            assert row[f"{column}, %"] == cell(None if share is None else 100 * share)
+        share = over(fused["frozen"], fused["products"])
+        assert row["frozen / products, %"] == cell(None if share is None else 100 * share)
+        assert row["bank / frozen"] == cell(fused["frozen"] / fused["bank"], 2)
+        assert row["floor"] == cell(floor(name, backbone, fused["frozen a token"]), 2)
+        assert row["unfused / fused"] == cell(over(fused["frozen"], plain and plain["frozen"]), 2)
+    assert places == {}
+
+
+def test_kinds_of_kernels(page: Any) -> None:
+    found = []
+    for name, place in each("frozen-backbone", *LAYERED):
+        largest = (step(name, True) or {}).get("runs")
+        for row in of(name, what="kernels", compiled=True, runs=largest):
+            assert set(row["kinds"]) == set(KINDS)
+            took = [f"{1e3 * row['kinds'][kind]['seconds']:.1f}" for kind in KINDS]
+            found.append([*place, row["of"], *took])
+    assert [list(row.values()) for row in table(page, "what", *KINDS)] == (found or [[NOT] * 8])
+
+
+KINDS = ["matrix products", "attention", "adapters' products", "elementwise"]
+
+
+def test_what_a_bank_can_give_at_most(page: Any) -> None:
+    rows = table(page, "at most")
+    found = []
+    for name, place in each("runs-per-hour", *HOURLY):
+        core = step(name.replace("runs-per-hour", "frozen-backbone"), True)
+        for bank in of(name, what="bank"):
+            if core:
+                mine = bank["a_run"]["step_seconds"] * core["bank"] / core["frozen"]
+                a_run = 5000 * mine + 5 * bank["a_run"]["dev_seconds"] + bank["a_run"]["eval_seconds"]
+                one = rates(name)["one"]
+                found.append([*place, cell(bank["runs_per_hour"] / one), cell(3600 / a_run / one)])
+    assert [list(row.values()) for row in rows] == (found or [[NOT] * 5])
+
+
+def test_widths(page: Any) -> None:
+    rows = [tuple(row.values()) for row in table(page, "FLOP a byte")]
+    small, large = "SmolLM2-135M", "OPT-1.3B"
+    assert rows == [
+        (small, "576 to 576", "60", f"{576 / 2:.0f}"),
+        (small, "576 to 192", "60", f"{1 / (1 / 576 + 1 / 192):.0f}"),
+        (small, "576 to 1536", "60", f"{1 / (1 / 576 + 1 / 1536):.0f}"),
+        (small, "1536 to 576", "30", f"{1 / (1 / 576 + 1 / 1536):.0f}"),
+        (large, "2048 to 2048", "96", f"{2048 / 2:.0f}"),
+        (large, "2048 to 8192", "24", f"{1 / (1 / 2048 + 1 / 8192):.0f}"),
+        (large, "8192 to 2048", "24", f"{1 / (1 / 2048 + 1 / 8192):.0f}"),
+    ]
+
+
+def growth(name: str) -> dict[int, float]:
+    return {row["runs"]: row["seconds"]["median"] for row in of(name, what="steps", compiled=True)}
+
+
+def test_more_runs(page: Any) -> None:
+    counts = sorted({runs for name, _ in each("frozen-backbone", *LAYERED) for runs in growth(name)})
+    (head,) = (t[0] for t in page.tables if t[0][:3] == ["backbone", "task", "batch"] and
+               all(column.startswith("to ") for column in t[0][3:]))  # fmt: skip
+    assert head[3:] == [f"to {runs}" for runs in counts]
+    (shown,) = (t for t in page.tables if t[0] == head)
+    places = by_place([dict(zip(head, row, strict=True)) for row in shown[1:]])
+    sizes = by_place(table(page, "runs that suffice"))
+    for name, place in each("frozen-backbone", *LAYERED):
+        steps, row, size = growth(name), places.pop(place), sizes.pop(place)
+        last = (0, 0.0)
+        for runs in sorted(steps):
+            added = (steps[runs] - last[1]) / (runs - last[0])
+            assert float(row[f"to {runs}"].replace(",", "")) == pytest.approx(1e3 * added, abs=6e-4)
+            last = runs, steps[runs]
+        assert all(row[f"to {runs}"] == NOT for runs in counts if runs not in steps)
+
+        memory = {r["runs"]: r["peak_memory_bytes"] / 1e9 for r in of(name, what="memory", compiled=True)}
+        assert size["largest bank"] == (str(max(memory)) if memory else NOT)
+        assert size["GB for it"] == cell(memory[max(memory)] if memory else None, 1)
+        enough = None
+        if len(steps) > 1:
+            least = min(steps[runs] / runs for runs in steps)
+            enough = min(runs for runs in steps if steps[runs] / runs <= 1.1 * least)
+        assert size["runs that suffice"] == (NOT if enough is None else str(enough))
+        assert size["GB for these"] == cell(memory.get(enough), 1)
+    assert places == sizes == {}
+
+
+def test_two_gpus(page: Any) -> None:
+    places = by_place(table(page, "one / two"))
+    for name, place in each("two-gpus", ("smollm2", "rte", 8)):
+        row = places.pop(place)
+        whole = defaultdict(list)
+        for what in ("one GPU", "two GPUs"):
+            for found in of(name, what=what):
+                t = found["times"]
+                whole[what].append(5000 * t["step"]["median"] + 5 * t["dev"]["median"] + t["eval_seconds"])
+        one = whole["one GPU"][0] if whole["one GPU"] else None
+        two = max(whole["two GPUs"]) if len(whole["two GPUs"]) == 2 else None
+        assert row["one GPU, s"] == cell(one)
+        assert row["two GPUs, s"] == cell(two)
+        assert row["one / two"] == cell(over(one, two), 2)
+    assert places == {}
+
+
+def took(seconds: float | None) -> str:
+    if seconds is None:
+        return NOT
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def bank_of(backbone: str, task: str, runs: int) -> float | None:
+    """Seconds of a task's bank, start-up included, by a straight line between the banks that were measured."""
+    found, steps = rates(f"runs-per-hour-{backbone}-{task}-b8"), growth(f"frozen-backbone-{backbone}-{task}-b8")
+    if found["bank"] is None:
+        return None
+
+    def a_run(count: int) -> float:
+        below, above = max(n for n in steps if n <= count), min(n for n in steps if n >= count)
+        part = 0 if above == below else (count - below) / (above - below)
+        return (steps[below] + part * (steps[above] - steps[below])) / count
+
+    dearer = 1.0
+    if runs < found["runs"] / 2:
+        if not steps or runs < min(steps) or found["runs"] > max(steps):
+            return None
+        dearer = a_run(runs) / a_run(found["runs"])
+    return found["startup"] + runs * dearer * 3600 / found["bank"]
+
+
+def test_a_whole_study(page: Any) -> None:
+    rows = {row["backbone"]: row for row in table(page, "best number of them")}
+    assert set(rows) == {BACKBONES["smollm2"], BACKBONES["opt-1.3b-shape"]}
+    for backbone in ("smollm2", "opt-1.3b-shape"):
+        row = rows[BACKBONES[backbone]]
+        for column, kind in (("one process", "one"), ("best number of them", "best")):
+            hourly = [rates(f"runs-per-hour-{backbone}-{task}-b8")[kind] for task in TASKS]
+            assert row[column] == took(None if None in hourly else sum(57 * 3600 / rate for rate in hourly))
+        # 57 runs: all on one, 29 on each of two, one on each of a hundred or two on each of a third of them.
+        ways = {"banks, 1 GPU": [(57, sum)], "banks, 2 GPUs": [(29, sum)], "banks, 100 GPUs": [(1, sum), (2, max)]}
+        for column, possible in ways.items():
+            costs = [([bank_of(backbone, task, runs) for task in TASKS], combined) for runs, combined in possible]
+            known = [combined(found) for found, combined in costs if None not in found]
+            assert row[column] == took(min(known, default=None))
+
+
+def test_one_adapter(page: Any) -> None:
+    rows = table(page, "components", "kernels")
+    found = []
+    for name in sorted(FILES):
+        if name.startswith("one-adapter-"):
+            for cp in of(name, what="step", family="cp"):
+                setting = {key: cp[key] for key in ("mode", "rank", "tokens")}
+                (lora,) = of(name, what="step", family="lora", **setting)
+                made = [of(name, what="adapter", family=family, **setting)[0] for family in ("lora", "cp")]
+                before, after = lora["seconds"]["median"], cp["seconds"]["median"]
+                memory, kernels = (
+                    cell(over(made[1][key], made[0][key]), digits)
+                    for key, digits in (("peak_memory_bytes", 3), ("kernels", 2))
+                )
+                found.append(
+                    [cp["mode"], str(cp["rank"]), str(made[1]["size"]), str(cp["tokens"]), f"{after / before:.2f}",
+                     memory, kernels, f"{1e3 * before:.1f}", f"{1e3 * after:.1f}"]
+                )  # fmt: skip
+    assert [list(row.values())[1:] for row in rows] == (found or [[NOT] * 9])
+
+
+def precision() -> dict[tuple[str, int], dict[str, dict[int, float]]]:
+    """Accuracy by adapter, precision and seed, counted from the records' own bitmaps."""
+    found: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    for dtype in ("bfloat16", "float32"):
+        for path in (ROOT / "results" / f"precision-{dtype}").glob("*.jsonl"):
+            for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+                assert line["config"]["protocol"]["dtype"] == dtype
+                if line["outcome"] is None:
+                    continue
+                right = sum(byte.bit_count() for byte in base64.b64decode(line["outcome"]["right"]))
+                adapter = line["label"], line["config"]["size"]
+                found.setdefault(adapter, {"bfloat16": {}, "float32": {}})
+                found[adapter][dtype][line["config"]["seed"]] = 100 * right / line["outcome"]["total"]
+    return {adapter: both for adapter, both in found.items() if all(both.values())}
+
+
+# Two-sided, five in a hundred, from a table of Student's distribution.
+STUDENT = {19: 2.093, 18: 2.101, 17: 2.110, 16: 2.120}
+
+
+def test_precision(page: Any) -> None:
+    rows = {row["adapter"]: row for row in table(page, "95 % interval")}
+    measured = precision()
+    if not measured:
+        assert rows.keys() == {NOT}
+        assert page.glued["precision"] == "Not measured."
+        return
+    inside = 0
+    for (label, size), both in measured.items():
+        row = rows.pop(f"{ {'lora': 'LoRA', 'cp': 'CP'}[label] } {size}")
+        seeds = both["bfloat16"].keys() & both["float32"].keys()
+        gaps = [both["bfloat16"][seed] - both["float32"][seed] for seed in seeds]
+        mean = statistics.mean(gaps)
+        reach = STUDENT[len(seeds) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds))
+        assert row["seeds"] == str(len(seeds))
+        for dtype in both:
+            assert row[f"{dtype}, %"] == cell(statistics.mean(both[dtype][seed] for seed in seeds), 2)
+        assert row["difference, points"] == f"{mean:+.2f}"
+        low, high = map(float, row["95 % interval"].split(" to "))
+        assert (low, high) == pytest.approx((mean - reach, mean + reach), abs=0.02)
+        inside += low <= 0 <= high
+    assert rows == {}
+    assert page.glued["precision"] == f"Zero lies within the interval for {inside} of {len(measured)} adapters."
+
+
+def test_sources(page: Any) -> None:
+    rows = {row["file"]: row for row in table(page, "file", "commit")}
+    if not FILES:
+        assert rows.keys() == {NOT}
+        return
+    assert rows.keys() == FILES.keys()
+    for name, file in FILES.items():
+        row, versions = rows[name], file["versions"]
+        cpu = f"{file['device']['cpu']}, {file['device']['torch_threads']} threads"
+        assert row["device"] == file["device"].get("gpu", cpu)
+        assert row["commit"].startswith(versions["git_commit"][:8])
+        assert ("changed" in row["commit"]) == (not versions["git_clean"])
+        assert row["date"] == file["date"].partition("T")[0]
+        assert row["failed"] == str(sum("error" in r for r in file["rows"]))
+    used = {"{torch}, {transformers}, {peft}".format(**file["versions"]["packages"]) for file in FILES.values()}
+    assert set(page.glued["packages"].split("; ")) == used
+
+
+def span(values: list[float], digits: int) -> str:
+    if not values:
+        return NOT
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def answer() -> tuple[str, str]:
+    name = "smollm2-sst2-b8"
+    found, core = rates(f"runs-per-hour-{name}"), step(f"frozen-backbone-{name}", True)
+    speed = "How many runs an hour a bank gives beside Hugging Face's Trainer is not measured yet."
+    if None not in (found["bank"], found["one"], found["best"]):
+        speed = (
+            f"On SST-2, a bank of {found['runs']} runs of SmolLM2-135M gives {cell(found['bank'])} runs an hour on one"
+            f" {FILES[f'runs-per-hour-{name}']['device']['gpu']}, {cell(found['bank'] / found['one'])} times as many"
+            " as one process of Hugging Face's Trainer with PEFT and"
+            f" {cell(found['bank'] / found['best'])} times as many as the best number of such processes at once."
+        )
+    floor = "How much of a step is the frozen backbone's own work is not measured yet either."
+    if core is not None:
+        floor = (
+            f"Of a large bank's step {cell(100 * core['bank'] / core['frozen'])} % is the frozen backbone's own"
+            " forward and backward pass, which no adapter can do without and whose narrow layers keep the device"
+            " waiting for its memory."
+        )
+    return speed, floor
+
+
+def test_numbers(page: Any) -> None:
+    hourly = [rates(name) for name, _ in each("runs-per-hour", *HOURLY)]
+    banks = [found for found in hourly if found["bank"] is not None]
+    waste, waits, ridge = [], [], []
+    for name, _ in each("frozen-backbone", *LAYERED):
+        for row in of(name, what="steps", compiled=True):
+            if row["runs"] >= 16:
+                waste.append(100 * (row["computed_tokens"] - row["real_tokens"]) / row["real_tokens"])
+                for alone in of(name, what="launches alone", compiled=True, runs=row["runs"]):
+                    idle = row["seconds"]["median"] - alone["seconds"]["median"]
+                    waits.append(max(0.0, 100 * idle / row["seconds"]["median"]))
+        found = step(name, True)
+        if found and found["peak"] and bandwidth(name):
+            ridge.append(found["peak"] / bandwidth(name))
+    autocast = []
+    for name, _ in each("runs-per-hour", *HOURLY):
+        one = {row["precision"]: row["runs_per_hour"] for row in of(name, what="peers", peers=1)}
+        if {"plain", "autocast"} <= one.keys():
+            autocast.append(one["plain"] / one["autocast"])
+    mps = {FILES[name]["settings"]["mps"] for name in FILES if name.startswith("runs-per-hour-")}
+    threads = str(FILES["cpu-bank"]["device"]["torch_threads"]) if "cpu-bank" in FILES else NOT
+    expected = {
+        "answer_speed": answer()[0],
+        "answer_floor": answer()[1],
+        "steps": "5,000",
+        "eval_every": "1,000",
+        "autocast": span(autocast, 1),
+        "mps": {0: NOT, 2: "in part on"}.get(len(mps), "on" if True in mps else "off"),
+        "threads": threads,
+        "startup": span([found["startup"] for found in banks], 0),
+        "startup_share": span([100 - 100 * found["with"] / found["bank"] for found in banks], 1),
+        "waste": span(waste, 1),
+        "waits": span(waits, 1),
+        "ridge": span(ridge, 0),
+        "narrow": "576",
+        "wide": "2,048",
+        "row_tokens": "32,768",
+        "study_runs": "57",
+        "study_tasks": "3",
+    }
+    glued = dict(page.glued)
+    for name in ("precision", "packages"):  # tested above
+        glued.pop(name)
+    assert glued == expected
+
+
+def test_what_is_said_of_steps() -> None:
+    """The ratio of bank to frozen backbone is highest where tokens are fewest; fusing pays most on narrow layers."""
+    found = {name: step(name, True) for name, _ in each("frozen-backbone", *LAYERED)}
+    for backbone in ("smollm2", "opt-1.3b-shape"):
+        ratios = sorted(
+            (core["tokens"], core["frozen"] / core["bank"])
+            for name, core in found.items()
+            if core and name in {f"frozen-backbone-{backbone}-{task}-b8" for task in TASKS}
+        )
+        assert not ratios or ratios[0][1] >= 0.98 * max(ratio for _, ratio in ratios)
+    for task in TASKS:
+        small, large = (f"frozen-backbone-{backbone}-{task}-b8" for backbone in ("smollm2", "opt-1.3b-shape"))
+        plain = {name: step(name, False) for name in (small, large)}
+        if all(plain.values()) and found[small] and found[large]:
+            gains = [found[name]["frozen"] / plain[name]["frozen"] for name in (small, large)]
+            assert gains[0] > gains[1]
+            shares = [over(found[name]["frozen"], found[name]["peak"]) for name in (small, large)]
+            assert None in shares or shares[0] < shares[1]
+    # A product of SmolLM2's keys is below what the device does for a byte, and all of OPT-1.3B's are above.
+    for name, core in found.items():
+        if core and core["peak"] and bandwidth(name):
+            ridge = core["peak"] / bandwidth(name)
+            assert 1 / (1 / 576 + 1 / 192) < ridge < 2048 / 2
+
+
+def test_charts_are_there_and_quiet(page: Any) -> None:
+    specs = [
+        output["data"]["application/vnd.vegalite.v5+json"]
+        for c in page.cells
+        for output in c.get("outputs", ())
+        if "application/vnd.vegalite.v5+json" in output.get("data", {})
+    ]
+    said = " ".join(spec["description"] for spec in specs)
+    assert ("runs an hour" in said) == any(name.startswith(("runs-per-hour", "cpu-bank")) for name in FILES)
+    grown = any(len(growth(name)) > 1 for name, _ in each("frozen-backbone", *LAYERED))
+    assert ("against the number of runs" in said) == grown
+    assert len(specs) + sum(t == [["chart"], [NOT]] for t in page.tables) == 3
+
+
+def executed(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: Any) -> dict[str, Any]:
+    """What the chapter's code leaves behind, with these results and no others; what it glued under `glued`."""
+    for name in ("studies", "book"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "results" / "bench").mkdir(parents=True)
+    for name, content in files.items():
+        path = folder / "results" / "bench" / f"{name.replace('_', '-')}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+    glued: dict[str, Any] = {}
+    monkeypatch.setattr(book, "PROJECT", folder)
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.__setitem__(name, value))
+    left: dict[str, Any] = {"glued": glued}
+    for code in (c.source for c in jupytext.read(SCRIPT).cells if c.cell_type == "code"):
+        exec(code, left)
+    return left
+
+
+FIXED = {"steps", "eval_every", "narrow", "wide", "row_tokens", "study_runs", "study_tasks"}
+
+
+def test_without_files_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    glued = executed(tmp_path, monkeypatch)["glued"]
+    assert all("not measured" in value.lower() for name, value in glued.items() if name not in FIXED)
+
+
+def test_half_a_file_gives_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that failed on its way: made-up times, and no bank."""
+    made_up = {
+        "date": "2026-01-01T00:00:00+00:00",
+        "device": {"kind": "cuda", "gpu": "another", "cpu": "one", "torch_threads": 1},
+        "versions": {"git_commit": None, "git_clean": None, "packages": {"torch": "", "transformers": "", "peft": ""}},
+        "settings": {"backbone": "smollm2", "task": "sst2", "batch_size": 8, "mps": False, "frozen_weights": 10},
+    }  # fmt: skip
+    seconds = {"median": 0.5, "min": 0.4, "max": 0.6, "repeats": 3, "unit": "s"}
+    peers = [
+        {"what": "peers", "peers": 1, "precision": "plain", "runs_per_hour": 4.0},
+        {"what": "peers", "peers": 2, "precision": "plain", "runs_per_hour": 6.0},
+        {"what": "peers", "peers": 4, "stopped": "out of memory"},
+        {"what": "bank", "error": "OutOfMemoryError"},
+    ]
+    steps = [
+        {"what": "square matrix product", "flop": 2 * 8192**3, "seconds": seconds},
+        {"what": "steps", "runs": 64, "compiled": True, "seconds": seconds, "real_tokens": 10, "computed_tokens": 11},
+        {"what": "bank step", "runs": 64, "compiled": True, "seconds": seconds, "tokens": 11},
+        {"what": "64 runs, compiled=True", "error": "RuntimeError"},
+    ]
+    left = executed(
+        tmp_path,
+        monkeypatch,
+        **{"runs_per_hour_smollm2_sst2_b8": made_up | {"rows": peers}},
+        **{"frozen_backbone_smollm2_sst2_b8": made_up | {"rows": steps}},
+    )
+    (first, *others) = left["speeds"]
+    assert first["one"] == 4.0
+    assert first["best number"] == "2, full"
+    assert first["bank / best"] is None
+    assert all(row.get("best") is None for row in others)
+    assert "not measured yet" in left["glued"]["answer_speed"]
+    assert "not measured yet" in left["glued"]["answer_floor"]
+    assert left["glued"]["waste"] == "10.0"
+    assert left["glued"]["waits"] == NOT
