@@ -56,10 +56,16 @@ bench: FROM = $(if $(DATA),--data-dir $(DATA))
 bench: setup ## time banks beside their peers, into results/bench; without a GPU the CPU's part alone
 	$(BIN)/python bench/cpu_bank.py $(FROM)
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then set -e; \
-	  tasks="--task sst2 --task rte --task boolq"; \
+	  tasks="--task sst2 --task rte --task boolq"; large="--backbone opt-1.3b-shape"; \
 	  $(BIN)/python bench/runs_per_hour.py $$tasks --batch-size 8 --batch-size 16 $(FROM); \
-	  $(BIN)/python bench/frozen_backbone.py $$tasks $(FROM); \
+	  $(BIN)/python bench/runs_per_hour.py $$large $$tasks $(FROM); \
+	  $(BIN)/python bench/runs_per_hour.py --backbone minilm --runs 256 $(FROM); \
+	  $(BIN)/python bench/frozen_backbone.py $$tasks --runs 1 --runs 4 --runs 16 --runs 64 --runs 256 $(FROM); \
+	  $(BIN)/python bench/frozen_backbone.py $$large $$tasks $(FROM); \
+	  $(BIN)/python bench/components.py $(FROM); \
 	  $(BIN)/python bench/one_adapter.py; \
+	  $(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.device_count() < 2)' \
+	    && $(BIN)/python bench/two_gpus.py $(FROM) || echo "the study on two GPUs needs two"; \
 	fi
 
 lint: setup ## check style, types and the workflow's syntax

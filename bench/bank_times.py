@@ -1,5 +1,6 @@
-"""What a bank takes: the project's own `Trainer`, watched block by block."""
+"""What a bank takes: the project's own `Trainer`, watched block by block or one recorded step over and over."""
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,28 @@ def run_bank(
         peak_memory_bytes=cost.peak_memory_bytes,
         diverged=sum(result.diverged_at is not None for result in results),
     )
+
+
+def budgets(trainer: Trainer, steps: int) -> list[list[int]]:
+    """The tokens of the rows' budgets in each of the first steps."""
+    chosen = map(trainer._batches, range(steps))
+    return [[trainer._budget(of_step[row.share.runs]).tokens for row in trainer.rows] for of_step in chosen]
+
+
+def most_common(budgets: Sequence[Sequence[int]]) -> list[int]:
+    """Of each row."""
+    return [statistics.mode(of_row) for of_row in zip(*budgets, strict=True)]
+
+
+def launch(trainer: Trainer, budgets: Sequence[int]) -> None:
+    """A step of a trainer on a GPU, on what its rows of these budgets hold already."""
+    assert trainer.launches is not None
+    for row, tokens in zip(trainer.rows, budgets, strict=True):
+        packed, labels = row.budgets[tokens]
+        trainer.launches.launch(
+            row.key(tokens), lambda p=packed, n=labels, s=row.share: trainer.bank.backward(p, n, s)
+        )
+    trainer.launches.launch("update", trainer._update)
 
 
 class _Watched(Trainer):

@@ -18,7 +18,6 @@ block of memory copied.
 
 import gc
 import re
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -133,21 +132,27 @@ class _Measuring:
         trainer, bank = self.trainer, self.bank
         with self.launches.on_stream(), bank.attached():
             self._add("first step", time_calls(lambda: trainer._step(0), bank.device, repeats=1, warmup=0))
-            real, budgets = self._plan()
+            budgets = bank_times.budgets(trainer, self.steps)
+            lengths = [trainer._lengths("train", trainer._batches(step)).sum() for step in range(self.steps)]
             # The first time a budget comes it is not recorded yet, the second time it is being recorded.
             for _ in range(2):
                 self._train()
             torch.cuda.reset_peak_memory_stats()
             self._add(
-                "steps", self._a_step(self._train), real_tokens=real, computed_tokens=float(np.sum(budgets, 1).mean()),
-                budgets=[len(row.budgets) for row in trainer.rows],
+                "steps", self._a_step(self._train), real_tokens=float(np.mean(lengths)),
+                computed_tokens=float(np.sum(budgets, 1).mean()), budgets=[len(row.budgets) for row in trainer.rows],
             )  # fmt: skip
-            self._add("launches alone", self._a_step(lambda: [self._launch(step) for step in budgets]))
+            alone = self._a_step(lambda: [bank_times.launch(trainer, of_step) for of_step in budgets])
+            self._add("launches alone", alone)
             self._add("memory", None, peak_memory_bytes=torch.cuda.max_memory_reserved())
 
-            common = [statistics.mode(of_row) for of_row in zip(*budgets, strict=True)]
-            self._timed("bank step", lambda: self._launch(common), tokens=sum(common))
-            self._add("kernels", None, of="bank step", kinds=_kernels(lambda: self._launch(common)))
+            common = bank_times.most_common(budgets)
+
+            def step() -> None:
+                bank_times.launch(trainer, common)
+
+            self._timed("bank step", step, tokens=sum(common))
+            self._add("kernels", None, of="bank step", kinds=_kernels(step))
             self._timed("update", lambda: self.launches.launch("update", trainer._update))
             self.launches.forget()
             torch.cuda.empty_cache()
@@ -173,26 +178,9 @@ class _Measuring:
                 self._timed("matrices alone", matrices, tokens=sum(common))
                 self.launches.forget()
 
-    def _plan(self) -> tuple[float, list[list[int]]]:
-        """Real tokens of a step, on average, and the rows' budgets in each."""
-        trainer = self.trainer
-        real, budgets = 0, []
-        for step in range(self.steps):
-            chosen = trainer._batches(step)
-            real += int(trainer._lengths("train", chosen).sum())
-            budgets.append([trainer._budget(chosen[row.share.runs]).tokens for row in trainer.rows])
-        return real / self.steps, budgets
-
     def _train(self) -> None:
         for step in range(self.steps):
             self.trainer._step(step)
-
-    def _launch(self, budgets: list[int]) -> None:
-        """A step on what the rows of these budgets hold already."""
-        for row, tokens in zip(self.trainer.rows, budgets, strict=True):
-            packed, labels = row.budgets[tokens]
-            self.launches.launch(row.key(tokens), lambda p=packed, n=labels, s=row.share: self.bank.backward(p, n, s))
-        self.launches.launch("update", self.trainer._update)
 
     def _a_step(self, all_steps: Callable[[], object]) -> Timed:
         seconds = time_calls(all_steps, self.bank.device, repeats=self.repeats, warmup=0)

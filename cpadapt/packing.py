@@ -53,11 +53,11 @@ class Budget:
 
     @staticmethod
     def of(tokens: int, longest: int) -> "Budget":
-        """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 256 tokens apart.
+        """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 128 tokens apart.
 
-        Rows of 4,096 tokens and more so have less than 1/16 too many.
+        Rows of 2,048 tokens and more so have less than 1/16 too many.
         """
-        step = max(256, 2 ** (tokens.bit_length() - 1) // 16)
+        step = max(128, 2 ** (tokens.bit_length() - 1) // 16)
         return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
 
 

@@ -99,8 +99,14 @@ def told(value, form):
 
 
 def table(found, forms):
-    """Rows as a table, its columns formatted so; what a row lacks is not measured."""
-    shown = {name: [told(row.get(name), form) for row in found or [{}]] for name, form in forms.items()}
+    """Rows as a table, its columns formatted so; what a row lacks is not measured, said once if it lacks all."""
+    shown = []
+    for row in found or [{}]:
+        texts = {name: told(row.get(name), form) for name, form in forms.items()}
+        lacking = [name for name in forms if texts[name] == NOT]
+        if not forms.keys() - {"backbone", "task", "batch"} - set(lacking):
+            texts |= dict.fromkeys(lacking[1:], "")
+        shown.append(texts)
     return charts.table(pd.DataFrame(shown))
 
 
@@ -207,7 +213,7 @@ def beside(frame):
                 "way:N",
                 title=None,
                 scale=alt.Scale(domain=list(WAYS), range=list(WAYS.values())),
-                legend=alt.Legend(columns=2),
+                legend=alt.Legend(columns=1),
             ),
             alt.Shape("way:N", title=None, scale=alt.Scale(domain=list(WAYS))),
             tooltip=["way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
@@ -449,9 +455,9 @@ table(widths, {"backbone": "{}", "width": "{}", "matrices": "{}", "FLOP a byte":
 #
 # **What lies between.** Norms, rotary embeddings, activations, residual sums and attention do next to no FLOP, and
 # each reads and writes all tokens. At a width of {glue:text}`narrow` that is a large part of a step; at
-# {glue:text}`wide` the products have grown with the square of the width and these only with the width itself. That is
-# why one backbone comes nearer to the peak than the other, and why fusing pays most on the narrow one: it spares the
-# trips to memory between one such operation and the next. What remains is one trip for each group of them between two
+# {glue:text}`wide` the products have grown with the square of the width and these only with the width itself, so that
+# the wide backbone can come nearer to the peak, and the narrow one has more to gain from fusing: it spares the trips
+# to memory between one such operation and the next. What remains is one trip for each group of them between two
 # products, in forward and in backward, and the activations that backward needs again.
 #
 # **The adapters** have hardly any FLOP of their own. But every adapted projection has its input read again, its output
@@ -521,6 +527,35 @@ for name, by_runs in grown:
     pairs = zip(before.items(), by_runs.items(), strict=False)
     added.append(name | {f"to {b}": 1e3 * (after - start) / (b - a) for (a, start), (b, after) in pairs})
 table(added, {"backbone": "{}", "task": "{}", "batch": "{}"} | {f"to {runs}": "{:.3f}" for runs in counts})
+
+# %% [markdown]
+# ### Larger adapters
+#
+# The frozen backbone does not know how large a run's adapter is. The adapter's own products and moments grow with it,
+# and CP's vectors have to become a {term}`factor pair` first. Here are banks of equally many runs, all of one size, on
+# the same rows:
+
+# %% tags=["hide-input"]
+larger = []
+for place, result in places("components", [("smollm2", "sst2", 8)]):
+    found = rows(result, "bank step")
+    least = min(map(seconds, found), default=None)
+    for row in found:
+        larger.append(
+            named(place)
+            | {
+                "adapter": f"{charts.FAMILY_NAMES[row['family']]} {row['size']}",
+                "parameters": row["parameters"],
+                "runs": result["settings"]["runs"],
+                "ms a run and step": 1e3 * seconds(row) / result["settings"]["runs"],
+                "over the least": seconds(row) / least,
+            }
+        )
+table(
+    larger,
+    {"backbone": "{}", "task": "{}", "batch": "{}", "adapter": "{}", "parameters": "{:,}", "runs": "{}",
+     "ms a run and step": "{:.3f}", "over the least": "{:.2f}"},
+)  # fmt: skip
 
 # %% [markdown]
 # ### How many runs shall a bank have?

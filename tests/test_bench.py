@@ -330,6 +330,18 @@ def test_the_papers_model_as_a_shape() -> None:
     assert [getattr(config, name) for name in sizes] == [2048, 8192, 24, 32, 50272, 2048, 2048]
 
 
+def test_a_banks_rows_have_room_for_what_comes(data: TaskData) -> None:
+    runs = bank_times.study_runs("tiny", TASK, PROTOCOL, 6)
+    trainer = Trainer(load_backbone("tiny"), runs, {0: data}, max_tokens=300)
+    budgets = bank_times.budgets(trainer, 4)
+    assert len(trainer.rows) > 1
+    for step, of_rows in enumerate(budgets):
+        chosen = trainer._batches(step)
+        for row, tokens in zip(trainer.rows, of_rows, strict=True):
+            assert tokens >= trainer._lengths("train", chosen[row.share.runs]).sum()
+    assert bank_times.most_common([[3, 5], [4, 5], [4, 6]]) == [4, 5]
+
+
 @pytest.mark.parametrize(
     ("kernel", "kind"),
     [

@@ -100,7 +100,7 @@ def test_budgets_are_near_and_their_filling_fits() -> None:
     for tokens in (*range(1, 9000, 7), *range(9000, 200_000, 911)):
         for longest in (1, 9, 66, 300, 5000):
             budget = Budget.of(tokens, longest)
-            assert tokens <= budget.tokens < tokens + max(256, tokens / 16)
+            assert tokens <= budget.tokens < tokens + max(128, tokens / 16)
             assert (budget.tokens - tokens) <= budget.fillers * longest
 
 

@@ -1,5 +1,6 @@
 """What the README says and shows is so."""
 
+import json
 import re
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_its_numbers() -> None:
     for name, amount in (("minilm", 9216), ("smollm2", 57600)):
         assert budget.step("lora", load_projections(name)) == amount
         assert re.search(rf"budget {amount}\b", README)
+
+
+def test_runs_an_hour() -> None:
+    rows = json.loads((ROOT / "results/bench/runs-per-hour-smollm2-sst2-b8.json").read_text(encoding="utf-8"))["rows"]
+    (bank,) = (row for row in rows if row["what"] == "bank")
+    peers = [row for row in rows if "peers" in row and "runs_per_hour" in row]
+    given = bank["runs_per_hour"]
+    one = max(row["runs_per_hour"] for row in peers if row["peers"] == 1)
+    best = max(row["runs_per_hour"] for row in peers)
+    said = " ".join(README.split())
+    assert f"bank of {bank['times']['runs']} runs of SmolLM2 on SST-2 gives {given:,.0f} runs an hour" in said
+    assert f", {given / one:,.0f} times what one process of Hugging Face's Trainer with PEFT gives" in said
+    assert f", and {given / best:,.0f} times what the best number of such processes gives" in said
 
 
 def test_what_the_study_in_small_took() -> None:

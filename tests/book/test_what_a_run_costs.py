@@ -56,7 +56,15 @@ def over(a: float | None, b: float | None) -> float | None:
 def table(page: Any, *columns: str) -> list[dict[str, str]]:
     """The rows of the table with these columns, by its head."""
     (found,) = (known for known in page.tables if set(columns) <= set(known[0]))
-    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+    return [filled(dict(zip(found[0], row, strict=True))) for row in found[1:]]
+
+
+def filled(row: dict[str, str]) -> dict[str, str]:
+    """What is said once of a row that lacks all is meant of all."""
+    lacking = [name for name in row if name not in ("backbone", "task", "batch") or row["backbone"] in ("", NOT)]
+    if all(row[name] == (NOT if name == lacking[0] else "") for name in lacking):
+        row |= dict.fromkeys(lacking, NOT)
+    return row
 
 
 def by_place(rows: list[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, str]]:
@@ -245,7 +253,7 @@ def test_more_runs(page: Any) -> None:
                all(column.startswith("to ") for column in t[0][3:]))  # fmt: skip
     assert head[3:] == [f"to {runs}" for runs in counts]
     (shown,) = (t for t in page.tables if t[0] == head)
-    places = by_place([dict(zip(head, row, strict=True)) for row in shown[1:]])
+    places = by_place([filled(dict(zip(head, row, strict=True))) for row in shown[1:]])
     sizes = by_place(table(page, "runs that suffice"))
     for name, place in each("frozen-backbone", *LAYERED):
         steps, row, size = growth(name), places.pop(place), sizes.pop(place)
@@ -266,6 +274,21 @@ def test_more_runs(page: Any) -> None:
         assert size["runs that suffice"] == (NOT if enough is None else str(enough))
         assert size["GB for these"] == cell(memory.get(enough), 1)
     assert places == sizes == {}
+
+
+def test_larger_adapters(page: Any) -> None:
+    found = []
+    for name, place in each("components", ("smollm2", "sst2", 8)):
+        steps = [(row["seconds"]["median"], row) for row in of(name, what="bank step")]
+        for step, row in steps:
+            runs = FILES[name]["settings"]["runs"]
+            adapter = f"{ {'lora': 'LoRA', 'cp': 'CP'}[row['family']] } {row['size']}"
+            ratio = step / min(step for step, _ in steps)
+            found.append(
+                [*place, adapter, cell(row["parameters"]), str(runs), cell(1e3 * step / runs, 3), cell(ratio, 2)]
+            )
+    rows = [list(row.values()) for row in table(page, "over the least")]
+    assert rows == (found or [[NOT] * 8])
 
 
 def test_two_gpus(page: Any) -> None:
