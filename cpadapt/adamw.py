@@ -76,19 +76,11 @@ class RunAdamW:
         self.done += 1
 
     def state(self) -> dict[str, Tensor]:
-        """The moments by tensor name, and where runs diverged, for a checkpoint."""
+        """Its own tensors: the moments by tensor name, the steps done, and where runs diverged."""
         state = {"diverged_at": self.diverged_at, "done": self.done}
         for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
             state[f"{name}.mean"], state[f"{name}.square"] = mean, square
         return state
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        self.diverged_at.copy_(state["diverged_at"])
-        self.done.copy_(state["done"])
-        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
-            mean.copy_(state[f"{name}.mean"])
-            square.copy_(state[f"{name}.square"])
 
 
 def update(

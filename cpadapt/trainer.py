@@ -454,22 +454,25 @@ class Trainer:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, peak)
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors that change in training, by names that are stable for the same runs."""
+        tensors = self.optimizer.state() | {"best_correct": self.best_correct, "best_step": self.best_step}
+        for trained, best in zip(self.bank.tensors(), self.best, strict=True):
+            tensors[trained.name], tensors[f"{trained.name}.best"] = trained.tensor, best
+        return tensors
+
     def _save(self) -> None:
         """Write the whole state as one file, atomically: tensors as safetensors, the rest as JSON in its header."""
         self._note_memory()
         if self.checkpoint is None:
             return
-        tensors = self.optimizer.state()
-        for trained, best in zip(self.bank.tensors(), self.best, strict=True):
-            tensors[trained.name], tensors[f"{trained.name}.best"] = trained.tensor, best
-        tensors |= {"best_correct": self.best_correct, "best_step": self.best_step}
         state: dict[str, Any] = vars(self.state) | {
             "runs": [run.config_id for run in self.runs],
             "max_tokens": self.max_tokens,
             "evaluations": [[vars(e) for e in noted] for noted in self.state.evaluations],
         }
         content = safetensors.torch.save(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"state": json.dumps(state)}
+            {name: tensor.contiguous() for name, tensor in self._tensors().items()}, {"state": json.dumps(state)}
         )
         write_atomically(self.checkpoint, content)
 
@@ -481,12 +484,12 @@ class Trainer:
             state = json.loads(file.metadata()["state"])
             if state.pop("runs") != [run.config_id for run in self.runs]:
                 raise InputError(f"{self.checkpoint} is the checkpoint of other runs; remove it to start afresh")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        for trained, best in zip(self.bank.tensors(), self.best, strict=True):
-            trained.tensor.copy_(tensors[trained.name])
-            best.copy_(tensors[f"{trained.name}.best"])
-        self.optimizer.load(tensors)
-        self.best_correct, self.best_step = tensors["best_correct"], tensors["best_step"]
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        tensors = self._tensors()
+        if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
+            raise InputError(f"{self.checkpoint} is another version's checkpoint; remove it to start afresh")
+        for name, tensor in tensors.items():
+            tensor.copy_(saved[name])
         self.max_tokens = state.pop("max_tokens")
         self._cut()
         state["evaluations"] = [[Evaluation(**e) for e in noted] for noted in state["evaluations"]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
@@ -392,6 +393,19 @@ def test_a_checkpoint_of_other_runs_is_refused(backbone: Backbone, data: dict[in
     train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
     with pytest.raises(InputError, match="checkpoint of other runs"):
         train(backbone, SEVEN[1:2], data, checkpoint=checkpoint)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(
+    backbone: Backbone, data: dict[int, TaskData], tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "bank.safetensors"
+    train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
+    with safetensors.safe_open(checkpoint, "pt") as file:
+        state = file.metadata()
+    tensors = safetensors.torch.load_file(checkpoint)
+    safetensors.torch.save_file(tensors | {"head": tensors["head"][None]}, checkpoint, state)
+    with pytest.raises(InputError, match="another version's checkpoint"):
+        train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
 
 
 def test_what_does_not_belong_together_is_refused(backbone: Backbone, data: dict[int, TaskData]) -> None:
