@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from on_gpu import assert_near, segments
 from torch import Tensor
 
 from cpadapt.attention import ragged_attention, takes
@@ -14,11 +15,6 @@ pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and takes(64)), r
 SHORT = [1, 5, 0, 13, 16, 17, 31, 33, 66]
 MIXED = [1, 300, 5, 128, 129, 0, 700, 64, 257, 13, 17, 33]
 SCALE = 0.2
-
-
-def segments(lengths: list[int], longest: int | None = None) -> Segments:
-    ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device="cuda")
-    return Segments(ends, ends, tuple(ends[1:].tolist()), longest or max(lengths), len(lengths))
 
 
 def drawn(tokens: int, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
@@ -36,12 +32,6 @@ def with_gradients(attend: Callable[..., Tensor], states: list[Tensor]) -> list[
     leaves = [t.detach().requires_grad_() for t in states[:3]]
     out = attend(*leaves)
     return [out.detach(), *torch.autograd.grad(out, leaves, states[3])]
-
-
-def assert_near(got: list[Tensor], expected: list[Tensor], bound: float = 1e-2) -> None:
-    for mine, theirs in zip(got, expected, strict=True):
-        assert mine.shape == theirs.shape
-        assert (mine.float() - theirs.float()).norm() < bound * theirs.float().norm()
 
 
 def ragged(rows: Segments, causal: bool) -> Callable[..., Tensor]:

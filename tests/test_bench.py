@@ -3,14 +3,21 @@
 import dataclasses
 import json
 import multiprocessing
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bank_times
+import cpu_bank
+import frozen_backbone
+import measured
 import numpy as np
+import peer
+import peers_at_once
 import pytest
+import runs_per_hour
+import shapes
 import torch
 
 from cpadapt.backbones import Backbone, load_backbone
@@ -19,18 +26,6 @@ from cpadapt.packing import pack
 from cpadapt.protocol import Protocol, RunConfig
 from cpadapt.tasks import TaskData, load_spec, load_task
 from cpadapt.trainer import Trainer
-
-# Plain scripts, which find each other beside themselves.
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-
-import bank_times
-import cpu_bank
-import frozen_backbone
-import measured
-import peer
-import peers_at_once
-import runs_per_hour
-import shapes
 
 TASK = "toy-entailment"
 STEPS = 2 * peer.BLOCK

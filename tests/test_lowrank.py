@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from on_gpu import assert_near, segments
 from torch import Tensor
 
 from cpadapt import kernels
@@ -11,11 +12,6 @@ pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and kernels.AVAIL
 
 TOKENS = [5, 130, 0, 64, 17, 300]
 SIZES = [0, 1, 3, 33, 16, 88]
-
-
-def segments(tokens: list[int]) -> Segments:
-    ends = torch.tensor([0, *torch.tensor(tokens).cumsum(0)], dtype=torch.int32, device="cuda")
-    return Segments(ends, ends, tuple(ends[1:].tolist()), max(tokens), len(tokens))
 
 
 def components(sizes: list[int]) -> Components:
@@ -34,12 +30,6 @@ def with_gradients(tensors: list[Tensor], rows: Segments, sizes: Components) -> 
     leaves = [tensor.detach().requires_grad_() for tensor in tensors[:3]]
     y = adapter_product(*leaves, rows, sizes)
     return [y.detach(), *torch.autograd.grad(y, leaves, tensors[3])]
-
-
-def assert_near(got: list[Tensor], expected: list[Tensor]) -> None:
-    for mine, theirs in zip(got, expected, strict=True):
-        assert mine.shape == theirs.shape
-        assert (mine.float() - theirs.float()).norm() < 1e-2 * theirs.float().norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
