@@ -22,6 +22,7 @@ import json
 import statistics
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import altair as alt
 import numpy as np
@@ -41,9 +42,9 @@ from cpadapt.trainer import TRAINING_TOKENS
 charts.enable()
 
 # %% [markdown]
-# Everything on this page is read from times in `results/bench`, which `make bench` and its scripts write, and every
-# ratio is one of two times of the same file. What has no file is *not measured*. A cell below reads the files, and a
-# few helpers turn rows of them into tables.
+# Unless a cell says otherwise, the numbers here are times in `results/bench`, which `make bench` writes, and a ratio
+# is one of two times of the same file. What has no file is *not measured*. A cell below reads the files, and a few
+# helpers turn rows of them into tables.
 
 # %% tags=["hide-input"]
 NOT = "not measured"
@@ -57,13 +58,13 @@ def planned(*backbones, batches=(8,)):
 
 
 def places(kind, plan=()):
-    """Backbone, task and batch of a kind of result with its file's content: those planned, then what else is there."""
+    """Files by backbone, task and batch: those planned, `None` where there is none, then what else is there."""
     found = {}
     for name, result in bench.items():
         if name.startswith(f"{kind}-"):
             asked = result["settings"]
             found[Path(asked["backbone"]).name, asked.get("task"), asked["batch_size"]] = result
-    return [(place, found.get(place)) for place in dict.fromkeys([*plan, *found])]
+    return {place: found.get(place) for place in dict.fromkeys([*plan, *found])}
 
 
 def rows(result, what, **where):
@@ -85,6 +86,10 @@ def divided(a, b):
     return None if a is None or b is None else a / b
 
 
+def times(factor, value):
+    return None if value is None else factor * value
+
+
 def brief(value):
     return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
@@ -104,7 +109,7 @@ def table(found, forms):
     for row in found or [{}]:
         texts = {name: told(row.get(name), form) for name, form in forms.items()}
         lacking = [name for name in forms if texts[name] == NOT]
-        if not forms.keys() - {"backbone", "task", "batch"} - set(lacking):
+        if forms.keys() <= {"backbone", "task", "batch", *lacking}:
             texts |= dict.fromkeys(lacking[1:], "")
         shown.append(texts)
     return charts.table(pd.DataFrame(shown))
@@ -126,37 +131,42 @@ def drawn(marks, chart):
 # ## Runs an hour
 #
 # A whole {term}`run` is the paper's: {glue:text}`steps` steps, {term}`dev` every {glue:text}`eval_every` of them and
-# {term}`eval` at the end. A few dozen steps and the evaluations are timed in their steady state, and the whole run
-# follows. A {term}`bank` of runs of many sizes, up to the paper's largest LoRA, and of the {term}`head` alone is laid
-# beside the usual way: Hugging Face's `Trainer` with PEFT's LoRA {cite:p}`peft`. That peer does the same work, in the
-# same order and with the same losses, and as well as it can: the backbone in half precision, batches padded to their
-# longest example only, fused AdamW, evaluations sorted by length, nothing logged or saved. It goes without the usual
-# `bf16=True`, which casts in every adapter and only makes it slower here (by a factor of {glue:text}`autocast`). It
-# runs as one process, and as more and more at once on the same device until more of them give less (NVIDIA's
-# multi-process service: {glue:text}`mps`). In the table *bank*, *one* and *best* are runs an hour; a plus behind the
-# best number says that more were not tried, and *full* that more do not fit into the device's memory.
+# {term}`eval` at the end. Some steps and the evaluations are timed, and a whole run is computed from these.
+#
+# A {term}`bank` of runs of many sizes, up to the paper's largest LoRA, is laid beside the usual way: Hugging Face's
+# `Trainer` with PEFT's LoRA {cite:p}`peft`. That peer does the same work in the same order and with the same losses,
+# without waste: the backbone in half precision, batches padded to their longest example only, fused AdamW, evaluations
+# sorted by length, nothing logged or saved. It goes without the usual `bf16=True`, which casts in every adapter and
+# takes a step longer, by a factor of {glue:text}`autocast`. It runs as one process, and as several at once on the same
+# device ({glue:text}`mps` NVIDIA's multi-process service), whose number rises until they give clearly less.
+#
+# *Bank*, *one* and *best* are runs an hour once all has started; *with start-up* is the bank's when it starts for
+# these runs alone. A plus behind the best number says that more were not tried, *full* that more do not fit into
+# memory.
 
 # %% tags=["hide-input"]
 SPEED = {
     "backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "bank / one": "{}", "bank / best": "{}",
-    "bank": "{}", "one": "{}", "best": "{}", "best number": "{}",
+    "bank": "{}", "with start-up": "{}", "one": "{}", "best": "{}", "best number": "{}",
 }  # fmt: skip
-RATES = ("bank", "one", "best", "bank / one", "bank / best")
+RATES = ("bank", "with start-up", "one", "best", "bank / one", "bank / best")
 
 
 def speed(place, result):
     bank = first(rows(result, "bank"))
     tried = rows(result, "peers")
     peers = [row for row in tried if "runs_per_hour" in row]
+    numbers = {row["peers"] for row in peers}
     one = max((row["runs_per_hour"] for row in peers if row["peers"] == 1), default=None)
-    best = max(peers, key=lambda row: row["runs_per_hour"], default={})
+    best = max(peers, key=lambda row: row["runs_per_hour"]) if len(numbers) > 1 else {}
     count = best.get("peers")
-    if count and count == max(row["peers"] for row in peers):
-        count = f"{count}{', full' if len(tried) > len(peers) else '+'}"
+    if count and count == max(numbers):
+        count = f"{count}{', full' if any('memory' in row.get('stopped', '') for row in tried) else '+'}"
     given = bank.get("runs_per_hour")
     return named(place) | {
         "runs": bank["times"]["runs"] if bank else None,
         "bank": given,
+        "with start-up": bank.get("runs_per_hour_with_startup"),
         "one": one,
         "best number": count,
         "best": best.get("runs_per_hour"),
@@ -166,26 +176,28 @@ def speed(place, result):
 
 
 def speed_on_cpu(result):
-    """The two took turns: medians over these, and a peer's hour shared evenly by its ranks."""
-    turns = {}
-    for row in rows(result, "peer"):
-        turns.setdefault(row["turn"], []).append(row["runs_per_hour"])
-    banks = [row["runs_per_hour"] for row in rows(result, "bank")]
-    given = statistics.median(banks) if banks else None
-    one = statistics.median(map(statistics.harmonic_mean, turns.values())) if turns else None
-    return named(("minilm", "sst2", 8)) | {
-        "backbone": f"{NAMES['minilm']}, CPU",
-        "runs": rows(result, "bank")[0]["times"]["runs"] if banks else None,
-        "bank": given,
-        "one": one,
-        "bank / one": divided(given, one),
+    """The two took turns: medians over these, where a peer's hour is shared evenly by its ranks."""
+    place = named(("minilm", "sst2", 8)) | {"backbone": f"{NAMES['minilm']}, CPU"}
+    turns = [
+        (bank["runs_per_hour"], statistics.harmonic_mean([row["runs_per_hour"] for row in peers]))
+        for bank in rows(result, "bank")
+        if (peers := rows(result, "peer", turn=bank["turn"]))
+    ]
+    if not turns:
+        return place
+    banks, ones = zip(*turns, strict=True)
+    return place | {
+        "runs": rows(result, "bank")[0]["times"]["runs"],
+        "bank": statistics.median(banks),
+        "one": statistics.median(ones),
+        "bank / one": statistics.median(bank / one for bank, one in turns),
     }
 
 
 PLANNED = [*planned("smollm2", batches=(8, 16)), *planned("opt-1.3b-shape"), ("minilm", "sst2", 8)]
 hourly = places("runs-per-hour", PLANNED)
-speeds = [*(speed(*at) for at in hourly), speed_on_cpu(bench.get("cpu-bank"))]
-on_cpu_no_more = dict.fromkeys(("best number", "best", "bank / best"), "")
+speeds = [*(speed(*at) for at in hourly.items()), speed_on_cpu(bench.get("cpu-bank"))]
+on_cpu_no_more = dict.fromkeys(("with start-up", "best number", "best", "bank / best"), "")
 shown = [row | {column: brief(row.get(column)) for column in RATES} for row in speeds]
 table([*shown[:-1], shown[-1] | on_cpu_no_more], SPEED)
 
@@ -230,91 +242,106 @@ drawn(marks, beside)
 
 # %% [markdown]
 # The weights of OPT-1.3B are not at hand, so its *shape* is filled with random ones, which take as long; and the
-# texts have the lengths that another model's tokenizer gives them. On the CPU (threads: {glue:text}`threads`) bank
-# and peer are in float32 and take turns, and a second process would find no free core.
+# texts have the lengths that another model's tokenizer gives them. On the CPU (threads: {glue:text}`threads`, as many
+# as it has cores) bank and peer are in float32 and take turns.
 #
-# **Start-up comes on top.** Before its steady state a bank has compiled its kernels and recorded its steps (seconds a
-# bank: {glue:text}`startup`). Of all that a bank under this protocol takes, that is a part (in %:
-# {glue:text}`startup_share`) which shrinks as runs get longer or more. Where a training is too short to repay it, the
-# trainer leaves compiling out.
+# **Start-up.** Before its steady state a bank on a GPU compiles its kernels and records its steps (seconds a bank:
+# {glue:text}`startup`, least where a bank before it in the same process had compiled most of them). The more runs a
+# bank has and the longer they are, the less it matters. Below a fixed amount of work the trainer does not compile.
 #
 # ## How it is done
 #
 # One process of `Trainer` leaves a GPU idle: a small backbone's kernels are done sooner than the host can launch them.
-# Several processes fill the gaps, but each pads its own batches, keeps its own weights and moves its own bytes. A bank
-# does the work once, for all runs:
+# It also pads: runs draw their batches at random, long texts beside short ones, and sorting them by length would be
+# another order of training. (Tokens that a peer computes for each real one: {glue:text}`padding`.) Several processes
+# fill the gaps but pad as before. On a GPU in half precision a bank does this instead:
 #
 # - **One packed row, no padding.** The examples of all runs lie in one {term}`packed row`, so the frozen layers see
-#   one long sequence of real tokens. They compute more of these than there are (in %: {glue:text}`waste`), because
-#   rows come in a few fixed lengths.
+#   one long sequence of real tokens, and read their weights once for all of them. In banks of {glue:text}`large` runs
+#   or more they compute a little more than the real ones (in %: {glue:text}`waste`), because rows come in a few fixed
+#   lengths.
 # - **Kernels that find their own segments.** Only attention and the adapters' products know where a {term}`segment`
 #   ends. Both are kernels that read that on the device: each example attends within itself on a tile of its own
 #   length, and each run's low-rank pair meets that run's tokens alone, with as many components as that run has.
 #   Nothing is padded to the longest example or the largest adapter.
-# - **A step is a {term}`graph <CUDA graph>`.** It is recorded once for every length of row and then launched as one
-#   piece. The share of a step in which the device waits for the host (in %: {glue:text}`waits`) is what is left of the
-#   gaps.
+# - **A step is a few {term}`graphs <CUDA graph>`**, one a row and one for AdamW, recorded once for every length of
+#   row. In banks of {glue:text}`large` runs or more, the share of a step in which the device waits for the host or
+#   takes its data (in %: {glue:text}`waits`) is what is left of the gaps.
 # - **{term}`Fused <fused>` elementwise work.** Norms, rotary embeddings, activations and residual sums are compiled
 #   into few passes over memory, and so is the making of all {term}`factor pairs <factor pair>`; AdamW and clipping
 #   take all runs' scalars at once.
 #
-# None of this changes a result beyond rounding: the tests compare each run of a bank with itself alone and with a slow
-# loop, the kernels with plain products, and packed rows with the model's own padded forward.
+# None of this changes a result beyond rounding. In float32 the tests compare each run of a bank with itself alone and
+# with a slow loop, and packed rows with the model's own padded forward; in half precision they compare the kernels
+# with plain float32 ones, and a bank's losses with those on a CPU.
 #
 # ## Why not less
 #
-# A step cannot cost less than the frozen backbone's forward and backward pass over the same tokens, and these not less
-# than their own matrix products. How far each is from what the device can do is best seen with that as the unit: one
-# is the time that the products' FLOP would take at the rate of a large square product, measured on the same device. A
-# bar of length two is half of the peak.
+# A step cannot cost much less than the frozen backbone's forward and backward pass over the same tokens, and these not
+# less than their own matrix products. (Only the first layer's adapters need no gradient below themselves.) The unit
+# here is the time that these products would take at the speed of one large square product, measured on the same
+# device: a bar of length two runs at half of that speed.
+
 
 # %% tags=["hide-input"]
-PARTS = {
-    "products at the peak": "#777777", "products of these widths": "#56B4E9", "rest of the frozen backbone": "#0072B2",
-    "adapters, heads, AdamW": "#D55E00",
-}  # fmt: skip
+class Step(NamedTuple):
+    """Seconds a token of a bank's step and of what is in it; each holds the one before."""
+
+    runs: int
+    tokens: int
+    peak: float
+    """FLOP a second of a large square product."""
+    ideal: float
+    """The frozen layers' products at that speed."""
+    products: float | None
+    """These products as they are."""
+    frozen: float
+    bank: float
 
 
 def a_token(row):
     return seconds(row) / row["tokens"] if row else None
 
 
-def parts(result, compiled=True):
-    """Seconds a token of the largest bank's step and of what it is made of, the peak first; with runs and tokens."""
-    banks, frozen = (
-        {row["runs"]: row for row in rows(result, what, compiled=compiled)}
-        for what in ("bank step", "frozen backbone")
-    )
-    if not banks.keys() & frozen.keys():
-        return None
-    runs = max(banks.keys() & frozen.keys())
-    square = first(rows(result, "square matrix product"))
-    # Forward, and backward to the input: two FLOP each for every frozen weight and token.
-    flop = 4 * result["settings"]["frozen_weights"]
-    return {
-        "runs": runs,
-        "tokens": banks[runs]["tokens"],
-        "peak": square["flop"] / seconds(square) if square else None,
-        "products at the peak": flop * seconds(square) / square["flop"] if square else None,
-        "products of these widths": a_token(first(rows(result, "matrices alone", runs=runs))),
-        "rest of the frozen backbone": a_token(frozen[runs]),
-        "adapters, heads, AdamW": a_token(banks[runs]),
+def sizes(result, compiled=True):
+    """Numbers of runs whose bank and frozen backbone were measured."""
+    return {row["runs"] for row in rows(result, "bank step", compiled=compiled)} & {
+        row["runs"] for row in rows(result, "frozen backbone", compiled=compiled)
     }
 
 
+def step_of(result, runs=None, compiled=True):
+    """The step of a bank of so many runs, or of the largest."""
+    square, known = first(rows(result, "square matrix product")), sizes(result, compiled)
+    runs = max(known, default=None) if runs is None else runs
+    if not square or runs not in known:
+        return None
+    bank, frozen, products = (
+        first(rows(result, what, runs=runs, compiled=compiled))
+        for what in ("bank step", "frozen backbone", "matrices alone")
+    )
+    # Forward, and backward to the input: two FLOP each for every frozen weight and token.
+    ideal = 4 * result["settings"]["frozen_weights"] * seconds(square) / square["flop"]
+    peak = square["flop"] / seconds(square)
+    return Step(runs, bank["tokens"], peak, ideal, a_token(products), a_token(frozen), a_token(bank))
+
+
+PARTS = {
+    "products at the peak": "#777777", "products of these widths": "#56B4E9", "rest of the frozen backbone": "#0072B2",
+    "adapters, heads, AdamW": "#D55E00",
+}  # fmt: skip
 layered = places("frozen-backbone", planned("smollm2", "opt-1.3b-shape"))
 marks = []
-for place, result in layered:
+for place, result in layered.items():
+    both = sizes(result, True) & sizes(result, False) or sizes(result, True)
     for kernels, compiled in (("fused", True), ("not fused", False)):
-        of_step = parts(result, compiled)
-        known = [part for part in PARTS if of_step and of_step[part] is not None]
-        done = 0.0
-        for order, part in enumerate(known):
-            if PARTS.keys() - set(known) <= {"products of these widths"}:
-                length = max(of_step[part] - done, 0.0) / of_step["products at the peak"]
-                label = f"{named(place)['backbone']}|{named(place)['task']}, {kernels}"
-                marks.append({"place": label, "part": part, "order": order, "length": length})
-            done = max(of_step[part], done)
+        if both and (step := step_of(result, max(both), compiled)):
+            done, label = 0.0, f"{named(place)['backbone']}|{named(place)['task']}, {kernels}"
+            for order, (part, until) in enumerate(zip(PARTS, step[3:], strict=True)):
+                if until is not None:
+                    length = (until - done) / step.ideal
+                    marks.append({"place": label, "part": part, "order": order, "length": length})
+                    done = until
 
 
 def stacked(frame):
@@ -346,28 +373,29 @@ def stacked(frame):
 drawn(marks, stacked)
 
 # %% [markdown]
-# In numbers, with fused kernels, for the largest bank that was measured. *Frozen* is the frozen backbone, recorded as
-# the bank is; *floor* is what the adapters' own bytes leave at least of the ratio before it; *unfused* is the frozen
-# backbone with torch's kernels as they come, recorded too. Per cents are of the peak.
+# In numbers, for the largest bank that was measured. *Bank / frozen* is a bank's step over the frozen backbone's
+# alone; *moved* is what that ratio would be if the adapters' products, done one by one as they are, took only the time
+# to move their bytes; *unfused / fused* is the frozen backbone without and with torch.compile, at the number of runs
+# that has both (attention is ours in both). Per cents are of the square product's speed.
 
 # %% tags=["hide-input"]
 STEP = {
-    "backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "bank / frozen": "{:.2f}", "floor": "{:.2f}",
+    "backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "bank / frozen": "{:.2f}", "moved": "{:.2f}",
     "unfused / fused": "{:.2f}", "products, %": "{:.0f}", "frozen, %": "{:.0f}", "bank, %": "{:.0f}",
     "frozen / products, %": "{:.0f}", "tokens a step": "{:,}",
 }  # fmt: skip
 
 
 def moved(backbone):
-    """Bytes a token that the adapters move at least, in half precision.
+    """Bytes a token that the adapters' products move, in half precision.
 
     Forward reads a projection's input and reads and writes its output once more; backward reads and writes the
     gradient of the input, and reads that of the output; the gradients of both matrices read input and output's
     gradient again.
     """
     known = backbone.removesuffix("-shape")
-    sizes = [(p.in_features, p.out_features) for p in cpadapt.load_projections(known)] if known in BACKBONES else []
-    return 2 * sum((n + 2 * m) + (2 * n + m) + (n + m) for n, m in sizes)
+    sides = [(p.in_features, p.out_features) for p in cpadapt.load_projections(known)] if known in BACKBONES else []
+    return 2 * sum((n + 2 * m) + (2 * n + m) + (n + m) for n, m in sides)
 
 
 def bandwidth(result):
@@ -377,63 +405,62 @@ def bandwidth(result):
 
 
 def shares(place, result):
-    fused, plain = parts(result), parts(result, compiled=False)
-    if fused is None:
+    step = step_of(result)
+    if step is None:
         return named(place)
-    peak, products, frozen, bank = (fused[part] for part in PARTS)
     speed_of_memory = bandwidth(result)
-
-    def percent(share):
-        return None if share is None else 100 * share
-
+    both = max(sizes(result, True) & sizes(result, False), default=None)
+    fused, plain = (step_of(result, both, compiled) if both else None for compiled in (True, False))
     return named(place) | {
-        "runs": fused["runs"],
-        "tokens a step": fused["tokens"],
-        "products, %": percent(divided(peak, products)),
-        "frozen, %": percent(divided(peak, frozen)),
-        "bank, %": percent(divided(peak, bank)),
-        "frozen / products, %": percent(divided(products, frozen)),
-        "bank / frozen": bank / frozen,
-        "floor": None if speed_of_memory is None else 1 + moved(place[0]) / speed_of_memory / frozen,
-        "unfused / fused": divided(plain and plain["rest of the frozen backbone"], frozen),
+        "runs": step.runs,
+        "tokens a step": step.tokens,
+        "products, %": times(100, divided(step.ideal, step.products)),
+        "frozen, %": 100 * step.ideal / step.frozen,
+        "bank, %": 100 * step.ideal / step.bank,
+        "frozen / products, %": times(100, divided(step.products, step.frozen)),
+        "bank / frozen": step.bank / step.frozen,
+        "moved": None if speed_of_memory is None else 1 + moved(place[0]) / speed_of_memory / step.frozen,
+        "unfused / fused": plain.frozen / fused.frozen if both else None,
     }
 
 
-step_shares = [shares(*at) for at in layered]
-table(step_shares, STEP)
+table([shares(*at) for at in layered.items()], STEP)
 
 # %% [markdown]
 # Which kernels take the time of a bank's step, and of the frozen backbone alone on the same row, in milliseconds:
 
 # %% tags=["hide-input"]
 kinds = []
-for place, result in layered:
+for place, result in layered.items():
     for row in rows(result, "kernels", compiled=True):
-        if row["runs"] == (parts(result) or {}).get("runs"):
+        if row["runs"] == max(sizes(result)):
             took = {kind: 1e3 * taken["seconds"] for kind, taken in row["kinds"].items()}
             kinds.append(named(place) | {"what": row["of"]} | took)
 KINDS = ("matrix products", "attention", "adapters' products", "elementwise")
 table(kinds, {"backbone": "{}", "task": "{}", "batch": "{}", "what": "{}"} | dict.fromkeys(KINDS, "{:.1f}"))
 
 # %% [markdown]
-# So there is an end to what a bank can give. If adapters cost nothing, a step would be the frozen backbone's, and a
-# bank would give at most so many times the runs of one process:
+# So there is an end to what a bank can give. If adapters cost nothing, its training step would be the frozen
+# backbone's, and with its evaluations as they are it would give at most so many times the runs of one process:
 
 # %% tags=["hide-input"]
 limits = []
-for place, result in hourly:
-    bank, row, of_step = first(rows(result, "bank")), speed(place, result), parts(dict(layered).get(place))
-    if bank and row["one"] and of_step:
+for place, result in hourly.items():
+    bank, row = first(rows(result, "bank")), speed(place, result)
+    step = step_of(layered.get(place), row["runs"]) if bank else None
+    if step and row["one"]:
         each, p = bank["a_run"], PAPER.protocol
-        step = each["step_seconds"] * of_step["rest of the frozen backbone"] / of_step["adapters, heads, AdamW"]
-        a_run = p.steps * step + p.steps // p.eval_every * each["dev_seconds"] + each["eval_seconds"]
-        row["at most"] = 3600 / a_run / row["one"]
-        limits.append(row)
-table(limits, dict.fromkeys(("backbone", "task", "batch"), "{}") | dict.fromkeys(("bank / one", "at most"), "{:,.0f}"))
+        evaluations = p.steps // p.eval_every * each["dev_seconds"] + each["eval_seconds"]
+        a_run = p.steps * each["step_seconds"] * step.frozen / step.bank + evaluations
+        limits.append(row | {"at most": 3600 / a_run / row["one"]})
+table(
+    limits,
+    dict.fromkeys(("backbone", "task", "batch", "runs"), "{}") | dict.fromkeys(("bank / one", "at most"), "{:,.0f}"),
+)
 
 # %% [markdown]
-# **Narrow matrices.** A product reads its input and writes its output whatever it computes between. How many FLOP
-# there are to a byte depends on its widths alone, once tokens are many:
+# **Narrow matrices.** A product must read its input and write its output, however little it computes. With many
+# tokens, the FLOP for each of these bytes depend only on its widths:
 
 # %% tags=["hide-input"]
 widths = []
@@ -449,22 +476,19 @@ table(widths, {"backbone": "{}", "width": "{}", "matrices": "{}", "FLOP a byte":
 
 # %% [markdown]
 # The device does as many in the time in which it moves a byte (FLOP a byte: {glue:text}`ridge`, by the time of a large
-# copy beside that of the large product). A product below that number waits for memory, and one that is not far above
-# it hardly hides it. So SmolLM2's keys and values run at the speed of memory, whatever kernel does them, and those of
-# OPT-1.3B do not.
+# copy beside that of the large product). Done as a product of its own, as here, SmolLM2's key or value projection is
+# below that number, so it waits for memory, and the others are not far above it. OPT-1.3B's are.
 #
 # **What lies between.** Norms, rotary embeddings, activations, residual sums and attention do next to no FLOP, and
 # each reads and writes all tokens. At a width of {glue:text}`narrow` that is a large part of a step; at
 # {glue:text}`wide` the products have grown with the square of the width and these only with the width itself, so that
-# the wide backbone can come nearer to the peak, and the narrow one has more to gain from fusing: it spares the trips
-# to memory between one such operation and the next. What remains is one trip for each group of them between two
-# products, in forward and in backward, and the activations that backward needs again.
+# the wide backbone should come nearer to the peak, and the narrow one gain more from fusing. What is left after it:
+# each group of such operations between two products reads and writes memory once, forward and backward.
 #
 # **The adapters** have hardly any FLOP of their own. But every adapted projection has its input read again, its output
-# read and written again, and the same in backward: the *floor* above is those bytes at the memory's full speed. On top
-# come the making of factor pairs, AdamW, the heads and losses, and kernels that are short when a row is: a kernel has
-# a beginning and an end in which most of the device has nothing to do, so the ratio is highest where a step has the
-# fewest tokens.
+# read and written again, and the same in backward: that is *moved* above. On top come the making of factor pairs,
+# AdamW, the heads and losses, and kernels that are short when a row is: a kernel has a beginning and an end in which
+# most of the device has nothing to do, so the ratio falls as rows grow.
 #
 # ## More runs
 #
@@ -473,12 +497,12 @@ table(widths, {"backbone": "{}", "width": "{}", "matrices": "{}", "FLOP a byte":
 
 
 # %% tags=["hide-input"]
-def growth(result):
-    """Seconds of a step in training by the number of runs, with fused kernels."""
-    return dict(sorted((row["runs"], seconds(row)) for row in rows(result, "steps", compiled=True)))
+def growth(result, compiled=True):
+    """Seconds of a step in training by the number of runs."""
+    return dict(sorted((row["runs"], seconds(row)) for row in rows(result, "steps", compiled=compiled)))
 
 
-grown = [(named(place), growth(result)) for place, result in layered]
+grown = [(named(place), growth(result)) for place, result in layered.items()]
 marks = [
     {"backbone": name["backbone"], "task": name["task"], "runs": runs, "ms": 1e3 * step / runs}
     for name, by_runs in grown
@@ -537,7 +561,7 @@ table(added, {"backbone": "{}", "task": "{}", "batch": "{}"} | {f"to {runs}": "{
 
 # %% tags=["hide-input"]
 larger = []
-for place, result in places("components", [("smollm2", "sst2", 8)]):
+for place, result in places("components", [("smollm2", "sst2", 8)]).items():
     found = rows(result, "bank step")
     least = min(map(seconds, found), default=None)
     for row in found:
@@ -560,49 +584,50 @@ table(
 # %% [markdown]
 # ### How many runs shall a bank have?
 #
-# All of them, as a rule. Sizes and families may be mixed freely, since nothing is padded to the largest, and memory
-# does not grow with the runs for long: a step of more than {glue:text}`row_tokens` tokens is done in several rows of
-# whole runs, one after another in the same memory, with the same result. What grows is the adapters and their
-# moments, which are small. Where memory runs out nevertheless, the trainer halves the rows and does the step again.
-# And fewer runs suffice for the price: from the number below on, a run costs at most a tenth more than at its
-# cheapest. A {term}`shard` should not be smaller than that without need.
+# All of them, as a rule. Sizes and families may be mixed freely, since nothing is padded to the largest. Memory grows
+# with the tokens of a row, but a step of more than {glue:text}`row_tokens` tokens on average is done in several rows
+# of whole runs, one after another in the same memory, with the same result; beyond that only the adapters and their
+# moments grow. Where memory runs out nevertheless, the trainer halves the rows and does the step again. For the price
+# fewer runs may suffice: below is the smallest number measured at which a run costs at most a tenth more than at the
+# cheapest one measured. A {term}`shard` should not be smaller than that without need.
 
 # %% tags=["hide-input"]
 ENOUGH = 1.1
-sizes = []
-for (_, result), (name, by_runs) in zip(layered, grown, strict=True):
+banks = []
+for result, (name, by_runs) in zip(layered.values(), grown, strict=True):
     each = {runs: step / runs for runs, step in by_runs.items()}
     memory = {row["runs"]: row["peak_memory_bytes"] for row in rows(result, "memory", compiled=True)}
     enough = next((runs for runs, cost in each.items() if cost <= ENOUGH * min(each.values())), None)
     several = len(each) > 1
-    sizes.append(
+    banks.append(
         name
         | {
             "runs that suffice": enough if several else None,
-            "GB for these": memory[enough] / 1e9 if several and enough in memory else None,
+            "GB reserved for these": memory[enough] / 1e9 if several and enough in memory else None,
             "largest bank": max(memory, default=None),
-            "GB for it": memory[max(memory)] / 1e9 if memory else None,
+            "GB reserved for it": memory[max(memory)] / 1e9 if memory else None,
         }
     )
 table(
-    sizes,
-    {"backbone": "{}", "task": "{}", "batch": "{}", "runs that suffice": "{}", "GB for these": "{:.1f}",
-     "largest bank": "{}", "GB for it": "{:.1f}"},
+    banks,
+    {"backbone": "{}", "task": "{}", "batch": "{}", "runs that suffice": "{}", "GB reserved for these": "{:.1f}",
+     "largest bank": "{}", "GB reserved for it": "{:.1f}"},
 )  # fmt: skip
 
 # %% [markdown]
 # ## A whole study, and several GPUs
 #
 # Two GPUs of one host, one process each, share nothing: `cpadapt run --shard` deals a study's runs between them. Times
-# are those of the whole study under the paper's protocol, on two GPUs those of the slower one, without start-up.
+# are those of the whole study under the paper's protocol, on two GPUs those of the slower one. Start-up comes on top:
+# each GPU has its own, and it does not halve.
 
 
 # %% tags=["hide-input"]
-def whole(times):
+def whole(found):
     """Seconds of a whole bank under the paper's protocol."""
     p = PAPER.protocol
-    evaluations = p.steps // p.eval_every * times["dev"]["median"] + times["eval_seconds"]
-    return p.steps * times["step"]["median"] + evaluations
+    evaluations = p.steps // p.eval_every * found["dev"]["median"] + found["eval_seconds"]
+    return p.steps * found["step"]["median"] + evaluations
 
 
 def on_two(place, result):
@@ -618,16 +643,16 @@ def on_two(place, result):
 
 
 table(
-    [on_two(*at) for at in places("two-gpus", [("smollm2", "rte", 8)])],
+    [on_two(*at) for at in places("two-gpus", [("smollm2", "rte", 8)]).items()],
     {"backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "one GPU, s": "{:,.0f}", "two GPUs, s": "{:,.0f}",
      "one / two": "{:.2f}"},
 )  # fmt: skip
 
 # %% [markdown]
-# The paper's own grid is {glue:text}`study_runs` runs on each of {glue:text}`study_tasks` tasks. What all of it takes
-# on one GPU, with `Trainer` and with a bank a task, its start-up included. Two and a hundred GPUs are on paper: the
-# runs dealt out evenly, all tasks in turn or side by side, whichever is sooner, and a run's cost in a smaller bank as
-# in the chart above.
+# A study of the paper's size is {glue:text}`study_runs` runs on each of {glue:text}`study_tasks` tasks. Here is what
+# all of it takes on one GPU, with `Trainer` and with a bank a task, start-up included. Two and a hundred GPUs are on
+# paper: the runs dealt out evenly, all tasks in turn or side by side, whichever is sooner. A smaller bank's step is
+# taken from the chart above, fused with its start-up or unfused without, whichever is sooner.
 
 
 # %% tags=["hide-input"]
@@ -635,30 +660,37 @@ RUNS = len(PAPER.runs(cpadapt.load_projections(PAPER.backbone))) // len(PAPER.ta
 
 
 def bank_seconds(place, runs):
-    """Seconds of a bank of so many runs: as the bank that was measured, or scaled from it as steps grow with runs."""
-    result, by_runs = dict(hourly).get(place), growth(dict(layered).get(place))
-    bank = first(rows(result, "bank"))
-    if not bank:
+    """Seconds of a bank of so many runs: its steps as the measured bank's, changed as steps change with runs."""
+    bank, p = first(rows(hourly.get(place), "bank")), PAPER.protocol
+    fused, plain = (growth(layered.get(place), compiled) for compiled in (True, False))
+    known = bank["times"]["runs"] if bank else None
+    if known not in fused:
         return None
-    known, scaled = bank["times"]["runs"], 1.0
-    if 2 * runs < known:  # a larger one costs about the same a run
-        if not by_runs or not min(by_runs) <= runs < known <= max(by_runs):
-            return None
-        here, there = np.interp([runs, known], list(by_runs), list(by_runs.values()))
-        scaled = (here / runs) / (there / known)
-    return bank["times"]["startup_seconds"] + 3600 * runs * scaled / bank["runs_per_hour"]
+    each = bank["a_run"]
+    evaluations = runs * (p.steps // p.eval_every * each["dev_seconds"] + each["eval_seconds"])
+    ways = []
+    for by_runs, startup in ((fused, bank["times"]["startup_seconds"]), (plain, 0.0)):
+        if by_runs and min(by_runs) <= runs <= max(by_runs):
+            step = (
+                np.interp(runs, list(by_runs), list(by_runs.values())) / fused[known] * bank["times"]["step"]["median"]
+            )
+            ways.append(startup + p.steps * step + evaluations)
+    return min(ways, default=None)
 
 
 def on_gpus(study, count):
-    """Seconds of a study's banks: all GPUs take part in each, one after another, or each has its share of them."""
-    ways = [(sum, count)] + ([(max, count // len(study))] if count >= len(study) else [])
-    each = [(combined, [bank_seconds(place, -(-RUNS // gpus)) for place in study]) for combined, gpus in ways]
-    return min((combined(costs) for combined, costs in each if None not in costs), default=None)
+    """Seconds of a study's banks: all GPUs take part in each in turn, or each task has its share of them."""
+    in_turn = [bank_seconds(place, -(-RUNS // count)) for place in study]
+    apart = (
+        [bank_seconds(place, -(-RUNS // (count // len(study)))) for place in study] if count >= len(study) else [None]
+    )
+    ways = [combined(costs) for combined, costs in ((sum, in_turn), (max, apart)) if None not in costs]
+    return min(ways, default=None)
 
 
 def on_peers(study, column):
     """Seconds of a study's runs, by the runs an hour in this column."""
-    given = [speed(place, dict(hourly)[place])[column] for place in study]
+    given = [speed(place, hourly[place])[column] for place in study]
     return None if None in given else sum(3600 * RUNS / rate for rate in given)
 
 
@@ -682,16 +714,17 @@ for backbone in ("smollm2", "opt-1.3b-shape"):
 table(of_study, dict.fromkeys(of_study[0], "{}"))
 
 # %% [markdown]
-# A hundred GPUs do not make a study a hundred times as fast. Start-up is each one's own and does not shrink, and a GPU
-# that is left with a run or two is not full. A study of many seeds, rates or tasks gives them more to do.
+# A hundred GPUs do not make a study a hundred times as fast: a GPU that is left with a run or two is not full, and
+# where it compiles it does so for these alone. A study of many seeds, rates or tasks gives them more to do.
 #
 # ## One adapter alone
 #
 # A bank serves studies; who adapts one model trains one CP adapter through PEFT. There nothing is packed or recorded.
-# CP makes its {term}`factor pair` from its vectors in every forward pass, which LoRA does not have to: a few small
-# kernels a projection. Eager, a step is as long as its launches, so each kernel counts; compiled, they are fused. Both
-# at budgets as near to each other as they come, in turns, in one process. *Time*, *memory* and *kernels* of a step are
-# CP's over LoRA's; the memory is its peak.
+# The tuner makes the {term}`factor pairs <factor pair>` of all layers of one shape at once, in a few small kernels a
+# step, where PEFT's LoRA has its matrices as they are but casts each input to float32; so it depends on the number of
+# layers which of the two has more kernels, and an eager step is as long as its launches. Both here have budgets as
+# near to each other as they come, and take turns in one process. *Time*, *memory* and *kernels* of a step are CP's
+# over LoRA's; the memory is its peak.
 
 # %% tags=["hide-input"]
 ADAPTERS = {
@@ -713,8 +746,8 @@ for name, result in bench.items():
                 "rank": row["rank"],
                 "components": of_cp.get("size"),
                 "tokens": row["tokens"],
-                "LoRA, ms": divided(of_lora_s, 1e-3),
-                "CP, ms": divided(of_cp_s, 1e-3),
+                "LoRA, ms": times(1e3, of_lora_s),
+                "CP, ms": times(1e3, of_cp_s),
                 "time": divided(of_cp_s, of_lora_s),
                 "memory": divided(of_cp.get("peak_memory_bytes"), of_lora.get("peak_memory_bytes")),
                 "kernels": divided(of_cp.get("kernels"), of_lora.get("kernels")),
@@ -725,10 +758,10 @@ table(alone, ADAPTERS)
 # %% [markdown]
 # ## Half precision
 #
-# On the GPU the times above are those of a backbone in bfloat16; adapters, heads and AdamW's moments are float32 all
-# the same. Does that change what a study finds? Two studies of whole runs on SST-2 differ in nothing but the
-# backbone's precision, so their runs pair by {term}`seed`, and each pair is judged on the same items.
-# {glue:text}`precision`
+# On the GPU the times above are those of a backbone in bfloat16, products with adapters included; the adapters' own
+# scalars, heads and AdamW's moments are float32 all the same. Does that change what a study finds? Two studies of
+# whole runs on SST-2 differ in nothing but the backbone's precision, so their runs pair by {term}`seed`, and each pair
+# is judged on the same items. {glue:text}`precision`
 
 # %% tags=["hide-input"]
 HALF, FULL = "bfloat16", "float32"
@@ -776,7 +809,7 @@ charts.table(
     pd.DataFrame(
         [
             ("PLoRA", "up to 12.8× throughput, up to 7.52× shorter makespan", "–"),
-            ("mLoRA", "about 30 % less time", "a sequential pipeline"),
+            ("mLoRA", "about 30 % less time for a task", "methods like FSDP"),
             ("LoRAFusion", "up to 1.96×, 1.47× on average", "Megatron-LM"),
             ("LoRAFusion", "up to 1.46×", "mLoRA"),
             ("tLoRA", "1.2 to 1.8× throughput", "–"),
@@ -793,8 +826,7 @@ charts.table(
 # {cite:p}`alto2026`, Megatron-Bridge {cite:p}`megatronbridge`. The settings differ in all that counts here: the model,
 # the lengths of its texts, the devices, and what the others are compared with. A large model fills a device by itself,
 # and a small one with short texts leaves most of it idle, so neither their ratios nor those of this page carry over to
-# the other. In one respect a comparison is possible without numbers: none of those that we read
-# promises that a run among others equals the same run alone. Here it does, and tests say so.
+# the other.
 #
 # ## Where these numbers come from
 
@@ -806,7 +838,7 @@ for name, result in bench.items():
         {
             "file": name,
             "device": device.get("gpu") or f"{device['cpu']}, {device['torch_threads']} threads",
-            "commit": f"{(versions['git_commit'] or 'unknown')[:8]}{'' if versions['git_clean'] else ', changed'}",
+            "commit": (versions["git_commit"] or "unknown")[:8] + ", changed" * (versions["git_clean"] is False),
             "date": result["date"][:10],
             "failed": sum("error" in row for row in result["rows"]),
         }
@@ -814,62 +846,73 @@ for name, result in bench.items():
 table(sources, dict.fromkeys(("device", "file", "commit", "date", "failed"), "{}"))
 
 # %% [markdown]
-# *Changed* says that the tree was not as it was committed, and *failed* counts what a script could not measure. Times
-# are medians of several measurements, which the files hold with the least and the largest. Their versions (torch,
-# transformers and PEFT, in this order: {glue:text}`packages`) are in the files with all others.
+# *Changed* says that the tree was not as it was committed, and *failed* counts what a script could not measure. A
+# bank's and an adapter's steps are medians of several measurements, which the files hold with the least and the
+# largest; a round of peers, start-up and the last evaluation are measured once. Versions (torch, transformers and
+# PEFT, in this order: {glue:text}`packages`) are in the files with all others.
 #
 # Next: [use the adapter in PEFT](use_in_peft.ipynb).
 
 # %% tags=["remove-cell"]
-SHOWN = ("smollm2", "sst2", 8)
-front, core = speed(SHOWN, dict(hourly)[SHOWN]), parts(dict(layered)[SHOWN])
-device = (dict(hourly)[SHOWN] or {}).get("device", {}).get("gpu")
+SHOWN, LARGE = ("smollm2", "sst2", 8), 16
+front = speed(SHOWN, hourly[SHOWN])
+core = step_of(layered[SHOWN], front["runs"])
+device = (hourly[SHOWN] or {}).get("device", {}).get("gpu")
 if None in (front["bank / one"], front["bank / best"]):
     answer_speed = "How many runs an hour a bank gives beside Hugging Face's Trainer is not measured yet."
 else:
     answer_speed = (
-        f"On SST-2, a bank of {front['runs']} runs of SmolLM2-135M gives {front['bank']:,.0f} runs an hour"
-        f" on one {device}, {front['bank / one']:,.0f} times as many as one process of Hugging Face's Trainer with"
-        f" PEFT and {front['bank / best']:,.0f} times as many as the best number of such processes at once."
+        f"On SST-2, a bank of {front['runs']} runs of SmolLM2-135M gives {front['bank']:,.0f} runs an hour on one"
+        f" {device} once it has started ({front['with start-up']:,.0f} with its start-up), which is"
+        f" {front['bank / one']:,.0f} times as many as one process of Hugging Face's Trainer with PEFT and"
+        f" {front['bank / best']:,.0f} times as many as the best number of such processes at once."
     )
-if core is None:
+if core is None or core.products is None:
     answer_floor = "How much of a step is the frozen backbone's own work is not measured yet either."
 else:
-    share = 100 * core["rest of the frozen backbone"] / core["adapters, heads, AdamW"]
     answer_floor = (
-        f"Of a large bank's step {share:.0f} % is the frozen backbone's own forward and backward pass, which no"
-        " adapter can do without and whose narrow layers keep the device waiting for its memory."
+        f"Of that bank's step {100 * core.frozen / core.bank:.0f} % is the frozen backbone's own forward and backward"
+        f" pass, of which {100 * core.products / core.frozen:.0f} % are matrix products and the rest mostly waits for"
+        " memory."
     )
 
-of_one = [{row["precision"]: row["runs_per_hour"] for row in rows(result, "peers", peers=1)} for _, result in hourly]
-banks = [(row, result) for _, result in hourly for row in rows(result, "bank")]
-startup = [row["times"]["startup_seconds"] for row, _ in banks]
-startup_share = [100 * (1 - row["runs_per_hour_with_startup"] / row["runs_per_hour"]) for row, _ in banks]
+of_one = [{row["precision"]: seconds({"seconds": row["own_step"]}) for row in rows(result, "peers", peers=1)}
+          for result in hourly.values()]  # fmt: skip
+padding = [
+    row["padded_tokens"] / row["real_tokens"]
+    for result in hourly.values()
+    for row in rows(result, "peers")
+    if "padded_tokens" in row
+]
+startup = [row["times"]["startup_seconds"] for result in hourly.values() for row in rows(result, "bank")]
 in_training = [
     (row, first(rows(result, "launches alone", compiled=True, runs=row["runs"])))
-    for _, result in layered
+    for result in layered.values()
     for row in rows(result, "steps", compiled=True)
-    if row["runs"] >= 16
+    if row["runs"] >= LARGE
 ]
 packages = {
     tuple(result["versions"]["packages"][name] for name in ("torch", "transformers", "peft"))
     for result in bench.values()
 }
-mps = {bool(result["settings"]["mps"]) for _, result in hourly if result}
+mps = {bool(result["settings"]["mps"]) for result in hourly.values() if result}
 config = {name: BACKBONES[name].config() for name in ("smollm2", "opt-1.3b")}
 inside = sum(row["holds zero"] for row in drift)
-ridges = [divided((parts(result) or {}).get("peak"), bandwidth(result)) for _, result in layered]
+ridges = [divided(step.peak, bandwidth(result)) for result in layered.values() if (step := step_of(result))]
 for name, value in {
     "answer_speed": answer_speed,
     "answer_floor": answer_floor,
     "steps": f"{PAPER.protocol.steps:,}",
     "eval_every": f"{PAPER.protocol.eval_every:,}",
-    "autocast": span([divided(one.get("plain"), one.get("autocast")) for one in of_one], "{:.1f}"),
-    "mps": {frozenset(): NOT, frozenset([True]): "on", frozenset([False]): "off"}.get(frozenset(mps), "in part on"),
+    "autocast": span([divided(one.get("autocast"), one.get("plain")) for one in of_one], "{:.1f}"),
+    "padding": span(padding, "{:.1f}"),
+    "large": str(LARGE),
+    "mps": {frozenset(): NOT, frozenset([True]): "with", frozenset([False]): "without"}.get(
+        frozenset(mps), "in part with"
+    ),
     "threads": told(bench.get("cpu-bank", {}).get("device", {}).get("torch_threads"), "{}"),
     "packages": "; ".join(sorted(map(", ".join, packages))) or NOT,
     "startup": span(startup, "{:.0f}"),
-    "startup_share": span(startup_share, "{:.1f}"),
     "waste": span([100 * (row["computed_tokens"] / row["real_tokens"] - 1) for row, _ in in_training], "{:.1f}"),
     "waits": span(
         [100 * max(1 - seconds(launches) / seconds(row), 0) for row, launches in in_training if launches], "{:.1f}"
