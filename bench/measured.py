@@ -97,7 +97,9 @@ def runs_per_hour(step: float, dev: float, final: float, protocol: Protocol, *, 
 
 def device(where: torch.device) -> dict[str, Any]:
     """What kind of machine this is."""
-    cpu = {"cpu": _cpu_model(), "cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
+    # Those that this process may use; not every system tells.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = {"cpu": _cpu_model(), "cores": cores, "torch_threads": torch.get_num_threads()}
     if where.type != "cuda":
         return {"kind": "cpu"} | cpu
     properties = torch.cuda.get_device_properties(where)

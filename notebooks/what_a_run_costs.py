@@ -103,14 +103,20 @@ def told(value, form):
     return NOT if value is None else value if isinstance(value, str) else form.format(value)
 
 
+PLACE = ("backbone", "task", "batch")
+
+
 def table(found, forms):
     """Rows as a table, its columns formatted so; what a row lacks is not measured, said once if it lacks all."""
     shown = []
     for row in found or [{}]:
         texts = {name: told(row.get(name), form) for name, form in forms.items()}
         lacking = [name for name in forms if texts[name] == NOT]
-        if forms.keys() <= {"backbone", "task", "batch", *lacking}:
+        if forms.keys() <= {*PLACE, *lacking}:
             texts |= dict.fromkeys(lacking[1:], "")
+        if forms.keys() >= {*PLACE}:
+            # Three columns in one, for narrow screens.
+            texts = {", ".join(PLACE): ", ".join(filter(None, map(texts.pop, PLACE)))} | texts
         shown.append(texts)
     return charts.table(pd.DataFrame(shown))
 
@@ -177,7 +183,7 @@ def speed(place, result):
 
 def speed_on_cpu(result):
     """The two took turns: medians over these, where a peer's hour is shared evenly by its ranks."""
-    place = named(("minilm", "sst2", 8)) | {"backbone": f"{NAMES['minilm']}, CPU"}
+    place = named(("minilm", "sst2", 8)) | {"backbone": f"{NAMES['minilm']} on a CPU"}
     turns = [
         (bank["runs_per_hour"], statistics.harmonic_mean([row["runs_per_hour"] for row in peers]))
         for bank in rows(result, "bank")
@@ -350,7 +356,7 @@ def stacked(frame):
         .mark_bar()
         .encode(
             alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False)),
-            alt.X("length:Q", title="products at the peak = 1", stack="zero"),
+            alt.X("length:Q", title="products at the peak = 1", stack="zero", axis=alt.Axis(tickCount=5)),
             alt.Color(
                 "part:N",
                 title=None,
@@ -551,6 +557,34 @@ for name, by_runs in grown:
     pairs = zip(before.items(), by_runs.items(), strict=False)
     added.append(name | {f"to {b}": 1e3 * (after - start) / (b - a) for (a, start), (b, after) in pairs})
 table(added, {"backbone": "{}", "task": "{}", "batch": "{}"} | {f"to {runs}": "{:.3f}" for runs in counts})
+
+# %% [markdown]
+# ### Longer texts
+#
+# What a run costs grows with its tokens. A token of a longer text has more attention to pay; one of a shorter text has
+# a larger part of what a step costs whatever its tokens. Here are banks of the largest number of runs that was
+# measured on all tasks:
+
+# %% tags=["hide-input"]
+longer = []
+for place, result in layered.items():
+    others = [growth(found) for (backbone, _, _), found in layered.items() if backbone == place[0] and found]
+    common = set.intersection(*map(set, others)) if others else set()
+    for row in rows(result, "steps", compiled=True, runs=max(common, default=None)):
+        longer.append(
+            named(place)
+            | {
+                "runs": row["runs"],
+                "tokens a run": row["real_tokens"] / row["runs"],
+                "ms a run and step": 1e3 * seconds(row) / row["runs"],
+                "µs a token": 1e6 * seconds(row) / row["real_tokens"],
+            }
+        )
+table(
+    longer,
+    {"backbone": "{}", "task": "{}", "batch": "{}", "runs": "{}", "tokens a run": "{:,.0f}",
+     "ms a run and step": "{:.3f}", "µs a token": "{:.2f}"},
+)  # fmt: skip
 
 # %% [markdown]
 # ### Larger adapters

@@ -54,16 +54,32 @@ def over(a: float | None, b: float | None) -> float | None:
     return a / b if a is not None and b is not None else None
 
 
+PLACE = "backbone, task, batch"
+
+
 def table(page: Any, *columns: str) -> list[dict[str, str]]:
-    """The rows of the table with these columns, by its head."""
+    """The rows of the table with these columns, by its head; where they say what was measured, in three."""
     (found,) = (known for known in page.tables if set(columns) <= set(known[0]))
-    return [filled(dict(zip(found[0], row, strict=True))) for row in found[1:]]
+    return unfolded(found)
+
+
+def unfolded(found: list[list[str]]) -> list[dict[str, str]]:
+    rows = [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+    for row in rows:
+        if PLACE in row:
+            where = row.pop(PLACE).split(", ")
+            row |= dict(zip(PLACE.split(", "), where if len(where) == 3 else (*where, "", ""), strict=True))
+    return [filled({name: row[name] for name in sorted(row, key=_order)}) for row in rows]
+
+
+def _order(name: str) -> int:
+    return PLACE.split(", ").index(name) if name in PLACE.split(", ") else 3
 
 
 def filled(row: dict[str, str]) -> dict[str, str]:
     """What is said once of a row that lacks all is meant of all."""
-    lacking = [name for name in row if name not in ("backbone", "task", "batch") or row["backbone"] in ("", NOT)]
-    if all(row[name] == (NOT if name == lacking[0] else "") for name in lacking):
+    lacking = [name for name in row if name not in PLACE.split(", ") or row["backbone"] in ("", NOT)]
+    if lacking and all(row[name] == (NOT if name == lacking[0] else "") for name in lacking):
         row |= dict.fromkeys(lacking, NOT)
     return row
 
@@ -136,7 +152,7 @@ def test_runs_an_hour(page: Any) -> None:
     ones = [1 / statistics.mean(turn) for _, turn in sorted(hours.items())]
     ratios = [bank / one for bank, one in zip(banks, ones, strict=True)]
     bank, one, ratio = (statistics.median(found) if banks else None for found in (banks, ones, ratios))
-    assert row["backbone"] == "MiniLM-L6, CPU"
+    assert row["backbone"] == "MiniLM-L6 on a CPU"
     assert row["runs"] == ("12" if banks else NOT)
     assert row["bank"] == cell(bank, None)
     assert row["one"] == cell(one, None)
@@ -265,11 +281,9 @@ def growth(name: str, compiled: bool = True) -> dict[int, float]:
 
 def test_more_runs(page: Any) -> None:
     counts = sorted({runs for name, _ in each("frozen-backbone", *LAYERED) for runs in growth(name)})
-    (head,) = (t[0] for t in page.tables if t[0][:3] == ["backbone", "task", "batch"] and
-               all(column.startswith("to ") for column in t[0][3:]))  # fmt: skip
-    assert head[3:] == [f"to {runs}" for runs in counts]
-    (shown,) = (t for t in page.tables if t[0] == head)
-    places = by_place([filled(dict(zip(head, row, strict=True))) for row in shown[1:]])
+    (shown,) = (t for t in page.tables if t[0][0] == PLACE and all(column.startswith("to ") for column in t[0][1:]))
+    assert shown[0][1:] == [f"to {runs}" for runs in counts]
+    places = by_place(unfolded(shown))
     banks = by_place(table(page, "runs that suffice"))
     for name, place in each("frozen-backbone", *LAYERED):
         steps, row, size = growth(name), places.pop(place), banks.pop(place)
@@ -290,6 +304,21 @@ def test_more_runs(page: Any) -> None:
         assert size["runs that suffice"] == (NOT if enough is None else str(enough))
         assert size["GB reserved for these"] == cell(memory.get(enough), 1)
     assert places == banks == {}
+
+
+def test_longer_texts(page: Any) -> None:
+    found = []
+    for backbone in ("smollm2", "opt-1.3b-shape"):
+        names = {f"frozen-backbone-{backbone}-{task}-b8": (BACKBONES[backbone], TASKS[task], "8") for task in TASKS}
+        there = [set(growth(name)) for name in names if name in FILES]
+        common = max(set.intersection(*there), default=None) if there else None
+        for name, place in names.items():
+            for row in of(name, what="steps", compiled=True, runs=common):
+                median, tokens = row["seconds"]["median"], row["real_tokens"]
+                a_run = cell(tokens / common), cell(1e3 * median / common, 3), cell(1e6 * median / tokens, 2)
+                found.append([*place, str(common), *a_run])
+    rows = [list(row.values()) for row in table(page, "µs a token")]
+    assert rows == (found or [[NOT] * 7])
 
 
 def test_larger_adapters(page: Any) -> None:
