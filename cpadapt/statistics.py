@@ -1,0 +1,291 @@
+"""How sure a mean, a difference or a choice between adapters is, over seeds and evaluation items at once.
+
+A cell's runs all answer the same items, so its outcomes are a table of seeds by items, and its mean has two sources of
+error: other seeds would have trained other adapters, and other items would have been asked. Both are random effects
+that cross each other [1]_. What is a mean or a difference has a formula, as in an analysis of variance without
+replication (`estimate`, `compare`); what is a choice among cells has a bootstrap of both sources (`resampled_means`,
+`plateau`) [2]_.
+
+.. [1] S. R. Searle, G. Casella and C. E. McCulloch, *Variance Components*, 1992, chapter 4.
+.. [2] A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007): its variance of a mean is too
+   large by at most the part that neither source explains, once again from each.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from cpadapt.errors import InputError
+from cpadapt.record import Record
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a cell's runs got right."""
+
+    seeds: tuple[tuple[int, int], ...]
+    """`[runs]`, each one's seed and data seed, rising."""
+    items: tuple[int, ...]
+    """`[items]`, row numbers in the evaluation split's source."""
+    right: Floats
+    """`[runs, items]`, 1 where a run is right and 0 where it is wrong."""
+
+
+def outcomes(records: Iterable[Record]) -> Outcomes:
+    """The outcomes of one cell's runs.
+
+    Raises:
+        InputError: there are none, a run has no outcome (it diverged before its first evaluation), two have the same
+            seeds, or they were not asked the same items.
+    """
+    by_seed: dict[tuple[int, int], dict[int, bool]] = {}
+    for record in records:
+        seeds = record.config.seed, record.config.data_seed
+        if record.outcome is None:
+            raise InputError(f"run {record.id} has no outcome: it diverged before its first evaluation")
+        if seeds in by_seed:
+            raise InputError(f"two runs have seed {seeds[0]} and data seed {seeds[1]}: give the runs of one cell")
+        by_seed[seeds] = record.outcome.right_by_row
+    if not by_seed:
+        raise InputError("no runs were given")
+    ordered = dict(sorted(by_seed.items()))
+    first = next(iter(ordered.values()))
+    if any(found.keys() != first.keys() for found in ordered.values()):
+        raise InputError("the runs were not asked the same items: their caps or their data differ")
+    items = tuple(sorted(first))
+    return Outcomes(
+        tuple(ordered), items, np.array([[found[item] for item in items] for found in ordered.values()], dtype=float)
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and items, and how sure it is."""
+
+    mean: float
+    seeds: int
+    items: int
+    seed_variance: float
+    """Of a seed's mean over all items, as if there were no end of these; 0 where the estimate is below."""
+    item_variance: float
+    """Of an item's mean over all seeds, likewise."""
+    rest_variance: float
+    """Of one answer, beyond its seed and its item."""
+    standard_error: float
+    degrees: float
+    """Of freedom, by Satterthwaite's approximation."""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Where the mean over all seeds and items lies, with this confidence."""
+        reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error
+        return self.mean - reach, self.mean + reach
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Of the hypothesis that the mean over all seeds and items is `null`; two-sided.
+
+        With three seeds, values below 0.01 come up to three times as often as they say, because the degrees of freedom
+        are themselves estimated; with ten, hardly more often.
+        """
+        if self.standard_error == 0:
+            return float(self.mean == null)
+        return float(2 * stats.t.sf(abs(self.mean - null) / self.standard_error, self.degrees))
+
+    def equivalence_p_value(self, margin: float) -> float:
+        """Of the hypothesis that the mean is `margin` or more away from 0, by two one-sided tests.
+
+        Below 0.05 the 90 % interval lies within the margin. A difference that is not significant is not equivalence.
+
+        Raises:
+            InputError: the margin is not above 0.
+        """
+        if not margin > 0:
+            raise InputError(f"margin = {margin}: two means are equivalent within a margin above 0")
+        if self.standard_error == 0:
+            return float(abs(self.mean) >= margin)
+        return float(stats.t.sf((margin - abs(self.mean)) / self.standard_error, self.degrees))
+
+    def error_with(self, seeds: int, items: int) -> float:
+        """The standard error that so many seeds and items would give."""
+        of_seeds, of_items = self.seed_variance / seeds, self.item_variance / items
+        return float(np.sqrt(of_seeds + of_items + self.rest_variance / (seeds * items)))
+
+    def power(self, effect: float, seeds: int, items: int, alpha: float = 0.05) -> float:
+        """The chance that so many seeds and items show a true mean of `effect` to differ from 0.
+
+        The degrees of freedom are those of the source that dominates, so it is on the safe side.
+        """
+        error = self.error_with(seeds, items)
+        if error == 0:
+            return float(effect != 0)
+        by_seeds = self.seed_variance / seeds >= self.item_variance / items
+        degrees = (seeds if by_seeds else items) - 1
+        reach, away = stats.t.ppf(1 - alpha / 2, degrees), abs(effect) / error
+        return float(stats.nct.sf(reach, degrees, away) + stats.nct.cdf(-reach, degrees, away))
+
+
+def estimate(values: Floats) -> Estimate:
+    """The mean of a table of seeds by items.
+
+    With `s` the seed's effect, `i` the item's and `e` the rest, the mean of S seeds and I items varies by
+    `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares of the two-way table estimate that without bias.
+
+    Args:
+        values: `[seeds, items]`.
+
+    Raises:
+        InputError: there are fewer than two seeds or items: how much the other varies cannot be told.
+    """
+    seeds, items = values.shape
+    if min(seeds, items) < 2:
+        raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
+    mean, by_seed, by_item = values.mean(), values.mean(1), values.mean(0)
+    rest = values - by_seed[:, None] - by_item + mean
+    of_seeds = items * float(by_seed.var(ddof=1))
+    of_items = seeds * float(by_item.var(ddof=1))
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
+    # Each of the two mean squares alone already estimates no more than the whole; the sum may fall below by chance.
+    variance, degrees = max((of_seeds, seeds - 1), (of_items, items - 1))
+    if (total := of_seeds + of_items - of_rest) > variance:
+        spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
+        variance, degrees = total, total**2 / spread
+    return Estimate(
+        mean=float(mean),
+        seeds=seeds,
+        items=items,
+        seed_variance=max((of_seeds - of_rest) / items, 0.0),
+        item_variance=max((of_items - of_rest) / seeds, 0.0),
+        rest_variance=of_rest,
+        standard_error=float(np.sqrt(variance / (seeds * items))),
+        degrees=float(degrees),
+    )
+
+
+def compare(a: Outcomes, b: Outcomes) -> Estimate:
+    """The accuracy of `a` minus that of `b`, run by run with the same seeds and item by item.
+
+    Raises:
+        InputError: the two do not have the same seeds, or were not asked the same items.
+    """
+    require_pairs([a, b])
+    return estimate(a.right - b.right)
+
+
+def require_pairs(cells: Sequence[Outcomes]) -> None:
+    """Check that cells can be compared run by run and item by item.
+
+    Raises:
+        InputError: two of them do not have the same seeds, or were not asked the same items.
+    """
+    for cell in cells[1:]:
+        if cell.seeds != cells[0].seeds:
+            unpaired = sorted(set(cell.seeds) ^ set(cells[0].seeds))
+            raise InputError(f"runs are compared seed by seed, and only one has (seed, data seed) = {unpaired[0]}")
+        if cell.items != cells[0].items:
+            raise InputError("runs are compared item by item, and they were not asked the same items")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values of one family of comparisons, corrected so that a false finding among all of them is as rare as one."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+
+
+def agreement(a: Outcomes, b: Outcomes) -> float:
+    """The share of items on which runs of the same seeds are both right or both wrong.
+
+    Raises:
+        InputError: as `compare`.
+    """
+    require_pairs([a, b])
+    return float((a.right == b.right).mean())
+
+
+def self_agreement(cell: Outcomes) -> float:
+    """The share of items on which two runs of other seeds agree, over all pairs of a cell's runs.
+
+    Raises:
+        InputError: there are fewer than two runs.
+    """
+    runs = len(cell.seeds)
+    if runs < 2:
+        raise InputError("one run has no other to agree with")
+    right = cell.right.sum(0)
+    wrong = runs - right
+    return float(((right * (right - 1) + wrong * (wrong - 1)) / (runs * (runs - 1))).mean())
+
+
+def resampled_means(cells: Sequence[Outcomes], draws: int, generator: np.random.Generator) -> Floats:
+    """`[draws, cells]`, means of cells when seeds and items are both drawn anew with replacement.
+
+    In each draw all cells keep the same seeds and items, so that their differences are those of pairs.
+
+    Raises:
+        InputError: as `require_pairs`.
+    """
+    require_pairs(cells)
+    of_seeds, of_items = (
+        generator.multinomial(count, np.full(count, 1 / count), draws) / count for count in cells[0].right.shape
+    )
+    return np.stack([((of_seeds @ cell.right) * of_items).sum(1) for cell in cells], axis=1)
+
+
+def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
+    """The first cell that is not worse than the best by more than a margin.
+
+    Args:
+        means: `[..., cells]`, in the order of their budgets.
+        margin: in the means' own unit.
+
+    Returns:
+        `[...]`, its place among the cells.
+    """
+    near: NDArray[np.int64] = (means >= means.max(-1, keepdims=True) - margin).argmax(-1)
+    return near
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of several cells, with and without the optimism of choosing it by the numbers that are reported."""
+
+    chosen: float
+    """The mean of the cell that is best on all seeds and items: what it was chosen for."""
+    held_out: float
+    """The mean, on seeds and items that had no part in the choice, of the cell that is best on the others."""
+
+    @property
+    def optimism(self) -> float:
+        """By how much the first is too high."""
+        return self.chosen - self.held_out
+
+
+def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generator) -> Choice:
+    """How good the best of these cells is.
+
+    Seeds and items are both cut into halves at random, many times; one half of each chooses and the other reports. A
+    half chooses worse than the whole would, so `held_out` is on the safe side.
+
+    Args:
+        cells: those under a budget, say.
+        splits: how often.
+        generator: of the random halves.
+
+    Raises:
+        InputError: as `require_pairs`, or there are fewer than two seeds or items.
+    """
+    require_pairs(cells)
+    right = np.stack([cell.right for cell in cells])
+    _, seeds, items = right.shape
+    if min(seeds, items) < 2:
+        raise InputError(f"{seeds} seeds and {items} items: halves need two or more of each")
+    reported = []
+    for _ in range(splits):
+        some, others = np.array_split(generator.permutation(seeds), 2)
+        asked, unasked = np.array_split(generator.permutation(items), 2)
+        chosen = right[:, some][:, :, asked].mean((1, 2)).argmax()
+        reported.append(right[chosen][others][:, unasked].mean())
+    return Choice(float(right.mean((1, 2)).max()), float(np.mean(reported)))

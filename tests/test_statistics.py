@@ -1,0 +1,255 @@
+"""Statistics on simulated runs, whose truth is known: intervals cover it, and nulls are rejected as often as said."""
+
+import dataclasses
+from collections.abc import Iterable
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from cpadapt.errors import InputError
+from cpadapt.record import load_records
+from cpadapt.statistics import (
+    Outcomes,
+    agreement,
+    best_of,
+    compare,
+    estimate,
+    holm,
+    outcomes,
+    plateau,
+    require_pairs,
+    resampled_means,
+    self_agreement,
+)
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 400
+MARGIN = 0.03
+
+
+def cell(right: object, first_seed: int = 0) -> Outcomes:
+    values = np.asarray(right, dtype=float)
+    seeds, items = values.shape
+    return Outcomes(tuple((first_seed + s, 0) for s in range(seeds)), tuple(range(items)), values)
+
+
+class Simulation:
+    """Runs that are right where the sum of a seed's, an item's and a chance effect is above a threshold.
+
+    Cells share the items' difficulty; each has more of its own.
+    """
+
+    def __init__(self, seeds: int, items: int, seed_sd: float = 0.3) -> None:
+        self.seeds, self.items = seeds, items
+        self.sds = seed_sd, 1.0, 0.5  # of a seed, an item, and an item in one cell
+
+    def threshold(self, accuracy: float) -> float:
+        """Under which so many answers are right in the long run."""
+        return float(norm.ppf(accuracy)) * sqrt(1 + sum(sd**2 for sd in self.sds))
+
+    def draw(self, rng: np.random.Generator, accuracies: Iterable[float]) -> list[Outcomes]:
+        seed_sd, item_sd, own_sd = self.sds
+        difficulty = rng.normal(0, item_sd, self.items)
+        cells = []
+        for accuracy in accuracies:
+            of_seed = rng.normal(0, seed_sd, (self.seeds, 1))
+            of_item = difficulty + rng.normal(0, own_sd, self.items)
+            chance = rng.normal(0, 1, (self.seeds, self.items))
+            cells.append(cell(self.threshold(accuracy) + of_seed + of_item + chance > 0))
+        return cells
+
+
+@pytest.mark.parametrize(("seeds", "items"), [(3, 277), (5, 100), (20, 277)])
+@pytest.mark.parametrize("seed_sd", [0.0, 0.3])
+def test_intervals_cover_the_truth_as_often_as_they_say(seeds: int, items: int, seed_sd: float) -> None:
+    rng = np.random.default_rng(0)
+    world = Simulation(seeds, items, seed_sd)
+    covered, within_seeds = 0, 0
+    for _ in range(ROUNDS):
+        (runs,) = world.draw(rng, [0.8])
+        low, high = estimate(runs.right).interval()
+        covered += low <= 0.8 <= high
+        by_seed = runs.right.mean(1)
+        within_seeds += abs(by_seed.mean() - 0.8) <= 2 * by_seed.std(ddof=1) / sqrt(seeds)
+    assert 0.92 <= covered / ROUNDS <= 0.99
+    # Which the usual mean and deviation over seeds do not: they leave the items out.
+    assert within_seeds / ROUNDS < 0.9
+
+
+@pytest.mark.parametrize(("seeds", "items"), [(3, 277), (10, 277), (30, 100)])
+def test_a_difference_that_is_none_is_seldom_found(seeds: int, items: int) -> None:
+    rng = np.random.default_rng(1)
+    found = sum(compare(*Simulation(seeds, items).draw(rng, [0.75, 0.75])).p_value() < 0.05 for _ in range(ROUNDS))
+    assert found / ROUNDS < 0.075
+
+
+def test_a_difference_is_found_as_often_as_its_power_says() -> None:
+    rng = np.random.default_rng(2)
+    world = Simulation(10, 1000)
+    pairs = [compare(*world.draw(rng, [0.78, 0.75])) for _ in range(ROUNDS)]
+    said = np.mean([pair.power(0.03, 10, 1000) for pair in pairs])
+    assert np.mean([pair.p_value() < 0.05 for pair in pairs]) == pytest.approx(said, abs=0.1)
+    # More seeds and items show more.
+    assert pairs[0].power(0.03, 40, 4000) > pairs[0].power(0.03, 10, 1000) > pairs[0].power(0.03, 3, 1000)
+
+
+def test_a_difference_as_large_as_the_margin_is_seldom_called_equivalent() -> None:
+    rng = np.random.default_rng(3)
+    world = Simulation(10, 1000)
+    apart = [compare(*world.draw(rng, [0.8, 0.8 - MARGIN])) for _ in range(ROUNDS)]
+    assert sum(pair.equivalence_p_value(MARGIN) < 0.05 for pair in apart) / ROUNDS < 0.075
+    # And none, with enough of both, mostly is.
+    pairs = [compare(*Simulation(40, 4000).draw(rng, [0.8, 0.8])) for _ in range(50)]
+    assert sum(pair.equivalence_p_value(2 * MARGIN) < 0.05 for pair in pairs) > 45
+
+
+def test_two_one_sided_tests_agree_with_the_ninety_per_cent_interval() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        pair = compare(*Simulation(5, 300).draw(rng, [0.8, 0.79]))
+        low, high = pair.interval(0.9)
+        assert (pair.equivalence_p_value(MARGIN) < 0.05) == (low > -MARGIN and high < MARGIN)
+
+
+def test_errors_are_those_of_the_textbook() -> None:
+    """Variance components of a table whose effects are known, large enough for the estimates to be near."""
+    rng = np.random.default_rng(5)
+    values = 0.5 + rng.normal(0, 2, (400, 1)) + rng.normal(0, 3, 500) + rng.normal(0, 1, (400, 500))
+    got = estimate(values)
+    assert got.seed_variance == pytest.approx(4, rel=0.2)
+    assert got.item_variance == pytest.approx(9, rel=0.2)
+    assert got.rest_variance == pytest.approx(1, rel=0.05)
+    assert got.standard_error == pytest.approx(sqrt(4 / 400 + 9 / 500 + 1 / 200_000), rel=0.1)
+    assert got.error_with(400, 500) == pytest.approx(got.standard_error)
+    assert 400 < got.degrees < 900
+
+
+def test_the_bootstrap_errs_on_the_safe_side() -> None:
+    rng = np.random.default_rng(6)
+    (runs,) = Simulation(20, 300).draw(rng, [0.8])
+    drawn = resampled_means([runs], 4000, rng)[:, 0]
+    exact = estimate(runs.right)
+    assert drawn.mean() == pytest.approx(exact.mean, abs=0.01)
+    assert exact.standard_error * 0.95 < drawn.std() < exact.standard_error * 1.25
+
+
+def test_a_draw_keeps_pairs_together() -> None:
+    rng = np.random.default_rng(7)
+    (runs,) = Simulation(5, 50).draw(rng, [0.8])
+    means = resampled_means([runs, runs, cell(1 - runs.right)], 100, rng)
+    assert np.array_equal(means[:, 0], means[:, 1])
+    assert means[:, 0] + means[:, 2] == pytest.approx(np.ones(100))
+
+
+def test_a_plateau_begins_where_no_more_is_gained() -> None:
+    assert plateau(np.array([0.60, 0.79, 0.80, 0.78]), 0.015) == 1
+    assert plateau(np.array([0.60, 0.79, 0.80, 0.78]), 0.0) == 2
+    rng = np.random.default_rng(8)
+    accuracies = [0.60, 0.70, 0.80, 0.80, 0.80]
+    places = plateau(resampled_means(Simulation(10, 1000).draw(rng, accuracies), 1000, rng), MARGIN)
+    assert np.bincount(places, minlength=5)[:2].sum() < 10
+    assert np.bincount(places, minlength=5)[2] > 700
+
+
+def test_the_best_of_many_is_not_as_good_as_it_looks() -> None:
+    """More cells, more optimism; what is held out stays near the truth."""
+    rng = np.random.default_rng(9)
+    few, many = ([best_of(Simulation(4, 200).draw(rng, [0.7] * n), 20, rng) for _ in range(60)] for n in (2, 12))
+    for choices in (few, many):
+        assert np.mean([choice.held_out for choice in choices]) == pytest.approx(0.7, abs=0.015)
+    assert 0.0 < np.mean([c.optimism for c in few]) < np.mean([c.optimism for c in many])
+
+
+def test_holm_keeps_false_findings_rare_among_all() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+    rng = np.random.default_rng(10)
+    false = 0
+    for _ in range(ROUNDS):
+        first, *others = Simulation(10, 277).draw(rng, [0.8] * 6)
+        p_values = [compare(first, other).p_value() for other in others]
+        # The smallest of five, as Holm has it.
+        false += 5 * min(p_values) < 0.05
+    assert min(holm(p_values)) == pytest.approx(min(5 * min(p_values), 1))
+    assert false / ROUNDS < 0.075
+
+
+def test_three_seeds_are_few() -> None:
+    """Of no difference at all p < 0.01 comes up to three times as often as it says, and of ten seeds hardly more."""
+    rng = np.random.default_rng(12)
+    three, ten = (
+        [compare(*Simulation(seeds, 277).draw(rng, [0.8, 0.8])).p_value() < 0.01 for _ in range(1500)]
+        for seeds in (3, 10)
+    )
+    assert 0.015 < np.mean(three) < 0.04
+    assert np.mean(ten) < 0.02
+
+
+def test_agreement_counts_pairs_of_runs() -> None:
+    a, b = cell([[1, 0, 1, 1], [1, 1, 0, 1]]), cell([[1, 0, 0, 1], [1, 1, 0, 0]])
+    assert agreement(a, b) == 6 / 8
+    assert self_agreement(a) == 2 / 4
+    three = cell(np.random.default_rng(11).random((3, 40)) > 0.3)
+    pairs = [np.mean(three.right[i] == three.right[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert self_agreement(three) == pytest.approx(np.mean(pairs))
+
+
+def test_runs_that_all_answer_alike_leave_no_doubt_but_the_items() -> None:
+    alike = cell(np.tile([1, 0, 1, 1, 0], (3, 1)))
+    got = estimate(alike.right)
+    assert (got.seed_variance, got.rest_variance) == (0, 0)
+    assert got.standard_error == pytest.approx(sqrt(0.24 / 4))
+    assert got.degrees == 4
+    none = compare(alike, alike)
+    assert (none.mean, none.standard_error, none.p_value()) == (0, 0, 1)
+    assert none.equivalence_p_value(0.01) == 0
+    assert none.power(0.01, 3, 5) == 1
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    some = cell(np.eye(3))
+    with pytest.raises(InputError, match=r"only one has \(seed, data seed\) = \(0, 0\)"):
+        compare(some, cell(np.eye(3), first_seed=1))
+    with pytest.raises(InputError, match="only one has"):
+        compare(some, cell(np.ones((2, 3))))
+    with pytest.raises(InputError, match="same items"):
+        require_pairs([some, cell(np.ones((3, 4)))])
+    for table in (np.ones((1, 5)), np.ones((5, 1))):
+        with pytest.raises(InputError, match="two or more of each"):
+            estimate(table)
+    with pytest.raises(InputError, match="margin = 0"):
+        compare(some, some).equivalence_p_value(0)
+    with pytest.raises(InputError, match="one run"):
+        self_agreement(cell(np.ones((1, 3))))
+    with pytest.raises(InputError, match="halves"):
+        best_of([cell(np.ones((1, 3)))], 2, np.random.default_rng(0))
+
+
+def test_the_outcomes_of_a_measured_cell() -> None:
+    runs = [
+        record
+        for record in load_records(ROOT / "results" / "smollm2-pilot")
+        if (record.config.task, record.label, record.config.size) == ("rte", "lora", 1)
+    ]
+    rate = runs[0].config.learning_rate
+    one = [run for run in runs if run.config.learning_rate == rate]
+    found = outcomes(reversed(one))
+    assert found.seeds == ((0, 0), (1, 0), (2, 0))
+    assert found.right.shape == (3, 277)
+    by_seed = {run.config.seed: run.outcome.accuracy for run in one if run.outcome}
+    assert found.right.mean(1).tolist() == pytest.approx([by_seed[seed] for seed in range(3)])
+    assert estimate(found.right).mean == pytest.approx(np.mean(list(by_seed.values())))
+
+    with pytest.raises(InputError, match="two runs have seed 0 and data seed 0"):
+        outcomes(runs)
+    with pytest.raises(InputError, match=f"run {one[0].id} has no outcome"):
+        outcomes([dataclasses.replace(one[0], outcome=None)])
+    with pytest.raises(InputError, match="no runs"):
+        outcomes([])
+    assert one[0].outcome
+    fewer = dataclasses.replace(one[0].outcome, drawn=one[0].outcome.right)
+    with pytest.raises(InputError, match="same items"):
+        outcomes([dataclasses.replace(one[0], outcome=fewer), *one[1:]])
