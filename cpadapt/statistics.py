@@ -149,11 +149,9 @@ def estimate(values: Floats) -> Estimate:
     of_seeds = items * float(by_seed.var(ddof=1))
     of_items = seeds * float(by_item.var(ddof=1))
     of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
-    # Each of the two mean squares alone already estimates no more than the whole; the sum may fall below by chance.
-    variance, degrees = max((of_seeds, seeds - 1), (of_items, items - 1))
-    if (total := of_seeds + of_items - of_rest) > variance:
-        spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
-        variance, degrees = total, total**2 / spread
+    # Either mean square alone estimates no more than the whole, and by chance the sum may fall below it.
+    variance = max(of_seeds + of_items - of_rest, of_seeds, of_items)
+    spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
     return Estimate(
         mean=float(mean),
         seeds=seeds,
@@ -162,7 +160,7 @@ def estimate(values: Floats) -> Estimate:
         item_variance=max((of_items - of_rest) / seeds, 0.0),
         rest_variance=of_rest,
         standard_error=float(np.sqrt(variance / (seeds * items))),
-        degrees=float(degrees),
+        degrees=variance**2 / spread if spread else float(min(seeds, items) - 1),
     )
 
 

@@ -18,14 +18,12 @@
 #
 # On SST-2 one CP component, {glue:text}`one_scalars:,d` scalars, takes a frozen SmolLM2-135M from
 # {glue:text}`sst2_head:.1f` to {glue:text}`sst2_one:.1f` % and so most of the way to the best cell's
-# {glue:text}`sst2_best:.1f` %, whereas on RTE it gains nothing and accuracy grows with the budget, up to
-# {glue:text}`rte_best:.1f` %. Whether CP or LoRA is ahead at equal budgets these {glue:text}`seeds_word` seeds cannot
-# say: of {glue:text}`real_pairs:d` differences on real tasks {glue:text}`real_clear` exceeds what seeds, evaluation
-# items and the number of comparisons explain.
+# {glue:text}`sst2_best:.1f` %, whereas on RTE it gains nothing and CP's accuracy grows with its budget, to
+# {glue:text}`rte_cp_best:.1f` %. Whether CP or LoRA is ahead at equal budgets these {glue:text}`seeds_word` seeds
+# cannot say: of {glue:text}`pairs:d` differences, {glue:text}`real_pairs:d` of them on real tasks, {glue:text}`clear`
+# exceeds what seeds, evaluation items and the number of comparisons explain.
 
 # %%
-from statistics import NormalDist
-
 import pandas as pd
 from myst_nb import glue
 
@@ -34,6 +32,7 @@ from cpadapt import charts
 from cpadapt.book import PROJECT
 from cpadapt.frontier import cells, frontier, read_published
 from cpadapt.record import load_records
+from cpadapt.statistics import compare, estimate, holm, outcomes
 
 charts.enable()
 
@@ -87,13 +86,24 @@ def measured(study, task):
     return records[(records["study"] == study) & (records["task"] == task)]
 
 
+def cell(study, task, label, size):
+    """What each of a cell's runs got right, at the rate that dev chose."""
+    (chosen,) = best.query("study == @study and task == @task and label == @label and size == @size").itertuples()
+    return outcomes(
+        record
+        for record in loaded[study]
+        if (record.config.task, record.label, record.config.size) == (task, label, size)
+        and (label == "head" or record.config.learning_rate == chosen.learning_rate)
+    )
+
+
 charts.frontier_chart(measured("smollm2-pilot", "sst2"), budget_slider=True)
 
 
 # %% tags=["hide-input"]
 def figures(study, task):
     rows = best[(best["study"] == study) & (best["task"] == task)]
-    items = measured(study, task)["total"].iloc[0]
+    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in rows.itertuples()]
     names = [f"{charts.FAMILY_NAMES[row.label]} {row.size or ''}".strip() for row in rows.itertuples()]
     return charts.table(
         pd.DataFrame(
@@ -105,9 +115,7 @@ def figures(study, task):
                 ],
                 "accuracy, %": (100 * rows["eval_mean"]).map("{:.1f}".format),
                 "sd over seeds": (100 * rows["eval_sd"]).map("{:.1f}".format),
-                "error of items": (100 * (rows["eval_mean"] * (1 - rows["eval_mean"]) / items) ** 0.5).map(
-                    "{:.1f}".format
-                ),
+                "standard error": [f"{100 * error:.1f}" for error in errors],
             }
         )
     )
@@ -116,6 +124,12 @@ def figures(study, task):
 figures("smollm2-pilot", "sst2")
 
 # %% [markdown]
+# The standard error is that of the mean, from both of its sources: other {term}`seeds <seed>` would have trained other
+# adapters, and other evaluation items would have been other questions. They are two crossed random effects, estimated
+# as in an analysis of variance ([`cpadapt.statistics`](../book/api.md)); the deviation over seeds holds the first
+# alone. An interval on this page comes from the same estimates and holds the true mean in ninety-five of a hundred
+# cases.
+#
 # All cells with an adapter lie between {glue:text}`sst2_lowest:.1f` and {glue:text}`sst2_best:.1f` %. One component
 # already has {glue:text}`sst2_share:.0f` % of what the best cell gains over the head, for
 # {glue:text}`one_of_rank:.0f` % of the scalars of LoRA's first rank: below that rank, where LoRA has nothing to offer,
@@ -133,13 +147,15 @@ figures("smollm2-pilot", "rte")
 
 # %% [markdown]
 # Here one component stays below the head alone, at {glue:text}`rte_one:.1f` against {glue:text}`rte_head:.1f` %, and
-# less than always answering the commoner label would score ({glue:text}`rte_majority:.1f` %). From there each family's
-# mean rises with every size that was measured, CP's by {glue:text}`rte_rise:.1f` points from one component to
-# {glue:text}`budget_factor:d`. But RTE has {glue:text}`rte_items:d` evaluation items, which alone give an accuracy of
-# {glue:text}`rte_best:.1f` % a standard error of {glue:text}`rte_item_error:.1f` points, and the seeds of one cell lie
-# up to {glue:text}`rte_spread:.1f` points apart. Seeds and items together leave that rise an error of
-# {glue:text}`rte_rise_error:.1f` points (how it is taken is said further below); where on the ladder
-# it happens they leave open.
+# less than always answering the commoner label would score ({glue:text}`rte_majority:.1f` %). From there CP's mean
+# rises with every size that was measured, by {glue:text}`rte_rise:.1f` points from one component to
+# {glue:text}`budget_factor:d`; its interval over seeds and items, {glue:text}`rte_rise_low:.1f` to
+# {glue:text}`rte_rise_high:.1f`, is well above zero, and leaves open where on the ladder the rise happens. LoRA's mean
+# rises by {glue:text}`rte_lora_rise:.1f` points from rank {glue:text}`lora_least:d` to {glue:text}`lora_most:d`, and
+# that interval, {glue:text}`rte_lora_low:+.1f` to {glue:text}`rte_lora_high:+.1f`, holds zero.
+#
+# RTE has {glue:text}`rte_items:d` evaluation items. They make up most of the standard error of its best cell,
+# {glue:text}`rte_best_error:.1f` points: with no end of seeds {glue:text}`rte_items_alone:.1f` would remain.
 #
 # ## Beside the paper's values
 #
@@ -188,9 +204,10 @@ figures("minilm-sst2", "sst2")
 
 # %% [markdown]
 # From the head alone to the best cell, CP with {glue:text}`minilm_best_size:d` components, accuracy rises by
-# {glue:text}`minilm_range:.1f` points, about {glue:text}`minilm_range_errors:.1f` standard errors of the
-# {glue:text}`sst2_items:d` items. The seeds of one cell lie up to {glue:text}`minilm_spread:.1f` points apart. A
-# frontier drawn from such points has a shape, but not one to be believed.
+# {glue:text}`minilm_range:.1f` points (interval over seeds and items {glue:text}`minilm_low:.1f` to
+# {glue:text}`minilm_high:.1f`; but it is the best of {glue:text}`minilm_cells:d` cells, chosen by the same items). The
+# seeds of one cell lie up to {glue:text}`minilm_spread:.1f` points apart. A frontier drawn from such points has a
+# shape, but not one to be believed.
 #
 # ## The learning rate counts too
 #
@@ -221,8 +238,8 @@ charts.table(
 # Dev prefers the higher rate in {glue:text}`higher_on_dev:d` of {glue:text}`rate_cells:d` cells, and eval in
 # {glue:text}`higher_on_eval:d`. On SST-2 the rate moves CP by {glue:text}`sst2_rate_effect:.1f` points on average, and
 # {glue:text}`budget_factor:d` times the budget, at the higher rate, by {glue:text}`sst2_budget_effect:.1f`; on RTE it
-# is {glue:text}`rte_rate_effect:.1f` against {glue:text}`rte_budget_effect:.1f`. A comparison of families at one rate
-# each is a comparison of rates; {cite:t}`lee2026lr` find the same among variants of LoRA.
+# is {glue:text}`rte_rate_effect:.1f` against {glue:text}`rte_budget_effect:.1f`. So what is found at one rate a family
+# holds for that pair of rates; {cite:t}`lee2026lr` find that tuned rates bring variants of LoRA together.
 #
 # ## How they got there
 #
@@ -250,61 +267,36 @@ curves("rte")
 # ## Is CP or LoRA ahead?
 #
 # For each LoRA rank the largest CP that was measured at or under its budget. Both were trained from the same seeds and
-# judged on the same items, so their difference is taken seed by seed and item by item, which leaves out what both have
-# in common. Two things blur it, and each has a standard error: which seeds were drawn (the differences' spread over
-# seeds) and which items (their spread over items). The total adds their squares.
+# judged on the same items, so their difference is taken run by run and item by item, which leaves out what both have
+# in common. Interval and p value count seeds and items; the last column is the p value after Holm's correction, which
+# keeps the chance of any false find among all of them at the level that a single one has.
 
 
 # %%
-def by_item(study, task, label, size):
-    """Right or wrong: a row an item, a column a seed, at the rate that dev chose."""
-    cell = best.query("study == @study and task == @task and label == @label and size == @size").iloc[0]
-    return pd.DataFrame(
-        {
-            record.config.seed: record.outcome.right_by_row
-            for record in loaded[study]
-            if record.config.task == task
-            and (record.label, record.config.size) == (label, size)
-            and record.config.learning_rate == cell["learning_rate"]
-        }
-    ).astype(float)
-
-
-def errors(gap):
-    """Standard errors of a mean difference: of the seeds, and of the items."""
-    seeds, items = gap.mean(axis=0), gap.mean(axis=1)
-    return seeds.std() / len(seeds) ** 0.5, items.std() / len(items) ** 0.5
-
-
-def blur(gap):
-    """Both together."""
-    return float(sum(error**2 for error in errors(gap)) ** 0.5)
-
-
-CHANCE = 0.05
+LEVEL = 0.05
 matched = []
 for (study, task), ladder in best.groupby(["study", "task"], sort=False):
     of_cp = ladder[ladder["label"] == "cp"]
     for row in ladder[ladder["label"] == "lora"].itertuples():
         size = of_cp.loc[of_cp["parameters"] <= row.parameters, "size"].max()
-        gap = 100 * (by_item(study, task, "cp", size) - by_item(study, task, "lora", row.size))
-        of_seeds, of_items = errors(gap)
+        cp, lora = cell(study, task, "cp", size), cell(study, task, "lora", row.size)
+        gap = compare(cp, lora)
+        low, high = gap.interval()
         matched.append(
             {
                 "study": study,
                 "task": task,
                 "rank": row.size,
                 "components": size,
-                "gap": gap.to_numpy().mean(),
-                "by seed": ", ".join(f"{d:+.1f}" for d in gap.mean(axis=0)),
-                "seed error": of_seeds,
-                "item error": of_items,
-                "error": blur(gap),
+                "gap": 100 * gap.mean,
+                "by seed": 100 * (cp.right - lora.right).mean(1),
+                "low": 100 * low,
+                "high": 100 * high,
+                "p": gap.p_value(),
             }
         )
 matched = pd.DataFrame(matched)
-matched["ratio"] = matched["gap"] / matched["error"]
-threshold = NormalDist().inv_cdf(1 - CHANCE / (2 * len(matched)))
+matched["holm"] = holm(matched["p"])
 
 # %% tags=["hide-input"]
 backbone = {"smollm2-pilot": "SmolLM2-135M"}
@@ -316,32 +308,27 @@ charts.table(
             "LoRA": matched["rank"],
             "CP": matched["components"],
             "CP − LoRA, points": matched["gap"].map("{:+.1f}".format),
-            "seed by seed": matched["by seed"],
-            "error of seeds": matched["seed error"].map("{:.1f}".format),
-            "error of items": matched["item error"].map("{:.1f}".format),
-            "total": matched["error"].map("{:.1f}".format),
-            "difference / total": matched["ratio"].map("{:+.1f}".format),
+            "95 % interval": [f"{row.low:+.1f} to {row.high:+.1f}" for row in matched.itertuples()],
+            "seed by seed": [", ".join(f"{gap:+.1f}" for gap in gaps) for gaps in matched["by seed"]],
+            "p": matched["p"].map("{:.3f}".format),
+            "p, Holm": matched["holm"].map("{:.3f}".format),
         }
     )
 )
 
 # %% [markdown]
-# Who looks at {glue:text}`pairs:d` independent differences finds one beyond two standard errors by luck alone with a
-# probability of {glue:text}`luck:.0f` %. If the probability of any such find is to stay at {glue:text}`chance:d` %,
-# each has to exceed {glue:text}`threshold:.1f` standard errors.
+# Of {glue:text}`pairs:d` differences {glue:text}`clear` has a corrected p value below {glue:text}`level`.
 #
-# - On the real tasks, {glue:text}`real_clear` of {glue:text}`real_pairs:d` does. The nearest is RTE on SmolLM2-135M at
-#   the budget of LoRA's first rank, CP {glue:text}`rte_gap:.1f` points behind: {glue:text}`rte_ratio:.1f` standard
-#   errors. Its seeds agree to within {glue:text}`rte_seed_range:.1f` points, which among three is luck as much as
-#   precision; the spread over items, taken of a mean over
-#   so few seeds, holds luck of the seeds too, and more seeds would remove that part.
-# - On the generated tasks CP is behind in all {glue:text}`toy_pairs:d`, in {glue:text}`toy_clear:d` of them by more
-#   than that;
-#   with errors from so few seeds that threshold is too easy, so fewer may stand. There each family had one learning
-#   rate and {glue:text}`toy_steps:d` steps, so it may be the rates that
+# - On the real tasks the nearest is RTE on SmolLM2-135M at the budget of LoRA's first rank, CP
+#   {glue:text}`rte_gap:.1f` points behind, with p = {glue:text}`rte_p:.3f` alone and {glue:text}`rte_holm:.2f` among
+#   all. Its seeds agree to within {glue:text}`rte_seed_range:.1f` points, which among {glue:text}`seeds_word` is luck
+#   as much as precision.
+# - On the generated tasks CP is behind in all {glue:text}`toy_pairs:d`, the nearest with {glue:text}`toy_holm:.2f`
+#   among all. There each family had one learning rate and {glue:text}`toy_steps:d` steps, so it may be the rates that
 #   differ.
 #
-# Errors estimated from three seeds are themselves uncertain, so even these ratios flatter.
+# {glue:text}`seeds_word_capital` seeds say little about how much seeds vary, and most of these intervals are as wide
+# as they are for that: more seeds are what would tell.
 #
 # ## The generated tasks
 #
@@ -383,14 +370,17 @@ head = {task: float(values["head", 0]) for task, values in of_smol.items()}
 one = {task: float(values["cp", 1]) for task, values in of_smol.items()}
 top = {task: float(values.max()) for task, values in adapters.items()}
 parameters = smol.loc["sst2"]["parameters"]
-items = {task: int(measured("smollm2-pilot", task)["total"].iloc[0]) for task in ("sst2", "rte")}
-rte_error = 100 * (top["rte"] / 100 * (1 - top["rte"] / 100) / items["rte"]) ** 0.5
-rise = 100 * (by_item("smollm2-pilot", "rte", "cp", 44) - by_item("smollm2-pilot", "rte", "cp", 1))
+ranks = sorted(adapters["rte"].loc["lora"].index)
+rise, lora_rise = (
+    compare(cell("smollm2-pilot", "rte", label, most), cell("smollm2-pilot", "rte", label, least))
+    for label, most, least in (("cp", 44, 1), ("lora", ranks[-1], ranks[0]))
+)
+rte_top = estimate(cell("smollm2-pilot", "rte", *adapters["rte"].idxmax()).right)
 mini = best[best["study"] == "minilm-sst2"]
 mini_top = mini.loc[mini["eval_mean"].idxmax()]
-mini_head = float(mini.loc[mini["label"] == "head", "eval_mean"].iloc[0])
-mini_range = float(mini_top["eval_mean"]) - mini_head
-mini_error = (float(mini_top["eval_mean"]) * (1 - float(mini_top["eval_mean"])) / items["sst2"]) ** 0.5
+mini_rise = compare(
+    cell("minilm-sst2", "sst2", mini_top["label"], mini_top["size"]), cell("minilm-sst2", "sst2", "head", 0)
+)
 chosen_runs = measured("smollm2-pilot", "sst2")
 chosen_runs = pd.concat([chosen_runs, measured("smollm2-pilot", "rte")])
 chosen_runs = chosen_runs.merge(
@@ -400,7 +390,7 @@ chosen_runs = chosen_runs.merge(
 chosen_runs = chosen_runs[chosen_runs["label"] != "head"]
 real = matched[matched["study"] != "generated-tasks"]
 toy = matched[matched["study"] == "generated-tasks"]
-rte_pair = matched[(matched["task"] == "rte") & (matched["rank"] == 1)].iloc[0]
+rte_pair = real.loc[real["p"].idxmin()]
 banks = {r.config.task + r.study: r.cost for of_study in loaded.values() for r in of_study}
 words = {0: "none", 1: "one", 2: "two", 3: "three"}
 
@@ -414,10 +404,11 @@ for name, value in {
     "sst2_head": head["sst2"],
     "sst2_one": one["sst2"],
     "sst2_best": top["sst2"],
-    "rte_best": top["rte"],
+    "rte_cp_best": float(adapters["rte"]["cp"].max()),
     "seeds_word": word(records["seed"].nunique()),
+    "seeds_word_capital": word(records["seed"].nunique()).capitalize(),
     "real_pairs": len(real),
-    "real_clear": word((real["ratio"].abs() > threshold).sum()),
+    "clear": word((matched["holm"] < LEVEL).sum()),
     "runs": len(records),
     "train_seconds": float(sum(cost.train_seconds for cost in banks.values())),
     "evaluation_seconds": float(sum(cost.evaluation_seconds for cost in banks.values())),
@@ -431,17 +422,24 @@ for name, value in {
     "rte_one": one["rte"],
     "rte_head": head["rte"],
     "rte_majority": 100 * float(measured("smollm2-pilot", "rte")["majority_rate"].iloc[0]),
-    "rte_items": items["rte"],
-    "rte_item_error": rte_error,
-    "rte_rise": float(rise.to_numpy().mean()),
-    "rte_rise_error": blur(rise),
-    "rte_spread": 100 * float((smol.loc["rte"]["eval_high"] - smol.loc["rte"]["eval_low"]).max()),
+    "rte_items": rte_top.items,
+    "rte_best_error": 100 * rte_top.standard_error,
+    "rte_items_alone": 100 * (rte_top.item_variance / rte_top.items) ** 0.5,
+    "rte_rise": 100 * rise.mean,
+    "rte_rise_low": 100 * rise.interval()[0],
+    "rte_rise_high": 100 * rise.interval()[1],
+    "rte_lora_rise": 100 * lora_rise.mean,
+    "rte_lora_low": 100 * lora_rise.interval()[0],
+    "rte_lora_high": 100 * lora_rise.interval()[1],
+    "lora_least": int(ranks[0]),
+    "lora_most": int(ranks[-1]),
     "paper_rte_least": -max(theirs["rte"]),
     "paper_rte_most": -min(theirs["rte"]),
     "minilm_best_size": int(mini_top["size"]),
-    "minilm_range": 100 * mini_range,
-    "minilm_range_errors": mini_range / mini_error,
-    "sst2_items": items["sst2"],
+    "minilm_range": 100 * mini_rise.mean,
+    "minilm_low": 100 * mini_rise.interval()[0],
+    "minilm_high": 100 * mini_rise.interval()[1],
+    "minilm_cells": len(mini) - 1,
     "minilm_spread": 100 * float((mini["eval_high"] - mini["eval_low"]).max()),
     "paper_steps": int(cpadapt.load_study(PROJECT / "studies" / "paper.toml").protocol.steps),
     "pilot_steps": int(measured("smollm2-pilot", "rte")["steps"].iloc[0]),
@@ -456,18 +454,13 @@ for name, value in {
     "best_at_last": int((chosen_runs["best_step"] == chosen_runs["steps"]).sum()),
     "looks": len(loaded["smollm2-pilot"][0].evaluations),
     "pairs": len(matched),
-    "luck": 100 * (1 - (2 * NormalDist().cdf(2) - 1) ** len(matched)),
-    "chance": round(100 * CHANCE),
-    "threshold": threshold,
+    "level": f"{LEVEL:g}",
     "rte_gap": -float(rte_pair["gap"]),
-    "rte_ratio": -float(rte_pair["ratio"]),
-    "rte_seed_range": float(
-        (by_item("smollm2-pilot", "rte", "cp", 11) - by_item("smollm2-pilot", "rte", "lora", 1))
-        .mean()
-        .pipe(lambda gaps: 100 * (gaps.max() - gaps.min()))
-    ),
+    "rte_p": float(rte_pair["p"]),
+    "rte_holm": float(rte_pair["holm"]),
+    "rte_seed_range": float(max(rte_pair["by seed"]) - min(rte_pair["by seed"])),
+    "toy_holm": float(toy["holm"].min()),
     "toy_pairs": len(toy),
-    "toy_clear": int((toy["ratio"].abs() > threshold).sum()),
     "toy_steps": int(records.loc[records["study"] == "generated-tasks", "steps"].iloc[0]),
     "toy_tasks": int(toy["task"].nunique()),
     "pilot_cp": len(adapters["rte"].loc["cp"]),

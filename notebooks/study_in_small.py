@@ -41,6 +41,7 @@ from cpadapt import budget as budgets
 from cpadapt import charts
 from cpadapt.book import PROJECT
 from cpadapt.frontier import frontier
+from cpadapt.statistics import compare, outcomes
 
 charts.enable()
 
@@ -129,33 +130,26 @@ charts.curve_chart(evaluations)
 # ## Is CP or LoRA ahead at the same budget?
 #
 # At the budget of one LoRA rank, the largest CP that fits. Both were trained from the same seeds and judged on the
-# same examples, so what counts is the difference, pair by pair. Two things blur it: which seeds were drawn, and which
-# examples. The first is the spread of the difference over seeds; the second its spread over examples, each averaged
-# over the seeds.
+# same examples, so what counts is the difference, run by run and example by example. Two things blur it: which seeds
+# were drawn, and which examples. The interval counts both ([`cpadapt.statistics`](../book/api.md)).
 
 # %%
 rank = min(record.config.size for record in records if record.label == "lora")
 spent = budgets.count("lora", projections, rank)
 size = max(r.config.size for r in records if r.label == "cp" and r.counts.adapter <= spent)
-right = pd.DataFrame(
-    {
-        (r.label, r.config.seed): r.outcome.right_by_row
-        for r in records
-        if (r.label, r.config.size) in {("lora", rank), ("cp", size)}
-    }
-).astype(float)  # [examples, (family, seed)]
-difference = 100 * (right["cp"] - right["lora"])  # [examples, seeds], in points
-by_seed, by_example = difference.mean(axis=0), difference.mean(axis=1)
-gap = float(difference.to_numpy().mean())
-blur = float((by_seed.var() / len(by_seed) + by_example.var() / len(by_example)) ** 0.5)
+cp, lora = (
+    outcomes(r for r in records if (r.label, r.config.size) == cell) for cell in (("cp", size), ("lora", rank))
+)
+difference = compare(cp, lora)
+gap, (low, high) = 100 * difference.mean, (100 * end for end in difference.interval())
 charts.table(
     pd.DataFrame(
         {
             "at the budget of": [f"LoRA {rank}: {spent:,} scalars"],
             "CP": [f"{size} components"],
             "CP − LoRA, points": [f"{gap:+.1f}"],
-            "over seeds": [", ".join(f"{d:+.1f}" for d in by_seed)],
-            "standard error, points": [f"{blur:.1f}"],
+            "over seeds": [", ".join(f"{100 * d:+.1f}" for d in (cp.right - lora.right).mean(1))],
+            "95 % interval, points": [f"{low:+.1f} to {high:+.1f}"],
         }
     )
 )
@@ -199,12 +193,11 @@ charts.frontier_chart(longer)
 adapted = table[table["label"] != "head"]
 top = best.loc[best["eval_mean"].idxmax()]
 total = int(table["total"].iloc[0])
-ahead = "ahead of" if gap > 0 else "behind"
-certain = "more than twice" if abs(gap) > 2 * blur else "less than twice"
 level = f"CP with {size} components is level with LoRA of rank {rank}"
 verdict = (
-    f"At the budget of LoRA rank {rank}, CP with {size} components is {abs(gap):.1f} points {ahead} it, {certain} the"
-    f" standard error of {blur:.1f} that seeds and examples leave."
+    f"At the budget of LoRA rank {rank}, CP with {size} components is {abs(gap):.1f} points"
+    f" {'ahead of' if gap > 0 else 'behind'} it, with a 95 % interval over seeds and examples of {low:+.1f} to"
+    f" {high:+.1f} points, which {'holds' if low <= 0 <= high else 'excludes'} zero."
     if gap
     else f"At the budget of LoRA rank {rank}, {level}."
 )

@@ -20,8 +20,8 @@
 # {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of the smallest LoRA's, take a frozen SmolLM2-135M from
 # {glue:text}`first_frontiers.ipynb::sst2_head:.1f` to {glue:text}`first_frontiers.ipynb::sst2_one:.1f` %; on RTE they
 # bring nothing. Of the counts we are sure, and of who is ahead at equal budgets we are not: of
-# {glue:text}`first_frontiers.ipynb::real_pairs:d` differences between CP and LoRA on real tasks,
-# {glue:text}`first_frontiers.ipynb::real_clear:s` stands clear of the errors that
+# {glue:text}`first_frontiers.ipynb::pairs:d` differences between CP and LoRA
+# {glue:text}`first_frontiers.ipynb::clear:s` stands clear of the errors that
 # {glue:text}`first_frontiers.ipynb::seeds_word:s` seeds and small evaluation sets leave.
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its
@@ -79,14 +79,15 @@ charts.table(
 # ## What is found here so far
 #
 # - *The pattern is the paper's, on a small decoder.* On SmolLM2-135M too, SST-2 is flat from the first component on,
-#   and RTE has LoRA ahead at both budgets, if not clear of the errors. RTE grows with the budget there.
+#   and RTE has LoRA ahead at both budgets, if not clear of the errors. CP's accuracy on RTE grows with its
+#   budget there.
 # - *The learning rate counts too.* Ten times the paper's rate is better on dev in
 #   {glue:text}`first_frontiers.ipynb::higher_on_dev:d` of {glue:text}`first_frontiers.ipynb::rate_cells:d` cells of a
-#   shorter training, so one rate a family compares rates.
-# - *Few seeds and small evaluation sets are the limit.* RTE's {glue:text}`first_frontiers.ipynb::rte_items:d` items
-#   alone leave an
-#   accuracy with a standard error of {glue:text}`first_frontiers.ipynb::rte_item_error:.1f` points.
-#   Differences on the same items have smaller errors, of which more seeds would remove a part.
+#   shorter training, so a verdict holds for the rates that it was found at.
+# - *Few seeds and small evaluation sets are the limit.* With no end of seeds, RTE's
+#   {glue:text}`first_frontiers.ipynb::rte_items:d` items would still leave an accuracy with a standard error of
+#   {glue:text}`first_frontiers.ipynb::rte_items_alone:.1f` points. Differences on the same items have smaller errors,
+#   of which more seeds would remove a part.
 # - *On the generated tasks CP is behind LoRA at every matched budget.* Each family had one rate there and a short
 #   training, which may be why; that is not tested yet.
 # - *A CP adapter is a LoRA adapter once trained.* It merges, and it exports exactly ([the CP

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import corrected, judged
 from scipy.stats import norm
 
 from cpadapt.errors import InputError
@@ -125,6 +126,20 @@ def test_errors_are_those_of_the_textbook() -> None:
     assert got.standard_error == pytest.approx(sqrt(4 / 400 + 9 / 500 + 1 / 200_000), rel=0.1)
     assert got.error_with(400, 500) == pytest.approx(got.standard_error)
     assert 400 < got.degrees < 900
+
+
+def test_an_estimate_is_what_it_is_by_hand() -> None:
+    rng = np.random.default_rng(13)
+    for seeds, items in ((2, 5), (3, 277), (20, 30)):
+        runs = Simulation(seeds, items).draw(rng, [0.8, 0.7])
+        for values in (runs[0].right, runs[0].right - runs[1].right):
+            got, expected = estimate(values), judged(values.tolist())
+            assert 100 * got.mean == pytest.approx(expected["gap"])
+            assert 100 * got.standard_error == pytest.approx(expected["error"])
+            assert [100 * end for end in got.interval()] == pytest.approx(list(expected["interval"]))
+            assert got.p_value() == pytest.approx(expected["p"])
+    p_values = rng.random(9) / 10
+    assert holm(p_values) == pytest.approx(corrected(p_values.tolist()))
 
 
 def test_the_bootstrap_errs_on_the_safe_side() -> None:

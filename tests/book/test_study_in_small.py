@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import judged
 
 from cpadapt import load_study
 from cpadapt.record import load_records
@@ -20,10 +21,6 @@ def page(chapter: Callable[..., Any]) -> Any:
 
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
-
-
-def variance(values: list[float]) -> float:
-    return sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)
 
 
 def test_numbers(page: Any) -> None:
@@ -44,22 +41,22 @@ def test_numbers(page: Any) -> None:
     rank = min(size for label, size in cells if label == "lora")
     spent = of["lora", rank, 0].counts.adapter
     size = max(s for label, s in cells if label == "cp" and of["cp", s, 0].counts.adapter <= spent)
-    differences = {}  # by seed and example
+    differences = []  # by seed and example
     for seed in seeds:
         cp, lora = (of[label, s, seed].outcome.right_by_row for label, s in (("cp", size), ("lora", rank)))
         assert cp.keys() == lora.keys()
-        differences[seed] = [100 * (cp[row] - lora[row]) for row in cp]
-    by_seed = [mean(values) for values in differences.values()]
-    by_example = [mean(list(values)) for values in zip(*differences.values(), strict=True)]
-    gap = mean(by_seed)
-    error = math.sqrt(variance(by_seed) / len(by_seed) + variance(by_example) / len(by_example))
+        differences.append([cp[row] - lora[row] for row in cp])
+    found = judged(differences)
+    gap, (low, high) = found["gap"], found["interval"]
 
     glued = page.glued
     verdict = glued.pop("verdict")
-    assert f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" in verdict or (
-        gap == 0 and "level" in verdict
-    )
-    assert gap == 0 or (f"{error:.1f}" in verdict and ("more than twice" in verdict) == (abs(gap) > 2 * error))
+    if gap == 0:
+        assert "level" in verdict
+    else:
+        assert f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" in verdict
+        assert f"{low:+.1f} to {high:+.1f} points" in verdict
+        assert ("holds zero" in verdict) == (low <= 0 <= high)
     families = {"cp": f"CP {top[1]}", "lora": f"LoRA {top[1]}", "head": "head only"}
     longer = next(r for r in load_records(ROOT / "results" / "generated-tasks") if r.config.task == study.tasks[0])
     first = asked[0]
@@ -79,7 +76,7 @@ def test_numbers(page: Any) -> None:
         "task": study.tasks[0],
         "train_size": first.data["sets"]["train"]["size"],
         "eval_size": first.data["sets"]["eval"]["size"],
-        "item_error": pytest.approx(100 * math.sqrt(0.25 / len(by_example))),
+        "item_error": pytest.approx(100 * math.sqrt(0.25 / found["items"])),
         "adapters": sum(label != "head" for label, _, _ in of),
         "rising": sum(r.best_step == r.evaluations[-1].step for r in asked if r.label != "head"),
         "longer_steps": longer.evaluations[-1].step,

@@ -1,0 +1,46 @@
+"""`cpadapt.statistics` once more, in loops over plain lists."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.stats import t
+
+
+def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """A table of seeds by items, in points: its mean, its error and 95 % interval, and p of no difference from 0."""
+    table = [[100 * x for x in items] for items in values]
+    seeds, items = len(table), len(table[0])
+    mean = statistics.mean(map(statistics.mean, table))
+    by_seed = [statistics.mean(row) for row in table]
+    by_item = [statistics.mean(column) for column in zip(*table, strict=True)]
+    left = [[x - by_seed[a] - by_item[b] + mean for b, x in enumerate(row)] for a, row in enumerate(table)]
+    squares = {
+        "seeds": (items * statistics.variance(by_seed), seeds - 1),
+        "items": (seeds * statistics.variance(by_item), items - 1),
+        "rest": (sum(x * x for row in left for x in row) / ((seeds - 1) * (items - 1)), (seeds - 1) * (items - 1)),
+    }
+    (of_seeds, _), (of_items, _), (of_rest, _) = squares.values()
+    variance = max(of_seeds, of_items, of_seeds + of_items - of_rest)
+    degrees = variance**2 / sum(square**2 / freedom for square, freedom in squares.values())
+    error = math.sqrt(variance / (seeds * items))
+    reach = float(t.ppf(0.975, degrees)) * error
+    return {
+        "gap": mean,
+        "by seed": by_seed,
+        "error": error,
+        "items alone": math.sqrt(max(of_items - of_rest, 0) / seeds / items),
+        "interval": (mean - reach, mean + reach),
+        "p": 2 * float(t.sf(abs(mean) / error, degrees)),
+        "items": items,
+    }
+
+
+def corrected(p_values: list[float]) -> list[float]:
+    """Holm's: the k-th smallest of n times n − k + 1, never less than one before it."""
+    found, least = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[k]))
+        found[k] = least
+    return found
