@@ -2,13 +2,10 @@
 
 A cell's runs all answer the same items, so its outcomes are a table of seeds by items, and its mean has two sources of
 error: other seeds would have trained other adapters, and other items would have been asked. Both are random effects
-that cross each other [1]_. What is a mean or a difference has a formula, as in an analysis of variance without
-replication (`estimate`, `compare`); what is a choice among cells has a bootstrap of both sources (`resampled_means`,
-`plateau`) [2]_.
-
-.. [1] S. R. Searle, G. Casella and C. E. McCulloch, *Variance Components*, 1992, chapter 4.
-.. [2] A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007): its variance of a mean is too
-   large by at most the part that neither source explains, once again from each.
+that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without replication
+(`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a choice among
+cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap", Annals of Applied
+Statistics 1, 2007), whose variance of a mean is too large, by at most twice the part that neither source explains.
 """
 
 from collections.abc import Iterable, Sequence
@@ -251,7 +248,7 @@ class Choice:
     """The best of several cells, with and without the optimism of choosing it by the numbers that are reported."""
 
     chosen: float
-    """The mean of the cell that is best on all seeds and items: what it was chosen for."""
+    """The mean, for which it was chosen, of the cell that is best on all seeds and items."""
     held_out: float
     """The mean, on seeds and items that had no part in the choice, of the cell that is best on the others."""
 
