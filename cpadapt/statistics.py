@@ -2,10 +2,11 @@
 
 A cell's runs all answer the same items, so its outcomes are a table of seeds by items, and its mean has two sources of
 error: other seeds would have trained other adapters, and other items would have been asked. Both are random effects
-that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without replication
-(`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a choice among
-cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap", Annals of Applied
-Statistics 1, 2007), whose variance of a mean is too large, by at most twice the part that neither source explains.
+that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without
+replication (`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a
+choice among cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap",
+Annals of Applied Statistics 1, 2007), whose variance of a mean is too large, by at most twice the part that neither
+source explains.
 """
 
 from collections.abc import Iterable, Sequence
