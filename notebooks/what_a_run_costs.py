@@ -439,7 +439,7 @@ table([shares(*at) for at in layered.items()], STEP)
 kinds = []
 for place, result in layered.items():
     for row in rows(result, "kernels", compiled=True):
-        if row["runs"] == max(sizes(result)):
+        if row["runs"] == max(sizes(result), default=None):
             took = {kind: 1e3 * taken["seconds"] for kind, taken in row["kinds"].items()}
             kinds.append(named(place) | {"what": row["of"]} | took)
 KINDS = ("matrix products", "attention", "adapters' products", "elementwise")
