@@ -5,10 +5,11 @@ error: other seeds would have trained other adapters, and other items would have
 that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without
 replication (`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a
 choice among cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap",
-Annals of Applied Statistics 1, 2007), whose variance of a mean is too large, by at most twice the part that neither
-source explains.
+Annals of Applied Statistics 1, 2007). All are of runs that share their training examples: what other training examples
+would have given is no part of the errors.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
 
     Raises:
         InputError: there are none, a run has no outcome (it diverged before its first evaluation), two have the same
-            seeds, or they were not asked the same items.
+            seed, they have several data seeds (then they are not independent), or they were not asked the same items.
     """
     by_seed: dict[tuple[int, int], dict[int, bool]] = {}
     for record in records:
@@ -52,6 +53,8 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
         by_seed[seeds] = record.outcome.right_by_row
     if not by_seed:
         raise InputError("no runs were given")
+    if len({data_seed for _, data_seed in by_seed}) > 1:
+        raise InputError("runs of several data seeds are not independent of each other: give those of one")
     ordered = dict(sorted(by_seed.items()))
     first = next(iter(ordered.values()))
     if any(found.keys() != first.keys() for found in ordered.values()):
@@ -80,15 +83,19 @@ class Estimate:
     """Of freedom, by Satterthwaite's approximation."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the mean over all seeds and items lies, with this confidence."""
+        """Where the mean over all seeds and items lies, with about this confidence (see `p_value`).
+
+        An error of 0 means that the table shows no variation, not that there is none.
+        """
         reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error
         return self.mean - reach, self.mean + reach
 
     def p_value(self, null: float = 0.0) -> float:
         """Of the hypothesis that the mean over all seeds and items is `null`; two-sided.
 
-        With three seeds, values below 0.01 come up to three times as often as they say, because the degrees of freedom
-        are themselves estimated; with ten, hardly more often.
+        Approximate, because the degrees of freedom are themselves estimated. With three seeds that vary much more than
+        the items do, values below 0.05 come up to 1.5 times as often as they say, below 0.01 three times and below
+        0.003 six times; where seeds hardly vary, more seldom than they say. With ten it is nearly exact.
         """
         if self.standard_error == 0:
             return float(self.mean == null)
@@ -105,7 +112,9 @@ class Estimate:
         if not margin > 0:
             raise InputError(f"margin = {margin}: two means are equivalent within a margin above 0")
         if self.standard_error == 0:
-            return float(abs(self.mean) >= margin)
+            # A mean of 0 that is made of answers that all agree: were the margin reached, an item would show a
+            # difference with at least that probability.
+            return float((1 - min(margin, 1)) ** self.items) if self.mean == 0 else float(abs(self.mean) >= margin)
         return float(stats.t.sf((margin - abs(self.mean)) / self.standard_error, self.degrees))
 
     def error_with(self, seeds: int, items: int) -> float:
@@ -116,40 +125,66 @@ class Estimate:
     def power(self, effect: float, seeds: int, items: int, alpha: float = 0.05) -> float:
         """The chance that so many seeds and items show a true mean of `effect` to differ from 0.
 
-        The degrees of freedom are those of the source that dominates, so it is on the safe side.
+        It takes the estimated variances as true, which from three seeds is a guess.
+
+        Raises:
+            InputError: there are fewer than two seeds or items.
         """
-        error = self.error_with(seeds, items)
+        require_two(seeds, items)
+        error, rest = self.error_with(seeds, items), self.rest_variance
         if error == 0:
             return float(effect != 0)
-        by_seeds = self.seed_variance / seeds >= self.item_variance / items
-        degrees = (seeds if by_seeds else items) - 1
-        reach, away = stats.t.ppf(1 - alpha / 2, degrees), abs(effect) / error
-        return float(stats.nct.sf(reach, degrees, away) + stats.nct.cdf(-reach, degrees, away))
+        degrees = _degrees(items * self.seed_variance + rest, seeds * self.item_variance + rest, rest, seeds, items)
+        reach = stats.t.ppf(1 - alpha / 2, degrees)
+        # The square of Student's t, as its own two tails lose their digits where the effect is large.
+        return float(stats.ncf.sf(reach**2, 1, degrees, (effect / error) ** 2))
+
+
+def _degrees(of_seeds: float, of_items: float, of_rest: float, seeds: int, items: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of mean squares that is a mean's variance."""
+    spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
+    fewest = float(min(seeds, items) - 1)
+    return max(_total(of_seeds, of_items, of_rest) ** 2 / spread, fewest) if spread else fewest
+
+
+def _total(of_seeds: float, of_items: float, of_rest: float) -> float:
+    # Each mean square alone estimates no more than the whole, and by chance the sum may fall below it.
+    return max(of_seeds + of_items - of_rest, of_seeds, of_items, of_rest)
+
+
+def require_two(seeds: int, items: int) -> None:
+    """Check that there are two seeds and two items.
+
+    Raises:
+        InputError: there are fewer: how much the other varies cannot be told.
+    """
+    if min(seeds, items) < 2:
+        raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
 
 
 def estimate(values: Floats) -> Estimate:
     """The mean of a table of seeds by items.
 
     With `s` the seed's effect, `i` the item's and `e` the rest, the mean of S seeds and I items varies by
-    `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares of the two-way table estimate that without bias.
+    `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares of the two-way table estimate that without bias; where one
+    falls below the rest its part is taken as 0, which errs upwards.
 
     Args:
         values: `[seeds, items]`.
 
     Raises:
-        InputError: there are fewer than two seeds or items: how much the other varies cannot be told.
+        InputError: there are fewer than two seeds or items, or a value is not finite.
     """
     seeds, items = values.shape
-    if min(seeds, items) < 2:
-        raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
+    require_two(seeds, items)
+    if not np.isfinite(values).all():
+        raise InputError("a value is not finite")
     mean, by_seed, by_item = values.mean(), values.mean(1), values.mean(0)
     rest = values - by_seed[:, None] - by_item + mean
     of_seeds = items * float(by_seed.var(ddof=1))
     of_items = seeds * float(by_item.var(ddof=1))
     of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
-    # Either mean square alone estimates no more than the whole, and by chance the sum may fall below it.
-    variance = max(of_seeds + of_items - of_rest, of_seeds, of_items)
-    spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
+    variance = _total(of_seeds, of_items, of_rest)
     return Estimate(
         mean=float(mean),
         seeds=seeds,
@@ -158,7 +193,7 @@ def estimate(values: Floats) -> Estimate:
         item_variance=max((of_items - of_rest) / seeds, 0.0),
         rest_variance=of_rest,
         standard_error=float(np.sqrt(variance / (seeds * items))),
-        degrees=variance**2 / spread if spread else float(min(seeds, items) - 1),
+        degrees=_degrees(of_seeds, of_items, of_rest, seeds, items),
     )
 
 
@@ -192,40 +227,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def agreement(a: Outcomes, b: Outcomes) -> float:
-    """The share of items on which runs of the same seeds are both right or both wrong.
+    """The share of items on which two runs are both right or both wrong: one of each cell, of different seeds.
+
+    Over all such pairs, so that it can be laid beside a cell's agreement with itself, where `a` and `b` are the same.
 
     Raises:
-        InputError: as `compare`.
+        InputError: as `compare`, or there are fewer than two runs.
     """
     require_pairs([a, b])
-    return float((a.right == b.right).mean())
-
-
-def self_agreement(cell: Outcomes) -> float:
-    """The share of items on which two runs of other seeds agree, over all pairs of a cell's runs.
-
-    Raises:
-        InputError: there are fewer than two runs.
-    """
-    runs = len(cell.seeds)
+    runs = len(a.seeds)
     if runs < 2:
-        raise InputError("one run has no other to agree with")
-    right = cell.right.sum(0)
-    wrong = runs - right
-    return float(((right * (right - 1) + wrong * (wrong - 1)) / (runs * (runs - 1))).mean())
+        raise InputError("one run has none of another seed to agree with")
+    pairs = itertools.permutations(range(runs), 2)
+    return float(np.mean([(a.right[i] == b.right[j]).mean() for i, j in pairs]))
 
 
 def resampled_means(cells: Sequence[Outcomes], draws: int, generator: np.random.Generator) -> Floats:
     """`[draws, cells]`, means of cells when seeds and items are both drawn anew with replacement.
 
-    In each draw all cells keep the same seeds and items, so that their differences are those of pairs.
+    In each draw all cells keep the same seeds and items, so that their differences are those of pairs. One fewer of
+    each is drawn than there are: then the variance of a mean is right but for twice `σ²(e)/(S·I)`, which it has too
+    much; with as many as there are it would be a third too small at three seeds.
 
     Raises:
-        InputError: as `require_pairs`.
+        InputError: as `require_pairs`, or there are fewer than two seeds or items.
     """
     require_pairs(cells)
+    require_two(*cells[0].right.shape)
     of_seeds, of_items = (
-        generator.multinomial(count, np.full(count, 1 / count), draws) / count for count in cells[0].right.shape
+        generator.multinomial(count - 1, np.full(count, 1 / count), draws) / (count - 1)
+        for count in cells[0].right.shape
     )
     return np.stack([((of_seeds @ cell.right) * of_items).sum(1) for cell in cells], axis=1)
 
@@ -238,8 +269,14 @@ def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
         margin: in the means' own unit.
 
     Returns:
-        `[...]`, its place among the cells.
+        `[...]`, its place among the cells. Over resampled means the places show how unstable the choice is; their
+        shares are not probabilities of the truth.
+
+    Raises:
+        InputError: the margin is below 0, or a mean is not finite.
     """
+    if not margin >= 0 or not np.isfinite(means).all():
+        raise InputError(f"a plateau needs finite means and a margin of 0 or more, not {margin}")
     near: NDArray[np.int64] = (means >= means.max(-1, keepdims=True) - margin).argmax(-1)
     return near
 
@@ -255,7 +292,7 @@ class Choice:
 
     @property
     def optimism(self) -> float:
-        """By how much the first is too high."""
+        """By how much the first is too high, at most, on average over data: a half also chooses worse."""
         return self.chosen - self.held_out
 
 
@@ -263,7 +300,8 @@ def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generat
     """How good the best of these cells is.
 
     Seeds and items are both cut into halves at random, many times; one half of each chooses and the other reports. A
-    half chooses worse than the whole would, so `held_out` is on the safe side.
+    half chooses worse than the whole would, so on average `held_out` is too low, if anything; it is as uncertain as
+    any mean of so few seeds and items.
 
     Args:
         cells: those under a budget, say.
@@ -271,13 +309,14 @@ def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generat
         generator: of the random halves.
 
     Raises:
-        InputError: as `require_pairs`, or there are fewer than two seeds or items.
+        InputError: as `require_pairs`, there are fewer than two seeds or items, or no split is asked for.
     """
     require_pairs(cells)
     right = np.stack([cell.right for cell in cells])
     _, seeds, items = right.shape
-    if min(seeds, items) < 2:
-        raise InputError(f"{seeds} seeds and {items} items: halves need two or more of each")
+    require_two(seeds, items)
+    if splits < 1:
+        raise InputError(f"splits = {splits}: halves have to be taken once or more")
     reported = []
     for _ in range(splits):
         some, others = np.array_split(generator.permutation(seeds), 2)

@@ -16,7 +16,7 @@
 # **What does the study look like when this machine runs it?**
 #
 # On {glue:text}`backbone` and {glue:text}`runs:d` runs of {glue:text}`steps:d` steps each, trained together in
-# {glue:text}`seconds:.0f` seconds on {glue:text}`device`, the best cell is {glue:text}`best_cell` with
+# {glue:text}`seconds:.0f` seconds on {glue:text}`device`, the cell that is best on eval is {glue:text}`best_cell` with
 # {glue:text}`best:.1f` % right, against {glue:text}`head:.1f` % for a head alone. {glue:text}`verdict`
 #
 # The runs on this page are measured when the book is built, unless their records are there already, by the very code
@@ -193,13 +193,10 @@ charts.frontier_chart(longer)
 adapted = table[table["label"] != "head"]
 top = best.loc[best["eval_mean"].idxmax()]
 total = int(table["total"].iloc[0])
-level = f"CP with {size} components is level with LoRA of rank {rank}"
+where = f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" if gap else "level with it in the mean"
 verdict = (
-    f"At the budget of LoRA rank {rank}, CP with {size} components is {abs(gap):.1f} points"
-    f" {'ahead of' if gap > 0 else 'behind'} it, with a 95 % interval over seeds and examples of {low:+.1f} to"
-    f" {high:+.1f} points, which {'holds' if low <= 0 <= high else 'excludes'} zero."
-    if gap
-    else f"At the budget of LoRA rank {rank}, {level}."
+    f"At the budget of LoRA rank {rank}, CP with {size} components is {where}, with a 95 % interval over seeds and"
+    f" examples of {low:+.1f} to {high:+.1f} points, which {'holds' if low <= 0 <= high else 'excludes'} zero."
 )
 backbones = {"minilm": "MiniLM", "tiny-encoder": "two random layers (the package of MiniLM is not installed here)"}
 for name, value in {

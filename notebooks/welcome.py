@@ -18,8 +18,8 @@
 #
 # On SST-2, {glue:text}`first_frontiers.ipynb::one_scalars:,d` trainable scalars in a CP adapter,
 # {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of the smallest LoRA's, take a frozen SmolLM2-135M from
-# {glue:text}`first_frontiers.ipynb::sst2_head:.1f` to {glue:text}`first_frontiers.ipynb::sst2_one:.1f` %; on RTE they
-# bring nothing. Of the counts we are sure, and of who is ahead at equal budgets we are not: of
+# {glue:text}`first_frontiers.ipynb::sst2_head:.1f` to {glue:text}`first_frontiers.ipynb::sst2_one:.1f` %; on RTE no
+# gain of theirs shows. Of the counts we are sure, and of who is ahead at equal budgets we are not: of
 # {glue:text}`first_frontiers.ipynb::pairs:d` differences between CP and LoRA
 # {glue:text}`first_frontiers.ipynb::clear:s` stands clear of the errors that
 # {glue:text}`first_frontiers.ipynb::seeds_word:s` seeds and small evaluation sets leave.

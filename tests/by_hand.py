@@ -22,8 +22,10 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
         "rest": (sum(x * x for row in left for x in row) / ((seeds - 1) * (items - 1)), (seeds - 1) * (items - 1)),
     }
     (of_seeds, _), (of_items, _), (of_rest, _) = squares.values()
-    variance = max(of_seeds, of_items, of_seeds + of_items - of_rest)
-    degrees = variance**2 / sum(square**2 / freedom for square, freedom in squares.values())
+    variance = max(of_seeds, of_items, of_rest, of_seeds + of_items - of_rest)
+    degrees = max(
+        variance**2 / sum(square**2 / freedom for square, freedom in squares.values()), min(seeds, items) - 1
+    )
     error = math.sqrt(variance / (seeds * items))
     reach = float(t.ppf(0.975, degrees)) * error
     return {

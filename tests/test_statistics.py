@@ -23,7 +23,6 @@ from cpadapt.statistics import (
     plateau,
     require_pairs,
     resampled_means,
-    self_agreement,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +94,21 @@ def test_a_difference_is_found_as_often_as_its_power_says() -> None:
     assert np.mean([pair.p_value() < 0.05 for pair in pairs]) == pytest.approx(said, abs=0.1)
     # More seeds and items show more.
     assert pairs[0].power(0.03, 40, 4000) > pairs[0].power(0.03, 10, 1000) > pairs[0].power(0.03, 3, 1000)
+    assert pairs[0].power(1.0, 10, 1000) == pytest.approx(1)
+
+
+def test_power_holds_with_three_seeds() -> None:
+    """Of a table of normal values, whose variances are known."""
+    rng = np.random.default_rng(14)
+    for seed_sd, item_sd in ((1.0, 6.0), (1.0, 12.0), (0.3, 6.0)):
+        known = estimate(rng.normal(0, 1, (2, 2)))
+        known = dataclasses.replace(known, seed_variance=seed_sd**2, item_variance=item_sd**2, rest_variance=1.0)
+        effect = 3 * known.error_with(3, 100)
+        found = 0
+        for _ in range(ROUNDS):
+            values = effect + rng.normal(0, seed_sd, (3, 1)) + rng.normal(0, item_sd, 100) + rng.normal(0, 1, (3, 100))
+            found += estimate(values).p_value() < 0.05
+        assert found / ROUNDS == pytest.approx(known.power(effect, 3, 100), abs=0.09)
 
 
 def test_a_difference_as_large_as_the_margin_is_seldom_called_equivalent() -> None:
@@ -151,6 +165,16 @@ def test_the_bootstrap_errs_on_the_safe_side() -> None:
     assert exact.standard_error * 0.95 < drawn.std() < exact.standard_error * 1.25
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 20])
+def test_the_bootstraps_variance_is_right_where_seeds_count(seeds: int) -> None:
+    rng = np.random.default_rng(15)
+    drawn = []
+    for _ in range(200):
+        values = rng.normal(0, 1, (seeds, 1)) + rng.normal(0, 0.1, (seeds, 50))
+        drawn.append(resampled_means([cell(values)], 200, rng).var())
+    assert np.mean(drawn) == pytest.approx(1 / seeds, rel=0.15)
+
+
 def test_a_draw_keeps_pairs_together() -> None:
     rng = np.random.default_rng(7)
     (runs,) = Simulation(5, 50).draw(rng, [0.8])
@@ -205,11 +229,12 @@ def test_three_seeds_are_few() -> None:
 
 def test_agreement_counts_pairs_of_runs() -> None:
     a, b = cell([[1, 0, 1, 1], [1, 1, 0, 1]]), cell([[1, 0, 0, 1], [1, 1, 0, 0]])
-    assert agreement(a, b) == 6 / 8
-    assert self_agreement(a) == 2 / 4
+    # The first run of one with the second of the other, and the other way round.
+    assert agreement(a, b) == (1 / 4 + 3 / 4) / 2
+    assert agreement(a, a) == 2 / 4
     three = cell(np.random.default_rng(11).random((3, 40)) > 0.3)
     pairs = [np.mean(three.right[i] == three.right[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert self_agreement(three) == pytest.approx(np.mean(pairs))
+    assert agreement(three, three) == pytest.approx(np.mean(pairs))
 
 
 def test_runs_that_all_answer_alike_leave_no_doubt_but_the_items() -> None:
@@ -220,7 +245,8 @@ def test_runs_that_all_answer_alike_leave_no_doubt_but_the_items() -> None:
     assert got.degrees == 4
     none = compare(alike, alike)
     assert (none.mean, none.standard_error, none.p_value()) == (0, 0, 1)
-    assert none.equivalence_p_value(0.01) == 0
+    # Five items on which both agree say little of a hundredth.
+    assert none.equivalence_p_value(0.01) == pytest.approx(0.99**5)
     assert none.power(0.01, 3, 5) == 1
 
 
@@ -238,9 +264,29 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(InputError, match="margin = 0"):
         compare(some, some).equivalence_p_value(0)
     with pytest.raises(InputError, match="one run"):
-        self_agreement(cell(np.ones((1, 3))))
-    with pytest.raises(InputError, match="halves"):
-        best_of([cell(np.ones((1, 3)))], 2, np.random.default_rng(0))
+        agreement(cell(np.ones((1, 3))), cell(np.ones((1, 3))))
+    for refused in (lambda one: best_of([one], 2, np.random.default_rng(0)), lambda one: estimate(one.right),
+                    lambda one: resampled_means([one], 2, np.random.default_rng(0))):  # fmt: skip
+        with pytest.raises(InputError, match="two or more of each"):
+            refused(cell(np.ones((1, 3))))
+    with pytest.raises(InputError, match="splits = 0"):
+        best_of([some], 0, np.random.default_rng(0))
+    with pytest.raises(InputError, match="two or more"):
+        estimate(np.eye(3)).power(0.1, 1, 100)
+    with pytest.raises(InputError, match="not finite"):
+        estimate(np.array([[1.0, np.nan], [0.0, 1.0]]))
+    for means, margin in (([0.1, np.nan], 0.1), ([0.1, 0.2], -0.1)):
+        with pytest.raises(InputError, match="plateau"):
+            plateau(np.array(means), margin)
+
+
+def test_the_error_of_any_table_is_that_of_its_parts() -> None:
+    rng = np.random.default_rng(16)
+    for _ in range(200):
+        seeds, items = rng.integers(2, 5, 2)
+        got = estimate((rng.random((seeds, items)) > 0.5).astype(float))
+        assert got.standard_error == pytest.approx(got.error_with(int(seeds), int(items)))
+        assert got.degrees >= min(seeds, items) - 1
 
 
 def test_the_outcomes_of_a_measured_cell() -> None:
@@ -262,6 +308,9 @@ def test_the_outcomes_of_a_measured_cell() -> None:
         outcomes(runs)
     with pytest.raises(InputError, match=f"run {one[0].id} has no outcome"):
         outcomes([dataclasses.replace(one[0], outcome=None)])
+    other = dataclasses.replace(one[1], config=dataclasses.replace(one[1].config, data_seed=1))
+    with pytest.raises(InputError, match="several data seeds"):
+        outcomes([one[0], other])
     with pytest.raises(InputError, match="no runs"):
         outcomes([])
     assert one[0].outcome

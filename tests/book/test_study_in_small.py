@@ -51,12 +51,10 @@ def test_numbers(page: Any) -> None:
 
     glued = page.glued
     verdict = glued.pop("verdict")
-    if gap == 0:
-        assert "level" in verdict
-    else:
-        assert f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" in verdict
-        assert f"{low:+.1f} to {high:+.1f} points" in verdict
-        assert ("holds zero" in verdict) == (low <= 0 <= high)
+    where = f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" if gap else "level with it in the mean"
+    assert f" is {where}, " in verdict
+    assert f"{low:+.1f} to {high:+.1f} points" in verdict
+    assert ("holds zero" in verdict) == (low <= 0 <= high)
     families = {"cp": f"CP {top[1]}", "lora": f"LoRA {top[1]}", "head": "head only"}
     longer = next(r for r in load_records(ROOT / "results" / "generated-tasks") if r.config.task == study.tasks[0])
     first = asked[0]
