@@ -292,7 +292,7 @@ class Choice:
 
     @property
     def optimism(self) -> float:
-        """By how much the first is too high, at most, on average over data: a half also chooses worse."""
+        """By how much the first is too high, at most and on average over data, as a half also chooses worse."""
         return self.chosen - self.held_out
 
 
