@@ -28,14 +28,14 @@ CELLS = (("lora", 1), ("lora", 2), ("lora", 8), ("cp", 1), ("cp", 11), ("cp", 22
 
 
 def main(
-    backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
+    backbone: measured.BackboneName = "smollm2",
     task: Annotated[str, typer.Option(help="Whose lengths.")] = "sst2",
-    data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
+    data_dir: measured.DataFolder = None,
     runs: Annotated[int, typer.Option(help="Of each bank.")] = 64,
     batch_size: int = 8,
     steps: Annotated[int, typer.Option(help="Whose most common budget is measured.")] = 30,
     repeats: int = 5,
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure on the first GPU, and write results/bench/components-BACKBONE-TASK-bBATCH_SIZE.json."""
     where = torch.device("cuda")

@@ -8,7 +8,6 @@ trains the bank's LoRA runs; a whole run's time follows for the paper's protocol
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import measured
@@ -29,14 +28,14 @@ CELLS = (("lora", (1, 2, 4, 8)), ("cp", (1, 2, 4, 9, 19, 28, 38, 76)))
 
 
 def main(
-    data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
+    data_dir: measured.DataFolder = None,
     backbone: str = "minilm",
     task: str = "sst2",
     batch_size: int = 8,
     steps: Annotated[int, typer.Option(help="Steps of a block: the bank's between evaluations, a peer's.")] = 20,
     rounds: Annotated[int, typer.Option(help="Turns of each.")] = 3,
     threads: int = 2,
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure, and write results/bench/cpu-bank.json."""
     torch.set_num_threads(threads)

@@ -64,15 +64,15 @@ PRINTED = 16
 
 
 def main(
-    backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
+    backbone: measured.BackboneName = "smollm2",
     task: Annotated[list[str], typer.Option(help="Whose lengths; repeat.")] = ["sst2"],  # noqa: B006
-    data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
+    data_dir: measured.DataFolder = None,
     runs: Annotated[list[int], typer.Option(help="Of the bank; repeat.")] = [64],  # noqa: B006
     batch_size: int = 8,
     steps: Annotated[int, typer.Option(help="Steps to a measurement.")] = 30,
     repeats: int = 3,
     unfused: Annotated[bool, typer.Option(help="Also with the kernels of torch as they come.")] = True,
-    results: Annotated[Path, typer.Option(help="Folder for the results.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure on the first GPU, and write results/bench/frozen-backbone-BACKBONE-TASK-bN.json for each task."""
     where = torch.device("cuda")

@@ -1,4 +1,4 @@
-"""What the scripts here share: timing, what a time amounts to, and how results are written.
+"""What the scripts here share: options, timing, what a time amounts to, and how results are written.
 
 A result is a JSON file of times with the machine, the versions and the commit beside them. It holds no ratios of
 one thing to another: a reader computes them from times of the same file.
@@ -16,15 +16,21 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from cpadapt.protocol import Protocol
 from cpadapt.record import provenance, write_atomically
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
 """Where results go unless a script is told otherwise."""
+
+# What the scripts are asked for alike.
+BackboneName = Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")]
+DataFolder = Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")]
+ResultsFolder = Annotated[Path, typer.Option(help="Folder for the results.")]
 
 PACKAGES = ("accelerate", "tokenizers", "triton")
 """Recorded where they are installed, besides those of every record (`cpadapt.record.PACKAGES`)."""

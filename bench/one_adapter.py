@@ -10,7 +10,6 @@ its own; an adapter's peak memory is what it, its backbone and its step add to w
 import gc
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import measured
@@ -30,7 +29,7 @@ FAMILIES = ("lora", "cp")
 
 
 def main(
-    backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
+    backbone: measured.BackboneName = "smollm2",
     rank: Annotated[list[int], typer.Option(help="LoRA's; CP comes as near as it can.")] = [1, 8],  # noqa: B006
     length: Annotated[list[int], typer.Option(help="Tokens of a batch's longest text.")] = [32, 64],  # noqa: B006
     mode: Annotated[list[str], typer.Option(help="eager or compiled.")] = ["eager", "compiled"],  # noqa: B006
@@ -38,7 +37,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Turns of each.")] = 7,
     steps: Annotated[int, typer.Option(help="Steps of a turn.")] = 20,
     dtype: Annotated[str, typer.Option(help="Of the backbone; adapters are float32.")] = "bfloat16",
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure on the first GPU, or the CPU if there is none, and write results/bench/one-adapter-….json."""
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -46,7 +46,7 @@ FALLEN = 0.9
 def main(
     backbone: Annotated[str, typer.Option(help="smollm2, minilm, a hub id, a folder, or NAME-shape.")] = "smollm2",
     task: Annotated[list[str], typer.Option(help="As cpadapt knows it; repeat.")] = ["sst2"],  # noqa: B006
-    data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
+    data_dir: measured.DataFolder = None,
     runs: Annotated[int, typer.Option(help="Runs of the bank; 0 leaves it out.")] = 64,
     batch_size: Annotated[list[int], typer.Option(help="Repeat.")] = [8],  # noqa: B006
     steps: Annotated[int, typer.Option(help="Steps of one of the bank's timed blocks.")] = 40,
@@ -57,7 +57,7 @@ def main(
     peer_steps: Annotated[int, typer.Option(help="Timed steps of each peer.")] = 20,
     eval_batch_size: Annotated[int, typer.Option(help="The peers', in evaluations.")] = 64,
     dtype: Annotated[str, typer.Option(help="auto is bfloat16 on a GPU and float32 on a CPU.")] = "auto",
-    results: Annotated[Path, typer.Option(help="Folder for the results.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure, and write results/bench/runs-per-hour-BACKBONE-TASK-bBATCH_SIZE.json for each task and batch size."""
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")

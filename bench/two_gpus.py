@@ -26,14 +26,14 @@ GPUS = 2
 
 
 def main(
-    backbone: Annotated[str, typer.Option(help="Name, or a known one's shape, as opt-1.3b-shape.")] = "smollm2",
+    backbone: measured.BackboneName = "smollm2",
     task: Annotated[str, typer.Option(help="As cpadapt knows it.")] = "rte",
-    data_dir: Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help="Folder of the tasks.")] = None,
+    data_dir: measured.DataFolder = None,
     runs: Annotated[int, typer.Option(help="Of the study.")] = 128,
     batch_size: int = 8,
     steps: Annotated[int, typer.Option(help="Steps of one of the timed blocks.")] = 50,
     blocks: Annotated[int, typer.Option(help="Blocks; the first is the start-up.")] = 4,
-    results: Annotated[Path, typer.Option(help="Folder for the result.")] = measured.RESULTS,
+    results: measured.ResultsFolder = measured.RESULTS,
 ) -> None:
     """Measure on the first two GPUs, and write results/bench/two-gpus-BACKBONE-TASK-bBATCH_SIZE.json."""
     if torch.cuda.device_count() < GPUS:
