@@ -45,31 +45,23 @@ PAIR = Tile(64, 64, 4, 4)
 MATRICES = Tile(64, 128, 4, 2)
 """Of the kernel for the gradients of the two matrices."""
 
-WIDEST = 64
-"""Components of its largest tile: as many again would need more registers than there are."""
-
 
 @jit
-def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr, LEVELS: tl.constexpr):
-    """Which run the piece of this index belongs to, where the piece begins and ends, and the step of its run.
+def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
+    """Which run the piece of this index belongs to, and where the piece begins and ends.
 
-    Runs end at `offsets`; each is cut into pieces of its step, the last one shorter. A step is the least of `STEP` and
-    its doubles, `LEVELS` in all, that holds the whole run, or the largest. Beyond the last piece the run is `runs` or
-    more.
+    Runs end at `offsets`; each is cut into pieces of `STEP`, the last one shorter. Beyond the last piece the run is
+    `runs` or more.
     """
     each = tl.arange(0, RUNS)
     begins = tl.load(offsets + each, mask=each < runs, other=0)
-    sizes = tl.load(offsets + each + 1, mask=each < runs, other=0) - begins
-    steps = tl.full([RUNS], STEP, tl.int32)
-    for level in tl.static_range(1, LEVELS):
-        steps = tl.where(sizes > STEP << level - 1, STEP << level, steps)
-    pieces = tl.cumsum((sizes + steps - 1) // steps, 0)
+    ends = tl.load(offsets + each + 1, mask=each < runs, other=0)
+    pieces = tl.cumsum((ends - begins + STEP - 1) // STEP, 0)
     run = tl.sum((pieces <= index).to(tl.int32), 0)
     before = tl.max(tl.where(each < run, pieces, 0), 0)
-    step = tl.sum(tl.where(each == run, steps, 0), 0)
-    first = tl.sum(tl.where(each == run, begins, 0), 0)
-    begin = first + (index - before) * step
-    return run, begin, tl.minimum(begin + step, first + tl.sum(tl.where(each == run, sizes, 0), 0)), step
+    begin = tl.sum(tl.where(each == run, begins, 0), 0) + (index - before) * STEP
+    end = tl.minimum(begin + STEP, tl.sum(tl.where(each == run, ends, 0), 0))
+    return run, begin, end
 
 
 @jit
@@ -112,7 +104,7 @@ def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t
           RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
           FEWEST: tl.constexpr, LEVELS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
     """One piece of one run's tokens through both matrices of its pair."""
-    run, begin, end, _ = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS, 1)
+    run, begin, end = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS)
     if run < runs:
         begin_c = tl.load(component_offsets + run)
         size = tl.load(component_offsets + run + 1) - begin_c
@@ -149,32 +141,24 @@ def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t
 @jit
 def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
               hidden_t, gradient_t, d_hidden_t, x_t, RUNS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
-              ROWS: tl.constexpr, FEATURES: tl.constexpr, FEWEST: tl.constexpr, LEVELS: tl.constexpr):  # fmt: skip
+              ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
     """A tile of the gradient of `up` or of `down`."""
-    run, begin_c, end_c, step = _piece(component_offsets, tl.program_id(0), runs, RUNS, FEWEST, LEVELS)
+    run, begin_c, end_c = _piece(component_offsets, tl.program_id(0), runs, RUNS, COMPONENTS)
     if run < runs:
         first_c = tl.load(component_offsets + run)
         begin, end = tl.load(run_offsets + run), tl.load(run_offsets + run + 1)
         block, blocks = tl.program_id(1), tl.cdiv(OUT, FEATURES)
-        for level in tl.static_range(LEVELS):
-            if step == FEWEST << level:
-                if block < blocks:
-                    _matrix(hidden, gradient, d_up, first_c, begin_c, end_c, begin, end, block, hidden_t, gradient_t,
-                            OUT, ROWS, FEWEST << level, FEATURES)  # fmt: skip
-                else:
-                    _matrix(d_hidden, x, d_down, first_c, begin_c, end_c, begin, end, block - blocks, d_hidden_t, x_t,
-                            IN, ROWS, FEWEST << level, FEATURES)  # fmt: skip
+        if block < blocks:
+            _matrix(hidden, gradient, d_up, first_c, begin_c, end_c, begin, end, block, hidden_t, gradient_t,
+                    OUT, ROWS, COMPONENTS, FEATURES)  # fmt: skip
+        else:
+            _matrix(d_hidden, x, d_down, first_c, begin_c, end_c, begin, end, block - blocks, d_hidden_t, x_t,
+                    IN, ROWS, COMPONENTS, FEATURES)  # fmt: skip
 
 
 def _columns(most: int) -> int:
     """Room for the most components that one run may have."""
     return (most + FEWEST - 1) // FEWEST * FEWEST
-
-
-def _levels(most: int, widest: int) -> int:
-    """Tiles to choose from: powers of two, from the smallest to one that holds a run's components or is the widest."""
-    largest: int = min(widest, max(FEWEST, triton.next_power_of_2(most)))
-    return (largest // FEWEST).bit_length()
 
 
 def _through(
@@ -184,13 +168,14 @@ def _through(
     x, first, second = by_row(x), by_row(first), by_row(second)
     tokens, runs = len(x), len(run_offsets) - 1
     y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, _columns(most))
+    largest = min(MOST, max(FEWEST, triton.next_power_of_2(most)))
     with torch.cuda.device_of(x):
         _pair[(triton.cdiv(tokens, PAIR.rows) + runs,)](
             x, first, second, y, hidden, run_offsets, component_offsets, runs,
             x.stride(0), first.stride(0), second.stride(0), hidden.stride(0),
             RUNS=triton.next_power_of_2(runs), INNER=first.shape[1], OUTER=second.shape[1],
             ROWS=PAIR.rows, FEATURES=PAIR.features, num_warps=PAIR.warps, num_stages=PAIR.stages,
-            FEWEST=FEWEST, LEVELS=_levels(most, MOST), MANY=most > MOST,
+            FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST,
         )  # fmt: skip
     return y, hidden
 
@@ -233,9 +218,8 @@ def _low_rank_backward(
         _matrices[(triton.cdiv(components, FEWEST) + runs, blocks)](
             hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
             hidden.stride(0), gradient.stride(0), d_hidden.stride(0), x.stride(0),
-            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1], ROWS=MATRICES.rows,
-            FEATURES=MATRICES.features, FEWEST=FEWEST, LEVELS=_levels(most, WIDEST),
-            num_warps=MATRICES.warps, num_stages=MATRICES.stages,
+            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1], COMPONENTS=FEWEST,
+            ROWS=MATRICES.rows, FEATURES=MATRICES.features, num_warps=MATRICES.warps, num_stages=MATRICES.stages,
         )  # fmt: skip
     return d_x, d_up, d_down
 
