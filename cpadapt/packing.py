@@ -57,7 +57,7 @@ class Budget:
 
         Rows of 2,048 tokens and more so have less than 1/16 too many.
         """
-        step = max(128, 2 ** (tokens.bit_length() - 1) // 16)
+        step = max(128, 2 ** (tokens - 1).bit_length() // 32)
         return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
 
 
