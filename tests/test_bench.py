@@ -269,11 +269,14 @@ def test_more_peers_are_tried_until_they_no_longer_pay(
 @pytest.mark.usefixtures("small")
 def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
+    asked = {
+        "backbone": "tiny", "task": [TASK], "data_dir": None, "runs": 3, "batch_size": [4, 2], "steps": 2, "blocks": 3,
+        "peers": "1,2", "eval_batch_size": 8, "dtype": "auto", "results": tmp_path,
+    }  # fmt: skip
+    with pytest.raises(runs_per_hour.typer.BadParameter, match="blocks of 5, not 7"):
+        runs_per_hour.main(peer_steps=7, **asked)
     with pytest.raises(runs_per_hour.typer.Exit) as ended:
-        runs_per_hour.main(
-            backbone="tiny", task=[TASK], data_dir=None, runs=3, batch_size=[4, 2], steps=2, blocks=3, peers="1,2",
-            peer_steps=5, eval_batch_size=8, dtype="auto", results=tmp_path,
-        )  # fmt: skip
+        runs_per_hour.main(peer_steps=5, **asked)
     assert not ended.value.exit_code
     assert len(list(tmp_path.iterdir())) == 2
     rows = json.loads((tmp_path / f"runs-per-hour-tiny-{TASK}-b4.json").read_text())["rows"]

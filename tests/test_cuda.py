@@ -100,6 +100,7 @@ def test_a_recorded_step_is_the_step_itself() -> None:
                 assert torch.equal(tensor, expected.adapter[module][name]), (module, name)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_the_rows_of_a_bank_share_what_is_compiled() -> None:
     """Else each of them waits anew."""
     protocol = Protocol(steps=4, eval_every=4, batch_size=4, train_cap=20, dev_cap=8, eval_cap=8, dtype="bfloat16")

@@ -104,6 +104,12 @@ def test_budgets_are_near_and_their_filling_fits() -> None:
             assert (budget.tokens - tokens) <= budget.fillers * longest
 
 
+def test_rows_of_one_budget_have_one_shape() -> None:
+    """Also where the distance between budgets doubles, from a power of two on: a recorded row takes the next one in."""
+    budgets = {Budget.of(tokens, 66) for tokens in range(1, 20_000)}
+    assert len({budget.tokens for budget in budgets}) == len(budgets)
+
+
 def test_attention_refuses_what_it_cannot_do() -> None:
     states = torch.randn(1, 2, 5, 4)
     module = torch.nn.Module()
