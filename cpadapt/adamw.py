@@ -22,15 +22,17 @@ class RunAdamW:
 
     def __init__(self, bank: Bank, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.names, tensors, gradients, self.owners = zip(*bank.tensors(), strict=True)
+        trained = list(bank.tensors())
+        self.names = [t.name for t in trained]
+        self.owners = [t.owners for t in trained]
         # [layers, entries, scalars an entry]
-        self.tensors = [_three(tensor) for tensor in tensors]
-        self.gradients = [_three(gradient) for gradient in gradients]
+        self.tensors = [_three(t.tensor) for t in trained]
+        self.gradients = [_three(t.gradient) for t in trained]
         self.means = [torch.zeros_like(t) for t in self.tensors]
         self.squares = [torch.zeros_like(t) for t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
         head_rates = torch.full_like(rates, protocol.head_learning_rate)
-        self.rates = [head_rates if name in ("head", "bias") else rates for name in self.names]
+        self.rates = [head_rates if name.startswith("head.") else rates for name in self.names]
         everyone = torch.arange(len(bank.runs), device=bank.device)
         self.members = [owners == everyone[:, None] for owners in self.owners]
         """`[runs, entries]`, which entries are a run's."""

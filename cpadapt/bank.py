@@ -1,4 +1,4 @@
-"""Many runs' adapters and heads, stacked on one frozen backbone.
+"""Many runs' adapters and readouts, stacked on one frozen backbone.
 
 A bank holds runs of different families, sizes, scales and seeds. Projections that share a shape, and runs that share
 a family, share one stack of trainable tensors `[layers, components, …]`, in which the runs' components (or ranks) lie
@@ -9,7 +9,7 @@ equals the same run alone.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.packing import ATTENTION, Components, Row, Segments, adapter_product, pack
 from cpadapt.protocol import HEAD, RunConfig
+from cpadapt.tasks import TaskSpec, label_tokens
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,20 @@ class Share:
     runs: slice
     components: Components
     parts: tuple[Part, ...]
-    head: Tensor
-    """`[runs, labels, hidden]`"""
-    bias: Tensor
-    """`[runs, labels]`"""
-    head_gradient: Tensor
-    bias_gradient: Tensor
+    head: dict[str, Tensor]
+    """`weight` `[runs, labels, hidden]` and `bias` `[runs, labels]`; empty where the readout is not trained."""
+    head_gradients: dict[str, Tensor]
 
     @property
     def leaves(self) -> list[Tensor]:
         """What is trained."""
-        return [*(t for part in self.parts for t in part.params.values()), self.head, self.bias]
+        return [*(t for part in self.parts for t in part.params.values()), *self.head.values()]
 
     @property
     def gradients(self) -> list[Tensor]:
         """Where the leaves' gradients belong, in the same order."""
         own = [t for part in self.parts for t in part.gradients.values()]
-        return [*own, self.head_gradient, self.bias_gradient]
+        return [*own, *self.head_gradients.values()]
 
 
 @dataclass(frozen=True)
@@ -183,22 +181,22 @@ def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[st
 
 
 class Bank:
-    """Stacked adapters and classification heads of many runs on one frozen backbone.
+    """Stacked adapters and readouts of many runs on one frozen backbone.
 
     Args:
         backbone: the frozen model; while the bank is in use (`with bank.attached():`) it attends within packed
             examples, and its target projections add each run's update.
         runs: what to train, in `stacking_order`.
-        num_labels: classes of the task.
+        spec: the task.
         compiled: fuse the frozen layers' and the factors' elementwise work (torch.compile): the same arithmetic in
             fewer passes over memory, for a wait at the start.
 
     Raises:
-        InputError: the runs are not in stacking order.
+        InputError: the runs are not in stacking order; or as `verbalizer`, where that is the readout.
     """
 
     def __init__(
-        self, backbone: Backbone, runs: Sequence[RunConfig], num_labels: int, *, compiled: bool = False
+        self, backbone: Backbone, runs: Sequence[RunConfig], spec: TaskSpec, *, compiled: bool = False
     ) -> None:
         if list(runs) != sorted(runs, key=stacking_order):
             raise InputError("a bank takes its runs in stacking order: sort them with key=stacking_order")
@@ -208,12 +206,16 @@ class Bank:
         self.dtype = backbone.model.dtype
         drawn = [initial_params(run, backbone.projections) for run in runs]
         self.stacks = tuple(self._stacks(drawn))
+        self.words = verbalizer(backbone, spec) if runs[0].protocol.readout == "verbalizer" else None
+        """`[labels, hidden]`, what a verbalizer reads."""
         config = backbone.model.config
         # Some OPT models project their last hidden states to the size of the embeddings.
         hidden = getattr(config, "word_embed_proj_dim", config.hidden_size)
-        self.head = torch.zeros(len(runs), num_labels, hidden, device=self.device)
-        self.bias = torch.zeros(len(runs), num_labels, device=self.device)
-        self.head_gradient, self.bias_gradient = torch.zeros_like(self.head), torch.zeros_like(self.bias)
+        shapes = {"weight": (len(spec.labels), hidden), "bias": (len(spec.labels),)} if self.words is None else {}
+        self.head, self.head_gradients = (
+            {name: torch.zeros(len(runs), *shape, device=self.device) for name, shape in shapes.items()}
+            for _ in range(2)
+        )
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self._sizes = [0 if run.family == HEAD else run.size for run in runs]
         self.compiled = compiled
@@ -253,8 +255,8 @@ class Bank:
             for name, tensor in stack.params.items():
                 yield Trained(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
         everyone = torch.arange(len(self.runs), device=self.device)
-        yield Trained("head", self.head[None], self.head_gradient[None], everyone)
-        yield Trained("bias", self.bias[None], self.bias_gradient[None], everyone)
+        for name, tensor in self.head.items():
+            yield Trained(f"head.{name}", tensor[None], self.head_gradients[name][None], everyone)
 
     def adapter_of(self, run: int) -> dict[str, dict[str, Tensor]]:
         """One run's adapter as the family's tensors by module name; empty for head only."""
@@ -319,10 +321,8 @@ class Bank:
             runs,
             Components.of(self._sizes[runs], self.device, max(self._sizes)),
             tuple(parts),
-            _leaf(self.head[runs]),
-            _leaf(self.bias[runs]),
-            self.head_gradient[runs],
-            self.bias_gradient[runs],
+            {name: _leaf(tensor[runs]) for name, tensor in self.head.items()},
+            {name: tensor[runs] for name, tensor in self.head_gradients.items()},
         )
 
     def logits(self, row: Row, share: Share) -> Tensor:
@@ -334,10 +334,11 @@ class Bank:
         self._hand_out(row, share)
         hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
-        features = F.layer_norm(features, features.shape[-1:])
-        features = features.unflatten(0, (share.runs.stop - share.runs.start, -1))
-        logits: Tensor = features @ share.head.mT + share.bias[:, None]
-        return logits
+        by_run = (share.runs.stop - share.runs.start, -1)
+        if self.words is not None:
+            return (features @ self.words.mT).view(*by_run, len(self.words))
+        features = F.layer_norm(features, features.shape[-1:]).view(*by_run, features.shape[-1])
+        return features @ share.head["weight"].mT + share.head["bias"][:, None]
 
     def backward(self, row: Row, labels: Tensor, share: Share) -> Tensor:
         """Leave every run's gradient of its own mean loss in `gradients`.
@@ -352,8 +353,10 @@ class Bank:
         """
         logits = self.logits(row, share)
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
-        # No other run's loss depends on a run's scalars, so the sum's gradient is each one's own.
-        torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
+        # No other run's loss depends on a run's scalars, so the sum's gradient is each one's own. Without adapters a
+        # verbalizer has nothing to train.
+        if share.leaves:
+            torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
         return losses.detach()
 
     def _hand_out(self, row: Row, share: Share) -> None:
@@ -387,6 +390,28 @@ def factor_pairs(parts: Sequence[tuple[str, dict[str, Tensor], Tensor]], dtype: 
         ups.append(up.mT * scales[:, None])
         downs.append(down)
     return torch.cat(ups, 1).to(dtype), torch.cat(downs, 1).to(dtype)
+
+
+def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
+    """The rows of the output embedding that stand for a task's labels, `[labels, hidden]`, float32.
+
+    Raises:
+        InputError: the backbone is no decoder, or its output embedding is not the input's; or as
+            `cpadapt.tasks.label_tokens`.
+    """
+    if not backbone.decoder:
+        raise InputError(
+            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not say how a text"
+            " goes on; take 'head'"
+        )
+    if not backbone.model.config.tie_word_embeddings:
+        raise InputError(
+            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} has an output embedding apart from the"
+            " input's, which is not loaded; take 'head'"
+        )
+    words = torch.tensor(label_tokens(spec, backbone.tokenizer), device=backbone.model.device)
+    weight = cast(torch.nn.Embedding, backbone.model.get_input_embeddings()).weight
+    return weight.detach()[words].float()
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:

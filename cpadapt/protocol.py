@@ -13,7 +13,8 @@ from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
 HEAD = "head"
-"""The family, and the label, of runs that train the readout alone: the floor of a frontier."""
+"""The family, and the label, of runs without an adapter, which train the readout alone (a verbalizer has nothing to
+train): the floor of a frontier."""
 
 SEMANTICS = 1
 """Version of what a config means. It goes up when the same config would train differently; ids then change."""
@@ -64,10 +65,12 @@ class Protocol:
     """Adam's constants; its bias correction is always on."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
-    readout: Literal["head"] = "head"
-    """A trained linear classification head, left out of the budget."""
+    readout: Literal["head", "verbalizer"] = "head"
+    """`head` is a linear classification head, trained and left out of the budget. `verbalizer` asks the backbone's own
+    frozen output embedding for the first token of each label word after the prompt, as MeZO does (arXiv 2305.17333),
+    and trains nothing besides the adapter; it is for decoders."""
     head_learning_rate: float = 1e-3
-    """Of the readout, in every run; the adapter's own rate is the run's."""
+    """Of the head, in every run that has one; the adapter's own rate is the run's."""
     pooling: Literal["auto", "last", "mean"] = "auto"
     """The readout sees the last real token's hidden state or the mean over tokens; `auto` is `last` for decoders."""
     max_length: int | None = None
@@ -91,6 +94,8 @@ class Protocol:
         require(self.epsilon > 0, "epsilon", "positive")
         require(self.head_learning_rate >= 0, "head_learning_rate", "0 or positive")
         require(self.max_length is None or self.max_length >= 8, "max_length", "8 or more, or none")
+        last = self.readout == "head" or self.pooling != "mean"
+        require(last, "pooling", "auto or last: a verbalizer reads the last token")
         require(self.dropout == 0.0, "dropout", "0, the only value that packed rows can train with")
 
     @property

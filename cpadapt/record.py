@@ -86,7 +86,7 @@ class Counts:
     step: int
     """What one more unit of the family's size would cost; 0 for head only."""
     head: int
-    """Trainable scalars of the readout, outside the budget."""
+    """Trainable scalars of the readout, outside the budget; 0 for a verbalizer."""
     adam_bytes: int
     """Two float32 moments a trainable scalar of the adapter."""
 

@@ -57,7 +57,7 @@ class Ladder:
     """Which sizes a study compares: any of the three ways, or several."""
 
     head: bool = False
-    """Train the head alone too."""
+    """Runs without an adapter too, which train the readout alone."""
     budgets: tuple[int, ...] = ()
     """Trainable scalars over all target modules; each family takes the largest size at or under each."""
     sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
@@ -314,8 +314,8 @@ def train(
         shard: only this part of the runs of each task, for several processes side by side.
         data_dir: folder with the tasks' data, instead of the hub.
         results: folder of records. `None` keeps nothing on disk.
-        save: folder for each run's best weights: by run id, a PEFT adapter and its head. A run with a record but
-            without weights there is trained again.
+        save: folder for each run's best weights: by run id, a PEFT adapter and its head, where it has them. A run with
+            a record but without weights there is trained again.
         force: train runs anew that have a record.
         device: as torch names it; by default the first GPU, or the CPU.
         quiet: no progress bar (there is none anyway where the output is no terminal).
@@ -504,7 +504,7 @@ def _record(
 
 
 def _save(out: Path, result: Result, backbone: Backbone) -> None:
-    """Write a run's best weights: the adapter as PEFT reads it, and `head.safetensors` beside it."""
+    """Write a run's best weights: the adapter as PEFT reads it, and beside it `head.safetensors` if it has a head."""
     config = result.config
     known = BACKBONES.get(backbone.name)
     # From a run that was killed before its record was written, or trained again by force.
@@ -513,7 +513,9 @@ def _save(out: Path, result: Result, backbone: Backbone) -> None:
         name = known.hub if known is not None and known.hub is not None else backbone.name
         save_adapter(out, config.family, config.scale, result.adapter, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({name: tensor.cpu() for name, tensor in result.head.items()}, out / "head.safetensors")
+    if result.head:
+        head = {name: tensor.cpu() for name, tensor in result.head.items()}
+        safetensors.torch.save_file(head, out / "head.safetensors")
 
 
 @contextlib.contextmanager

@@ -656,6 +656,33 @@ def encode(
     )
 
 
+def label_tokens(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token with which each label word begins when it continues the prompt, `[labels]`.
+
+    Raises:
+        InputError: the task has no prompt or no label words; a word and the prompt's end make one token together; or
+            two words begin with the same token.
+    """
+    if spec.prompt is None or spec.label_words is None:
+        raise InputError(
+            f"protocol.readout = 'verbalizer': the task {spec.name!r} needs a prompt and label_words; take 'head'"
+        )
+    before = spec.prompt.format(**dict.fromkeys(spec.text_columns, "it"))
+    prompt = tokenizer(before, add_special_tokens=False).input_ids
+    found: dict[int, str] = {}
+    for word in spec.label_words:
+        whole = tokenizer(before + word, add_special_tokens=False).input_ids
+        token = whole[len(prompt)] if whole[: len(prompt)] == prompt and len(whole) > len(prompt) else None
+        if token is None or token in found:
+            reason = "is no token of its own after the prompt" if token is None else f"begins as {found[token]!r} does"
+            raise InputError(
+                f"protocol.readout = 'verbalizer': the label word {word!r} of the task {spec.name!r} {reason} in the"
+                " backbone's tokenizer; take other label_words, or 'head'"
+            )
+        found[token] = word
+    return list(found)
+
+
 def _fill(prompt: str, columns: tuple[str, ...], texts: tuple[str, ...], marked: int) -> tuple[str, int, int]:
     """Fill a prompt; return it with the span of characters that column number `marked` takes in it."""
     filled, span = "", (0, 0)

@@ -46,7 +46,7 @@ Progress = Callable[[int, str], None]
 
 @dataclass
 class Result:
-    """What training one run gave; `head` and `adapter` are the best-dev weights."""
+    """What training one run gave; `head` and `adapter` are the best-dev weights, empty if there are none."""
 
     config: RunConfig
     evaluations: list[Evaluation]
@@ -188,7 +188,7 @@ class Trainer:
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
             compiled = kernels and tokens * backbone.model.num_parameters() > COMPILED_FROM
-        self.bank = Bank(backbone, self.runs, len(next(iter(data.values())).spec.labels), compiled=compiled)
+        self.bank = Bank(backbone, self.runs, next(iter(data.values())).spec, compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
         # Elsewhere attention and the product depend on what a row holds, which a recording cannot.
         self.launches = Launches(device) if kernels else None
@@ -441,10 +441,7 @@ class Trainer:
                 resumed=self.state.resumed,
             ),
             adapter=self.bank.adapter_of(run),
-            head={
-                "weight": self.bank.head[run].detach().clone(),
-                "bias": self.bank.bias[run].detach().clone(),
-            },
+            head={name: tensor[run].detach().clone() for name, tensor in self.bank.head.items()},
         )
 
     def _note_memory(self) -> None:

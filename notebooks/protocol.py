@@ -152,6 +152,11 @@ charts.table(
 # task of two labels, against CP's step of {glue:text}`cp_step:,d`. It is the same head in every run, so what is
 # compared is what an adapter adds; and `head` alone is a cell too, the floor of every frontier.
 #
+# **Or there is no head.** With `readout = "verbalizer"` nothing is trained besides the adapter: a {term}`verbalizer`
+# takes the scores of the label words' first tokens after the prompt from the decoder's own frozen output embedding, as
+# MeZO does {cite:p}`malladi2023mezo`. The paper is reported to train a head, which learns the label set from nothing;
+# a verbalizer asks for words that the decoder knows. Then the floor is the backbone as it is.
+#
 # **No dropout.** The attention that keeps packed examples apart has none, so any other value is refused. OPT's own
 # default is not zero: where its cells are measured, that will be a recorded deviation.
 #

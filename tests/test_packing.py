@@ -105,7 +105,7 @@ def test_budgets_are_near_and_their_filling_fits() -> None:
 
 
 def test_rows_of_one_budget_have_one_shape() -> None:
-    """Also where the distance between budgets doubles, from a power of two on: a recorded row takes the next one in."""
+    """Also where the distance between budgets doubles: a recorded row has to take the next one in."""
     budgets = {Budget.of(tokens, 66) for tokens in range(1, 20_000)}
     assert len({budget.tokens for budget in budgets}) == len(budgets)
 

@@ -20,6 +20,7 @@ from cpadapt.protocol import PAPER, Protocol, RunConfig
         ({"eval_every": 300}, "protocol.eval_every = 300: must be a divisor of steps = 5000"),
         ({"warmup_steps": 5000}, "protocol.warmup_steps = 5000"),
         ({"dropout": 0.1}, "protocol.dropout = 0.1: must be 0"),
+        ({"readout": "verbalizer", "pooling": "mean"}, "protocol.pooling = 'mean': must be auto or last"),
         ({"clip": 0.0}, "protocol.clip = 0.0: must be positive"),
         ({"dtype": "int8"}, "dtype = 'int8': input should be"),
         ({"batch_size": "many"}, "batch_size = 'many'"),

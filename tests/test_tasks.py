@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from cpadapt.errors import InputError
-from cpadapt.tasks import TASKS, Caps, Examples, TaskSpec, encode, load_spec, load_task
+from cpadapt.tasks import TASKS, Caps, Examples, TaskSpec, encode, label_tokens, load_spec, load_task
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no task data at {DATA}")
@@ -528,6 +528,22 @@ def test_a_prompt_is_filled_with_stripped_texts_and_ends_where_the_word_follows(
         whole = bpe("the film was great . It was" + word)["input_ids"]
         assert whole[: len(encoded.tokens)] == encoded.tokens.tolist()
         assert bpe.decode(whole[len(encoded.tokens) :]) == word
+
+
+def test_a_label_words_first_token_is_the_one_that_comes_after_the_prompt(bpe):
+    spec = TASKS["toy-sentiment"]
+    for text in ("the film was great .", "a bird ."):
+        prompt = bpe(f"{text} It was")["input_ids"]
+        first = [bpe(f"{text} It was{word}")["input_ids"][len(prompt)] for word in spec.label_words]
+        assert label_tokens(spec, bpe) == first
+    assert bpe.decode(label_tokens(TASKS["toy-entailment"], bpe)[0])[0] == "Y"
+
+
+def test_a_label_word_that_is_no_token_of_its_own_is_refused(bpe):
+    # "wa" + "s" is one token, " was".
+    merged = replace(TASKS["toy-sentiment"], prompt="{sentence} It wa", label_words=("s great", " terrible"))
+    with pytest.raises(InputError, match="'s great' of the task 'toy-sentiment' is no token of its own"):
+        label_tokens(merged, bpe)
 
 
 def test_a_line_break_at_the_prompts_end_stays_and_splits_from_the_word(bpe):

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import OPTConfig, OPTModel
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, OPTModel, PreTrainedModel
 
 from cpadapt.backbones import Backbone, Projection, load_backbone
-from cpadapt.bank import initial_params
+from cpadapt.bank import initial_params, verbalizer
 from cpadapt.errors import InputError
 from cpadapt.packing import Row
 from cpadapt.protocol import Protocol, RunConfig
@@ -50,6 +50,21 @@ SEVEN = [
     config("cp", 3, seed=2, options={"tensor_shape": {32: (2, 4, 4), 16: (16,)}}),
     config("lora", 1, scale=2.0, data_seed=1),
     config("head", 0, seed=3, data_seed=1),
+]
+
+
+SIZES = {
+    "vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 1024, "tie_word_embeddings": True,
+}  # fmt: skip
+OPT_SIZES = SIZES | {"ffn_dim": 64, "word_embed_proj_dim": 16, "pad_token_id": 0}
+
+ASKED = dataclasses.replace(PROTOCOL, readout="verbalizer")
+"""A bank without a head, in which one run has nothing to train at all."""
+THREE = [
+    config("cp", 2, protocol=ASKED),
+    config("lora", 1, seed=1, data_seed=1, protocol=ASKED),
+    config("head", 0, protocol=ASKED),
 ]
 
 
@@ -114,8 +129,74 @@ def test_a_run_in_a_bank_equals_the_slow_loop(
     run: RunConfig, backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:
     (run,) = on(backbone, [run])
-    fast = together[run.config_id]
-    slow = SlowLoop(run, load_backbone(backbone.name), data).train()
+    assert_as_slow(together[run.config_id], SlowLoop(run, load_backbone(backbone.name), data).train())
+
+
+def test_runs_with_a_verbalizer_equal_the_slow_loop(data: dict[int, TaskData]) -> None:
+    found = train(load_backbone("tiny"), THREE, data)
+    *adapted, floor = THREE
+    for run in adapted:
+        assert_as_slow(found[run.config_id], SlowLoop(run, load_backbone("tiny"), data).train())
+        assert not found[run.config_id].head
+    (alone,) = train(load_backbone("tiny"), [floor], data).values()
+    assert_same(alone, found[floor.config_id])
+    assert len({(e.dev_loss, e.dev_correct) for e in alone.evaluations}) == 1
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda: LlamaForCausalLM(LlamaConfig(**SIZES)), lambda: OPTForCausalLM(OPTConfig(**OPT_SIZES))],
+    ids=["Llama", "OPT"],
+)
+def test_a_verbalizer_gives_the_language_models_own_logits(
+    build: Callable[[], PreTrainedModel], data: dict[int, TaskData], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    lm, tokenizer = build().eval(), load_backbone("tiny").tokenizer
+    lm.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path))
+    floor = dataclasses.replace(THREE[2], backbone=backbone.name)
+    trainer = Trainer(backbone, [floor], {0: data[0]})
+    row, _ = trainer._pack("eval", np.arange(24)[None])
+    with trainer.bank.attached(), torch.no_grad():
+        got = trainer.bank.logits(row, trainer.bank.share(slice(0, 1)))[0]
+    words = tokenizer.convert_tokens_to_ids(["Y", "N"])
+    tokens = np.split(trainer.pools["eval"].tokens, trainer.pools["eval"].offsets[1:-1])
+    with torch.no_grad():
+        expected = [lm(torch.from_numpy(example)[None]).logits[0, -1, words] for example in tokens]
+    torch.testing.assert_close(got, torch.stack(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "task", "changes", "message"),
+    [
+        ("tiny-encoder", TASK, {}, "'tiny-encoder' is an encoder"),
+        ("tiny", "toy-sentiment", {}, "' great' of the task 'toy-sentiment' begins as ' terrible' does"),
+        ("tiny", TASK, {"label_words": None}, "'toy-entailment' needs a prompt and label_words"),
+        ("tiny", TASK, {"prompt": None}, "'toy-entailment' needs a prompt and label_words"),
+    ],
+)
+def test_what_a_verbalizer_cannot_read_is_refused(
+    backbone: str, task: str, changes: dict[str, Any], message: str
+) -> None:
+    spec = dataclasses.replace(load_spec(task), **changes)
+    with pytest.raises(InputError, match=message):
+        Trainer(
+            load_backbone(backbone),
+            [dataclasses.replace(THREE[0], backbone=backbone)],
+            {0: load_task(spec, caps=CAPS)},
+        )
+
+
+def test_a_verbalizer_needs_the_inputs_embedding() -> None:
+    backbone = load_backbone("tiny")
+    backbone.model.config.tie_word_embeddings = False
+    with pytest.raises(InputError, match="output embedding apart from the input's"):
+        verbalizer(backbone, load_spec(TASK))
+
+
+def assert_as_slow(fast: Result, slow: "SlowLoop") -> None:
     assert [(s, c) for s, _, _, c in slow.evaluations] == [(e.step, e.dev_correct) for e in fast.evaluations]
     np.testing.assert_allclose(
         [(train_loss, dev_loss) for _, train_loss, dev_loss, _ in slow.evaluations],
@@ -135,9 +216,11 @@ class SlowLoop:
 
     def __init__(self, run: RunConfig, backbone: Backbone, data: dict[int, TaskData]) -> None:
         self.run, self.backbone, self.data = run, backbone, data[run.data_seed]
-        self.head = torch.nn.Linear(backbone.model.config.hidden_size, 2)
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
+        self.head: torch.nn.Module = torch.nn.Identity()
+        if run.protocol.readout == "head":
+            self.head = torch.nn.Linear(backbone.model.config.hidden_size, 2)
+            torch.nn.init.zeros_(self.head.weight)
+            torch.nn.init.zeros_(self.head.bias)
         self.model: Any = backbone.model
         self.adapter: dict[str, Tensor] = {}
         targets = sorted({p.name.rsplit(".", 1)[1] for p in backbone.projections})
@@ -180,6 +263,10 @@ class SlowLoop:
         else:
             features = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         labels = torch.from_numpy(examples.labels[np.asarray(chosen)])
+        if self.run.protocol.readout == "verbalizer":
+            # The tokenizer of the tiny backbone has a token for each byte.
+            words = [tokenizer.convert_tokens_to_ids(word[0]) for word in spec.label_words]
+            return features @ self.model.get_input_embeddings().weight[words].T, labels
         return self.head(F.layer_norm(features, features.shape[-1:])), labels
 
     def batches(self) -> Iterator[np.ndarray]:
@@ -248,7 +335,7 @@ def test_rows_of_bounded_length_give_the_same_results(
 def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, data: dict[int, TaskData]) -> None:
     trainer = Trainer(backbone, on(backbone, SEVEN), data)
     bank, share = trainer.bank, trainer.bank.share(slice(0, len(SEVEN)))
-    bank.head.normal_(generator=torch.Generator().manual_seed(0))
+    bank.head["weight"].normal_(generator=torch.Generator().manual_seed(0))
     chosen = trainer._batches(0)
     budget = trainer._budget(chosen)
 
@@ -403,7 +490,7 @@ def test_a_checkpoint_of_another_layout_is_refused(
     with safetensors.safe_open(checkpoint, "pt") as file:
         state = file.metadata()
     tensors = safetensors.torch.load_file(checkpoint)
-    safetensors.torch.save_file(tensors | {"head": tensors["head"][None]}, checkpoint, state)
+    safetensors.torch.save_file(tensors | {"head.bias": tensors["head.bias"][None]}, checkpoint, state)
     with pytest.raises(InputError, match="another version's checkpoint"):
         train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
 
