@@ -23,7 +23,17 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a cell and rate, with the columns that name it, `runs`, `diverged`, `dev_mean`, `eval_mean`, `eval_sd`
         (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and the best run).
+
+    Raises:
+        InputError: runs of one study and task stand under several protocols, so they do not compare.
     """
+    known = records[["study", "task", "protocol"]].drop_duplicates()
+    for study, task in known.loc[known.duplicated(["study", "task"]), ["study", "task"]].to_numpy():
+        found = sorted(known.loc[(known["study"] == study) & (known["task"] == task), "protocol"])
+        raise InputError(
+            f"the runs of study {study!r} on {task!r} stand under {len(found)} protocols ({', '.join(found)}); take"
+            " those of one, by the column protocol"
+        )
     grouped = records.groupby([*CELL, "learning_rate"], dropna=False, sort=False)
     return grouped.agg(
         runs=("id", "count"),
@@ -47,6 +57,9 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         As `cells`, one row a cell, by task, family and parameters.
+
+    Raises:
+        InputError: as `cells`.
     """
     found = cells(records)
     found["share"] = found["diverged"] / found["runs"]

@@ -103,6 +103,11 @@ class Protocol:
         """Examples drawn for train, dev and eval at most, as `cpadapt.load_task` takes them."""
         return self.train_cap, self.dev_cap, self.eval_cap
 
+    @property
+    def id(self) -> str:
+        """Hash of all fields."""
+        return _digest(dataclasses.asdict(self))
+
     def rate_factor(self, step: int) -> float:
         """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it."""
         if step < self.warmup_steps:

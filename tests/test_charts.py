@@ -38,7 +38,12 @@ def table(*rows: tuple[Any, ...], study: str = "s") -> pd.DataFrame:
     names = ["label", "family", "size", "parameters", "learning_rate", "seed", "dev_accuracy", "eval_accuracy"]
     made = pd.DataFrame(rows, columns=names)
     return made.assign(
-        study=study, backbone="tiny", task="sst2", diverged_at=None, id=[f"{study}{k}" for k in range(len(made))]
+        study=study,
+        backbone="tiny",
+        task="sst2",
+        protocol="p",
+        diverged_at=None,
+        id=[f"{study}{k}" for k in range(len(made))],
     )
 
 

@@ -22,8 +22,8 @@ def runs(*rows: dict[str, Any]) -> pd.DataFrame:
     """Runs of one CP cell unless a row says otherwise."""
     common = {
         "study": "s", "backbone": "tiny", "task": "sst2", "label": "cp", "family": "cp", "size": 4,
-        "parameters": 400, "learning_rate": 1e-3, "seed": 0, "dev_accuracy": 0.5, "eval_accuracy": 0.5,
-        "diverged_at": None,
+        "parameters": 400, "learning_rate": 1e-3, "protocol": "p", "seed": 0, "dev_accuracy": 0.5,
+        "eval_accuracy": 0.5, "diverged_at": None,
     }  # fmt: skip
     made = [common | {"id": str(k)} | row for k, row in enumerate(rows)]
     return pd.DataFrame(made, columns=list(NO_RUNS.columns))
@@ -46,6 +46,12 @@ def test_cells_gather_seeds() -> None:
     # (0.08² + 0.04² + 0.12²) / (3 − 1) = 0.0112
     assert row["eval_sd"] == pytest.approx(0.0112**0.5)
     assert (row["eval_low"], row["eval_high"]) == (0.70, 0.90)
+
+
+def test_runs_under_two_protocols_are_not_pooled() -> None:
+    with pytest.raises(InputError, match=r"study 's' on 'sst2' stand under 2 protocols \(a, b\)"):
+        frontier(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b")))
+    assert len(cells(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b", study="t")))) == 2
 
 
 def test_one_run_has_no_spread() -> None:
