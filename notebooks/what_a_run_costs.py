@@ -885,7 +885,7 @@ table(sources, dict.fromkeys(("device", "file", "commit", "date", "failed"), "{}
 # largest; a round of peers, start-up and the last evaluation are measured once. Versions (torch, transformers and
 # PEFT, in this order: {glue:text}`packages`) are in the files with all others.
 #
-# Next: [use the adapter in PEFT](use_in_peft.ipynb).
+# Next: [what was run](what_was_run.ipynb).
 
 # %% tags=["remove-cell"]
 SHOWN, LARGE = ("smollm2", "sst2", 8), 16

@@ -1,0 +1,97 @@
+"""What was run: every count again, from the studies' own files and the records' own lines."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STUDIES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "studies").glob("*.toml"))]
+TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ", "sick": "SICK", "mrpc": "MRPC"}
+Chapters = Callable[[str], Any]
+
+
+@pytest.fixture(scope="module")
+def page(chapter: Chapters) -> Any:
+    return chapter("what_was_run")
+
+
+def lines(study: str) -> list[dict[str, Any]]:
+    files = sorted((ROOT / "results" / study).glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def asked(study: dict[str, Any]) -> int:
+    """Runs of one task; all ladders here are given by sizes and pairs."""
+    ladder = study["ladder"]
+    assert set(ladder) <= {"head", "sizes", "pairs"}
+    adapters = {(label, size) for label, sizes in ladder.get("sizes", {}).items() for size in sizes}
+    adapters |= {place for pair in ladder.get("pairs", []) for place in pair.items()}
+    runs = sum(len(study["families"][label]["learning_rates"]) for label, _ in adapters) + ladder.get("head", False)
+    return runs * len(study["seeds"]) * len(study.get("data_seeds", [0]))
+
+
+def rows(page: Any, *columns: str) -> list[dict[str, str]]:
+    (found,) = (table for table in page.tables if set(columns) <= set(table[0]))
+    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def test_done_and_missing(page: Any) -> None:
+    shown = {(row["study"], row["task"]): row for row in rows(page, "missing")}
+    total = {"studies": 0, "done": 0, "runs": 0}
+    for study in STUDIES:
+        of_study = lines(study["name"])
+        missing = 0
+        for task in study["tasks"]:
+            there = [line for line in of_study if line["config"]["task"] == task]
+            row = shown.pop((study["name"], TASKS.get(task, task)))
+            assert row["runs"] == str(asked(study))
+            assert row["done"] == str(len(there))
+            assert row["missing"] == str(asked(study) - len(there))
+            assert row["diverged"] == str(sum(line["diverged_at"] is not None for line in there))
+            missing += asked(study) - len(there)
+        total["studies"] += not missing
+        total["done"] += len(of_study)
+        total["runs"] += asked(study) * len(study["tasks"])
+        assert (f"{missing:,} of {study['name']}" in page.glued["answer_missing"]) == (missing > 0)
+    assert not shown
+    said = page.glued["answer_done"]
+    assert said == (
+        f"Of {len(STUDIES)} studies, {total['studies']} are complete; {total['done']:,} of {total['runs']:,} runs are"
+        " on record."
+    )
+
+
+def test_costs(page: Any) -> None:
+    shown = {(row["study"], row["device"]): row for row in rows(page, "peak memory, GB")}
+    for study in STUDIES:
+        of_study = lines(study["name"])
+        for device in {line["provenance"]["device"] for line in of_study}:
+            there = [line for line in of_study if line["provenance"]["device"] == device]
+            row = shown.pop((study["name"], device))
+            assert row["runs"] == str(len(there))
+            # A task's runs were one bank each here, so that the times of one of them are the bank's.
+            banks = {
+                (line["config"]["task"], cost["train_seconds"], cost["evaluation_seconds"], cost["bank_runs"])
+                for line in there
+                for cost in [line["cost"]]
+            }
+            assert sum(runs for *_, runs in banks) == len(there)
+            number, unit = row["time"].split()
+            seconds = sum(train + evaluation for _, train, evaluation, _ in banks)
+            assert float(number) == pytest.approx(seconds / {"s": 1, "min": 60, "h": 3600}[unit], abs=0.051)
+            peak = max(line["cost"]["peak_memory_bytes"] for line in there)
+            assert float(row["peak memory, GB"]) == pytest.approx(peak / 1e9, abs=0.051)
+            days = sorted({line["provenance"]["finished"][:10] for line in there})
+            assert row["finished"].split(" to ") == list(dict.fromkeys([days[0], days[-1]]))
+            assert set(row["commit"].split(", ")) == {line["provenance"]["git_commit"][:8] for line in there}
+    assert not shown
+
+
+def test_every_study_says_what_it_is_for(page: Any) -> None:
+    assert {row["study"]: row["what it is for"] for row in rows(page, "what it is for")} == {
+        study["name"]: study["about"] for study in STUDIES
+    }
