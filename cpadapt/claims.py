@@ -214,17 +214,9 @@ RULES: Mapping[str, Callable[[Cells], Finding]] = {
 
 def every(findings: Sequence[Finding]) -> Verdict:
     """Of a claim that says all of these: it fails if one does, and holds if all do."""
-    return _first(findings, (Verdict.FAILS, Verdict.UNMEASURED, Verdict.OPEN, Verdict.HOLDS))
-
-
-def some(findings: Sequence[Finding]) -> Verdict:
-    """Of a claim that says one of these or more: it holds if one does, and fails if all do."""
-    return _first(findings, (Verdict.HOLDS, Verdict.UNMEASURED, Verdict.OPEN, Verdict.FAILS))
-
-
-def _first(findings: Sequence[Finding], order: Sequence[Verdict]) -> Verdict:
-    verdicts = {finding.verdict for finding in findings} or {Verdict.UNMEASURED}
-    return next(verdict for verdict in order if verdict in verdicts)
+    verdicts = {finding.verdict for finding in findings}
+    order = (Verdict.FAILS, Verdict.UNMEASURED, Verdict.OPEN)
+    return next((verdict for verdict in order if verdict in verdicts), Verdict.HOLDS)
 
 
 def _judged(

@@ -32,6 +32,7 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
         "gap": mean,
         "by seed": by_seed,
         "error": error,
+        "degrees": degrees,
         "items alone": math.sqrt(max(of_items - of_rest, 0) / seeds / items),
         "interval": (mean - reach, mean + reach),
         "p": 2 * float(t.sf(abs(mean) / error, degrees)),
