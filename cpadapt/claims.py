@@ -19,7 +19,7 @@ from cpadapt.record import Record
 from cpadapt.statistics import Estimate, Outcomes, estimate, outcomes, require_pairs
 
 MARGIN = 0.01
-"""The difference that is called slight: one point."""
+"""A difference below it is called slight; one point."""
 
 LEVEL = 0.05
 """Of every test."""
@@ -52,7 +52,7 @@ class Cells:
     outcomes: Mapping[tuple[str, int], Outcomes]
     """What the cell's runs got right. A cell of which a run has no outcome is missing here."""
     diverged: Mapping[str, tuple[int, int]]
-    """By label: how many runs diverged, and how many there are, at all rates."""
+    """How many runs diverged and how many there are, by label and at all rates."""
 
     def sizes(self, label: str) -> list[int]:
         """Of a family's cells with outcomes, rising."""

@@ -41,7 +41,7 @@ from cpadapt.record import load_records
 # seed and item by item. Its error has both sources, seeds and evaluation items
 # ([`cpadapt.statistics`](../book/api.md)). Then the claim
 #
-# - *holds* if what it says is shown: of a difference, that it is not 0; of the lack of one, that it is below
+# - *holds* if what it says is shown: of a difference, that it is there; of the lack of one, that it is below
 #   {glue:text}`margin` point; each by a test at {glue:text}`level` %;
 # - *does not hold* if the opposite is shown: the other sign, or a difference that is slight where one is claimed, or
 #   one above the margin where none is;
@@ -81,7 +81,7 @@ for item in ledger["counted"]:
     paper, ours = (form.format(value) for value in (item["figure"], counted(item)))
     verdict = Verdict.HOLDS if paper == ours else Verdict.FAILS
     counts.append(
-        {"claim": item["says"], "source": item["source"], "the paper's": paper, "ours": ours, "verdict": verdict}
+        {"source": item["source"], "claim": item["says"], "the paper's": paper, "ours": ours, "verdict": verdict}
     )
 charts.table(pd.DataFrame(counts))
 
@@ -98,7 +98,7 @@ RATES = {label: family(label).LEARNING_RATE for label in ("lora", "cp")}
 CASES = {
     "pilot, paper's rates": ("smollm2-pilot", RATES),
     "pilot, tuned": ("smollm2-pilot", None),
-    "SmolLM2": ("smollm2", RATES),
+    "SmolLM2, whole study": ("smollm2", RATES),
     "OPT-1.3B": ("paper", RATES),
 }
 
@@ -108,11 +108,16 @@ def of_study(study):
     return load_records(folder) if folder.is_dir() else []
 
 
+def said(item):
+    """A claim, and that it is second-hand where it is."""
+    return item["says"] + " (second-hand)" * (item["source"] != "abstract")
+
+
 loaded = {study: of_study(study) for study, _ in CASES.values()}
 found, verdicts = [], []
 for claim in ledger["claim"]:
     for task in claim["tasks"]:
-        row = {"claim": claim["says"], "source": claim["source"], "task": charts.TASK_NAMES[task]}
+        row = {"task": charts.TASK_NAMES[task], "claim": said(claim)}
         for case, (study, rates) in CASES.items():
             cells = cells_of([record for record in loaded[study] if record.config.task == task], rates)
             findings = {name: RULES[name](cells) for name in claim["rules"]}
@@ -120,17 +125,16 @@ for claim in ledger["claim"]:
             found += [row | {"case": case, "rule": name, "finding": finding} for name, finding in findings.items()]
         verdicts.append(row)
 table = pd.DataFrame(verdicts)
-# A claim and its source are said once.
-again = table.duplicated("claim")
-charts.table(table.assign(**{name: table[name].mask(again, "") for name in ("claim", "source")}))
+charts.table(table)
 
 # %% [markdown]
 # ## What each verdict hangs on
 #
-# The differences behind the verdicts, in points of accuracy. *Power* is the chance that so many seeds and items show a
-# true difference of {glue:text}`margin` point to be there, if they vary as estimated. *Seeds for it* is how many would
-# show it with a chance of {glue:text}`enough` %, on the same items; where it says *more items*, no number of seeds
-# would. So that is what would change a verdict of *cannot be told*; the others would need cells that behave otherwise.
+# The differences behind the verdicts, in points of accuracy, with {glue:text}`confidence` % intervals. *Power* is the
+# chance that so many seeds and items show a true difference of {glue:text}`margin` point to be there, if they vary as
+# estimated. *Seeds for it* is how many would show it with a chance of {glue:text}`enough` %, on the same items; where
+# it says *more items*, no number of seeds would. So that is what would change a verdict of *cannot be told*; the
+# others would need cells that behave otherwise.
 
 # %% tags=["hide-input"]
 ENOUGH, SEEDS = 0.8, (3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
@@ -144,13 +148,11 @@ def evidence(row):
     e = row["finding"].estimate
     low, high = (100 * end for end in e.interval(1 - LEVEL))
     return {
-        "rule": row["rule"],
         "task": row["task"],
+        "rule": row["rule"],
         "cells": row["case"],
-        "difference": f"{100 * e.mean:+.1f}",
-        "interval": f"{low:+.1f} to {high:+.1f}",
-        "seeds": e.seeds,
-        "items": e.items,
+        "difference, interval": f"{100 * e.mean:+.1f}, {low:+.1f} to {high:+.1f}",
+        "seeds, items": f"{e.seeds}, {e.items}",
         "verdict": row["finding"].verdict,
         "power": f"{100 * e.power(MARGIN, e.seeds, e.items):.0f} %",
         "seeds for it": seeds_for(e),
@@ -224,12 +226,13 @@ answer_pilot = (
     f" {told(fixed)}; at the rates that dev chose {told(tuned)}."
 )
 unmeasured = [case for case in others if (table[case] == Verdict.UNMEASURED).all()]
-answer_rest = f"Not measured at all: {'; '.join(unmeasured)}." if unmeasured else ""
+answer_rest = f"Not measured at all yet: {'; '.join(unmeasured)}." if unmeasured else ""
 for name, value in {
     "answer_pilot": answer_pilot,
     "answer_rest": answer_rest,
     "margin": f"{100 * MARGIN:.0f}",
     "level": f"{100 * LEVEL:.0f}",
+    "confidence": f"{100 * (1 - LEVEL):.0f}",
     **{name: difference(case, "SST-2") for name, case in (("sst2_fixed", fixed), ("sst2_tuned", tuned))},
     "enough": f"{100 * ENOUGH:.0f}",
     "paper_seeds": str(fewest),
