@@ -51,9 +51,15 @@ from cpadapt.record import load_records
 # A verdict is that of the cells measured, under their protocol, at their learning rates. Each claim is judged for
 # itself, without a correction for their number.
 
+
 # %% tags=["hide-input"]
+def worded(rule):
+    """As text that a narrow column can break."""
+    return rule.replace("_", " ")
+
+
 charts.table(
-    pd.DataFrame([{"rule": name, "what it asks": rule.__doc__.split("\n")[0]} for name, rule in RULES.items()])
+    pd.DataFrame([{"rule": worded(name), "what it asks": rule.__doc__.split("\n")[0]} for name, rule in RULES.items()])
 )
 
 # %% [markdown]
@@ -149,7 +155,7 @@ def evidence(row):
     low, high = (100 * end for end in e.interval(1 - LEVEL))
     return {
         "task": row["task"],
-        "rule": row["rule"],
+        "rule": worded(row["rule"]),
         "cells": row["case"],
         "difference, interval": f"{100 * e.mean:+.1f}, {low:+.1f} to {high:+.1f}",
         "seeds, items": f"{e.seeds}, {e.items}",
