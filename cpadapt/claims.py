@@ -1,11 +1,12 @@
 """Verdicts on what is claimed of CP and LoRA, by stated rules, from measured cells.
 
-A rule takes one task's cells and gives a `Finding`: the difference that the claim hangs on, and a verdict. That a
-difference is there and that it is slight are both things to be shown; where neither is, it cannot be told. Each
-finding is judged for itself: of many claims that are false, some will hold by chance.
+What a rule claims is a region of a difference in accuracy: above 0, say, or less than a point either way. It holds if
+the difference's 90 % interval lies within the region, and fails if it lies outside; else it cannot be told. So each
+end of a region is a one-sided test at 5 %. Each rule is judged for itself: of many that are wrong, some will hold by
+chance, and with three seeds somewhat more of them (`cpadapt.statistics.Estimate.p_value`).
 """
 
-import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,13 +17,22 @@ from scipy import stats
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD
 from cpadapt.record import Record
-from cpadapt.statistics import Estimate, Outcomes, estimate, outcomes, require_pairs
-
-MARGIN = 0.01
-"""A difference below it is called slight; one point."""
+from cpadapt.statistics import Estimate, Outcomes, estimate, outcomes
 
 LEVEL = 0.05
-"""Of every test."""
+"""Of every one-sided test."""
+
+MARGIN = 0.01
+"""Differences below one point count as none."""
+
+SLIGHT = 0.03
+"""Differences below three points count as slight."""
+
+STABLE = 0.1
+"""Runs that may diverge, as a share, where training is called stable."""
+
+NEAR = 0.05
+"""By which share of a rank's budget a CP size may miss it and be its match."""
 
 
 class Verdict(StrEnum):
@@ -35,12 +45,41 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Region:
+    """Where a difference has to lie; between two ends, which are shares."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def judge(self, difference: Estimate) -> Verdict:
+        """Whether it lies there."""
+        low, high = difference.interval(1 - 2 * LEVEL)
+        if difference.standard_error == 0:
+            # Answers that all agree have no interval; what they show is said by their number.
+            alike = difference.mean == 0 and self.low < 0 < self.high
+            edge = min(-self.low, self.high)
+            return Verdict.HOLDS if alike and difference.equivalence_p_value(edge) < LEVEL else Verdict.OPEN
+        if self.low < low and high < self.high:
+            return Verdict.HOLDS
+        return Verdict.FAILS if high < self.low or low > self.high else Verdict.OPEN
+
+
+ABOVE = Region(low=0.0)
+NOT_AHEAD = Region(high=MARGIN)
+ALIKE = Region(-MARGIN, MARGIN)
+SLIGHTLY_ABOVE = Region(0.0, SLIGHT)
+
+
+@dataclass(frozen=True)
 class Finding:
-    """A verdict and what it hangs on."""
+    """A rule's verdict and what it hangs on."""
 
     verdict: Verdict
+    region: Region | None = None
     estimate: Estimate | None = None
-    """A difference of accuracies; `None` where nothing is measured, or nothing is estimated."""
+    """The difference that has to lie in the region."""
+    diverged: tuple[int, int] | None = None
+    """The runs that diverged, and all runs, where that is what counts."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +91,33 @@ class Cells:
     outcomes: Mapping[tuple[str, int], Outcomes]
     """What the cell's runs got right. A cell of which a run has no outcome is missing here."""
     diverged: Mapping[str, tuple[int, int]]
-    """How many runs diverged and how many there are, by label and at all rates."""
-
-    def sizes(self, label: str) -> list[int]:
-        """Of a family's cells with outcomes, rising."""
-        return sorted(size for name, size in self.outcomes if name == label)
+    """How many runs diverged (lost a finite loss or gradient) and how many there are, by label."""
 
     def matched(self) -> list[tuple[int, int]]:
-        """LoRA's ranks and the largest CP size at or under each one's budget, where both are measured.
-
-        Two ranks never share a CP size: where CP has none above the last rank's match, the rank is left out.
-        """
-        pairs: list[tuple[int, int]] = []
-        for rank in self.sizes("lora"):
-            fitting = [size for size in self.sizes("cp") if self.budgets["cp", size] <= self.budgets["lora", rank]]
-            if fitting and (not pairs or max(fitting) > pairs[-1][1]):
-                pairs.append((rank, max(fitting)))
+        """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough (`NEAR`)."""
+        pairs = []
+        for rank in self._sizes("lora"):
+            budget = self.budgets["lora", rank]
+            missed = {size: abs(self.budgets["cp", size] - budget) / budget for size in self._sizes("cp")}
+            if missed and (nearest := min(missed, key=missed.__getitem__)) and missed[nearest] <= NEAR:
+                pairs.append((rank, nearest))
         return pairs
+
+    def _sizes(self, label: str) -> list[int]:
+        return sorted(size for name, size in self.budgets if name == label)
 
 
 def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None) -> Cells:
     """One task's cells from the records of its runs.
 
     Args:
-        records: of one backbone, task, protocol and draw of the data; the seeds of all cells should be the same.
-        rates: the learning rate to take of each family, by label; without it, each cell's is chosen by its mean
-            accuracy on dev, as `cpadapt.frontier.frontier` chooses: eval has no part in it.
+        records: of one backbone, task, protocol and draw of the data.
+        rates: the learning rate to take, by family, where a cell has several; without it, each cell's is the one whose
+            mean accuracy on dev is highest, as in `cpadapt.frontier.frontier`: eval has no part in it.
 
     Raises:
-        InputError: the records are not of one backbone, task and protocol.
+        InputError: the records are not of one backbone, task and protocol; or a cell has several rates and not the one
+            to take.
     """
     by_cell: dict[tuple[str, int], dict[float | None, list[Record]]] = {}
     known: set[tuple[str, str, str]] = set()
@@ -90,126 +127,124 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
         by_cell.setdefault((record.label, config.size), {}).setdefault(config.learning_rate, []).append(record)
     if len(known) > 1:
         raise InputError(f"cells are of one backbone, task and protocol, not of {len(known)}: {sorted(known)}")
+    budgets: dict[tuple[str, int], int] = {}
     found: dict[tuple[str, int], Outcomes] = {}
     diverged: dict[str, tuple[int, int]] = {}
     for (label, size), by_rate in by_cell.items():
-        of_cell = [record for runs in by_rate.values() for record in runs]
+        chosen = _chosen(by_rate, rates)
         stopped, runs = diverged.get(label, (0, 0))
-        diverged[label] = stopped + sum(r.diverged_at is not None for r in of_cell), runs + len(of_cell)
-        rate = _by_dev(by_rate) if rates is None else rates.get(label)
-        chosen = by_rate.get(rate, [])
-        if chosen and all(record.outcome is not None for record in chosen):
+        diverged[label] = stopped + sum(r.diverged_at is not None for r in chosen), runs + len(chosen)
+        budgets[label, size] = chosen[0].counts.adapter
+        if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
-    budgets = {cell: next(iter(next(iter(by_rate.values())))).counts.adapter for cell, by_rate in by_cell.items()}
     return Cells(budgets, found, diverged)
 
 
-def _by_dev(by_rate: Mapping[float | None, Sequence[Record]]) -> float | None:
-    def merit(rate: float | None) -> tuple[float, float, float]:
-        runs = by_rate[rate]
+def _chosen(by_rate: Mapping[float | None, list[Record]], rates: Mapping[str, float] | None) -> list[Record]:
+    if len(by_rate) == 1:
+        return next(iter(by_rate.values()))
+    if rates is not None:
+        config = next(iter(by_rate.values()))[0].config
+        if (wanted := rates.get(config.family)) not in by_rate:
+            raise InputError(f"{config.family} {config.size} has no run at the rate {wanted}, but at {list(by_rate)}")
+        return by_rate[wanted]
+
+    def merit(runs: Sequence[Record]) -> tuple[float, float, float]:
         on_dev = [record.best.dev_accuracy for record in runs if record.best is not None]
         lost = sum(record.diverged_at is not None for record in runs) / len(runs)
-        return -lost, float(np.mean(on_dev)) if on_dev else -1.0, -(rate or 0.0)
+        return -lost, float(np.mean(on_dev)) if on_dev else -1.0, -(runs[0].config.learning_rate or 0.0)
 
-    return max(by_rate, key=merit)
-
-
-def above(difference: Estimate, margin: float = MARGIN) -> Verdict:
-    """Whether a difference is above 0: it holds if that is clear; not if it is below 0 or within the margin."""
-    low, high = difference.interval(1 - LEVEL)
-    if low > 0:
-        return Verdict.HOLDS
-    return Verdict.FAILS if high < 0 or within(difference, margin) is Verdict.HOLDS else Verdict.OPEN
-
-
-def within(difference: Estimate, margin: float = MARGIN) -> Verdict:
-    """Whether a difference is less than the margin either way (two one-sided tests); not if it is clearly more."""
-    if difference.equivalence_p_value(margin) < LEVEL:
-        return Verdict.HOLDS
-    low, high = difference.interval(1 - 2 * LEVEL)
-    return Verdict.FAILS if low > margin or high < -margin else Verdict.OPEN
-
-
-def at_most(difference: Estimate, margin: float = MARGIN) -> Verdict:
-    """Whether a difference is below the margin (one one-sided test); not if it is clearly above it."""
-    low, high = difference.interval(1 - 2 * LEVEL)
-    # Without an error there is no interval, only a table of answers that all agree.
-    if high < margin and (difference.standard_error > 0 or within(difference, margin) is Verdict.HOLDS):
-        return Verdict.HOLDS
-    return Verdict.FAILS if low > margin else Verdict.OPEN
+    return max(by_rate.values(), key=merit)
 
 
 def lora_ahead(of: Cells) -> Finding:
-    """LoRA is ahead of CP at matched budgets, on the average over these."""
-    return _judged(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], above)
+    """LoRA minus CP at matched budgets, on the average over these, is above 0."""
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], ABOVE)
 
 
-def finer_is_not_better(of: Cells) -> Finding:
-    """CP is not ahead of LoRA by the margin at matched budgets, on the average over these."""
-    return _judged(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched()], at_most)
+def lora_slightly_ahead(of: Cells) -> Finding:
+    """LoRA minus CP at matched budgets, on the average over these, is above 0 and slight."""
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], SLIGHTLY_ABOVE)
+
+
+def cp_not_ahead(of: Cells) -> Finding:
+    """CP minus LoRA at matched budgets, on the average over these, is below the margin."""
+    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched()], NOT_AHEAD)
 
 
 def cp_gains(of: Cells) -> Finding:
-    """CP gains from more components: its cells at LoRA's budgets, on the average, are above one component."""
-    return _judged(of, [(("cp", size), ("cp", 1)) for _, size in of.matched() if size > 1], above)
+    """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
+    return _compared(of, [(("cp", size), ("cp", 1)) for _, size in of.matched()], ABOVE)
+
+
+def cp_saturates(of: Cells) -> Finding:
+    """CP at LoRA's last budget minus CP at the middle one of LoRA's budgets is within the margin either way."""
+    sizes = [size for _, size in of.matched()]
+    pairs = [(("cp", sizes[-1]), ("cp", sizes[(len(sizes) - 1) // 2]))] if len(sizes) > 1 else []
+    return _compared(of, pairs, ALIKE)
+
+
+def first_rank_learns(of: Cells) -> Finding:
+    """CP at the budget of LoRA's first rank minus the readout alone is above 0."""
+    return _compared(of, [(("cp", size), (HEAD, 0)) for rank, size in of.matched() if rank == 1], ABOVE)
 
 
 def flat_from_first_rank(of: Cells) -> Finding:
-    """Beyond the budget of LoRA's first rank CP gains less than the margin, on the average over its larger cells."""
-    first = dict(of.matched()).get(1)
-    larger = [size for size in of.sizes("cp") if first is not None and size > first]
-    return _judged(of, [(("cp", size), ("cp", first or 0)) for size in larger], at_most)
+    """CP at LoRA's further budgets, on the average, minus CP at its first one's is within the margin either way."""
+    (_, first), *further = of.matched() or [(0, 0)]
+    return _compared(of, [(("cp", size), ("cp", first)) for _, size in further], ALIKE)
 
 
 def splits_alike(of: Cells) -> Finding:
-    """CP's other tensor shapes, at equal sizes, are within the margin of its default one; the estimate is the worst.
-
-    Their labels begin with `cp-`.
-    """
-    others = [cell for cell in of.outcomes if cell[0].startswith("cp-") and ("cp", cell[1]) in of.outcomes]
-    findings = [_judged(of, [(cell, ("cp", cell[1]))], within) for cell in others]
-    estimates = [finding.estimate for finding in findings if finding.estimate is not None]
-    if not estimates:
+    """CP with each other tensor shape (labels that begin with cp-) minus the default one is within the margin."""
+    others = [cell for cell in of.budgets if cell[0].startswith("cp-")]
+    findings = [_compared(of, [(cell, ("cp", cell[1]))], ALIKE) for cell in others]
+    if not findings:
         return Finding(Verdict.UNMEASURED)
-    return Finding(every(findings), max(estimates, key=lambda e: abs(e.mean)))
-
-
-def over_floor(of: Cells) -> Finding:
-    """CP's cells at LoRA's budgets, on the average, are above the readout alone."""
-    return _judged(of, [(("cp", size), (HEAD, 0)) for _, size in of.matched()], above)
-
-
-def fills_gaps(of: Cells) -> Finding:
-    """Between any two neighbouring ranks of LoRA, CP has a measured cell."""
-    ranks = sorted(of.budgets["lora", rank] for rank in of.sizes("lora"))
-    between = [of.budgets["cp", size] for size in of.sizes("cp")]
-    if len(ranks) < 2 or not between:
-        return Finding(Verdict.UNMEASURED)
-    filled = all(any(low < amount < high for amount in between) for low, high in itertools.pairwise(ranks))
-    return Finding(Verdict.HOLDS if filled else Verdict.FAILS)
+    worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))
+    return Finding(every(findings), worst.region, worst.estimate)
 
 
 def trains_stably(of: Cells) -> Finding:
-    """No CP run diverged; it fails if a larger share of CP's diverged than of LoRA's (Fisher's exact test)."""
+    """The share of CP's runs that diverge is below a tenth (a binomial test)."""
     stopped, runs = of.diverged.get("cp", (0, 0))
-    others, of_lora = of.diverged.get("lora", (0, 0))
     if not runs:
         return Finding(Verdict.UNMEASURED)
-    if not stopped:
-        return Finding(Verdict.HOLDS)
-    table = [[stopped, runs - stopped], [others, of_lora - others]]
-    p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
-    return Finding(Verdict.FAILS if p_value < LEVEL else Verdict.OPEN)
+    below, above = (
+        float(stats.binomtest(stopped, runs, STABLE, alternative=side).pvalue) < LEVEL for side in ("less", "greater")
+    )
+    verdict = Verdict.HOLDS if below else Verdict.FAILS if above else Verdict.OPEN
+    return Finding(verdict, diverged=(stopped, runs))
 
 
 RULES: Mapping[str, Callable[[Cells], Finding]] = {
     rule.__name__: rule
     for rule in (
-        lora_ahead, finer_is_not_better, over_floor, cp_gains, flat_from_first_rank, splits_alike, fills_gaps,
-        trains_stably,
+        trains_stably, first_rank_learns, flat_from_first_rank, cp_gains, cp_saturates, lora_ahead,
+        lora_slightly_ahead, cp_not_ahead, splits_alike,
     )
 }  # fmt: skip
 """By the names that a claim gives."""
+
+
+def learned(of: Cells) -> Finding:
+    """Adapters of both families at matched budgets, on the average, minus the readout alone are above 0."""
+    adapters = [cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size))]
+    return _compared(of, [(cell, (HEAD, 0)) for cell in adapters], ABOVE)
+
+
+def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
+    """The verdict on a claim that asks for all of these rules, and their findings.
+
+    Where it is not shown that the adapters learned anything, differences between them say nothing of a claim, and it
+    cannot be told.
+    """
+    findings = {name: RULES[name](of) for name in rules}
+    verdict = every(list(findings.values()))
+    compares = any(finding.estimate is not None for finding in findings.values())
+    if verdict is not Verdict.UNMEASURED and compares and learned(of).verdict is not Verdict.HOLDS:
+        verdict = Verdict.OPEN
+    return verdict, findings
 
 
 def every(findings: Sequence[Finding]) -> Verdict:
@@ -219,16 +254,17 @@ def every(findings: Sequence[Finding]) -> Verdict:
     return next((verdict for verdict in order if verdict in verdicts), Verdict.HOLDS)
 
 
-def _judged(
-    of: Cells, pairs: Sequence[tuple[tuple[str, int], tuple[str, int]]], rule: Callable[[Estimate], Verdict]
-) -> Finding:
-    """A rule on the first minus the second, averaged over pairs of cells, seed by seed and item by item."""
-    if not pairs or any(cell not in of.outcomes for pair in pairs for cell in pair):
+def _compared(of: Cells, pairs: Sequence[tuple[tuple[str, int], tuple[str, int]]], region: Region) -> Finding:
+    """Judge the first minus the second, averaged over pairs of cells, seed by seed and item by item.
+
+    It is not measured where a cell, or a seed of one, is missing.
+    """
+    tables = [(of.outcomes.get(a), of.outcomes.get(b)) for a, b in pairs]
+    cells = [cell for pair in tables for cell in pair]
+    first = cells[0] if cells else None
+    if first is None or len(first.seeds) < 2:
         return Finding(Verdict.UNMEASURED)
-    first, second = zip(*pairs, strict=True)
-    a, b = ([of.outcomes[cell] for cell in cells] for cells in (first, second))
-    require_pairs([*a, *b])
-    if len(a[0].seeds) < 2:
+    if any(cell is None or (cell.seeds, cell.items) != (first.seeds, first.items) for cell in cells):
         return Finding(Verdict.UNMEASURED)
-    difference = estimate(np.mean([x.right - y.right for x, y in zip(a, b, strict=True)], axis=0))
-    return Finding(rule(difference), difference)
+    difference = estimate(np.mean([a.right - b.right for a, b in tables if a is not None and b is not None], axis=0))
+    return Finding(region.judge(difference), region, difference)

@@ -30,8 +30,8 @@ from cpadapt.study import status
 # %% [markdown]
 # A {term}`study` is a file in `studies/`, and each run that it asks for is either on {term}`record` in `results/` or
 # missing. A record belongs to a run by its {term}`config id`, a hash of all that was asked for, so a study that is
-# changed loses what was measured for its former self. Nothing on this page is written by hand: it is what `cpadapt
-# status` says of each study, and what the records say of themselves.
+# changed loses what was measured for its former self. What stands here is what `cpadapt status` says of each study,
+# and what the records say of themselves.
 #
 # ## Done and missing
 
@@ -74,6 +74,11 @@ def span(values):
     return " to ".join(dict.fromkeys((min(values), max(values))))
 
 
+def tree(provenance):
+    """The commit that measured, and that something was changed beside it."""
+    return (provenance.git_commit or "unknown")[:8] + ", changed" * (provenance.git_clean is False)
+
+
 costs = []
 for study in studies:
     folder = PROJECT / "results" / study.name
@@ -91,7 +96,7 @@ for study in studies:
                     sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)
                 ),
                 "peak memory, GB": f"{max(record.cost.peak_memory_bytes for record in there) / 1e9:.1f}",
-                "commit": ", ".join(dict.fromkeys(record.provenance.git_commit[:8] for record in there)),
+                "commit": ", ".join(dict.fromkeys(tree(record.provenance) for record in there)),
             }
         )
 charts.table(pd.DataFrame(costs))
@@ -113,7 +118,7 @@ answer_done = (
     f" {of_study['runs'].sum():,} runs are on record."
 )
 answer_missing = (
-    "Missing are " + ", ".join(f"{row.missing:,} of {name}" for name, row in absent.iterrows()) + "."
+    "Missing are " + ", ".join(f"{row.missing:,} runs of {name}" for name, row in absent.iterrows()) + "."
     if len(absent)
     else "None is missing."
 )

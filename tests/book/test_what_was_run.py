@@ -56,7 +56,7 @@ def test_done_and_missing(page: Any) -> None:
         total["studies"] += not missing
         total["done"] += len(of_study)
         total["runs"] += asked(study) * len(study["tasks"])
-        assert (f"{missing:,} of {study['name']}" in page.glued["answer_missing"]) == (missing > 0)
+        assert (f"{missing:,} runs of {study['name']}" in page.glued["answer_missing"]) == (missing > 0)
     assert not shown
     said = page.glued["answer_done"]
     assert said == (
