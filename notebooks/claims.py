@@ -249,13 +249,13 @@ def gap(case):
 
 
 measured = table[list(CASES)] != Verdict.UNMEASURED
-answer = f"Of {len(counts)} counts, {sum(row['verdict'] == Verdict.HOLDS for row in counts)} are as the paper says."
-for case in CASES:
-    if measured[case].any():
-        answer += f" Of {len(table)} verdicts, {measured[case].sum()} can be given on {case}: {told(case)}."
+given = [f"{measured[case].sum()} can be given on {case} ({told(case)})" for case in CASES if measured[case].any()]
 absent = [case for case in CASES if not measured[case].any()]
-if absent:
-    answer += f" Not measured: {'; '.join(absent)}."
+answer = (
+    f"Of {len(counts)} figures that can be counted {sum(row['verdict'] == Verdict.HOLDS for row in counts)} are the"
+    f" paper's, and of {len(table)} verdicts that have to be measured {', '.join(given)}."
+    f" Not measured at all: {'; '.join(absent) or 'none'}."
+)
 fixed, tuned = "pilot, paper's rates", "pilot, tuned"
 both = measured[fixed] & measured[tuned]
 for name, value in {

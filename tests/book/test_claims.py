@@ -120,7 +120,7 @@ def test_counts(page: Any) -> None:
     assert [row["ours"] for row in shown] == by_hand
     assert [row["the paper's"] for row in shown] == by_hand
     assert {row["verdict"] for row in shown} == {HOLDS}
-    assert page.glued["answer"].startswith(f"Of {len(shown)} counts, {len(shown)} are as the paper says.")
+    assert page.glued["answer"].startswith(f"Of {len(shown)} figures that can be counted {len(shown)} are the paper's")
 
 
 def test_verdicts(page: Any) -> None:
@@ -143,10 +143,9 @@ def test_verdicts(page: Any) -> None:
     said = page.glued["answer"]
     for case, known in given.items():
         kinds = [known.count(kind) for kind in (HOLDS, FAILS, OPEN)]
-        assert (
-            f"Of {len(shown)} verdicts, {sum(kinds)} can be given on {case}: "
-            + "{} hold, {} do not, {} cannot be told.".format(*kinds)
-        ) in said
+        counts = "{} hold, {} do not, {} cannot be told".format(*kinds)
+        assert f"{sum(kinds)} can be given on {case} ({counts})" in said
+        assert f"of {len(shown)} verdicts that have to be measured" in said
     pairs = [pair for pair in zip(*given.values(), strict=True) if UNMEASURED not in pair]
     assert page.glued["judged"] == str(len(pairs))
     assert page.glued["changed"] == str(sum(a != b for a, b in pairs))
@@ -155,7 +154,7 @@ def test_verdicts(page: Any) -> None:
 @pytest.mark.parametrize("case", REST)
 def test_a_study_without_records_is_not_measured(page: Any, case: str) -> None:
     there = list((ROOT / "results").glob(f"{STUDIES[case]}/*.jsonl"))
-    assert (case in page.glued["answer"].partition("Not measured:")[2]) == (not there)
+    assert (case in page.glued["answer"].partition("Not measured at all:")[2]) == (not there)
     if not there:
         assert {row[case] for row in rows(page, "claim", "task", FIXED)} == {UNMEASURED}
 
