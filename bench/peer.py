@@ -75,6 +75,11 @@ class PeerTimes:
     """The allocator's, on CUDA."""
 
 
+def whole_blocks(steps: int) -> bool:
+    """Whether so many steps can be timed."""
+    return steps >= BLOCK and steps % BLOCK == 0
+
+
 def run_peer(
     backbone: Backbone,
     run: RunConfig,
@@ -105,7 +110,7 @@ def run_peer(
     """
     if run.family != "lora" or run.scale is None:
         raise InputError(f"the peer trains LoRA runs, not {run.family!r}")
-    if steps < BLOCK or steps % BLOCK or warmup < 1:
+    if not whole_blocks(steps) or warmup < 1:
         raise InputError(f"the peer's timed steps are whole blocks of {BLOCK} after one step or more, not {steps}")
     device = backbone.model.device
     if device.type == "cuda":

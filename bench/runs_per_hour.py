@@ -22,7 +22,7 @@ import torch
 import typer
 from bank_times import LEARNING_RATES, BankTimes, run_bank, study_runs
 from measured import Report, runs_per_hour
-from peer import BLOCK, PRECISIONS, Precision, example_order
+from peer import BLOCK, PRECISIONS, Precision, example_order, whole_blocks
 from peers_at_once import PeerFailed, Peers, Round, Work
 
 from cpadapt.backbones import Backbone
@@ -63,7 +63,7 @@ def main(
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen: Any = ("bfloat16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
     counts = [int(count) for count in peers.split(",") if count.strip()]
-    if peer_steps < BLOCK or peer_steps % BLOCK:
+    if not whole_blocks(peer_steps):
         raise typer.BadParameter(f"peers' steps are timed in blocks of {BLOCK}, not {peer_steps}")
     cases = []
     for name, size in itertools.product(task, batch_size):

@@ -15,8 +15,9 @@ import numpy as np
 from scipy import stats
 
 from cpadapt.errors import InputError
+from cpadapt.frontier import frontier
 from cpadapt.protocol import HEAD
-from cpadapt.record import Record
+from cpadapt.record import Record, tabulate
 from cpadapt.statistics import Estimate, Outcomes, estimate, outcomes
 
 LEVEL = 0.05
@@ -44,6 +45,11 @@ class Verdict(StrEnum):
     UNMEASURED = "not measured"
 
 
+def interval(difference: Estimate) -> tuple[float, float]:
+    """The interval that decides: each of its ends is a one-sided test."""
+    return difference.interval(1 - 2 * LEVEL)
+
+
 @dataclass(frozen=True)
 class Region:
     """Where a difference has to lie; between two ends, which are shares."""
@@ -53,7 +59,7 @@ class Region:
 
     def judge(self, difference: Estimate) -> Verdict:
         """Whether it lies there."""
-        low, high = difference.interval(1 - 2 * LEVEL)
+        low, high = interval(difference)
         if difference.standard_error == 0:
             # Answers that all agree have no interval; what they show is said by their number.
             alike = difference.mean == 0 and self.low < 0 < self.high
@@ -112,13 +118,14 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
 
     Args:
         records: of one backbone, task, protocol and draw of the data.
-        rates: the learning rate to take, by family, where a cell has several; without it, each cell's is the one whose
-            mean accuracy on dev is highest, as in `cpadapt.frontier.frontier`: eval has no part in it.
+        rates: the learning rate to take, by family, where a cell has several; without it, `cpadapt.frontier.frontier`
+            chooses each cell's, on dev alone.
 
     Raises:
         InputError: the records are not of one backbone, task and protocol; or a cell has several rates and not the one
             to take.
     """
+    records = list(records)
     by_cell: dict[tuple[str, int], dict[float | None, list[Record]]] = {}
     known: set[tuple[str, str, str]] = set()
     for record in records:
@@ -127,34 +134,26 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
         by_cell.setdefault((record.label, config.size), {}).setdefault(config.learning_rate, []).append(record)
     if len(known) > 1:
         raise InputError(f"cells are of one backbone, task and protocol, not of {len(known)}: {sorted(known)}")
+    # Cells that several studies share are one cell here.
+    best = frontier(tabulate(records)[0].assign(study="")) if rates is None else None
+    on_dev = {} if best is None else best.set_index(["label", "size"])["learning_rate"].to_dict()
     budgets: dict[tuple[str, int], int] = {}
     found: dict[tuple[str, int], Outcomes] = {}
     diverged: dict[str, tuple[int, int]] = {}
     for (label, size), by_rate in by_cell.items():
-        chosen = _chosen(by_rate, rates)
+        chosen = next(iter(by_rate.values()))
+        if len(by_rate) > 1:
+            family = chosen[0].config.family
+            rate = on_dev[label, size] if rates is None else rates.get(family)
+            if rate not in by_rate:
+                raise InputError(f"{family} {size} has no run at the rate {rate}, but at {list(by_rate)}")
+            chosen = by_rate[rate]
         stopped, runs = diverged.get(label, (0, 0))
         diverged[label] = stopped + sum(r.diverged_at is not None for r in chosen), runs + len(chosen)
         budgets[label, size] = chosen[0].counts.adapter
         if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
     return Cells(budgets, found, diverged)
-
-
-def _chosen(by_rate: Mapping[float | None, list[Record]], rates: Mapping[str, float] | None) -> list[Record]:
-    if len(by_rate) == 1:
-        return next(iter(by_rate.values()))
-    if rates is not None:
-        config = next(iter(by_rate.values()))[0].config
-        if (wanted := rates.get(config.family)) not in by_rate:
-            raise InputError(f"{config.family} {config.size} has no run at the rate {wanted}, but at {list(by_rate)}")
-        return by_rate[wanted]
-
-    def merit(runs: Sequence[Record]) -> tuple[float, float, float]:
-        on_dev = [record.best.dev_accuracy for record in runs if record.best is not None]
-        lost = sum(record.diverged_at is not None for record in runs) / len(runs)
-        return -lost, float(np.mean(on_dev)) if on_dev else -1.0, -(runs[0].config.learning_rate or 0.0)
-
-    return max(by_rate.values(), key=merit)
 
 
 def lora_ahead(of: Cells) -> Finding:
@@ -259,12 +258,11 @@ def _compared(of: Cells, pairs: Sequence[tuple[tuple[str, int], tuple[str, int]]
 
     It is not measured where a cell, or a seed of one, is missing.
     """
-    tables = [(of.outcomes.get(a), of.outcomes.get(b)) for a, b in pairs]
-    cells = [cell for pair in tables for cell in pair]
-    first = cells[0] if cells else None
-    if first is None or len(first.seeds) < 2:
+    if not pairs or any(cell not in of.outcomes for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    if any(cell is None or (cell.seeds, cell.items) != (first.seeds, first.items) for cell in cells):
+    cells = [(of.outcomes[a], of.outcomes[b]) for a, b in pairs]
+    asked = {(cell.seeds, cell.items) for pair in cells for cell in pair}
+    if len(asked) > 1 or len(cells[0][0].seeds) < 2:
         return Finding(Verdict.UNMEASURED)
-    difference = estimate(np.mean([a.right - b.right for a, b in tables if a is not None and b is not None], axis=0))
+    difference = estimate(np.mean([a.right - b.right for a, b in cells], axis=0))
     return Finding(region.judge(difference), region, difference)

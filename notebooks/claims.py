@@ -28,7 +28,7 @@ import cpadapt
 from cpadapt import budget, charts
 from cpadapt.backbones import Projection
 from cpadapt.book import PROJECT
-from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, judge
+from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, interval, judge
 from cpadapt.families import family
 from cpadapt.frontier import read_published
 from cpadapt.record import load_records
@@ -120,17 +120,17 @@ records = {
 }
 
 
-def cells(case, task):
-    study, rates = CASES[case]
-    return cells_of([record for record in records[study] if record.config.task == task], rates)
-
-
+cells = {
+    (case, task): cells_of([record for record in records[study] if record.config.task == task], rates)
+    for case, (study, rates) in CASES.items()
+    for task in PAPER.tasks
+}
 found, verdicts = [], []
 for claim in ledger["claim"]:
     for task in claim["tasks"]:
         row = {"task": charts.TASK_NAMES[task], "claim": said(claim)}
         for case in CASES:
-            row[case], findings = judge(cells(case, task), claim["rules"])
+            row[case], findings = judge(cells[case, task], claim["rules"])
             found += [
                 {"task": row["task"], "case": case, "rule": rule, "finding": finding}
                 for rule, finding in findings.items()
@@ -174,7 +174,7 @@ def evidence(row):
         stopped, runs = finding.diverged
         return shown | {"difference, interval": f"{stopped} of {runs} diverged"}
     e = finding.estimate
-    low, high = (100 * end for end in e.interval(1 - 2 * LEVEL))
+    low, high = (100 * end for end in interval(e))
     shown |= {
         "difference, interval": f"{100 * e.mean:+.1f}, {low:+.1f} to {high:+.1f}",
         "wanted": wanted(finding.region),
@@ -208,7 +208,7 @@ NOT = Verdict.UNMEASURED.value
 reread = []
 for lora in published[published["label"] == "lora"].itertuples():
     items = min(validation[lora.task], PAPER.protocol.eval_cap)
-    borrowed = RULES["lora_ahead"](cells("pilot, tuned", lora.task)).estimate
+    borrowed = RULES["lora_ahead"](cells["pilot, tuned", lora.task]).estimate
     for cp in published[(published["label"] == "cp") & (published["task"] == lora.task)].itertuples():
         gap = lora.accuracy - cp.accuracy
         of_seeds = math.sqrt(lora.sd**2 / lora.seeds + cp.sd**2 / cp.seeds)
@@ -243,8 +243,8 @@ def told(case):
 
 
 def gap(case):
-    e = RULES["lora_ahead"](cells(case, "sst2")).estimate
-    low, high = (100 * end for end in e.interval(1 - 2 * LEVEL))
+    e = RULES["lora_ahead"](cells[case, "sst2"]).estimate
+    low, high = (100 * end for end in interval(e))
     return f"{100 * e.mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 

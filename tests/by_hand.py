@@ -1,5 +1,6 @@
 """`cpadapt.statistics` once more, in loops over plain lists."""
 
+import base64
 import math
 import statistics
 from collections.abc import Sequence
@@ -38,6 +39,18 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
         "p": 2 * float(t.sf(abs(mean) / error, degrees)),
         "items": items,
     }
+
+
+def answers(outcome: dict[str, Any]) -> list[int]:
+    """Right or wrong, item by item, of a run whose record holds this outcome."""
+
+    def bits(bitmap: str) -> list[int]:
+        packed = base64.b64decode(bitmap)
+        return [packed[k // 8] >> (7 - k % 8) & 1 for k in range(outcome["rows"])]
+
+    drawn = bits(outcome["drawn"])
+    assert sum(drawn) == outcome["total"]
+    return [x for x, is_in in zip(bits(outcome["right"]), drawn, strict=True) if is_in]
 
 
 def corrected(p_values: list[float]) -> list[float]:

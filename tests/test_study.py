@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,15 @@ def test_saved_weights_are_peft_adapters_that_score_as_recorded(tmp_path: Path) 
     (tmp_path / "w" / records[0].id).rmdir()
     train(study(seeds=(0,)), results=tmp_path / "r", save=tmp_path / "w")
     assert (tmp_path / "w" / records[0].id / "head.safetensors").exists()
+
+
+def test_a_verbalizer_has_no_head_to_count_or_save(tmp_path: Path) -> None:
+    asked = study(seeds=(0,), tasks=("toy-entailment",), protocol=replace(PROTOCOL, readout="verbalizer"))
+    for record in train(asked, save=tmp_path):
+        assert record.counts.head == 0
+        assert (record.counts.adapter == 0) == (record.label == "head")
+        assert not (tmp_path / record.id / "head.safetensors").exists()
+        assert (tmp_path / record.id / "adapter_config.json").exists() == (record.label != "head")
 
 
 def test_all_mistakes_are_found_before_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ class Chapter:
                     found.append([row for row in rows if row])
         return found
 
+    def rows(self, *columns: str) -> list[dict[str, str]]:
+        """The rows of the one table that has these columns, each by column."""
+        (found,) = (table for table in self.tables if set(columns) <= set(table[0]))
+        return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
 
 @pytest.fixture(scope="session")
 def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:

@@ -1,6 +1,5 @@
 """The claims: every verdict and number again, by hand from the records' own lines."""
 
-import base64
 import json
 import math
 import statistics
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import by_hand
 import pytest
 from by_hand import judged
 from scipy.stats import t
@@ -51,11 +51,6 @@ def page(chapter: Chapters) -> Any:
     return chapter("claims")
 
 
-def rows(page: Any, *columns: str) -> list[dict[str, str]]:
-    (found,) = (table for table in page.tables if set(columns) <= set(table[0]))
-    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
-
-
 def on_dev(line: dict[str, Any]) -> int:
     (best,) = (e for e in line["evaluations"] if e["step"] == line["best_step"])
     return int(best["dev_correct"])
@@ -70,12 +65,7 @@ def answers(task: str, cell: tuple[str, int], case: str) -> list[list[int]]:
             by_rate.setdefault(config["learning_rate"], []).append(line)
     tuned = max(by_rate, key=lambda rate: sum(map(on_dev, by_rate[rate])))
     runs = by_rate[RATES.get(cell[0]) if case == FIXED else tuned]
-    found = []
-    for line in sorted(runs, key=lambda line: line["config"]["seed"]):
-        drawn, right = (base64.b64decode(line["outcome"][name]) for name in ("drawn", "right"))
-        places = [k for k in range(line["outcome"]["rows"]) if drawn[k // 8] >> (7 - k % 8) & 1]
-        found.append([right[k // 8] >> (7 - k % 8) & 1 for k in places])
-    return found
+    return [by_hand.answers(line["outcome"]) for line in sorted(runs, key=lambda line: line["config"]["seed"])]
 
 
 def hand(rule: str, task: str, case: str) -> dict[str, Any]:
@@ -114,7 +104,7 @@ def test_the_pilots_matched_budgets() -> None:
 
 
 def test_counts(page: Any) -> None:
-    shown = rows(page, "the paper's")
+    shown = page.rows("the paper's")
     by_hand = [f"{32 + 64 + 32 + 64 + 1} scalars", "4,096 scalars", f"{4096 / 193:.0f} components"]
     by_hand += [f"{48 * 193 * 8 / 2**20:.3f} MiB", f"{48 * 4096 * 8 / 2**20:.3f} MiB"]
     assert [row["ours"] for row in shown] == by_hand
@@ -124,7 +114,7 @@ def test_counts(page: Any) -> None:
 
 
 def test_verdicts(page: Any) -> None:
-    shown = rows(page, "claim", "task", FIXED)
+    shown = page.rows("claim", "task", FIXED)
     expected = [(claim, task) for claim in LEDGER["claim"] for task in claim["tasks"]]
     given: dict[str, list[str]] = {FIXED: [], TUNED: []}
     for row, (claim, task) in zip(shown, expected, strict=True):
@@ -156,11 +146,11 @@ def test_a_study_without_records_is_not_measured(page: Any, case: str) -> None:
     there = list((ROOT / "results").glob(f"{STUDIES[case]}/*.jsonl"))
     assert (case in page.glued["answer"].partition("Not measured at all:")[2]) == (not there)
     if not there:
-        assert {row[case] for row in rows(page, "claim", "task", FIXED)} == {UNMEASURED}
+        assert {row[case] for row in page.rows("claim", "task", FIXED)} == {UNMEASURED}
 
 
 def test_what_each_verdict_hangs_on(page: Any) -> None:
-    shown = [row for row in rows(page, "wanted") if row["cells"] in (FIXED, TUNED)]
+    shown = [row for row in page.rows("wanted") if row["cells"] in (FIXED, TUNED)]
     names = {name: task for task, name in TASKS.items()}
     assert len(shown) == 2 * 7
     for row in shown:
@@ -187,7 +177,7 @@ def test_a_verdict_can_hang_on_the_rate(page: Any) -> None:
 def test_the_papers_own_numbers(page: Any) -> None:
     names = {name: task for task, name in TASKS.items()}
     cells = {(f["task"], f["family"], f["size"]): f for f in PUBLISHED["figure"] if "sd" in f}
-    shown = rows(page, "over both")
+    shown = page.rows("over both")
     assert len(shown) == sum(family == "cp" for _, family, _ in cells)
     for row in shown:
         task, (_, rank, _, _, size) = names[row["task"]], row["cells"].split()

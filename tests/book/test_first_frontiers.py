@@ -1,6 +1,5 @@
 """The first measured frontiers: every number again, from the records' own lines, and every claim."""
 
-import base64
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import by_hand
 import pytest
 from by_hand import corrected, judged
 
@@ -76,20 +76,9 @@ def ladder(study: str, task: str) -> dict[tuple[str, int], float]:
     }
 
 
-def bits(bitmap: str, count: int) -> list[int]:
-    packed = base64.b64decode(bitmap)
-    return [packed[k // 8] >> (7 - k % 8) & 1 for k in range(count)]
-
-
 def answers(study: str, task: str, cell: tuple[str, int]) -> list[list[int]]:
     """A cell's runs by seed, each right or wrong by item."""
-    found = []
-    for line in chosen(study, task, *cell):
-        count = line["outcome"]["rows"]
-        drawn = bits(line["outcome"]["drawn"], count)
-        assert sum(drawn) == line["outcome"]["total"]
-        found.append([x for x, is_in in zip(bits(line["outcome"]["right"], count), drawn, strict=True) if is_in])
-    return found
+    return [by_hand.answers(line["outcome"]) for line in chosen(study, task, *cell)]
 
 
 def compared(study: str, task: str, one: tuple[str, int], other: tuple[str, int]) -> dict[str, Any]:

@@ -34,13 +34,8 @@ def asked(study: dict[str, Any]) -> int:
     return runs * len(study["seeds"]) * len(study.get("data_seeds", [0]))
 
 
-def rows(page: Any, *columns: str) -> list[dict[str, str]]:
-    (found,) = (table for table in page.tables if set(columns) <= set(table[0]))
-    return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
-
-
 def test_done_and_missing(page: Any) -> None:
-    shown = {(row["study"], row["task"]): row for row in rows(page, "missing")}
+    shown = {(row["study"], row["task"]): row for row in page.rows("missing")}
     total = {"studies": 0, "done": 0, "runs": 0}
     for study in STUDIES:
         of_study = lines(study["name"])
@@ -66,7 +61,7 @@ def test_done_and_missing(page: Any) -> None:
 
 
 def test_costs(page: Any) -> None:
-    shown = {(row["study"], row["device"]): row for row in rows(page, "peak memory, GB")}
+    shown = {(row["study"], row["device"]): row for row in page.rows("peak memory, GB")}
     for study in STUDIES:
         of_study = lines(study["name"])
         for device in {line["provenance"]["device"] for line in of_study}:
@@ -92,6 +87,6 @@ def test_costs(page: Any) -> None:
 
 
 def test_every_study_says_what_it_is_for(page: Any) -> None:
-    assert {row["study"]: row["what it is for"] for row in rows(page, "what it is for")} == {
+    assert {row["study"]: row["what it is for"] for row in page.rows("what it is for")} == {
         study["name"]: study["about"] for study in STUDIES
     }
