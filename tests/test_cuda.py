@@ -102,7 +102,7 @@ def test_a_recorded_step_is_the_step_itself() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_the_rows_of_a_bank_share_what_is_compiled() -> None:
-    """Else each of them waits anew. Only a row of a single component is code of its own: the compiler knows sizes of 1."""
+    """Else each waits anew. A row of a single component is code of its own, as the compiler knows sizes of 1."""
     protocol = Protocol(steps=4, eval_every=4, batch_size=4, train_cap=20, dev_cap=8, eval_cap=8, dtype="bfloat16")
     data = {0: load_task(load_spec("toy-entailment"), caps=protocol.caps)}
 

@@ -3,10 +3,8 @@
 Files come one by one. What has none is *not measured*, and what is claimed of it is not tested yet.
 """
 
-import base64
 import itertools
 import json
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 
 import jupytext
 import pytest
+from by_hand import answers, judged
 
 from cpadapt import book
 
@@ -22,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "notebooks" / "what_a_run_costs.py"
 FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results/bench").glob("*.json")}
 NOT = "not measured"
+ALONE = [name for name in FILES if name.startswith("one-adapter-")]
 BACKBONES = {"smollm2": "SmolLM2-135M", "opt-1.3b-shape": "OPT-1.3B's shape", "minilm": "MiniLM-L6"}
 TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
 # Adapted projections: layers, then (in, out) in each; and dense ones in all.
@@ -398,7 +398,7 @@ def test_one_adapter(page: Any) -> None:
     rows = table(page, "components", "kernels")
     found = []
     for name in sorted(FILES):
-        if name.startswith("one-adapter-"):
+        if name in ALONE:
             for cp in of(name, what="step", family="cp"):
                 setting = {key: cp[key] for key in ("mode", "rank", "tokens")}
                 (lora,) = of(name, what="step", family="lora", **setting)
@@ -413,48 +413,44 @@ def test_one_adapter(page: Any) -> None:
                      memory, kernels, f"{1e3 * before:.1f}", f"{1e3 * after:.1f}"]
                 )  # fmt: skip
     assert [list(row.values())[1:] for row in rows] == (found or [[NOT] * 9])
+    compiled = [row for row in rows if row["step"] == "compiled"]
+    assert any(float(row["time"]) > 1 > float(row["kernels"]) for row in compiled), "longer with fewer kernels"
+    assert all(int(row["components"]) % 8 for row in compiled if float(row["kernels"]) > 1), "an odd size"
 
 
-def precision() -> dict[tuple[str, int], dict[str, dict[int, float]]]:
-    """Accuracy by adapter, precision and seed, counted from the records' own bitmaps."""
-    found: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+def precision() -> dict[tuple[str, int], dict[str, list[list[int]]]]:
+    """Right or wrong by adapter and precision, seed by seed and item by item."""
+    found: dict[tuple[str, int], dict[str, dict[int, list[int]]]] = {}
     for dtype in ("bfloat16", "float32"):
         for path in (ROOT / "results" / f"precision-{dtype}").glob("*.jsonl"):
             for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
                 assert line["config"]["protocol"]["dtype"] == dtype
-                if line["outcome"] is None:
-                    continue
-                right = sum(byte.bit_count() for byte in base64.b64decode(line["outcome"]["right"]))
                 adapter = line["label"], line["config"]["size"]
-                found.setdefault(adapter, {"bfloat16": {}, "float32": {}})
-                found[adapter][dtype][line["config"]["seed"]] = 100 * right / line["outcome"]["total"]
-    return {adapter: both for adapter, both in found.items() if all(both.values())}
-
-
-# Two-sided, five in a hundred, from a table of Student's distribution.
-STUDENT = {19: 2.093, 18: 2.101, 17: 2.110, 16: 2.120}
+                of_dtype = found.setdefault(adapter, {"bfloat16": {}, "float32": {}})[dtype]
+                of_dtype[line["config"]["seed"]] = answers(line["outcome"])
+    for both in found.values():
+        assert both["bfloat16"].keys() == both["float32"].keys()
+    return {
+        adapter: {dtype: [by_seed[seed] for seed in sorted(by_seed)] for dtype, by_seed in both.items()}
+        for adapter, both in found.items()
+    }
 
 
 def test_precision(page: Any) -> None:
-    rows = {row["adapter"]: row for row in table(page, "95 % interval")}
+    rows = {row["adapter"]: row for row in page.rows("95 % interval")}
     measured = precision()
-    if not measured:
-        assert rows.keys() == {NOT}
-        assert page.glued["precision"] == "Not measured."
-        return
+    assert len(measured) == 2
     inside = 0
     for (label, size), both in measured.items():
         row = rows.pop(f"{ {'lora': 'LoRA', 'cp': 'CP'}[label] } {size}")
-        seeds = both["bfloat16"].keys() & both["float32"].keys()
-        gaps = [both["bfloat16"][seed] - both["float32"][seed] for seed in seeds]
-        mean = statistics.mean(gaps)
-        reach = STUDENT[len(seeds) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds))
-        assert row["seeds"] == str(len(seeds))
-        for dtype in both:
-            assert row[f"{dtype}, %"] == cell(statistics.mean(both[dtype][seed] for seed in seeds), 2)
-        assert row["difference, points"] == f"{mean:+.2f}"
+        half, full = both["bfloat16"], both["float32"]
+        gap = judged([[a - b for a, b in zip(*pair, strict=True)] for pair in zip(half, full, strict=True)])
+        assert row["seeds"] == str(len(half))
+        for dtype, runs in both.items():
+            assert row[f"{dtype}, %"] == cell(100 * statistics.mean(map(statistics.mean, runs)), 2)
+        assert row["difference, points"] == f"{gap['gap']:+.2f}"
         low, high = map(float, row["95 % interval"].split(" to "))
-        assert (low, high) == pytest.approx((mean - reach, mean + reach), abs=0.02)
+        assert (low, high) == pytest.approx(gap["interval"], abs=0.006)
         inside += low <= 0 <= high
     assert rows == {}
     assert page.glued["precision"] == f"Zero lies within the interval for {inside} of {len(measured)} adapters."
@@ -550,6 +546,9 @@ def test_numbers(page: Any) -> None:
         "row_tokens": "32,768",
         "study_runs": "57",
         "study_tasks": "3",
+        # Four factors and the weights of their products on each projection, or two matrices.
+        "cp_tensors": str(60 * 5) if ALONE else NOT,
+        "lora_tensors": str(60 * 2) if ALONE else NOT,
     }
     glued = dict(page.glued)
     for name in ("precision", "packages"):  # tested above
