@@ -367,7 +367,7 @@ charts.table(wide.reindex(order, level="adapter").reset_index().rename_axis(colu
 # Others have looked at seeds alone: initialisation and data order each move fine-tuning, and by comparable amounts
 # {cite:p}`dodge2020fine`; training for longer with a bias-corrected Adam steadies it {cite:p}`mosbach2021stability`.
 #
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [SST-2 under the paper's protocol](sst2.ipynb).
 
 # %% tags=["remove-cell"]
 smol = best[best["study"] == "smollm2-pilot"].set_index(["task", "label", "size"])

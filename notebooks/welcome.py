@@ -16,13 +16,13 @@
 #
 # **How small can an adapter be, and how sure are we?**
 #
-# On SST-2, {glue:text}`first_frontiers.ipynb::one_scalars:,d` trainable scalars in a CP adapter,
-# {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of the smallest LoRA's, take a frozen SmolLM2-135M from
-# {glue:text}`first_frontiers.ipynb::sst2_head:.1f` to {glue:text}`first_frontiers.ipynb::sst2_one:.1f` %; on RTE no
-# gain of theirs shows. Of the counts we are sure, and of who is ahead at equal budgets we are not: of
-# {glue:text}`first_frontiers.ipynb::pairs:d` differences between CP and LoRA
-# {glue:text}`first_frontiers.ipynb::clear:s` stands clear of the errors that
-# {glue:text}`first_frontiers.ipynb::seeds_word:s` seeds and small evaluation sets leave.
+# On SmolLM2-135M under the paper's protocol, SST-2 is at {glue:text}`sst2.ipynb::lowest:s` to
+# {glue:text}`sst2.ipynb::highest:s` % with any adapter from {glue:text}`sst2.ipynb::least_scalars:s` trainable
+# scalars, {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of the smallest LoRA's, to
+# {glue:text}`sst2.ipynb::most_scalars:s`, and what a larger budget buys is training examples learned by heart. Of the
+# counts we are sure, and of who is ahead at equal budgets we are not: with {glue:text}`sst2.ipynb::seeds:s` seeds,
+# {glue:text}`sst2.ipynb::clear:s` of {glue:text}`sst2.ipynb::pairs:s` differences between CP and LoRA on SST-2 and
+# {glue:text}`boolq.ipynb::clear:s` of {glue:text}`boolq.ipynb::pairs:s` on BoolQ stands clear of its error.
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its
 # own figures are read from records of runs, or measured on the machine that builds it; the paper's are transcribed,
@@ -41,13 +41,13 @@ from cpadapt.frontier import read_published
 charts.enable()
 
 # %% tags=["hide-input"]
-records = cpadapt.read_records(PROJECT / "results" / "smollm2-pilot")
+records = cpadapt.read_records(PROJECT / "results" / "smollm2")
 charts.frontier_chart(records[records["task"] == "sst2"], budget_slider=True)
 
 # %% [markdown]
 # SmolLM2-135M on SST-2: accuracy against trainable scalars, a mean over seeds a point, the head alone as a dashed
-# line. Point at a cell to see its seeds, move the budget to see what it buys. All of it, and RTE, is in [the first
-# measured frontiers](first_frontiers.ipynb).
+# line. Point at a cell to see its seeds, move the budget to see what it buys. All of it is in the chapter on
+# [SST-2](sst2.ipynb), and so is [BoolQ](boolq.ipynb); RTE is measured in a [pilot](first_frontiers.ipynb) so far.
 #
 # ## What the paper asks
 #
@@ -78,9 +78,12 @@ charts.table(
 #
 # ## What is found here so far
 #
-# - *The pattern is the paper's, on a small decoder.* On SmolLM2-135M too, SST-2 is flat from the first component on,
-#   and RTE has LoRA ahead at both budgets, if not clear of the errors. CP's accuracy on RTE grows with its
-#   budget there.
+# - *The pattern is the paper's, on a small decoder.* On SmolLM2-135M too, SST-2 is flat, and in a pilot RTE has LoRA
+#   ahead at both budgets, if not clear of the errors. CP's accuracy on RTE grows with its budget there.
+# - *A budget is felt in training first.* Under the paper's protocol every larger adapter has the smaller training
+#   loss, and the largest CP learns its examples by heart ({glue:text}`boolq.ipynb::most_loss:s` on
+#   [BoolQ](boolq.ipynb)). There nothing of that arrives on eval: no CP reaches the
+#   {glue:text}`boolq.ipynb::majority:s` % of always giving the commoner answer.
 # - *The learning rate counts too.* Ten times the paper's rate is better on dev in
 #   {glue:text}`first_frontiers.ipynb::higher_on_dev:d` of {glue:text}`first_frontiers.ipynb::rate_cells:d` cells of a
 #   shorter training, so a verdict holds for the rates that it was found at.
@@ -100,8 +103,8 @@ charts.table(
 #
 # - **To understand it**, read on: [parameter steps](parameter_steps.ipynb), [the CP adapter](cp_adapter.ipynb), [the
 #   protocol](protocol.ipynb), [the study in small](study_in_small.ipynb), [the first measured
-#   frontiers](first_frontiers.ipynb), [the claims](claims.ipynb), [what a run costs](what_a_run_costs.ipynb), [what
-#   was run](what_was_run.ipynb).
+#   frontiers](first_frontiers.ipynb), [SST-2](sst2.ipynb), [BoolQ](boolq.ipynb), [the claims](claims.ipynb), [what a
+#   run costs](what_a_run_costs.ipynb), [what was run](what_was_run.ipynb).
 # - **To adapt a model of yours**, [use it in PEFT](use_in_peft.ipynb): `CPConfig` in place of `LoraConfig`, and plain
 #   LoRA to ship.
 # - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable

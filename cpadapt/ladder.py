@@ -1,0 +1,265 @@
+"""One task's cells along their budgets, as its chapter shows them: tables to read, and figures for its sentences.
+
+Errors and intervals count seeds and items (`cpadapt.statistics`). What is computed stands in the first half, as shares
+as in the records; the second half words it, in points and percent.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cpadapt.charts import FAMILY_NAMES
+from cpadapt.claims import LEVEL, MARGIN, RULES, Cells
+from cpadapt.errors import InputError
+from cpadapt.protocol import HEAD, Protocol
+from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, holm, plateau, resampled_means
+
+Cell = tuple[str, int]
+"""A label and a size, such as `("cp", 11)`."""
+
+
+def accuracies(of: Cells) -> pd.DataFrame:
+    """How accurate each cell is, and how sure that is.
+
+    Returns:
+        One row a cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of the
+        seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
+    """
+    rows = []
+    for (label, size), outcomes in sorted(of.outcomes.items()):
+        e = estimate(outcomes.right)
+        sd = float(outcomes.right.mean(1).std(ddof=1))
+        rows.append(
+            {"label": label, "size": size, "parameters": of.budgets[label, size], "mean": e.mean, "sd": sd,
+             "error": e.standard_error}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def differences(of: Cells) -> pd.DataFrame:
+    """CP minus LoRA at each matched budget, run by run with the same seeds and item by item.
+
+    Returns:
+        One row a pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 % interval),
+        `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
+        a point, `cpadapt.claims.MARGIN`, or more).
+    """
+    rows = []
+    for rank, components in of.matched():
+        e = compare(of.outcomes["cp", components], of.outcomes["lora", rank])
+        low, high = e.interval()
+        rows.append(
+            {"rank": rank, "components": components, "mean": e.mean, "low": low, "high": high, "p": e.p_value(),
+             "p_alike": e.equivalence_p_value(MARGIN)}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.assign(holm=holm(table["p"].tolist()))
+
+
+def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+    """The smallest size of a family that is not worse than its best by more than a point (`cpadapt.claims.MARGIN`).
+
+    Returns:
+        One row a size, rising, with the columns `size`, `chosen` (whether it is that one) and `share` (of the draws of
+        seeds and items in which it is).
+
+    Raises:
+        InputError: no cell has this label.
+    """
+    known = sizes(of, label)
+    if not known:
+        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
+    cells = [of.outcomes[label, size] for size in known]
+    at = int(plateau(np.array([cell.right.mean() for cell in cells]), MARGIN))
+    drawn = np.bincount(plateau(resampled_means(cells, draws, generator), MARGIN), minlength=len(known))
+    return pd.DataFrame({"size": known, "chosen": np.arange(len(known)) == at, "share": drawn / draws})
+
+
+def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
+    """The items whose answer differs between two cells.
+
+    Returns:
+        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of the one
+        get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
+        agree, one of each cell; `alike_before` and `alike_after`, the same within a cell.
+
+    Raises:
+        InputError: as `cpadapt.statistics.agreement`.
+    """
+    alike = agreement(before, after)
+    always, never = (lambda cell: cell.right.min(0) == 1), (lambda cell: cell.right.max(0) == 0)
+    items = np.array(before.items)
+    return {
+        "gained": tuple(items[never(before) & always(after)].tolist()),
+        "lost": tuple(items[always(before) & never(after)].tolist()),
+        "alike": alike,
+        "alike_before": agreement(before, before),
+        "alike_after": agreement(after, after),
+    }
+
+
+def sizes(of: Cells, label: str) -> list[int]:
+    """A label's sizes, rising."""
+    return [size for name, size in sorted(of.outcomes) if name == label]
+
+
+def ends(of: Cells) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
+    first, last = ({label: sizes(of, label)[at] for label in ("cp", "lora")} for at in (0, -1))
+    return [
+        ((HEAD, 0), ("cp", first["cp"])),
+        (("cp", first["cp"]), ("cp", last["cp"])),
+        (("lora", first["lora"]), ("lora", last["lora"])),
+        (("lora", last["lora"]), ("cp", last["cp"])),
+    ]
+
+
+def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
+    """Each cell's mean training loss over its seeds, since the evaluation before the last.
+
+    Args:
+        evaluations: of one task's runs at one rate a family, as `cpadapt.tabulate` gives them.
+    """
+    last = evaluations[evaluations["step"] == evaluations["step"].max()]
+    means = last.groupby(["label", "size"])["train_loss"].mean()
+    return {(str(label), int(size)): float(loss) for (label, size), loss in means.items()}
+
+
+def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """`accuracies` to read, in percent and points, beside `last_losses`."""
+    table, losses = accuracies(of), last_losses(evaluations)
+    shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
+    return pd.DataFrame(
+        {"adapter": _names(zip(table["label"], table["size"], strict=True)),
+         "scalars": table["parameters"].map("{:,}".format)}
+        | {title: (100 * table[name]).map("{:.1f}".format) for name, title in shown.items()}
+        | {"training loss": [f"{losses[cell]:.3f}" for cell in zip(table["label"], table["size"], strict=True)]}
+    )  # fmt: skip
+
+
+def difference_table(of: Cells) -> pd.DataFrame:
+    """`differences` to read, in points."""
+    table = differences(of)
+    return pd.DataFrame(
+        {
+            "LoRA": table["rank"],
+            "CP": table["components"],
+            "CP − LoRA, points": (100 * table["mean"]).map("{:+.1f}".format),
+            "95 % interval": [
+                f"{low:+.1f} to {high:+.1f}" for low, high in (100 * table[["low", "high"]]).to_numpy().tolist()
+            ],
+            "p": table["p"].map("{:.3f}".format),
+            "Holm": table["holm"].map("{:.3f}".format),
+            "alike": table["p_alike"].map("{:.3f}".format),
+        }
+    )
+
+
+def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
+    """`plateaus` of both families to read; always the same draws."""
+    rows = []
+    for label in ("cp", "lora"):
+        table = plateaus(of, label, draws, np.random.default_rng(0))
+        rows += [
+            {
+                "adapter": name,
+                "within a point of the best": "first" if chosen else "",
+                "draws in which it is the first, %": f"{100 * share:.0f}",
+            }
+            for name, chosen, share in zip(
+                _names((label, size) for size in table["size"]), table["chosen"], table["share"], strict=True
+            )
+        ]
+    return pd.DataFrame(rows)
+
+
+def change_table(of: Cells) -> pd.DataFrame:
+    """`changes` between the cells of `ends` to read."""
+    rows = []
+    for before, after in ends(of):
+        found = changes(of.outcomes[before], of.outcomes[after])
+        rows.append(
+            {
+                "from, to": ", ".join(_names([before, after])),
+                "agree, %": f"{100 * found['alike']:.1f}",
+                "seeds of the first, %": f"{100 * found['alike_before']:.1f}",
+                "seeds of the second, %": f"{100 * found['alike_after']:.1f}",
+                "gained": len(found["gained"]),
+                "lost": len(found["lost"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def figures(of: Cells, runs: pd.DataFrame, evaluations: pd.DataFrame, protocol: Protocol) -> dict[str, str]:
+    """What a chapter's sentences name, as they shall be read.
+
+    Args:
+        of: the cells, of two seeds or more.
+        runs: of these cells, a table as `cpadapt.tabulate` gives it.
+        evaluations: of these runs, likewise.
+        protocol: theirs.
+    """
+    losses, (rank, components) = last_losses(evaluations), of.matched()[0]
+    table, pairs = accuracies(of), differences(of)
+    adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
+    average = RULES["lora_ahead"](of).estimate
+    assert average is not None
+    low, high = average.interval()
+    flat = plateaus(of, "cp", 1, np.random.default_rng(0)).query("chosen")["size"].item()
+    along = changes(*(of.outcomes[cell] for cell in ends(of)[1]))
+    clear = int((pairs["holm"] < LEVEL).sum())
+    found = {
+        "least_scalars": f"{adapted['parameters'].min():,}",
+        "most_scalars": f"{adapted['parameters'].max():,}",
+        "lowest": _percent(adapted["mean"].min()),
+        "highest": _percent(adapted["mean"].max()),
+        "floor": _percent(of.outcomes[HEAD, 0].right.mean()),
+        "seeds": str(runs["seed"].nunique()),
+        "plateau_size": str(flat),
+        "plateau_share": f"{100 * of.budgets['cp', flat] / of.budgets['lora', sizes(of, 'lora')[0]]:.0f}",
+        "gap": f"{-100 * average.mean:+.1f}",
+        "gap_low": f"{-100 * high:+.1f}",
+        "gap_high": f"{-100 * low:+.1f}",
+        "gap_error": f"{100 * average.standard_error:.2f}",
+        "gap_items_error": f"{100 * (average.item_variance / average.items) ** 0.5:.2f}",
+        "pairs": str(len(pairs)),
+        "clear": str(clear) if clear else "none",
+        "runs": str(len(runs)),
+        "items": f"{average.items:,}",
+        "dev_items": f"{protocol.dev_cap:,}",
+        "steps": f"{protocol.steps:,}",
+        "eval_every": f"{protocol.eval_every:,}",
+        "cap": f"{protocol.train_cap:,}",
+        "epochs": f"{protocol.steps * protocol.batch_size / protocol.train_cap:.0f}",
+        "looks": str(protocol.steps // protocol.eval_every),
+        "dev_over_eval": f"{100 * (trained['dev_accuracy'] - trained['eval_accuracy']).mean():.1f}",
+        "correlation": f"{trained['dev_accuracy'].corr(trained['eval_accuracy']):.2f}",
+        "adapted": str(len(trained)),
+        "early": str((trained["best_step"] == protocol.eval_every).sum()),
+        "late": str((trained["best_step"] == protocol.steps).sum()),
+    }
+    places = {"floor": (HEAD, 0), "one": ends(of)[1][0], "most": ends(of)[1][1], "rank": ("lora", rank),
+              "matched": ("cp", components)}  # fmt: skip
+    found |= {f"{name}_loss": f"{losses[place]:.2f}" for name, place in places.items()}
+    for direction in ("gained", "lost"):
+        found[direction] = ", ".join(map(str, along[direction])) or "none"
+    for label in ("cp", "lora"):
+        cells = [of.outcomes[label, size] for size in sizes(of, label)]
+        choice = best_of(cells, 400, np.random.default_rng(0))
+        found |= {
+            f"{label}_cells": str(len(cells)),
+            f"{label}_chosen": _percent(choice.chosen),
+            f"{label}_held_out": _percent(choice.held_out),
+        }
+    return found
+
+
+def _names(cells: Iterable[Cell]) -> list[str]:
+    return [f"{FAMILY_NAMES.get(label, label)} {size or ''}".strip() for label, size in cells]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -1,0 +1,159 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # BoolQ: hardly learned at the paper's rates
+#
+# **Do more components pay on BoolQ, and does LoRA stay ahead?**
+#
+# On SmolLM2-135M under the paper's protocol it is not shown that adapters learn the task: the {term}`readout` alone
+# reaches {glue:text}`floor` %, always the commoner answer {glue:text}`majority` %, and adapters between
+# {glue:text}`lowest` and {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, on the average over
+# matched budgets {glue:text}`learned` points above the readout ({glue:text}`learned_low` to
+# {glue:text}`learned_high`). LoRA's cells lie above CP's by {glue:text}`behind` points on the average
+# ({glue:text}`behind_low` to {glue:text}`behind_high`), a difference at these rates between families neither of which
+# is shown to have learned it.
+
+# %%
+from myst_nb import glue
+
+import cpadapt
+from cpadapt import charts, ladder
+from cpadapt.book import PROJECT
+from cpadapt.claims import cells_of, interval, learned
+from cpadapt.families import family
+from cpadapt.frontier import read_published
+from cpadapt.record import load_records
+
+charts.enable()
+
+# %%
+TASK = "boolq"
+STUDY = cpadapt.load_study(PROJECT / "studies" / "smollm2.toml")
+RATES = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
+records = [record for record in load_records(PROJECT / "results" / STUDY.name) if record.config.task == TASK]
+runs, evaluations = cpadapt.tabulate(records)
+cells = cells_of(records, RATES)
+published = read_published(PROJECT / "book" / "published.toml")
+
+# %% [markdown]
+# ## The frontier
+#
+# {glue:text}`runs` runs in one {term}`bank`, set up as those of [SST-2](sst2.ipynb): {glue:text}`steps` steps at the
+# paper's rates, at most {glue:text}`cap` training examples. A run is judged at the step that {term}`dev` chose, of
+# {glue:text}`looks`. Move the budget to see what is best at or under it.
+
+# %% tags=["hide-input"]
+charts.frontier_chart(runs, budget_slider=True)
+
+# %% tags=["hide-input"]
+charts.table(ladder.accuracy_table(cells, evaluations))
+
+# %% [markdown]
+# All of CP's cells lie within {glue:text}`cp_range` points, and below the {glue:text}`majority` % of always giving the
+# commoner answer. The adapters do learn, but by heart: the loss on the training examples over the last
+# {glue:text}`eval_every` steps falls from {glue:text}`floor_loss` for the head alone to {glue:text}`one_loss` with one
+# component and {glue:text}`most_loss` with the most of them, with every size a little further, and nothing of it
+# arrives on eval. At the budget of LoRA's first rank CP is left with {glue:text}`matched_loss` where LoRA has
+# {glue:text}`rank_loss`, although its rate is twice as high.
+#
+# The paper reports on OPT-1.3B {cite:p}`wang2026finer` that BoolQ gains from more components and then stays slightly
+# below LoRA. Its values are hollow here, and in part second-hand:
+
+# %% tags=["hide-input"]
+charts.frontier_chart(runs, published=published[published["task"] == TASK])
+
+# %% [markdown]
+# ## CP against LoRA at matched budgets
+#
+# Differences are taken seed by seed and item by item. *Holm* is the p value corrected for the number of pairs. *Alike*
+# is the p value of a difference of a point or more.
+
+# %% tags=["hide-input"]
+charts.table(ladder.difference_table(cells))
+
+# %% [markdown]
+# CP is behind at every one, and {glue:text}`clear` of the {glue:text}`pairs` is clear of its error by itself. Averaged
+# over all, it is: {glue:text}`gap` points, with an error of {glue:text}`gap_error`, of which
+# {glue:text}`gap_items_error` would remain with no end of seeds. [The claims](claims.ipynb) call such a difference
+# *cannot be told* all the same, because nothing is claimed of adapters that are not shown to have learned.
+#
+# ## Where the plateau begins
+#
+# The smallest size within a point of its family's best, and how often each size is that one when seeds and items are
+# drawn anew:
+
+# %% tags=["hide-input"]
+charts.table(ladder.plateau_table(cells))
+
+# %% [markdown]
+# ## The best cell, without the optimism of its choice
+#
+# The best of CP's {glue:text}`cp_cells` cells has {glue:text}`cp_chosen` %, and {glue:text}`cp_held_out` % where half
+# of the seeds and items choose and the others judge; the best of LoRA's {glue:text}`lora_cells` has
+# {glue:text}`lora_chosen` and {glue:text}`lora_held_out` %.
+#
+# ## Dev and eval
+#
+# A run's accuracy on dev is {glue:text}`dev_over_eval` points above that on eval, on average: dev chose the step, and
+# the commoner answer is {glue:text}`dev_majority` % of dev and {glue:text}`majority` % of eval. Between runs with an
+# adapter the two correlate at {glue:text}`correlation`.
+
+# %% tags=["hide-input"]
+charts.choice_chart(runs)
+
+# %% [markdown]
+# ## How they got there
+#
+# Of {glue:text}`adapted` runs with an adapter, {glue:text}`early` were best on dev at the first of
+# {glue:text}`looks` evaluations, and {glue:text}`late` at the last, {glue:text}`epochs` times through the training
+# examples. So more steps alone are unlikely to help. Other rates and more examples are not measured yet
+# ([what was run](what_was_run.ipynb)).
+
+# %% tags=["hide-input"]
+charts.curve_chart(evaluations)
+
+# %% [markdown]
+# ## Which items change
+#
+# How far runs of two cells agree, beside how far two seeds of one cell do, and how many items all runs of the one get
+# wrong and all of the other right (*gained*) or the other way round (*lost*).
+
+# %% tags=["hide-input"]
+charts.table(ladder.change_table(cells))
+
+# %% [markdown]
+# From CP's smallest budget to its largest these are gained, by their row of the validation split, from 0:
+# {glue:text}`gained`; and these lost: {glue:text}`lost`.
+#
+# Next: [the claims, one by one](claims.ipynb).
+
+# %% tags=["remove-cell"]
+gain = learned(cells).estimate
+low, high = interval(gain)
+majority = {name: 100 * records[0].data["sets"][name]["majority_rate"] for name in ("dev", "eval")}
+of_cp = [100 * cells.outcomes["cp", size].right.mean() for size in ladder.sizes(cells, "cp")]
+found = ladder.figures(cells, runs, evaluations, STUDY.protocol)
+found |= {
+    "majority": f"{majority['eval']:.1f}",
+    "dev_majority": f"{majority['dev']:.1f}",
+    "learned": f"{100 * gain.mean:+.1f}",
+    "learned_low": f"{100 * low:+.1f}",
+    "learned_high": f"{100 * high:+.1f}",
+    "cp_range": f"{max(of_cp) - min(of_cp):.1f}",
+    "behind": found["gap"].lstrip("-"),
+    "behind_low": found["gap_high"].lstrip("-"),
+    "behind_high": found["gap_low"].lstrip("-"),
+}
+for name, value in found.items():
+    glue(name, value, display=False)

@@ -1,0 +1,148 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # SST-2: flat, and little to gain
+#
+# **How much budget does SST-2 need?**
+#
+# On SmolLM2-135M under the paper's protocol adapters of {glue:text}`least_scalars` to {glue:text}`most_scalars`
+# scalars reach {glue:text}`lowest` to {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, against
+# {glue:text}`floor` % for the {term}`readout` alone, and CP with {glue:text}`plateau_size` components,
+# {glue:text}`plateau_share` % of LoRA's first rank, is within a point of the best CP. CP minus LoRA at matched budgets
+# is {glue:text}`gap` points on the average (95 % interval {glue:text}`gap_low` to {glue:text}`gap_high`), and
+# {glue:text}`clear` of the {glue:text}`pairs` single differences is clear of its error.
+
+# %%
+from myst_nb import glue
+
+import cpadapt
+from cpadapt import charts, ladder
+from cpadapt.book import PROJECT
+from cpadapt.claims import cells_of
+from cpadapt.families import family
+from cpadapt.frontier import read_published
+from cpadapt.record import load_records
+
+charts.enable()
+
+# %%
+TASK = "sst2"
+STUDY = cpadapt.load_study(PROJECT / "studies" / "smollm2.toml")
+RATES = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
+records = [record for record in load_records(PROJECT / "results" / STUDY.name) if record.config.task == TASK]
+runs, evaluations = cpadapt.tabulate(records)
+cells = cells_of(records, RATES)
+published = read_published(PROJECT / "book" / "published.toml")
+
+# %% [markdown]
+# ## The frontier
+#
+# {glue:text}`runs` runs, all in one {term}`bank`: the paper's protocol as it is written, {glue:text}`steps` steps at
+# the paper's rate for each {term}`family`, its cap of {glue:text}`cap` training examples, and its LoRA ranks, with CP
+# sizes at their budgets, between them and below. A run is judged at the step that {term}`dev` chose, of
+# {glue:text}`looks`. Faint points are seeds, and the dashed line is the {term}`head` alone. Move the budget to see
+# what is best at or under it.
+
+# %% tags=["hide-input"]
+charts.frontier_chart(runs, budget_slider=True)
+
+# %% tags=["hide-input"]
+charts.table(ladder.accuracy_table(cells, evaluations))
+
+# %% [markdown]
+# The standard error counts seeds and evaluation items both ([`cpadapt.statistics`](../book/api.md)); the deviation
+# over seeds is the smaller part of it. *Training loss* is the mean over the last {glue:text}`eval_every` steps. It is
+# there that the budget counts: from {glue:text}`floor_loss` for the head alone it falls to {glue:text}`one_loss` with
+# one component and to {glue:text}`most_loss` with the most of them, with every size a little further. The training
+# examples are learned by heart, and eval hardly gains by it. At the budget of LoRA's first rank CP, at twice LoRA's
+# rate, is left with {glue:text}`matched_loss` where LoRA has {glue:text}`rank_loss`: per step, it fits more slowly.
+#
+# Beside that the paper's values on OPT-1.3B {cite:p}`wang2026finer`, hollow and in part second-hand: compare the
+# pattern, not the height.
+
+# %% tags=["hide-input"]
+charts.frontier_chart(runs, published=published[published["task"] == TASK])
+
+# %% [markdown]
+# ## CP against LoRA at matched budgets
+#
+# Differences are taken seed by seed and item by item. *Holm* is the p value corrected for the number of pairs. *Alike*
+# is the p value of a difference of a point or more: where it is small, the two are equivalent within a point.
+
+# %% tags=["hide-input"]
+charts.table(ladder.difference_table(cells))
+
+# %% [markdown]
+# No single pair can tell the families apart, and none shows them to be alike either. Averaged over all pairs the
+# difference has an error of {glue:text}`gap_error` points, of which {glue:text}`gap_items_error` would remain with no
+# end of seeds: here it is the {glue:text}`items` items that limit it. That average is what
+# [the claims](claims.ipynb) are judged by.
+#
+# ## Where the plateau begins
+#
+# The smallest size within a point of its family's best, and how often each size is that one when seeds and items are
+# drawn anew:
+
+# %% tags=["hide-input"]
+charts.table(ladder.plateau_table(cells))
+
+# %% [markdown]
+# No size is the first in most of the draws. The curve is so flat that where its plateau begins cannot be read off
+# these runs; what can be said is how little is at stake.
+#
+# ## The best cell, without the optimism of its choice
+#
+# The paper's $U(B) = \max_{P(k) \le B} A(k)$ takes the best cell under a budget by the accuracy that it then reports,
+# which favours a family with more cells. CP has {glue:text}`cp_cells` here and LoRA {glue:text}`lora_cells`: the best
+# CP has {glue:text}`cp_chosen` %, and {glue:text}`cp_held_out` % where half of the seeds and items choose and the
+# others judge; the best LoRA {glue:text}`lora_chosen` and {glue:text}`lora_held_out` %.
+#
+# ## Dev and eval
+#
+# A run's accuracy on dev is {glue:text}`dev_over_eval` points above that on eval, on average. A part of it is that dev
+# chose the step; and its {glue:text}`dev_items` items come from the training split. Between runs with an adapter the
+# two correlate at {glue:text}`correlation`: which run is a little better than another, dev can hardly say.
+
+# %% tags=["hide-input"]
+charts.choice_chart(runs)
+
+# %% [markdown]
+# ## How they got there
+#
+# {glue:text}`steps` steps go through {glue:text}`cap` examples {glue:text}`epochs` times. Of {glue:text}`adapted` runs
+# with an adapter, {glue:text}`early` were best on dev at the first of {glue:text}`looks` evaluations, and
+# {glue:text}`late` at the last: most of the training changes nothing that dev sees.
+
+# %% tags=["hide-input"]
+charts.curve_chart(evaluations)
+
+# %% [markdown]
+# ## Which items change
+#
+# Two runs of one cell differ in nothing but their seeds, and still do not agree on all items. Beside that, here is how
+# far runs of two cells agree, and how many items all runs of the one get wrong and all of the other right (*gained*)
+# or the other way round (*lost*).
+
+# %% tags=["hide-input"]
+charts.table(ladder.change_table(cells))
+
+# %% [markdown]
+# From CP's smallest budget to its largest these are gained, by their row of the validation split, from 0:
+# {glue:text}`gained`; and these lost: {glue:text}`lost`.
+#
+# Next: [BoolQ](boolq.ipynb).
+
+# %% tags=["remove-cell"]
+for name, value in ladder.figures(cells, runs, evaluations, STUDY.protocol).items():
+    glue(name, value, display=False)

@@ -1,0 +1,226 @@
+"""SST-2 and BoolQ under the paper's protocol: every number again from the records, and what is said of them."""
+
+import base64
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from by_hand import answers, corrected, judged
+from scipy.stats import t
+
+ROOT = Path(__file__).parents[2]
+Chapters = Callable[[str], Any]
+Cell = tuple[str, int]
+LINES = [
+    json.loads(line)
+    for path in sorted((ROOT / "results" / "smollm2").glob("*.jsonl"))
+    for line in path.read_text(encoding="utf-8").splitlines()
+]
+PAIRS = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
+TASKS = ["sst2", "boolq"]
+NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
+
+
+def lines(task: str) -> list[dict[str, Any]]:
+    return [line for line in LINES if line["config"]["task"] == task]
+
+
+def cells(task: str) -> dict[Cell, list[list[int]]]:
+    """Right or wrong, by cell, seed by seed and item by item."""
+    found: dict[Cell, dict[int, list[int]]] = {}
+    for line in lines(task):
+        by_seed = found.setdefault((line["label"], line["config"]["size"]), {})
+        by_seed[line["config"]["seed"]] = answers(line["outcome"])
+    return {place: [by_seed[seed] for seed in sorted(by_seed)] for place, by_seed in sorted(found.items())}
+
+
+def mean(table: list[list[int]]) -> float:
+    return 100 * statistics.mean(map(statistics.mean, table))
+
+
+def minus(a: list[list[int]], b: list[list[int]]) -> list[list[int]]:
+    return [[x - y for x, y in zip(*rows, strict=True)] for rows in zip(a, b, strict=True)]
+
+
+def average(tables: list[list[list[int]]]) -> list[list[float]]:
+    return np.mean(tables, axis=0).tolist()
+
+
+def asked(task: str) -> list[int]:
+    """The rows of the validation split, in the order of the answers."""
+    (drawn,) = {line["outcome"]["drawn"] for line in lines(task)}
+    return np.flatnonzero(np.unpackbits(np.frombuffer(base64.b64decode(drawn), dtype=np.uint8))).tolist()
+
+
+def loss(task: str, *cell: object) -> float:
+    """Mean training loss of a cell's runs since the evaluation before the last."""
+    of = [line for line in lines(task) if (line["label"], line["config"]["size"]) == cell]
+    assert len(of) == 3
+    assert {line["evaluations"][-1]["step"] for line in of} == {5000}
+    return statistics.mean(line["evaluations"][-1]["train_loss"] for line in of)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers(chapter: Chapters, task: str) -> None:
+    glued, of = chapter(task).glued, cells(task)
+    adapters = {place: mean(table) for place, table in of.items() if place[0] != "head"}
+    gaps = [minus(of["lora", rank], of["cp", size]) for rank, size in PAIRS]
+    gap = judged(average(gaps))
+    each = [judged(table) for table in gaps]
+    rise = list(zip(*of["cp", 1], strict=True)), list(zip(*of["cp", 88], strict=True))
+    of_cp = [value for (label, _), value in adapters.items() if label == "cp"]
+    flat = next(size for (label, size), value in adapters.items() if label == "cp" and value >= max(of_cp) - 1)
+    trained = [line for line in lines(task) if line["label"] != "head"]
+    on_dev = [max(e["dev_correct"] / e["dev_total"] for e in line["evaluations"]) for line in trained]
+    on_eval = [line["outcome"]["correct"] / line["outcome"]["total"] for line in trained]
+    protocol = lines(task)[0]["config"]["protocol"]
+    expected = {
+        "least_scalars": "5,220",
+        "most_scalars": "460,800",
+        "lowest": f"{min(adapters.values()):.1f}",
+        "highest": f"{max(adapters.values()):.1f}",
+        "floor": f"{mean(of['head', 0]):.1f}",
+        "seeds": "3",
+        "plateau_size": str(flat),
+        "plateau_share": f"{100 * flat * 5220 / 57600:.0f}",
+        "gap": f"{-gap['gap']:+.1f}",
+        "gap_low": f"{-gap['interval'][1]:+.1f}",
+        "gap_high": f"{-gap['interval'][0]:+.1f}",
+        "gap_error": f"{gap['error']:.2f}",
+        "gap_items_error": f"{gap['items alone']:.2f}",
+        "pairs": "6",
+        "clear": {0: "none"}[sum(p < 0.05 for p in corrected([pair["p"] for pair in each]))],
+        "runs": str(len(lines(task))),
+        "items": f"{len(of['head', 0][0]):,}",
+        "dev_items": str(lines(task)[0]["data"]["sets"]["dev"]["size"]),
+        "steps": "5,000",
+        "eval_every": "1,000",
+        "floor_loss": f"{loss(task, 'head', 0):.2f}",
+        "one_loss": f"{loss(task, 'cp', 1):.2f}",
+        "most_loss": f"{loss(task, 'cp', 88):.2f}",
+        "rank_loss": f"{loss(task, 'lora', 1):.2f}",
+        "matched_loss": f"{loss(task, 'cp', 11):.2f}",
+        "cap": f"{lines(task)[0]['data']['sets']['train']['size']:,}",
+        "epochs": f"{5000 * protocol['batch_size'] / 1000:.0f}",
+        "looks": str(len(trained[0]["evaluations"])),
+        "dev_over_eval": f"{100 * (statistics.mean(on_dev) - statistics.mean(on_eval)):.1f}",
+        "correlation": f"{statistics.correlation(on_dev, on_eval):.2f}",
+        "adapted": str(len(trained)),
+        "early": str(sum(line["best_step"] == 1000 for line in trained)),
+        "late": str(sum(line["best_step"] == 5000 for line in trained)),
+        "gained": ", ".join(str(row) for row, a, b in zip(asked(task), *rise, strict=True) if not any(a) and all(b)),
+        "lost": ", ".join(str(row) for row, a, b in zip(asked(task), *rise, strict=True) if all(a) and not any(b)),
+        "cp_cells": "12",
+        "lora_cells": "6",
+        "cp_chosen": f"{max(of_cp):.1f}",
+        "lora_chosen": f"{max(value for (label, _), value in adapters.items() if label == 'lora'):.1f}",
+    }
+    if task == "boolq":
+        both = [minus(of[place], of["head", 0]) for pair in PAIRS for place in zip(("lora", "cp"), pair, strict=True)]
+        gain = judged(average(both))
+        reach = float(t.ppf(0.95, gain["degrees"])) * gain["error"]
+        majority = {
+            name: max(found["classes"].values()) / found["size"]
+            for name, found in lines(task)[0]["data"]["sets"].items()
+        }
+        expected |= {
+            "majority": f"{100 * majority['eval']:.1f}",
+            "dev_majority": f"{100 * majority['dev']:.1f}",
+            "learned": f"{gain['gap']:+.1f}",
+            "learned_low": f"{gain['gap'] - reach:+.1f}",
+            "learned_high": f"{gain['gap'] + reach:+.1f}",
+            "cp_range": f"{max(of_cp) - min(of_cp):.1f}",
+            "behind": f"{gap['gap']:.1f}",
+            "behind_low": f"{gap['interval'][0]:.1f}",
+            "behind_high": f"{gap['interval'][1]:.1f}",
+        }
+    for label, sizes in (("cp", [s for k, s in of if k == "cp"]), ("lora", [s for k, s in of if k == "lora"])):
+        # Judged by halves that the chapter draws: near the mean of the family's better cells.
+        held_out = float(glued.pop(f"{label}_held_out"))
+        values = [adapters[label, size] for size in sizes]
+        assert statistics.mean(values) - 0.3 < held_out < max(values)
+    assert glued == expected
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tables(chapter: Chapters, task: str) -> None:
+    page, of = chapter(task), cells(task)
+    shown = {row["adapter"]: row for row in page.rows("scalars", "standard error")}
+    assert len(shown) == len(of) == 19
+    for (label, size), table in of.items():
+        row, expected = shown[f"{NAMES[label]} {size or ''}".strip()], judged(table)
+        assert row["accuracy, %"] == f"{expected['gap']:.1f}"
+        assert row["standard error"] == f"{expected['error']:.1f}"
+        assert row["sd over seeds"] == f"{statistics.stdev(expected['by seed']):.1f}"
+        assert row["training loss"] == f"{loss(task, label, size):.3f}"
+    each = {(rank, size): judged(minus(of["cp", size], of["lora", rank])) for rank, size in PAIRS}
+    holm = corrected([pair["p"] for pair in each.values()])
+    for row, (places, pair), p in zip(page.rows("Holm", "alike"), each.items(), holm, strict=True):
+        low, high = pair["interval"]
+        assert [row[name] for name in ("LoRA", "CP", "CP − LoRA, points", "95 % interval", "p", "Holm")] == [
+            *map(str, places), f"{pair['gap']:+.1f}", f"{low:+.1f} to {high:+.1f}", f"{pair['p']:.3f}", f"{p:.3f}",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_training_examples_are_learned_by_heart(task: str) -> None:
+    for label in ("lora", "cp"):
+        of = [loss(task, label, size) for name, size in cells(task) if name == label]
+        assert all(after < before for before, after in itertools.pairwise(of)), "with every size a little further"
+        assert of[-1] < 0.01
+    for rank, components in PAIRS:
+        assert loss(task, "cp", components) > loss(task, "lora", rank), "more slowly"
+    rates = {line["label"]: line["config"]["learning_rate"] for line in lines(task)}
+    assert rates["cp"] == 2 * rates["lora"]
+
+
+def test_what_is_said_of_sst2(chapter: Chapters) -> None:
+    page, of = chapter("sst2"), cells("sst2")
+    glued = page.glued
+    assert float(glued["lowest"]) > float(glued["floor"]) + 1
+    assert glued["clear"] == "none"
+    assert all(float(row["alike"]) > 0.05 for row in page.rows("Holm", "alike")), "none is shown to be alike"
+    assert float(glued["gap_items_error"]) > float(glued["gap_error"]) / math.sqrt(2), "items limit it"
+    assert all(float(row["draws in which it is the first, %"]) < 50 for row in page.rows("within a point of the best"))
+    for table in of.values():
+        found = judged(table)
+        assert statistics.stdev(found["by seed"]) / math.sqrt(3) < found["error"] / math.sqrt(2), "the smaller part"
+    assert abs(float(glued["correlation"])) < 0.3
+    assert int(glued["late"]) < int(glued["early"])
+    agree = page.rows("gained", "lost")
+    assert all(float(row["seeds of the first, %"]) < 100 for row in agree)
+
+
+def test_what_is_said_of_boolq(chapter: Chapters) -> None:
+    page, of = chapter("boolq"), cells("boolq")
+    glued = page.glued
+    majority = float(glued["majority"])
+    assert max(mean(table) for (label, _), table in of.items() if label == "cp") < majority
+    assert float(glued["floor"]) < majority
+    assert float(glued["learned_low"]) < 0 < float(glued["learned_high"]), "not shown that they learn"
+    assert all(float(row["CP − LoRA, points"]) < 0 for row in page.rows("Holm", "alike")), "CP is behind at every one"
+    assert float(glued["gap_high"]) < 0, "averaged, it is clear"
+    assert glued["clear"] == "none"
+    assert int(glued["late"]) < int(glued["early"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_charts_are_there_and_quiet(chapter: Chapters, task: str) -> None:
+    charts = [
+        output["data"]["application/vnd.vegalite.v5+json"]
+        for c in chapter(task).cells
+        for output in c.get("outputs", ())
+        if "application/vnd.vegalite.v5+json" in output.get("data", {})
+    ]
+    assert len(charts) == 4
+    assert sum(any(p["name"] == "published" for p in chart["params"]) for chart in charts) == 1
+    assert all(chart["description"] for chart in charts)
+    (choice,) = (chart for chart in charts if "against that on dev" in chart["description"])
+    drawn = [row for rows in choice["datasets"].values() for row in rows if "seed" in row]
+    assert len(drawn) == len(lines(task))
