@@ -133,7 +133,7 @@ charts.curve_chart(evaluations)
 charts.table(ladder.change_table(cells))
 
 # %% [markdown]
-# From CP's smallest budget to its largest these are gained, by their row of the validation split, from 0:
+# From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
 # {glue:text}`gained`; and these lost: {glue:text}`lost`.
 #
 # Next: [the claims, one by one](claims.ipynb).
@@ -155,5 +155,11 @@ found |= {
     "behind_low": found["gap_high"].lstrip("-"),
     "behind_high": found["gap_low"].lstrip("-"),
 }
-for name, value in found.items():
-    glue(name, value, display=False)
+for name in (
+    "floor", "majority", "lowest", "highest", "seeds", "learned", "learned_low", "learned_high", "behind",
+    "behind_low", "behind_high", "runs", "steps", "cap", "looks", "cp_range", "eval_every", "floor_loss", "one_loss",
+    "most_loss", "matched_loss", "rank_loss", "clear", "pairs", "gap", "gap_error", "gap_items_error", "cp_cells",
+    "cp_chosen", "cp_held_out", "lora_cells", "lora_chosen", "lora_held_out", "dev_over_eval", "dev_majority",
+    "correlation", "adapted", "early", "late", "epochs", "gained", "lost",
+):  # fmt: skip
+    glue(name, found[name], display=False)

@@ -20,7 +20,7 @@
 # scalars reach {glue:text}`lowest` to {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, against
 # {glue:text}`floor` % for the {term}`readout` alone, and CP with {glue:text}`plateau_size` components,
 # {glue:text}`plateau_share` % of LoRA's first rank, is within a point of the best CP. CP minus LoRA at matched budgets
-# is {glue:text}`gap` points on the average (95 % interval {glue:text}`gap_low` to {glue:text}`gap_high`), and
+# is {glue:text}`gap` points on the average (interval {glue:text}`gap_low` to {glue:text}`gap_high`), and
 # {glue:text}`clear` of the {glue:text}`pairs` single differences is clear of its error.
 
 # %%
@@ -138,11 +138,18 @@ charts.curve_chart(evaluations)
 charts.table(ladder.change_table(cells))
 
 # %% [markdown]
-# From CP's smallest budget to its largest these are gained, by their row of the validation split, from 0:
+# From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
 # {glue:text}`gained`; and these lost: {glue:text}`lost`.
 #
 # Next: [BoolQ](boolq.ipynb).
 
 # %% tags=["remove-cell"]
-for name, value in ladder.figures(cells, runs, evaluations, STUDY.protocol).items():
-    glue(name, value, display=False)
+found = ladder.figures(cells, runs, evaluations, STUDY.protocol)
+for name in (
+    "least_scalars", "most_scalars", "lowest", "highest", "seeds", "floor", "plateau_size", "plateau_share", "gap",
+    "gap_low", "gap_high", "clear", "pairs", "runs", "steps", "cap", "looks", "eval_every", "floor_loss", "one_loss",
+    "most_loss", "matched_loss", "rank_loss", "gap_error", "gap_items_error", "items", "cp_cells", "lora_cells",
+    "cp_chosen", "cp_held_out", "lora_chosen", "lora_held_out", "dev_over_eval", "dev_items", "correlation",
+    "epochs", "adapted", "early", "late", "gained", "lost",
+):  # fmt: skip
+    glue(name, found[name], display=False)
