@@ -81,7 +81,8 @@ def _name(label: str) -> str:
     return FAMILY_NAMES.get(label, label)
 
 
-def _cell_name(label: str, size: int) -> str:
+def cell_name(label: str, size: int) -> str:
+    """What a reader sees of a cell, such as `CP 11`; head only has no size."""
     return f"{_name(label)} {size}" if size else _name(label)
 
 
@@ -105,7 +106,7 @@ def _shape(tasks: list[str]) -> Any:
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """With the names that a reader sees, and one that a cell shares with its seeds."""
-    names = [_cell_name(label, size) for label, size in zip(table["label"], table["size"], strict=True)]
+    names = [cell_name(label, size) for label, size in zip(table["label"], table["size"], strict=True)]
     return table.assign(**{"family name": [_name(label) for label in table["label"]], "cell": names})
 
 

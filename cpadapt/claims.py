@@ -102,14 +102,15 @@ class Cells:
     def matched(self) -> list[tuple[int, int]]:
         """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough (`NEAR`)."""
         pairs = []
-        for rank in self._sizes("lora"):
+        for rank in self.sizes("lora"):
             budget = self.budgets["lora", rank]
-            missed = {size: abs(self.budgets["cp", size] - budget) / budget for size in self._sizes("cp")}
+            missed = {size: abs(self.budgets["cp", size] - budget) / budget for size in self.sizes("cp")}
             if missed and (nearest := min(missed, key=missed.__getitem__)) and missed[nearest] <= NEAR:
                 pairs.append((rank, nearest))
         return pairs
 
-    def _sizes(self, label: str) -> list[int]:
+    def sizes(self, label: str) -> list[int]:
+        """A label's sizes, rising."""
         return sorted(size for name, size in self.budgets if name == label)
 
 

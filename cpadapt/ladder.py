@@ -4,20 +4,49 @@ Errors and intervals count seeds and items (`cpadapt.statistics`). What is compu
 as in the records; the second half words it, in points and percent.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cpadapt.charts import FAMILY_NAMES
-from cpadapt.claims import LEVEL, MARGIN, RULES, Cells
+from cpadapt.book import PROJECT
+from cpadapt.charts import cell_name
+from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, lora_ahead
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
+from cpadapt.record import load_records, tabulate
 from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, holm, plateau, resampled_means
 
 Cell = tuple[str, int]
 """A label and a size, such as `("cp", 11)`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One task of a study, as it is on record."""
+
+    cells: Cells
+    runs: pd.DataFrame
+    """As `cpadapt.tabulate` gives it."""
+    evaluations: pd.DataFrame
+    """During training, likewise."""
+    protocol: Protocol
+    majority: dict[str, float]
+    """The share of the most frequent label, by set: train, dev, eval."""
+
+
+def measured(study: str, task: str) -> Measured:
+    """A task's runs in the project's own `results`, of a study with one learning rate a family.
+
+    Raises:
+        InputError: there are none, or as `cpadapt.record.load_records`.
+    """
+    records = [r for r in load_records(PROJECT / "results" / study) if r.config.task == task]
+    if not records:
+        raise InputError(f"no record of {task!r} in results/{study}: measure it first")
+    majority = {name: found["majority_rate"] for name, found in records[0].data["sets"].items()}
+    return Measured(cells_of(records), *tabulate(records), records[0].config.protocol, majority)
 
 
 def accuracies(of: Cells) -> pd.DataFrame:
@@ -58,23 +87,32 @@ def differences(of: Cells) -> pd.DataFrame:
     return table.assign(holm=holm(table["p"].tolist()))
 
 
-def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+def plateau_size(of: Cells, label: str) -> int:
     """The smallest size of a family that is not worse than its best by more than a point (`cpadapt.claims.MARGIN`).
+
+    Raises:
+        InputError: no cell has this label.
+    """
+    known = of.sizes(label)
+    if not known:
+        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
+    return known[int(plateau(np.array([of.outcomes[label, size].right.mean() for size in known]), MARGIN))]
+
+
+def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+    """How sure `plateau_size` is.
 
     Returns:
         One row a size, rising, with the columns `size`, `chosen` (whether it is that one) and `share` (of the draws of
         seeds and items in which it is).
 
     Raises:
-        InputError: no cell has this label.
+        InputError: as `plateau_size`.
     """
-    known = sizes(of, label)
-    if not known:
-        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
+    known, at = of.sizes(label), plateau_size(of, label)
     cells = [of.outcomes[label, size] for size in known]
-    at = int(plateau(np.array([cell.right.mean() for cell in cells]), MARGIN))
     drawn = np.bincount(plateau(resampled_means(cells, draws, generator), MARGIN), minlength=len(known))
-    return pd.DataFrame({"size": known, "chosen": np.arange(len(known)) == at, "share": drawn / draws})
+    return pd.DataFrame({"size": known, "chosen": [size == at for size in known], "share": drawn / draws})
 
 
 def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
@@ -100,14 +138,9 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     }
 
 
-def sizes(of: Cells, label: str) -> list[int]:
-    """A label's sizes, rising."""
-    return [size for name, size in sorted(of.outcomes) if name == label]
-
-
 def ends(of: Cells) -> list[tuple[Cell, Cell]]:
     """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
-    first, last = ({label: sizes(of, label)[at] for label in ("cp", "lora")} for at in (0, -1))
+    first, last = ({label: of.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
     return [
         ((HEAD, 0), ("cp", first["cp"])),
         (("cp", first["cp"]), ("cp", last["cp"])),
@@ -132,7 +165,7 @@ def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
     table, losses = accuracies(of), last_losses(evaluations)
     shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
     return pd.DataFrame(
-        {"adapter": _names(zip(table["label"], table["size"], strict=True)),
+        {"adapter": [cell_name(*cell) for cell in zip(table["label"], table["size"], strict=True)],
          "scalars": table["parameters"].map("{:,}".format)}
         | {title: (100 * table[name]).map("{:.1f}".format) for name, title in shown.items()}
         | {"training loss": [f"{losses[cell]:.3f}" for cell in zip(table["label"], table["size"], strict=True)]}
@@ -164,13 +197,11 @@ def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
         table = plateaus(of, label, draws, np.random.default_rng(0))
         rows += [
             {
-                "adapter": name,
+                "adapter": cell_name(label, size),
                 "within a point of the best": "first" if chosen else "",
                 "draws in which it is the first, %": f"{100 * share:.0f}",
             }
-            for name, chosen, share in zip(
-                _names((label, size) for size in table["size"]), table["chosen"], table["share"], strict=True
-            )
+            for size, chosen, share in zip(table["size"], table["chosen"], table["share"], strict=True)
         ]
     return pd.DataFrame(rows)
 
@@ -182,7 +213,7 @@ def change_table(of: Cells) -> pd.DataFrame:
         found = changes(of.outcomes[before], of.outcomes[after])
         rows.append(
             {
-                "from, to": ", ".join(_names([before, after])),
+                "from, to": f"{cell_name(*before)}, {cell_name(*after)}",
                 "agree, %": f"{100 * found['alike']:.1f}",
                 "seeds of the first, %": f"{100 * found['alike_before']:.1f}",
                 "seeds of the second, %": f"{100 * found['alike_after']:.1f}",
@@ -193,23 +224,18 @@ def change_table(of: Cells) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figures(of: Cells, runs: pd.DataFrame, evaluations: pd.DataFrame, protocol: Protocol) -> dict[str, str]:
-    """What a chapter's sentences name, as they shall be read.
-
-    Args:
-        of: the cells, of two seeds or more.
-        runs: of these cells, a table as `cpadapt.tabulate` gives it.
-        evaluations: of these runs, likewise.
-        protocol: theirs.
-    """
-    losses, (rank, components) = last_losses(evaluations), of.matched()[0]
+def figures(task: Measured) -> dict[str, str]:
+    """What a chapter's sentences name, as they shall be read; of two seeds or more."""
+    of, runs, protocol = task.cells, task.runs, task.protocol
+    losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
-    average = RULES["lora_ahead"](of).estimate
-    assert average is not None
-    low, high = average.interval()
-    flat = plateaus(of, "cp", 1, np.random.default_rng(0)).query("chosen")["size"].item()
-    along = changes(*(of.outcomes[cell] for cell in ends(of)[1]))
+    behind = lora_ahead(of).estimate
+    assert behind is not None
+    low, high = behind.interval()
+    flat = plateau_size(of, "cp")
+    along = ends(of)[1]
+    changed = changes(*(of.outcomes[cell] for cell in along))
     clear = int((pairs["holm"] < LEVEL).sum())
     found = {
         "least_scalars": f"{adapted['parameters'].min():,}",
@@ -219,16 +245,19 @@ def figures(of: Cells, runs: pd.DataFrame, evaluations: pd.DataFrame, protocol: 
         "floor": _percent(of.outcomes[HEAD, 0].right.mean()),
         "seeds": str(runs["seed"].nunique()),
         "plateau_size": str(flat),
-        "plateau_share": f"{100 * of.budgets['cp', flat] / of.budgets['lora', sizes(of, 'lora')[0]]:.0f}",
-        "gap": f"{-100 * average.mean:+.1f}",
+        "plateau_share": f"{100 * of.budgets['cp', flat] / of.budgets['lora', of.sizes('lora')[0]]:.0f}",
+        "behind": f"{100 * behind.mean:.1f}",
+        "behind_low": f"{100 * low:.1f}",
+        "behind_high": f"{100 * high:.1f}",
+        "gap": f"{-100 * behind.mean:+.1f}",
         "gap_low": f"{-100 * high:+.1f}",
         "gap_high": f"{-100 * low:+.1f}",
-        "gap_error": f"{100 * average.standard_error:.2f}",
-        "gap_items_error": f"{100 * (average.item_variance / average.items) ** 0.5:.2f}",
+        "gap_error": f"{100 * behind.standard_error:.2f}",
+        "gap_items_error": f"{100 * (behind.item_variance / behind.items) ** 0.5:.2f}",
         "pairs": str(len(pairs)),
         "clear": str(clear) if clear else "none",
         "runs": str(len(runs)),
-        "items": f"{average.items:,}",
+        "items": f"{behind.items:,}",
         "dev_items": f"{protocol.dev_cap:,}",
         "steps": f"{protocol.steps:,}",
         "eval_every": f"{protocol.eval_every:,}",
@@ -241,13 +270,13 @@ def figures(of: Cells, runs: pd.DataFrame, evaluations: pd.DataFrame, protocol: 
         "early": str((trained["best_step"] == protocol.eval_every).sum()),
         "late": str((trained["best_step"] == protocol.steps).sum()),
     }
-    places = {"floor": (HEAD, 0), "one": ends(of)[1][0], "most": ends(of)[1][1], "rank": ("lora", rank),
+    places = {"floor": (HEAD, 0), "one": along[0], "most": along[1], "rank": ("lora", rank),
               "matched": ("cp", components)}  # fmt: skip
     found |= {f"{name}_loss": f"{losses[place]:.2f}" for name, place in places.items()}
     for direction in ("gained", "lost"):
-        found[direction] = ", ".join(map(str, along[direction])) or "none"
+        found[direction] = ", ".join(map(str, changed[direction])) or "none"
     for label in ("cp", "lora"):
-        cells = [of.outcomes[label, size] for size in sizes(of, label)]
+        cells = [of.outcomes[label, size] for size in of.sizes(label)]
         choice = best_of(cells, 400, np.random.default_rng(0))
         found |= {
             f"{label}_cells": str(len(cells)),
@@ -255,10 +284,6 @@ def figures(of: Cells, runs: pd.DataFrame, evaluations: pd.DataFrame, protocol: 
             f"{label}_held_out": _percent(choice.held_out),
         }
     return found
-
-
-def _names(cells: Iterable[Cell]) -> list[str]:
-    return [f"{FAMILY_NAMES.get(label, label)} {size or ''}".strip() for label, size in cells]
 
 
 def _percent(share: float) -> str:

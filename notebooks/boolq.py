@@ -19,31 +19,24 @@
 # On SmolLM2-135M under the paper's protocol it is not shown that adapters learn the task: the {term}`readout` alone
 # reaches {glue:text}`floor` %, always the commoner answer {glue:text}`majority` %, and adapters between
 # {glue:text}`lowest` and {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, on the average over
-# matched budgets {glue:text}`learned` points above the readout ({glue:text}`learned_low` to
-# {glue:text}`learned_high`). LoRA's cells lie above CP's by {glue:text}`behind` points on the average
-# ({glue:text}`behind_low` to {glue:text}`behind_high`), a difference at these rates between families neither of which
-# is shown to have learned it.
+# matched budgets {glue:text}`learned` points above the readout (ninety-percent interval {glue:text}`learned_low` to
+# {glue:text}`learned_high`). LoRA's cells lie above CP's by {glue:text}`behind` points on the average (ninety-five
+# percent, {glue:text}`behind_low` to {glue:text}`behind_high`), a difference at these rates between families neither
+# of which is shown to have learned it.
 
 # %%
 from myst_nb import glue
 
-import cpadapt
 from cpadapt import charts, ladder
 from cpadapt.book import PROJECT
-from cpadapt.claims import cells_of, interval, learned
-from cpadapt.families import family
+from cpadapt.claims import interval, learned
 from cpadapt.frontier import read_published
-from cpadapt.record import load_records
 
 charts.enable()
 
 # %%
 TASK = "boolq"
-STUDY = cpadapt.load_study(PROJECT / "studies" / "smollm2.toml")
-RATES = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
-records = [record for record in load_records(PROJECT / "results" / STUDY.name) if record.config.task == TASK]
-runs, evaluations = cpadapt.tabulate(records)
-cells = cells_of(records, RATES)
+task = ladder.measured("smollm2", TASK)
 published = read_published(PROJECT / "book" / "published.toml")
 
 # %% [markdown]
@@ -54,10 +47,10 @@ published = read_published(PROJECT / "book" / "published.toml")
 # {glue:text}`looks`. Move the budget to see what is best at or under it.
 
 # %% tags=["hide-input"]
-charts.frontier_chart(runs, budget_slider=True)
+charts.frontier_chart(task.runs, budget_slider=True)
 
 # %% tags=["hide-input"]
-charts.table(ladder.accuracy_table(cells, evaluations))
+charts.table(ladder.accuracy_table(task.cells, task.evaluations))
 
 # %% [markdown]
 # All of CP's cells lie within {glue:text}`cp_range` points, and below the {glue:text}`majority` % of always giving the
@@ -71,7 +64,7 @@ charts.table(ladder.accuracy_table(cells, evaluations))
 # below LoRA. Its values are hollow here, and in part second-hand:
 
 # %% tags=["hide-input"]
-charts.frontier_chart(runs, published=published[published["task"] == TASK])
+charts.frontier_chart(task.runs, published=published[published["task"] == TASK])
 
 # %% [markdown]
 # ## CP against LoRA at matched budgets
@@ -80,7 +73,7 @@ charts.frontier_chart(runs, published=published[published["task"] == TASK])
 # is the p value of a difference of a point or more.
 
 # %% tags=["hide-input"]
-charts.table(ladder.difference_table(cells))
+charts.table(ladder.difference_table(task.cells))
 
 # %% [markdown]
 # CP is behind at every one, and {glue:text}`clear` of the {glue:text}`pairs` is clear of its error by itself. Averaged
@@ -94,7 +87,7 @@ charts.table(ladder.difference_table(cells))
 # drawn anew:
 
 # %% tags=["hide-input"]
-charts.table(ladder.plateau_table(cells))
+charts.table(ladder.plateau_table(task.cells))
 
 # %% [markdown]
 # ## The best cell, without the optimism of its choice
@@ -110,7 +103,7 @@ charts.table(ladder.plateau_table(cells))
 # adapter the two correlate at {glue:text}`correlation`.
 
 # %% tags=["hide-input"]
-charts.choice_chart(runs)
+charts.choice_chart(task.runs)
 
 # %% [markdown]
 # ## How they got there
@@ -121,7 +114,7 @@ charts.choice_chart(runs)
 # ([what was run](what_was_run.ipynb)).
 
 # %% tags=["hide-input"]
-charts.curve_chart(evaluations)
+charts.curve_chart(task.evaluations)
 
 # %% [markdown]
 # ## Which items change
@@ -130,7 +123,7 @@ charts.curve_chart(evaluations)
 # wrong and all of the other right (*gained*) or the other way round (*lost*).
 
 # %% tags=["hide-input"]
-charts.table(ladder.change_table(cells))
+charts.table(ladder.change_table(task.cells))
 
 # %% [markdown]
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
@@ -139,21 +132,17 @@ charts.table(ladder.change_table(cells))
 # Next: [the claims, one by one](claims.ipynb).
 
 # %% tags=["remove-cell"]
-gain = learned(cells).estimate
+gain = learned(task.cells).estimate
 low, high = interval(gain)
-majority = {name: 100 * records[0].data["sets"][name]["majority_rate"] for name in ("dev", "eval")}
-of_cp = [100 * cells.outcomes["cp", size].right.mean() for size in ladder.sizes(cells, "cp")]
-found = ladder.figures(cells, runs, evaluations, STUDY.protocol)
+of_cp = [100 * task.cells.outcomes["cp", size].right.mean() for size in task.cells.sizes("cp")]
+found = ladder.figures(task)
 found |= {
-    "majority": f"{majority['eval']:.1f}",
-    "dev_majority": f"{majority['dev']:.1f}",
+    "majority": f"{100 * task.majority['eval']:.1f}",
+    "dev_majority": f"{100 * task.majority['dev']:.1f}",
     "learned": f"{100 * gain.mean:+.1f}",
     "learned_low": f"{100 * low:+.1f}",
     "learned_high": f"{100 * high:+.1f}",
     "cp_range": f"{max(of_cp) - min(of_cp):.1f}",
-    "behind": found["gap"].lstrip("-"),
-    "behind_low": found["gap_high"].lstrip("-"),
-    "behind_high": found["gap_low"].lstrip("-"),
 }
 for name in (
     "floor", "majority", "lowest", "highest", "seeds", "learned", "learned_low", "learned_high", "behind",

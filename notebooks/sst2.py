@@ -20,29 +20,21 @@
 # scalars reach {glue:text}`lowest` to {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, against
 # {glue:text}`floor` % for the {term}`readout` alone, and CP with {glue:text}`plateau_size` components,
 # {glue:text}`plateau_share` % of LoRA's first rank, is within a point of the best CP. CP minus LoRA at matched budgets
-# is {glue:text}`gap` points on the average (interval {glue:text}`gap_low` to {glue:text}`gap_high`), and
-# {glue:text}`clear` of the {glue:text}`pairs` single differences is clear of its error.
+# is {glue:text}`gap` points on the average (ninety-five-percent interval {glue:text}`gap_low` to
+# {glue:text}`gap_high`), and {glue:text}`clear` of the {glue:text}`pairs` single differences is clear of its error.
 
 # %%
 from myst_nb import glue
 
-import cpadapt
 from cpadapt import charts, ladder
 from cpadapt.book import PROJECT
-from cpadapt.claims import cells_of
-from cpadapt.families import family
 from cpadapt.frontier import read_published
-from cpadapt.record import load_records
 
 charts.enable()
 
 # %%
 TASK = "sst2"
-STUDY = cpadapt.load_study(PROJECT / "studies" / "smollm2.toml")
-RATES = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
-records = [record for record in load_records(PROJECT / "results" / STUDY.name) if record.config.task == TASK]
-runs, evaluations = cpadapt.tabulate(records)
-cells = cells_of(records, RATES)
+task = ladder.measured("smollm2", TASK)
 published = read_published(PROJECT / "book" / "published.toml")
 
 # %% [markdown]
@@ -55,10 +47,10 @@ published = read_published(PROJECT / "book" / "published.toml")
 # what is best at or under it.
 
 # %% tags=["hide-input"]
-charts.frontier_chart(runs, budget_slider=True)
+charts.frontier_chart(task.runs, budget_slider=True)
 
 # %% tags=["hide-input"]
-charts.table(ladder.accuracy_table(cells, evaluations))
+charts.table(ladder.accuracy_table(task.cells, task.evaluations))
 
 # %% [markdown]
 # The standard error counts seeds and evaluation items both ([`cpadapt.statistics`](../book/api.md)); the deviation
@@ -72,7 +64,7 @@ charts.table(ladder.accuracy_table(cells, evaluations))
 # pattern, not the height.
 
 # %% tags=["hide-input"]
-charts.frontier_chart(runs, published=published[published["task"] == TASK])
+charts.frontier_chart(task.runs, published=published[published["task"] == TASK])
 
 # %% [markdown]
 # ## CP against LoRA at matched budgets
@@ -81,7 +73,7 @@ charts.frontier_chart(runs, published=published[published["task"] == TASK])
 # is the p value of a difference of a point or more: where it is small, the two are equivalent within a point.
 
 # %% tags=["hide-input"]
-charts.table(ladder.difference_table(cells))
+charts.table(ladder.difference_table(task.cells))
 
 # %% [markdown]
 # No single pair can tell the families apart, and none shows them to be alike either. Averaged over all pairs the
@@ -95,7 +87,7 @@ charts.table(ladder.difference_table(cells))
 # drawn anew:
 
 # %% tags=["hide-input"]
-charts.table(ladder.plateau_table(cells))
+charts.table(ladder.plateau_table(task.cells))
 
 # %% [markdown]
 # No size is the first in most of the draws. The curve is so flat that where its plateau begins cannot be read off
@@ -115,7 +107,7 @@ charts.table(ladder.plateau_table(cells))
 # two correlate at {glue:text}`correlation`: which run is a little better than another, dev can hardly say.
 
 # %% tags=["hide-input"]
-charts.choice_chart(runs)
+charts.choice_chart(task.runs)
 
 # %% [markdown]
 # ## How they got there
@@ -125,7 +117,7 @@ charts.choice_chart(runs)
 # {glue:text}`late` at the last: most of the training changes nothing that dev sees.
 
 # %% tags=["hide-input"]
-charts.curve_chart(evaluations)
+charts.curve_chart(task.evaluations)
 
 # %% [markdown]
 # ## Which items change
@@ -135,7 +127,7 @@ charts.curve_chart(evaluations)
 # or the other way round (*lost*).
 
 # %% tags=["hide-input"]
-charts.table(ladder.change_table(cells))
+charts.table(ladder.change_table(task.cells))
 
 # %% [markdown]
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
@@ -144,7 +136,7 @@ charts.table(ladder.change_table(cells))
 # Next: [BoolQ](boolq.ipynb).
 
 # %% tags=["remove-cell"]
-found = ladder.figures(cells, runs, evaluations, STUDY.protocol)
+found = ladder.figures(task)
 for name in (
     "least_scalars", "most_scalars", "lowest", "highest", "seeds", "floor", "plateau_size", "plateau_share", "gap",
     "gap_low", "gap_high", "clear", "pairs", "runs", "steps", "cap", "looks", "eval_every", "floor_loss", "one_loss",

@@ -41,16 +41,17 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     }
 
 
+def bits(bitmap: str, rows: int) -> list[int]:
+    """What a record's bitmap holds of each row."""
+    packed = base64.b64decode(bitmap)
+    return [packed[k // 8] >> (7 - k % 8) & 1 for k in range(rows)]
+
+
 def answers(outcome: dict[str, Any]) -> list[int]:
     """Right or wrong, item by item, of a run whose record holds this outcome."""
-
-    def bits(bitmap: str) -> list[int]:
-        packed = base64.b64decode(bitmap)
-        return [packed[k // 8] >> (7 - k % 8) & 1 for k in range(outcome["rows"])]
-
-    drawn = bits(outcome["drawn"])
+    drawn = bits(outcome["drawn"], outcome["rows"])
     assert sum(drawn) == outcome["total"]
-    return [x for x, is_in in zip(bits(outcome["right"]), drawn, strict=True) if is_in]
+    return [x for x, is_in in zip(bits(outcome["right"], outcome["rows"]), drawn, strict=True) if is_in]
 
 
 def corrected(p_values: list[float]) -> list[float]:

@@ -42,14 +42,17 @@ def test_variable_length_attention_equals_the_padded_path(
     assert_near([fast, *(t.grad for t in inputs)], [slow, *(t.grad for t in exact)])
 
 
-def runs_of(backbone: str, protocol: Protocol) -> list[RunConfig]:
+MIXED = [("cp", 1), ("lora", 2), ("head", 0), ("cp", 5)]
+
+
+def runs_of(backbone: str, protocol: Protocol, cells: list[tuple[str, int]] = MIXED) -> list[RunConfig]:
     adapter = {"learning_rate": 1e-2, "scale": 4.0}
     return [
         RunConfig(
             backbone=backbone, task="toy-entailment", family=family, size=size, seed=0, data_seed=0,
             protocol=protocol, **(adapter if size else {}),
         )
-        for family, size in [("cp", 1), ("lora", 2), ("head", 0), ("cp", 5)]
+        for family, size in cells
     ]  # fmt: skip
 
 
@@ -107,16 +110,10 @@ def test_the_rows_of_a_bank_share_what_is_compiled() -> None:
     data = {0: load_task(load_spec("toy-entailment"), caps=protocol.caps)}
 
     def compiled(sizes: list[int]) -> int:
-        runs = [
-            RunConfig(
-                backbone="tiny", task="toy-entailment", family="cp", size=size, seed=0, data_seed=0, protocol=protocol,
-                learning_rate=1e-2, scale=4.0,
-            )
-            for size in sizes
-        ]  # fmt: skip
         torch.compiler.reset()
         torch._dynamo.utils.counters.clear()
         loaded = load_backbone("tiny", dtype="bfloat16", device="cuda")
+        runs = runs_of("tiny", protocol, [("cp", size) for size in sizes])
         trainer = Trainer(loaded, runs, data, compiled=True, max_tokens=1)
         trainer.train()
         assert len(trainer.rows) == len(sizes)

@@ -86,6 +86,11 @@ def evaluations() -> pd.DataFrame:
     return pd.DataFrame(found, columns=["label", "size", "step", "train_loss"])
 
 
+def test_what_is_not_on_record_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'mrpc' in results/smollm2"):
+        ladder.measured("smollm2", "mrpc")
+
+
 def test_last_losses_are_means_over_seeds_at_the_last_evaluation() -> None:
     assert ladder.last_losses(evaluations()) == dict.fromkeys(GRID, 3.0)
 
