@@ -33,7 +33,7 @@ class Measured:
     """During training, likewise."""
     protocol: Protocol
     majority: dict[str, float]
-    """The share of the most frequent label, by set: train, dev, eval."""
+    """The most frequent label's share of each of the sets `train`, `dev` and `eval`."""
 
 
 def measured(study: str, task: str) -> Measured:
