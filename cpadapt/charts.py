@@ -338,6 +338,60 @@ def curve_chart(evaluations: pd.DataFrame) -> Any:
     )  # fmt: skip
 
 
+def rate_chart(response: pd.DataFrame, floor: float) -> Any:
+    """Accuracy on eval against the learning rate, a line a cell, thicker the larger its budget.
+
+    A click on a family in the legend fades the others.
+
+    Args:
+        response: one task's cells at their rates, as `cpadapt.rates.response` gives it.
+        floor: the mean accuracy of the readout alone, drawn as a dashed line across.
+    """
+    picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
+    table = _named(response)
+    ends = [int(table["parameters"].min()), int(table["parameters"].max())]
+    x = alt.X(
+        "learning_rate:Q",
+        title="learning rate",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(format="~e", grid=False, values=sorted(set(table["learning_rate"])), labelOverlap="greedy",
+                      labelSeparation=6),
+    )  # fmt: skip
+    y = alt.Y("mean:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
+    colour = _colour(set(table["label"]))
+    faded = alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.08))
+    width = alt.StrokeWidth("parameters:Q", scale=alt.Scale(type="log", domain=ends, range=[0.8, 4]), legend=None)
+    lines = alt.Chart(table).mark_line().encode(x, y, colour, width, detail="cell:N", opacity=faded).add_params(picked)
+    points = (
+        alt.Chart(table)
+        .mark_point(filled=True, size=70)
+        .encode(
+            x, y, colour,
+            opacity=faded,
+            tooltip=[
+                alt.Tooltip("cell:N", title="adapter"),
+                alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+                alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"),
+                alt.Tooltip("mean:Q", title="mean accuracy", format=".1%"),
+                alt.Tooltip("error:Q", title="standard error", format=".1%"),
+                alt.Tooltip("dev:Q", title="on dev", format=".1%"),
+                alt.Tooltip("runs:Q", title="seeds"),
+            ],
+        )
+    )  # fmt: skip
+    readout = (
+        alt.Chart(pd.DataFrame({"mean": [floor]}))
+        .mark_rule(strokeDash=[6, 4], strokeWidth=2, color=FAMILY_COLOURS[HEAD])
+        .encode(y)
+    )
+    return alt.layer(readout, lines, points).properties(
+        description="Mean accuracy on eval against the learning rate, one line a size of each adapter family, with"
+        " the readout alone as a dashed line.",
+        width="container",
+        height=280,
+    )
+
+
 def choice_chart(records: pd.DataFrame) -> Any:
     """Eval accuracy against dev accuracy, a point a run, each at the step that dev chose.
 

@@ -97,7 +97,10 @@ class Cells:
     outcomes: Mapping[tuple[str, int], Outcomes]
     """What the cell's runs got right. A cell of which a run has no outcome is missing here."""
     diverged: Mapping[str, tuple[int, int]]
-    """How many runs diverged (lost a finite loss or gradient) and how many there are, by label."""
+    """How many runs diverged (lost a finite loss or gradient) and how many there are, by label.
+
+    Where dev chose the rates, those at the others count too: a choice would hide them.
+    """
 
     def matched(self) -> list[tuple[int, int]]:
         """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough (`NEAR`)."""
@@ -120,13 +123,13 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
     Args:
         records: of one backbone, task, protocol and draw of the data.
         rates: the learning rate to take, by family, where a cell has several; without it, `cpadapt.frontier.frontier`
-            chooses each cell's, on dev alone.
+            chooses each cell's, on dev alone, and cells that had less of a choice (`at_all_rates`) are left out.
 
     Raises:
         InputError: the records are not of one backbone, task and protocol; or a cell has several rates and not the one
             to take.
     """
-    records = list(records)
+    records = list(records) if rates is not None else at_all_rates(records)
     by_cell: dict[tuple[str, int], dict[float | None, list[Record]]] = {}
     known: set[tuple[str, str, str]] = set()
     for record in records:
@@ -149,12 +152,24 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
             if rate not in by_rate:
                 raise InputError(f"{family} {size} has no run at the rate {rate}, but at {list(by_rate)}")
             chosen = by_rate[rate]
+        tried = chosen if rates is not None else [r for runs in by_rate.values() for r in runs]
         stopped, runs = diverged.get(label, (0, 0))
-        diverged[label] = stopped + sum(r.diverged_at is not None for r in chosen), runs + len(chosen)
+        diverged[label] = stopped + sum(r.diverged_at is not None for r in tried), runs + len(tried)
         budgets[label, size] = chosen[0].counts.adapter
         if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
     return Cells(budgets, found, diverged)
+
+
+def at_all_rates(records: Iterable[Record]) -> list[Record]:
+    """The runs of those cells that were tried at every learning rate of their label: all had the same choice."""
+    records = list(records)
+    tried: dict[tuple[str, int], set[float | None]] = {}
+    of_label: dict[str, set[float | None]] = {}
+    for record in records:
+        tried.setdefault((record.label, record.config.size), set()).add(record.config.learning_rate)
+        of_label.setdefault(record.label, set()).add(record.config.learning_rate)
+    return [r for r in records if tried[r.label, r.config.size] == of_label[r.label]]
 
 
 def lora_ahead(of: Cells) -> Finding:

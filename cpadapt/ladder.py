@@ -12,7 +12,7 @@ import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
-from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, lora_ahead
+from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, learned, lora_ahead
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records, tabulate
@@ -230,9 +230,13 @@ def figures(task: Measured) -> dict[str, str]:
     losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
-    behind = lora_ahead(of).estimate
+    ahead, gain = lora_ahead(of), learned(of).estimate
+    behind = ahead.estimate
     assert behind is not None
+    assert gain is not None
     low, high = behind.interval()
+    told_low, told_high = interval(behind)
+    learned_low, learned_high = interval(gain)
     flat = plateau_size(of, "cp")
     along = ends(of)[1]
     changed = changes(*(of.outcomes[cell] for cell in along))
@@ -254,6 +258,14 @@ def figures(task: Measured) -> dict[str, str]:
         "gap_high": f"{-100 * low:+.1f}",
         "gap_error": f"{100 * behind.standard_error:.2f}",
         "gap_items_error": f"{100 * (behind.item_variance / behind.items) ** 0.5:.2f}",
+        "told": ahead.verdict.value,
+        "told_low": f"{100 * told_low:.1f}",
+        "told_high": f"{100 * told_high:.1f}",
+        "learned": f"{100 * gain.mean:+.1f}",
+        "learned_low": f"{100 * learned_low:+.1f}",
+        "learned_high": f"{100 * learned_high:+.1f}",
+        "majority": _percent(task.majority["eval"]),
+        "dev_majority": _percent(task.majority["dev"]),
         "pairs": str(len(pairs)),
         "clear": str(clear) if clear else "none",
         "runs": str(len(runs)),

@@ -29,7 +29,6 @@ from myst_nb import glue
 
 from cpadapt import charts, ladder
 from cpadapt.book import PROJECT
-from cpadapt.claims import interval, learned
 from cpadapt.frontier import read_published
 
 charts.enable()
@@ -110,8 +109,8 @@ charts.choice_chart(task.runs)
 #
 # Of {glue:text}`adapted` runs with an adapter, {glue:text}`early` were best on dev at the first of
 # {glue:text}`looks` evaluations, and {glue:text}`late` at the last, {glue:text}`epochs` times through the training
-# examples. So more steps alone are unlikely to help. Other rates and more examples are not measured yet
-# ([what was run](what_was_run.ipynb)).
+# examples. So more steps alone are unlikely to help. [Higher rates](rates.ipynb) do, a little; more examples are not
+# measured yet ([what was run](what_was_run.ipynb)).
 
 # %% tags=["hide-input"]
 charts.curve_chart(task.evaluations)
@@ -129,21 +128,12 @@ charts.table(ladder.change_table(task.cells))
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
 # {glue:text}`gained`; and these lost: {glue:text}`lost`.
 #
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [the learning rate](rates.ipynb).
 
 # %% tags=["remove-cell"]
-gain = learned(task.cells).estimate
-low, high = interval(gain)
 of_cp = [100 * task.cells.outcomes["cp", size].right.mean() for size in task.cells.sizes("cp")]
 found = ladder.figures(task)
-found |= {
-    "majority": f"{100 * task.majority['eval']:.1f}",
-    "dev_majority": f"{100 * task.majority['dev']:.1f}",
-    "learned": f"{100 * gain.mean:+.1f}",
-    "learned_low": f"{100 * low:+.1f}",
-    "learned_high": f"{100 * high:+.1f}",
-    "cp_range": f"{max(of_cp) - min(of_cp):.1f}",
-}
+found |= {"cp_range": f"{max(of_cp) - min(of_cp):.1f}"}
 for name in (
     "floor", "majority", "lowest", "highest", "seeds", "learned", "learned_low", "learned_high", "behind",
     "behind_low", "behind_high", "runs", "steps", "cap", "looks", "cp_range", "eval_every", "floor_loss", "one_loss",

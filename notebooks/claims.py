@@ -101,28 +101,29 @@ charts.table(pd.DataFrame(counts))
 # %% [markdown]
 # ## What has to be measured
 #
-# The paper's backbone is not measured: its weights are not at hand. The same design on SmolLM2-135M is a study of its
-# own, `studies/smollm2.toml`. Beside it stands a [pilot](first_frontiers.ipynb), with fewer sizes and a shorter
-# training, at two rates a {term}`family`: the paper's and a higher one. *Tuned* is each cell at the rate that
-# {term}`dev` chose.
+# The paper's backbone is not measured: its weights are not at hand. The same design on SmolLM2-135M is, at the paper's
+# rates ([SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb)) and *tuned*: each cell at the rate that
+# {term}`dev` chose among {glue:text}`rates`, for the sizes that were tried at all of these
+# ([the learning rate](rates.ipynb)). The [pilot](first_frontiers.ipynb), a shorter training, is not judged.
 
 # %% tags=["hide-input"]
-RATES = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
+PAPERS = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
 CASES = {
-    "pilot, paper's rates": ("smollm2-pilot", RATES),
-    "pilot, tuned": ("smollm2-pilot", None),
-    "SmolLM2, whole study": ("smollm2", RATES),
-    "OPT-1.3B": ("paper", RATES),
-}
-records = {
-    study: load_records(PROJECT / "results" / study) if (PROJECT / "results" / study).is_dir() else []
-    for study, _ in CASES.values()
+    (FIXED := "SmolLM2, paper's rates"): (("smollm2",), PAPERS),
+    (TUNED := "SmolLM2, tuned"): (("smollm2", "smollm2-rates"), None),
+    "OPT-1.3B": (("paper",), PAPERS),
 }
 
 
+def load(studies):
+    folders = [PROJECT / "results" / study for study in studies]
+    return [record for folder in folders if folder.is_dir() for record in load_records(folder)]
+
+
+records = {case: load(studies) for case, (studies, _) in CASES.items()}
 cells = {
-    (case, task): cells_of([record for record in records[study] if record.config.task == task], rates)
-    for case, (study, rates) in CASES.items()
+    (case, task): cells_of([record for record in records[case] if record.config.task == task], rates)
+    for case, (_, rates) in CASES.items()
     for task in PAPER.tasks
 }
 found, verdicts = [], []
@@ -189,17 +190,17 @@ behind = [evidence(row) for row in found if row["finding"].verdict is not Verdic
 charts.table(pd.DataFrame(behind).drop_duplicates(ignore_index=True).fillna(""))
 
 # %% [markdown]
-# A verdict can hang on the rate. On SST-2 LoRA minus CP at matched budgets is {glue:text}`fixed_gap` points at the
+# A verdict can hang on the rate. On BoolQ LoRA minus CP at matched budgets is {glue:text}`fixed_gap` points at the
 # paper's rates, and {glue:text}`tuned_gap` at those that dev chose ({glue:text}`confidence` % intervals). Of the
-# claims that the pilot can judge, {glue:text}`changed` of {glue:text}`judged` have another verdict at the one than at
-# the other.
+# {glue:text}`judged` verdicts that can be given on both, {glue:text}`changed` are not the same. A part of that is that
+# fewer sizes are tuned, so that fewer runs have their say.
 #
 # ## The paper's own numbers, read again
 #
 # The paper gives means and deviations over {glue:text}`paper_seeds` seeds for a few cells (second-hand). So the error
 # from seeds is known, and small. What it leaves open is the error from items: another evaluation set of the same size
-# would have given another difference. If items varied as they do in the tuned pilot, at its own matched budgets, the
-# errors of a difference would be these, in points:
+# would have given another difference. If items varied as they do in the tuned cells of SmolLM2, at matched
+# budgets, the errors of a difference would be these, in points:
 
 # %% tags=["hide-input"]
 published = read_published(PROJECT / "book" / "published.toml").dropna(subset="sd")
@@ -208,7 +209,7 @@ NOT = Verdict.UNMEASURED.value
 reread = []
 for lora in published[published["label"] == "lora"].itertuples():
     items = min(validation[lora.task], PAPER.protocol.eval_cap)
-    borrowed = RULES["lora_ahead"](cells["pilot, tuned", lora.task]).estimate
+    borrowed = RULES["lora_ahead"](cells[TUNED, lora.task]).estimate
     for cp in published[(published["label"] == "cp") & (published["task"] == lora.task)].itertuples():
         gap = lora.accuracy - cp.accuracy
         of_seeds = math.sqrt(lora.sd**2 / lora.seeds + cp.sd**2 / cp.seeds)
@@ -227,8 +228,8 @@ for lora in published[published["label"] == "lora"].itertuples():
 charts.table(pd.DataFrame(reread))
 
 # %% [markdown]
-# *Over both* is the difference in units of both errors together. The item error is borrowed from a smaller backbone
-# and a shorter training; only the paper's own runs, item by item, can tell it.
+# *Over both* is the difference in units of both errors together. The item error is borrowed from a smaller backbone;
+# only the paper's own runs, item by item, can tell it.
 #
 # Next: [what a run costs](what_a_run_costs.ipynb).
 
@@ -243,7 +244,7 @@ def told(case):
 
 
 def gap(case):
-    e = RULES["lora_ahead"](cells[case, "sst2"]).estimate
+    e = RULES["lora_ahead"](cells[case, "boolq"]).estimate
     low, high = (100 * end for end in interval(e))
     return f"{100 * e.mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
@@ -256,8 +257,7 @@ answer = (
     f" paper's, and of {len(table)} verdicts that have to be measured {', '.join(given)}."
     f" Not measured at all: {'; '.join(absent) or 'none'}."
 )
-fixed, tuned = "pilot, paper's rates", "pilot, tuned"
-both = measured[fixed] & measured[tuned]
+both = measured[FIXED] & measured[TUNED]
 for name, value in {
     "answer": answer,
     "margin": f"{100 * MARGIN:.0f}",
@@ -267,10 +267,11 @@ for name, value in {
     "confidence": f"{100 * (1 - 2 * LEVEL):.0f}",
     "enough": f"{100 * ENOUGH:.0f}",
     "most": f"{max(SEEDS):,}",
-    "fixed_gap": gap(fixed),
-    "tuned_gap": gap(tuned),
-    "changed": str((table[fixed] != table[tuned])[both].sum()),
+    "fixed_gap": gap(FIXED),
+    "tuned_gap": gap(TUNED),
+    "changed": str((table[FIXED] != table[TUNED])[both].sum()),
     "judged": str(both.sum()),
+    "rates": str(len({r.config.learning_rate for r in records[TUNED] if r.config.family == "cp"})),
     "paper_seeds": str(published["seeds"].min()),
 }.items():
     glue(name, value, display=False)

@@ -133,7 +133,7 @@ charts.table(ladder.change_table(task.cells))
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
 # {glue:text}`gained`; and these lost: {glue:text}`lost`.
 #
-# Next: [BoolQ](boolq.ipynb).
+# Next: [RTE](rte.ipynb).
 
 # %% tags=["remove-cell"]
 found = ladder.figures(task)

@@ -21,6 +21,7 @@ from cpadapt.claims import (
     Finding,
     Region,
     Verdict,
+    at_all_rates,
     cells_of,
     every,
     judge,
@@ -253,6 +254,16 @@ def test_a_rate_is_chosen_as_a_frontiers_is(pilot: list[Record]) -> None:
         assert tuned.outcomes[row.label, row.size].right.mean() == pytest.approx(row.eval_mean)
 
 
+def test_a_cell_with_fewer_rates_has_no_part_in_a_choice(pilot: list[Record]) -> None:
+    poorer = [r for r in pilot if (r.label, r.config.size, r.config.learning_rate) != ("cp", 4, 2e-3)]
+    assert ("cp", 4) not in {(r.label, r.config.size) for r in at_all_rates(poorer)}
+    tuned = cells_of(poorer)
+    assert set(tuned.outcomes) == {("head", 0), ("lora", 1), ("lora", 4), ("cp", 1), ("cp", 11), ("cp", 44)}
+    assert tuned.diverged["cp"] == (0, 18)
+    # At one rate it is there.
+    assert ("cp", 4) in cells_of(poorer, {"lora": 1e-4, "cp": 2e-4}).outcomes
+
+
 def relabelled(record: Record, label: str, **changes: object) -> Record:
     return dataclasses.replace(record, label=label, config=dataclasses.replace(record.config, **changes))
 
@@ -278,10 +289,10 @@ def test_a_run_without_an_outcome_takes_its_cell_along_and_counts_as_diverged(pi
     assert ("cp", 11) not in fixed.outcomes
     assert fixed.diverged["cp"] == (1, 12)
     assert fixed.matched() == [(1, 11), (4, 44)]
-    # Where dev may choose, the rate at which none diverged is taken.
+    # Where dev may choose, the rate at which none diverged is taken, and the run counts all the same.
     tuned = cells_of(records)
     assert ("cp", 11) in tuned.outcomes
-    assert tuned.diverged["cp"] == (0, 12)
+    assert tuned.diverged["cp"] == (1, 24)
 
 
 def test_runs_of_two_tasks_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 import tomllib
 from collections.abc import Callable
@@ -18,30 +19,48 @@ LEDGER = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8
 PUBLISHED = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))
 LINES = [
     json.loads(line)
-    for file in (ROOT / "results" / "smollm2-pilot").glob("*.jsonl")
+    for study in ("smollm2", "smollm2-rates")
+    for file in (ROOT / "results" / study).glob("*.jsonl")
     for line in file.read_text(encoding="utf-8").splitlines()
 ]
 TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
-CASES = FIXED, TUNED, *REST = "pilot, paper's rates", "pilot, tuned", "SmolLM2, whole study", "OPT-1.3B"
-STUDIES = dict(zip(REST, ("smollm2", "paper"), strict=True))
+CASES = FIXED, TUNED, OPT = "SmolLM2, paper's rates", "SmolLM2, tuned", "OPT-1.3B"
 RATES = {"lora": 1e-4, "cp": 2e-4}
-# The pilot has two ranks; 11 and 44 components cost nearly as much, which a test of the counts shows.
-MATCHED = [(("cp", 11), ("lora", 1)), (("cp", 44), ("lora", 4))]
-PAIRS = {
-    "cp_not_ahead": MATCHED,
-    "lora_ahead": [(b, a) for a, b in MATCHED],
-    "first_rank_learns": [(("cp", 11), ("head", 0))],
-    "flat_from_first_rank": [(("cp", 44), ("cp", 11))],
-    "learned": [(cell, ("head", 0)) for pair in MATCHED for cell in pair],
-}
+# By rank and components, which cost nearly as much, as a test of the counts shows; the second where rates were tried.
+MATCHED = {FIXED: {1: 11, 2: 22, 3: 33, 4: 44, 6: 66, 8: 88}, TUNED: {1: 11, 2: 22, 4: 44, 8: 88}}
+Pair = tuple[tuple[str, int], tuple[str, int]]
+
+
+def pairs(rule: str, case: str) -> list[Pair]:
+    """The cells whose difference a rule takes."""
+    lora, cp = ([(label, size) for size in sizes] for label, sizes in (
+        ("lora", MATCHED[case].keys()), ("cp", MATCHED[case].values())
+    ))  # fmt: skip
+    found: dict[str, list[Pair]] = {
+        "cp_not_ahead": list(zip(cp, lora, strict=True)),
+        "lora_ahead": list(zip(lora, cp, strict=True)),
+        "lora_slightly_ahead": list(zip(lora, cp, strict=True)),
+        "first_rank_learns": [(("cp", 11), ("head", 0))],
+        "flat_from_first_rank": [(cell, ("cp", 11)) for cell in cp[1:]],
+        "cp_gains": [(cell, ("cp", 1)) for cell in cp],
+        "cp_saturates": [(("cp", 88), ("cp", {FIXED: 33, TUNED: 22}[case]))],
+        "learned": [(cell, ("head", 0)) for cell in (*lora, *cp)],
+    }
+    return found[rule]
+
+
 # Where each difference has to lie, in points.
 WANTED = {
     "cp_not_ahead": (-math.inf, 1),
     "lora_ahead": (0, math.inf),
     "first_rank_learns": (0, math.inf),
+    "lora_slightly_ahead": (0, 3),
     "flat_from_first_rank": (-1, 1),
+    "cp_gains": (0, math.inf),
+    "cp_saturates": (-1, 1),
     "learned": (0, math.inf),
 }
+TRIED = (1, 4, 8, 11, 22, 44, 88)
 HOLDS, FAILS, OPEN, UNMEASURED = "holds", "does not hold", "cannot be told", "not measured"
 Chapters = Callable[[str], Any]
 
@@ -69,7 +88,7 @@ def answers(task: str, cell: tuple[str, int], case: str) -> list[list[int]]:
 
 
 def hand(rule: str, task: str, case: str) -> dict[str, Any]:
-    tables = [(answers(task, a, case), answers(task, b, case)) for a, b in PAIRS[rule]]
+    tables = [(answers(task, a, case), answers(task, b, case)) for a, b in pairs(rule, case)]
     seeds, items = len(tables[0][0]), len(tables[0][0][0])
     found = judged(
         [[statistics.mean(a[s][k] - b[s][k] for a, b in tables) for k in range(items)] for s in range(seeds)]
@@ -84,23 +103,34 @@ def verdict(rule: str, task: str, case: str) -> str:
             line
             for line in LINES
             if (line["config"]["task"], line["label"]) == (task, "cp")
-            and (case == TUNED or line["config"]["learning_rate"] == RATES["cp"])
+            and (line["config"]["size"] in TRIED if case == TUNED else line["config"]["learning_rate"] == RATES["cp"])
         ]
         assert all(line["diverged_at"] is None for line in runs)
-        cells = {line["config"]["size"] for line in runs}
         # None of so many: as likely, if a tenth diverged, as that share's complement to the power of their number.
-        return HOLDS if 0.9 ** (3 * len(cells)) < 0.05 else OPEN
+        return HOLDS if 0.9 ** len(runs) < 0.05 else OPEN
     (low, high), (least, most) = WANTED[rule], hand(rule, task, case)["ends"]
     return HOLDS if low < least and most < high else FAILS if most < low or least > high else OPEN
 
 
-def test_the_pilots_matched_budgets() -> None:
+def test_the_matched_budgets() -> None:
     spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in LINES}
-    assert {size for label, size in spent if label == "lora"} == {1, 4}
-    for cp, lora in MATCHED:
-        missed = {size: abs(spent["cp", size] / spent[lora] - 1) for label, size in spent if label == "cp"}
-        assert min(missed, key=missed.__getitem__) == cp[1]
-        assert missed[cp[1]] < 0.05
+    assert {size for label, size in spent if label == "lora"} == MATCHED[FIXED].keys()
+    for rank, size in MATCHED[FIXED].items():
+        missed = {size: abs(spent["cp", size] / spent["lora", rank] - 1) for label, size in spent if label == "cp"}
+        assert min(missed, key=missed.__getitem__) == size
+        assert missed[size] < 0.05
+
+
+def test_the_tuned_cells_are_those_tried_at_all_rates() -> None:
+    for label, sizes in (("lora", tuple(MATCHED[TUNED])), ("cp", TRIED)):
+        rates: dict[tuple[str, int], set[float]] = {}
+        for line in LINES:
+            if line["label"] == label:
+                place = line["config"]["task"], line["config"]["size"]
+                rates.setdefault(place, set()).add(line["config"]["learning_rate"])
+        whole = {RATES[label] * times for times in (1, 3, 10, 30)}
+        tried = {place for place, known in rates.items() if sorted(known) == pytest.approx(sorted(whole))}
+        assert tried == {(task, size) for task in TASKS for size in sizes}
 
 
 def test_counts(page: Any) -> None:
@@ -121,7 +151,7 @@ def test_verdicts(page: Any) -> None:
         assert row["claim"] == claim["says"] + {"abstract": "", "second-hand": " (second-hand)"}[claim["source"]]
         assert row["task"] == TASKS[task]
         for case, known in given.items():
-            if task == "boolq" or claim["rules"] == ["splits_alike"]:
+            if claim["rules"] == ["splits_alike"]:
                 wanted = UNMEASURED
             else:
                 each = {verdict(rule, task, case) for rule in claim["rules"]}
@@ -136,32 +166,39 @@ def test_verdicts(page: Any) -> None:
         counts = "{} hold, {} do not, {} cannot be told".format(*kinds)
         assert f"{sum(kinds)} can be given on {case} ({counts})" in said
         assert f"of {len(shown)} verdicts that have to be measured" in said
-    pairs = [pair for pair in zip(*given.values(), strict=True) if UNMEASURED not in pair]
-    assert page.glued["judged"] == str(len(pairs))
-    assert page.glued["changed"] == str(sum(a != b for a, b in pairs))
+    both = [pair for pair in zip(*given.values(), strict=True) if UNMEASURED not in pair]
+    assert page.glued["judged"] == str(len(both))
+    assert page.glued["changed"] == str(sum(a != b for a, b in both))
+    assert page.glued["rates"] == "4"
 
 
-@pytest.mark.parametrize("case", REST)
-def test_a_study_without_records_is_not_measured(page: Any, case: str) -> None:
-    there = list((ROOT / "results").glob(f"{STUDIES[case]}/*.jsonl"))
-    assert (case in page.glued["answer"].partition("Not measured at all:")[2]) == (not there)
-    if not there:
-        assert {row[case] for row in page.rows("claim", "task", FIXED)} == {UNMEASURED}
+def test_opt_without_records_is_not_measured(page: Any) -> None:
+    assert not list((ROOT / "results").glob("paper/*.jsonl"))
+    assert page.glued["answer"].endswith(f"Not measured at all: {OPT}.")
+    assert {row[OPT] for row in page.rows("claim", "task", FIXED)} == {UNMEASURED}
 
 
 def test_what_each_verdict_hangs_on(page: Any) -> None:
-    shown = [row for row in page.rows("wanted") if row["cells"] in (FIXED, TUNED)]
+    shown = page.rows("wanted")
     names = {name: task for task, name in TASKS.items()}
-    assert len(shown) == 2 * 7
+    rules = {(task, rule) for claim in LEDGER["claim"] for task in claim["tasks"] for rule in claim["rules"]}
+    assert len(shown) == 2 * len({(task, rule) for task, rule in rules if rule != "splits_alike"})
+    assert {row["cells"] for row in shown} == {FIXED, TUNED}
     for row in shown:
         task, rule = names[row["task"]], row["rule"].replace(" ", "_")
         assert row["verdict"] == verdict(rule, task, row["cells"])
         if rule == "trains_stably":
-            assert row["difference, interval"] == "0 of 12 diverged"
+            counted = {FIXED: 3 * 12, TUNED: 3 * 4 * len(TRIED)}[row["cells"]]
+            assert row["difference, interval"] == f"0 of {counted} diverged"
             continue
         found = hand(rule, task, row["cells"])
-        assert row["difference, interval"] == "{:+.1f}, {:+.1f} to {:+.1f}".format(found["gap"], *found["ends"])
-        assert row["wanted"] == {"cp_not_ahead": "below +1", "flat_from_first_rank": "-1 to +1"}.get(rule, "above 0")
+        numbers = re.fullmatch(r"([+-][\d.]+), ([+-][\d.]+) to ([+-][\d.]+)", row["difference, interval"])
+        assert numbers
+        # A tenth of a point, on either side of a tie.
+        assert [*map(float, numbers.groups())] == pytest.approx([found["gap"], *found["ends"]], abs=0.05 + 1e-9)
+        ends = {"cp_not_ahead": "below +1", "lora_slightly_ahead": "0 to +3"}
+        ends |= dict.fromkeys(("flat_from_first_rank", "cp_saturates"), "-1 to +1")
+        assert row["wanted"] == ends.get(rule, "above 0")
         assert bool(row["power"]) == bool(row["seeds"]) == (row["verdict"] == OPEN)
         if row["seeds"] == "more items":
             # Half of the interval, by normal quantiles and the items alone, is wider than the chance asked for allows.
@@ -170,7 +207,7 @@ def test_what_each_verdict_hangs_on(page: Any) -> None:
 
 def test_a_verdict_can_hang_on_the_rate(page: Any) -> None:
     for name, case in (("fixed_gap", FIXED), ("tuned_gap", TUNED)):
-        found = hand("lora_ahead", "sst2", case)
+        found = hand("lora_ahead", "boolq", case)
         assert page.glued[name] == "{:+.1f} ({:+.1f} to {:+.1f})".format(found["gap"], *found["ends"])
 
 
@@ -185,10 +222,7 @@ def test_the_papers_own_numbers(page: Any) -> None:
         gap = 100 * (lora["accuracy"] - cp["accuracy"])
         of_seeds = 100 * math.sqrt((lora["sd"] ** 2 + cp["sd"] ** 2) / 100)
         assert (row["difference"], row["error, seeds"]) == (f"{gap:+.1f}", f"{of_seeds:.1f}")
-        if task == "boolq":
-            assert (row["error, items"], row["over both"]) == (UNMEASURED, UNMEASURED)
-            continue
-        # On as many items as the pilot has.
+        # On as many items as here: the whole of the validation set, or the paper's cap.
         of_items = hand("lora_ahead", task, TUNED)["items alone"]
         assert row["error, items"] == f"{of_items:.1f}"
         assert row["over both"] == f"{gap / math.hypot(of_seeds, of_items):.1f}"
