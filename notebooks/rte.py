@@ -96,8 +96,9 @@ charts.table(ladder.plateau_table(task.cells))
 #
 # The best of CP's {glue:text}`cp_cells` cells has {glue:text}`cp_chosen` %, and {glue:text}`cp_held_out` % where half
 # of the seeds and items choose and the others judge; the best of LoRA's {glue:text}`lora_cells` has
-# {glue:text}`lora_chosen` and {glue:text}`lora_held_out` %. With the choice taken out, more than a point of either is
-# gone: among cells as alike as these the best is the luckiest.
+# {glue:text}`lora_chosen` and {glue:text}`lora_held_out` %. LoRA's second figure is below even the mean of its cells.
+# Where cells are as alike as these, the one that is lucky on one half of few items has the less luck left on the
+# other, so it errs low; what the first adds by its choice lies between none and the difference of the two.
 #
 # ## Dev and eval
 #

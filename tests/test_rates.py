@@ -1,0 +1,112 @@
+"""What the rate moves, on records whose answers are made here."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpadapt import rates
+from cpadapt.claims import cells_of
+from cpadapt.errors import InputError
+from cpadapt.record import Record, load_records
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pilot() -> list[Record]:
+    """Two rates a family: the paper's, and ten times that."""
+    records = load_records(ROOT / "results" / "smollm2-pilot")
+    return [record for record in records if record.config.task == "sst2"]
+
+
+def test_a_response_is_each_cells_mean_at_each_rate(pilot: list[Record]) -> None:
+    found = rates.response(pilot)
+    assert len(found) == 6 * 2
+    assert set(found["times"].round(9)) == {1, 10}
+    for row in found.to_dict("records"):
+        of = [
+            r for r in pilot
+            if (r.label, r.config.size, r.config.learning_rate) == (row["label"], row["size"], row["learning_rate"])
+        ]  # fmt: skip
+        assert row["runs"] == len(of) == 3
+        assert row["mean"] == pytest.approx(np.mean([r.outcome.accuracy for r in of if r.outcome]))
+        assert row["parameters"] == of[0].counts.adapter
+
+
+def test_runs_that_fit_less_than_the_readout_are_counted(pilot: list[Record]) -> None:
+    before = rates.response(pilot)["unfit"]
+    lost = next(r for r in pilot if (r.label, r.config.size, r.config.learning_rate) == ("cp", 11, 2e-3))
+    worse = tuple(dataclasses.replace(e, train_loss=9.0) for e in lost.evaluations)
+    found = rates.response([dataclasses.replace(r, evaluations=worse) if r is lost else r for r in pilot])
+    (place,) = found[found["unfit"] == before + 1][["label", "size", "times"]].to_numpy().tolist()
+    assert place == ["cp", 11, pytest.approx(10)]
+    assert found["unfit"].sum() == before.sum() + 1
+
+
+def test_moves_are_from_the_worst_to_the_best(pilot: list[Record]) -> None:
+    found = rates.response(pilot)
+    # By size, then by rate: a rate moves the first by 2 and the others by 0, a size both rates by 3 and 5.
+    means = {1: (0.3, 0.5), 4: (0.2, 0.2), 11: (0.0, 0.0), 44: (0.1, 0.1)}
+    cp = found[found["label"] == "cp"].copy()
+    cp["mean"] = [means[size][int(times > 5)] for size, times in zip(cp["size"], cp["times"], strict=True)]
+    assert rates.moved(cp) == {"cp": (pytest.approx(0.05), pytest.approx(0.4))}
+
+
+def test_a_familys_rate_is_best_on_dev_over_its_cells(pilot: list[Record]) -> None:
+    found = rates.response(pilot)
+    lower = found["times"] < 5
+    assert rates.family_rates(found.assign(dev=np.where(lower, 0.8, 0.7))) == {"cp": 2e-4, "lora": 1e-4}
+    assert rates.family_rates(found.assign(dev=0.7)) == {"cp": 2e-4, "lora": 1e-4}, "of equals the lower"
+    # Of LoRA's two cells one gains more than the other loses.
+    dev = np.where(lower, 0.7, np.where(found["size"] == 1, 0.9, 0.6))
+    assert rates.family_rates(found.assign(dev=dev))["lora"] == 1e-3
+
+
+def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
+    by_way = rates.ways(pilot)
+    assert list(by_way) == list(rates.WAYS)
+    of_families = rates.family_rates(rates.response(pilot))
+    for (label, size), rate in rates.cell_rates(pilot).items():
+        for way, own in ((rates.PAPER, rates.PAPERS[label]), (rates.FAMILY, of_families[label]), (rates.CELL, rate)):
+            at_it = cells_of(pilot, {**rates.PAPERS, label: own})
+            assert (by_way[way].outcomes[label, size].right == at_it.outcomes[label, size].right).all()
+
+
+def test_a_gain_is_that_of_the_matched_sizes(pilot: list[Record]) -> None:
+    by_way = rates.ways(pilot)
+    before, after = by_way[rates.PAPER], by_way[rates.CELL]
+    for label, sizes in (("lora", (1, 4)), ("cp", (11, 44))):
+        gains = [after.outcomes[label, s].right.mean() - before.outcomes[label, s].right.mean() for s in sizes]
+        assert rates.gain(before, after, label).mean == pytest.approx(np.mean(gains))
+    fewer = {place: dataclasses.replace(of, seeds=of.seeds[1:]) for place, of in after.outcomes.items()}
+    with pytest.raises(InputError, match="seed by seed"):
+        rates.gain(before, dataclasses.replace(after, outcomes=fewer), "cp")
+
+
+def test_optimism_is_what_a_choice_on_eval_would_add(pilot: list[Record]) -> None:
+    found = rates.response(pilot).set_index(["label", "size", "learning_rate"])["mean"]
+    worse, better = found["lora", 4, 1e-4], found["lora", 4, 1e-3]
+    assert rates.cell_rates(pilot)["lora", 4] == 1e-3
+    assert worse < better
+    misled = []
+    for r in pilot:
+        if (r.label, r.config.size, r.config.learning_rate) == ("lora", 4, 1e-4):
+            scores = tuple(dataclasses.replace(e, dev_correct=e.dev_total) for e in r.evaluations)
+            misled.append(dataclasses.replace(r, evaluations=scores))
+        else:
+            misled.append(r)
+    assert rates.cell_rates(misled)["lora", 4] == 1e-4
+    assert rates.optimism(misled) - rates.optimism(pilot) == pytest.approx((better - worse) / 6), "of six cells"
+
+
+def test_what_is_not_measured_is_refused() -> None:
+    with pytest.raises(InputError, match="no record of 'mrpc' in the results of smollm2, smollm2-rates"):
+        rates.measured(("smollm2", "smollm2-rates"), "mrpc")
+
+
+def test_cells_with_fewer_rates_are_left_out() -> None:
+    sizes = {(r.label, r.config.size) for r in rates.measured(("smollm2", "smollm2-rates"), "rte")}
+    assert {size for label, size in sizes if label == "lora"} == {1, 2, 4, 8}
+    assert ("head", 0) in sizes
