@@ -74,7 +74,7 @@ def pictures() -> dict[str, str]:
     """The README's picture, SmolLM2's frontier on SST-2 from the records, as SVG by file name: for light and dark."""
     from cpadapt import charts, read_records
 
-    records = read_records(PROJECT / "results/smollm2-pilot")
+    records = read_records(PROJECT / "results/smollm2")
     charts.enable()
     drawn = still(charts.frontier_chart(records[records["task"] == "sst2"]).to_dict())
     inks = {"light": "#1f2328", "dark": "#e6edf3"}

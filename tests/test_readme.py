@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from cpadapt import budget, load_projections, read_records
+from cpadapt import budget, load_projections, rates, read_records
 from cpadapt.book import pictures
+from cpadapt.claims import Verdict, cp_not_ahead, interval, lora_ahead
 from cpadapt.families import family
 from cpadapt.record import load_records
 
@@ -23,14 +24,29 @@ def test_the_picture_is_drawn_from_the_records() -> None:
 def test_its_numbers() -> None:
     assert f"one rank, {family('lora').step(2048, 2048)} scalars on\na 2048×2048 projection" in README
     assert f"over 32×64×32×64 spends it in steps of {family('cp').step(2048, 2048)}" in README
-    records = read_records(ROOT / "results" / "smollm2-pilot")
+    records = read_records(ROOT / "results" / "smollm2")
     seeds = records[records["task"] == "sst2"].groupby(["label", "size", "learning_rate"], dropna=False)["seed"]
     assert set(seeds.nunique()) == {3}
-    assert "SmolLM2-135M on SST-2, three seeds a cell" in README
+    assert "SmolLM2-135M on SST-2 under the paper's protocol, three seeds a cell" in README
     # The recipe's budget is one LoRA rank on MiniLM, the default backbone of the notebook; the plan's one on SmolLM2.
     for name, amount in (("minilm", 9216), ("smollm2", 57600)):
         assert budget.step("lora", load_projections(name)) == amount
         assert re.search(rf"budget {amount}\b", README)
+
+
+def test_what_is_found() -> None:
+    tasks = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    tuned = {task: rates.ways(records)[rates.CELL] for task, records in tasks.items()}
+    assert {cp_not_ahead(of).verdict for of in tuned.values()} == {Verdict.HOLDS}
+    assert [task for task, of in tuned.items() if lora_ahead(of).verdict is Verdict.HOLDS] == ["rte"]
+    ahead = lora_ahead(tuned["rte"]).estimate
+    assert ahead is not None
+    low, high = interval(ahead)
+    said = " ".join(README.split())
+    assert f"by {100 * ahead.mean:.1f} points (90 % interval {100 * low:.1f} to {100 * high:.1f}, over seeds" in said
+    for task in ("rte", "boolq"):
+        of_rates, of_sizes = rates.moved(rates.response(tasks[task]))["cp"]
+        assert of_rates >= of_sizes, "at least as far as its budget does"
 
 
 def test_runs_an_hour() -> None:
