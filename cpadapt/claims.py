@@ -102,15 +102,17 @@ class Cells:
     Where dev chose the rates, those at the others count too: a choice would hide them.
     """
 
+    def nearest(self, cell: tuple[str, int], label: str) -> int | None:
+        """A label's size whose budget is nearest to a cell's, if it is near enough (`NEAR`)."""
+        budget = self.budgets[cell]
+        missed = {size: abs(self.budgets[label, size] - budget) / budget for size in self.sizes(label)}
+        size = min(missed, key=missed.__getitem__, default=None)
+        return size if size is not None and missed[size] <= NEAR else None
+
     def matched(self) -> list[tuple[int, int]]:
-        """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough (`NEAR`)."""
-        pairs = []
-        for rank in self.sizes("lora"):
-            budget = self.budgets["lora", rank]
-            missed = {size: abs(self.budgets["cp", size] - budget) / budget for size in self.sizes("cp")}
-            if missed and (nearest := min(missed, key=missed.__getitem__)) and missed[nearest] <= NEAR:
-                pairs.append((rank, nearest))
-        return pairs
+        """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough."""
+        pairs = [(rank, self.nearest(("lora", rank), "cp")) for rank in self.sizes("lora")]
+        return [(rank, size) for rank, size in pairs if size is not None]
 
     def sizes(self, label: str) -> list[int]:
         """A label's sizes, rising."""
@@ -211,9 +213,13 @@ def flat_from_first_rank(of: Cells) -> Finding:
 
 
 def splits_alike(of: Cells) -> Finding:
-    """CP with each other tensor shape (labels that begin with cp-) minus the default one is within the margin."""
+    """CP with each other tensor shape (labels that begin with cp-) minus the default one is within the margin.
+
+    Each is compared at its own budget, as a shape changes what a component costs.
+    """
     others = [cell for cell in of.budgets if cell[0].startswith("cp-")]
-    findings = [_compared(of, [(cell, ("cp", cell[1]))], ALIKE) for cell in others]
+    pairs = [(cell, size) for cell in others if (size := of.nearest(cell, "cp")) is not None]
+    findings = [_compared(of, [(cell, ("cp", size))], ALIKE) for cell, size in pairs]
     if not findings:
         return Finding(Verdict.UNMEASURED)
     worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))

@@ -147,6 +147,16 @@ def test_other_splits_are_alike_if_each_is() -> None:
     assert worse.estimate.mean == pytest.approx(-0.05, abs=0.01)
 
 
+def test_another_split_is_compared_at_its_own_budget() -> None:
+    accuracies = {("cp", 11): 0.85, ("cp", 22): 0.7, ("cp-three", 22): 0.85, ("cp-flat", 5): 0.6}
+    of = cells(accuracies, items=20_000)
+    # A component of three modes costs half, and nothing is near the budget of the last.
+    halved = {**of.budgets, ("cp-three", 22): of.budgets["cp", 11]}
+    found = RULES["splits_alike"](dataclasses.replace(of, budgets=halved))
+    assert found.verdict is HOLDS
+    assert RULES["splits_alike"](dataclasses.replace(of, budgets=of.budgets)).verdict is FAILS
+
+
 @pytest.mark.parametrize(
     ("stopped", "runs", "verdict"), [(0, 28, OPEN), (0, 29, HOLDS), (3, 29, OPEN), (7, 29, FAILS), (0, 0, UNMEASURED)]
 )
