@@ -28,7 +28,7 @@ PAPERS: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in FAMI
 """The paper's rate, by family."""
 
 WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
-"""To come by a learning rate: as the paper, or on dev for each family or for each cell."""
+"""Where learning rates come from; all but the first are chosen on dev."""
 
 
 def measured(studies: Sequence[str], task: str) -> list[Record]:
@@ -228,4 +228,4 @@ def _signed(share: float) -> str:
 
 
 def _times(of_the_papers: float) -> str:
-    return f"{of_the_papers:.3g} ×"
+    return f"{of_the_papers:.3g}×"

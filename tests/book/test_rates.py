@@ -134,8 +134,8 @@ def test_the_responses(chapter: Chapters) -> None:
         by_name = {row["adapter"]: row for row in rows}
         for label, size in CELLS:
             row = by_name[f"{NAMES[label]} {size}"]
-            assert [row[f"{times} ×"] for times in TIMES] == [f"{mean(task, (label, size), k):.1f}" for k in TIMES]
-            assert row["dev chose"] == f"{of_cell(task, (label, size))} ×"
+            assert [row[f"{times}×"] for times in TIMES] == [f"{mean(task, (label, size), k):.1f}" for k in TIMES]
+            assert row["dev chose"] == f"{of_cell(task, (label, size))}×"
 
 
 def test_the_verdicts(chapter: Chapters) -> None:
@@ -149,7 +149,7 @@ def test_the_verdicts(chapter: Chapters) -> None:
         assert row["LoRA is ahead"] == ("holds" if low > 0 else "cannot be told")
         assert row["adapters − readout"] == f"{over['gap']:+.1f}"
         assert row["they learn"] == ("holds" if ends(over)[0] > 0 else "cannot be told")
-        given = [f"{1 if way == 'the paper' + chr(39) + 's' else of_family(task, label)} ×" for label in NAMES]
+        given = [f"{1 if way == 'the paper' + chr(39) + 's' else of_family(task, label)}×" for label in NAMES]
         assert row["LoRA's, CP's"] == ("by cell" if way == "one a cell" else ", ".join(given))
 
 
