@@ -392,6 +392,42 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     )
 
 
+def power_chart(powers: pd.DataFrame, chance: float) -> Any:
+    """The chance to see a difference against the number of seeds, a line a task and a difference.
+
+    Args:
+        powers: as `cpadapt.noise.powers` gives it.
+        chance: what is enough, drawn as a dashed line across.
+    """
+    table = powers.assign(
+        name=powers["task"].map(TASK_NAMES), difference=[f"{100 * effect:g} points" for effect in powers["effect"]]
+    )
+    names, effects = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["difference"]))
+    x = alt.X("seeds:Q", title="seeds", scale=alt.Scale(type="log", nice=False, padding=8),
+              axis=alt.Axis(grid=False, values=[2, 3, 5, 10, 30, 100, 300, 1000], labelOverlap="greedy"))  # fmt: skip
+    y = alt.Y("power:Q", title="chance to see it", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%"))
+    colours = alt.Scale(domain=names, range=list(FURTHER_COLOURS[: len(names)]))
+    dashes = alt.Scale(domain=effects, range=[[2, 3], [7, 3], [1, 0]][: len(effects)])
+    lines = (
+        alt.Chart(table)
+        .mark_line(strokeWidth=2)
+        .encode(
+            x, y, alt.Color("name:N", title="task", scale=colours), alt.StrokeDash("difference:N", scale=dashes),
+            tooltip=[
+                alt.Tooltip("name:N", title="task"), alt.Tooltip("difference:N"), alt.Tooltip("seeds:Q"),
+                alt.Tooltip("power:Q", title="chance", format=".0%"),
+            ],
+        )
+    )  # fmt: skip
+    enough = alt.Chart(pd.DataFrame({"power": [chance]})).mark_rule(strokeDash=[6, 4], strokeWidth=1).encode(y)
+    return alt.layer(enough, lines).properties(
+        description=f"The chance to see a difference of {', '.join(effects)} against the number of seeds, on the items"
+        f" of {', '.join(names)}; {chance:.0%} is enough.",
+        width="container",
+        height=280,
+    )
+
+
 def choice_chart(records: pd.DataFrame) -> Any:
     """Eval accuracy against dev accuracy, a point a run, each at the step that dev chose.
 

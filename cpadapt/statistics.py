@@ -9,8 +9,9 @@ Annals of Applied Statistics 1, 2007). All are of runs that share their training
 would have given is no part of the errors.
 """
 
+import bisect
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,18 +176,33 @@ def estimate(values: Floats) -> Estimate:
     Raises:
         InputError: there are fewer than two seeds or items, or a value is not finite.
     """
-    seeds, items = values.shape
+    return pooled([values])
+
+
+def pooled(tables: Sequence[Floats]) -> Estimate:
+    """The mean of one table of seeds by items, or of several that are alike, with the variances of all of them.
+
+    Three seeds tell little of how much seeds vary. Several tables of three tell more, if they vary alike: then their
+    mean squares may be averaged. The error is that of one such table, not of the mean of all.
+
+    Args:
+        tables: `[seeds, items]`, each.
+
+    Raises:
+        InputError: as `estimate`; there are none, or they have different numbers of seeds or items.
+    """
+    sizes = sorted({table.shape for table in tables})
+    if len(sizes) != 1:
+        raise InputError(f"tables of one number of seeds and items can be pooled, not of {sizes}")
+    ((seeds, items),) = sizes
     require_two(seeds, items)
-    if not np.isfinite(values).all():
+    if not np.isfinite(tables).all():
         raise InputError("a value is not finite")
-    mean, by_seed, by_item = values.mean(), values.mean(1), values.mean(0)
-    rest = values - by_seed[:, None] - by_item + mean
-    of_seeds = items * float(by_seed.var(ddof=1))
-    of_items = seeds * float(by_item.var(ddof=1))
-    of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
+    mean = float(np.mean(tables))
+    of_seeds, of_items, of_rest = np.mean([_mean_squares(table) for table in tables], axis=0).tolist()
     variance = _total(of_seeds, of_items, of_rest)
     return Estimate(
-        mean=float(mean),
+        mean=mean,
         seeds=seeds,
         items=items,
         seed_variance=max((of_seeds - of_rest) / items, 0.0),
@@ -195,6 +211,39 @@ def estimate(values: Floats) -> Estimate:
         standard_error=float(np.sqrt(variance / (seeds * items))),
         degrees=_degrees(of_seeds, of_items, of_rest, seeds, items),
     )
+
+
+def _mean_squares(values: Floats) -> tuple[float, float, float]:
+    """Of seeds, of items and of the rest."""
+    seeds, items = values.shape
+    by_seed, by_item = values.mean(1), values.mean(0)
+    rest = values - by_seed[:, None] - by_item + values.mean()
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
+    return items * float(by_seed.var(ddof=1)), seeds * float(by_item.var(ddof=1)), of_rest
+
+
+def seeds_needed(of: Estimate, effect: float, chance: float = 0.8, most: int = 1000) -> int | None:
+    """The fewest seeds, two or more, that show a true mean of `effect` on as many items with this chance.
+
+    Returns:
+        `None` if `most` do not.
+    """
+    return _fewest(lambda seeds: of.power(effect, seeds, of.items), chance, most)
+
+
+def items_needed(of: Estimate, effect: float, seeds: int, chance: float = 0.8, most: int = 100_000) -> int | None:
+    """The fewest items, two or more, on which so many seeds show a true mean of `effect` with this chance.
+
+    Returns:
+        `None` if `most` do not.
+    """
+    return _fewest(lambda items: of.power(effect, seeds, items), chance, most)
+
+
+def _fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:
+    # Power grows with the number.
+    found = bisect.bisect_left(range(2, most + 1), chance, key=power) + 2
+    return found if found <= most else None
 
 
 def compare(a: Outcomes, b: Outcomes) -> Estimate:

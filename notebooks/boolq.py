@@ -128,7 +128,7 @@ charts.table(ladder.change_table(task.cells))
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
 # {glue:text}`gained`; and these lost: {glue:text}`lost`.
 #
-# Next: [the learning rate](rates.ipynb).
+# Next: [seeds and items](noise.ipynb).
 
 # %% tags=["remove-cell"]
 of_cp = [100 * task.cells.outcomes["cp", size].right.mean() for size in task.cells.sizes("cp")]

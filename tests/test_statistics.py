@@ -17,10 +17,13 @@ from cpadapt.statistics import (
     compare,
     estimate,
     holm,
+    items_needed,
     outcomes,
     plateau,
+    pooled,
     require_pairs,
     resampled_means,
+    seeds_needed,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +123,55 @@ def test_an_estimate_is_what_it_is_by_hand() -> None:
             assert got.p_value() == pytest.approx(expected["p"])
     p_values = rng.random(9) / 10
     assert holm(p_values) == pytest.approx(corrected(p_values.tolist()))
+
+
+def test_pooled_tables_have_the_mean_of_their_squares() -> None:
+    rng = np.random.default_rng(15)
+    tables = [rng.normal(k, 1, (3, 40)) for k in range(4)]
+    found = pooled(tables)
+    assert found.mean == pytest.approx(1.5, abs=0.2)
+    each = [estimate(table) for table in tables]
+    assert found.rest_variance == pytest.approx(np.mean([e.rest_variance for e in each]))
+    by_hand = np.mean([40 * t.mean(1).var(ddof=1) for t in tables])
+    assert found.seed_variance == pytest.approx(max(by_hand - found.rest_variance, 0) / 40)
+    assert pooled(tables[:1]) == each[0]
+    with pytest.raises(
+        InputError, match=r"one number of seeds and items can be pooled, not of \[\(2, 40\), \(3, 40\)\]"
+    ):
+        pooled([*tables, tables[0][:2]])
+    with pytest.raises(InputError, match=r"not of \[\]"):
+        pooled([])
+
+
+def test_pooled_tables_find_the_true_variances() -> None:
+    rng = np.random.default_rng(16)
+    sds = {"seed": 0.2, "item": 0.5, "rest": 1.0}
+    tables = [
+        rng.normal(0, sds["seed"], (3, 1)) + rng.normal(0, sds["item"], 300) + rng.normal(0, sds["rest"], (3, 300))
+        for _ in range(200)
+    ]
+    found = pooled(tables)
+    for name, sd in sds.items():
+        assert getattr(found, f"{name}_variance") == pytest.approx(sd**2, rel=0.15)
+    # Which three seeds of one table do not.
+    of_one = [estimate(table).seed_variance for table in tables]
+    assert np.std(of_one) > 0.8 * sds["seed"] ** 2
+
+
+def test_the_fewest_that_suffice() -> None:
+    of = pooled(Simulation(5, 300).draw(np.random.default_rng(17), [0.8])[0].right[None])
+    for effect in (0.05, 0.1):
+        seeds = seeds_needed(of, effect)
+        assert seeds is not None
+        assert seeds > 2
+        assert of.power(effect, seeds - 1, of.items) < 0.8 <= of.power(effect, seeds, of.items)
+        items = items_needed(of, effect, seeds=20)
+        assert items is not None
+        assert of.power(effect, 20, items - 1) < 0.8 <= of.power(effect, 20, items)
+    # Where items are the limit, no number of seeds is enough, and the other way round.
+    assert seeds_needed(dataclasses.replace(of, item_variance=1.0), 0.01) is None
+    assert items_needed(dataclasses.replace(of, seed_variance=1.0), 0.01, seeds=3) is None
+    assert seeds_needed(of, 1.0) == 2
 
 
 def test_the_bootstrap_errs_on_the_safe_side() -> None:

@@ -1,0 +1,142 @@
+"""Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
+
+The variances of seeds, items and the rest (`cpadapt.statistics.Estimate`) are pooled over like cells, since three
+seeds of one cell hardly tell how much seeds vary. What is computed comes first, as shares; then what words it.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cpadapt.charts import TASK_NAMES
+from cpadapt.claims import Cells, lora_ahead
+from cpadapt.protocol import HEAD
+from cpadapt.statistics import (
+    Estimate,
+    agreement,
+    items_needed,
+    pooled,
+    require_pairs,
+    seeds_needed,
+)
+
+ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
+EFFECTS = (0.005, 0.01, 0.02)
+"""True differences that one would like to see: half a point, one and two."""
+
+TEN = 10
+"""Seeds that one can afford in most studies."""
+
+ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
+"""The chance to see a difference that is enough, and where the search for it ends."""
+
+NO_END = 10**9
+"""Seeds or items of which more would change nothing."""
+
+
+def sources(of: Cells) -> dict[str, Estimate]:
+    """What is estimated of a task, pooled over its adapters, matched budgets and neighbouring CP sizes.
+
+    Raises:
+        InputError: as `cpadapt.statistics.pooled` and `require_pairs`.
+    """
+    require_pairs(list(of.outcomes.values()))
+    right = {cell: found.right for cell, found in of.outcomes.items()}
+    return {
+        ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
+        FAMILIES: pooled([right["lora", rank] - right["cp", size] for rank, size in of.matched()]),
+        SIZES: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(of.sizes("cp"))]),
+    }
+
+
+def unpaired(of: Cells) -> float:
+    """The error of LoRA minus CP at one budget if the two had been asked other items and trained from other seeds."""
+    errors = [
+        pooled([of.outcomes[label, size].right for label, size in cells]).standard_error
+        for cells in zip(*((("lora", rank), ("cp", size)) for rank, size in of.matched()), strict=True)
+    ]
+    return math.hypot(*errors)
+
+
+def disagreement(of: Cells) -> float:
+    """The share of items on which two seeds of one cell differ, on the average over the adapters."""
+    return float(np.mean([1 - agreement(c, c) for (label, _), c in of.outcomes.items() if label != HEAD]))
+
+
+def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
+    """The chance to see each of `EFFECTS`, on the items that there are.
+
+    Args:
+        found: an estimate by task.
+        seeds: how many, each.
+
+    Returns:
+        One row a task, effect and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
+    """
+    return pd.DataFrame(
+        [
+            {"task": task, "effect": effect, "seeds": count, "power": of.power(effect, count, of.items)}
+            for task, of in found.items()
+            for effect in EFFECTS
+            for count in seeds
+        ]
+    )
+
+
+def source_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
+    """`sources` to read, in points: the part of each source in the error of one run, and the errors of several."""
+    rows = []
+    for task, of in tasks.items():
+        for what, e in sources(of).items():
+            parts = (e.seed_variance, e.item_variance / e.items, e.rest_variance / e.items)
+            row = {"task": TASK_NAMES[task], "of": what}
+            row |= dict(zip(("seeds", "items", "rest"), (_points(part**0.5) for part in parts), strict=True))
+            for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", TEN), ("no end", NO_END)):
+                row[name] = _points(e.error_with(seeds, e.items))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def need_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
+    """What it takes to see each of `EFFECTS` four times in five."""
+    rows = []
+    for task, of in tasks.items():
+        for what, e in sources(of).items():
+            if what == ACCURACY:
+                continue
+            row = {"task": TASK_NAMES[task], "of": what}
+            for effect in EFFECTS:
+                row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(e, effect, ENOUGH, MOST_SEEDS))
+            for effect in EFFECTS:
+                row[f"items, for {100 * effect:g}"] = _needed(items_needed(e, effect, TEN, ENOUGH, MOST_ITEMS))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def figures(of: Cells) -> dict[str, str]:
+    """What a chapter's sentences name of a task, as they shall be read."""
+    found, ahead = sources(of), lora_ahead(of).estimate
+    assert ahead is not None
+    accuracy, families = found[ACCURACY], found[FAMILIES]
+    return {
+        "items": f"{families.items:,}",
+        "half": _needed(seeds_needed(families, EFFECTS[0], ENOUGH, MOST_SEEDS)),
+        "one": _needed(seeds_needed(families, EFFECTS[1], ENOUGH, MOST_SEEDS)),
+        "accuracy_end": f"{100 * accuracy.error_with(NO_END, accuracy.items):.1f}",
+        "error": _points(families.standard_error),
+        "end": _points(families.error_with(NO_END, families.items)),
+        "unpaired": _points(unpaired(of)),
+        "apart": f"{100 * disagreement(of):.0f}",
+        "average": _points(ahead.standard_error),
+    }
+
+
+def _needed(count: int | None) -> str:
+    return "never" if count is None else f"{count:,}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2f}"
