@@ -1,5 +1,6 @@
 """Seeds and items: every number again from the records' own lines, and what is said of them."""
 
+import functools
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ LINES = [
 ]
 
 
+@functools.cache
 def cells(task: str) -> dict[tuple[str, int], np.ndarray]:
     """Right or wrong, seed by seed and item by item."""
     of = sorted((line for line in LINES if line["config"]["task"] == task), key=lambda line: line["config"]["seed"])
@@ -36,6 +38,7 @@ def cells(task: str) -> dict[tuple[str, int], np.ndarray]:
     }
 
 
+@functools.cache
 def tables(task: str) -> dict[str, list[np.ndarray]]:
     right = cells(task)
     return {

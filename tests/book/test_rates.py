@@ -1,5 +1,6 @@
 """The learning rate: every number again from the records' own lines, and what is said of them."""
 
+import functools
 import json
 import re
 import statistics
@@ -55,6 +56,7 @@ def dev(task: str, place: Place, times: int) -> float:
     return statistics.mean(map(on_dev, runs(task, place, times)))
 
 
+@functools.cache
 def table(task: str, place: Place, times: int = 1) -> np.ndarray:
     return np.array([answers(line["outcome"]) for line in runs(task, place, times)], dtype=float)
 
