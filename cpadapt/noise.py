@@ -25,13 +25,13 @@ from cpadapt.statistics import (
 
 ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
 EFFECTS = (0.005, 0.01, 0.02)
-"""True differences that one would like to see: half a point, one and two."""
+"""True differences that one would like to see, half a point, one and two."""
 
 TEN = 10
 """Seeds that one can afford in most studies."""
 
 ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
-"""The chance to see a difference that is enough, and where the search for it ends."""
+"""The chance to see a difference that is enough, and the seeds and items at which a search for it ends."""
 
 NO_END = 10**9
 """Seeds or items of which more would change nothing."""

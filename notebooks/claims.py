@@ -231,7 +231,7 @@ charts.table(pd.DataFrame(reread))
 # *Over both* is the difference in units of both errors together. The item error is borrowed from a smaller backbone;
 # only the paper's own runs, item by item, can tell it.
 #
-# Next: [what a run costs](what_a_run_costs.ipynb).
+# Next: [limits](limits.ipynb).
 
 # %% tags=["remove-cell"]
 KINDS = {Verdict.HOLDS: "hold", Verdict.FAILS: "do not", Verdict.OPEN: "cannot be told"}
@@ -269,6 +269,9 @@ for name, value in {
     "most": f"{max(SEEDS):,}",
     "fixed_gap": gap(FIXED),
     "tuned_gap": gap(TUNED),
+    "given": str(measured[FIXED].sum()),
+    "open_fixed": str((table[FIXED] == Verdict.OPEN).sum()),
+    "open_tuned": str((table[TUNED] == Verdict.OPEN).sum()),
     "changed": str((table[FIXED] != table[TUNED])[both].sum()),
     "judged": str(both.sum()),
     "rates": str(len({r.config.learning_rate for r in records[TUNED] if r.config.family == "cp"})),

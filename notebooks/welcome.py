@@ -105,8 +105,8 @@ charts.table(
 # - **To understand it**, read on: [parameter steps](parameter_steps.ipynb), [the CP adapter](cp_adapter.ipynb), [the
 #   protocol](protocol.ipynb), [the study in small](study_in_small.ipynb), [the first measured
 #   frontiers](first_frontiers.ipynb), [SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb), [seeds and
-#   items](noise.ipynb), [the learning rate](rates.ipynb), [the claims](claims.ipynb), [what a run
-#   costs](what_a_run_costs.ipynb), [what was run](what_was_run.ipynb).
+#   items](noise.ipynb), [the learning rate](rates.ipynb), [the claims](claims.ipynb),
+#   [limits](limits.ipynb), [what a run costs](what_a_run_costs.ipynb), [what was run](what_was_run.ipynb).
 # - **To adapt a model of yours**, [use it in PEFT](use_in_peft.ipynb): `CPConfig` in place of `LoraConfig`, and plain
 #   LoRA to ship.
 # - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable

@@ -166,6 +166,9 @@ def test_verdicts(page: Any) -> None:
         counts = "{} hold, {} do not, {} cannot be told".format(*kinds)
         assert f"{sum(kinds)} can be given on {case} ({counts})" in said
         assert f"of {len(shown)} verdicts that have to be measured" in said
+    assert page.glued["given"] == str(sum(v != UNMEASURED for v in given[FIXED]))
+    assert page.glued["given"] == str(sum(v != UNMEASURED for v in given[TUNED])), "as limits has it"
+    assert [page.glued[name] for name in ("open_fixed", "open_tuned")] == [str(given[c].count(OPEN)) for c in given]
     both = [pair for pair in zip(*given.values(), strict=True) if UNMEASURED not in pair]
     assert page.glued["judged"] == str(len(both))
     assert page.glued["changed"] == str(sum(a != b for a, b in both))

@@ -1,0 +1,98 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Limits: what cannot be said here
+#
+# **What does this study leave open, and what would it take to close it?**
+#
+# It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but
+# SmolLM2-135M, and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s` verdicts at the
+# paper's rates, and {glue:text}`claims.ipynb::open_tuned:s` at tuned ones, are that it cannot be told. More seeds help
+# where sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have
+# no more.
+
+# %%
+from myst_nb import glue
+
+import cpadapt
+from cpadapt.book import PROJECT
+from cpadapt.record import load_records
+
+# %% [markdown]
+# ## One backbone, and its weights
+#
+# SmolLM2-135M is a tenth of OPT-1.3B's size, of another architecture, and tuned to follow instructions; whether it has
+# seen these tasks in its training is not known here. Its weights come from a package that holds them in four bits,
+# dequantized ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part
+# mend what was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
+# encoder, MiniLM, is measured on [one task and on generated ones](first_frontiers.ipynb).
+#
+# *To close it*: `cpadapt run studies/paper.toml` where OPT's weights are, or any study with another `backbone`.
+#
+# ## Where the paper is silent
+#
+# {glue:text}`ours` of the {glue:text}`fields` fields of [the protocol](protocol.ipynb) are ours, because the paper
+# does not report them or because it cannot be followed: there is no dropout, and the frozen weights are in bfloat16
+# and not in float16. A learning rate is worth little without the schedule, the head's rate and the scale that go with
+# it, so "the paper's rates" means its numbers, in our setting.
+#
+# ## One draw of the data
+#
+# All runs of a task share {glue:text}`sst2.ipynb::cap:s` training examples and {glue:text}`sst2.ipynb::dev_items:s` of
+# dev. Another draw is a part of no error here. Evaluation items are taken as drawn one by one, and they are not:
+# {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the training or
+# dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that does. Whole
+# examples never do.
+#
+# *To close it*: `studies/smollm2-data-seeds.toml`, thirty draws, which is ready and not run.
+#
+# ## Few seeds, many verdicts
+#
+# {glue:text}`sst2.ipynb::seeds:s` seeds a cell. Errors count seeds and items both, and with so few their tails are not
+# quite what they say ([`cpadapt.statistics`](../book/api.md)). Each verdict is one-sided at five percent and made for
+# itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
+# Differences at single budgets are corrected for their number in each task, not over tasks. And who is ahead by half a
+# point cannot be seen at all on these items ([seeds and items](noise.ipynb)).
+#
+# *To close it*: `studies/smollm2-seeds.toml`, a hundred seeds of the key cells, ready and not run; and tasks with more
+# items.
+#
+# ## Rates that dev chose
+#
+# [Tuned](rates.ipynb) is the best on dev of {glue:text}`rates.ipynb::rates:s` rates; {glue:text}`rates.ipynb::edge:s`
+# of {glue:text}`rates.ipynb::choices:s` choices are the highest, and nothing says that it is high enough. The choice
+# is taken as given in every error. CP's scale in front of the pair, its start and the head's rate act on the same knob
+# and were not varied.
+#
+# ## What nobody has looked at here
+#
+# Other tasks and longer ones, other target modules than queries and values, other splits of the tensor
+# (`studies/smollm2-splits.toml`), another readout (`studies/smollm2-verbalizer.toml`), BoolQ with all of its examples
+# (`studies/boolq-lifted.toml`), and adapters with smaller steps than CP's. [What was run](what_was_run.ipynb) lists
+# what is planned and missing.
+#
+# Next: [what a run costs](what_a_run_costs.ipynb).
+
+# %% tags=["remove-cell"]
+PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
+first = {record.config.task: record for record in load_records(PROJECT / "results" / "smollm2")}
+sources = first["rte"].protocol_sources
+for name, value in {
+    "opt_runs": str(len(PAPER.runs(cpadapt.load_projections(PAPER.backbone)))),
+    "ours": str(sum(source == "ours" for source in sources.values())),
+    "fields": str(len(sources)),
+    "boolq_items": f"{first['boolq'].data['sets']['eval']['size']:,}",
+    "boolq_shared": str(first["boolq"].data["eval_shares_text"]["passage"]),
+    "rte_shared": str(first["rte"].data["eval_shares_text"]["sentence2"]),
+}.items():
+    glue(name, value, display=False)

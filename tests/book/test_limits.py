@@ -1,0 +1,47 @@
+"""Limits: its numbers and what it says of other pages."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+Chapters = Callable[[str], Any]
+FIRST = {
+    line["config"]["task"]: line
+    for path in (ROOT / "results" / "smollm2").glob("*.jsonl")
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+}
+
+
+def test_numbers(chapter: Chapters) -> None:
+    paper = tomllib.loads((ROOT / "studies" / "paper.toml").read_text(encoding="utf-8"))
+    cells = {(label, size) for label, sizes in paper["ladder"]["sizes"].items() for size in sizes}
+    cells |= {place for pair in paper["ladder"]["pairs"] for place in pair.items()}
+    sources = list(FIRST["rte"]["protocol_sources"].values())
+    assert chapter("limits").glued == {
+        "opt_runs": str(len(cells) * len(paper["seeds"]) * len(paper["tasks"])),
+        "ours": str(sources.count("ours")),
+        "fields": str(len(sources)),
+        "boolq_items": f"{FIRST['boolq']['outcome']['total']:,}",
+        "boolq_shared": str(FIRST["boolq"]["data"]["eval_shares_text"]["passage"]),
+        "rte_shared": str(FIRST["rte"]["data"]["eval_shares_text"]["sentence2"]),
+    }
+
+
+def test_what_is_said(chapter: Chapters) -> None:
+    said = " ".join(chapter("limits").source.replace("\n# ", " ").split())
+    assert FIRST["rte"]["weights"]["kind"] == "package", "dequantized from four bits"
+    assert (FIRST["rte"]["config"]["protocol"]["dtype"], FIRST["rte"]["config"]["protocol"]["dropout"]) == (
+        "bfloat16",
+        0,
+    )
+    for task in ("sst2", "rte"):
+        eval_rows = FIRST[task]["data"]["source"]["eval"]["rows"]
+        assert FIRST[task]["data"]["sets"]["eval"]["size"] == eval_rows, "they have no more"
+    for name in ("smollm2-data-seeds", "smollm2-seeds", "smollm2-splits", "smollm2-verbalizer", "boolq-lifted"):
+        assert f"`studies/{name}.toml`" in said
+        assert (ROOT / "studies" / f"{name}.toml").is_file()
+        assert not (ROOT / "results" / name).exists(), "then the page has to say what came of it"
+    assert not (ROOT / "results" / "paper").exists()
