@@ -8,7 +8,7 @@ chance, and with three seeds somewhat more of them (`cpadapt.statistics.Estimate
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -101,6 +101,8 @@ class Cells:
 
     Where dev chose the rates, those at the others count too: a choice would hide them.
     """
+    majority: float
+    """The share of the evaluation items that the commonest answer gets right."""
 
     def nearest(self, cell: tuple[str, int], label: str) -> int | None:
         """A label's size whose budget is nearest to a cell's, if it is near enough (`NEAR`)."""
@@ -160,17 +162,22 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
         budgets[label, size] = chosen[0].counts.adapter
         if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
-    return Cells(budgets, found, diverged)
+    majority = max((r.data["sets"]["eval"]["majority_rate"] for r in records), default=0.0)
+    return Cells(budgets, found, diverged, majority)
 
 
 def at_all_rates(records: Iterable[Record]) -> list[Record]:
-    """The runs of those cells that were tried at every learning rate of their label: all had the same choice."""
+    """The runs of those cells that were tried at every learning rate of their label, with every seed.
+
+    Among them a choice of rates is fair. A label that was tried at fewer rates than another still has less of one.
+    """
     records = list(records)
-    tried: dict[tuple[str, int], set[float | None]] = {}
-    of_label: dict[str, set[float | None]] = {}
+    tried: dict[tuple[str, int], set[tuple[float | None, int, int]]] = {}
+    of_label: dict[str, set[tuple[float | None, int, int]]] = {}
     for record in records:
-        tried.setdefault((record.label, record.config.size), set()).add(record.config.learning_rate)
-        of_label.setdefault(record.label, set()).add(record.config.learning_rate)
+        c = record.config
+        tried.setdefault((record.label, c.size), set()).add((c.learning_rate, c.seed, c.data_seed))
+        of_label.setdefault(record.label, set()).add((c.learning_rate, c.seed, c.data_seed))
     return [r for r in records if tried[r.label, r.config.size] == of_label[r.label]]
 
 
@@ -218,8 +225,8 @@ def splits_alike(of: Cells) -> Finding:
     Each is compared at its own budget, as a shape changes what a component costs.
     """
     others = [cell for cell in of.budgets if cell[0].startswith("cp-")]
-    pairs = [(cell, size) for cell in others if (size := of.nearest(cell, "cp")) is not None]
-    findings = [_compared(of, [(cell, ("cp", size))], ALIKE) for cell, size in pairs]
+    # A size of none is no cell, so what has no counterpart is not measured.
+    findings = [_compared(of, [(cell, ("cp", of.nearest(cell, "cp") or 0))], ALIKE) for cell in others]
     if not findings:
         return Finding(Verdict.UNMEASURED)
     worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))
@@ -249,9 +256,16 @@ RULES: Mapping[str, Callable[[Cells], Finding]] = {
 
 
 def learned(of: Cells) -> Finding:
-    """Adapters of both families at matched budgets, on the average, minus the readout alone are above 0."""
+    """Adapters of both families at matched budgets, on the average, minus the floor are above 0.
+
+    The floor is the readout alone, or always giving the commonest answer where that is better. The share of that
+    answer is taken as known, although other items would have another.
+    """
     adapters = [cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size))]
-    return _compared(of, [(cell, (HEAD, 0)) for cell in adapters], ABOVE)
+    cells = dict(of.outcomes)
+    if (HEAD, 0) in cells and cells[HEAD, 0].right.mean() < of.majority:
+        cells[HEAD, 0] = replace(cells[HEAD, 0], right=np.full_like(cells[HEAD, 0].right, of.majority))
+    return _compared(replace(of, outcomes=cells), [(cell, (HEAD, 0)) for cell in adapters], ABOVE)
 
 
 def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:

@@ -13,10 +13,11 @@ import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import FAMILY_NAMES, TASK_NAMES, cell_name
-from cpadapt.claims import Cells, at_all_rates, cells_of, interval, learned, lora_ahead
+from cpadapt.claims import Cells, at_all_rates, cells_of, interval, judge, learned, lora_ahead
 from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.frontier import frontier
+from cpadapt.ladder import difference_table
 from cpadapt.protocol import HEAD
 from cpadapt.record import Record, load_records, tabulate
 from cpadapt.statistics import Estimate, estimate, outcomes, require_pairs
@@ -51,27 +52,49 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
 
     Returns:
         One row a cell and rate, rising, with the columns `label`, `size`, `parameters`, `learning_rate`, `times` (that
-        rate over the paper's), `runs`, `mean` and `error` (on eval, over seeds and items), `dev` (the mean on dev) and
-        `unfit` (the runs that end with a training loss above the readout's mean one).
+        rate over the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and items; missing where a
+        run has no outcome), `dev` (the mean on dev), `unfit` (the runs that diverged or end with a training loss above
+        the readout's mean one), `constant` (those that give one answer, see `one_answer`) and `chosen` (whether dev
+        chose it, see `cell_rates`).
 
     Raises:
-        InputError: as `cpadapt.statistics.outcomes`.
+        InputError: no run is of the readout alone, or none has an adapter; or as `cpadapt.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
+    if not 0 < (runs["label"] == HEAD).sum() < len(runs):
+        raise InputError("a response needs runs with an adapter and runs of the readout alone")
     last = evaluations[evaluations["step"] == evaluations["step"].max()].set_index("id")["train_loss"]
     floor = last[runs.loc[runs["label"] == HEAD, "id"]].mean()
     by_id = {record.id: record for record in records}
+    constant, chosen = one_answer(records), cell_rates(records)
     rows = []
     cell = ["label", "size", "parameters", "learning_rate"]
     for place, of in runs[runs["label"] != HEAD].groupby(cell):
         label, size, parameters, rate = cast("tuple[str, int, int, float]", place)
-        e = estimate(outcomes(by_id[name] for name in of["id"]).right)
+        judged = [by_id[name] for name in of["id"]]
+        e = estimate(outcomes(judged).right) if all(record.outcome for record in judged) else None
         rows.append(
             {"label": label, "size": size, "parameters": parameters, "learning_rate": rate,
-             "times": rate / PAPERS[label], "runs": len(of), "mean": e.mean, "error": e.standard_error,
-             "dev": of["dev_accuracy"].mean(), "unfit": int((last[of["id"]] > floor).sum())}
+             "times": round(rate / PAPERS[label], 9), "runs": len(of), "diverged": of["diverged_at"].count(),
+             "mean": e.mean if e else np.nan, "error": e.standard_error if e else np.nan,
+             "dev": of["dev_accuracy"].mean(), "unfit": len(of) - int((last.reindex(of["id"]) <= floor).sum()),
+             "constant": len(constant & set(of["id"])), "chosen": chosen[label, size] == rate}
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def one_answer(records: Iterable[Record]) -> set[str]:
+    """The ids of runs that give the commonest answer to every evaluation item, as far as their records show it.
+
+    A record says which items were right, not what was answered. So these are runs with as many right as that answer
+    has, and on the very items that another run has right, too.
+    """
+    alike: dict[str, set[str]] = {}
+    for record in records:
+        rate = record.data["sets"]["eval"]["majority_rate"]
+        if record.outcome and record.outcome.correct == round(rate * record.outcome.total):
+            alike.setdefault(record.outcome.right, set()).add(record.id)
+    return {name for ids in alike.values() if len(ids) > 1 for name in ids}
 
 
 def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -95,11 +118,14 @@ def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def family_rates(found: pd.DataFrame) -> dict[str, float]:
     """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
 
+    As in `cpadapt.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
+
     Args:
         found: as `response` gives it.
     """
-    means = found.groupby(["label", "learning_rate"])["dev"].mean().reset_index()
-    best = means.sort_values(["dev", "learning_rate"], ascending=[False, True]).drop_duplicates("label")
+    means = found.groupby(["label", "learning_rate"]).agg(dev=("dev", "mean"), diverged=("diverged", "sum"))
+    best = means.reset_index().sort_values(["diverged", "dev", "learning_rate"], ascending=[True, False, True])
+    best = best.drop_duplicates("label")
     return dict(zip(best["label"], best["learning_rate"], strict=True))
 
 
@@ -134,29 +160,42 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
 
+def gap_change(before: Cells, after: Cells) -> Estimate:
+    """LoRA minus CP at matched budgets after, minus that before, run by run and item by item.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`.
+    """
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched()]
+    require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
+    gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
+    return estimate(gaps[1] - gaps[0])
+
+
 def optimism(records: Sequence[Record]) -> float:
     """How far the best of a cell's rates on eval is above the one that dev chose, on the average over cells."""
-    reached: dict[tuple[str, int], dict[float, float]] = {}
-    for label, size, rate, mean in response(records)[["label", "size", "learning_rate", "mean"]].to_numpy().tolist():
-        reached.setdefault((label, size), {})[rate] = mean
-    chosen = cell_rates(records)
-    return float(np.mean([max(means.values()) - means[chosen[cell]] for cell, means in reached.items()]))
+    found = response(records)
+    best = found.groupby(["label", "size"])["mean"].max()
+    return float(best.mean() - found.loc[found["chosen"], "mean"].mean())
 
 
 def response_table(records: Sequence[Record]) -> pd.DataFrame:
     """`response` to read, in percent: a column for each multiple of the paper's rate, and which of them dev chose."""
-    found, chosen = response(records), cell_rates(records)
     rows = []
-    for (label, size), rate in chosen.items():
-        of = found[(found["label"] == label) & (found["size"] == size)]
+    for place, of in response(records).groupby(["label", "size"]):
+        label, size = cast("tuple[str, int]", place)
         row = {"adapter": cell_name(label, size)}
         row |= {_times(times): _percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
-        rows.append(row | {"dev chose": _times(rate / PAPERS[label])})
+        rows.append(row | {"dev chose": _times(of.loc[of["chosen"], "times"].item())})
     return pd.DataFrame(rows)
 
 
 def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """The families at matched budgets, by task and by the way to a rate, with the verdicts of `cpadapt.claims`."""
+    """The families at matched budgets, by task and by the way to a rate, with the verdicts of `cpadapt.claims`.
+
+    The floor is the readout alone or the commonest answer (`cpadapt.claims.learned`); where adapters are not shown to
+    be above it, of neither family it is said that it is ahead (`cpadapt.claims.judge`).
+    """
     rows = []
     for task, records in tasks.items():
         of_families = family_rates(response(records))
@@ -165,57 +204,89 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             for way, rates in ((PAPER, PAPERS), (FAMILY, of_families))
         }
         for way, cells in ways(records).items():
-            ahead, over = lora_ahead(cells), learned(cells)
-            assert ahead.estimate is not None
+            over = learned(cells)
+            verdict, findings = judge(cells, ["lora_ahead"])
+            ahead = findings["lora_ahead"].estimate
+            assert ahead is not None
             assert over.estimate is not None
-            low, high = interval(ahead.estimate)
             rows.append(
-                {"task": TASK_NAMES[task], "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "adapters − readout": _signed(over.estimate.mean), "they learn": over.verdict.value,
-                 "LoRA − CP": _signed(ahead.estimate.mean),
-                 "90 % interval": f"{_signed(low)} to {_signed(high)}", "LoRA is ahead": ahead.verdict.value}
+                {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
+                 "adapters − floor": _signed(over.estimate.mean), "they learn": over.verdict.value,
+                 "LoRA − CP": _signed(ahead.mean), "90 % interval": _ends(interval(ahead)),
+                 "LoRA is ahead": verdict.value}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
 
+def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """CP minus LoRA at each matched budget, at the rates that dev chose (`cpadapt.ladder.difference_table`)."""
+    tables = []
+    for task, records in tasks.items():
+        table = difference_table(ways(records)[CELL])
+        table.insert(0, "task", TASK_NAMES.get(task, task))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
 def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """`moved` to read, in points."""
-    rows = [
-        {"task": TASK_NAMES[task], "family": FAMILY_NAMES[label], "over the rates": _percent(of_rate),
-         "over the sizes": _percent(of_size)}
-        for task, records in tasks.items()
-        for label, (of_rate, of_size) in moved(response(records)).items()
-    ]  # fmt: skip
+    """`moved` to read, in points; of all rates, and without the highest."""
+    rows = []
+    for task, records in tasks.items():
+        found = response(records)
+        lower = moved(found[found["times"] < found["times"].max()])
+        for label, (of_rate, of_size) in moved(found).items():
+            row = {"task": TASK_NAMES.get(task, task), "family": FAMILY_NAMES[label]}
+            row |= {"over the rates": _percent(of_rate), "over the sizes": _percent(of_size)}
+            of_rate, of_size = lower[label]
+            rows.append(row | {"rates, but one": _percent(of_rate), "sizes, but one": _percent(of_size)})
     return pd.DataFrame(rows)
 
 
 def figures(records: Sequence[Record]) -> dict[str, str]:
     """What a chapter's sentences name of a task, as they shall be read."""
-    found, chosen, by_way = response(records), cell_rates(records), ways(records)
-    ahead = lora_ahead(by_way[CELL]).estimate
+    found, by_way = response(records), ways(records)
+    cells = by_way[CELL]
+    ahead, over, change = lora_ahead(cells).estimate, learned(cells).estimate, gap_change(by_way[PAPER], cells)
     assert ahead is not None
+    assert over is not None
+    highest = found[found["learning_rate"] == found.groupby("label")["learning_rate"].transform("max")]
     sizes = found[found["label"] == "cp"]
     flat = sizes.groupby("times")["mean"].mean()
+    of_sizes = sizes.groupby("size")["mean"].agg(np.ptp)
+    matched = [f"{label} {size}" for pair in cells.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    compared = found[found["chosen"] & (found["label"] + " " + found["size"].astype(str)).isin(matched)]
     named = {
         "runs": str(len(records)),
         "added": str(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum()),
         "rates": str(flat.size),
         "cp_sizes": str(sizes["size"].nunique()),
-        "pairs": str(len(by_way[CELL].matched())),
+        "pairs": str(len(cells.matched())),
         "cp_flat": _percent(flat.max() - flat.min()),
         "gap": _percent(ahead.mean),
+        "gap_ends": _ends(ahead.interval()),
+        "change": _signed(change.mean),
+        "change_ends": _ends(change.interval()),
+        "over": _signed(over.mean),
+        "over_ends": _ends(interval(over)),
         "optimism": _percent(optimism(records)),
         "unfit": str(found["unfit"].sum()),
-        "choices": str(len(chosen)),
-        "edge": str(sum(rate == found.loc[found["label"] == label, "learning_rate"].max()
-                        for (label, _), rate in chosen.items())),
-    }  # fmt: skip
+        "constant": str(highest["constant"].sum()),
+        "at_highest": str(highest["runs"].sum()),
+        "flat_low": _percent(of_sizes.min()),
+        "flat_high": _percent(of_sizes.max()),
+        "constant_chosen": str(compared["constant"].sum()),
+        "chosen_runs": str(compared["runs"].sum()),
+        "choices": str(found["chosen"].sum()),
+        "edge": str(highest["chosen"].sum()),
+    }
     for label, (of_rate, of_size) in moved(found).items():
         named |= {f"{label}_by_rate": _percent(of_rate), f"{label}_by_size": _percent(of_size)}
     for label in FAMILIES:
-        e = gain(by_way[PAPER], by_way[CELL], label)
-        low, high = e.interval()
-        named |= {f"{label}_gain": _signed(e.mean), f"{label}_gain_ends": f"{_signed(low)} to {_signed(high)}"}
+        e = gain(by_way[PAPER], cells, label)
+        named |= {
+            f"{label}_gain": _signed(e.mean),
+            f"{label}_gain_ends": "{} to {}".format(*map(_signed, e.interval())),
+        }
     return named
 
 
@@ -225,6 +296,10 @@ def _percent(share: float) -> str:
 
 def _signed(share: float) -> str:
     return f"{100 * share:+.1f}"
+
+
+def _ends(shares: tuple[float, float]) -> str:
+    return " to ".join(map(_signed, shares))
 
 
 def _times(of_the_papers: float) -> str:

@@ -44,7 +44,7 @@ def cells(
     """As SmolLM2's, which spends as much on eleven components as on a rank, but for a little."""
     drawn = Simulation(seeds, items, seed_sd=0.02).draw(np.random.default_rng(seed), accuracies.values())
     budgets = {place: count(place[0].split("-")[0], SMOLLM2, place[1]) if place[1] else 0 for place in accuracies}
-    made = Cells(budgets, dict(zip(accuracies, drawn, strict=True)), {"cp": (0, 40), "lora": (0, 20)})
+    made = Cells(budgets, dict(zip(accuracies, drawn, strict=True)), {"cp": (0, 40), "lora": (0, 20)}, 0.5)
     return dataclasses.replace(made, **changes)
 
 
@@ -148,13 +148,17 @@ def test_other_splits_are_alike_if_each_is() -> None:
 
 
 def test_another_split_is_compared_at_its_own_budget() -> None:
-    accuracies = {("cp", 11): 0.85, ("cp", 22): 0.7, ("cp-three", 22): 0.85, ("cp-flat", 5): 0.6}
+    accuracies = {("cp", 11): 0.85, ("cp", 22): 0.7, ("cp-three", 22): 0.85}
     of = cells(accuracies, items=20_000)
-    # A component of three modes costs half, and nothing is near the budget of the last.
+    # A component of three modes costs half.
     halved = {**of.budgets, ("cp-three", 22): of.budgets["cp", 11]}
     found = RULES["splits_alike"](dataclasses.replace(of, budgets=halved))
     assert found.verdict is HOLDS
-    assert RULES["splits_alike"](dataclasses.replace(of, budgets=of.budgets)).verdict is FAILS
+    assert RULES["splits_alike"](of).verdict is FAILS
+    # Nothing is near the budget of this one, so that it cannot be said of each.
+    lone = cells(accuracies | {("cp-flat", 5): 0.85}, items=20_000)
+    halved = {**lone.budgets, ("cp-three", 22): lone.budgets["cp", 11]}
+    assert RULES["splits_alike"](dataclasses.replace(lone, budgets=halved)).verdict is UNMEASURED
 
 
 @pytest.mark.parametrize(
@@ -190,8 +194,8 @@ def test_a_cell_whose_run_was_lost_is_not_replaced_by_another(name: str, lacking
 
 @pytest.mark.parametrize("name", RULES)
 def test_where_there_is_nothing_nothing_is_measured(name: str) -> None:
-    assert RULES[name](Cells({}, {}, {})).verdict is UNMEASURED
-    assert judge(Cells({}, {}, {}), [name])[0] is UNMEASURED
+    assert RULES[name](Cells({}, {}, {}, 0.5)).verdict is UNMEASURED
+    assert judge(Cells({}, {}, {}, 0.5), [name])[0] is UNMEASURED
 
 
 def test_one_seed_or_other_seeds_measure_nothing() -> None:
@@ -209,7 +213,23 @@ def test_only_near_budgets_match() -> None:
     opt = load_projections(study.backbone)
     budgets = {(label, size): count(label, opt, size) for label, size in
                ((c.label, c.size) for c in study.cells(opt) if c.size)}  # fmt: skip
-    assert Cells(budgets, {}, {}).matched() == [(1, 21), (2, 43), (3, 64), (4, 85), (6, 128), (8, 171)]
+    assert Cells(budgets, {}, {}, 0.5).matched() == [(1, 21), (2, 43), (3, 64), (4, 85), (6, 128), (8, 171)]
+
+
+def test_one_answer_for_all_is_a_floor_too() -> None:
+    of = cells(FLAT, majority=0.5)
+    assert learned(of).verdict is HOLDS
+    over_the_readout, over_the_majority = (
+        learned(of).estimate,
+        learned(dataclasses.replace(of, majority=0.84)).estimate,
+    )
+    assert over_the_readout is not None
+    assert over_the_majority is not None
+    assert over_the_readout.mean == pytest.approx(0.15, abs=0.01)
+    assert over_the_majority.mean == pytest.approx(0.01, abs=0.01)
+    nothing = dataclasses.replace(of, majority=0.85)
+    assert learned(nothing).verdict is OPEN
+    assert judge(nothing, ["cp_not_ahead"])[0] is OPEN
 
 
 def test_adapters_that_learned_nothing_say_nothing() -> None:
@@ -270,6 +290,9 @@ def test_a_cell_with_fewer_rates_has_no_part_in_a_choice(pilot: list[Record]) ->
     tuned = cells_of(poorer)
     assert set(tuned.outcomes) == {("head", 0), ("lora", 1), ("lora", 4), ("cp", 1), ("cp", 11), ("cp", 44)}
     assert tuned.diverged["cp"] == (0, 18)
+    # Nor has one with fewer seeds at a rate.
+    fewer = [r for r in pilot if (r.label, r.config.size, r.config.learning_rate, r.config.seed) != ("cp", 4, 2e-3, 1)]
+    assert ("cp", 4) not in cells_of(fewer).outcomes
     # At one rate it is there.
     assert ("cp", 4) in cells_of(poorer, {"lora": 1e-4, "cp": 2e-4}).outcomes
 

@@ -19,7 +19,7 @@ BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))
 
 def made(accuracies: list[float], seeds: int = 3, items: int = 200) -> Cells:
     drawn = Simulation(seeds, items).draw(np.random.default_rng(0), accuracies)
-    return Cells(BUDGETS, dict(zip(GRID, drawn, strict=True)), {"cp": (0, 9), "lora": (0, 6)})
+    return Cells(BUDGETS, dict(zip(GRID, drawn, strict=True)), {"cp": (0, 9), "lora": (0, 6)}, 0.5)
 
 
 CELLS = made([0.6, 0.8, 0.82, 0.7, 0.79, 0.8])
