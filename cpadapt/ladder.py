@@ -12,7 +12,7 @@ import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
-from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, learned, lora_ahead
+from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, judge, learned
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records, tabulate
@@ -34,6 +34,8 @@ class Measured:
     protocol: Protocol
     majority: dict[str, float]
     """The most frequent label's share of each of the sets `train`, `dev` and `eval`."""
+    examples: dict[str, int]
+    """How many were drawn for each."""
 
 
 def measured(study: str, task: str) -> Measured:
@@ -45,8 +47,10 @@ def measured(study: str, task: str) -> Measured:
     records = [r for r in load_records(PROJECT / "results" / study) if r.config.task == task]
     if not records:
         raise InputError(f"no record of {task!r} in results/{study}: measure it first")
-    majority = {name: found["majority_rate"] for name, found in records[0].data["sets"].items()}
-    return Measured(cells_of(records), *tabulate(records), records[0].config.protocol, majority)
+    majority, examples = (
+        {name: found[what] for name, found in records[0].data["sets"].items()} for what in ("majority_rate", "size")
+    )
+    return Measured(cells_of(records), *tabulate(records), records[0].config.protocol, majority, examples)
 
 
 def accuracies(of: Cells) -> pd.DataFrame:
@@ -230,8 +234,8 @@ def figures(task: Measured) -> dict[str, str]:
     losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
-    ahead, gain = lora_ahead(of), learned(of).estimate
-    behind = ahead.estimate
+    told, findings = judge(of, ["lora_ahead"])
+    behind, gain = findings["lora_ahead"].estimate, learned(of).estimate
     assert behind is not None
     assert gain is not None
     low, high = behind.interval()
@@ -258,7 +262,7 @@ def figures(task: Measured) -> dict[str, str]:
         "gap_high": f"{-100 * low:+.1f}",
         "gap_error": f"{100 * behind.standard_error:.2f}",
         "gap_items_error": f"{100 * (behind.item_variance / behind.items) ** 0.5:.2f}",
-        "told": ahead.verdict.value,
+        "told": told.value,
         "told_low": f"{100 * told_low:.1f}",
         "told_high": f"{100 * told_high:.1f}",
         "learned": f"{100 * gain.mean:+.1f}",
@@ -270,14 +274,16 @@ def figures(task: Measured) -> dict[str, str]:
         "clear": str(clear) if clear else "none",
         "runs": str(len(runs)),
         "items": f"{behind.items:,}",
-        "dev_items": f"{protocol.dev_cap:,}",
+        "dev_items": f"{task.examples['dev']:,}",
         "steps": f"{protocol.steps:,}",
         "eval_every": f"{protocol.eval_every:,}",
-        "cap": f"{protocol.train_cap:,}",
-        "epochs": f"{protocol.steps * protocol.batch_size / protocol.train_cap:.0f}",
+        "cap": f"{task.examples['train']:,}",
+        "epochs": f"{protocol.steps * protocol.batch_size / task.examples['train']:.0f}",
         "looks": str(protocol.steps // protocol.eval_every),
         "dev_over_eval": f"{100 * (trained['dev_accuracy'] - trained['eval_accuracy']).mean():.1f}",
         "correlation": f"{trained['dev_accuracy'].corr(trained['eval_accuracy']):.2f}",
+        "cp_correlation": _correlation(trained, "cp"),
+        "lora_correlation": _correlation(trained, "lora"),
         "adapted": str(len(trained)),
         "early": str((trained["best_step"] == protocol.eval_every).sum()),
         "late": str((trained["best_step"] == protocol.steps).sum()),
@@ -296,6 +302,11 @@ def figures(task: Measured) -> dict[str, str]:
             f"{label}_held_out": _percent(choice.held_out),
         }
     return found
+
+
+def _correlation(runs: pd.DataFrame, label: str) -> str:
+    of = runs[runs["label"] == label]
+    return f"{of['dev_accuracy'].corr(of['eval_accuracy']):.2f}"
 
 
 def _percent(share: float) -> str:

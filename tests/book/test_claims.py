@@ -87,8 +87,19 @@ def answers(task: str, cell: tuple[str, int], case: str) -> list[list[int]]:
     return [by_hand.answers(line["outcome"]) for line in sorted(runs, key=lambda line: line["config"]["seed"])]
 
 
+def floor(task: str, case: str) -> list[list[float]]:
+    """The readout alone, or always giving the commonest answer where that is better."""
+    head = answers(task, ("head", 0), case)
+    of_set = next(line["data"]["sets"]["eval"] for line in LINES if line["config"]["task"] == task)
+    majority = max(of_set["classes"].values()) / of_set["size"]
+    return [[majority] * len(row) for row in head] if statistics.mean(map(statistics.mean, head)) < majority else head
+
+
 def hand(rule: str, task: str, case: str) -> dict[str, Any]:
-    tables = [(answers(task, a, case), answers(task, b, case)) for a, b in pairs(rule, case)]
+    tables = [
+        (answers(task, a, case), floor(task, case) if rule == "learned" else answers(task, b, case))
+        for a, b in pairs(rule, case)
+    ]
     seeds, items = len(tables[0][0]), len(tables[0][0][0])
     found = judged(
         [[statistics.mean(a[s][k] - b[s][k] for a, b in tables) for k in range(items)] for s in range(seeds)]
@@ -152,6 +163,7 @@ def test_verdicts(page: Any) -> None:
         assert row["task"] == TASKS[task]
         for case, known in given.items():
             if claim["rules"] == ["splits_alike"]:
+                assert not (ROOT / "results" / "smollm2-splits").exists(), "else it is measured"
                 wanted = UNMEASURED
             else:
                 each = {verdict(rule, task, case) for rule in claim["rules"]}
@@ -206,12 +218,6 @@ def test_what_each_verdict_hangs_on(page: Any) -> None:
         if row["seeds"] == "more items":
             # Half of the interval, by normal quantiles and the items alone, is wider than the chance asked for allows.
             assert found["items alone"] * (1.645 + 0.842) > 1
-
-
-def test_a_verdict_can_hang_on_the_rate(page: Any) -> None:
-    for name, case in (("fixed_gap", FIXED), ("tuned_gap", TUNED)):
-        found = hand("lora_ahead", "boolq", case)
-        assert page.glued[name] == "{:+.1f} ({:+.1f} to {:+.1f})".format(found["gap"], *found["ends"])
 
 
 def test_the_papers_own_numbers(page: Any) -> None:

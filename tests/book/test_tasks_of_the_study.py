@@ -85,6 +85,11 @@ def test_numbers(chapter: Chapters, task: str) -> None:
     on_dev = [max(e["dev_correct"] / e["dev_total"] for e in line["evaluations"]) for line in trained]
     on_eval = [line["outcome"]["correct"] / line["outcome"]["total"] for line in trained]
     protocol = lines(task)[0]["config"]["protocol"]
+
+    def correlation(label: str) -> float:
+        pairs = [(a, b) for line, a, b in zip(trained, on_dev, on_eval, strict=True) if line["label"] == label]
+        return statistics.correlation(*zip(*pairs, strict=True))
+
     expected = {
         "least_scalars": "5,220",
         "most_scalars": "460,800",
@@ -116,6 +121,8 @@ def test_numbers(chapter: Chapters, task: str) -> None:
         "looks": str(len(trained[0]["evaluations"])),
         "dev_over_eval": f"{100 * (statistics.mean(on_dev) - statistics.mean(on_eval)):.1f}",
         "correlation": f"{statistics.correlation(on_dev, on_eval):.2f}",
+        "cp_correlation": f"{correlation('cp'):.2f}",
+        "lora_correlation": f"{correlation('lora'):.2f}",
         "adapted": str(len(trained)),
         "early": str(sum(line["best_step"] == 1000 for line in trained)),
         "late": str(sum(line["best_step"] == 5000 for line in trained)),
@@ -126,9 +133,15 @@ def test_numbers(chapter: Chapters, task: str) -> None:
         "cp_chosen": f"{max(of_cp):.1f}",
         "lora_chosen": f"{max(value for (label, _), value in adapters.items() if label == 'lora'):.1f}",
     }
-    both = [minus(of[place], of["head", 0]) for pair in PAIRS for place in zip(("lora", "cp"), pair, strict=True)]
-    gain, of_sets = judged(average(both)), lines(task)[0]["data"]["sets"]
+    of_sets = lines(task)[0]["data"]["sets"]
     majority = {name: max(found["classes"].values()) / found["size"] for name, found in of_sets.items()}
+    floor = (
+        of["head", 0]
+        if mean(of["head", 0]) > 100 * majority["eval"]
+        else [[majority["eval"]] * len(r) for r in of["head", 0]]
+    )
+    both = [minus(of[place], floor) for pair in PAIRS for place in zip(("lora", "cp"), pair, strict=True)]
+    gain = judged(average(both))
     (low, high), (least, most) = one_sided(gain), one_sided(gap)
     expected |= {
         "majority": f"{100 * majority['eval']:.1f}",
@@ -140,7 +153,7 @@ def test_numbers(chapter: Chapters, task: str) -> None:
         "behind": f"{gap['gap']:.1f}",
         "behind_low": f"{gap['interval'][0]:.1f}",
         "behind_high": f"{gap['interval'][1]:.1f}",
-        "told": "holds" if least > 0 else "cannot be told",
+        "told": "holds" if least > 0 and low > 0 else "cannot be told",
         "told_low": f"{least:.1f}",
         "told_high": f"{most:.1f}",
     }
@@ -207,7 +220,6 @@ def test_what_is_said_of_rte(chapter: Chapters) -> None:
     page, of = chapter("rte"), cells("rte")
     glued = page.glued
     by_family = {name: [mean(table) for (label, _), table in of.items() if label == name] for name in ("cp", "lora")}
-    assert max(by_family["cp"]) < min(by_family["lora"]), "no CP reaches the lowest LoRA"
     assert all(float(row["CP − LoRA, points"]) < 0 for row in page.rows("Holm", "alike")), "CP is behind at every one"
     assert glued["clear"] == "none"
     assert 0 < float(glued["floor"]) - float(glued["majority"]) < 2, "hardly more"
@@ -216,7 +228,8 @@ def test_what_is_said_of_rte(chapter: Chapters) -> None:
     assert gap["interval"][0] < 0 < one_sided(gap)[0] < 0.1, "on the edge"
     assert all(float(row["draws in which it is the first, %"]) < 50 for row in page.rows("within a point of the best"))
     assert float(glued["lora_held_out"]) < statistics.mean(by_family["lora"]), "below even the mean of its cells"
-    assert float(glued["correlation"]) > 0.5
+    assert float(glued["cp_correlation"]) > float(glued["correlation"]) - 0.01 > float(glued["lora_correlation"]) + 0.3
+    assert statistics.stdev(by_family["cp"]) > statistics.stdev(by_family["lora"]), "whose cells differ more"
     assert abs(len(glued["gained"].split()) - len(glued["lost"].split())) <= 2, "nearly as many"
 
 
@@ -228,8 +241,8 @@ def test_what_is_said_of_boolq(chapter: Chapters) -> None:
     assert float(glued["floor"]) < majority
     assert float(glued["learned_low"]) < 0 < float(glued["learned_high"]), "not shown that they learn"
     for k, label in enumerate(("lora", "cp")):
-        gain = judged(average([minus(of[label, pair[k]], of["head", 0]) for pair in PAIRS]))
-        assert one_sided(gain)[0] < 0, "nor that either family does"
+        gain = judged(average([of[label, pair[k]] for pair in PAIRS]))
+        assert one_sided(gain)[0] < majority, "nor that either family does"
     assert all(float(row["CP − LoRA, points"]) < 0 for row in page.rows("Holm", "alike")), "CP is behind at every one"
     assert float(glued["behind_low"]) > 0, "averaged, it is clear"
     assert glued["clear"] == "none"
