@@ -400,7 +400,8 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
         chance: what is enough, drawn as a dashed line across.
     """
     table = powers.assign(
-        name=powers["task"].map(TASK_NAMES), difference=[f"{100 * effect:g} points" for effect in powers["effect"]]
+        name=powers["task"].map(TASK_NAMES),
+        difference=[f"{100 * e:g} point{'s' * (e > 0.01)}" for e in powers["effect"]],
     )
     names, effects = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["difference"]))
     x = alt.X("seeds:Q", title="seeds", scale=alt.Scale(type="log", nice=False, padding=8),

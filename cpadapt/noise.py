@@ -33,32 +33,35 @@ TEN = 10
 ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
 """The chance to see a difference that is enough, and the seeds and items at which a search for it ends."""
 
-NO_END = 10**9
-"""Seeds or items of which more would change nothing."""
-
 
 def sources(of: Cells) -> dict[str, Estimate]:
     """What is estimated of a task, pooled over its adapters, matched budgets and neighbouring CP sizes.
+
+    Cells of which a run has no outcome are left out.
 
     Raises:
         InputError: as `cpadapt.statistics.pooled` and `require_pairs`.
     """
     require_pairs(list(of.outcomes.values()))
     right = {cell: found.right for cell, found in of.outcomes.items()}
+    sizes = [size for size in of.sizes("cp") if ("cp", size) in right]
     return {
         ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
-        FAMILIES: pooled([right["lora", rank] - right["cp", size] for rank, size in of.matched()]),
-        SIZES: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(of.sizes("cp"))]),
+        FAMILIES: pooled([right[lora] - right[cp] for lora, cp in _pairs(of)]),
+        SIZES: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(sizes)]),
     }
+
+
+def _pairs(of: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """LoRA's and CP's cells at matched budgets, of those that have outcomes."""
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in of.matched()]
+    return [pair for pair in pairs if set(pair) <= of.outcomes.keys()]
 
 
 def unpaired(of: Cells) -> float:
     """The error of LoRA minus CP at one budget if the two had been asked other items and trained from other seeds."""
-    errors = [
-        pooled([of.outcomes[label, size].right for label, size in cells]).standard_error
-        for cells in zip(*((("lora", rank), ("cp", size)) for rank, size in of.matched()), strict=True)
-    ]
-    return math.hypot(*errors)
+    families = zip(*_pairs(of), strict=True)
+    return math.hypot(*(pooled([of.outcomes[cell].right for cell in cells]).standard_error for cells in families))
 
 
 def disagreement(of: Cells) -> float:
@@ -86,32 +89,38 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
     )
 
 
-def source_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
-    """`sources` to read, in points: the part of each source in the error of one run, and the errors of several."""
+def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
+    """`sources` to read, in points: the part of each source in the error of one run, and the errors of several.
+
+    A part that is estimated at or below zero is left open.
+    """
     rows = []
-    for task, of in tasks.items():
-        for what, e in sources(of).items():
+    for task, found in tasks.items():
+        for what, e in found.items():
             parts = (e.seed_variance, e.item_variance / e.items, e.rest_variance / e.items)
-            row = {"task": TASK_NAMES[task], "of": what}
-            row |= dict(zip(("seeds", "items", "rest"), (_points(part**0.5) for part in parts), strict=True))
-            for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", TEN), ("no end", NO_END)):
+            row = {"task": TASK_NAMES.get(task, task), "of": what}
+            row |= {
+                name: _points(part**0.5) if part else "–"
+                for name, part in zip(("seeds", "items", "rest"), parts, strict=True)
+            }
+            for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", TEN), ("no end", math.inf)):
                 row[name] = _points(e.error_with(seeds, e.items))
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def need_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
-    """What it takes to see each of `EFFECTS` four times in five."""
+def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
+    """What it takes to see each of `EFFECTS` four times in five, were the variances of `sources` the true ones."""
     rows = []
-    for task, of in tasks.items():
-        for what, e in sources(of).items():
-            if what == ACCURACY:
-                continue
-            row = {"task": TASK_NAMES[task], "of": what}
+    for task, found in tasks.items():
+        for what in (FAMILIES, SIZES):
+            row = {"task": TASK_NAMES.get(task, task), "of": what}
             for effect in EFFECTS:
-                row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(e, effect, ENOUGH, MOST_SEEDS))
+                row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(found[what], effect, ENOUGH, MOST_SEEDS))
             for effect in EFFECTS:
-                row[f"items, for {100 * effect:g}"] = _needed(items_needed(e, effect, TEN, ENOUGH, MOST_ITEMS))
+                row[f"items, for {100 * effect:g}"] = _needed(
+                    items_needed(found[what], effect, TEN, ENOUGH, MOST_ITEMS)
+                )
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -125,9 +134,9 @@ def figures(of: Cells) -> dict[str, str]:
         "items": f"{families.items:,}",
         "half": _needed(seeds_needed(families, EFFECTS[0], ENOUGH, MOST_SEEDS)),
         "one": _needed(seeds_needed(families, EFFECTS[1], ENOUGH, MOST_SEEDS)),
-        "accuracy_end": f"{100 * accuracy.error_with(NO_END, accuracy.items):.1f}",
+        "accuracy_end": f"{100 * accuracy.error_with(math.inf, accuracy.items):.1f}",
         "error": _points(families.standard_error),
-        "end": _points(families.error_with(NO_END, families.items)),
+        "end": _points(families.error_with(math.inf, families.items)),
         "unpaired": _points(unpaired(of)),
         "apart": f"{100 * disagreement(of):.0f}",
         "average": _points(ahead.standard_error),

@@ -118,8 +118,8 @@ class Estimate:
             return float((1 - min(margin, 1)) ** self.items) if self.mean == 0 else float(abs(self.mean) >= margin)
         return float(stats.t.sf((margin - abs(self.mean)) / self.standard_error, self.degrees))
 
-    def error_with(self, seeds: int, items: int) -> float:
-        """The standard error that so many seeds and items would give."""
+    def error_with(self, seeds: float, items: float) -> float:
+        """The standard error that so many seeds and items would give; `math.inf` is no end of them."""
         of_seeds, of_items = self.seed_variance / seeds, self.item_variance / items
         return float(np.sqrt(of_seeds + of_items + self.rest_variance / (seeds * items)))
 

@@ -18,8 +18,8 @@
 # It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but
 # SmolLM2-135M, and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s` verdicts at the
 # paper's rates, and {glue:text}`claims.ipynb::open_tuned:s` at tuned ones, are that it cannot be told. More seeds help
-# where sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have
-# no more.
+# where sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE
+# have no more.
 
 # %%
 from myst_nb import glue
@@ -61,8 +61,8 @@ from cpadapt.record import load_records
 # {glue:text}`sst2.ipynb::seeds:s` seeds a cell. Errors count seeds and items both, and with so few their tails are not
 # quite what they say ([`cpadapt.statistics`](../book/api.md)). Each verdict is one-sided at five percent and made for
 # itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
-# Differences at single budgets are corrected for their number in each task, not over tasks. And who is ahead by half a
-# point cannot be seen at all on these items ([seeds and items](noise.ipynb)).
+# Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between
+# the families cannot be seen at all on these items ([seeds and items](noise.ipynb)).
 #
 # *To close it*: `studies/smollm2-seeds.toml`, a hundred seeds of the key cells, ready and not run; and tasks with more
 # items.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cpadapt import budget, load_projections, rates, read_records
 from cpadapt.book import pictures
-from cpadapt.claims import Verdict, cp_not_ahead, interval, lora_ahead
+from cpadapt.claims import Verdict, judge, learned, lora_ahead
 from cpadapt.families import family
 from cpadapt.record import load_records
 
@@ -37,16 +37,18 @@ def test_its_numbers() -> None:
 def test_what_is_found() -> None:
     tasks = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     tuned = {task: rates.ways(records)[rates.CELL] for task, records in tasks.items()}
-    assert {cp_not_ahead(of).verdict for of in tuned.values()} == {Verdict.HOLDS}
-    assert [task for task, of in tuned.items() if lora_ahead(of).verdict is Verdict.HOLDS] == ["rte"]
+    for task, of in tuned.items():
+        expected = Verdict.OPEN if task == "boolq" else Verdict.HOLDS
+        assert judge(of, ["cp_not_ahead"])[0] is expected
+        assert learned(of).verdict is expected
     ahead = lora_ahead(tuned["rte"]).estimate
     assert ahead is not None
-    low, high = interval(ahead)
+    low, high = ahead.interval()
     said = " ".join(README.split())
-    assert f"by {100 * ahead.mean:.1f} points (90 % interval {100 * low:.1f} to {100 * high:.1f}, over seeds" in said
+    assert f"is {100 * ahead.mean:.1f} points higher (95 % interval {100 * low:.1f} to {100 * high:.1f} over" in said
     for task in ("rte", "boolq"):
         of_rates, of_sizes = rates.moved(rates.response(tasks[task]))["cp"]
-        assert of_rates >= of_sizes, "at least as far as its budget does"
+        assert of_rates >= of_sizes, "about as much as the budget"
 
 
 def test_runs_an_hour() -> None:

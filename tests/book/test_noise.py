@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import statistics
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,11 @@ def test_sources(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
     rows = chapter("noise").rows("seeds", "items", "rest")
     assert [(row["task"], row["of"]) for row in rows] == [(name, kind) for name in TASKS.values() for kind in KINDS]
     for row, part in zip(rows, (parts[task][kind] for task in TASKS for kind in KINDS), strict=True):
-        assert float(row["seeds"]) == pytest.approx(math.sqrt(part.of_seed), abs=0.0051)
-        assert float(row["items"]) == pytest.approx(math.sqrt(part.of_item / part.items), abs=0.0051)
+        for name, variance in (("seeds", part.of_seed), ("items", part.of_item / part.items)):
+            if row[name] == "–":
+                assert variance == 0
+            else:
+                assert float(row[name]) == pytest.approx(math.sqrt(variance), abs=0.0051)
         assert float(row["rest"]) == pytest.approx(math.sqrt(part.rest / part.items), abs=0.0051)
         for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", 10), ("no end", math.inf)):
             assert float(row[name]) == pytest.approx(part.error(seeds), abs=0.0051)
@@ -115,7 +119,11 @@ def test_needs(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
 def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
     page = chapter("noise")
     one = page.rows("seeds, for 0.5")[0]["seeds, for 1"]
+    of_all = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))["validation"]["boolq"]
+    on_all = (parts["boolq"][FAMILIES].power(1, seeds, of_all) for seeds in itertools.count(2))
     expected = {
+        "boolq_all": f"{of_all:,}",
+        "boolq_all_one": str(next(seeds for seeds, power in enumerate(on_all, 2) if power >= 0.8)),
         "seeds": "3", "ten": "10", "most": "1,000", "most_items": "100,000", "pairs": "6", "rte_items": "277",
         "sst2_one": one, "rte_accuracy_end": f"{parts['rte'][ACCURACY].error(math.inf):.1f}",
     }  # fmt: skip
