@@ -400,7 +400,7 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
         chance: what is enough, drawn as a dashed line across.
     """
     table = powers.assign(
-        name=powers["task"].map(TASK_NAMES),
+        name=[TASK_NAMES.get(task, task) for task in powers["task"]],
         difference=[f"{100 * e:g} point{'s' * (e > 0.01)}" for e in powers["effect"]],
     )
     names, effects = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["difference"]))

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
@@ -17,6 +18,8 @@ from cpadapt.charts import (
     curve_chart,
     enable,
     frontier_chart,
+    power_chart,
+    rate_chart,
     theme,
 )
 from cpadapt.charts import table as shown
@@ -64,6 +67,24 @@ EVALUATIONS = pd.DataFrame(
 )  # fmt: skip
 
 
+RESPONSE = pd.DataFrame(
+    [
+        {"label": label, "size": size, "parameters": 90 * size, "learning_rate": rate, "runs": 3, "mean": 0.7 + rate,
+         "error": 0.01, "dev": 0.7}
+        for label, size in (("lora", 10), ("cp", 1), ("cp", 10))
+        for rate in (1e-4, 1e-3)
+    ]
+)  # fmt: skip
+
+POWERS = pd.DataFrame(
+    [
+        {"task": "rte", "effect": effect, "seeds": seeds, "power": min(1.0, effect * seeds)}
+        for effect in (0.005, 0.01, 0.02)
+        for seeds in (2, 10, 100)
+    ]
+)
+
+
 def drawn(spec: dict[str, Any], layer: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that a layer of a chart draws."""
     return list(spec["datasets"][layer["data"]["name"]])
@@ -107,6 +128,10 @@ CHARTS = {
     "no floor": lambda: frontier_chart(table(*ROWS[2:]), budget_slider=True),
     "all diverged": lambda: frontier_chart(table(*ROWS, ("cp", "cp", 9, 900, 1e-3, 0, None, None))),
     "curves": lambda: curve_chart(EVALUATIONS),
+    "rates": lambda: rate_chart(RESPONSE, floor=0.6),
+    "rates, all diverged": lambda: rate_chart(RESPONSE.assign(mean=np.nan, error=np.nan), floor=0.6),
+    "power": lambda: power_chart(POWERS, chance=0.8),
+    "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
 

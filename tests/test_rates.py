@@ -110,3 +110,54 @@ def test_cells_with_fewer_rates_are_left_out() -> None:
     sizes = {(r.label, r.config.size) for r in rates.measured(("smollm2", "smollm2-rates"), "rte")}
     assert {size for label, size in sizes if label == "lora"} == {1, 2, 4, 8}
     assert ("head", 0) in sizes
+
+
+def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
+    def changed(**changes: object) -> list[Record]:
+        return [
+            dataclasses.replace(r, **changes)
+            if (r.label, r.config.size, r.config.learning_rate, r.config.seed) == ("lora", 4, 1e-3, 0)
+            else r
+            for r in pilot
+        ]
+
+    before = rates.response(pilot)
+    (late,) = (r.evaluations for r in pilot if (r.label, r.config.size, r.config.learning_rate, r.config.seed)
+               == ("lora", 4, 1e-3, 0))  # fmt: skip
+    for records in (
+        changed(diverged_at=450, evaluations=late[:4]),
+        changed(diverged_at=3, evaluations=(), outcome=None),
+    ):
+        found = rates.response(records)
+        lost = found[found["diverged"] > 0]
+        assert lost[["label", "size", "times"]].to_numpy().tolist() == [["lora", 4, 10]]
+        assert found["unfit"].sum() == before["unfit"].sum() + 1
+        assert not lost["chosen"].any(), "a rate at which fewer runs diverged goes first"
+        assert rates.family_rates(found)["lora"] == 1e-4
+    assert lost["mean"].isna().all()
+    named = rates.figures(changed(diverged_at=450, evaluations=late[:4]))
+    assert named["unfit"] == str(before["unfit"].sum() + 1)
+
+
+def test_a_response_needs_a_floor_and_adapters(pilot: list[Record]) -> None:
+    for some in ([r for r in pilot if r.label != "head"], [r for r in pilot if r.label == "head"]):
+        with pytest.raises(InputError, match="runs with an adapter and runs of the readout alone"):
+            rates.response(some)
+
+
+def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
+    assert rates.one_answer(pilot) == set()
+    first = pilot[0]
+    assert first.outcome is not None
+    data = {"sets": {"eval": {"majority_rate": first.outcome.accuracy}}}
+    alone = [dataclasses.replace(first, data=data), *pilot[1:]]
+    assert rates.one_answer(alone) == set(), "by chance as many may be right"
+    twin = dataclasses.replace(alone[0], id="twin")
+    assert rates.one_answer([*alone, twin]) == {first.id, "twin"}
+
+
+def test_a_change_of_the_gap_is_that_of_its_parts(pilot: list[Record]) -> None:
+    by_way = rates.ways(pilot)
+    before, after = by_way[rates.PAPER], by_way[rates.CELL]
+    of_lora, of_cp = (rates.gain(before, after, label).mean for label in ("lora", "cp"))
+    assert rates.gap_change(before, after).mean == pytest.approx(of_lora - of_cp)

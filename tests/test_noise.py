@@ -1,0 +1,60 @@
+"""Where errors come from, on simulated cells whose variances are known."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from simulated import Simulation
+
+from cpadapt import noise
+from cpadapt.claims import Cells
+
+GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]
+BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))
+
+
+def made(seeds: int = 3, items: int = 400, seed_sd: float = 0.3) -> Cells:
+    drawn = Simulation(seeds, items, seed_sd).draw(np.random.default_rng(3), len(GRID) * [0.8])
+    return Cells(BUDGETS, dict(zip(GRID, drawn, strict=True)), {}, 0.5)
+
+
+def test_a_difference_on_the_same_items_has_less_of_their_variance() -> None:
+    of = made(seeds=10, items=4000, seed_sd=0.02)
+    found = noise.sources(of)
+    assert list(found) == [noise.ACCURACY, noise.FAMILIES, noise.SIZES]
+    assert found[noise.FAMILIES].item_variance < found[noise.ACCURACY].item_variance
+    assert noise.unpaired(of) > 1.5 * found[noise.FAMILIES].standard_error
+
+
+def test_runs_that_vary_more_agree_less() -> None:
+    assert noise.disagreement(made(seed_sd=1.0)) > noise.disagreement(made(seed_sd=0.0)) > 0
+
+
+def test_cells_without_outcomes_are_left_out() -> None:
+    whole = made()
+    part = dataclasses.replace(whole, outcomes={p: of for p, of in whole.outcomes.items() if p != ("cp", 11)})
+    found = noise.sources(part)
+    alone = whole.outcomes["lora", 2].right - whole.outcomes["cp", 22].right
+    assert found[noise.FAMILIES].mean == pytest.approx(alone.mean())
+    assert noise.unpaired(part) > 0
+
+
+def test_powers_are_those_of_each_estimate() -> None:
+    found = {"mine": noise.sources(made())[noise.FAMILIES]}
+    table = noise.powers(found, [3, 30])
+    assert len(table) == len(noise.EFFECTS) * 2
+    for row in table.to_dict("records"):
+        assert row["power"] == found["mine"].power(row["effect"], row["seeds"], 400)
+
+
+def test_tables_name_tasks_of_ones_own_and_leave_open_what_is_not_above_zero() -> None:
+    found = noise.sources(made(seed_sd=0.0))
+    flat = {what: dataclasses.replace(e, seed_variance=0.0) for what, e in found.items()}
+    shown = noise.source_table({"mine": flat})
+    assert set(shown["task"]) == {"mine"}
+    assert set(shown["seeds"]) == {"–"}
+    for row, e in zip(shown.to_dict("records"), flat.values(), strict=True):
+        assert float(row["no end"]) == pytest.approx(100 * math.sqrt(e.item_variance / 400), abs=0.0051)
+    never = {what: dataclasses.replace(e, item_variance=1.0) for what, e in found.items()}
+    assert set(noise.need_table({"mine": never})["seeds, for 0.5"]) == {"never"}
