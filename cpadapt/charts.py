@@ -71,7 +71,7 @@ def table(frame: pd.DataFrame) -> Any:
     """A table as it shall be read in a notebook: without its index, numbers to the right and words to the left."""
     from IPython.display import HTML  # which comes with Jupyter, and is needed only there
 
-    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±\d.,e ]*").all() for k in range(frame.shape[1])]
+    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±–\d.,e ]*").all() for k in range(frame.shape[1])]
     sides = itertools.cycle("right" if number else "left" for number in numbers)
     rows = frame.to_html(index=False, border=0)
     return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))

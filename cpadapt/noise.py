@@ -97,15 +97,17 @@ def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     rows = []
     for task, found in tasks.items():
         for what, e in found.items():
-            parts = (e.seed_variance, e.item_variance / e.items, e.rest_variance / e.items)
-            row = {"task": TASK_NAMES.get(task, task), "of": what}
-            row |= {
-                name: _points(part**0.5) if part else "–"
-                for name, part in zip(("seeds", "items", "rest"), parts, strict=True)
+            errors = {
+                "seeds": e.seed_variance**0.5,
+                "items": (e.item_variance / e.items) ** 0.5,
+                "rest": (e.rest_variance / e.items) ** 0.5,
+                "1 seed": e.error_with(1, e.items),
+                "3 seeds": e.error_with(3, e.items),
+                "10 seeds": e.error_with(TEN, e.items),
+                "no end": e.error_with(math.inf, e.items),
             }
-            for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", TEN), ("no end", math.inf)):
-                row[name] = _points(e.error_with(seeds, e.items))
-            rows.append(row)
+            row = {"task": TASK_NAMES.get(task, task), "of": what}
+            rows.append(row | {name: _points(error) if error else "–" for name, error in errors.items()})
     return pd.DataFrame(rows)
 
 

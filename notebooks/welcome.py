@@ -23,7 +23,7 @@
 # over the ranges tried. It is shown on SST-2 and RTE that CP is not a point ahead of LoRA on the average over matched
 # budgets, and on RTE that LoRA's mean is the higher one, by {glue:text}`rates.ipynb::rte_gap:s` points at rates that
 # {term}`dev` chose (ninety-five-percent interval {glue:text}`rates.ipynb::rte_gap_ends:s`); on BoolQ no adapter is
-# shown to learn, and half a point between the families is more than these evaluation sets can show.
+# shown to learn, and half a point between the families is too little for these evaluation sets to show.
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its
 # own figures are read from records of runs, or measured on the machine that builds it; the paper's are transcribed,

@@ -87,14 +87,18 @@ def test_sources(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
     rows = chapter("noise").rows("seeds", "items", "rest")
     assert [(row["task"], row["of"]) for row in rows] == [(name, kind) for name in TASKS.values() for kind in KINDS]
     for row, part in zip(rows, (parts[task][kind] for task in TASKS for kind in KINDS), strict=True):
-        for name, variance in (("seeds", part.of_seed), ("items", part.of_item / part.items)):
+        expected = {
+            "seeds": math.sqrt(part.of_seed),
+            "items": math.sqrt(part.of_item / part.items),
+            "rest": math.sqrt(part.rest / part.items),
+        } | {
+            name: part.error(n) for name, n in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", 10), ("no end", math.inf))
+        }
+        for name, error in expected.items():
             if row[name] == "–":
-                assert variance == 0
+                assert error == 0
             else:
-                assert float(row[name]) == pytest.approx(math.sqrt(variance), abs=0.0051)
-        assert float(row["rest"]) == pytest.approx(math.sqrt(part.rest / part.items), abs=0.0051)
-        for name, seeds in (("1 seed", 1), ("3 seeds", 3), ("10 seeds", 10), ("no end", math.inf)):
-            assert float(row[name]) == pytest.approx(part.error(seeds), abs=0.0051)
+                assert float(row[name]) == pytest.approx(error, abs=0.0051)
 
 
 def test_needs(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
