@@ -4,6 +4,7 @@ Errors and intervals count seeds and items (`cpadapt.statistics`). What is compu
 as in the records; the second half words it, in points and percent.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -261,7 +262,7 @@ def figures(task: Measured) -> dict[str, str]:
         "gap_low": f"{-100 * high:+.1f}",
         "gap_high": f"{-100 * low:+.1f}",
         "gap_error": f"{100 * behind.standard_error:.2f}",
-        "gap_items_error": f"{100 * (behind.item_variance / behind.items) ** 0.5:.2f}",
+        "gap_items_error": f"{100 * behind.error_with(math.inf, behind.items):.2f}",
         "told": told.value,
         "told_low": f"{100 * told_low:.1f}",
         "told_high": f"{100 * told_high:.1f}",

@@ -228,7 +228,7 @@ def seeds_needed(of: Estimate, effect: float, chance: float = 0.8, most: int = 1
     Returns:
         `None` if `most` do not.
     """
-    return _fewest(lambda seeds: of.power(effect, seeds, of.items), chance, most)
+    return fewest(lambda seeds: of.power(effect, seeds, of.items), chance, most)
 
 
 def items_needed(of: Estimate, effect: float, seeds: int, chance: float = 0.8, most: int = 100_000) -> int | None:
@@ -237,11 +237,17 @@ def items_needed(of: Estimate, effect: float, seeds: int, chance: float = 0.8, m
     Returns:
         `None` if `most` do not.
     """
-    return _fewest(lambda items: of.power(effect, seeds, items), chance, most)
+    return fewest(lambda items: of.power(effect, seeds, items), chance, most)
 
 
-def _fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:
-    # Power grows with the number.
+def fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:
+    """The least number, two or more, whose power is this chance; `None` if up to `most` there is none.
+
+    Args:
+        power: by the number, and growing with it.
+        chance: what is enough.
+        most: where the search ends.
+    """
     found = bisect.bisect_left(range(2, most + 1), chance, key=power) + 2
     return found if found <= most else None
 

@@ -31,7 +31,9 @@ from cpadapt.book import PROJECT
 from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, interval, judge
 from cpadapt.families import family
 from cpadapt.frontier import read_published
+from cpadapt.noise import ENOUGH, MOST_SEEDS
 from cpadapt.record import load_records
+from cpadapt.statistics import fewest
 
 # %% [markdown]
 # ## How a verdict is made
@@ -153,10 +155,8 @@ charts.table(table)
 # {glue:text}`margin` point from the end of the region, or in the middle of one that has two ends. A rule's verdict
 # here is its own; where adapters are not shown to learn, the claim cannot be told all the same.
 
+
 # %% tags=["hide-input"]
-ENOUGH, SEEDS = 0.8, (3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
-
-
 def power(finding, seeds):
     """The chance that so many seeds show it, if it is so."""
     e, region = finding.estimate, finding.region
@@ -186,8 +186,11 @@ def evidence(row):
         "wanted": wanted(finding.region),
     }
     if finding.verdict is Verdict.OPEN:
-        needed = next((str(n) for n in SEEDS if power(finding, n) >= ENOUGH), "more items")
-        shown |= {"power": f"{100 * power(finding, e.seeds):.0f} %", "seeds": needed}
+        needed = fewest(lambda seeds: power(finding, seeds), ENOUGH, MOST_SEEDS)
+        shown |= {
+            "power": f"{100 * power(finding, e.seeds):.0f} %",
+            "seeds": f"{needed:,}" if needed else "more items",
+        }
     return shown
 
 
@@ -217,7 +220,7 @@ for lora in published[published["label"] == "lora"].itertuples():
     for cp in published[(published["label"] == "cp") & (published["task"] == lora.task)].itertuples():
         gap = lora.accuracy - cp.accuracy
         of_seeds = math.sqrt(lora.sd**2 / lora.seeds + cp.sd**2 / cp.seeds)
-        of_items = math.sqrt(borrowed.item_variance / items) if borrowed else None
+        of_items = borrowed.error_with(math.inf, items) if borrowed else None
         both = math.hypot(of_seeds, of_items) if borrowed else None
         reread.append(
             {
@@ -264,7 +267,7 @@ for name, value in {
     "level": f"{100 * LEVEL:.0f}",
     "confidence": f"{100 * (1 - 2 * LEVEL):.0f}",
     "enough": f"{100 * ENOUGH:.0f}",
-    "most": f"{max(SEEDS):,}",
+    "most": f"{MOST_SEEDS:,}",
     "given": str(measured[FIXED].sum()),
     "open_fixed": str((table[FIXED] == Verdict.OPEN).sum()),
     "open_tuned": str((table[TUNED] == Verdict.OPEN).sum()),

@@ -24,6 +24,8 @@
 # exceeds what seeds, evaluation items and the number of comparisons explain.
 
 # %%
+import math
+
 import numpy as np
 import pandas as pd
 from myst_nb import glue
@@ -434,7 +436,7 @@ for name, value in {
     "rte_majority": 100 * float(measured("smollm2-pilot", "rte")["majority_rate"].iloc[0]),
     "rte_items": rte_top.items,
     "rte_best_error": 100 * rte_top.standard_error,
-    "rte_items_alone": 100 * (rte_top.item_variance / rte_top.items) ** 0.5,
+    "rte_items_alone": 100 * rte_top.error_with(math.inf, rte_top.items),
     "rte_rise": 100 * rise.mean,
     "rte_rise_low": 100 * rise.interval()[0],
     "rte_rise_high": 100 * rise.interval()[1],

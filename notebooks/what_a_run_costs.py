@@ -684,7 +684,8 @@ table(
 
 # %% [markdown]
 # A study of the paper's size is {glue:text}`study_runs` runs on each of {glue:text}`study_tasks` tasks. Here is what
-# all of it takes on one GPU, with `Trainer` and with a bank a task, start-up included. Two and a hundred GPUs are on
+# all of it takes on one GPU, with `Trainer` and with a bank a task, start-up included; *as run* is what the study on
+# record did take in training and evaluations ([what was run](what_was_run.ipynb)). Two and a hundred GPUs are on
 # paper: the runs dealt out evenly, all tasks in turn or side by side, whichever is sooner. A smaller bank's step is
 # taken from the chart above, fused with its start-up or unfused without, whichever is sooner.
 
@@ -728,6 +729,15 @@ def on_peers(study, column):
     return None if None in given else sum(3600 * RUNS / rate for rate in given)
 
 
+def as_run(name):
+    """Seconds of training and evaluation of a study of which all three tasks are on record."""
+    folder = PROJECT / "results" / name
+    there = [record for record in (load_records(folder) if folder.is_dir() else []) if record.study == name]
+    if Counter(record.config.task for record in there) != dict.fromkeys(PAPER.tasks, RUNS):
+        return None
+    return sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)
+
+
 def duration(count):
     if count is None:
         return None
@@ -735,13 +745,14 @@ def duration(count):
 
 
 of_study = []
-for backbone in ("smollm2", "opt-1.3b-shape"):
+for backbone, name in (("smollm2", "smollm2"), ("opt-1.3b-shape", "paper")):
     study = planned(backbone)
     of_study.append(
         {
             "backbone": NAMES[backbone],
             "one process": duration(on_peers(study, "one")),
             "best number of them": duration(on_peers(study, "best")),
+            "as run, 1 GPU": duration(as_run(name)),
         }
         | {f"banks, {count} GPU{'s' * (count > 1)}": duration(on_gpus(study, count)) for count in (1, 2, 100)}
     )

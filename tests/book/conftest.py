@@ -13,6 +13,8 @@ import nbformat
 import papermill
 import pytest
 
+from cpadapt.charts import VEGA_LITE_MIME
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,6 +51,12 @@ class Chapter:
                     rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
                     found.append([row for row in rows if row])
         return found
+
+    @property
+    def charts(self) -> list[dict[str, Any]]:
+        """The charts that it shows, as Vega-Lite."""
+        data = [output.get("data", {}) for cell in self.cells for output in cell.get("outputs", ())]
+        return [found[VEGA_LITE_MIME] for found in data if VEGA_LITE_MIME in found]
 
     def rows(self, *columns: str) -> list[dict[str, str]]:
         """The rows of the one table that has these columns, each by column."""

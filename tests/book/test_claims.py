@@ -12,7 +12,6 @@ from typing import Any
 import by_hand
 import pytest
 from by_hand import judged
-from scipy.stats import t
 
 ROOT = Path(__file__).parents[2]
 LEDGER = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))
@@ -104,8 +103,7 @@ def hand(rule: str, task: str, case: str) -> dict[str, Any]:
     found = judged(
         [[statistics.mean(a[s][k] - b[s][k] for a, b in tables) for k in range(items)] for s in range(seeds)]
     )
-    reach = float(t.ppf(0.95, found["degrees"])) * found["error"]
-    return found | {"ends": (found["gap"] - reach, found["gap"] + reach)}
+    return found
 
 
 def verdict(rule: str, task: str, case: str) -> str:
@@ -119,7 +117,7 @@ def verdict(rule: str, task: str, case: str) -> str:
         assert all(line["diverged_at"] is None for line in runs)
         # None of so many: as likely, if a tenth diverged, as that share's complement to the power of their number.
         return HOLDS if 0.9 ** len(runs) < 0.05 else OPEN
-    (low, high), (least, most) = WANTED[rule], hand(rule, task, case)["ends"]
+    (low, high), (least, most) = WANTED[rule], hand(rule, task, case)["one-sided"]
     return HOLDS if low < least and most < high else FAILS if most < low or least > high else OPEN
 
 
@@ -210,7 +208,7 @@ def test_what_each_verdict_hangs_on(page: Any) -> None:
         numbers = re.fullmatch(r"([+-][\d.]+), ([+-][\d.]+) to ([+-][\d.]+)", row["difference, interval"])
         assert numbers
         # A tenth of a point, on either side of a tie.
-        assert [*map(float, numbers.groups())] == pytest.approx([found["gap"], *found["ends"]], abs=0.05 + 1e-9)
+        assert [*map(float, numbers.groups())] == pytest.approx([found["gap"], *found["one-sided"]], abs=0.05 + 1e-9)
         ends = {"cp_not_ahead": "below +1", "lora_slightly_ahead": "0 to +3"}
         ends |= dict.fromkeys(("flat_from_first_rank", "cp_saturates"), "-1 to +1")
         assert row["wanted"] == ends.get(rule, "above 0")

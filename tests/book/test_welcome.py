@@ -109,12 +109,7 @@ def test_the_papers_key_cells_are_shown_and_marked(chapter: Chapters) -> None:
 
 
 def test_the_frontier_is_smollm2s(chapter: Chapters) -> None:
-    (chart,) = (
-        output["data"]["application/vnd.vegalite.v5+json"]
-        for cell in chapter("welcome").cells
-        for output in cell.get("outputs", ())
-        if "application/vnd.vegalite.v5+json" in output.get("data", {})
-    )
+    (chart,) = chapter("welcome").charts
     drawn = {(row["cell"], round(100 * row["accuracy"], 6)) for rows in chart["datasets"].values() for row in rows
              if "runs" in row}  # fmt: skip
     for name, label, size in (("CP 1", "cp", 1), ("CP 88", "cp", 88), ("LoRA 1", "lora", 1), ("head only", "head", 0)):

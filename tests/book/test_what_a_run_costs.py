@@ -386,6 +386,15 @@ def test_a_whole_study(page: Any) -> None:
         for column, kind in (("one process", "one"), ("best number of them", "best")):
             hourly = [rates(f"runs-per-hour-{backbone}-{task}-b8")[kind] for task in TASKS]
             assert row[column] == took(None if None in hourly else sum(57 * 3600 / rate for rate in hourly))
+        of_study = [
+            json.loads(line)
+            for path in (ROOT / "results" / {"smollm2": "smollm2"}.get(backbone, "paper")).glob("*.jsonl")
+            for line in path.read_text(encoding="utf-8").splitlines()
+        ]
+        banks = {(r["config"]["task"], r["cost"]["train_seconds"], r["cost"]["evaluation_seconds"]) for r in of_study}
+        whole = len(of_study) == 3 * 57 and len(banks) == 3
+        assert whole == (backbone == "smollm2")
+        assert row["as run, 1 GPU"] == took(sum(train + judged for _, train, judged in banks) if whole else None)
         # 57 runs: all on one, 29 on each of two, one on each of a hundred or two on each of a third of them.
         ways = {"banks, 1 GPU": [(57, sum)], "banks, 2 GPUs": [(29, sum)], "banks, 100 GPUs": [(1, sum), (2, max)]}
         for column, possible in ways.items():
@@ -582,12 +591,7 @@ def test_what_is_said_of_steps(page: Any) -> None:
 
 
 def test_charts_are_there_and_quiet(page: Any) -> None:
-    specs = [
-        output["data"]["application/vnd.vegalite.v5+json"]
-        for c in page.cells
-        for output in c.get("outputs", ())
-        if "application/vnd.vegalite.v5+json" in output.get("data", {})
-    ]
+    specs = page.charts
     said = " ".join(spec["description"] for spec in specs)
     assert ("runs an hour" in said) == any(name.startswith(("runs-per-hour", "cpu-bank")) for name in FILES)
     grown = any(len(growth(name)) > 1 for name, _ in each("frozen-backbone", *LAYERED))
