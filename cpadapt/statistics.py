@@ -5,8 +5,8 @@ error: other seeds would have trained other adapters, and other items would have
 that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without
 replication (`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a
 choice among cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap",
-Annals of Applied Statistics 1, 2007). All are of runs that share their training examples: what other training examples
-would have given is no part of the errors.
+Annals of Applied Statistics 1, 2007). Where runs share their training examples, what others would have given is no
+part of the errors.
 """
 
 import bisect
@@ -40,9 +40,13 @@ class Outcomes:
 def outcomes(records: Iterable[Record]) -> Outcomes:
     """The outcomes of one cell's runs.
 
+    They are of several seeds on one draw of the training and dev examples, or of several draws, one run of each. Of
+    the latter `estimate` gives as the seeds' variance what a draw and a run on it add together.
+
     Raises:
         InputError: there are none, a run has no outcome (it diverged before its first evaluation), two have the same
-            seed, they have several data seeds (then they are not independent), or they were not asked the same items.
+            seed and data seed, several draws have several runs (which are not independent then), or they were not
+            asked the same items.
     """
     by_seed: dict[tuple[int, int], dict[int, bool]] = {}
     for record in records:
@@ -54,8 +58,8 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
         by_seed[seeds] = record.outcome.right_by_row
     if not by_seed:
         raise InputError("no runs were given")
-    if len({data_seed for _, data_seed in by_seed}) > 1:
-        raise InputError("runs of several data seeds are not independent of each other: give those of one")
+    if 1 < len({data_seed for _, data_seed in by_seed}) < len(by_seed):
+        raise InputError("of several data seeds, runs that share one are not independent: give one run of each")
     ordered = dict(sorted(by_seed.items()))
     first = next(iter(ordered.values()))
     if any(found.keys() != first.keys() for found in ordered.values()):

@@ -326,9 +326,10 @@ def test_the_outcomes_of_a_measured_cell() -> None:
         outcomes(runs)
     with pytest.raises(InputError, match=f"run {one[0].id} has no outcome"):
         outcomes([dataclasses.replace(one[0], outcome=None)])
-    other = dataclasses.replace(one[1], config=dataclasses.replace(one[1].config, data_seed=1))
-    with pytest.raises(InputError, match="several data seeds"):
-        outcomes([one[0], other])
+    draws = [dataclasses.replace(r, config=dataclasses.replace(r.config, data_seed=k)) for k, r in enumerate(one)]
+    assert outcomes(draws).seeds == ((0, 0), (1, 1), (2, 2)), "one run of each draw"
+    with pytest.raises(InputError, match="of several data seeds, runs that share one are not independent"):
+        outcomes([*draws, dataclasses.replace(one[2], config=dataclasses.replace(one[2].config, seed=9))])
     with pytest.raises(InputError, match="no runs"):
         outcomes([])
     assert one[0].outcome
