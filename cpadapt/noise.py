@@ -134,7 +134,6 @@ def figures(of: Cells) -> dict[str, str]:
     accuracy, families = found[ACCURACY], found[FAMILIES]
     return {
         "items": f"{families.items:,}",
-        "half": _needed(seeds_needed(families, EFFECTS[0], ENOUGH, MOST_SEEDS)),
         "one": _needed(seeds_needed(families, EFFECTS[1], ENOUGH, MOST_SEEDS)),
         "accuracy_end": f"{100 * accuracy.error_with(math.inf, accuracy.items):.1f}",
         "error": _points(families.standard_error),

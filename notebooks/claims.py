@@ -29,9 +29,9 @@ from cpadapt import budget, charts
 from cpadapt.backbones import Projection
 from cpadapt.book import PROJECT
 from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, interval, judge
-from cpadapt.families import family
 from cpadapt.frontier import read_published
 from cpadapt.noise import ENOUGH, MOST_SEEDS
+from cpadapt.rates import PAPERS
 from cpadapt.record import load_records
 from cpadapt.statistics import fewest
 
@@ -113,7 +113,6 @@ charts.table(pd.DataFrame(counts))
 # judged.
 
 # %% tags=["hide-input"]
-PAPERS = {name: family(name).LEARNING_RATE for name in ("lora", "cp")}
 CASES = {
     (FIXED := "SmolLM2, paper's rates"): (("smollm2", "smollm2-splits"), PAPERS),
     (TUNED := "SmolLM2, tuned"): (("smollm2", "smollm2-rates"), None),
