@@ -67,6 +67,15 @@ def test_runs_an_hour() -> None:
     assert f", and {given / best:,.0f} times what the best number of such processes gives" in said
 
 
+def test_what_the_whole_study_took() -> None:
+    records = load_records(ROOT / "results" / "smollm2")
+    assert {r.config.protocol.steps for r in records} == {5000}
+    assert {r.provenance.device for r in records} == {"NVIDIA H100 80GB HBM3"}
+    seconds = sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in records)
+    said = f"design on SmolLM2, {len(records)} runs of 5,000 steps, took {seconds / 60:.0f} minutes of training"
+    assert said in " ".join(README.split())
+
+
 def test_what_the_study_in_small_took() -> None:
     costs = {(r.cost, r.provenance.device) for r in load_records(ROOT / "results" / "small")}
     ((cost, device),) = costs
