@@ -20,7 +20,7 @@
 # {glue:text}`behind_low` to {glue:text}`behind_high`), and the best of CP's {glue:text}`cp_cells` sizes has
 # {glue:text}`cp_chosen` %, the best of LoRA's {glue:text}`lora_cells` {glue:text}`lora_chosen`. RTE has
 # {glue:text}`items` items to judge by: they alone leave the average an error of {glue:text}`gap_items_error` points,
-# and {glue:text}`clear` of the {glue:text}`pairs` single differences is clear of its own.
+# and {glue:text}`clear` of the {glue:text}`pairs` single differences is {term}`clear` of its own.
 
 # %%
 from myst_nb import glue
