@@ -22,7 +22,8 @@
 # rate matters about as much as the budget. At rates that {term}`dev` chose, LoRA's mean is the higher one at matched
 # budgets, by {glue:text}`sst2_gap` points on SST-2, {glue:text}`boolq_gap` on BoolQ and {glue:text}`rte_gap` on RTE
 # (ninety-five-percent intervals {glue:text}`sst2_gap_ends`, {glue:text}`boolq_gap_ends` and
-# {glue:text}`rte_gap_ends`), and none of these has changed {term}`clearly <clear>` from what it is at the paper's rates.
+# {glue:text}`rte_gap_ends`), and none of these has changed {term}`clearly <clear>` from what it is at the paper's
+# rates.
 
 # %%
 from myst_nb import glue
