@@ -466,3 +466,74 @@ def choice_chart(records: pd.DataFrame) -> Any:
         width="container",
         height=280,
     )
+
+
+def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
+    """Differences with their intervals, one below the other, by group.
+
+    Args:
+        contrasts: as `cpadapt.contrasts.frame` gives it.
+        title: of the axis: what minus what.
+        margin: below which a difference counts as none; a dashed line on either side of zero.
+    """
+    table = contrasts[["group", "what", "mean", "low", "high", "seeds"]].copy()
+    table[["mean", "low", "high"]] *= 100
+    groups = list(dict.fromkeys(table["group"]))
+    table["place"] = [f"{group}: {what}" for group, what in zip(table["group"], table["what"], strict=True)]
+    y = alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=False, ticks=False))
+    colour = alt.Color(
+        "group:N", scale=alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)])), legend=None
+    )
+    tooltip = [
+        alt.Tooltip("place:N", title="difference"),
+        alt.Tooltip("mean:Q", title="points", format="+.2f"),
+        alt.Tooltip("low:Q", title="from", format="+.2f"),
+        alt.Tooltip("high:Q", title="to", format="+.2f"),
+        alt.Tooltip("seeds:Q"),
+    ]
+    base = alt.Chart(table)
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+"))
+    reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, colour, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(alt.X("mean:Q"), y, colour, tooltip=tooltip)
+    lines = [
+        alt.Chart(pd.DataFrame({"at": ends})).mark_rule(strokeDash=dash, strokeWidth=1).encode(alt.X("at:Q"))
+        for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))
+    ]
+    return alt.layer(*lines, reach, points).properties(
+        description=f"{title}, a line for each interval of ninety-five percent: {', '.join(table['place'])}.",
+        width="container",
+        height=alt.Step(22),
+    )
+
+
+def spread_chart(runs: pd.DataFrame) -> Any:
+    """The accuracy of each run of each cell, a stroke a run, by what the runs differ in; a point at their mean.
+
+    Args:
+        runs: as `cpadapt.noise.runs` gives it.
+    """
+    table = _named(runs)
+    kinds = list(dict.fromkeys(table["over"]))
+    y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
+    offset = alt.YOffset("over:N", sort=kinds)
+    x = alt.X("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
+    colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
+    colour = alt.Color("over:N", title="runs differ in", scale=colours)
+    strokes = (
+        alt.Chart(table)
+        .mark_tick(thickness=1.5, opacity=0.4)
+        .encode(x, y, offset, colour, tooltip=[
+            alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("over:N", title="differ in"),
+            alt.Tooltip("accuracy:Q", format=".1%"),
+        ])
+    )  # fmt: skip
+    means = alt.Chart(table).mark_point(filled=True, size=70, opacity=1).encode(
+        alt.X("mean(accuracy):Q"), y, offset, colour,
+        tooltip=[alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("mean(accuracy):Q", title="mean", format=".2%")],
+    )  # fmt: skip
+    return alt.layer(strokes, means).properties(
+        description=f"The accuracy of every run of {', '.join(dict.fromkeys(table['cell']))}, by what runs differ in:"
+        f" {', '.join(kinds)}.",
+        width="container",
+        height=alt.Step(18),
+    )

@@ -1,7 +1,8 @@
 """Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
 
 The variances of seeds, items and the rest (`cpadapt.statistics.Estimate`) are pooled over like cells, since three
-seeds of one cell hardly tell how much seeds vary. What is computed comes first, as shares; then what words it.
+seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the training
+examples, how far these spread is told cell by cell. What is computed comes first, as shares; then what words it.
 """
 
 import itertools
@@ -10,13 +11,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from cpadapt.charts import TASK_NAMES
-from cpadapt.claims import Cells, lora_ahead
+from cpadapt.charts import TASK_NAMES, cell_name
+from cpadapt.claims import MARGIN, Cells, lora_ahead
+from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import (
     Estimate,
+    Outcomes,
     agreement,
+    compare,
     items_needed,
     pooled,
     require_pairs,
@@ -89,6 +94,78 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
     )
 
 
+def spread(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """The standard deviation of independent runs (n−1), and the interval in which that of all runs lies.
+
+    The interval is that of a normal distribution.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    if len(values) < 2:
+        raise InputError(f"{len(values)} runs: how far runs spread takes two or more")
+    sd, degrees = float(np.std(values, ddof=1)), len(values) - 1
+    low, high = (
+        sd * float(np.sqrt(degrees / stats.chi2.ppf(share, degrees))) for share in ((1 + level) / 2, (1 - level) / 2)
+    )
+    return sd, low, high
+
+
+def misled(a: Outcomes, b: Outcomes, count: int) -> float:
+    """How often a few of the seeds give the difference of two cells another sign than all of them do.
+
+    Returns:
+        A share of all ways to take `count` of the seeds that both cells have; no difference counts as another sign.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`, or there are fewer seeds than that.
+    """
+    require_pairs([a, b])
+    if not 1 <= count <= len(a.seeds):
+        raise InputError(f"{count} of {len(a.seeds)} seeds: take one or more, and no more than there are")
+    # In items, which are whole numbers, so that a sum of 0 is one.
+    by_seed = (a.right - b.right).sum(1).astype(int)
+    sums = np.fromiter(map(sum, itertools.combinations(by_seed.tolist(), count)), dtype=int)
+    return float((np.sign(sums) != np.sign(by_seed.sum())).mean())
+
+
+def correlations(of: Cells) -> pd.DataFrame:
+    """Whether what is good for one adapter is good for another: runs of two cells with the same seeds and draw.
+
+    Such runs share the order of their examples, and over several draws the examples too, but no initial weights.
+
+    Returns:
+        One row a pair of cells with an adapter, with the columns `pair`, `r` (Pearson's, of their runs' accuracies),
+        `low` and `high` (the 95 % interval, by Fisher's transformation).
+    """
+    rows = []
+    for a, b in itertools.combinations([cell for cell in sorted(of.outcomes) if cell[0] != HEAD], 2):
+        found = stats.pearsonr(*(of.outcomes[cell].right.mean(1) for cell in (a, b)))
+        low, high = found.confidence_interval()
+        rows.append({"pair": f"{cell_name(*a)}, {cell_name(*b)}", "r": found.statistic, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
+    """The accuracy of each run, to be drawn.
+
+    Args:
+        of: cells by what their runs differ in, such as seeds or draws.
+
+    Returns:
+        One row a run, with the columns `over` (what runs differ in), `label`, `size`, `run` (its place) and
+        `accuracy`.
+    """
+    return pd.DataFrame(
+        [
+            {"over": over, "label": label, "size": size, "run": run, "accuracy": accuracy}
+            for over, cells in of.items()
+            for (label, size), found in sorted(cells.outcomes.items())
+            for run, accuracy in enumerate(found.right.mean(1).tolist())
+        ]
+    )
+
+
 def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     """`sources` to read, in points: the part of each source in the error of one run, and the errors of several.
 
@@ -127,6 +204,61 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def spread_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
+    """Mean and spread of each cell's runs, over seeds and over draws, to read: in percent and points."""
+    rows = []
+    for cell in sorted(over_seeds.outcomes):
+        row = {"adapter": cell_name(*cell)}
+        for name, of in (("seeds", over_seeds), ("draws", over_draws)):
+            right = of.outcomes[cell].right
+            sd, low, high = (_points(share) for share in spread(right.mean(1).tolist()))
+            row |= {
+                f"{name}: mean": f"{100 * right.mean():.1f}",
+                f"{name}: sd": sd,
+                f"{name}: 95 %": f"{low} to {high}",
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+KEYS = (
+    (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)), (("cp", 11), ("cp", 1)), (("cp", 44), ("cp", 11)),
+    (("cp", 11), (HEAD, 0)),
+)  # fmt: skip
+"""The differences between the key cells that are looked at one by one."""
+
+
+def key_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
+    """The differences of `KEYS` over seeds and over draws, in points, and how often three seeds mislead, to read."""
+    rows = []
+    for a, b in KEYS:
+        e, drawn = (compare(of.outcomes[a], of.outcomes[b]) for of in (over_seeds, over_draws))
+        rows.append(
+            {
+                "difference": f"{cell_name(*a)} − {cell_name(*b)}",
+                "over seeds": _signed(e.mean),
+                "95 %": _ends(e),
+                "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
+                "three mislead, %": f"{100 * misled(over_seeds.outcomes[a], over_seeds.outcomes[b], 3):.0f}",
+                "over draws": _signed(drawn.mean),
+                "95 % ": _ends(drawn),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def correlation_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
+    """`correlations` over seeds and over draws, to read."""
+    seeds, draws = correlations(over_seeds), correlations(over_draws)
+    shown = pd.DataFrame({"adapters": seeds["pair"]})
+    for name, found in (("seeds", seeds), ("draws", draws)):
+        shown[f"over {name}"] = found["r"].map("{:+.2f}".format)
+        shown[f"{name}: 95 %"] = [
+            f"{low:+.2f} to {high:+.2f}" for low, high in found[["low", "high"]].to_numpy().tolist()
+        ]
+    return shown
+
+
 def figures(of: Cells) -> dict[str, str]:
     """What a chapter's sentences name of a task, as they shall be read."""
     found, ahead = sources(of), lora_ahead(of).estimate
@@ -150,3 +282,11 @@ def _needed(count: int | None) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:.2f}"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.2f}"
+
+
+def _ends(of: Estimate) -> str:
+    return " to ".join(map(_signed, of.interval()))

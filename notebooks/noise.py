@@ -18,10 +18,10 @@
 # On SmolLM2-135M under the paper's protocol, with the items that it asks, no number of {term}`seeds <seed>` up to
 # {glue:text}`most` shows a true difference of half a point between LoRA and CP at one budget four times in five, on
 # any of the three tasks; a whole point takes {glue:text}`sst2_one` seeds on SST-2 and is out of reach on RTE, and on
-# BoolQ it takes all {glue:text}`boolq_all` items of its validation split, with {glue:text}`boolq_all_one` seeds. With
-# {glue:text}`seeds` seeds such a difference has a standard error of {glue:text}`sst2_error` points on SST-2,
-# {glue:text}`boolq_error` on BoolQ and {glue:text}`rte_error` on RTE, of which {glue:text}`sst2_end`,
-# {glue:text}`boolq_end` and {glue:text}`rte_end` would remain with no end of seeds.
+# BoolQ it takes all {glue:text}`boolq_all` items of its validation split, with {glue:text}`boolq_all_one` seeds. Where
+# {glue:text}`hundred` seeds are measured, on SST-2, LoRA's first {term}`rank` is {glue:text}`hundred_gap` points above
+# CP at its budget (ninety-five percent, {glue:text}`hundred_gap_ends`), and of all threes of these seeds
+# {glue:text}`hundred_misled` % have it the other way round or level.
 
 # %%
 import dataclasses
@@ -29,19 +29,24 @@ import tomllib
 
 from myst_nb import glue
 
-from cpadapt import charts, ladder, noise
+import cpadapt
+from cpadapt import charts, contrasts, ladder, noise
 from cpadapt.book import PROJECT
-from cpadapt.statistics import seeds_needed
+from cpadapt.protocol import HEAD
+from cpadapt.statistics import compare, seeds_needed
 
 charts.enable()
 
 # %%
 tasks = {name: ladder.measured("smollm2", name).cells for name in ("sst2", "rte", "boolq")}
 found = {name: noise.sources(of) for name, of in tasks.items()}
+over_seeds = contrasts.measured(("smollm2-seeds",), "sst2")
+over_draws = contrasts.measured(("smollm2-data-seeds",), "sst2")
 
 # %% [markdown]
-# All of this is from the runs of the chapters on [SST-2](sst2.ipynb), [RTE](rte.ipynb) and [BoolQ](boolq.ipynb),
-# {glue:text}`seeds` seeds a cell. That is few to tell how much seeds vary, so the variances are pooled over cells.
+# The first two sections are from the runs of the chapters on [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
+# [BoolQ](boolq.ipynb), {glue:text}`seeds` seeds a cell. That is few to tell how much seeds vary, so the variances are
+# pooled over cells. The two after them are from a few cells of SST-2 that have many runs.
 #
 # ## Three sources
 #
@@ -60,10 +65,11 @@ charts.table(noise.source_table(found))
 # difference on the same items is another matter. Most items that are hard for one are hard for both, and that drops
 # out: from other items and other seeds for each family, the error at one budget with {glue:text}`seeds` seeds would be
 # {glue:text}`sst2_unpaired` points on SST-2, {glue:text}`boolq_unpaired` on BoolQ and {glue:text}`rte_unpaired` on
-# RTE. What is left in the error of one run's difference is chiefly the *rest*. Two runs of one cell that differ in
-# nothing but the seed give different answers on {glue:text}`sst2_apart` % of the items of SST-2,
-# {glue:text}`boolq_apart` % of BoolQ and {glue:text}`rte_apart` % of RTE, and each such item is a coin that another
-# seed tosses again.
+# RTE. With them paired it is {glue:text}`sst2_error`, {glue:text}`boolq_error` and {glue:text}`rte_error`, of which
+# {glue:text}`sst2_end`, {glue:text}`boolq_end` and {glue:text}`rte_end` would remain with no end of seeds. What is
+# left in the error of one run's difference is chiefly the *rest*. Two runs of one cell that differ in nothing but the
+# seed give different answers on {glue:text}`sst2_apart` % of the items of SST-2, {glue:text}`boolq_apart` % of BoolQ
+# and {glue:text}`rte_apart` % of RTE, and each such item is a coin that another seed tosses again.
 #
 # ## The chance to see a difference
 #
@@ -76,8 +82,8 @@ charts.power_chart(noise.powers({name: of[noise.FAMILIES] for name, of in found.
 
 # %% [markdown]
 # The lines level off below one: there the items are the limit, and no seed helps. What it takes to see a difference of
-# half a point, one or two, four times in five: seeds on the items that are asked, and items with
-# {glue:text}`ten` seeds. *Never* is not with {glue:text}`most` seeds, or with {glue:text}`most_items` items.
+# half a point, one or two, four times in five: seeds on the items that are asked, and items with {glue:text}`ten`
+# seeds. *Never* is not with {glue:text}`most` seeds, or with {glue:text}`most_items` items.
 
 # %% tags=["hide-input"]
 charts.table(noise.need_table(found))
@@ -92,14 +98,67 @@ charts.table(noise.need_table(found))
 # matched budgets the error of LoRA minus CP is {glue:text}`sst2_average` points on SST-2, {glue:text}`boolq_average`
 # on BoolQ and {glue:text}`rte_average` on RTE, because the coins of several budgets are tossed apart.
 #
+# ## A hundred seeds
+#
+# The key cells of SST-2 with {glue:text}`hundred` seeds on one draw of the training and dev examples, and with one
+# seed on {glue:text}`thirty` other draws. They are trained at ten times the paper's rates, which suit small adapters
+# better ([the learning rate](rates.ipynb)), for {glue:text}`key_steps` steps, because dev's mean is at its height by
+# then. A stroke is a run:
+
+# %% tags=["hide-input"]
+charts.spread_chart(noise.runs({"seeds": over_seeds, "draws": over_draws}))
+
+# %% tags=["hide-input"]
+charts.table(noise.spread_table(over_seeds, over_draws))
+
+# %% [markdown]
+# *sd* is how far one run lies from the mean of its like, in points, and the interval is that of the sd. The readout
+# alone starts from zero, so that its seed is nothing but the order of the examples: it moves by {glue:text}`order_sd`
+# points. What the seed draws for an adapter, weights and order, moves it by {glue:text}`low_sd` to
+# {glue:text}`high_sd`. The order is the same for all adapters of one seed, and if it moved them alike, they would rise
+# and fall together. Over seeds they are not seen to:
+
+# %% tags=["hide-input"]
+charts.table(noise.correlation_table(over_seeds, over_draws))
+
+# %% [markdown]
+# Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is {term}`clear`, and their mean is
+# {glue:text}`seeds_r`. How much of an adapter's part is weights, and how much is order that moves each its own way, is
+# not measured.
+#
+# What a hundred seeds settle, and how often three of them would have said another thing (of all ways to take three; no
+# difference counts as another):
+
+# %% tags=["hide-input"]
+charts.table(noise.key_table(over_seeds, over_draws))
+
+# %% [markdown]
+# From one component to {glue:text}`most_cp` CP is flat: both steps are shown to be less than a point (*alike* is the p
+# value of a difference of a point or more). LoRA's first rank is ahead of CP at its budget, and of CP at four times
+# its budget, by what may be less than a point and may be a little more. And where two cells are the same for all that
+# a hundred seeds can tell, three order them nearly by the toss of a coin.
+#
+# ## Thirty draws of the examples
+#
+# Another draw of the training and dev examples moves an adapter's accuracy by {glue:text}`low_draw_sd` to
+# {glue:text}`high_draw_sd` points, about as far as another seed does; the readout alone hangs more on the examples
+# than on their order. A part of that is what a draw does to this one seed and not to others, and it cannot be told
+# apart here, where each draw has the same seed and no other. What the correlations do show is that CP
+# {glue:text}`most_cp` and LoRA {glue:text}`first_rank` agree on which draws are good, at {glue:text}`draws_r`: so far
+# as two adapters do, the draw drops out of their difference. Between the families the differences above have the same
+# signs over draws as over seeds, and their intervals overlap.
+#
+# All other studies of this backbone share one draw, and not a lucky one: on it LoRA's first rank has
+# {glue:text}`lora_seeds` % over {glue:text}`hundred` seeds, and {glue:text}`lora_draws` % over {glue:text}`thirty`
+# others with one seed, of which {glue:text}`lora_lead` points are that seed's, as far as the shared draw tells.
+# Heights are those of a draw; comparisons suffer less.
+#
 # ## What is not in it
 #
-# All runs share one draw of training and dev examples. Another draw would have trained other adapters, and how much
-# that adds is not measured yet; nor is how the error of a seed divides into weights and order, which one number draws
-# together. `smollm2-data-seeds`, thirty draws, is ready for the first, and `smollm2-seeds`, a hundred seeds, for a
-# better estimate of what seeds add, both at ten times the paper's rates and in fewer steps ([what was
-# run](what_was_run.ipynb)). The variances are themselves estimates, from {glue:text}`seeds` seeds and one set of items
-# a task, and those of one small decoder at one pair of rates: a larger model may vary less.
+# RTE's and BoolQ's many seeds, and RTE's draws, are planned and not measured ([what was run](what_was_run.ipynb)). The
+# variances are themselves estimates, in the first two sections from {glue:text}`seeds` seeds and one set of items a
+# task, and all are those of one small decoder: a larger model may vary less. How far the effect of a draw is one and
+# the same for all seeds would take several seeds on each.
 #
 # Next: [the learning rate](rates.ipynb).
 
@@ -122,5 +181,37 @@ for name, value in {
     "most": f"{noise.MOST_SEEDS:,}",
     "most_items": f"{noise.MOST_ITEMS:,}",
     "pairs": str(len(tasks["sst2"].matched())),
+}.items():
+    glue(name, value, display=False)
+gap = compare(over_seeds.outcomes["lora", 1], over_seeds.outcomes["cp", 11])
+adapters = [cell for cell in over_seeds.outcomes if cell[0] != HEAD]
+spreads = {
+    name: [noise.spread(of.outcomes[cell].right.mean(1).tolist())[0] for cell in adapters]
+    for name, of in (("seeds", over_seeds), ("draws", over_draws))
+}
+correlated, drawn = noise.correlations(over_seeds), noise.correlations(over_draws)
+clear = ((correlated["low"] > 0) | (correlated["high"] < 0)).sum()
+lora = over_seeds.outcomes["lora", 1]
+for name, value in {
+    "hundred": str(len(lora.seeds)),
+    "thirty": str(len(over_draws.outcomes["lora", 1].seeds)),
+    "hundred_gap": f"{100 * gap.mean:.2f}",
+    "hundred_gap_ends": " to ".join(f"{100 * end:+.2f}" for end in gap.interval()),
+    "hundred_misled": f"{100 * noise.misled(lora, over_seeds.outcomes['cp', 11], 3):.0f}",
+    "key_steps": f"{cpadapt.load_study(PROJECT / 'studies' / 'smollm2-seeds.toml').protocol.steps:,}",
+    "order_sd": f"{100 * noise.spread(over_seeds.outcomes[HEAD, 0].right.mean(1).tolist())[0]:.2f}",
+    "low_sd": f"{100 * min(spreads['seeds']):.2f}",
+    "high_sd": f"{100 * max(spreads['seeds']):.2f}",
+    "low_draw_sd": f"{100 * min(spreads['draws']):.2f}",
+    "high_draw_sd": f"{100 * max(spreads['draws']):.2f}",
+    "correlations": str(len(correlated)),
+    "seeds_clear": str(clear) if clear else "none",
+    "seeds_r": f"{correlated['r'].mean():+.2f}",
+    "draws_r": f"{drawn.loc[drawn['r'].idxmax(), 'r']:.2f}",
+    "most_cp": str(over_seeds.sizes("cp")[-1]),
+    "first_rank": str(over_seeds.sizes("lora")[0]),
+    "lora_seeds": f"{100 * lora.right.mean():.1f}",
+    "lora_draws": f"{100 * over_draws.outcomes['lora', 1].right.mean():.1f}",
+    "lora_lead": f"{100 * (lora.right[lora.seeds.index((0, 0))].mean() - lora.right.mean()):.1f}",
 }.items():
     glue(name, value, display=False)

@@ -112,10 +112,10 @@ charts.table(rates.moved_table(tasks))
 
 # %% [markdown]
 # In five of the six rows the rate moves an adapter as far as its size does or farther, and without the highest rate in
-# three. None of the {glue:text}`runs` runs diverged, in the sense that a loss or a gradient was
-# lost. But at thirty times the paper's rate {glue:text}`unfit` ended with a training loss above the readout's and
-# {glue:text}`constant` give one answer on eval, all of them larger than {glue:text}`turn` scalars; at lower rates none
-# does either. *Trains stably* means no more than that nothing was lost.
+# three. None of the {glue:text}`runs` runs diverged, in the sense that a loss or a gradient was lost. But at thirty
+# times the paper's rate {glue:text}`unfit` ended with a training loss above the readout's and {glue:text}`constant`
+# give one answer on eval, all of them larger than {glue:text}`turn` scalars; at lower rates none does either. *Trains
+# stably* means no more than that nothing was lost.
 #
 # ## The verdict, with the paper's rates and with chosen ones
 #
@@ -170,7 +170,7 @@ charts.frontier_chart(runs["rte"], budget_slider=True)
 charts.frontier_chart(runs["boolq"], budget_slider=True)
 
 # %% [markdown]
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [the readout, and more examples](readout.ipynb).
 
 # %% tags=["remove-cell"]
 # Where more rate begins to hurt on RTE, and what it does there for a small CP against a large LoRA.

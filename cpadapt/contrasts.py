@@ -1,0 +1,129 @@
+"""Paired differences between cells that differ in one thing: their family, their readout or their split of the tensor.
+
+Each is taken run by run with the same seeds and item by item, so its error counts both (`cpadapt.statistics`). What is
+computed comes first, as shares; then what words it, in points.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cpadapt.book import PROJECT
+from cpadapt.charts import cell_name
+from cpadapt.claims import MARGIN, Cells, cells_of
+from cpadapt.record import load_records
+from cpadapt.statistics import Estimate, compare, holm
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One difference and what it is of."""
+
+    group: str
+    """What it belongs to, such as a task; p values are corrected over all of a group."""
+    what: str
+    estimate: Estimate
+
+
+def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
+    """A task's cells in the project's own `results`; none where nothing is on record.
+
+    Args:
+        studies: by name, of one backbone and protocol.
+        task: by name.
+        seeds: only these, as where cells are compared of which some have more.
+
+    Raises:
+        InputError: as `cpadapt.claims.cells_of`.
+    """
+    folders = [PROJECT / "results" / study for study in studies]
+    records = [record for folder in folders if folder.is_dir() for record in load_records(folder)]
+    return cells_of(r for r in records if r.config.task == task and (seeds is None or r.config.seed in seeds))
+
+
+def families(of: Cells, group: str) -> list[Contrast]:
+    """LoRA minus CP at each matched budget."""
+    return [
+        Contrast(
+            group,
+            f"{cell_name('lora', rank)} − {cell_name('cp', size)}",
+            compare(of.outcomes["lora", rank], of.outcomes["cp", size]),
+        )
+        for rank, size in of.matched()
+    ]
+
+
+def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
+    """Each cell after minus the same before, of those that both have."""
+    return [
+        Contrast(group, cell_name(*cell), compare(after.outcomes[cell], before.outcomes[cell]))
+        for cell in sorted(before.outcomes)
+        if cell in after.outcomes
+    ]
+
+
+def splits(of: Cells, group: str) -> list[Contrast]:
+    """CP with each other split of the tensor (labels that begin with `cp-`) minus the default at the nearest budget.
+
+    A split changes what a component costs, so the two have different numbers of components.
+    """
+    pairs = [(cell, of.nearest(cell, "cp")) for cell in sorted(of.outcomes) if cell[0].startswith("cp-")]
+    return [
+        Contrast(
+            group,
+            f"{split_name(label)}, {size} − {cell_name('cp', default)}",
+            compare(of.outcomes[label, size], of.outcomes["cp", default]),
+        )
+        for (label, size), default in pairs
+        if default is not None
+    ]
+
+
+def split_name(label: str) -> str:
+    """What a reader sees of a split, such as `8·8·9` for `cp-8x8x9`."""
+    return label.removeprefix("cp-").replace("x", "·")
+
+
+def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
+    """Contrasts as a table.
+
+    Returns:
+        One row each, in their order, with the columns `group`, `what`, `seeds`, `items`, `mean`, `low` and `high` (the
+        95 % interval), `p` (of no difference), `holm` (that after Holm's correction over the group) and `p_alike` (of
+        a difference of a point, `cpadapt.claims.MARGIN`, or more).
+    """
+    rows = []
+    for contrast in contrasts:
+        e = contrast.estimate
+        low, high = e.interval()
+        rows.append(
+            {"group": contrast.group, "what": contrast.what, "seeds": e.seeds, "items": e.items, "mean": e.mean,
+             "low": low, "high": high, "p": e.p_value(), "p_alike": e.equivalence_p_value(MARGIN)}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.assign(holm=table.groupby("group")["p"].transform(lambda p: holm(p.tolist())))
+
+
+def contrast_table(contrasts: Sequence[Contrast], group: str, what: str) -> pd.DataFrame:
+    """`frame` to read, in points.
+
+    Args:
+        contrasts: one or more.
+        group: the title of the groups.
+        what: the title of what is compared.
+    """
+    table = frame(contrasts)
+    return pd.DataFrame(
+        {
+            group: table["group"],
+            what: table["what"],
+            "seeds": table["seeds"],
+            "points": (100 * table["mean"]).map("{:+.2f}".format),
+            "95 % interval": [
+                f"{low:+.2f} to {high:+.2f}" for low, high in (100 * table[["low", "high"]]).to_numpy().tolist()
+            ],
+            "Holm": table["holm"].map("{:.3f}".format),
+            "alike": table["p_alike"].map("{:.3f}".format),
+        }
+    )

@@ -1,0 +1,255 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The readout, and more examples
+#
+# **Does the verdict hang on how answers are read out, or on how many examples there are?**
+#
+# Read out by a trained {term}`head` or by the frozen scores of two words, no adapter's accuracy is shown to differ, on
+# SST-2 or on all of BoolQ, and LoRA's lead over CP at one budget changes by {glue:text}`change` points on all of BoolQ
+# (ninety-five percent, {glue:text}`change_ends`), although with nothing trained the words are {glue:text}`floor_apart`
+# points worse. More examples do matter: with all {glue:text}`train` of BoolQ, instead of a thousand from which a head
+# is not shown to learn, CP rises from {glue:text}`one` % with one component to {glue:text}`last` % with
+# {glue:text}`last_size`, and LoRA is ahead at equal budgets, by {glue:text}`gap` points ({glue:text}`gap_ends`).
+
+# %%
+import pandas as pd
+from myst_nb import glue
+
+import cpadapt
+from cpadapt import charts, contrasts, ladder
+from cpadapt.book import PROJECT
+from cpadapt.charts import TASK_NAMES, cell_name
+from cpadapt.claims import LEVEL, MARGIN, Verdict, interval, judge, learned
+from cpadapt.protocol import HEAD
+from cpadapt.rates import gap_change
+from cpadapt.statistics import compare
+from cpadapt.tasks import load_spec
+
+charts.enable()
+
+# %%
+words = cpadapt.load_study(PROJECT / "studies" / "smollm2-verbalizer.toml")
+HEADS, WORDS = "head", "words"
+ALL = f"all of {TASK_NAMES['boolq']}"
+settings = {
+    TASK_NAMES[task]: {
+        HEADS: contrasts.measured(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds),
+        WORDS: contrasts.measured((words.name,), task),
+    }
+    for task in words.tasks
+}
+settings[ALL] = {
+    HEADS: contrasts.measured(("boolq-lifted",), "boolq"),
+    WORDS: contrasts.measured(("boolq-lifted-verbalizer",), "boolq"),
+}
+
+# %% [markdown]
+# ## Two readouts
+#
+# The paper trains a {term}`head`: a linear map from what the backbone holds at the last token to the labels, started
+# at zero and learned beside the adapter, outside of its {term}`budget`. A decoder has a readout of its own, the output
+# embedding, which scores every word of its vocabulary as the next one. A {term}`verbalizer` keeps its rows for one
+# word a label and nothing else, here {glue:text}`sst2_words` for SST-2, {glue:text}`rte_words` for RTE and
+# {glue:text}`boolq_words` for BoolQ. Nothing of it is trained, so that what is learned is all in the adapter, and the
+# budget is all there is.
+#
+# Here are the key cells with both: the smallest LoRA, CP at its budget, CP with one component and CP where its curve
+# was flat, at ten times the paper's rates ([which suit small adapters better](rates.ipynb)), {glue:text}`steps` steps
+# and {glue:text}`seeds` seeds. BoolQ has a row with all of its examples too, in {glue:text}`all_steps` steps, which
+# are {glue:text}`epochs` passes. In percent, on eval:
+
+# %% tags=["hide-input"]
+COLUMNS = [(HEAD, 0), ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1), ("lora", 4)]
+UNTRAINED = "no adapter"
+
+
+def reached(task, readout):
+    of = settings[task][readout]
+    shown = {"task": task, "readout": readout}
+    for cell in COLUMNS:
+        there = of.outcomes.get(cell)
+        name = cell_name(*cell) if cell[1] else UNTRAINED
+        shown[name] = "–" if there is None else f"{100 * there.right.mean():.1f}"
+    return shown | {"commonest answer": f"{100 * of.majority:.1f}"}
+
+
+measured = [(task, readout) for task, of in settings.items() for readout in of if of[readout].outcomes]
+charts.table(pd.DataFrame([reached(*at) for at in measured]))
+
+# %% [markdown]
+# {glue:text}`missing` With no adapter the head is a linear probe, which is trained, and the words are what the
+# backbone would have said. There the two are far apart; with the smallest adapter they no longer are. Each cell read
+# out by words minus the same with a head, the same seeds and items:
+
+# %% tags=["hide-input"]
+both = {task: of for task, of in settings.items() if all(cells.outcomes for cells in of.values())}
+apart = [c for task, of in both.items() for c in contrasts.between(of[HEADS], of[WORDS], task)]
+adapted = [c for c in apart if c.what != cell_name(HEAD, 0)]
+charts.interval_chart(contrasts.frame(adapted), "words − head, points", MARGIN)
+
+# %% tags=["hide-input"]
+charts.table(contrasts.contrast_table(apart, "task", "words − head"))
+
+# %% [markdown]
+# *Holm* is the p value of no difference, corrected over a task's, and *alike* that of a difference of a point or more.
+# Of {glue:text}`adapters` adapters {glue:text}`clear` is {term}`clearly <clear>` different, and {glue:text}`alike`
+# shown to be within a point: with {glue:text}`seeds` seeds, "not shown to differ" is most of what can be said.
+#
+# ## The families, by readout
+#
+# LoRA minus CP at one budget:
+
+# %% tags=["hide-input"]
+gaps = [c for task, readout in measured for c in contrasts.families(settings[task][readout], f"{task}, {readout}")]
+charts.interval_chart(contrasts.frame(gaps), "LoRA − CP, points", MARGIN)
+
+# %% tags=["hide-input"]
+charts.table(contrasts.contrast_table(gaps, "task and readout", "budget"))
+
+# %% [markdown]
+# And what the rules of [the claims](claims.ipynb) make of these cells, by readout. They judge the few that are here,
+# at their rate:
+
+# %% tags=["hide-input"]
+SAID = {
+    "adapters learn": None,
+    "the first rank's budget learns": "first_rank_learns",
+    "CP gains from components": "cp_gains",
+    "CP saturates": "cp_saturates",
+    "LoRA is ahead": "lora_ahead",
+    "LoRA is slightly ahead": "lora_slightly_ahead",
+    "CP is not ahead": "cp_not_ahead",
+}
+
+
+def verdict(of, rule):
+    return (judge(of, [rule])[0] if rule else learned(of).verdict).value
+
+
+verdicts = pd.DataFrame(
+    [
+        {"claim": says} | {f"{task}, {readout}": verdict(settings[task][readout], rule) for task, readout in measured}
+        for says, rule in SAID.items()
+    ]
+)
+charts.table(verdicts)
+
+# %% [markdown]
+# Between the readouts {glue:text}`same` of {glue:text}`compared` verdicts are the same, and {glue:text}`opposite` pass
+# from *holds* to *does not hold* or back; where one cannot be told, intervals merely reach over an end.
+#
+# ## BoolQ with all of its examples
+#
+# Under the paper's caps SmolLM2 is not shown to learn BoolQ with a head, [at its rates](boolq.ipynb) or at [tuned
+# ones](rates.ipynb). With words, at ten times its rates, it is, by {glue:text}`words_over` points over the commonest
+# answer (ninety percent, {glue:text}`words_over_ends`). With all {glue:text}`train` examples, and all
+# {glue:text}`items` items to be asked, it is learned with both, and so the paper's account of BoolQ on OPT-1.3B
+# {cite:p}`wang2026finer` can be judged here: that it gains from more components, and then saturates slightly below
+# LoRA. With a head:
+
+# %% tags=["hide-input"]
+lifted = ladder.measured("boolq-lifted", "boolq")
+charts.frontier_chart(lifted.runs, budget_slider=True)
+
+# %% [markdown]
+# and with words:
+
+# %% tags=["hide-input"]
+charts.frontier_chart(ladder.measured("boolq-lifted-verbalizer", "boolq").runs, budget_slider=True)
+
+# %% [markdown]
+# Components pay. From one to {glue:text}`matched_size`, LoRA's first rank's budget, CP gains {glue:text}`first_gain`
+# points with a head ({glue:text}`first_gain_ends`), and from there to {glue:text}`last_size` another
+# {glue:text}`second_gain` ({glue:text}`second_gain_ends`): it still gains where LoRA has four ranks, and whether by as
+# much as the point that would count cannot be told. It stays below LoRA, by {glue:text}`gap` points with a head and
+# {glue:text}`words_gap` with words, on the average over both budgets. For accuracy itself the finer step buys little
+# here: CP with {glue:text}`last_size` components differs by {glue:text}`level` points from LoRA's first rank
+# ({glue:text}`level_ends`), which costs a quarter.
+#
+# Of the {glue:text}`adapted_runs` runs with an adapter and a head, {glue:text}`late` were best on dev at the last of
+# {glue:text}`looks` evaluations:
+
+# %% tags=["hide-input"]
+charts.curve_chart(lifted.evaluations)
+
+# %% [markdown]
+# ## What this leaves open
+#
+# One rate a family, the highest that was safe with a thousand examples; with nine times as many another may be better,
+# for one family more than for the other ([the learning rate](rates.ipynb)). Five budgets, of which two compare the
+# families. And one choice of words: others would start elsewhere, and need not end there.
+#
+# Next: [how the tensor is split](tensorization.ipynb).
+
+# %% tags=["remove-cell"]
+whole, spoken = settings[ALL][HEADS], settings[ALL][WORDS]
+runs = lifted.runs[lifted.runs["label"] != HEAD]
+
+
+def ahead(of):
+    return judge(of, ["lora_ahead"])[1]["lora_ahead"].estimate
+
+
+def cp(after, before):
+    return compare(whole.outcomes["cp", after], whole.outcomes["cp", before])
+
+
+matched, last = (size for _, size in whole.matched())
+of_adapters = contrasts.frame(adapted)
+clear = ((of_adapters["low"] > 0) | (of_adapters["high"] < 0)).sum()
+alike = (of_adapters["p_alike"] < LEVEL).sum()
+columns = [(f"{task}, {HEADS}", f"{task}, {WORDS}") for task in both]
+pairs = [pair for names in columns for pair in verdicts[list(names)].itertuples(index=False, name=None)]
+pairs = [pair for pair in pairs if Verdict.UNMEASURED.value not in pair]
+opposite = sum(set(pair) == {Verdict.HOLDS.value, Verdict.FAILS.value} for pair in pairs)
+absent = [task for task, of in settings.items() if not of[HEADS].outcomes]
+over = learned(settings[TASK_NAMES["boolq"]][WORDS]).estimate
+for name, e in {
+    "change": gap_change(whole, spoken),
+    "gap": ahead(whole),
+    "first_gain": cp(matched, 1),
+    "second_gain": cp(last, matched),
+    "level": compare(whole.outcomes["cp", last], whole.outcomes["lora", 1]),
+}.items():
+    glue(name, f"{100 * e.mean:{'+' * (name in ('change', 'level'))}.1f}", display=False)
+    glue(f"{name}_ends", " to ".join(f"{100 * end:+.1f}" for end in e.interval()), display=False)
+for name, value in {
+    "floor_apart": f"{100 * -next(c for c in apart if c.group == ALL and c not in adapted).estimate.mean:.0f}",
+    "train": f"{lifted.examples['train']:,}",
+    "items": f"{lifted.examples['eval']:,}",
+    "one": f"{100 * whole.outcomes['cp', 1].right.mean():.1f}",
+    "last": f"{100 * whole.outcomes['cp', last].right.mean():.1f}",
+    "matched_size": str(matched),
+    "last_size": str(last),
+    "steps": f"{words.protocol.steps:,}",
+    "seeds": str(len(words.seeds)),
+    "all_steps": f"{lifted.protocol.steps:,}",
+    "epochs": f"{lifted.protocol.steps * lifted.protocol.batch_size / lifted.examples['train']:.1f}",
+    "adapters": str(len(of_adapters)),
+    "clear": str(clear) if clear else "none",
+    "alike": str(alike),
+    "same": str(sum(a == b for a, b in pairs)),
+    "compared": str(len(pairs)),
+    "opposite": str(opposite) if opposite else "none",
+    "missing": f"Not measured with a head, in this setting: {' and '.join(absent)}." if absent else "",
+    "words_gap": f"{100 * ahead(spoken).mean:.1f}",
+    "words_over": f"{100 * over.mean:.1f}",
+    "words_over_ends": " to ".join(f"{100 * end:+.1f}" for end in interval(over)),
+    "adapted_runs": str(len(runs)),
+    "late": str((runs["best_step"] == lifted.protocol.steps).sum()),
+    "looks": str(lifted.protocol.steps // lifted.protocol.eval_every),
+}.items():
+    glue(name, value, display=False)
+for task in words.tasks:
+    glue(f"{task}_words", " and ".join(f"`{word.strip()}`" for word in load_spec(task).label_words), display=False)

@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Tensorization: how the sides are split
+#
+# **At one budget, does it matter into which parts CP splits the sides of a projection?**
+#
+# With {glue:text}`many` {term}`seeds <seed>` on SST-2, at ten times the paper's rate, all {glue:text}`splits` other
+# splits are shown to lie within a point of the default (differences of {glue:text}`least` to {glue:text}`most`
+# points). At the paper's rates and with its {glue:text}`few` seeds {glue:text}`clear` of {glue:text}`pairs`
+# differences on three tasks is {term}`clear`, and {glue:text}`alike` shown to be within a point, so what the paper
+# says of splits, that they change little, fits but is not shown there.
+
+# %%
+import pandas as pd
+from myst_nb import glue
+
+import cpadapt
+from cpadapt import charts, contrasts
+from cpadapt.book import PROJECT
+from cpadapt.charts import TASK_NAMES
+from cpadapt.claims import LEVEL, MARGIN
+from cpadapt.families import cp
+
+charts.enable()
+
+# %%
+study, further = (
+    cpadapt.load_study(PROJECT / "studies" / f"{name}.toml") for name in ("smollm2-splits", "smollm2-splits-seeds")
+)
+fixed = {task: contrasts.measured(("smollm2", study.name), task) for task in study.tasks}
+trained = {task: contrasts.measured(("smollm2-seeds", further.name), task, further.seeds) for task in further.tasks}
+
+# %% [markdown]
+# ## What a split changes
+#
+# The projections of SmolLM2-135M have sides of 576 and 192. CP takes each side as a product and stores one short
+# vector a part ([the CP adapter](cp_adapter.ipynb)). So a split changes what a {term}`component` costs, over all
+# layers, and how many of them a {term}`budget` holds:
+
+# %% tags=["hide-input"]
+SIDES = (576, 192)
+
+
+def parts(label):
+    """How each of the two sides is split, as text."""
+    plan = study.families.get(label)
+    split = {side: plan.options["tensor_shape"][str(side)] if plan else cp.modes(side) for side in SIDES}
+    return {f"{side} as": "·".join(map(str, split[side])) for side in SIDES}
+
+
+def steps(label):
+    """Scalars a component, over the whole model."""
+    (step,) = {budget // size for (name, size), budget in fixed["sst2"].budgets.items() if name == label}
+    return step
+
+
+SIZES = {"cp": [22, 44]} | {label: list(sizes) for label, sizes in study.ladder.sizes.items()}
+charts.table(
+    pd.DataFrame(
+        [
+            parts(label)
+            | {"scalars a component": f"{steps(label):,}"}
+            | {
+                f"{place} budget": f"{size} components, {steps(label) * size:,}"
+                for place, size in zip(("smaller", "larger"), sizes, strict=True)
+            }
+            for label, sizes in SIZES.items()
+        ]
+    )
+)
+
+# %% [markdown]
+# The first is the default, the parts as near to each other as they go. Parts that are further apart cost more; three
+# parts cost about half, and buy nearly twice as many components, each of a more special form: a vector as long as the
+# side is then the product of three short ones. At most as many components as there are bound the {term}`rank` of the
+# update, so of the five that with three parts may reach the highest one.
+#
+# ## At the paper's rate
+#
+# Each split minus the default at the nearest budget, in points, under [the paper's protocol](protocol.ipynb). Dashed
+# is a point on either side of none.
+
+# %% tags=["hide-input"]
+at_fixed = [c for task, cells in fixed.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
+charts.interval_chart(contrasts.frame(at_fixed), "split − default, points", MARGIN)
+
+# %% [markdown]
+# *Holm* is the p value of no difference, corrected over a task's; *alike* that of a difference of a point or more.
+
+# %% tags=["hide-input"]
+charts.table(contrasts.contrast_table(at_fixed, "task", "split"))
+
+# %% [markdown]
+# {glue:text}`few` seeds cannot say more. BoolQ, where adapters are not shown to learn at this rate
+# ([BoolQ](boolq.ipynb)), says nothing of splits in any case.
+#
+# ## At ten times the rate, with more seeds
+#
+# The larger of the two budgets again, at a rate that trains small adapters better ([the learning rate](rates.ipynb))
+# and with {glue:text}`many` seeds, beside the same seeds of the default. {glue:text}`missing`
+
+# %% tags=["hide-input"]
+at_trained = [c for task, cells in trained.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
+charts.interval_chart(contrasts.frame(at_trained), "split − default, points", MARGIN)
+
+# %% tags=["hide-input"]
+charts.table(contrasts.contrast_table(at_trained, "task", "split"))
+
+# %% [markdown]
+# So on SST-2 the split is a choice that one need not tune: its parts may be taken for the {term}`parameter step` that
+# they give. That holds where accuracy hardly depends on the number of components either ([seeds and
+# items](noise.ipynb)); a task on which components pay, such as BoolQ with all of its examples ([the
+# readout](readout.ipynb)), may tell splits apart, and is not measured with others.
+#
+# Next: [the claims, one by one](claims.ipynb).
+
+# %% tags=["remove-cell"]
+known, well = contrasts.frame(at_fixed), contrasts.frame(at_trained)
+clear = ((known["low"] > 0) | (known["high"] < 0)).sum()
+absent = [TASK_NAMES[task] for task, cells in trained.items() if not cells.outcomes]
+for name, value in {
+    "many": str(len(further.seeds)),
+    "few": str(len(study.seeds)),
+    "splits": str(len(study.families)),
+    "least": f"{100 * well['mean'].min():+.2f}",
+    "most": f"{100 * well['mean'].max():+.2f}",
+    "clear": str(clear) if clear else "none",
+    "pairs": str(len(known)),
+    "alike": str((known["p_alike"] < LEVEL).sum()),
+    "missing": f"Not measured: {', '.join(absent)}." if absent else "",
+}.items():
+    glue(name, value, display=False)
