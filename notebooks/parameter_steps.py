@@ -51,7 +51,9 @@ charts.enable()
 # chapter](cp_adapter.ipynb) says why that is enough):
 #
 # $$\begin{aligned}
-# \Delta P_\text{LoRA} &= m + n, \\ \Delta P_\text{CP} &= m_1 + m_2 + n_1 + n_2 + 1. \end{aligned}$$
+# \Delta P_\text{LoRA} &= m + n, \\
+# \Delta P_\text{CP} &= m_1 + m_2 + n_1 + n_2 + 1.
+# \end{aligned}$$
 #
 # Neither depends on $k$: all steps of a family are equally high.
 
@@ -314,8 +316,8 @@ glue("coarsest_split_step", int(other_splits["CP"].max()), display=False)
 # The shapes above have ratios from {glue:text}`ratio_least:.1f` to {glue:text}`ratio_most:.1f`, with
 # {glue:text}`ratio:.1f` on `2048×2048`; the splits below them have steps from {glue:text}`finest_split_step:d` to
 # {glue:text}`coarsest_split_step:,d`. A shorter vector can say less, so these are different adapters and not the same
-# one at a discount. The paper tried other splits too and found that they changed little (second-hand); so did we, in
-# [a chapter of its own](tensorization.ipynb).
+# one at a discount. The paper tried other splits too and found that they changed little (second-hand); on SmolLM2
+# [they change nothing that can be seen](tensorization.ipynb).
 #
 # ## Whole models
 #
@@ -427,10 +429,10 @@ alt.Chart(measured).mark_tick(thickness=3, size=30, opacity=1).encode(
 )
 
 # %% [markdown]
-# More points are also more chances. The paper reports the best accuracy at or under a budget, $U(B) = \max \{A(k) :
-# P(k) \le B\}$, and calls it descriptive only; rightly, since a maximum over more points is higher even where no point
-# is better. Suppose that all sizes were equally good, and each measured with an independent normal error of one
-# standard error. The best of $n$ would then be expected to lie above the truth by
+# More points are also more chances. The paper reports the best accuracy at or under a budget,
+# $U(B) = \max \{A(k) : P(k) \le B\}$, and calls it descriptive only; rightly, since a maximum over more points is
+# higher even where no point is better. Suppose that all sizes were equally good, and each measured with an independent
+# normal error of one standard error. The best of $n$ would then be expected to lie above the truth by
 #
 # $$\int_{-\infty}^{\infty} x \, n \, \varphi(x) \, \Phi(x)^{n - 1} \, dx$$
 #
