@@ -469,7 +469,7 @@ def choice_chart(records: pd.DataFrame) -> Any:
 
 
 def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
-    """Differences with their intervals, one below the other, by group.
+    """Differences with their intervals, one below the other: what is compared by place, its group by colour.
 
     Args:
         contrasts: as `cpadapt.contrasts.frame` gives it.
@@ -479,30 +479,33 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     table = contrasts[["group", "what", "mean", "low", "high", "seeds"]].copy()
     table[["mean", "low", "high"]] *= 100
     groups = list(dict.fromkeys(table["group"]))
-    table["place"] = [f"{group}: {what}" for group, what in zip(table["group"], table["what"], strict=True)]
-    y = alt.Y("place:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=False, ticks=False))
-    colour = alt.Color(
-        "group:N", scale=alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)])), legend=None
-    )
+    y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
+    offset = alt.YOffset("group:N", sort=groups)
+    colours = alt.Scale(domain=groups, range=[*FURTHER_COLOURS, *FAMILY_COLOURS.values()][: len(groups)])
+    legend = alt.Legend(columns=2, symbolType="circle") if len(groups) > 1 else None
+    colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
     tooltip = [
-        alt.Tooltip("place:N", title="difference"),
+        alt.Tooltip("group:N", title="of"),
+        alt.Tooltip("what:N", title="difference"),
         alt.Tooltip("mean:Q", title="points", format="+.2f"),
         alt.Tooltip("low:Q", title="from", format="+.2f"),
         alt.Tooltip("high:Q", title="to", format="+.2f"),
         alt.Tooltip("seeds:Q"),
     ]
-    base = alt.Chart(table)
     x = alt.X("low:Q", title=title, axis=alt.Axis(format="+"))
-    reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, colour, tooltip=tooltip)
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(alt.X("mean:Q"), y, colour, tooltip=tooltip)
+    base = alt.Chart(table)
+    reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, offset, colour, tooltip=tooltip)
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        alt.X("mean:Q"), y, offset, colour, tooltip=tooltip
+    )
     lines = [
         alt.Chart(pd.DataFrame({"at": ends})).mark_rule(strokeDash=dash, strokeWidth=1).encode(alt.X("at:Q"))
         for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))
     ]
     return alt.layer(*lines, reach, points).properties(
-        description=f"{title}, a line for each interval of ninety-five percent: {', '.join(table['place'])}.",
+        description=f"Differences, {title}, each with its interval of ninety-five percent, of {', '.join(groups)}.",
         width="container",
-        height=alt.Step(22),
+        height=alt.Step(14),
     )
 
 

@@ -108,11 +108,16 @@ charts.table(contrasts.contrast_table(apart, "task", "words − head"))
 #
 # ## The families, by readout
 #
-# LoRA minus CP at one budget:
+# LoRA minus CP at the budget of a rank:
 
 # %% tags=["hide-input"]
-gaps = [c for task, readout in measured for c in contrasts.families(settings[task][readout], f"{task}, {readout}")]
-charts.interval_chart(contrasts.frame(gaps), "LoRA − CP, points", MARGIN)
+of_gap = [(at, c) for at in measured for c in contrasts.families(settings[at[0]][at[1]], ", ".join(at))]
+gaps = [c for _, c in of_gap]
+by_readout = contrasts.frame(gaps).assign(
+    group=[readout for (_, readout), _ in of_gap],
+    what=[f"{task}, {c.what.split(' − ')[0]}" for (task, _), c in of_gap],
+)
+charts.interval_chart(by_readout, "LoRA − CP, points", MARGIN)
 
 # %% tags=["hide-input"]
 charts.table(contrasts.contrast_table(gaps, "task and readout", "budget"))

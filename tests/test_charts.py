@@ -18,8 +18,10 @@ from cpadapt.charts import (
     curve_chart,
     enable,
     frontier_chart,
+    interval_chart,
     power_chart,
     rate_chart,
+    spread_chart,
     theme,
 )
 from cpadapt.charts import table as shown
@@ -84,6 +86,23 @@ POWERS = pd.DataFrame(
     ]
 )
 
+CONTRASTS = pd.DataFrame(
+    [
+        {"group": group, "what": what, "mean": 0.01, "low": -0.01, "high": 0.03, "seeds": 5}
+        for group in ("SST-2", "RTE")
+        for what in ("LoRA 1 − CP 11", "LoRA 4 − CP 44")
+    ]
+)
+
+RUNS = pd.DataFrame(
+    [
+        {"over": over, "label": label, "size": size, "run": run, "accuracy": 0.8 + run / 100}
+        for over, runs in (("seeds", 4), ("draws", 2))
+        for label, size in (("head", 0), ("cp", 11))
+        for run in range(runs)
+    ]
+)
+
 
 def drawn(spec: dict[str, Any], layer: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that a layer of a chart draws."""
@@ -131,6 +150,8 @@ CHARTS = {
     "rates": lambda: rate_chart(RESPONSE, floor=0.6),
     "rates, all diverged": lambda: rate_chart(RESPONSE.assign(mean=np.nan, error=np.nan), floor=0.6),
     "power": lambda: power_chart(POWERS, chance=0.8),
+    "intervals": lambda: interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.01),
+    "spread": lambda: spread_chart(RUNS),
     "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
@@ -149,7 +170,9 @@ def test_a_chart_compiles_describes_itself_and_needs_no_network(
         svg = vl_convert.vegalite_to_svg(spec | theme() | {"width": width}, vl_version=version)
         assert "NaN" not in svg
         assert "undefined" not in svg
-        assert float(re.search(r'width="([\d.]+)"', svg)[1]) <= width + 80
+        # The names of differences stand beside their intervals, wherever an axis of numbers stands else.
+        beside = 130 if name == "intervals" else 80
+        assert float(re.search(r'width="([\d.]+)"', svg)[1]) <= width + beside
     assert capfd.readouterr().err == ""
 
 
@@ -334,3 +357,26 @@ def test_curves_are_a_line_a_run() -> None:
     assert [(row["id"], row["step"], row["dev_accuracy"]) for row in drawn(spec, spec)] == [
         ("a", 10, 0.6), ("a", 20, 0.7), ("b", 10, 0.6), ("b", 20, 0.7),
     ]  # fmt: skip
+
+
+def test_intervals_are_in_points_by_difference_and_group() -> None:
+    spec = as_dict(interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.02))
+    (points,) = layers(spec, "point")
+    rows = drawn(spec, points)
+    assert [(row["group"], row["what"]) for row in rows] == list(
+        zip(CONTRASTS["group"], CONTRASTS["what"], strict=True)
+    )
+    assert points["encoding"]["yOffset"]["field"] == "group"
+    assert points["encoding"]["color"]["scale"]["domain"] == ["SST-2", "RTE"]
+    assert {(row["low"], row["mean"], row["high"]) for row in rows} == {(-1.0, 1.0, 3.0)}
+    lines = [drawn(spec, layer) for layer in layers(spec, "rule") if "y" not in layer["encoding"]]
+    assert lines == [[{"at": 0.0}], [{"at": -2.0}, {"at": 2.0}]]
+
+
+def test_a_spread_draws_every_run_and_their_mean() -> None:
+    spec = as_dict(spread_chart(RUNS))
+    _, means = spec["layer"]
+    assert means["encoding"]["x"]["aggregate"] == "mean"
+    rows = drawn(spec, spec)
+    assert len(rows) == len(RUNS)
+    assert {row["cell"] for row in rows} == {"head only", "CP 11"}

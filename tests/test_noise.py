@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from simulated import Simulation
+from simulated import Simulation, cell
 
 from cpadapt import noise
 from cpadapt.claims import Cells
+from cpadapt.errors import InputError
 
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]
 BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))
@@ -58,3 +59,49 @@ def test_tables_name_tasks_of_ones_own_and_leave_open_what_is_not_above_zero() -
         assert float(row["no end"]) == pytest.approx(100 * math.sqrt(e.item_variance / 400), abs=0.0051)
     never = {what: dataclasses.replace(e, item_variance=1.0) for what, e in found.items()}
     assert set(noise.need_table({"mine": never})["seeds, for 0.5"]) == {"never"}
+
+
+def test_the_interval_of_a_spread_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = [low < 2 < high for _, low, high in (noise.spread(rng.normal(5, 2, 10).tolist()) for _ in range(2000))]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+    sd, low, high = noise.spread([1.0, 2.0, 3.0])
+    assert sd == pytest.approx(1)
+    assert low < sd < high
+    with pytest.raises(InputError, match="1 runs"):
+        noise.spread([0.8])
+
+
+def test_how_often_a_few_seeds_mislead() -> None:
+    # Differences by seed, in items: +2, +2, −3. All together +1; of pairs +4, −1 and −1.
+    a, b = cell([[1, 1, 0], [1, 1, 0], [0, 0, 0]]), cell([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
+    assert [noise.misled(a, b, count) for count in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 0])
+    # No difference is another sign.
+    level = cell([[0, 0, 0], [0, 0, 0], [0, 1, 1]])
+    assert noise.misled(a, level, 1) == pytest.approx(1 / 3)
+    with pytest.raises(InputError, match="4 of 3 seeds"):
+        noise.misled(a, b, 4)
+    with pytest.raises(InputError, match="0 of 3 seeds"):
+        noise.misled(a, b, 0)
+
+
+def test_cells_that_share_what_moves_them_correlate() -> None:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(0, 1, (200, 1))
+    right = [cell(shared + rng.normal(0, 1, (200, 300)) > 0) for _ in range(2)]
+    apart = cell(rng.normal(0, 1, (200, 300)) > 0)
+    of = Cells({}, {("head", 0): apart, ("lora", 1): right[0], ("cp", 1): right[1], ("cp", 11): apart}, {}, 0.5)
+    found = noise.correlations(of).set_index("pair")
+    assert list(found.index) == ["CP 1, CP 11", "CP 1, LoRA 1", "CP 11, LoRA 1"]
+    assert found.loc["CP 1, LoRA 1", "r"] > 0.9
+    assert found.loc["CP 1, CP 11", "low"] < 0 < found.loc["CP 1, CP 11", "high"]
+    assert (found["low"] < found["r"]).all()
+    assert (found["r"] < found["high"]).all()
+
+
+def test_every_run_is_listed() -> None:
+    of = made(seeds=4)
+    listed = noise.runs({"seeds": of, "draws": made(seeds=2)})
+    assert len(listed) == len(GRID) * (4 + 2)
+    mine = listed[(listed["over"] == "seeds") & (listed["label"] == "lora") & (listed["size"] == 2)]
+    assert mine["accuracy"].tolist() == of.outcomes["lora", 2].right.mean(1).tolist()

@@ -1,0 +1,91 @@
+"""Paired differences between like cells, on cells whose truth is known."""
+
+import numpy as np
+import pytest
+from simulated import Simulation, cell
+
+from cpadapt import contrasts
+from cpadapt.claims import Cells
+from cpadapt.errors import InputError
+from cpadapt.statistics import Estimate, Outcomes, compare, holm
+
+BUDGETS = {("head", 0): 0, ("lora", 1): 1000, ("cp", 1): 90, ("cp", 11): 990, ("cp", 22): 1980}
+
+
+def made(budgets: dict[tuple[str, int], int] | None = None, first: int = 0, seeds: int = 4) -> Cells:
+    budgets = BUDGETS if budgets is None else budgets
+    drawn = Simulation(seeds, 300).draw(np.random.default_rng(first), len(budgets) * [0.8])
+    return Cells(budgets, dict(zip(budgets, drawn, strict=True)), {}, 0.5)
+
+
+def differences(found: list[contrasts.Contrast]) -> dict[str, Estimate]:
+    return {contrast.what: contrast.estimate for contrast in found}
+
+
+def test_families_are_compared_at_matched_budgets() -> None:
+    of = made()
+    found = contrasts.families(of, "mine")
+    assert [c.group for c in found] == ["mine"]
+    assert differences(found) == {"LoRA 1 − CP 11": compare(of.outcomes["lora", 1], of.outcomes["cp", 11])}
+
+
+def test_between_takes_after_minus_before_where_both_have_a_cell() -> None:
+    before, after = made(), made({place: BUDGETS[place] for place in (("cp", 11), ("lora", 1))}, first=1)
+    found = differences(contrasts.between(before, after, "mine"))
+    assert found == {
+        "CP 11": compare(after.outcomes["cp", 11], before.outcomes["cp", 11]),
+        "LoRA 1": compare(after.outcomes["lora", 1], before.outcomes["lora", 1]),
+    }
+
+
+def test_between_other_seeds_is_refused() -> None:
+    with pytest.raises(InputError, match="seed by seed"):
+        contrasts.between(made(seeds=4), made(seeds=3), "mine")
+
+
+def test_a_split_is_compared_with_the_default_at_the_nearest_budget() -> None:
+    of = made(BUDGETS | {("cp-8x8x9", 20): 1000, ("cp-8x8x9", 80): 4000, ("cp-12x48", 19): 1990})
+    found = differences(contrasts.splits(of, "mine"))
+    # 4000 is near to none, so it is left out.
+    assert found == {
+        "12·48, 19 − CP 22": compare(of.outcomes["cp-12x48", 19], of.outcomes["cp", 22]),
+        "8·8·9, 20 − CP 11": compare(of.outcomes["cp-8x8x9", 20], of.outcomes["cp", 11]),
+    }
+
+
+def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
+    one, other = made(), made(first=1)
+    found = [
+        contrasts.Contrast(group, f"{a} − {b}", compare(of.outcomes[a], of.outcomes[b]))
+        for group, of in (("one", one), ("other", other))
+        for a, b in ((("cp", 1), ("lora", 1)), (("cp", 11), ("head", 0)))
+    ]
+    table = contrasts.frame(found)
+    p = [c.estimate.p_value() for c in found]
+    assert table["holm"].tolist() == holm(p[:2]) + holm(p[2:])
+    assert table["p_alike"].tolist() == [c.estimate.equivalence_p_value(0.01) for c in found]
+    shown = contrasts.contrast_table(found, "task", "pair").to_dict("records")
+    assert list(shown[0]) == ["task", "pair", "seeds", "points", "95 % interval", "Holm", "alike"]
+    for row, contrast in zip(shown, found, strict=True):
+        low, high = contrast.estimate.interval()
+        assert (row["task"], row["pair"], row["seeds"]) == (contrast.group, contrast.what, 4)
+        assert row["points"] == f"{100 * contrast.estimate.mean:+.2f}"
+        assert row["95 % interval"] == f"{100 * low:+.2f} to {100 * high:+.2f}"
+
+
+def test_what_is_not_on_record_has_no_cells() -> None:
+    assert contrasts.measured(("no-such-study",), "sst2").outcomes == {}
+    some = contrasts.measured(("smollm2-seeds",), "sst2", seeds=range(3))
+    assert {of.seeds for of in some.outcomes.values()} == {((0, 0), (1, 0), (2, 0))}
+    assert contrasts.measured(("smollm2-seeds",), "sst2", seeds=[1000]).outcomes == {}
+
+
+def test_runs_that_are_all_right_differ_in_nothing() -> None:
+    """A table without variation has an interval of no width, and the chance that all agree as its p value."""
+    same: Outcomes = cell(np.ones((3, 100)))
+    (found,) = contrasts.families(
+        Cells({("lora", 1): 10, ("cp", 1): 10}, {("lora", 1): same, ("cp", 1): same}, {}, 0.5), "x"
+    )
+    table = contrasts.frame([found])
+    assert (table["low"].item(), table["high"].item()) == (0, 0)
+    assert table["p_alike"].item() == pytest.approx(0.99**100)
