@@ -237,11 +237,11 @@ def key_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
             {
                 "difference": f"{cell_name(*a)} − {cell_name(*b)}",
                 "over seeds": _signed(e.mean),
-                "95 %": _ends(e),
+                "seeds: 95 %": _ends(e),
                 "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
                 "three mislead, %": f"{100 * misled(over_seeds.outcomes[a], over_seeds.outcomes[b], 3):.0f}",
                 "over draws": _signed(drawn.mean),
-                "95 % ": _ends(drawn),
+                "draws: 95 %": _ends(drawn),
             }
         )
     return pd.DataFrame(rows)

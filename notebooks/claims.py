@@ -271,6 +271,7 @@ for name, value in {
     "enough": f"{100 * ENOUGH:.0f}",
     "most": f"{MOST_SEEDS:,}",
     "given": str(measured[FIXED].sum()),
+    "given_tuned": str(measured[TUNED].sum()),
     "open_fixed": str((table[FIXED] == Verdict.OPEN).sum()),
     "open_tuned": str((table[TUNED] == Verdict.OPEN).sum()),
     "changed": str((table[FIXED] != table[TUNED])[both].sum()),

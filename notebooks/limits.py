@@ -17,9 +17,9 @@
 #
 # It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but SmolLM2-135M,
 # and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s` verdicts at the paper's
-# rates, and {glue:text}`claims.ipynb::open_tuned:s` at tuned ones, are that it cannot be told. More seeds help where
-# sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have no
-# more.
+# rates, and {glue:text}`claims.ipynb::open_tuned:s` of {glue:text}`claims.ipynb::given_tuned:s` at tuned ones, are
+# that it cannot be told. More seeds help where sizes of one family are compared; between families it takes more
+# evaluation items too, and SST-2 and RTE have no more.
 
 # %%
 from myst_nb import glue

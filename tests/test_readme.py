@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
-from cpadapt import budget, load_projections, rates, read_records
+from cpadapt import budget, contrasts, load_projections, rates, read_records
 from cpadapt.book import pictures
-from cpadapt.claims import Verdict, judge, learned, lora_ahead
+from cpadapt.claims import MARGIN, Verdict, judge, learned, lora_ahead
 from cpadapt.families import family
 from cpadapt.record import load_records
+from cpadapt.statistics import compare
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,9 +44,24 @@ def test_what_is_found() -> None:
         assert learned(of).verdict is expected
     ahead = lora_ahead(tuned["rte"]).estimate
     assert ahead is not None
-    low, high = ahead.interval()
+    whole = contrasts.measured(("boolq-lifted",), "boolq")
+    on_boolq = lora_ahead(whole).estimate
+    assert on_boolq is not None
+    keys = contrasts.measured(("smollm2-seeds",), "sst2")
+    (on_sst2,) = (contrast.estimate for contrast in contrasts.families(keys, "SST-2"))
+    assert on_sst2.seeds == 100
+    ends = [f"{100 * low:.1f} to {100 * high:.1f}" for low, high in (e.interval() for e in (on_sst2, on_boolq, ahead))]
     said = " ".join(README.split())
-    assert f"is {100 * ahead.mean:.1f} points higher (95 % interval {100 * low:.1f} to {100 * high:.1f} over" in said
+    assert (
+        f"higher by {100 * on_sst2.mean:.1f} points on SST-2 (95 % interval {ends[0]} over items and a hundred seeds),"
+        f" by {100 * on_boolq.mean:.1f} on BoolQ with all of its examples ({ends[1]}), and by {100 * ahead.mean:.1f}"
+        f" on RTE ({ends[2]}, at learning rates chosen on dev"
+    ) in said
+    one, most = (100 * whole.outcomes["cp", size].right.mean() for size in (1, 44))
+    assert f"from {one:.1f} % with one component to {most:.1f} % with 44" in said
+    flat = [compare(keys.outcomes["cp", size], keys.outcomes["cp", 1]) for size in (11, 44)]
+    assert all(e.equivalence_p_value(MARGIN) < 0.05 for e in flat)
+    assert all(e.interval()[0] > 0 for e in (on_sst2, on_boolq, ahead)), "higher"
     for task in ("rte", "boolq"):
         of_rates, of_sizes = rates.moved(rates.response(tasks[task]))["cp"]
         assert of_rates >= of_sizes, "about as much as the budget"

@@ -16,17 +16,30 @@ from by_hand import judged
 ROOT = Path(__file__).parents[2]
 LEDGER = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))
 PUBLISHED = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))
-LINES = [
-    json.loads(line)
-    for study in ("smollm2", "smollm2-rates")
-    for file in (ROOT / "results" / study).glob("*.jsonl")
-    for line in file.read_text(encoding="utf-8").splitlines()
-]
 TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
-CASES = FIXED, TUNED, OPT = "SmolLM2, paper's rates", "SmolLM2, tuned", "OPT-1.3B"
+CASES = FIXED, TUNED, ALL, OPT = (
+    "SmolLM2, paper's rates", "SmolLM2, tuned", "SmolLM2, all examples", "OPT-1.3B",
+)  # fmt: skip
+STUDIES = {FIXED: ("smollm2", "smollm2-splits"), TUNED: ("smollm2", "smollm2-rates"), ALL: ("boolq-lifted",)}
+LINES = {
+    case: [
+        json.loads(line)
+        for study in studies
+        for file in (ROOT / "results" / study).glob("*.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    for case, studies in STUDIES.items()
+}
 RATES = {"lora": 1e-4, "cp": 2e-4}
 # By rank and components, which cost nearly as much, as a test of the counts shows; the second where rates were tried.
-MATCHED = {FIXED: {1: 11, 2: 22, 3: 33, 4: 44, 6: 66, 8: 88}, TUNED: {1: 11, 2: 22, 4: 44, 8: 88}}
+MATCHED = {
+    FIXED: {1: 11, 2: 22, 3: 33, 4: 44, 6: 66, 8: 88}, TUNED: {1: 11, 2: 22, 4: 44, 8: 88}, ALL: {1: 11, 4: 44},
+}  # fmt: skip
+# The default's size whose budget is nearest, as a test of the counts shows.
+SPLITS = {
+    ("cp-12x48", 17): 22, ("cp-12x48", 35): 44, ("cp-16x36", 20): 22, ("cp-16x36", 40): 44,
+    ("cp-18x32", 21): 22, ("cp-18x32", 43): 44, ("cp-8x8x9", 40): 22, ("cp-8x8x9", 81): 44,
+}  # fmt: skip
 Pair = tuple[tuple[str, int], tuple[str, int]]
 
 
@@ -42,7 +55,7 @@ def pairs(rule: str, case: str) -> list[Pair]:
         "first_rank_learns": [(("cp", 11), ("head", 0))],
         "flat_from_first_rank": [(cell, ("cp", 11)) for cell in cp[1:]],
         "cp_gains": [(cell, ("cp", 1)) for cell in cp],
-        "cp_saturates": [(("cp", 88), ("cp", {FIXED: 33, TUNED: 22}[case]))],
+        "cp_saturates": [(cp[-1], ("cp", {FIXED: 33, TUNED: 22, ALL: 11}[case]))],
         "learned": [(cell, ("head", 0)) for cell in (*lora, *cp)],
     }
     return found[rule]
@@ -74,30 +87,40 @@ def on_dev(line: dict[str, Any]) -> int:
     return int(best["dev_correct"])
 
 
+def given(task: str, rule: str, case: str) -> bool:
+    """Whether a rule's cells are on record."""
+    if rule == "splits_alike":
+        return case == FIXED
+    return task == "boolq" if case == ALL else case != OPT
+
+
 def answers(task: str, cell: tuple[str, int], case: str) -> list[list[int]]:
     """By seed and item."""
     by_rate: dict[float | None, list[dict[str, Any]]] = {}
-    for line in LINES:
+    for line in LINES[case]:
         config = line["config"]
         if (config["task"], line["label"], config["size"]) == (task, *cell):
             by_rate.setdefault(config["learning_rate"], []).append(line)
     tuned = max(by_rate, key=lambda rate: sum(map(on_dev, by_rate[rate])))
-    runs = by_rate[RATES.get(cell[0]) if case == FIXED else tuned]
+    runs = by_rate[RATES.get(cell[0].partition("-")[0]) if case == FIXED else tuned]
     return [by_hand.answers(line["outcome"]) for line in sorted(runs, key=lambda line: line["config"]["seed"])]
 
 
 def floor(task: str, case: str) -> list[list[float]]:
     """The readout alone, or always giving the commonest answer where that is better."""
     head = answers(task, ("head", 0), case)
-    of_set = next(line["data"]["sets"]["eval"] for line in LINES if line["config"]["task"] == task)
+    of_set = next(line["data"]["sets"]["eval"] for line in LINES[case] if line["config"]["task"] == task)
     majority = max(of_set["classes"].values()) / of_set["size"]
     return [[majority] * len(row) for row in head] if statistics.mean(map(statistics.mean, head)) < majority else head
 
 
 def hand(rule: str, task: str, case: str) -> dict[str, Any]:
+    return compared(pairs(rule, case), rule, task, case)
+
+
+def compared(of: list[Pair], rule: str, task: str, case: str) -> dict[str, Any]:
     tables = [
-        (answers(task, a, case), floor(task, case) if rule == "learned" else answers(task, b, case))
-        for a, b in pairs(rule, case)
+        (answers(task, a, case), floor(task, case) if rule == "learned" else answers(task, b, case)) for a, b in of
     ]
     seeds, items = len(tables[0][0]), len(tables[0][0][0])
     found = judged(
@@ -110,30 +133,43 @@ def verdict(rule: str, task: str, case: str) -> str:
     if rule == "trains_stably":
         runs = [
             line
-            for line in LINES
+            for line in LINES[case]
             if (line["config"]["task"], line["label"]) == (task, "cp")
-            and (line["config"]["size"] in TRIED if case == TUNED else line["config"]["learning_rate"] == RATES["cp"])
+            and (case != TUNED or line["config"]["size"] in TRIED)
         ]
         assert all(line["diverged_at"] is None for line in runs)
         # None of so many: as likely, if a tenth diverged, as that share's complement to the power of their number.
         return HOLDS if 0.9 ** len(runs) < 0.05 else OPEN
+    if rule == "splits_alike":
+        ends = [compared([(split, ("cp", size))], rule, task, case)["one-sided"] for split, size in SPLITS.items()]
+        if any(most < -1 or least > 1 for least, most in ends):
+            return FAILS
+        return HOLDS if all(least > -1 and most < 1 for least, most in ends) else OPEN
     (low, high), (least, most) = WANTED[rule], hand(rule, task, case)["one-sided"]
     return HOLDS if low < least and most < high else FAILS if most < low or least > high else OPEN
 
 
 def test_the_matched_budgets() -> None:
-    spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in LINES}
+    spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in LINES[FIXED]}
     assert {size for label, size in spent if label == "lora"} == MATCHED[FIXED].keys()
     for rank, size in MATCHED[FIXED].items():
         missed = {size: abs(spent["cp", size] / spent["lora", rank] - 1) for label, size in spent if label == "cp"}
         assert min(missed, key=missed.__getitem__) == size
         assert missed[size] < 0.05
+    assert {cell for cell in spent if cell[0].startswith("cp-")} == SPLITS.keys()
+    for cell, size in SPLITS.items():
+        missed = {size: abs(spent["cp", size] / spent[cell] - 1) for label, size in spent if label == "cp"}
+        assert min(missed, key=missed.__getitem__) == size
+        assert missed[size] < 0.05
+    ladder = {"head": {0}, "lora": MATCHED[ALL].keys(), "cp": {1, *MATCHED[ALL].values()}}
+    for label, sizes in ladder.items():
+        assert {line["config"]["size"] for line in LINES[ALL] if line["label"] == label} == sizes
 
 
 def test_the_tuned_cells_are_those_tried_at_all_rates() -> None:
     for label, sizes in (("lora", tuple(MATCHED[TUNED])), ("cp", TRIED)):
         rates: dict[tuple[str, int], set[float]] = {}
-        for line in LINES:
+        for line in LINES[TUNED]:
             if line["label"] == label:
                 place = line["config"]["task"], line["config"]["size"]
                 rates.setdefault(place, set()).add(line["config"]["learning_rate"])
@@ -155,15 +191,13 @@ def test_counts(page: Any) -> None:
 def test_verdicts(page: Any) -> None:
     shown = page.rows("claim", "task", FIXED)
     expected = [(claim, task) for claim in LEDGER["claim"] for task in claim["tasks"]]
-    given: dict[str, list[str]] = {FIXED: [], TUNED: []}
+    told: dict[str, list[str]] = {case: [] for case in CASES[:-1]}
     for row, (claim, task) in zip(shown, expected, strict=True):
         assert row["claim"] == claim["says"] + {"abstract": "", "second-hand": " (second-hand)"}[claim["source"]]
         assert row["task"] == TASKS[task]
-        for case, known in given.items():
-            if claim["rules"] == ["splits_alike"]:
-                assert not (ROOT / "results" / "smollm2-splits").exists(), "else it is measured"
-                wanted = UNMEASURED
-            else:
+        for case, known in told.items():
+            wanted = UNMEASURED
+            if all(given(task, rule, case) for rule in claim["rules"]):
                 each = {verdict(rule, task, case) for rule in claim["rules"]}
                 wanted = next((v for v in (FAILS, OPEN) if v in each), HOLDS)
                 if claim["rules"] != ["trains_stably"] and verdict("learned", task, case) != HOLDS:
@@ -171,15 +205,18 @@ def test_verdicts(page: Any) -> None:
             assert row[case] == wanted, (claim["name"], task, case)
             known.append(wanted)
     said = page.glued["answer"]
-    for case, known in given.items():
+    for case, known in told.items():
         kinds = [known.count(kind) for kind in (HOLDS, FAILS, OPEN)]
         counts = "{} hold, {} do not, {} cannot be told".format(*kinds)
         assert f"{sum(kinds)} can be given on {case} ({counts})" in said
         assert f"of {len(shown)} verdicts that have to be measured" in said
-    assert page.glued["given"] == str(sum(v != UNMEASURED for v in given[FIXED]))
-    assert page.glued["given"] == str(sum(v != UNMEASURED for v in given[TUNED])), "as limits has it"
-    assert [page.glued[name] for name in ("open_fixed", "open_tuned")] == [str(given[c].count(OPEN)) for c in given]
-    both = [pair for pair in zip(*given.values(), strict=True) if UNMEASURED not in pair]
+    fixed, tuned = told[FIXED], told[TUNED]
+    assert page.glued["given"] == str(sum(v != UNMEASURED for v in fixed))
+    assert page.glued["given_tuned"] == str(sum(v != UNMEASURED for v in tuned))
+    assert [page.glued[name] for name in ("open_fixed", "open_tuned")] == [
+        str(of.count(OPEN)) for of in (fixed, tuned)
+    ]
+    both = [pair for pair in zip(fixed, tuned, strict=True) if UNMEASURED not in pair]
     assert page.glued["judged"] == str(len(both))
     assert page.glued["changed"] == str(sum(a != b for a, b in both))
     assert page.glued["rates"] == "4"
@@ -195,22 +232,27 @@ def test_what_each_verdict_hangs_on(page: Any) -> None:
     shown = page.rows("wanted")
     names = {name: task for task, name in TASKS.items()}
     rules = {(task, rule) for claim in LEDGER["claim"] for task in claim["tasks"] for rule in claim["rules"]}
-    assert len(shown) == 2 * len({(task, rule) for task, rule in rules if rule != "splits_alike"})
-    assert {row["cells"] for row in shown} == {FIXED, TUNED}
+    assert len(shown) == sum(given(task, rule, case) for task, rule in rules for case in CASES)
+    assert {row["cells"] for row in shown} == {FIXED, TUNED, ALL}
     for row in shown:
         task, rule = names[row["task"]], row["rule"].replace(" ", "_")
         assert row["verdict"] == verdict(rule, task, row["cells"])
         if rule == "trains_stably":
-            counted = {FIXED: 3 * 12, TUNED: 3 * 4 * len(TRIED)}[row["cells"]]
+            counted = {FIXED: 3 * 12, TUNED: 3 * 4 * len(TRIED), ALL: 5 * 3}[row["cells"]]
             assert row["difference, interval"] == f"0 of {counted} diverged"
             continue
-        found = hand(rule, task, row["cells"])
+        if rule == "splits_alike":
+            # The one that is farthest off.
+            each = [compared([(split, ("cp", size))], rule, task, FIXED) for split, size in SPLITS.items()]
+            found = max(each, key=lambda one: abs(one["gap"]))
+        else:
+            found = hand(rule, task, row["cells"])
         numbers = re.fullmatch(r"([+-][\d.]+), ([+-][\d.]+) to ([+-][\d.]+)", row["difference, interval"])
         assert numbers
         # A tenth of a point, on either side of a tie.
         assert [*map(float, numbers.groups())] == pytest.approx([found["gap"], *found["one-sided"]], abs=0.05 + 1e-9)
         ends = {"cp_not_ahead": "below +1", "lora_slightly_ahead": "0 to +3"}
-        ends |= dict.fromkeys(("flat_from_first_rank", "cp_saturates"), "-1 to +1")
+        ends |= dict.fromkeys(("flat_from_first_rank", "cp_saturates", "splits_alike"), "-1 to +1")
         assert row["wanted"] == ends.get(rule, "above 0")
         assert bool(row["power"]) == bool(row["seeds"]) == (row["verdict"] == OPEN)
         if row["seeds"] == "more items":
