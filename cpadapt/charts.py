@@ -492,7 +492,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
         alt.Tooltip("seeds:Q"),
     ]
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+"))
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+", tickCount=7))
     base = alt.Chart(table)
     reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, offset, colour, tooltip=tooltip)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(

@@ -101,9 +101,9 @@ charts.table(noise.need_table(found))
 # ## A hundred seeds
 #
 # The key cells of SST-2 with {glue:text}`hundred` seeds on one draw of the training and dev examples, and with one
-# seed on {glue:text}`thirty` other draws. They are trained at ten times the paper's rates, which suit small adapters
-# better ([the learning rate](rates.ipynb)), for {glue:text}`key_steps` steps, because dev's mean is at its height by
-# then. A stroke is a run:
+# seed on {glue:text}`thirty` other draws. They are trained at ten times the paper's rates, the highest tried at which
+# no adapter of any size [ends worse than the readout alone](rates.ipynb), and for {glue:text}`key_steps` steps,
+# because in longer runs dev's mean was at its height by then. A stroke is a run:
 
 # %% tags=["hide-input"]
 charts.spread_chart(noise.runs({"seeds": over_seeds, "draws": over_draws}))

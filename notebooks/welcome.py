@@ -25,8 +25,8 @@
 # the higher one by {glue:text}`noise.ipynb::hundred_gap:s` points on SST-2, over {glue:text}`noise.ipynb::hundred:s`
 # seeds (ninety-five-percent interval {glue:text}`noise.ipynb::hundred_gap_ends:s`), by
 # {glue:text}`readout.ipynb::gap:s` on all of BoolQ ({glue:text}`readout.ipynb::gap_ends:s`), and by
-# {glue:text}`rates.ipynb::rte_gap:s` on RTE ({glue:text}`rates.ipynb::rte_gap_ends:s`), each at rates that suit small
-# adapters better than the paper's.
+# {glue:text}`rates.ipynb::rte_gap:s` on RTE ({glue:text}`rates.ipynb::rte_gap_ends:s`), the first two at ten times the
+# paper's rates, the last at rates that {term}`dev` chose.
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its own
 # figures are read from records of runs, or measured on the machine that builds it; the paper's are transcribed, from a

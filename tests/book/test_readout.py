@@ -1,0 +1,442 @@
+"""The readout: every number again from the records' own lines, and what is said of them."""
+
+import functools
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from by_hand import answers, corrected, judged
+from scipy.stats import t
+
+from cpadapt.tasks import load_spec
+
+ROOT = Path(__file__).parents[2]
+Chapters = Callable[[str], Any]
+Line = dict[str, Any]
+Cell = tuple[str, int]
+Setting = tuple[str, str]
+SST2, RTE, BOOLQ, ALL = "SST-2", "RTE", "BoolQ", "all of BoolQ"
+# By what a reader sees of each: its study and its task. None of RTE or BoolQ with a head is on record.
+SETTINGS: dict[Setting, tuple[str, str]] = {
+    (SST2, "head"): ("smollm2-seeds", "sst2"),
+    (SST2, "words"): ("smollm2-verbalizer", "sst2"),
+    (RTE, "words"): ("smollm2-verbalizer", "rte"),
+    (BOOLQ, "words"): ("smollm2-verbalizer", "boolq"),
+    (ALL, "head"): ("boolq-lifted", "boolq"),
+    (ALL, "words"): ("boolq-lifted-verbalizer", "boolq"),
+}
+BOTH = (SST2, ALL)
+WHOLE, SPOKEN = (ALL, "head"), (ALL, "words")
+SEEDS = 5
+READOUT: Cell = ("head", 0)
+COLUMNS: dict[Cell, str] = {
+    READOUT: "no adapter", ("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp", 44): "CP 44",
+    ("lora", 1): "LoRA 1", ("lora", 4): "LoRA 4",
+}  # fmt: skip
+NAMES = COLUMNS | {READOUT: "head only"}
+PAPERS = {"lora": 1e-4, "cp": 2e-4}
+# By rank and components, which cost nearly as much, as a test of the counts shows.
+MATCHED = ((("lora", 1), ("cp", 11)), (("lora", 4), ("cp", 44)))
+HOLDS, FAILS, OPEN, UNMEASURED = "holds", "does not hold", "cannot be told", "not measured"
+LEARN = "adapters learn"
+# Where each difference has to lie, in points.
+WANTED = {
+    LEARN: (0, math.inf),
+    "the first rank's budget learns": (0, math.inf),
+    "CP gains from components": (0, math.inf),
+    "CP saturates": (-1, 1),
+    "LoRA is ahead": (0, math.inf),
+    "LoRA is slightly ahead": (0, 3),
+    "CP is not ahead": (-math.inf, 1),
+}
+
+
+@functools.cache
+def read(study: str) -> list[Line]:
+    paths = (ROOT / "results" / study).glob("*.jsonl")
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def lines(setting: Setting) -> list[Line]:
+    study, task = SETTINGS[setting]
+    return [r for r in read(study) if r["config"]["task"] == task and r["config"]["seed"] < SEEDS]
+
+
+@functools.cache
+def cells(setting: Setting) -> dict[Cell, np.ndarray]:
+    """Right or wrong, by cell, seed by seed and item by item."""
+    found: dict[Cell, dict[int, list[int]]] = {}
+    for line in lines(setting):
+        by_seed = found.setdefault((line["label"], line["config"]["size"]), {})
+        assert line["config"]["seed"] not in by_seed
+        by_seed[line["config"]["seed"]] = answers(line["outcome"])
+    assert all(sorted(by_seed) == list(range(SEEDS)) for by_seed in found.values())
+    return {
+        place: np.array([by_seed[k] for k in range(SEEDS)], dtype=float) for place, by_seed in sorted(found.items())
+    }
+
+
+def mean(setting: Setting, place: Cell) -> float:
+    return 100 * float(cells(setting)[place].mean())
+
+
+def majority(setting: Setting) -> float:
+    (of_set,) = {json.dumps(line["data"]["sets"]["eval"]["classes"]) for line in lines(setting)}
+    classes = json.loads(of_set).values()
+    return float(max(classes) / sum(classes))
+
+
+def pairs(setting: Setting) -> list[tuple[Cell, Cell]]:
+    """LoRA and CP at one budget."""
+    return [(lora, cp) for lora, cp in MATCHED if lora in cells(setting)]
+
+
+def averaged(tables: list[np.ndarray]) -> dict[str, Any]:
+    return judged(np.mean(tables, axis=0).tolist())
+
+
+def minus(setting: Setting, after: Cell, before: Cell) -> dict[str, Any]:
+    return averaged([cells(setting)[after] - cells(setting)[before]])
+
+
+def gaps(setting: Setting) -> list[np.ndarray]:
+    return [cells(setting)[lora] - cells(setting)[cp] for lora, cp in pairs(setting)]
+
+
+def alike(found: dict[str, Any]) -> float:
+    """The p value of a difference of a point or more."""
+    return float(t.sf((1 - abs(found["gap"])) / found["error"], found["degrees"]))
+
+
+def ends(found: dict[str, Any], of: str = "interval", digits: int = 1) -> str:
+    low, high = found[of]
+    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def shown(of: str, what: str, compared: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, str]]:
+    """The rows of a table of differences, by group and by what is compared."""
+    rows = []
+    for group, of_group in itertools.groupby(compared, key=lambda place: place[0]):
+        each = {place: compared[place] for place in of_group}
+        holm = corrected([found["p"] for found in each.values()])
+        rows += [
+            {of: group, what: name, "seeds": str(SEEDS), "points": f"{found['gap']:+.2f}",
+             "95 % interval": ends(found, digits=2), "Holm": f"{p:.3f}", "alike": f"{alike(found):.3f}"}
+            for ((_, name), found), p in zip(each.items(), holm, strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+@functools.cache
+def readouts() -> dict[tuple[str, str], dict[str, Any]]:
+    """Words minus head, by task and cell."""
+    return {
+        (task, NAMES[place]): averaged([cells((task, "words"))[place] - table])
+        for task in BOTH
+        for place, table in cells((task, "head")).items()
+    }
+
+
+@functools.cache
+def adapted() -> dict[tuple[str, str], dict[str, Any]]:
+    return {place: found for place, found in readouts().items() if place[1] != NAMES[READOUT]}
+
+
+@functools.cache
+def over_the_floor(setting: Setting) -> dict[str, Any]:
+    """The readout alone, or always giving the commonest answer where that is better."""
+    of = cells(setting)
+    floor = of[READOUT] if of[READOUT].mean() > majority(setting) else majority(setting)
+    return averaged([of[place] - floor for pair in pairs(setting) for place in pair])
+
+
+@functools.cache
+def over_at_ten_times() -> dict[str, Any]:
+    """Of a thousand examples of BoolQ, with a head, at ten times the paper's rates: over the commonest answer."""
+    of = {
+        (line["label"], line["config"]["size"], line["config"]["seed"]): answers(line["outcome"])
+        for line in read("smollm2-rates")
+        if line["config"]["task"] == "boolq"
+        and line["label"] in PAPERS
+        and line["config"]["learning_rate"] == pytest.approx(10 * PAPERS[line["label"]])
+    }
+    matched = [place for pair in ((1, 11), (2, 22), (4, 44), (8, 88)) for place in zip(PAPERS, pair, strict=True)]
+    tables = [np.array([of[*place, seed] for seed in range(3)], dtype=float) for place in matched]
+    return averaged([table - majority((BOOLQ, "words")) for table in tables])
+
+
+@functools.cache
+def hand(says: str, setting: Setting) -> dict[str, Any] | None:
+    """The difference that a rule takes; none where a cell of it is missing."""
+    of, cp = cells(setting), [cp for _, cp in pairs(setting)]
+    if says == LEARN:
+        return over_the_floor(setting)
+    if says == "CP saturates":
+        # The last budget minus the middle one, of two the first.
+        return minus(setting, cp[1], cp[0]) if len(cp) == 2 else None
+    if says == "the first rank's budget learns":
+        return minus(setting, ("cp", 11), READOUT)
+    if says == "CP gains from components":
+        return averaged([of[place] - of["cp", 1] for place in cp])
+    gap = np.array(gaps(setting))
+    return averaged(list(-gap if says == "CP is not ahead" else gap))
+
+
+def verdict(says: str, setting: Setting) -> str:
+    found = hand(says, setting)
+    if found is None:
+        return UNMEASURED
+    if says != LEARN and over_the_floor(setting)["one-sided"][0] <= 0:
+        return OPEN
+    (low, high), (least, most) = WANTED[says], found["one-sided"]
+    return HOLDS if low < least and most < high else FAILS if most < low or least > high else OPEN
+
+
+def of_kind(chart: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The rows that a chart draws and that have this column."""
+    return [row for rows in chart["datasets"].values() for row in rows if name in row]
+
+
+def test_the_records_are_what_the_page_says() -> None:
+    for setting in SETTINGS:
+        _, readout = setting
+        assert cells(setting).keys() == {place for place in COLUMNS if place != ("lora", 4) or setting[0] == ALL}
+        for line in lines(setting):
+            protocol, sets = line["config"]["protocol"], line["data"]["sets"]
+            assert protocol["readout"] == {"head": "head", "words": "verbalizer"}[readout]
+            assert protocol["steps"] == (5000 if setting[0] == ALL else 2000)
+            assert sets["train"]["size"] == (8927 if setting[0] == ALL else 1000)
+            papers, rate = PAPERS.get(line["label"]), line["config"]["learning_rate"]
+            assert rate == (papers and pytest.approx(10 * papers)), "ten times the paper's"
+            assert line["counts"]["head"] == (2 * 576 + 2 if readout == "head" else 0), "nothing of words is trained"
+            assert line["diverged_at"] is None
+        spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in lines(setting)}
+        assert spent[READOUT] == 0, "outside of its budget"
+        for lora, cp in pairs(setting):
+            missed = {place: abs(spent[place] / spent[lora] - 1) for place in spent if place[0] == "cp"}
+            assert min(missed, key=missed.__getitem__) == cp
+            assert missed[cp] < 0.05
+    whole = {line["data"]["source"]["eval"]["rows"] for setting in (WHOLE, SPOKEN) for line in lines(setting)}
+    assert whole == {cells(WHOLE)[READOUT].shape[1]}, "all items"
+
+
+def test_what_is_not_on_record() -> None:
+    for task in ("rte", "boolq"):
+        found = [
+            line
+            for study in ("smollm2-seeds", "smollm2-seeds-boolq")
+            for line in read(study)
+            if line["config"]["task"] == task
+        ]
+        assert not found, f"then the page has to say what came of {task} with a head"
+
+
+def test_accuracies(chapter: Chapters) -> None:
+    expected = []
+    for task, readout in SETTINGS:
+        of = (task, readout)
+        row = {"task": task, "readout": readout}
+        row |= {name: f"{mean(of, place):.1f}" if place in cells(of) else "–" for place, name in COLUMNS.items()}
+        expected.append(row | {"commonest": f"{100 * majority(of):.1f}"})
+    assert chapter("readout").rows("task", "readout") == expected
+
+
+def test_words_against_a_head(chapter: Chapters) -> None:
+    assert chapter("readout").rows("words − head") == shown("task", "words − head", readouts())
+
+
+def test_the_families(chapter: Chapters) -> None:
+    families = {
+        (", ".join(setting), f"{NAMES[lora]} − {NAMES[cp]}"): minus(setting, lora, cp)
+        for setting in SETTINGS
+        for lora, cp in pairs(setting)
+    }
+    assert chapter("readout").rows("budget") == shown("task and readout", "budget", families)
+
+
+def test_verdicts(chapter: Chapters) -> None:
+    assert chapter("readout").rows("claim") == [
+        {"claim": says} | {", ".join(setting): verdict(says, setting) for setting in SETTINGS} for says in WANTED
+    ]
+
+
+def test_numbers(chapter: Chapters) -> None:
+    both = [[verdict(says, (task, readout)) for readout in ("head", "words")] for says in WANTED for task in BOTH]
+    both = [pair for pair in both if UNMEASURED not in pair]
+    opposite = sum(set(pair) == {HOLDS, FAILS} for pair in both)
+    differences = shown("task", "words − head", readouts())
+    clear = sum(float(row["Holm"]) < 0.05 for row in differences if row["words − head"] != NAMES[READOUT])
+    change = judged((np.mean(gaps(SPOKEN), axis=0) - np.mean(gaps(WHOLE), axis=0)).tolist())
+    gap, words_gap = averaged(gaps(WHOLE)), averaged(gaps(SPOKEN))
+    first, second = minus(WHOLE, ("cp", 11), ("cp", 1)), minus(WHOLE, ("cp", 44), ("cp", 11))
+    level = minus(WHOLE, ("cp", 44), ("lora", 1))
+    over, over_with_head = over_the_floor((BOOLQ, "words")), over_at_ten_times()
+    runs = [line for line in lines(WHOLE) if line["label"] != "head"]
+    (train,) = {line["data"]["sets"]["train"]["size"] for line in lines(WHOLE)}
+    (batch,) = {line["config"]["protocol"]["batch_size"] for line in lines(WHOLE)}
+    (looks,) = {len(line["evaluations"]) for line in runs}
+    expected = {
+        "change": f"{change['gap']:+.1f}",
+        "change_ends": ends(change),
+        "gap": f"{gap['gap']:.1f}",
+        "gap_ends": ends(gap),
+        "words_gap": f"{words_gap['gap']:.1f}",
+        "first_gain": f"{first['gap']:.1f}",
+        "first_gain_ends": ends(first),
+        "second_gain": f"{second['gap']:.1f}",
+        "second_gain_ends": ends(second),
+        "level": f"{level['gap']:+.1f}",
+        "level_ends": ends(level),
+        "boolq_apart": f"{mean(WHOLE, READOUT) - mean(SPOKEN, READOUT):.0f}",
+        "sst2_apart": f"{mean((SST2, 'head'), READOUT) - mean((SST2, 'words'), READOUT):.0f}",
+        "head_over": f"{over_with_head['gap']:.1f}",
+        "head_over_ends": ends(over_with_head, "one-sided"),
+        "words_over": f"{over['gap']:.1f}",
+        "words_over_ends": ends(over, "one-sided"),
+        "one": f"{mean(WHOLE, ('cp', 1)):.1f}",
+        "last": f"{mean(WHOLE, ('cp', 44)):.1f}",
+        "matched_size": "11",
+        "last_size": "44",
+        "train": f"{train:,}",
+        "items": f"{cells(WHOLE)[READOUT].shape[1]:,}",
+        "steps": "2,000",
+        "all_steps": "5,000",
+        "epochs": f"{5000 * batch / train:.1f}",
+        "seeds": str(SEEDS),
+        "adapters": str(len(adapted())),
+        "clear": {0: "none"}[clear],
+        "alike": str(sum(alike(found) < 0.05 for found in adapted().values())),
+        "same": str(sum(a == b for a, b in both)),
+        "compared": str(len(both)),
+        "opposite": {0: "none"}[opposite],
+        "missing": "Not measured with a head, in this setting: RTE and BoolQ.",
+        "adapted_runs": str(len(runs)),
+        "late": str(sum(line["best_step"] == 5000 for line in runs)),
+        "looks": str(looks),
+    }
+    for task in ("sst2", "rte", "boolq"):
+        words = load_spec(task).label_words
+        assert words is not None
+        expected[f"{task}_words"] = " and ".join(f"“{word.strip()}”" for word in words)
+    assert chapter("readout").glued == expected
+
+
+def test_the_intervals_drawn(chapter: Chapters) -> None:
+    by_readout = {
+        (readout, f"{task}, {NAMES[lora]}"): minus((task, readout), lora, cp)
+        for task, readout in SETTINGS
+        for lora, cp in pairs((task, readout))
+    }
+    for chart, compared in zip(chapter("readout").charts[:2], (adapted(), by_readout), strict=True):
+        drawn = of_kind(chart, "what")
+        assert [(row["group"], row["what"]) for row in drawn] == list(compared)
+        for row, found in zip(drawn, compared.values(), strict=True):
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx([found["gap"], *found["interval"]])
+            assert row["seeds"] == SEEDS
+        assert sorted(row["at"] for row in of_kind(chart, "at")) == [-1, 0, 1], "a point on either side of none"
+
+
+def test_the_frontiers_drawn(chapter: Chapters) -> None:
+    for chart, setting in zip(chapter("readout").charts[2:4], (WHOLE, SPOKEN), strict=True):
+        of = {(line["label"], line["config"]["size"], line["config"]["seed"]): line for line in lines(setting)}
+        place = {name: cell for cell, name in NAMES.items()}
+        runs = of_kind(chart, "seed")
+        assert sorted((*place[row["cell"]], row["seed"]) for row in runs) == sorted(of)
+        for row in runs:
+            line = of[*place[row["cell"]], row["seed"]]
+            assert row["accuracy"] == pytest.approx(line["outcome"]["correct"] / line["outcome"]["total"])
+            assert row["parameters"] == line["counts"]["adapter"]
+        means = of_kind(chart, "runs")
+        assert {row["cell"] for row in means} == set(NAMES.values())
+        for row in means:
+            label, size = place[row["cell"]]
+            by_seed = cells(setting)[label, size].mean(1).tolist()
+            smaller = [mean(setting, cell) for cell in NAMES if cell[0] == label and cell[1] <= size]
+            assert row["accuracy"] == pytest.approx(statistics.mean(by_seed))
+            assert (row["eval_low"], row["eval_high"]) == pytest.approx((min(by_seed), max(by_seed)))
+            assert row["eval_sd"] == pytest.approx(statistics.stdev(by_seed))
+            assert 100 * row["best so far"] == pytest.approx(max(smaller))
+            assert row["runs"] == SEEDS
+            assert row["parameters"] == of[label, size, 0]["counts"]["adapter"]
+            assert row["learning_rate"] == of[label, size, 0]["config"]["learning_rate"]
+            if "until" in row:
+                larger = [of[*cell, 0]["counts"]["adapter"] for cell in NAMES if cell[0] == label]
+                larger = [budget for budget in larger if budget > row["parameters"]]
+                assert row["until"] == min(larger, default=230_400), "up to its family's next, or the largest of all"
+
+
+def test_the_curves_drawn(chapter: Chapters) -> None:
+    page, runs = chapter("readout"), lines(WHOLE)
+    expected = {(run["id"], e["step"]): e["dev_correct"] / e["dev_total"] for run in runs for e in run["evaluations"]}
+    drawn = of_kind(page.charts[4], "dev_accuracy")
+    assert {(row["id"], row["step"]): row["dev_accuracy"] for row in drawn} == pytest.approx(expected)
+    names = {run["id"]: NAMES[run["label"], run["config"]["size"]] for run in runs}
+    assert all(row["cell"] == names[row["id"]] for row in drawn)
+    assert len(page.charts) == 5
+
+
+def test_what_is_said(chapter: Chapters) -> None:
+    rows = shown("task", "words − head", readouts())
+    for (task, cell), found, row in zip(readouts(), readouts().values(), rows, strict=True):
+        (low, high), holm = found["interval"], float(row["Holm"])
+        if cell == NAMES[READOUT]:
+            assert high < -5, "there the two are far apart"
+            assert holm < 0.001
+        else:
+            assert low < 0 < high, f"no adapter's accuracy is shown to differ: {task}, {cell}"
+            assert holm > 0.05, "nor after Holm's correction, as the glossary's clear has it"
+    for task in BOTH:
+        smallest, none = readouts()[task, "CP 1"]["gap"], readouts()[task, NAMES[READOUT]]["gap"]
+        assert abs(smallest) < abs(none) / 10, "with the smallest adapter they no longer are"
+    assert sum(alike(found) < 0.05 for found in adapted().values()) < len(adapted()) / 2, "most of what can be said"
+    assert all(verdict(LEARN, setting) == HOLDS for setting in SETTINGS), "it is learned with both"
+    for says, task in itertools.product(WANTED, BOTH):
+        of_both = [verdict(says, (task, readout)) for readout in ("head", "words")]
+        assert len(set(of_both)) == 1 or OPEN in of_both, "where one cannot be told, intervals reach over an end"
+    at_a_thousand = [row for row in chapter("rates").rows("LoRA is ahead", "they learn") if row["task"] == BOOLQ]
+    assert {row["they learn"] for row in at_a_thousand} == {OPEN}, "at the paper's rates or at those that dev chose"
+    assert over_at_ten_times()["one-sided"][0] > 0
+
+
+def test_what_is_said_of_all_of_boolq() -> None:
+    for setting in (WHOLE, SPOKEN):
+        assert verdict("CP gains from components", setting) == HOLDS, "components pay"
+        assert verdict("CP saturates", setting) == OPEN, "whether by as much as a point cannot be told"
+        assert verdict("LoRA is slightly ahead", setting) == HOLDS, "it stays below LoRA"
+        assert averaged(gaps(setting))["interval"][0] > 0, "LoRA is ahead at equal budgets"
+    first, second = minus(WHOLE, ("cp", 11), ("cp", 1)), minus(WHOLE, ("cp", 44), ("cp", 11))
+    assert first["interval"][0] > 0
+    assert second["interval"][0] > 0, "it still gains where LoRA has four ranks"
+    assert second["one-sided"][0] < 1 < second["one-sided"][1]
+    assert alike(minus(WHOLE, ("cp", 44), ("lora", 1))) < 0.05, "within a point"
+    spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in lines(WHOLE)}
+    assert spent["lora", 1] / spent["cp", 44] == pytest.approx(1 / 4, abs=0.005), "at four times its budget"
+    assert len({round(budget, -4) for budget in spent.values()} - {0}) == 3, "three budgets"
+    assert len(pairs(WHOLE)) == 2, "of which two compare the families"
+    sizes = [line["data"]["sets"]["train"]["size"] for setting in (WHOLE, (BOOLQ, "words")) for line in lines(setting)]
+    assert round(max(sizes) / min(sizes)) == 9, "nine times as many"
+
+
+def test_the_rate_is_the_highest_that_was_safe() -> None:
+    """With a thousand examples: no run ends with a training loss above the readout's own, and at the next some do."""
+    of = read("smollm2") + read("smollm2-rates")
+    tasks = {line["config"]["task"] for line in of}
+    last = {line["id"]: line["evaluations"][-1]["train_loss"] for line in of}
+    floor = {
+        task: statistics.mean(
+            last[line["id"]] for line in of if (line["label"], line["config"]["task"]) == ("head", task)
+        )
+        for task in tasks
+    }
+    unfit = {1: 0, 3: 0, 10: 0, 30: 0}
+    for line in of:
+        if line["label"] in PAPERS:
+            times = round(line["config"]["learning_rate"] / PAPERS[line["label"]])
+            unfit[times] += last[line["id"]] > floor[line["config"]["task"]]
+    assert unfit[1] == unfit[3] == unfit[10] == 0 < unfit[30]

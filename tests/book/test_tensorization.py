@@ -1,0 +1,221 @@
+"""Tensorization: every number again from the records' own lines, and what is said of them."""
+
+import functools
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from by_hand import answers, corrected, judged
+from scipy.stats import t
+
+ROOT = Path(__file__).parents[2]
+Chapters = Callable[[str], Any]
+Line = dict[str, Any]
+Cell = tuple[str, int]
+TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
+RATE = 2e-4
+FEW, MANY = 3, 20
+# By label how the sides are split, and the sizes at the smaller and at the larger budget.
+PARTS = {
+    "cp": ((24, 24), (12, 16)),
+    "cp-16x36": ((16, 36), (8, 24)),
+    "cp-12x48": ((12, 48), (6, 32)),
+    "cp-18x32": ((18, 32), (12, 16)),
+    "cp-8x8x9": ((8, 8, 9), (4, 6, 8)),
+}
+SIZES = {"cp": (22, 44), "cp-16x36": (20, 40), "cp-12x48": (17, 35), "cp-18x32": (21, 43), "cp-8x8x9": (40, 81)}
+OTHERS = sorted(PARTS.keys() - {"cp"})
+
+
+@functools.cache
+def read(study: str) -> list[Line]:
+    paths = (ROOT / "results" / study).glob("*.jsonl")
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def studies(at_papers: bool) -> tuple[str, str]:
+    """The default's and the others', at the paper's rate or at ten times it."""
+    return ("smollm2", "smollm2-splits") if at_papers else ("smollm2-seeds", "smollm2-splits-seeds")
+
+
+@functools.cache
+def table(study: str, task: str, place: Cell) -> np.ndarray:
+    """Right or wrong, seed by seed and item by item."""
+    found = {
+        line["config"]["seed"]: answers(line["outcome"])
+        for line in read(study)
+        if (line["config"]["task"], line["label"], line["config"]["size"]) == (task, *place)
+    }
+    return np.array([found[seed] for seed in range(len(found))], dtype=float)
+
+
+@functools.cache
+def splits(at_papers: bool) -> dict[tuple[str, str], dict[str, Any]]:
+    """Each other split minus the default at the nearest budget, by task and by what is compared."""
+    found = {}
+    of_default, of_others = studies(at_papers)
+    places = range(2) if at_papers else (1,)
+    for task, label, k in itertools.product(TASKS if at_papers else ("sst2",), OTHERS, places):
+        split, default = (label, SIZES[label][k]), ("cp", SIZES["cp"][k])
+        name = f"{label.removeprefix('cp-').replace('x', '·')}, {split[1]} − CP {default[1]}"
+        after = table(of_others, task, split)
+        assert len(after) == (FEW if at_papers else MANY)
+        found[TASKS[task], name] = judged((after - table(of_default, task, default)[: len(after)]).tolist())
+    return found
+
+
+def alike(found: dict[str, Any]) -> float:
+    """The p value of a difference of a point or more."""
+    return float(t.sf((1 - abs(found["gap"])) / found["error"], found["degrees"]))
+
+
+def step(label: str) -> int:
+    """Scalars a component: a weight and the parts of both sides, of a query and a value projection in 30 layers."""
+    wide, narrow = map(sum, PARTS[label])
+    return 30 * ((wide + wide + 1) + (narrow + wide + 1))
+
+
+def shown(page: Any, *columns: str) -> list[list[dict[str, str]]]:
+    """All tables that have these columns."""
+    found = [table for table in page.tables if set(columns) <= set(table[0])]
+    return [[dict(zip(head, row, strict=True)) for row in rows] for head, *rows in found]
+
+
+def expected_rows(at_papers: bool) -> list[dict[str, str]]:
+    rows = []
+    for group, of_group in itertools.groupby(splits(at_papers), key=lambda place: place[0]):
+        each = {place: splits(at_papers)[place] for place in of_group}
+        holm = corrected([found["p"] for found in each.values()])
+        rows += [
+            {"task": group, "split": name, "seeds": str(FEW if at_papers else MANY), "points": f"{found['gap']:+.2f}",
+             "95 % interval": "{:+.2f} to {:+.2f}".format(*found["interval"]), "Holm": f"{p:.3f}",
+             "alike": f"{alike(found):.3f}"}
+            for ((_, name), found), p in zip(each.items(), holm, strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+def test_the_records_are_what_the_page_says() -> None:
+    for at_papers, steps, rate in ((True, 5000, RATE), (False, 2000, 10 * RATE)):
+        of = [line for study in studies(at_papers) for line in read(study) if line["label"] in PARTS]
+        (protocol,) = {json.dumps(line["config"]["protocol"]) for line in of}
+        assert json.loads(protocol)["steps"] == steps
+        for line in of:
+            assert line["config"]["learning_rate"] == pytest.approx(rate), "the paper's, and ten times it"
+            options = line["config"]["options"].get("tensor_shape")
+            given = None if options is None else (tuple(options["576"]), tuple(options["192"]))
+            assert given == (None if line["label"] == "cp" else PARTS[line["label"]])
+            assert line["counts"]["adapter"] == step(line["label"]) * line["config"]["size"]
+            assert line["diverged_at"] is None
+
+
+def test_the_nearest_budgets() -> None:
+    for at_papers in (True, False):
+        of_default, of_others = studies(at_papers)
+        there = {line["config"]["size"] for line in read(of_default) if line["label"] == "cp"}
+        tried = {(line["label"], line["config"]["size"]) for line in read(of_others)}
+        assert tried == {(label, size) for label in OTHERS for size in SIZES[label][not at_papers :]}
+        for label, size in tried:
+            missed = {default: abs(step("cp") * default / (step(label) * size) - 1) for default in there}
+            nearest = min(missed, key=missed.__getitem__)
+            assert nearest == SIZES["cp"][SIZES[label].index(size)]
+            assert missed[nearest] < 0.05
+
+
+def test_what_is_not_on_record() -> None:
+    assert {line["config"]["task"] for line in read("smollm2-splits")} == TASKS.keys()
+    found = [line for study in studies(at_papers=False) for line in read(study) if line["config"]["task"] != "sst2"]
+    assert not found, "then the page has to say what came of RTE"
+
+
+def test_what_a_split_changes(chapter: Chapters) -> None:
+    expected = [
+        {
+            "576 as": "·".join(map(str, wide)),
+            "192 as": "·".join(map(str, narrow)),
+            "scalars a component": f"{step(label):,}",
+            "smaller budget": f"{SIZES[label][0]} components, {step(label) * SIZES[label][0]:,}",
+            "larger budget": f"{SIZES[label][1]} components, {step(label) * SIZES[label][1]:,}",
+        }
+        for label, (wide, narrow) in PARTS.items()
+    ]
+    assert chapter("tensorization").rows("scalars a component") == expected
+
+
+def test_differences(chapter: Chapters) -> None:
+    found = shown(chapter("tensorization"), "split", "alike")
+    assert found == [expected_rows(at_papers=True), expected_rows(at_papers=False)]
+
+
+def test_numbers(chapter: Chapters) -> None:
+    known, well = splits(at_papers=True).values(), splits(at_papers=False).values()
+    clear = sum(float(row["Holm"]) < 0.05 for row in expected_rows(at_papers=True))
+    assert chapter("tensorization").glued == {
+        "many": str(MANY),
+        "few": str(FEW),
+        "splits": str(len(OTHERS)),
+        "least": f"{min(found['gap'] for found in well):+.2f}",
+        "most": f"{max(found['gap'] for found in well):+.2f}",
+        "clear": {0: "none"}[clear],
+        "pairs": str(len(known)),
+        "alike": str(sum(alike(found) < 0.05 for found in known)),
+        "missing": "Not measured: RTE.",
+    }
+
+
+def test_the_charts(chapter: Chapters) -> None:
+    for chart, at_papers in zip(chapter("tensorization").charts, (True, False), strict=True):
+        rows = [row for rows in chart["datasets"].values() for row in rows]
+        drawn = [row for row in rows if "what" in row]
+        assert [(row["group"], row["what"]) for row in drawn] == list(splits(at_papers))
+        for row, found in zip(drawn, splits(at_papers).values(), strict=True):
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx([found["gap"], *found["interval"]])
+            assert row["seeds"] == (FEW if at_papers else MANY)
+        assert sorted(row["at"] for row in rows if "at" in row) == [-1, 0, 1], "a point on either side of none"
+
+
+def test_what_is_said() -> None:
+    known, well = splits(at_papers=True), splits(at_papers=False)
+    assert len(well) == len(OTHERS)
+    for found in well.values():
+        low, high = found["one-sided"]
+        assert -1 < low < high < 1, "all are shown to lie within a point"
+        assert alike(found) < 0.05
+    assert all(low < 0 < high for low, high in (found["interval"] for found in known.values())), "none is clear"
+    assert sum(alike(found) < 0.05 for found in known.values()) < len(known) / 2, "fits but is not shown"
+
+
+def test_what_is_said_of_parts() -> None:
+    for side, parts in zip((576, 192), PARTS["cp"], strict=True):
+        pairs = [(k, side // k) for k in range(1, side) if side % k == 0]
+        assert parts == min(pairs, key=lambda pair: abs(pair[1] - pair[0])), "as near to each other as they go"
+        assert all(np.prod(split[side == 192]) == side for split in PARTS.values())
+    apart = sorted((label for label in PARTS if label != "cp-8x8x9"), key=lambda label: np.ptp(PARTS[label][0]))
+    assert all(step(a) < step(b) for a, b in itertools.pairwise(apart)), "further apart cost more"
+    assert step("cp-8x8x9") / step("cp") == pytest.approx(0.5, abs=0.05), "three parts cost about half"
+    for three, two in zip(SIZES["cp-8x8x9"], SIZES["cp"], strict=True):
+        assert 1.8 < three / two < 2, "and buy nearly twice as many components"
+    assert max(SIZES, key=lambda label: SIZES[label][1]) == "cp-8x8x9", "it may reach the highest rank"
+    assert SIZES["cp-8x8x9"][1] < 192, "as the sides allow more"
+
+
+def test_what_is_said_of_tasks() -> None:
+    classes = next(r for r in read("smollm2") if r["config"]["task"] == "boolq")["data"]["sets"]["eval"]["classes"]
+    of_default, of_others = studies(at_papers=True)
+    adapters = [
+        table(of_default if label == "cp" else of_others, "boolq", (label, size))
+        for label, sizes in SIZES.items()
+        for size in sizes
+    ]
+    over = judged((np.mean(adapters, axis=0) - max(classes.values()) / sum(classes.values())).tolist())
+    assert over["one-sided"][0] <= 0, "on BoolQ adapters are not shown to learn at this rate"
+    for study, task, pays in (("smollm2-seeds", "sst2", False), ("boolq-lifted", "boolq", True)):
+        gain = judged((table(study, task, ("cp", 44)) - table(study, task, ("cp", 1))).tolist())
+        low, high = gain["one-sided"]
+        assert low > 1 if pays else -1 < low < high < 1, "on SST-2 accuracy hardly depends on components either"
+    for study in ("boolq-lifted", "boolq-lifted-verbalizer"):
+        assert not {line["label"] for line in read(study)} & set(OTHERS), "not measured with others"
