@@ -63,6 +63,7 @@ bench: setup ## time banks beside their peers, into results/bench; without a GPU
 	  $(BIN)/python bench/frozen_backbone.py $$tasks --runs 1 --runs 4 --runs 16 --runs 64 --runs 256 $(FROM); \
 	  $(BIN)/python bench/frozen_backbone.py $$large $$tasks $(FROM); \
 	  $(BIN)/python bench/components.py $(FROM); \
+	  $(BIN)/python bench/paper_grid.py $(FROM); \
 	  $(BIN)/python bench/one_adapter.py; \
 	  if $(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.device_count() < 2)'; then \
 	    $(BIN)/python bench/two_gpus.py $(FROM); \

@@ -35,9 +35,9 @@ def load(name: str, *, dtype: Dtype, device: str) -> Backbone:
     for dropout in ("dropout", "attention_dropout", "layerdrop"):
         if hasattr(config, dropout):
             setattr(config, dropout, 0.0)
-    tokenizer = _tokenizer()
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(f"{name!r} has {config.vocab_size} tokens, fewer than the tokenizer's {len(tokenizer)}")
+    of_lengths = tokenizer()
+    if len(of_lengths) > config.vocab_size:
+        raise InputError(f"{name!r} has {config.vocab_size} tokens, fewer than the tokenizer's {len(of_lengths)}")
     # Drawn where they stay: a billion numbers take long on a CPU.
     torch.manual_seed(0)
     with torch.device(device):
@@ -50,7 +50,7 @@ def load(name: str, *, dtype: Dtype, device: str) -> Backbone:
     return Backbone(
         name=name,
         model=model.eval().requires_grad_(False).to(device),
-        tokenizer=tokenizer,
+        tokenizer=of_lengths,
         source=Source("memory", "seed 0", None, None),
         decoder=config.model_type != "bert",
         projections=projections,
@@ -59,7 +59,12 @@ def load(name: str, *, dtype: Dtype, device: str) -> Backbone:
     )
 
 
-def _tokenizer() -> PreTrainedTokenizerBase:
+def tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer for texts' lengths, where a model's own is not here.
+
+    Raises:
+        InputError: none of those that may stand in is here.
+    """
     for name in TOKENIZERS:
         try:
             return load_backbone(name).tokenizer

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +14,16 @@ import cpu_bank
 import frozen_backbone
 import measured
 import numpy as np
+import paper_grid
 import peer
 import peers_at_once
 import pytest
 import runs_per_hour
 import shapes
 import torch
+from transformers import OPTConfig
 
-from cpadapt.backbones import Backbone, load_backbone
+from cpadapt.backbones import BACKBONES, Backbone, load_backbone
 from cpadapt.errors import InputError
 from cpadapt.packing import pack
 from cpadapt.protocol import Protocol, RunConfig
@@ -308,7 +311,7 @@ def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
 
 def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
-    monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
+    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
     made: Backbone = shapes.load("tiny-shape", dtype="float32", device="cpu")
     assert made.projections == tiny.projections
     assert made.decoder
@@ -326,6 +329,65 @@ def test_the_papers_model_as_a_shape() -> None:
     sizes = ("hidden_size", "ffn_dim", "num_hidden_layers", "num_attention_heads", "vocab_size",
              "max_position_embeddings", "word_embed_proj_dim")  # fmt: skip
     assert [getattr(config, name) for name in sizes] == [2048, 8192, 24, 32, 50272, 2048, 2048]
+
+
+GRID = """
+name = "a-grid"
+backbone = "tiny"
+tasks = ["toy-entailment"]
+seeds = [0, 1]
+
+[ladder.sizes]
+lora = [1]
+cp = [1, 2]
+
+[families.lora]
+learning_rates = [1e-4]
+
+[families.cp]
+learning_rates = [2e-4]
+
+[protocol]
+steps = 50
+eval_every = 10
+train_cap = 20
+dev_cap = 16
+eval_cap = 24
+"""
+
+
+def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = load_backbone("tiny")
+    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
+    (tmp_path / "a.toml").write_text(GRID)
+    with pytest.raises(paper_grid.typer.Exit) as ended:
+        paper_grid.main(tmp_path / "a.toml", None, steps=2, blocks=2, results=tmp_path)
+    assert not ended.value.exit_code
+    rows = json.loads((tmp_path / "grid-a-grid.json").read_text())["rows"]
+    assert [(row["what"], row["task"]) for row in rows] == [("records", TASK), ("bank", TASK)]
+    assert rows[0]["runs"] == rows[1]["times"]["runs"] == 6
+    assert rows[1]["times"]["block_steps"] == 2
+
+
+def test_random_weights_stand_in_for_a_known_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = load_backbone("tiny")
+    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
+
+    def small() -> OPTConfig:
+        return OPTConfig(
+            vocab_size=300, hidden_size=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2,
+            word_embed_proj_dim=16, max_position_embeddings=64,
+        )  # fmt: skip
+
+    monkeypatch.setitem(BACKBONES, "opt-125m", dataclasses.replace(BACKBONES["opt-125m"], config=small))
+    monkeypatch.setenv("CPADAPT_HOME", "/where-it-was")
+    with paper_grid.stand_in("opt-125m"):
+        found = load_backbone("opt-125m")
+        assert os.environ["CPADAPT_HOME"] != "/where-it-was"
+    assert os.environ["CPADAPT_HOME"] == "/where-it-was"
+    assert found.source.kind == "local"
+    assert found.source.sha256
+    assert [(p.out_features, p.in_features) for p in found.projections] == 4 * [(16, 16)]
 
 
 def test_a_banks_rows_have_room_for_what_comes(data: TaskData) -> None:

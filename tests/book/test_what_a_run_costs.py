@@ -403,6 +403,46 @@ def test_a_whole_study(page: Any) -> None:
             assert row[column] == took(min(known, default=None))
 
 
+def grid(found: list[dict[str, Any]]) -> list[dict[str, str | None]]:
+    """What the page says of the paper's grid, by the rows of its file."""
+    expected = []
+    for task, name in TASKS.items():
+        (proof,) = [r["runs"] for r in found if (r["what"], r["task"]) == ("records", task)] or [None]
+        (times,) = [r["times"] for r in found if (r["what"], r["task"]) == ("bank", task)] or [None]
+        row = {"task": name, "runs": "57", "with a record": cell(proof), "start-up, s": NOT}
+        row |= dict.fromkeys(("steps", "evaluations", "all"), NOT)
+        if times:
+            steps, evaluations = 5000 * times["step"]["median"], 5 * times["dev"]["median"] + times["eval_seconds"]
+            row |= {"start-up, s": cell(times["startup_seconds"]), "steps": took(steps)}
+            row |= {"evaluations": took(evaluations), "all": took(steps + evaluations + times["startup_seconds"])}
+        expected.append(row)
+    return expected
+
+
+def test_the_papers_grid(page: Any) -> None:
+    assert page.rows("with a record") == grid(FILES["grid-paper"]["rows"] if "grid-paper" in FILES else [])
+
+
+def test_the_papers_grid_from_a_made_up_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"startup_seconds": 60.4, "step": {"median": 0.8}, "dev": {"median": 20.0}, "eval_seconds": 40.0}
+    found = [
+        {"what": "records", "task": "sst2", "runs": 57},
+        {"what": "bank", "task": "sst2", "times": times},
+        {"what": "records", "task": "rte", "runs": 57},
+    ]
+    made_up = {
+        "date": "2026-01-01T00:00:00+00:00",
+        "device": {"kind": "cuda", "gpu": "another", "cpu": "one", "torch_threads": 1},
+        "versions": {"git_commit": None, "git_clean": None, "packages": {"torch": "", "transformers": "", "peft": ""}},
+        "settings": {"study": "paper"},
+        "rows": found,
+    }  # fmt: skip
+    left = executed(tmp_path, monkeypatch, grid_paper=made_up)
+    shown = [{name: left["told"](value, "{:.0f}") for name, value in row.items()} for row in left["of_grid"]]
+    assert shown == grid(found)
+    assert shown[0]["all"] == "1.2 h"
+
+
 def test_one_adapter(page: Any) -> None:
     rows = table(page, "components", "kernels")
     found = []
