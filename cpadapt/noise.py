@@ -22,6 +22,7 @@ from cpadapt.statistics import (
     Outcomes,
     agreement,
     compare,
+    holm,
     items_needed,
     pooled,
     require_pairs,
@@ -136,14 +137,19 @@ def correlations(of: Cells) -> pd.DataFrame:
 
     Returns:
         One row a pair of cells with an adapter, with the columns `pair`, `r` (Pearson's, of their runs' accuracies),
-        `low` and `high` (the 95 % interval, by Fisher's transformation).
+        `low` and `high` (the 95 % interval, by Fisher's transformation) and `holm` (the p value of no correlation,
+        after Holm's correction over all pairs).
     """
     rows = []
     for a, b in itertools.combinations([cell for cell in sorted(of.outcomes) if cell[0] != HEAD], 2):
         found = stats.pearsonr(*(of.outcomes[cell].right.mean(1) for cell in (a, b)))
         low, high = found.confidence_interval()
-        rows.append({"pair": f"{cell_name(*a)}, {cell_name(*b)}", "r": found.statistic, "low": low, "high": high})
-    return pd.DataFrame(rows)
+        rows.append(
+            {"pair": f"{cell_name(*a)}, {cell_name(*b)}", "r": found.statistic, "low": low, "high": high,
+             "p": found.pvalue}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.assign(holm=holm(table["p"].tolist()))
 
 
 def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
@@ -223,7 +229,7 @@ def spread_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
 
 KEYS = (
     (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)), (("cp", 11), ("cp", 1)), (("cp", 44), ("cp", 11)),
-    (("cp", 11), (HEAD, 0)),
+    (("cp", 44), ("cp", 1)), (("cp", 11), (HEAD, 0)),
 )  # fmt: skip
 """The differences between the key cells that are looked at one by one."""
 

@@ -36,6 +36,17 @@ class Outcomes:
     right: Floats
     """`[runs, items]`, 1 where a run is right and 0 where it is wrong."""
 
+    def on(self, items: Sequence[int]) -> "Outcomes":
+        """The same runs on some of their items only, as where others were asked no more.
+
+        Raises:
+            InputError: an item is none of theirs.
+        """
+        place = {item: k for k, item in enumerate(self.items)}
+        if missing := [item for item in items if item not in place]:
+            raise InputError(f"item {missing[0]} was not asked of these runs")
+        return Outcomes(self.seeds, tuple(items), self.right[:, [place[item] for item in items]])
+
 
 def outcomes(records: Iterable[Record]) -> Outcomes:
     """The outcomes of one cell's runs.

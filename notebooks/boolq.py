@@ -110,7 +110,7 @@ charts.choice_chart(task.runs)
 # Of {glue:text}`adapted` runs with an adapter, {glue:text}`early` were best on dev at the first of {glue:text}`looks`
 # evaluations, and {glue:text}`late` at the last, {glue:text}`epochs` times through the training examples. So more
 # steps alone are unlikely to help. At [higher rates](rates.ipynb) accuracy is higher, at those that dev chose still
-# not shown to be above the commoner answer. More examples are what it takes: with all of BoolQ's [components
+# not shown to be above the commoner answer. With all of BoolQ's examples [much is learned, and components
 # pay](readout.ipynb).
 
 # %% tags=["hide-input"]

@@ -109,10 +109,12 @@ charts.table(pd.DataFrame(counts))
 # The paper's backbone is not measured: its weights are not at hand. The same design on SmolLM2-135M is, at the paper's
 # rates ([SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb)) and *tuned*: each cell at the rate that
 # {term}`dev` chose among {glue:text}`rates`, for the sizes that were tried at all of these, which are four of the six
-# matched budgets ([the learning rate](rates.ipynb)). BoolQ, which is not shown to be learned from the thousand
+# matched budgets ([the learning rate](rates.ipynb)). BoolQ, which at neither is shown to be learned from the thousand
 # examples of the protocol, is judged with all of its examples too, at ten times the paper's rates and two matched
-# budgets ([the readout, and more examples](readout.ipynb)). The [pilot](first_frontiers.ipynb), a shorter training, is
-# not judged.
+# budgets ([the readout, and more examples](readout.ipynb)). Not judged here are the [pilot](first_frontiers.ipynb), a
+# shorter training, and the few cells that have [a hundred seeds](noise.ipynb), [another readout](readout.ipynb) or
+# [twenty seeds of each split](tensorization.ipynb): they have one matched budget, of which most rules can say nothing.
+# Those chapters say what they show.
 
 # %% tags=["hide-input"]
 CASES = {

@@ -54,8 +54,9 @@ from cpadapt.record import load_records
 # training or dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that
 # does. Whole examples never do.
 #
-# On SST-2 thirty other draws show how much it adds: as much as a seed does to one accuracy, and less to a comparison
-# ([seeds and items](noise.ipynb)). On RTE and BoolQ it is not known.
+# On SST-2 runs of thirty other draws, all with one seed, spread about as far as those of a hundred seeds on one draw,
+# in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what it does
+# on RTE and BoolQ, is not known.
 #
 # *To close it*: `studies/smollm2-data-seeds.toml` on RTE, which is ready and not run.
 #
@@ -65,9 +66,9 @@ from cpadapt.record import load_records
 # quite what they say ([`cpadapt.statistics`](../book/api.md)). Each verdict is one-sided at five percent and made for
 # itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between
-# the families cannot be seen at all on these items ([seeds and items](noise.ipynb)).
+# the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
-# A hundred seeds of a few cells settle on SST-2 what three could not. *To close it* elsewhere:
+# A hundred seeds of a few cells show on SST-2 what three could not, at one pair of rates. *To close it* elsewhere:
 # `studies/smollm2-seeds.toml` on RTE and `studies/smollm2-seeds-boolq.toml`, which are ready and not run; and tasks
 # with more items.
 #

@@ -15,13 +15,14 @@
 #
 # **How many seeds and items does it take to see half a point?**
 #
-# On SmolLM2-135M under the paper's protocol, with the items that it asks, no number of {term}`seeds <seed>` up to
-# {glue:text}`most` shows a true difference of half a point between LoRA and CP at one budget four times in five, on
-# any of the three tasks; a whole point takes {glue:text}`sst2_one` seeds on SST-2 and is out of reach on RTE, and on
-# BoolQ it takes all {glue:text}`boolq_all` items of its validation split, with {glue:text}`boolq_all_one` seeds. Where
-# {glue:text}`hundred` seeds are measured, on SST-2, LoRA's first {term}`rank` is {glue:text}`hundred_gap` points above
+# On SmolLM2-135M under the paper's protocol, with the items that it asks and by what three {term}`seeds <seed>` a cell
+# tell of the variances, no number of seeds up to {glue:text}`most` shows a true difference of half a point between
+# LoRA and CP at one budget four times in five, on any of the three tasks; a whole point takes {glue:text}`sst2_one`
+# seeds on SST-2 and is out of reach on RTE, and on BoolQ it takes all {glue:text}`boolq_all` items of its validation
+# split, with {glue:text}`boolq_all_one` seeds. Where {glue:text}`hundred` seeds are measured, on SST-2 at ten times
+# the paper's rates and on one draw of the examples, LoRA's first {term}`rank` is {glue:text}`hundred_gap` points above
 # CP at its budget (ninety-five percent, {glue:text}`hundred_gap_ends`), and of all threes of these seeds
-# {glue:text}`hundred_misled` % have it the other way round or level.
+# {glue:text}`hundred_misled` % have the two means the other way round or level.
 
 # %%
 import dataclasses
@@ -32,6 +33,7 @@ from myst_nb import glue
 import cpadapt
 from cpadapt import charts, contrasts, ladder, noise
 from cpadapt.book import PROJECT
+from cpadapt.claims import LEVEL
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import compare, seeds_needed
 
@@ -90,8 +92,9 @@ charts.table(noise.need_table(found))
 
 # %% [markdown]
 # Two neighbouring sizes of CP share more of what makes an item hard than two families do, so that with many seeds they
-# can be told apart where two families cannot. Where a plateau begins is a choice among all sizes, and harder than
-# that.
+# can be told apart where two families cannot. (That is so for steps of this ladder; CP with one component and CP at
+# LoRA's first budget share no more than the families do, as the hundred seeds below have it.) Where a plateau begins
+# is a choice among all sizes, and harder than that.
 #
 # So it is no surprise that none of the differences at single budgets in the chapters before this, at the paper's
 # rates, is clear of its error after Holm's correction. More can be said of averages: over all {glue:text}`pairs`
@@ -102,8 +105,8 @@ charts.table(noise.need_table(found))
 #
 # The key cells of SST-2 with {glue:text}`hundred` seeds on one draw of the training and dev examples, and with one
 # seed on {glue:text}`thirty` other draws. They are trained at ten times the paper's rates, the highest tried at which
-# no adapter of any size [ends worse than the readout alone](rates.ipynb), and for {glue:text}`key_steps` steps,
-# because in longer runs dev's mean was at its height by then. A stroke is a run:
+# no run ends with a training loss above the readout's ([the learning rate](rates.ipynb)), and for
+# {glue:text}`key_steps` steps, because in longer runs dev's mean was at its height by then. A stroke is a run:
 
 # %% tags=["hide-input"]
 charts.spread_chart(noise.runs({"seeds": over_seeds, "draws": over_draws}))
@@ -122,36 +125,44 @@ charts.table(noise.spread_table(over_seeds, over_draws))
 charts.table(noise.correlation_table(over_seeds, over_draws))
 
 # %% [markdown]
-# Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is {term}`clear`, and their mean is
-# {glue:text}`seeds_r`. How much of an adapter's part is weights, and how much is order that moves each its own way, is
-# not measured.
+# Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is clear after Holm's correction,
+# and their mean is {glue:text}`seeds_r`. How much of an adapter's part is weights, and how much is order that moves
+# each its own way, is not measured.
 #
-# What a hundred seeds settle, and how often three of them would have said another thing (of all ways to take three; no
-# difference counts as another):
+# What a hundred seeds show at these rates and on this draw, and how often the means of three of them have another sign
+# (of all ways to take three; no difference counts as another):
 
 # %% tags=["hide-input"]
 charts.table(noise.key_table(over_seeds, over_draws))
 
 # %% [markdown]
-# From one component to {glue:text}`most_cp` CP is flat: both steps are shown to be less than a point (*alike* is the p
-# value of a difference of a point or more). LoRA's first rank is ahead of CP at its budget, and of CP at four times
-# its budget, by what may be less than a point and may be a little more. And where two cells are the same for all that
-# a hundred seeds can tell, three order them nearly by the toss of a coin.
+# Over seeds CP is flat from one component to {glue:text}`most_cp`: that difference is shown to be less than a point,
+# and so are the steps on the way (*alike* is the p value of a difference of a point or more). LoRA's first rank is
+# ahead of CP at its budget, and of CP at four times its budget, by what may be less than a point and may be a little
+# more; at the paper's rates, with three seeds, the first of these was {glue:text}`papers_gap` points. Where two cells
+# are the same for all that a hundred seeds can tell, three order them nearly by the toss of a coin. And by these
+# seeds' own variances the chance to see half a point between the families would be {glue:text}`hundred_power` % with
+# {glue:text}`most` of them: near enough, and far from certain.
 #
 # ## Thirty draws of the examples
 #
-# Another draw of the training and dev examples moves an adapter's accuracy by {glue:text}`low_draw_sd` to
-# {glue:text}`high_draw_sd` points, about as far as another seed does; the readout alone hangs more on the examples
-# than on their order. A part of that is what a draw does to this one seed and not to others, and it cannot be told
-# apart here, where each draw has the same seed and no other. What the correlations do show is that CP
-# {glue:text}`most_cp` and LoRA {glue:text}`first_rank` agree on which draws are good, at {glue:text}`draws_r`: so far
-# as two adapters do, the draw drops out of their difference. Between the families the differences above have the same
-# signs over draws as over seeds, and their intervals overlap.
+# Over draws, all with one seed, an adapter's accuracy has an sd of {glue:text}`low_draw_sd` to
+# {glue:text}`high_draw_sd` points, about what it has over seeds on one draw, and LoRA's first rank minus CP at its
+# budget has {glue:text}`gap_draw_sd`, beside {glue:text}`gap_sd`. The readout alone hangs more on the examples than on
+# their order. How much a draw adds *beyond* a seed cannot be told from this: what happens when one seed meets one draw
+# is in both.
 #
-# All other studies of this backbone share one draw, and not a lucky one: on it LoRA's first rank has
-# {glue:text}`lora_seeds` % over {glue:text}`hundred` seeds, and {glue:text}`lora_draws` % over {glue:text}`thirty`
-# others with one seed, of which {glue:text}`lora_lead` points are that seed's, as far as the shared draw tells.
-# Heights are those of a draw; comparisons suffer less.
+# CP is not shown to be flat over draws. There {glue:text}`most_cp` components are {glue:text}`draws_gain` points above
+# one (ninety-five percent, {glue:text}`draws_gain_ends`), which may be a point and may be nothing. LoRA's first rank
+# is ahead of both larger CPs over draws too, as far as one seed's initial weights can show.
+#
+# Of the {glue:text}`correlations` correlations over draws {glue:text}`draws_clear` is clear after Holm's correction,
+# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean`: so far as two
+# adapters agree on which draws are good, the draw drops out of their difference, and for one pair that is seen.
+#
+# All other studies of this backbone share one draw. With the one seed that can be compared, LoRA's first rank has
+# {glue:text}`lora_shared` % on it, and {glue:text}`lora_draws` % on the average of the others; CP at its budget has
+# {glue:text}`cp_shared` % and {glue:text}`cp_draws` %.
 #
 # ## What is not in it
 #
@@ -190,8 +201,22 @@ spreads = {
     for name, of in (("seeds", over_seeds), ("draws", over_draws))
 }
 correlated, drawn = noise.correlations(over_seeds), noise.correlations(over_draws)
-clear = ((correlated["low"] > 0) | (correlated["high"] < 0)).sum()
+clear, draws_clear = ((table["holm"] < LEVEL).sum() for table in (correlated, drawn))
+largest = drawn["r"].idxmax()
 lora = over_seeds.outcomes["lora", 1]
+shared = lora.seeds.index((0, 0))
+at_papers = compare(*(tasks["sst2"].outcomes[cell] for cell in (("lora", 1), ("cp", 11))))
+drawn_gain = compare(over_draws.outcomes["cp", 44], over_draws.outcomes["cp", 1])
+gap_sds = {
+    name: f"{100 * noise.spread((of.outcomes['lora', 1].right - of.outcomes['cp', 11].right).mean(1).tolist())[0]:.2f}"
+    for name, of in (("seeds", over_seeds), ("draws", over_draws))
+}
+
+
+def percent(right):
+    return f"{100 * right.mean():.1f}"
+
+
 for name, value in {
     "hundred": str(len(lora.seeds)),
     "thirty": str(len(over_draws.outcomes["lora", 1].seeds)),
@@ -207,11 +232,20 @@ for name, value in {
     "correlations": str(len(correlated)),
     "seeds_clear": str(clear) if clear else "none",
     "seeds_r": f"{correlated['r'].mean():+.2f}",
-    "draws_r": f"{drawn.loc[drawn['r'].idxmax(), 'r']:.2f}",
+    "draws_clear": str(draws_clear) if draws_clear else "none",
+    "draws_pair": drawn.loc[largest, "pair"].replace(", ", " and "),
+    "draws_r": f"{drawn.loc[largest, 'r']:.2f}",
+    "draws_mean": f"{drawn['r'].mean():+.2f}",
     "most_cp": str(over_seeds.sizes("cp")[-1]),
-    "first_rank": str(over_seeds.sizes("lora")[0]),
-    "lora_seeds": f"{100 * lora.right.mean():.1f}",
-    "lora_draws": f"{100 * over_draws.outcomes['lora', 1].right.mean():.1f}",
-    "lora_lead": f"{100 * (lora.right[lora.seeds.index((0, 0))].mean() - lora.right.mean()):.1f}",
+    "lora_shared": percent(lora.right[shared]),
+    "lora_draws": percent(over_draws.outcomes["lora", 1].right),
+    "cp_shared": percent(over_seeds.outcomes["cp", 11].right[shared]),
+    "cp_draws": percent(over_draws.outcomes["cp", 11].right),
+    "papers_gap": f"{100 * at_papers.mean:+.2f}",
+    "hundred_power": f"{100 * gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items):.0f}",
+    "gap_sd": gap_sds["seeds"],
+    "gap_draw_sd": gap_sds["draws"],
+    "draws_gain": f"{100 * drawn_gain.mean:.2f}",
+    "draws_gain_ends": " to ".join(f"{100 * end:+.2f}" for end in drawn_gain.interval()),
 }.items():
     glue(name, value, display=False)

@@ -316,8 +316,8 @@ glue("coarsest_split_step", int(other_splits["CP"].max()), display=False)
 # The shapes above have ratios from {glue:text}`ratio_least:.1f` to {glue:text}`ratio_most:.1f`, with
 # {glue:text}`ratio:.1f` on `2048×2048`; the splits below them have steps from {glue:text}`finest_split_step:d` to
 # {glue:text}`coarsest_split_step:,d`. A shorter vector can say less, so these are different adapters and not the same
-# one at a discount. The paper tried other splits too and found that they changed little (second-hand); on SmolLM2
-# [they change nothing that can be seen](tensorization.ipynb).
+# one at a discount. The paper tried other splits too and found that they changed little (second-hand); on SST-2
+# [they differ by less than a point](tensorization.ipynb) here, at one budget and rate.
 #
 # ## Whole models
 #

@@ -95,6 +95,7 @@ def test_cells_that_share_what_moves_them_correlate() -> None:
     assert list(found.index) == ["CP 1, CP 11", "CP 1, LoRA 1", "CP 11, LoRA 1"]
     assert found.loc["CP 1, LoRA 1", "r"] > 0.9
     assert found.loc["CP 1, CP 11", "low"] < 0 < found.loc["CP 1, CP 11", "high"]
+    assert found.loc["CP 1, LoRA 1", "holm"] < 0.001 < 0.05 < found.loc["CP 1, CP 11", "holm"]
     assert (found["low"] < found["r"]).all()
     assert (found["r"] < found["high"]).all()
 

@@ -336,3 +336,12 @@ def test_the_outcomes_of_a_measured_cell() -> None:
     fewer = dataclasses.replace(one[0].outcome, drawn=one[0].outcome.right)
     with pytest.raises(InputError, match="same items"):
         outcomes([dataclasses.replace(one[0], outcome=fewer), *one[1:]])
+
+
+def test_outcomes_on_some_of_the_items() -> None:
+    whole = cell([[1, 0, 1, 0], [0, 0, 1, 1]])
+    part = whole.on([3, 0])
+    assert (part.seeds, part.items) == (whole.seeds, (3, 0))
+    assert part.right.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(InputError, match="item 4 was not asked"):
+        whole.on([0, 4])

@@ -63,7 +63,8 @@ def test_the_answer(chapter: Chapters) -> None:
         }  # fmt: skip
     for page, name in (("rates", "rte_gap_ends"), ("noise", "hundred_gap_ends"), ("readout", "gap_ends")):
         assert float(chapter(page).glued[name].split()[0]) > 0
-    assert float(chapter("readout").glued["first_gain_ends"].split()[0]) > 0, "size does pay"
+    for name in ("first_gain_ends", "second_gain_ends"):
+        assert float(chapter("readout").glued[name].split()[0]) > 0, "size does pay"
 
 
 def test_what_is_found(chapter: Chapters) -> None:
@@ -77,7 +78,7 @@ def test_what_is_found(chapter: Chapters) -> None:
     }
     assert (verdicts["CP gains from components"], verdicts["CP saturates"]) == ("holds", "cannot be told")
     keys = {row["difference"]: row for row in chapter("noise").rows("difference", "alike")}
-    assert all(float(keys[name]["alike"]) < 0.05 for name in ("CP 11 − CP 1", "CP 44 − CP 11")), "flat"
+    assert float(keys["CP 44 − CP 1"]["alike"]) < 0.05, "flat"
     titles, *splits = chapter("tensorization").tables[-1]
     of_splits = [dict(zip(titles, row, strict=True)) for row in splits]
     assert {(row["task"], row["seeds"]) for row in of_splits} == {("SST-2", "20")}
