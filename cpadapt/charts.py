@@ -505,7 +505,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     return alt.layer(*lines, reach, points).properties(
         description=f"Differences, {title}, each with its interval of ninety-five percent, of {', '.join(groups)}.",
         width="container",
-        height=alt.Step(14),
+        height=16 * len(groups) * table["what"].nunique(),
     )
 
 
@@ -538,5 +538,5 @@ def spread_chart(runs: pd.DataFrame) -> Any:
         description=f"The accuracy of every run of {', '.join(dict.fromkeys(table['cell']))}, by what runs differ in:"
         f" {', '.join(kinds)}.",
         width="container",
-        height=alt.Step(18),
+        height=20 * len(kinds) * table["cell"].nunique(),
     )

@@ -46,9 +46,9 @@ trained = {task: contrasts.measured(("smollm2-seeds", further.name), task, furth
 # %% [markdown]
 # ## What a split changes
 #
-# The projections of SmolLM2-135M have sides of 576 and 192. CP takes each side as a product and stores one short
-# vector a part ([the CP adapter](cp_adapter.ipynb)). So a split changes what a {term}`component` costs, over all
-# layers, and how many of them a {term}`budget` holds:
+# The projections of SmolLM2-135M have sides of {glue:text}`long` and {glue:text}`short`. CP takes each side as a
+# product and stores one short vector a part ([the CP adapter](cp_adapter.ipynb)). So a split changes what a
+# {term}`component` costs, over all layers, and how many of them a {term}`budget` holds:
 
 # %% tags=["hide-input"]
 SIDES = (576, 192)
@@ -136,6 +136,8 @@ clear = (known["holm"] < LEVEL).sum()
 alike = sum(p < LEVEL for p in holm(known["p_alike"].tolist()))
 absent = [TASK_NAMES[task] for task, cells in trained.items() if not cells.outcomes]
 for name, value in {
+    "long": str(max(SIDES)),
+    "short": str(min(SIDES)),
     "many": str(len(further.seeds)),
     "few": str(len(study.seeds)),
     "splits": str(len(study.families)),

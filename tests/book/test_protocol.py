@@ -166,12 +166,13 @@ def test_evaluation_sets_have_the_sizes_of_the_records(chapter: Chapters, record
 
 
 def test_runs_are_paired(records: list[Record]) -> None:
-    """Of one study and task all are trained and judged on the same examples, whatever their family and seed."""
-    shared: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    """Of one study, task and draw all are trained and judged on the same examples, whatever their family and seed."""
+    shared: dict[tuple[str, str, int], set[tuple[str, str]]] = {}
     for r in records:
-        shared.setdefault((r.study, r.config.task), set()).add((r.data_fingerprint, r.outcome.drawn))
-        assert r.config.data_seed == 0
+        place = r.study, r.config.task, r.config.data_seed
+        shared.setdefault(place, set()).add((r.data_fingerprint, r.outcome.drawn))
     assert {len(kinds) for kinds in shared.values()} == {1}
+    assert {study for study, _, draw in shared if draw != 0} == {"smollm2-data-seeds"}
 
 
 def test_another_protocol_is_another_run(chapter: Chapters) -> None:

@@ -155,6 +155,8 @@ def test_numbers(chapter: Chapters) -> None:
     known, well = splits(at_papers=True).values(), splits(at_papers=False).values()
     clear = sum(float(row["Holm"]) < 0.05 for row in expected_rows(at_papers=True))
     assert chapter("tensorization").glued == {
+        "long": "576",
+        "short": "192",
         "many": str(MANY),
         "few": str(FEW),
         "splits": str(len(OTHERS)),
