@@ -43,7 +43,7 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
 
 
 def families(of: Cells, group: str) -> list[Contrast]:
-    """LoRA minus CP at each matched budget."""
+    """LoRA minus CP at each matched budget, where both cells have outcomes."""
     return [
         Contrast(
             group,
@@ -51,6 +51,7 @@ def families(of: Cells, group: str) -> list[Contrast]:
             compare(of.outcomes["lora", rank], of.outcomes["cp", size]),
         )
         for rank, size in of.matched()
+        if {("lora", rank), ("cp", size)} <= of.outcomes.keys()
     ]
 
 
@@ -66,7 +67,8 @@ def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
 def splits(of: Cells, group: str) -> list[Contrast]:
     """CP with each other split of the tensor (labels that begin with `cp-`) minus the default at the nearest budget.
 
-    A split changes what a component costs, so the two have different numbers of components.
+    A split changes what a component costs, so the two have different numbers of components. What has no counterpart
+    with outcomes is left out.
     """
     pairs = [(cell, of.nearest(cell, "cp")) for cell in sorted(of.outcomes) if cell[0].startswith("cp-")]
     return [
@@ -76,7 +78,7 @@ def splits(of: Cells, group: str) -> list[Contrast]:
             compare(of.outcomes[label, size], of.outcomes["cp", default]),
         )
         for (label, size), default in pairs
-        if default is not None
+        if ("cp", default) in of.outcomes
     ]
 
 
@@ -89,17 +91,16 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """Contrasts as a table.
 
     Returns:
-        One row each, in their order, with the columns `group`, `what`, `seeds`, `items`, `mean`, `low` and `high` (the
-        95 % interval), `p` (of no difference), `holm` (that after Holm's correction over the group) and `p_alike` (of
-        a difference of a point, `cpadapt.claims.MARGIN`, or more).
+        One row each, in their order, with the columns `group`, `what`, `seeds`, `mean`, `low` and `high` (the 95 %
+        interval), `p` (of no difference), `holm` (that after Holm's correction over the group) and `p_alike` (of a
+        difference of a point, `cpadapt.claims.MARGIN`, or more).
     """
     rows = []
     for contrast in contrasts:
         e = contrast.estimate
         low, high = e.interval()
         rows.append(
-            {"group": contrast.group, "what": contrast.what, "seeds": e.seeds, "items": e.items, "mean": e.mean,
-             "low": low, "high": high, "p": e.p_value(), "p_alike": e.equivalence_p_value(MARGIN)}
+            {"group": contrast.group, "what": contrast.what, "seeds": e.seeds, "mean": e.mean, "low": low, "high": high, "p": e.p_value(), "p_alike": e.equivalence_p_value(MARGIN)}
         )  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(holm=table.groupby("group")["p"].transform(lambda p: holm(p.tolist())))

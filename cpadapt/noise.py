@@ -137,7 +137,7 @@ def correlations(of: Cells) -> pd.DataFrame:
 
     Returns:
         One row a pair of cells with an adapter, with the columns `pair`, `r` (Pearson's, of their runs' accuracies),
-        `low` and `high` (the 95 % interval, by Fisher's transformation) and `holm` (the p value of no correlation,
+        `low` and `high` (the 95 % interval, by Fisher's transformation), `p` (of no correlation) and `holm` (that
         after Holm's correction over all pairs).
     """
     rows = []

@@ -1,5 +1,7 @@
 """Paired differences between like cells, on cells whose truth is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from simulated import Simulation, cell
@@ -27,6 +29,14 @@ def test_families_are_compared_at_matched_budgets() -> None:
     found = contrasts.families(of, "mine")
     assert [c.group for c in found] == ["mine"]
     assert differences(found) == {"LoRA 1 − CP 11": compare(of.outcomes["lora", 1], of.outcomes["cp", 11])}
+
+
+def test_cells_without_outcomes_are_left_out() -> None:
+    of = made(BUDGETS | {("cp-8x8x9", 20): 1000})
+    part = dataclasses.replace(
+        of, outcomes={place: of.outcomes[place] for place in of.outcomes if place != ("cp", 11)}
+    )
+    assert contrasts.families(part, "mine") == contrasts.splits(part, "mine") == []
 
 
 def test_between_takes_after_minus_before_where_both_have_a_cell() -> None:
