@@ -78,7 +78,7 @@ def splits(of: Cells, group: str) -> list[Contrast]:
             compare(of.outcomes[label, size], of.outcomes["cp", default]),
         )
         for (label, size), default in pairs
-        if ("cp", default) in of.outcomes
+        if default is not None and ("cp", default) in of.outcomes
     ]
 
 
@@ -100,7 +100,8 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
         e = contrast.estimate
         low, high = e.interval()
         rows.append(
-            {"group": contrast.group, "what": contrast.what, "seeds": e.seeds, "mean": e.mean, "low": low, "high": high, "p": e.p_value(), "p_alike": e.equivalence_p_value(MARGIN)}
+            {"group": contrast.group, "what": contrast.what, "seeds": e.seeds, "mean": e.mean, "low": low,
+             "high": high, "p": e.p_value(), "p_alike": e.equivalence_p_value(MARGIN)}
         )  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(holm=table.groupby("group")["p"].transform(lambda p: holm(p.tolist())))
