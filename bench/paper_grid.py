@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import bank_times
 import measured
@@ -24,10 +24,10 @@ import shapes
 import torch
 import typer
 from measured import Report
-from transformers import AutoModel
 
 import cpadapt
-from cpadapt.backbones import BACKBONES, load_backbone
+from cpadapt.backbones import Backbone, load_backbone
+from cpadapt.protocol import RunConfig
 from cpadapt.record import load_records
 from cpadapt.study import Study, with_protocol
 from cpadapt.tasks import load_spec, load_task
@@ -68,16 +68,10 @@ def main(
 def stand_in(name: str) -> Iterator[None]:
     """Let cpadapt find random weights of a known backbone's shape, as it finds a checkpoint that was put there."""
     before = os.environ.get("CPADAPT_HOME")
-    # Asked for before the folder is another one: the tokenizer may lie in the one that was.
-    tokenizer = shapes.tokenizer()
     with tempfile.TemporaryDirectory() as home:
-        torch.manual_seed(0)
-        # Drawn where it is quick: a billion numbers take long on a CPU.
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            model = AutoModel.from_config(BACKBONES[name].config(), dtype=torch.float16)
-        model.save_pretrained(Path(home) / name)
-        tokenizer.save_pretrained(Path(home) / name)
-        del model
+        # Made before the folder is another one: the tokenizer may lie in the one that was.
+        for made in shapes.make(name, dtype="float16", device="cuda" if torch.cuda.is_available() else "cpu"):
+            made.save_pretrained(Path(home) / name)
         os.environ["CPADAPT_HOME"] = home
         try:
             yield
@@ -102,18 +96,23 @@ def prove(study: Path, task: str, data_dir: Path | None, records: Path) -> int:
     command += [f"--set={name}={value}" for name, value in PROOF.items()]
     command += [f"--data-dir={data_dir}"] if data_dir is not None else []
     subprocess.run(command, check=True)
-    asked = cpadapt.load_study(study)
-    expected = [run for _, run in asked.runs(cpadapt.load_projections(asked.backbone)) if run.task == task]
+    expected = runs_of(cpadapt.load_study(study), task)
     found = [r for r in load_records(records) if r.config.task == task and r.outcome is not None]
     assert len(found) == len(expected), f"{len(found)} of {len(expected)} runs have an outcome"
     return len(found)
 
 
-def time_bank(study: Study, task: str, loaded: Any, data_dir: Path | None) -> bank_times.BankTimes:
+def runs_of(study: Study, task: str) -> list[RunConfig]:
+    """A task's runs, all in one bank."""
+    return [run for _, run in study.runs(cpadapt.load_projections(study.backbone)) if run.task == task]
+
+
+def time_bank(study: Study, task: str, loaded: Backbone, data_dir: Path | None) -> bank_times.BankTimes:
     """Time all of a task's runs as one bank."""
-    runs = [run for _, run in study.runs(cpadapt.load_projections(study.backbone)) if run.task == task]
     data = load_task(load_spec(task), data_dir=data_dir, caps=study.protocol.caps)
-    return bank_times.run_bank(loaded, runs, data, compiled=True if torch.cuda.is_available() else None)
+    return bank_times.run_bank(
+        loaded, runs_of(study, task), data, compiled=True if torch.cuda.is_available() else None
+    )
 
 
 if __name__ == "__main__":

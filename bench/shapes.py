@@ -6,7 +6,7 @@ missing too.
 """
 
 import torch
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from cpadapt.backbones import BACKBONES, Backbone, Dtype, Projection, Source, load_backbone
 from cpadapt.errors import InputError
@@ -31,17 +31,7 @@ def load(name: str, *, dtype: Dtype, device: str) -> Backbone:
     known = name.removesuffix(SHAPE)
     if known not in BACKBONES:
         raise InputError(f"no shape {name!r}: give one of {', '.join(BACKBONES)} with {SHAPE} at its end")
-    config = BACKBONES[known].config()
-    for dropout in ("dropout", "attention_dropout", "layerdrop"):
-        if hasattr(config, dropout):
-            setattr(config, dropout, 0.0)
-    of_lengths = tokenizer()
-    if len(of_lengths) > config.vocab_size:
-        raise InputError(f"{name!r} has {config.vocab_size} tokens, fewer than the tokenizer's {len(of_lengths)}")
-    # Drawn where they stay: a billion numbers take long on a CPU.
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = AutoModel.from_config(config, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    model, of_lengths = make(known, dtype=dtype, device=device)
     projections = tuple(
         Projection(path, module.out_features, module.in_features)
         for path, module in model.named_modules()
@@ -52,19 +42,34 @@ def load(name: str, *, dtype: Dtype, device: str) -> Backbone:
         model=model.eval().requires_grad_(False).to(device),
         tokenizer=of_lengths,
         source=Source("memory", "seed 0", None, None),
-        decoder=config.model_type != "bert",
+        decoder=model.config.model_type != "bert",
         projections=projections,
-        max_length=config.max_position_embeddings,
+        max_length=model.config.max_position_embeddings,
         bos_token_id=None,
     )
 
 
-def tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer for texts' lengths, where a model's own is not here.
+def make(known: str, *, dtype: Dtype, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Random weights of a known backbone's shape, drawn on the device, and a tokenizer that stands in for its own.
 
     Raises:
-        InputError: none of those that may stand in is here.
+        InputError: there is no tokenizer, or it has more tokens than the shape.
     """
+    config = BACKBONES[known].config()
+    for dropout in ("dropout", "attention_dropout", "layerdrop"):
+        if hasattr(config, dropout):
+            setattr(config, dropout, 0.0)
+    of_lengths = _tokenizer()
+    if len(of_lengths) > config.vocab_size:
+        raise InputError(f"{known!r} has {config.vocab_size} tokens, fewer than the tokenizer's {len(of_lengths)}")
+    # Drawn where they stay: a billion numbers take long on a CPU.
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModel.from_config(config, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    return model, of_lengths
+
+
+def _tokenizer() -> PreTrainedTokenizerBase:
     for name in TOKENIZERS:
         try:
             return load_backbone(name).tokenizer

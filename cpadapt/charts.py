@@ -481,7 +481,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     groups = list(dict.fromkeys(table["group"]))
     y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
     offset = alt.YOffset("group:N", sort=groups)
-    colours = alt.Scale(domain=groups, range=[*FURTHER_COLOURS, *FAMILY_COLOURS.values()][: len(groups)])
+    colours = alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)]))
     legend = alt.Legend(columns=2, symbolType="circle") if len(groups) > 1 else None
     colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
     tooltip = [

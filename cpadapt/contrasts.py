@@ -12,7 +12,7 @@ import pandas as pd
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
 from cpadapt.claims import MARGIN, Cells, cells_of
-from cpadapt.record import load_records
+from cpadapt.record import Record, load_records
 from cpadapt.statistics import Estimate, compare, holm
 
 
@@ -26,6 +26,16 @@ class Contrast:
     estimate: Estimate
 
 
+def on_record(studies: Sequence[str]) -> list[Record]:
+    """The records of studies in the project's own `results`; none of a study that is not measured.
+
+    Raises:
+        InputError: as `cpadapt.record.load_records`.
+    """
+    folders = [PROJECT / "results" / study for study in studies]
+    return [record for folder in folders if folder.is_dir() for record in load_records(folder)]
+
+
 def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
     """A task's cells in the project's own `results`; none where nothing is on record.
 
@@ -35,10 +45,9 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
         seeds: only these, as where cells are compared of which some have more.
 
     Raises:
-        InputError: as `cpadapt.claims.cells_of`.
+        InputError: as `on_record` and `cpadapt.claims.cells_of`.
     """
-    folders = [PROJECT / "results" / study for study in studies]
-    records = [record for folder in folders if folder.is_dir() for record in load_records(folder)]
+    records = on_record(studies)
     return cells_of(r for r in records if r.config.task == task and (seeds is None or r.config.seed in seeds))
 
 
@@ -107,15 +116,14 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     return table.assign(holm=table.groupby("group")["p"].transform(lambda p: holm(p.tolist())))
 
 
-def contrast_table(contrasts: Sequence[Contrast], group: str, what: str) -> pd.DataFrame:
+def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
     """`frame` to read, in points.
 
     Args:
-        contrasts: one or more.
+        table: as `frame` gives it.
         group: the title of the groups.
         what: the title of what is compared.
     """
-    table = frame(contrasts)
     return pd.DataFrame(
         {
             group: table["group"],

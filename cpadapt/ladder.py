@@ -14,10 +14,11 @@ import pandas as pd
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
 from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, judge, learned
+from cpadapt.contrasts import Contrast, frame
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records, tabulate
-from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, holm, plateau, resampled_means
+from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
 
 Cell = tuple[str, int]
 """A label and a size, such as `("cp", 11)`."""
@@ -80,16 +81,10 @@ def differences(of: Cells) -> pd.DataFrame:
         `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
         a point, `cpadapt.claims.MARGIN`, or more).
     """
-    rows = []
-    for rank, components in of.matched():
-        e = compare(of.outcomes["cp", components], of.outcomes["lora", rank])
-        low, high = e.interval()
-        rows.append(
-            {"rank": rank, "components": components, "mean": e.mean, "low": low, "high": high, "p": e.p_value(),
-             "p_alike": e.equivalence_p_value(MARGIN)}
-        )  # fmt: skip
-    table = pd.DataFrame(rows)
-    return table.assign(holm=holm(table["p"].tolist()))
+    pairs = of.matched()
+    found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
+    names = pd.DataFrame(pairs, columns=["rank", "components"])
+    return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
 
 
 def plateau_size(of: Cells, label: str) -> int:

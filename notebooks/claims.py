@@ -25,14 +25,13 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import budget, charts
+from cpadapt import budget, charts, contrasts
 from cpadapt.backbones import Projection
 from cpadapt.book import PROJECT
 from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, interval, judge
 from cpadapt.frontier import read_published
 from cpadapt.noise import ENOUGH, MOST_SEEDS
 from cpadapt.rates import PAPERS
-from cpadapt.record import load_records
 from cpadapt.statistics import fewest
 
 # %% [markdown]
@@ -125,12 +124,7 @@ CASES = {
 }
 
 
-def load(studies):
-    folders = [PROJECT / "results" / study for study in studies]
-    return [record for folder in folders if folder.is_dir() for record in load_records(folder)]
-
-
-records = {case: load(studies) for case, (studies, _) in CASES.items()}
+records = {case: contrasts.on_record(studies) for case, (studies, _) in CASES.items()}
 cells = {
     (case, task): cells_of([record for record in records[case] if record.config.task == task], rates)
     for case, (_, rates) in CASES.items()

@@ -117,15 +117,13 @@ charts.table(contrasts.contrast_table(apart, "task", "words − head"))
 # LoRA minus CP at the budget of a rank:
 
 # %% tags=["hide-input"]
-gaps = [
-    contrasts.Contrast(task, f"{c.what}, {readout}", c.estimate)
-    for task, readout in measured
-    for c in contrasts.families(settings[task][readout], task)
-]
-by_readout = contrasts.frame(gaps)
-names = by_readout["what"].str.extract(r"(?P<rank>LoRA \d+) − .*, (?P<readout>\w+)")
+by_readout = [(readout, c) for task, readout in measured for c in contrasts.families(settings[task][readout], task)]
+gaps = contrasts.frame([replace(c, what=f"{c.what}, {readout}") for readout, c in by_readout])
 charts.interval_chart(
-    by_readout.assign(group=names["readout"], what=by_readout["group"] + ", " + names["rank"]),
+    gaps.assign(
+        group=[readout for readout, _ in by_readout],
+        what=[f"{c.group}, {c.what.split(' − ')[0]}" for _, c in by_readout],
+    ),
     "LoRA − CP, points",
     MARGIN,
 )
@@ -183,7 +181,7 @@ asked, seeds = few.outcomes["cp", 1].items, [seed for seed, _ in few.outcomes["c
 many = contrasts.measured(("boolq-lifted",), "boolq", seeds)
 many = replace(many, outcomes={cell: of.on(asked) for cell, of in many.outcomes.items()})
 more = contrasts.between(few, many, TASK_NAMES["boolq"])
-charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
+charts.table(contrasts.contrast_table(contrasts.frame(more), "task", "all − a thousand"))
 
 # %% [markdown]
 # So the paper's account of BoolQ on OPT-1.3B {cite:p}`wang2026finer` can be judged here: that it gains from more

@@ -95,14 +95,15 @@ charts.table(
 
 # %% tags=["hide-input"]
 at_fixed = [c for task, cells in fixed.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
-charts.interval_chart(contrasts.frame(at_fixed), "split − default, points", MARGIN)
+known = contrasts.frame(at_fixed)
+charts.interval_chart(known, "split − default, points", MARGIN)
 
 # %% [markdown]
 # *Holm* is the p value of no difference, corrected over a task's; *alike* that of a difference of a point or more,
 # uncorrected.
 
 # %% tags=["hide-input"]
-charts.table(contrasts.contrast_table(at_fixed, "task", "split"))
+charts.table(contrasts.contrast_table(known, "task", "split"))
 
 # %% [markdown]
 # {glue:text}`few` seeds cannot say more. BoolQ, where adapters are not shown to learn at this rate
@@ -116,10 +117,11 @@ charts.table(contrasts.contrast_table(at_fixed, "task", "split"))
 
 # %% tags=["hide-input"]
 at_trained = [c for task, cells in trained.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
-charts.interval_chart(contrasts.frame(at_trained), "split − default, points", MARGIN)
+well = contrasts.frame(at_trained)
+charts.interval_chart(well, "split − default, points", MARGIN)
 
 # %% tags=["hide-input"]
-charts.table(contrasts.contrast_table(at_trained, "task", "split"))
+charts.table(contrasts.contrast_table(well, "task", "split"))
 
 # %% [markdown]
 # So on SST-2, at this budget and rate, none of the splits tried needs to be preferred for its accuracy, and each may
@@ -131,7 +133,6 @@ charts.table(contrasts.contrast_table(at_trained, "task", "split"))
 # Next: [the claims, one by one](claims.ipynb).
 
 # %% tags=["remove-cell"]
-known, well = contrasts.frame(at_fixed), contrasts.frame(at_trained)
 clear = (known["holm"] < LEVEL).sum()
 alike = sum(p < LEVEL for p in holm(known["p_alike"].tolist()))
 absent = [TASK_NAMES[task] for task, cells in trained.items() if not cells.outcomes]

@@ -311,7 +311,7 @@ def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
 
 def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
-    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
+    monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
     made: Backbone = shapes.load("tiny-shape", dtype="float32", device="cpu")
     assert made.projections == tiny.projections
     assert made.decoder
@@ -358,7 +358,7 @@ eval_cap = 24
 
 def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
-    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
+    monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
     (tmp_path / "a.toml").write_text(GRID)
     with pytest.raises(paper_grid.typer.Exit) as ended:
         paper_grid.main(tmp_path / "a.toml", None, steps=2, blocks=2, results=tmp_path)
@@ -371,7 +371,7 @@ def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: py
 
 def test_random_weights_stand_in_for_a_known_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
-    monkeypatch.setattr(shapes, "tokenizer", lambda: tiny.tokenizer)
+    monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
 
     def small() -> OPTConfig:
         return OPTConfig(
