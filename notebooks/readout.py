@@ -35,7 +35,7 @@ import cpadapt
 from cpadapt import charts, contrasts, ladder, rates
 from cpadapt.book import PROJECT
 from cpadapt.charts import TASK_NAMES, cell_name
-from cpadapt.claims import LEVEL, MARGIN, Verdict, cells_of, interval, judge, learned
+from cpadapt.claims import LEVEL, MARGIN, Verdict, cells_of, interval, judge, learned, lora_ahead
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import compare, estimate, holm
 from cpadapt.tasks import load_spec
@@ -99,9 +99,9 @@ charts.table(pd.DataFrame([reached(*at) for at in measured]))
 
 # %% tags=["hide-input"]
 both = {task: of for task, of in settings.items() if all(cells.outcomes for cells in of.values())}
-apart = [c for task, of in both.items() for c in contrasts.between(of[HEADS], of[WORDS], task)]
-adapted = [c for c in apart if c.what != cell_name(HEAD, 0)]
-charts.interval_chart(contrasts.frame(adapted), "words − head, points", MARGIN)
+apart = contrasts.frame([c for task, of in both.items() for c in contrasts.between(of[HEADS], of[WORDS], task)])
+adapted = apart[apart["what"] != cell_name(HEAD, 0)]
+charts.interval_chart(adapted, "words − head, points", MARGIN)
 
 # %% tags=["hide-input"]
 charts.table(contrasts.contrast_table(apart, "task", "words − head"))
@@ -180,8 +180,8 @@ few = cells_of(rates.measured(("smollm2", "smollm2-rates"), "boolq"), TEN_TIMES)
 asked, seeds = few.outcomes["cp", 1].items, [seed for seed, _ in few.outcomes["cp", 1].seeds]
 many = contrasts.measured(("boolq-lifted",), "boolq", seeds)
 many = replace(many, outcomes={cell: of.on(asked) for cell, of in many.outcomes.items()})
-more = contrasts.between(few, many, TASK_NAMES["boolq"])
-charts.table(contrasts.contrast_table(contrasts.frame(more), "task", "all − a thousand"))
+more = contrasts.frame(contrasts.between(few, many, TASK_NAMES["boolq"]))
+charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
 
 # %% [markdown]
 # So the paper's account of BoolQ on OPT-1.3B {cite:p}`wang2026finer` can be judged here: that it gains from more
@@ -227,18 +227,13 @@ whole, spoken = settings[ALL][HEADS], settings[ALL][WORDS]
 runs = lifted.runs[lifted.runs["label"] != HEAD]
 
 
-def ahead(of):
-    return judge(of, ["lora_ahead"])[1]["lora_ahead"].estimate
-
-
 def cp(after, before):
     return compare(whole.outcomes["cp", after], whole.outcomes["cp", before])
 
 
 matched, last = (size for _, size in whole.matched())
-of_adapters = contrasts.frame(adapted)
-clear = (contrasts.frame(apart).loc[[c in adapted for c in apart], "holm"] < LEVEL).sum()
-alike = sum(p < LEVEL for p in holm(of_adapters["p_alike"].tolist()))
+clear = (adapted["holm"] < LEVEL).sum()
+alike = sum(p < LEVEL for p in holm(adapted["p_alike"].tolist()))
 absent = [task for task, of in settings.items() if not of[HEADS].outcomes]
 opposite = 0
 for name, task in (("sst2", TASK_NAMES["sst2"]), ("boolq", ALL)):
@@ -257,9 +252,9 @@ gain = [of.outcomes["cp", last].right - of.outcomes["cp", 1].right for of in (fe
 for name, e in {
     "change": rates.gap_change(whole, spoken),
     "sst2_change": rates.gap_change(*(settings[TASK_NAMES["sst2"]][readout] for readout in (HEADS, WORDS))),
-    "more_last": next(c.estimate for c in more if c.what == cell_name("cp", last)),
+    "more_last": compare(many.outcomes["cp", last], few.outcomes["cp", last]),
     "more_gain": estimate(gain[1] - gain[0]),
-    "gap": ahead(whole),
+    "gap": lora_ahead(whole).estimate,
     "first_gain": cp(matched, 1),
     "second_gain": cp(last, matched),
     "level": compare(whole.outcomes["cp", last], whole.outcomes["lora", 1]),
@@ -275,12 +270,12 @@ for name, value in {
     "seeds": str(len(words.seeds)),
     "all_steps": f"{lifted.protocol.steps:,}",
     "epochs": f"{lifted.protocol.steps * lifted.protocol.batch_size / lifted.examples['train']:.1f}",
-    "adapters": str(len(of_adapters)),
+    "adapters": str(len(adapted)),
     "clear": str(clear) if clear else "none",
     "alike": str(alike) if alike else "none",
     "opposite": str(opposite) if opposite else "none",
     "missing": f"Not measured with a head, in this setting: {' and '.join(absent)}." if absent else "",
-    "words_gap": f"{100 * ahead(spoken).mean:.1f}",
+    "words_gap": f"{100 * lora_ahead(spoken).estimate.mean:.1f}",
     "adapted_runs": str(len(runs)),
     "late": str((runs["best_step"] == lifted.protocol.steps).sum()),
     "looks": str(lifted.protocol.steps // lifted.protocol.eval_every),
@@ -288,6 +283,6 @@ for name, value in {
     glue(name, value, display=False)
 for task in words.tasks:
     glue(f"{task}_words", " and ".join(f"“{word.strip()}”" for word in load_spec(task).label_words), display=False)
-floors = {c.group: c.estimate.mean for c in apart if c not in adapted}
+floors = apart[apart["what"] == cell_name(HEAD, 0)].set_index("group")["mean"]
 for name, group in (("sst2", TASK_NAMES["sst2"]), ("boolq", ALL)):
     glue(f"{name}_apart", f"{-100 * floors[group]:.0f}", display=False)
