@@ -130,7 +130,7 @@ charts.table(contrasts.contrast_table(well, "task", "split"))
 # which components pay, such as BoolQ with all of its examples ([the readout](readout.ipynb)), may tell splits apart,
 # and is not measured with others.
 #
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [an encoder with all examples](encoder.ipynb).
 
 # %% tags=["remove-cell"]
 clear = (known["holm"] < LEVEL).sum()

@@ -105,6 +105,9 @@ charts.table(
 # - *Two choices that are not seen to matter.* How CP splits the sides changes less than a point on SST-2, at one
 #   budget and rate ([tensorization](tensorization.ipynb)). Between a trained head and two frozen words no adapter is
 #   shown to differ, by intervals of one to three points either way ([the readout](readout.ipynb)).
+# - *On an encoder with all examples there is something to gain below one rank.* From
+#   {glue:text}`encoder.ipynb::fewest:s` to {glue:text}`encoder.ipynb::most:s` components CP on MiniLM gains
+#   {glue:text}`encoder.ipynb::gains:s` points on {glue:text}`encoder.ipynb::tasks:s` ([an encoder](encoder.ipynb)).
 # - *On the generated tasks CP is behind LoRA at every matched budget.* Each family had one rate there and a short
 #   training, which may be why; that is not tested.
 # - *A CP adapter is a LoRA adapter once trained.* It merges, and it exports exactly ([the CP
@@ -119,8 +122,8 @@ charts.table(
 #   protocol](protocol.ipynb), [the study in small](study_in_small.ipynb), [the first measured
 #   frontiers](first_frontiers.ipynb), [SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb), [seeds and
 #   items](noise.ipynb), [the learning rate](rates.ipynb), [the readout](readout.ipynb),
-#   [tensorization](tensorization.ipynb), [the claims](claims.ipynb), [limits](limits.ipynb), [what a run
-#   costs](what_a_run_costs.ipynb), [what was run](what_was_run.ipynb).
+#   [tensorization](tensorization.ipynb), [an encoder](encoder.ipynb), [the claims](claims.ipynb),
+#   [limits](limits.ipynb), [what a run costs](what_a_run_costs.ipynb), [what was run](what_was_run.ipynb).
 # - **To adapt a model of yours**, [use it in PEFT](use_in_peft.ipynb): `CPConfig` in place of `LoraConfig`, and plain
 #   LoRA to ship.
 # - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable

@@ -1,0 +1,162 @@
+"""An encoder with all examples: every number again from the records' own lines, and what is said of them."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from by_hand import answers, corrected, judged
+from scipy.stats import t
+
+ROOT = Path(__file__).parents[2]
+Chapters = Callable[[str], Any]
+Cell = tuple[str, int]
+TASKS = {"sst2": "SST-2", "sick": "SICK", "mrpc": "MRPC"}
+SEEDS = 10
+BUDGETS = {("head", 0): 0, **{("lora", r): 9216 * r for r in (1, 2, 4, 8)}}
+BUDGETS |= {("cp", c): 972 * c for c in (1, 2, 4, 9, 19, 38, 76)}
+NAMES = {"cp": "CP", "lora": "LoRA"}
+STEPS = [
+    (("cp", 1), ("head", 0)),
+    (("cp", 9), ("cp", 1)),
+    (("cp", 76), ("cp", 9)),
+    (("cp", 76), ("cp", 1)),
+    (("lora", 1), ("cp", 9)),
+    (("lora", 8), ("lora", 1)),
+]
+MATCHED = [(("lora", 2), ("cp", 19)), (("lora", 4), ("cp", 38)), (("lora", 8), ("cp", 76))]
+
+
+@functools.cache
+def read() -> list[dict[str, Any]]:
+    paths = (ROOT / "results" / "minilm").glob("*.jsonl")
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@functools.cache
+def table(task: str, place: Cell) -> np.ndarray:
+    """Right or wrong, seed by seed and item by item."""
+    found = {
+        line["config"]["seed"]: answers(line["outcome"])
+        for line in read()
+        if (line["config"]["task"], line["label"], line["config"]["size"]) == (task, *place)
+    }
+    return np.array([found[seed] for seed in range(SEEDS)], dtype=float)
+
+
+def name(place: Cell) -> str:
+    return f"{NAMES[place[0]]} {place[1]}" if place[1] else "head only"
+
+
+@functools.cache
+def difference(task: str, after: Cell, before: Cell) -> dict[str, Any]:
+    found = judged((table(task, after) - table(task, before)).tolist())
+    return found | {"alike": float(t.sf((1 - abs(found["gap"])) / found["error"], found["degrees"]))}
+
+
+def expected_rows(pairs: list[tuple[Cell, Cell]], what: str) -> list[dict[str, str]]:
+    rows = []
+    for task, title in TASKS.items():
+        each = [difference(task, *pair) for pair in pairs]
+        rows += [
+            {"task": title, what: f"{name(after)} − {name(before)}", "seeds": str(SEEDS),
+             "points": f"{found['gap']:+.2f}", "95 % interval": "{:+.2f} to {:+.2f}".format(*found["interval"]),
+             "Holm": f"{p:.3f}", "alike": f"{found['alike']:.3f}"}
+            for (after, before), found, p in zip(pairs, each, corrected([f["p"] for f in each]), strict=True)
+        ]  # fmt: skip
+    return rows
+
+
+def test_the_records_are_what_the_page_says() -> None:
+    """Then BoolQ and RTE have to be spoken of, too, where they come."""
+    assert len(read()) == len(TASKS) * len(BUDGETS) * SEEDS
+    assert {line["config"]["task"] for line in read()} == TASKS.keys()
+    assert {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in read()} == BUDGETS
+    for line in read():
+        protocol, outcome = line["config"]["protocol"], line["outcome"]
+        assert (protocol["steps"], line["diverged_at"]) == (5000, None)
+        assert outcome["total"] == outcome["rows"], "no cap on the evaluation items"
+        assert protocol["train_cap"] >= 70_000
+        expected = {"head": None, "lora": 2e-3, "cp": 4e-3}[line["label"]]
+        assert line["config"]["learning_rate"] == expected
+
+
+def test_the_rates_are_the_better_on_dev_of_two() -> None:
+    paths = (ROOT / "results" / "minilm-sst2").glob("*.jsonl")
+    lines = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    for label, chosen in (("lora", 2e-3), ("cp", 4e-3)):
+        by_rate: dict[float, list[float]] = {}
+        for line in lines:
+            if line["label"] == label:
+                dev = max(e["dev_correct"] / e["dev_total"] for e in line["evaluations"])
+                by_rate.setdefault(line["config"]["learning_rate"], []).append(dev)
+        means = {rate: np.mean(found) for rate, found in by_rate.items()}
+        assert len(means) == 2
+        assert max(means, key=means.__getitem__) == chosen
+
+
+def test_differences(chapter: Chapters) -> None:
+    page = chapter("encoder")
+    assert page.rows("difference", "alike") == expected_rows(STEPS, "difference")
+    assert page.rows("pair", "alike") == expected_rows(MATCHED, "pair")
+
+
+def test_the_charts(chapter: Chapters) -> None:
+    charts = chapter("encoder").charts
+    assert len(charts) == len(TASKS) + 2
+    for chart, pairs in zip(charts[len(TASKS) :], (STEPS, MATCHED), strict=True):
+        drawn = [row for rows in chart["datasets"].values() for row in rows if "what" in row]
+        expected = [difference(task, *pair) for task in TASKS for pair in pairs]
+        for row, found in zip(drawn, expected, strict=True):
+            assert [row["mean"], row["low"], row["high"]] == pytest.approx([found["gap"], *found["interval"]])
+
+
+def test_numbers(chapter: Chapters) -> None:
+    def gaps(after: Cell, before: Cell) -> str:
+        return ", ".join(f"{difference(task, after, before)['gap']:+.1f}" for task in TASKS)
+
+    def way(task: str) -> str:
+        head, one = table(task, ("head", 0)).mean(), table(task, ("cp", 1)).mean()
+        best = max(table(task, place).mean() for place in BUDGETS)
+        return f"{100 * (one - head) / (best - head):.0f}"
+
+    matched = [difference(task, *pair) for task in TASKS for pair in MATCHED]
+    assert not [row for row in expected_rows(MATCHED, "pair") if float(row["Holm"]) < 0.05]
+    assert chapter("encoder").glued == {
+        "fewest": "1",
+        "most": "76",
+        "gains": gaps(("cp", 76), ("cp", 1)),
+        "tasks": "SST-2, SICK and MRPC",
+        "share": f"{100 * 972 / 9216:.0f}",
+        "first": gaps(("lora", 1), ("cp", 9)),
+        "matched": "3",
+        "pairs": "9",
+        "clear": "none",
+        "runs": str(len(read())),
+        "seeds": str(SEEDS),
+        "steps": "5,000",
+        "missing": "Not measured: BoolQ and RTE.",
+        "rank": "9,216",
+        "component": "972",
+        "way": ", ".join(map(way, TASKS)),
+        "under": str(sum(0 < budget < 9216 for budget in BUDGETS.values())),
+        "drop": f"{-difference('mrpc', ('lora', 8), ('lora', 1))['gap']:.1f}",
+        "within": str(sum(found["alike"] < 0.05 for found in matched)),
+    }
+
+
+def test_what_is_said() -> None:
+    found = {(row["task"], row["difference"]): row for row in expected_rows(STEPS, "difference")}
+    for title in TASKS.values():
+        for step in ("CP 1 − head only", "CP 9 − CP 1", "CP 76 − CP 1"):
+            row = found[title, step]
+            assert float(row["Holm"]) < 0.05, "components pay below one rank"
+            assert float(row["points"]) > 0
+        row = found[title, "LoRA 8 − LoRA 1"]
+        assert float(row["Holm"]) > 0.05, "LoRA's further ranks are not shown to buy anything"
+        low = float(found[title, "LoRA 1 − CP 9"]["95 % interval"].split(" to ")[1])
+        assert low > 0, "CP under one rank is nowhere shown to be ahead of it"
+    assert difference("mrpc", ("lora", 8), ("lora", 1))["gap"] < 0
