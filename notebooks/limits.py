@@ -35,7 +35,8 @@ from cpadapt.record import load_records
 # seen these tasks in its training is not known here. Its weights come from a package that holds them in four bits,
 # dequantized ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part
 # mend what was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
-# encoder, MiniLM, is measured on [one task and on generated ones](first_frontiers.ipynb).
+# encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::tasks:s` ([an encoder](encoder.ipynb)) and on [generated
+# tasks](first_frontiers.ipynb), at few rates.
 #
 # *To close it*: `cpadapt run studies/paper.toml` where OPT's weights are, or any study with another `backbone`.
 #
@@ -81,10 +82,10 @@ from cpadapt.record import load_records
 #
 # ## What nobody has looked at here
 #
-# Other tasks and longer ones, all examples of another task than BoolQ, several rates with [another readout or all
-# examples](readout.ipynb), [other splits](tensorization.ipynb) where components pay, other target modules than queries
-# and values, and adapters with smaller steps than CP's. [What was run](what_was_run.ipynb) lists what is planned and
-# missing.
+# Other tasks and longer ones, all examples of another task than BoolQ on SmolLM2, several rates with [another readout
+# or all examples](readout.ipynb), [other splits](tensorization.ipynb) where components pay, other target modules than
+# queries and values, and adapters with smaller steps than CP's. [What was run](what_was_run.ipynb) lists what is
+# planned and missing.
 #
 # Next: [what a run costs](what_a_run_costs.ipynb).
 
