@@ -47,7 +47,7 @@ def test_numbers(chapter: Chapters) -> None:
 def test_numbers_of_other_chapters_are_there(chapter: Chapters) -> None:
     names = re.findall(r"\{glue:text\}`(\w+)\.ipynb::(\w+)", chapter("welcome").source)
     assert {page for page, _ in names} == {
-        "first_frontiers", "sst2", "rte", "boolq", "rates", "noise", "readout",
+        "first_frontiers", "sst2", "rte", "boolq", "rates", "noise", "readout", "encoder",
     }  # fmt: skip
     for page, name in names:
         assert name in chapter(page).glued
@@ -84,6 +84,10 @@ def test_what_is_found(chapter: Chapters) -> None:
     assert {(row["task"], row["seeds"]) for row in of_splits} == {("SST-2", "20")}
     assert all(float(row["alike"]) < 0.05 for row in of_splits), "changes nothing by as much as a point"
     assert chapter("readout").glued["clear"] == "none", "end where the other does, as far as can be told"
+    of_steps = chapter("encoder").rows("difference", "alike")
+    gains = [row for row in of_steps if row["difference"] == "CP 76 − CP 1"]
+    assert len(gains) == 3
+    assert all(float(row["Holm"]) < 0.05 for row in gains), "something to gain below one rank, on each task"
     for rank, components in ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88)):
         assert mean(STUDY, "rte", "lora", rank) > mean(STUDY, "rte", "cp", components)
     assert chapter("rte").glued["clear"] == "none"
