@@ -106,7 +106,7 @@ charts.table(
 #   budget and rate ([tensorization](tensorization.ipynb)). Between a trained head and two frozen words no adapter is
 #   shown to differ, by intervals of one to three points either way ([the readout](readout.ipynb)).
 # - *On an encoder with all examples there is something to gain below one rank.* From
-#   {glue:text}`encoder.ipynb::fewest:s` to {glue:text}`encoder.ipynb::most:s` components CP on MiniLM gains
+#   {glue:text}`encoder.ipynb::fewest:s` to {glue:text}`encoder.ipynb::nearly:s` components CP on MiniLM gains
 #   {glue:text}`encoder.ipynb::gains:s` points on {glue:text}`encoder.ipynb::tasks:s` ([an encoder](encoder.ipynb)).
 # - *On the generated tasks CP is behind LoRA at every matched budget.* Each family had one rate there and a short
 #   training, which may be why; that is not tested.
