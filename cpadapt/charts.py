@@ -86,6 +86,11 @@ def cell_name(label: str, size: int) -> str:
     return f"{_name(label)} {size}" if size else _name(label)
 
 
+def pair_name(after: tuple[str, int], before: tuple[str, int]) -> str:
+    """What a reader sees of the difference between two cells, such as `LoRA 1 − CP 11`."""
+    return f"{cell_name(*after)} − {cell_name(*before)}"
+
+
 def _tasks(table: pd.DataFrame) -> str:
     return ", ".join(TASK_NAMES.get(task, task) for task in sorted(set(table["task"])))
 

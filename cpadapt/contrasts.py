@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cpadapt.book import PROJECT
-from cpadapt.charts import cell_name
+from cpadapt.charts import cell_name, pair_name
 from cpadapt.claims import MARGIN, Cells, cells_of
 from cpadapt.record import Record, load_records
 from cpadapt.statistics import Estimate, compare, holm
@@ -51,17 +51,18 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
     return cells_of(r for r in records if r.config.task == task and (seeds is None or r.config.seed in seeds))
 
 
+def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:
+    """The first cell of each pair minus the second, where both have outcomes."""
+    return [
+        Contrast(group, pair_name(after, before), compare(of.outcomes[after], of.outcomes[before]))
+        for after, before in wanted
+        if {after, before} <= of.outcomes.keys()
+    ]
+
+
 def families(of: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
-    return [
-        Contrast(
-            group,
-            f"{cell_name('lora', rank)} − {cell_name('cp', size)}",
-            compare(of.outcomes["lora", rank], of.outcomes["cp", size]),
-        )
-        for rank, size in of.matched()
-        if {("lora", rank), ("cp", size)} <= of.outcomes.keys()
-    ]
+    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], group)
 
 
 def between(before: Cells, after: Cells, group: str) -> list[Contrast]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cpadapt.charts import TASK_NAMES, cell_name
+from cpadapt.charts import TASK_NAMES, cell_name, pair_name
 from cpadapt.claims import MARGIN, Cells, lora_ahead
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD
@@ -241,7 +241,7 @@ def key_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
         e, drawn = (compare(of.outcomes[a], of.outcomes[b]) for of in (over_seeds, over_draws))
         rows.append(
             {
-                "difference": f"{cell_name(*a)} − {cell_name(*b)}",
+                "difference": pair_name(a, b),
                 "over seeds": _signed(e.mean),
                 "seeds: 95 %": _ends(e),
                 "alike": f"{e.equivalence_p_value(MARGIN):.3f}",

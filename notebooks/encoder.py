@@ -29,18 +29,17 @@ from myst_nb import glue
 import cpadapt
 from cpadapt import charts, contrasts, ladder
 from cpadapt.book import PROJECT
-from cpadapt.charts import TASK_NAMES, cell_name
-from cpadapt.claims import LEVEL, MARGIN
-from cpadapt.contrasts import Contrast
-from cpadapt.statistics import compare
+from cpadapt.charts import TASK_NAMES, pair_name
+from cpadapt.claims import LEVEL, MARGIN, cells_of
 
 charts.enable()
 
 # %%
 study = cpadapt.load_study(PROJECT / "studies" / "minilm.toml")
-asked = {task: contrasts.measured((study.name,), task) for task in study.tasks}
-cells = {task: known for task, known in asked.items() if known.outcomes}
-records = cpadapt.tabulate(contrasts.on_record((study.name,)))[0]
+records = contrasts.on_record((study.name,))
+there = {record.config.task for record in records}
+cells = {task: cells_of(r for r in records if r.config.task == task) for task in study.tasks if task in there}
+runs, _ = cpadapt.tabulate(records)
 
 # %% [markdown]
 # ## The frontiers
@@ -52,7 +51,7 @@ records = cpadapt.tabulate(contrasts.on_record((study.name,)))[0]
 
 # %% tags=["hide-input"]
 for task in cells:
-    display(charts.frontier_chart(records[records["task"] == task]).properties(title=TASK_NAMES[task]))
+    display(charts.frontier_chart(runs[runs["task"] == task]).properties(title=TASK_NAMES[task]))
 
 # %% [markdown]
 # ## From nothing to one rank
@@ -71,15 +70,7 @@ below = [size for size in sizes if of_any.budgets["cp", size] < of_any.budgets[F
 fewest, nearly, most = ("cp", sizes[0]), ("cp", below[-1]), ("cp", sizes[-1])
 STEPS = [(fewest, HEAD), (nearly, fewest), (most, nearly), (most, fewest), (FIRST, nearly), (LAST, FIRST)]
 steps = contrasts.frame(
-    [
-        Contrast(
-            TASK_NAMES[task],
-            f"{cell_name(*after)} − {cell_name(*before)}",
-            compare(known.outcomes[after], known.outcomes[before]),
-        )
-        for task, known in cells.items()
-        for after, before in STEPS
-    ]
+    [contrast for task, known in cells.items() for contrast in contrasts.pairs(known, STEPS, TASK_NAMES[task])]
 )
 charts.interval_chart(steps, "difference, points", MARGIN)
 
@@ -123,9 +114,9 @@ charts.table(contrasts.contrast_table(matched, "task", "pair"))
 
 
 # %% tags=["remove-cell"]
-def spread(what):
-    """The differences of this name on each task, in the tasks' order."""
-    return ", ".join(f"{100 * mean:+.1f}" for mean in steps.loc[steps["what"] == what, "mean"])
+def gaps(after, before):
+    """What a cell has over another on each task, in the tasks' order."""
+    return ", ".join(f"{100 * mean:+.1f}" for mean in steps.loc[steps["what"] == pair_name(after, before), "mean"])
 
 
 def taken(known):
@@ -139,20 +130,20 @@ def listed(names):
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-FALL = f"{cell_name(*LAST)} − {cell_name(*FIRST)}"
+fall = steps.set_index(["group", "what"])["mean"][TASK_NAMES["mrpc"], pair_name(LAST, FIRST)]
 clear = (matched["holm"] < LEVEL).sum()
 absent = [TASK_NAMES[task] for task in study.tasks if task not in cells]
 for name, value in {
     "fewest": str(sizes[0]),
     "nearly": str(below[-1]),
-    "gains": spread(f"{cell_name(*nearly)} − {cell_name(*fewest)}"),
+    "gains": gaps(nearly, fewest),
     "tasks": listed([TASK_NAMES[task] for task in cells]),
     "share": f"{100 * of_any.budgets[fewest] / of_any.budgets[FIRST]:.0f}",
-    "first": spread(f"{cell_name(*FIRST)} − {cell_name(*nearly)}"),
+    "first": gaps(FIRST, nearly),
     "matched": str(len(of_any.matched())),
     "pairs": str(len(matched)),
     "clear": str(clear) if clear else "none",
-    "runs": str(len(records)),
+    "runs": str(len(runs)),
     "seeds": str(len(study.seeds)),
     "steps": f"{study.protocol.steps:,}",
     "missing": f"Not measured: {listed(absent)}." if absent else "",
@@ -160,7 +151,7 @@ for name, value in {
     "component": f"{of_any.budgets['cp', 1]:,}",
     "way": ", ".join(map(taken, cells.values())),
     "under": str(len(below)),
-    "drop": f"{-100 * steps.set_index(['group', 'what'])['mean'][TASK_NAMES['mrpc'], FALL]:.1f}",
+    "drop": f"{-100 * fall:.1f}",
     "within": str((matched["p_alike"] < LEVEL).sum()),
 }.items():
     glue(name, value, display=False)

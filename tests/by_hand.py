@@ -11,7 +11,7 @@ from scipy.stats import t
 
 def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     """A table of seeds by items, in points: its mean, its error and 95 % interval, the 90 % one, whose ends are
-    one-sided tests, and p of no difference from 0."""
+    one-sided tests, p of no difference from 0, and p of one of a point or more."""
     table = [[100 * x for x in items] for items in values]
     seeds, items = len(table), len(table[0])
     mean = statistics.mean(map(statistics.mean, table))
@@ -39,6 +39,7 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
         "interval": (mean - reach, mean + reach),
         "one-sided": (mean - less, mean + less),
         "p": 2 * float(t.sf(abs(mean) / error, degrees)),
+        "alike": float(t.sf((1 - abs(mean)) / error, degrees)),
         "items": items,
     }
 

@@ -31,6 +31,15 @@ def test_families_are_compared_at_matched_budgets() -> None:
     assert differences(found) == {"LoRA 1 − CP 11": compare(of.outcomes["lora", 1], of.outcomes["cp", 11])}
 
 
+def test_pairs_are_compared_in_their_order() -> None:
+    of, wanted = made(), [(("cp", 1), ("head", 0)), (("lora", 1), ("cp", 22)), (("cp", 44), ("cp", 1))]
+    # There is no cell of 44 components, so its pair is left out.
+    assert [(c.group, c.what, c.estimate) for c in contrasts.pairs(of, wanted, "mine")] == [
+        ("mine", "CP 1 − head only", compare(of.outcomes["cp", 1], of.outcomes["head", 0])),
+        ("mine", "LoRA 1 − CP 22", compare(of.outcomes["lora", 1], of.outcomes["cp", 22])),
+    ]
+
+
 def test_cells_without_outcomes_are_left_out() -> None:
     of = made(BUDGETS | {("cp-8x8x9", 20): 1000})
     part = dataclasses.replace(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import answers, bits, corrected, judged
-from scipy.stats import t
 
 from cpadapt.tasks import load_spec
 
@@ -109,11 +108,6 @@ def gaps(setting: Setting) -> list[np.ndarray]:
     return [cells(setting)[lora] - cells(setting)[cp] for lora, cp in pairs(setting)]
 
 
-def alike(found: dict[str, Any]) -> float:
-    """The p value of a difference of a point or more."""
-    return float(t.sf((1 - abs(found["gap"])) / found["error"], found["degrees"]))
-
-
 def ends(found: dict[str, Any], of: str = "interval", digits: int = 1) -> str:
     low, high = found[of]
     return f"{low:+.{digits}f} to {high:+.{digits}f}"
@@ -127,7 +121,7 @@ def shown(of: str, what: str, compared: dict[tuple[str, str], dict[str, Any]]) -
         holm = corrected([found["p"] for found in each.values()])
         rows += [
             {of: group, what: name, "seeds": str(len(found["by seed"])), "points": f"{found['gap']:+.2f}",
-             "95 % interval": ends(found, digits=2), "Holm": f"{p:.3f}", "alike": f"{alike(found):.3f}"}
+             "95 % interval": ends(found, digits=2), "Holm": f"{p:.3f}", "alike": f"{found['alike']:.3f}"}
             for ((_, name), found), p in zip(each.items(), holm, strict=True)
         ]  # fmt: skip
     return rows
@@ -346,7 +340,7 @@ def test_numbers(chapter: Chapters) -> None:
         "seeds": str(SEEDS),
         "adapters": str(len(adapted())),
         "clear": {0: "none"}[clear],
-        "alike": str(sum(p < 0.05 for p in corrected([alike(found) for found in adapted().values()]))),
+        "alike": str(sum(p < 0.05 for p in corrected([found["alike"] for found in adapted().values()]))),
         "sst2_same": str(sum(a == b for a, b in both[SST2])),
         "sst2_compared": str(len(both[SST2])),
         "boolq_same": str(sum(a == b for a, b in both[ALL])),
@@ -431,7 +425,7 @@ def test_what_is_said(chapter: Chapters) -> None:
     for task in BOTH:
         smallest, none = readouts()[task, "CP 1"]["gap"], readouts()[task, NAMES[READOUT]]["gap"]
         assert abs(smallest) < abs(none) / 10, "with the smallest adapter they no longer are"
-    assert sum(alike(found) < 0.05 for found in adapted().values()) < len(adapted()) / 2, "most of what can be said"
+    assert sum(found["alike"] < 0.05 for found in adapted().values()) < len(adapted()) / 2, "most of what can be said"
     assert all(verdict(LEARN, setting) == HOLDS for setting in SETTINGS), "it is learned with both"
     for says, task in itertools.product(WANTED, BOTH):
         of_both = [verdict(says, (task, readout)) for readout in ("head", "words")]
@@ -441,7 +435,7 @@ def test_what_is_said(chapter: Chapters) -> None:
     changed = [says for says in WANTED if verdict(says, (SST2, "head")) != verdict(says, (SST2, "words"))]
     assert changed == ["LoRA is ahead", "LoRA is slightly ahead"], "where they part, on SST-2"
     assert {verdict(says, (SST2, "words")) for says in changed} == {HOLDS}
-    shown_alike = sum(p < 0.05 for p in corrected([alike(found) for found in adapted().values()]))
+    shown_alike = sum(p < 0.05 for p in corrected([found["alike"] for found in adapted().values()]))
     assert shown_alike <= 1, "hardly any to be the same to within a point"
 
 
@@ -455,7 +449,7 @@ def test_what_is_said_of_all_of_boolq() -> None:
     assert first["interval"][0] > 0
     assert second["interval"][0] > 0, "it still gains where LoRA has four ranks"
     assert second["one-sided"][0] < 1 < second["one-sided"][1]
-    assert alike(minus(WHOLE, ("cp", 44), ("lora", 1))) < 0.05, "within a point"
+    assert minus(WHOLE, ("cp", 44), ("lora", 1))["alike"] < 0.05, "within a point"
     spent = {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in lines(WHOLE)}
     assert spent["lora", 1] / spent["cp", 44] == pytest.approx(1 / 4, abs=0.005), "at four times its budget"
     assert len({round(budget, -4) for budget in spent.values()} - {0}) == 3, "three budgets"
