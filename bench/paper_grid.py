@@ -5,11 +5,13 @@
 The weights of its backbone need not be had. Random ones of the same shape, which take as long, are written to a
 temporary folder where cpadapt looks for that backbone, with another model's tokenizer beside them. Then, by task,
 
-- `cpadapt run studies/paper.toml` as a user runs it, but for a few steps and examples: each run must have a record;
+- `cpadapt run studies/paper.toml` as a user runs it, and the notebook `run_budget` through papermill, both for a few
+  steps and examples: each run must have a record;
 - the whole bank of the task, with all of its runs and examples, timed over some steps and evaluations.
 """
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -19,7 +21,9 @@ from pathlib import Path
 from typing import Annotated
 
 import bank_times
+import jupytext
 import measured
+import papermill
 import shapes
 import torch
 import typer
@@ -34,7 +38,9 @@ from cpadapt.tasks import load_spec, load_task
 
 QUESTION = "Does the paper's own grid run from its study file, and what does it cost on one device?"
 
-PAPER = Path(__file__).resolve().parents[1] / "studies" / "paper.toml"
+ROOT = Path(__file__).resolve().parents[1]
+PAPER = ROOT / "studies" / "paper.toml"
+NOTEBOOK = ROOT / "notebooks" / "run_budget.py"
 
 PROOF = {"steps": 2, "eval_every": 1, "train_cap": 32, "dev_cap": 16, "eval_cap": 16}
 """The protocol where only whether it runs is asked."""
@@ -52,10 +58,11 @@ def main(
     asked = cpadapt.load_study(study)
     settings = {"study": asked.name, "backbone": asked.backbone, "steps": steps, "blocks": blocks}
     report = Report(results / f"grid-{asked.name}.json", QUESTION, where, settings)
-    with stand_in(asked.backbone), tempfile.TemporaryDirectory() as records:
-        for task in asked.tasks:
-            with report.phase(f"the command, {task}"):
-                report.add("records", task=task, runs=prove(study, task, data_dir, Path(records)))
+    with stand_in(asked.backbone):
+        for task, (way, start) in itertools.product(asked.tasks, {"command": command, "papermill": notebook}.items()):
+            with report.phase(f"{way}, {task}"), tempfile.TemporaryDirectory() as records:
+                start(study, task, data_dir, Path(records))
+                report.add("records", task=task, way=way, runs=count(asked, task, Path(records)))
         loaded = load_backbone(asked.backbone, dtype=asked.protocol.dtype, device=where.type)
         short = with_protocol(asked, steps=steps * blocks, eval_every=steps)
         for task in asked.tasks:
@@ -81,22 +88,40 @@ def stand_in(name: str) -> Iterator[None]:
                 os.environ["CPADAPT_HOME"] = before
 
 
-def prove(study: Path, task: str, data_dir: Path | None, records: Path) -> int:
-    """Run a task of a study by the command, in few steps.
-
-    Returns:
-        How many runs have a record with an outcome.
+def command(study: Path, task: str, data_dir: Path | None, records: Path) -> None:
+    """Run a task of a study from the command line, in few steps.
 
     Raises:
         subprocess.CalledProcessError: the command fails.
-        AssertionError: a run of the task has no record.
     """
-    command = [sys.executable, "-c", "from cpadapt.cli import main; main()", "run", str(study), "--task", task]
-    command += ["--results", str(records), "--quiet"]
-    command += [f"--set={name}={value}" for name, value in PROOF.items()]
-    command += [f"--data-dir={data_dir}"] if data_dir is not None else []
-    subprocess.run(command, check=True)
-    expected = runs_of(cpadapt.load_study(study), task)
+    line = [sys.executable, "-c", "from cpadapt.cli import main; main()", "run", str(study), "--task", task]
+    line += ["--results", str(records), "--quiet"]
+    line += [f"--set={name}={value}" for name, value in PROOF.items()]
+    line += [f"--data-dir={data_dir}"] if data_dir is not None else []
+    subprocess.run(line, check=True)
+
+
+def notebook(study: Path, task: str, data_dir: Path | None, records: Path) -> None:
+    """Run a task of a study by the notebook, in few steps.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell of the notebook fails.
+    """
+    given = {"study": str(study), "task": task, "results_dir": str(records), "changes": PROOF}
+    with tempfile.TemporaryDirectory() as folder:
+        made, done = (str(Path(folder) / name) for name in ("made.ipynb", "done.ipynb"))
+        jupytext.write(jupytext.read(NOTEBOOK), made)
+        given |= {"data_dir": str(data_dir)} if data_dir is not None else {}
+        papermill.execute_notebook(made, done, parameters=given, cwd=str(ROOT), progress_bar=False)
+
+
+def count(study: Study, task: str, records: Path) -> int:
+    """How many runs have a record with an outcome.
+
+    Raises:
+        AssertionError: a run of the task has none.
+    """
+    expected = runs_of(study, task)
     found = [r for r in load_records(records) if r.config.task == task and r.outcome is not None]
     assert len(found) == len(expected), f"{len(found)} of {len(expected)} runs have an outcome"
     return len(found)

@@ -32,6 +32,7 @@ backbone: str = "minilm"
 seeds: list[int] = [0, 1]
 learning_rates: dict[str, list[float]] = {"lora": [2e-3], "cp": [4e-3]}
 protocol: dict = {"steps": 80, "eval_every": 20, "train_cap": 1000, "dev_cap": 200, "eval_cap": 200}
+changes: dict = {}  # fields of the protocol that shall differ, such as {"steps": 20}; with a study file too
 data_dir: Optional[str] = None  # folder with TASK/SPLIT.jsonl.xz; None: the hub, or no data for generated tasks
 results_dir: Optional[str] = None  # folder of records; None: results/ and the study's name; without a study, none
 save_dir: Optional[str] = None  # folder for the best weights, as PEFT adapters
@@ -58,6 +59,7 @@ import cpadapt
 from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, charts
 from cpadapt import budget as budgets
 from cpadapt.frontier import frontier
+from cpadapt.study import with_protocol
 
 charts.enable()
 
@@ -80,6 +82,7 @@ else:
         protocol=Protocol(**protocol),
     )
     folder = results_dir
+asked = with_protocol(asked, **changes)
 projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
 runs = asked.runs(projections, task=task, budget=None if budget == "all" else budget)
 cells = [{"task": run.task, "family": label, "size": run.size, "rate": run.learning_rate or ""} for label, run in runs]

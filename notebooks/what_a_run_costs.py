@@ -760,20 +760,22 @@ table(of_study, dict.fromkeys(of_study[0], "{}"))
 
 # %% [markdown]
 # The paper's own grid, `cpadapt run studies/paper.toml`, needs weights that are not at hand. With random ones of their
-# shape the command runs for a few steps, of which each run leaves a record, and the whole bank of each task is timed:
+# shape the command runs for a few steps, and the notebook `run_budget` through papermill, of both of which each run
+# leaves a record; and the whole bank of each task is timed:
 
 # %% tags=["hide-input"]
 grid = bench.get("grid-paper")
 of_grid = []
 for task in PAPER.tasks:
-    proof, bank = (first(rows(grid, what, task=task)) for what in ("records", "bank"))
-    took = bank.get("times")
+    proofs = {way: first(rows(grid, "records", task=task, way=way)).get("runs") for way in ("command", "papermill")}
+    took = first(rows(grid, "bank", task=task)).get("times")
     steps = PAPER.protocol.steps * took["step"]["median"] if took else None
     of_grid.append(
         {
             "task": charts.TASK_NAMES[task],
             "runs": RUNS,
-            "with a record": proof.get("runs"),
+            "records, command": proofs["command"],
+            "records, papermill": proofs["papermill"],
             "start-up, s": took and took["startup_seconds"],
             "steps": duration(steps),
             "evaluations": duration(took and whole(took) - steps),

@@ -364,9 +364,10 @@ def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: py
         paper_grid.main(tmp_path / "a.toml", None, steps=2, blocks=2, results=tmp_path)
     assert not ended.value.exit_code
     rows = json.loads((tmp_path / "grid-a-grid.json").read_text())["rows"]
-    assert [(row["what"], row["task"]) for row in rows] == [("records", TASK), ("bank", TASK)]
-    assert rows[0]["runs"] == rows[1]["times"]["runs"] == 6
-    assert rows[1]["times"]["block_steps"] == 2
+    assert [(row["what"], row["task"]) for row in rows] == [("records", TASK), ("records", TASK), ("bank", TASK)]
+    assert [row["way"] for row in rows[:2]] == ["command", "papermill"]
+    assert rows[0]["runs"] == rows[1]["runs"] == rows[2]["times"]["runs"] == 6
+    assert rows[2]["times"]["block_steps"] == 2
 
 
 def test_random_weights_stand_in_for_a_known_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
