@@ -210,12 +210,16 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
-    """Mean and spread of each cell's runs, over seeds and over draws, to read: in percent and points."""
+def spread_table(over: Mapping[str, Cells]) -> pd.DataFrame:
+    """Mean and spread of each cell's runs, to read: in percent and points.
+
+    Args:
+        over: the same cells by what their runs differ in, such as seeds or draws.
+    """
     rows = []
-    for cell in sorted(over_seeds.outcomes):
+    for cell in sorted(next(iter(over.values())).outcomes):
         row = {"adapter": cell_name(*cell)}
-        for name, of in (("seeds", over_seeds), ("draws", over_draws)):
+        for name, of in over.items():
             right = of.outcomes[cell].right
             sd, low, high = (_points(share) for share in spread(right.mean(1).tolist()))
             row |= {
@@ -234,30 +238,31 @@ KEYS = (
 """The differences between the key cells that are looked at one by one."""
 
 
-def key_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
-    """The differences of `KEYS` over seeds and over draws, in points, and how often three seeds mislead, to read."""
+def key_table(seeds: Cells, draws: Cells | None = None) -> pd.DataFrame:
+    """The differences of `KEYS` over seeds, how often three of these mislead, and over draws, in points, to read."""
     rows = []
     for a, b in KEYS:
-        e, drawn = (compare(of.outcomes[a], of.outcomes[b]) for of in (over_seeds, over_draws))
-        rows.append(
-            {
-                "difference": pair_name(a, b),
-                "over seeds": _signed(e.mean),
-                "seeds: 95 %": _ends(e),
-                "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
-                "three mislead, %": f"{100 * misled(over_seeds.outcomes[a], over_seeds.outcomes[b], 3):.0f}",
-                "over draws": _signed(drawn.mean),
-                "draws: 95 %": _ends(drawn),
-            }
-        )
+        pair = seeds.outcomes[a], seeds.outcomes[b]
+        e = compare(*pair)
+        row = {
+            "difference": pair_name(a, b),
+            "over seeds": _signed(e.mean),
+            "seeds: 95 %": _ends(e),
+            "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
+            "three mislead, %": f"{100 * misled(*pair, 3):.0f}",
+        }
+        if draws is not None:
+            drawn = compare(draws.outcomes[a], draws.outcomes[b])
+            row |= {"over draws": _signed(drawn.mean), "draws: 95 %": _ends(drawn)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def correlation_table(over_seeds: Cells, over_draws: Cells) -> pd.DataFrame:
-    """`correlations` over seeds and over draws, to read."""
-    seeds, draws = correlations(over_seeds), correlations(over_draws)
-    shown = pd.DataFrame({"adapters": seeds["pair"]})
-    for name, found in (("seeds", seeds), ("draws", draws)):
+def correlation_table(over: Mapping[str, Cells]) -> pd.DataFrame:
+    """`correlations` of the same cells by what their runs differ in, such as seeds or draws, to read."""
+    tables = {name: correlations(of) for name, of in over.items()}
+    shown = pd.DataFrame({"adapters": next(iter(tables.values()))["pair"]})
+    for name, found in tables.items():
         shown[f"over {name}"] = found["r"].map("{:+.2f}".format)
         shown[f"{name}: 95 %"] = [
             f"{low:+.2f} to {high:+.2f}" for low, high in found[["low", "high"]].to_numpy().tolist()

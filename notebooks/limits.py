@@ -35,8 +35,8 @@ from cpadapt.record import load_records
 # seen these tasks in its training is not known here. Its weights come from a package that holds them in four bits,
 # dequantized ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part
 # mend what was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
-# encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::tasks:s` ([an encoder](encoder.ipynb)) and on [generated
-# tasks](first_frontiers.ipynb), at few rates.
+# encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::all_tasks:s` ([an encoder](encoder.ipynb)) and on
+# [generated tasks](first_frontiers.ipynb), at few rates.
 #
 # *To close it*: `cpadapt run studies/paper.toml` where OPT's weights are, or any study with another `backbone`.
 #
@@ -69,9 +69,8 @@ from cpadapt.record import load_records
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
-# A hundred seeds of a few cells show on SST-2 what three could not, at one pair of rates. *To close it* elsewhere:
-# `studies/smollm2-seeds.toml` on RTE and `studies/smollm2-seeds-boolq.toml`, which are ready and not run; and tasks
-# with more items.
+# A hundred seeds of a few cells show on SST-2 what three could not, and thirty on BoolQ, at one pair of rates. *To
+# close it* elsewhere: `studies/smollm2-seeds.toml` on RTE, which is ready and not run; and tasks with more items.
 #
 # ## Rates that dev chose
 #

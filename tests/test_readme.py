@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cpadapt import budget, contrasts, load_projections, rates, read_records
 from cpadapt.book import pictures
-from cpadapt.claims import MARGIN, Verdict, judge, learned, lora_ahead
+from cpadapt.claims import MARGIN, Verdict, cells_of, judge, learned, lora_ahead
 from cpadapt.families import family
 from cpadapt.record import load_records
 from cpadapt.statistics import compare
@@ -67,6 +67,18 @@ def test_what_is_found() -> None:
     assert f"from {one:.1f} % with one component to {most:.1f} % with 44" in said
     assert compare(keys.outcomes["cp", 44], keys.outcomes["cp", 1]).equivalence_p_value(MARGIN) < 0.05, "flat"
     assert all(e.interval()[0] > 0 for e in (on_sst2, on_boolq, ahead)), "higher"
+    encoder = contrasts.on_record(("minilm",))
+    gained = []
+    for task in ("sst2", "sick", "mrpc", "boolq", "rte"):
+        of = cells_of(record for record in encoder if record.config.task == task)
+        one, nine, rank = (of.outcomes[cell] for cell in (("cp", 1), ("cp", 9), ("lora", 1)))
+        gained.append(100 * compare(nine, one).mean)
+        assert compare(nine, rank).interval()[0] < 0, "nowhere shown to pass that rank"
+    assert learned(of).verdict is Verdict.OPEN, "RTE, which it does not learn"
+    shares = [100 * of.budgets["cp", size] / of.budgets["lora", 1] for size in (1, 9)]
+    assert "from 1 to 9 components, at {:.0f} and {:.0f} % of its budget".format(*shares) in said
+    rises = "by {:.1f} points on SST-2, {:.1f} on SICK and {:.1f} on MRPC, by {:.1f} on BoolQ, which is not clear"
+    assert rises.format(*gained) in said  # which of these are clear: tests/book/test_encoder.py
     for task in ("rte", "boolq"):
         of_rates, of_sizes = rates.moved(rates.response(tasks[task]))["cp"]
         assert of_rates >= of_sizes, "about as much as the budget"

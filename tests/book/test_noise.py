@@ -21,7 +21,9 @@ TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
 PAIRS = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
 CP = (1, 2, 4, 8, 11, 15, 19, 22, 33, 44, 66, 88)
 KINDS = ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
-SEEDS, DRAWS = "smollm2-seeds", "smollm2-data-seeds"
+SEEDS, DRAWS, OF_BOOLQ = "smollm2-seeds", "smollm2-data-seeds", "smollm2-seeds-boolq"
+MANY = {SEEDS: "sst2", DRAWS: "sst2", OF_BOOLQ: "boolq"}
+"""The task whose runs of these studies are looked at."""
 NAMES = {("head", 0): "head only", ("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp", 44): "CP 44", ("lora", 1): "LoRA 1"}
 
 
@@ -156,7 +158,7 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
             f"{task}_apart": f"{100 * statistics.mean(apart):.0f}",
             f"{task}_average": f"{average['error']:.2f}",
         }
-    assert page.glued == expected | many()
+    assert page.glued == expected | many() | of_boolq()
 
 
 def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
@@ -176,7 +178,7 @@ def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> 
 
 def accuracies(study: str) -> dict[tuple[str, int], list[float]]:
     """In percent, run by run."""
-    return {cell: (100 * table.mean(1)).tolist() for cell, table in cells("sst2", study).items()}
+    return {cell: (100 * table.mean(1)).tolist() for cell, table in cells(MANY[study], study).items()}
 
 
 def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
@@ -201,14 +203,14 @@ def correlations(study: str) -> dict[str, tuple[float, float, float]]:
 
 @functools.cache
 def difference(a: tuple[str, int], b: tuple[str, int], study: str) -> dict[str, Any]:
-    of = cells("sst2", study)
+    of = cells(MANY[study], study)
     return judged((of[a] - of[b]).tolist())
 
 
 @functools.cache
-def mislead(a: tuple[str, int], b: tuple[str, int]) -> float:
+def mislead(a: tuple[str, int], b: tuple[str, int], study: str = SEEDS) -> float:
     """The share of all threes of seeds whose items do not have the sign of all of them."""
-    of = cells("sst2", SEEDS)
+    of = cells(MANY[study], study)
     by_seed = [round(x) for x in (of[a] - of[b]).sum(1).tolist()]
     way = math.copysign(1, sum(by_seed))
     threes = list(itertools.combinations(by_seed, 3))
@@ -261,26 +263,71 @@ def many() -> dict[str, str]:
     }
 
 
-def test_the_many_runs_are_one_study_in_two_ways() -> None:
-    for study, seeds, draws in ((SEEDS, range(100), [0]), (DRAWS, [0], range(1, 31))):
+def over_commonest() -> dict[str, Any]:
+    """The adapters at LoRA's first budget, on the average, minus always giving the commonest answer."""
+    of = cells("boolq", OF_BOOLQ)
+    return judged(((of["lora", 1] + of["cp", 11]) / 2 - commonest()).tolist())
+
+
+def commonest() -> float:
+    (rate,) = {line["data"]["sets"]["eval"]["majority_rate"] for line in lines(OF_BOOLQ)}
+    return float(rate)
+
+
+def of_boolq() -> dict[str, str]:
+    """What is glued of BoolQ's many seeds."""
+    lead, gain = (difference(*pair, OF_BOOLQ) for pair in ((("lora", 1), ("cp", 11)), (("cp", 44), ("cp", 1))))
+    over = over_commonest()
+    below = 100 * commonest() - statistics.mean(accuracies(OF_BOOLQ)["cp", 1])
+    return {
+        "boolq_seeds": str(len(accuracies(OF_BOOLQ)["lora", 1])),
+        "boolq_items": f"{lead['items']:,}",
+        "boolq_gap": f"{lead['gap']:.2f}",
+        "boolq_gap_ends": "{:+.2f} to {:+.2f}".format(*lead["interval"]),
+        "boolq_misled": f"{100 * mislead(('lora', 1), ('cp', 11), OF_BOOLQ):.0f}",
+        "boolq_gain": f"{gain['gap']:.2f}",
+        "boolq_gain_ends": "{:+.2f} to {:+.2f}".format(*gain["interval"]),
+        "boolq_clear": {0: "none"}[len(clear_ones(OF_BOOLQ))],
+        "boolq_r": f"{statistics.mean(r for r, _, _ in correlations(OF_BOOLQ).values()):+.2f}",
+        "boolq_majority": f"{100 * commonest():.1f}",
+        "boolq_below": f"{100 * below / gain['gap']:.0f}",
+        "boolq_over": f"{over['gap']:.1f}",
+        "boolq_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
+    }
+
+
+def test_the_many_runs_are_one_study_in_three_ways() -> None:
+    for study, seeds, draws in ((SEEDS, range(100), [0]), (DRAWS, [0], range(1, 31)), (OF_BOOLQ, range(30), [0])):
         of = lines(study)
         for cell in NAMES:
             runs = [line["config"] for line in of if (line["label"], line["config"]["size"]) == cell]
             assert sorted((c["seed"], c["data_seed"]) for c in runs) == sorted(itertools.product(seeds, draws))
-        assert {line["config"]["task"] for line in of} == {"sst2"}, "else the page has to say what came of it"
+        assert {line["config"]["task"] for line in of} == {MANY[study]}, "else the page has to say what came of it"
         assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for line in of}) == 1
         assert {(line["label"], line["config"]["learning_rate"]) for line in of} == {
             ("head", None), ("lora", 1e-3), ("cp", 2e-3),
         }  # fmt: skip
         assert all(line["diverged_at"] is None for line in of)
-    assert lines(SEEDS)[0]["config"]["protocol"] == lines(DRAWS)[0]["config"]["protocol"]
+    assert len({json.dumps(lines(study)[0]["config"]["protocol"], sort_keys=True) for study in MANY}) == 1
+
+
+def tables_with(page: Any, *columns: str) -> list[list[dict[str, str]]]:
+    """By row and column, those of SST-2 and of BoolQ."""
+    of_sst2, of_boolq = (table for table in page.tables if set(columns) <= set(table[0]))
+    return [[dict(zip(table[0], row, strict=True)) for row in table[1:]] for table in (of_sst2, of_boolq)]
 
 
 def test_spreads(chapter: Chapters) -> None:
-    rows = chapter("noise").rows("seeds: sd", "draws: sd")
+    of_sst2, of_boolq = tables_with(chapter("noise"), "seeds: sd")
+    check_spreads(of_sst2, {"seeds": SEEDS, "draws": DRAWS})
+    check_spreads(of_boolq, {"seeds": OF_BOOLQ})
+
+
+def check_spreads(rows: list[dict[str, str]], over: dict[str, str]) -> None:
     assert [row["adapter"] for row in rows] == [NAMES[cell] for cell in sorted(NAMES)]
     for row, cell in zip(rows, sorted(NAMES), strict=True):
-        for name, study in (("seeds", SEEDS), ("draws", DRAWS)):
+        assert len(row) == 1 + 3 * len(over)
+        for name, study in over.items():
             values = accuracies(study)[cell]
             sd, free = statistics.stdev(values), len(values) - 1
             assert float(row[f"{name}: mean"]) == pytest.approx(statistics.mean(values), abs=0.05 + 1e-9)
@@ -290,7 +337,7 @@ def test_spreads(chapter: Chapters) -> None:
 
 
 def test_correlations(chapter: Chapters) -> None:
-    rows = chapter("noise").rows("adapters", "over seeds")
+    rows = chapter("noise").rows("adapters", "over draws")
     assert [row["adapters"] for row in rows] == list(correlations(SEEDS))
     for row in rows:
         for name, study in (("seeds", SEEDS), ("draws", DRAWS)):
@@ -300,22 +347,28 @@ def test_correlations(chapter: Chapters) -> None:
 
 
 def test_key_differences(chapter: Chapters) -> None:
-    rows = chapter("noise").rows("difference", "three mislead, %")
+    of_sst2, of_boolq = tables_with(chapter("noise"), "difference", "three mislead, %")
+    check_key_differences(of_sst2, {"seeds": SEEDS, "draws": DRAWS})
+    check_key_differences(of_boolq, {"seeds": OF_BOOLQ})
+
+
+def check_key_differences(rows: list[dict[str, str]], over: dict[str, str]) -> None:
     cell = {name: place for place, name in NAMES.items()}
     assert len(rows) == 6
     for row in rows:
         a, b = (cell[name] for name in row["difference"].split(" − "))
-        for column, ends, study in (("over seeds", "seeds: 95 %", SEEDS), ("over draws", "draws: 95 %", DRAWS)):
+        assert len(row) == 3 + 2 * len(over)
+        for name, study in over.items():
             found = difference(a, b, study)
-            assert row[column] == f"{found['gap']:+.2f}"
-            assert row[ends] == "{:+.2f} to {:+.2f}".format(*found["interval"])
-        found = difference(a, b, SEEDS)
+            assert row[f"over {name}"] == f"{found['gap']:+.2f}"
+            assert row[f"{name}: 95 %"] == "{:+.2f} to {:+.2f}".format(*found["interval"])
+        found = difference(a, b, over["seeds"])
         assert row["alike"] == f"{found['alike']:.3f}"
-        assert row["three mislead, %"] == f"{100 * mislead(a, b):.0f}"
+        assert row["three mislead, %"] == f"{100 * mislead(a, b, over['seeds']):.0f}"
 
 
 def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
-    rows = {row["difference"]: row for row in chapter("noise").rows("difference", "three mislead, %")}
+    rows = {row["difference"]: row for row in chapter("noise").rows("difference", "over draws")}
     for name in ("CP 11 − CP 1", "CP 44 − CP 11", "CP 44 − CP 1"):
         assert float(rows[name]["alike"]) < 0.05, "flat"
         assert 35 < float(rows[name]["three mislead, %"]) < 65, "the toss of a coin"
@@ -344,8 +397,28 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
     assert max(means, key=means.__getitem__) <= 2000
 
 
+def test_what_is_said_of_boolq(chapter: Chapters) -> None:
+    def low(a: tuple[str, int], b: tuple[str, int]) -> float:
+        return float(difference(a, b, OF_BOOLQ)["interval"][0])
+
+    one, eleven, most, lora = ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)
+    assert low(eleven, one) > 0, "a step up on the way"
+    assert low(most, eleven) > 0, "and another beyond it"
+    assert low(lora, eleven) > 0, "LoRA is ahead"
+    assert low(lora, most) < 0 < difference(lora, most, OF_BOOLQ)["interval"][1], "not seen to differ"
+    assert max(mislead(a, b, OF_BOOLQ) for a, b in ((lora, eleven), (most, one))) < 0.05, "seldom turned round"
+    spreads = [{cell: statistics.stdev(of) for cell, of in accuracies(study).items()} for study in (SEEDS, OF_BOOLQ)]
+    assert all(spreads[1][cell] > spreads[0][cell] for cell in NAMES), "further apart than on SST-2"
+    means = {cell: statistics.mean(of) for cell, of in accuracies(OF_BOOLQ).items()}
+    assert {cell for cell, mean in means.items() if mean < 100 * commonest()} == {("head", 0), one}
+    over, of = over_commonest(), cells("boolq", OF_BOOLQ)
+    assert over["one-sided"][0] < 0, "not clear"
+    items_alone = Parts([(of[lora] + of[eleven]) / 2]).error(math.inf)
+    assert over["gap"] < float(norm.ppf(0.95)) * items_alone, "however many seeds there are"
+
+
 def test_the_chart(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
-    chart, _ = chapter("noise").charts
+    chart, *_ = chapter("noise").charts
     drawn = [row for rows in chart["datasets"].values() for row in rows if "seeds" in row]
     assert {row["task"] for row in drawn} == set(TASKS)
     assert {row["effect"] for row in drawn} == {0.005, 0.01, 0.02}
@@ -354,12 +427,13 @@ def test_the_chart(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> Non
         assert row["power"] == pytest.approx(of.power(100 * row["effect"], row["seeds"], of.items), abs=1e-6)
 
 
-def test_the_chart_of_runs(chapter: Chapters) -> None:
-    _, chart = chapter("noise").charts
-    drawn: dict[tuple[str, str], list[float]] = {}
-    for row in (row for rows in chart["datasets"].values() for row in rows):
-        drawn.setdefault((row["over"], row["cell"]), []).append(100 * row["accuracy"])
-    assert drawn.keys() == set(itertools.product(("seeds", "draws"), NAMES.values()))
-    for name, study in (("seeds", SEEDS), ("draws", DRAWS)):
-        for cell, values in accuracies(study).items():
-            assert drawn[name, NAMES[cell]] == pytest.approx(values)
+def test_the_charts_of_runs(chapter: Chapters) -> None:
+    _, *charts = chapter("noise").charts
+    for chart, over in zip(charts, ({"seeds": SEEDS, "draws": DRAWS}, {"seeds": OF_BOOLQ}), strict=True):
+        drawn: dict[tuple[str, str], list[float]] = {}
+        for row in (row for rows in chart["datasets"].values() for row in rows):
+            drawn.setdefault((row["over"], row["cell"]), []).append(100 * row["accuracy"])
+        assert drawn.keys() == set(itertools.product(over, NAMES.values()))
+        for name, study in over.items():
+            for cell, values in accuracies(study).items():
+                assert drawn[name, NAMES[cell]] == pytest.approx(values)
