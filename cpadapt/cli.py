@@ -22,7 +22,7 @@ from cpadapt.errors import InputError, explain
 from cpadapt.families import FAMILIES, cp
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records
-from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, status, train, with_protocol
+from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, seeds_of, status, train, with_protocol
 from cpadapt.tuner import export_to_lora
 
 app = typer.Typer(
@@ -289,7 +289,7 @@ def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[
         backbone=backbone,
         tasks=(task,),
         ladder=Ladder(head=head, sizes={name: tuple(s) for name, s in sizes.items()}),
-        seeds=_seeds(seeds),
+        seeds=seeds_of(seeds),
         families={
             name: FamilyPlan(learning_rates=tuple(by_family[name]) if name in by_family else None)
             for name in sizes or FAMILIES
@@ -303,18 +303,6 @@ def _is_rate(text: str) -> bool:
         return 0 < float(text) < math.inf
     except ValueError:
         return False
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    seeds: list[int] = []
-    for part in text.split(","):
-        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
-            raise InputError(f"--seeds {text}: write such as 0-2 or 0,3,7")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise InputError(f"--seeds {text}: {part} runs backwards")
-        seeds += range(first, last + 1)
-    return tuple(dict.fromkeys(seeds))
 
 
 def _setting(text: str) -> tuple[str, Any]:

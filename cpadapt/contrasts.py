@@ -14,6 +14,7 @@ from cpadapt.charts import cell_name, pair_name
 from cpadapt.claims import MARGIN, Cells, cells_of
 from cpadapt.record import Record, load_records
 from cpadapt.statistics import Estimate, compare, holm
+from cpadapt.wording import bounds, signed
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,8 @@ def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
             group: table["group"],
             what: table["what"],
             "seeds": table["seeds"],
-            "points": (100 * table["mean"]).map("{:+.2f}".format),
-            "95 % interval": [
-                f"{low:+.2f} to {high:+.2f}" for low, high in (100 * table[["low", "high"]]).to_numpy().tolist()
-            ],
+            "points": [signed(mean, 2) for mean in table["mean"]],
+            "95 % interval": table[["low", "high"]].apply(bounds, axis=1, digits=2),
             "Holm": table["holm"].map("{:.3f}".format),
             "alike": table["p_alike"].map("{:.3f}".format),
         }

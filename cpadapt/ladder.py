@@ -19,6 +19,7 @@ from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records, tabulate
 from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
+from cpadapt.wording import bounds, percent, signed
 
 Cell = tuple[str, int]
 """A label and a size, such as `("cp", 11)`."""
@@ -167,7 +168,7 @@ def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"adapter": [cell_name(*cell) for cell in zip(table["label"], table["size"], strict=True)],
          "scalars": table["parameters"].map("{:,}".format)}
-        | {title: (100 * table[name]).map("{:.1f}".format) for name, title in shown.items()}
+        | {title: table[name].map(percent) for name, title in shown.items()}
         | {"training loss": [f"{losses[cell]:.3f}" for cell in zip(table["label"], table["size"], strict=True)]}
     )  # fmt: skip
 
@@ -179,10 +180,8 @@ def difference_table(of: Cells) -> pd.DataFrame:
         {
             "LoRA": table["rank"],
             "CP": table["components"],
-            "CP − LoRA, points": (100 * table["mean"]).map("{:+.1f}".format),
-            "95 % interval": [
-                f"{low:+.1f} to {high:+.1f}" for low, high in (100 * table[["low", "high"]]).to_numpy().tolist()
-            ],
+            "CP − LoRA, points": table["mean"].map(signed),
+            "95 % interval": table[["low", "high"]].apply(bounds, axis=1),
             "p": table["p"].map("{:.3f}".format),
             "Holm": table["holm"].map("{:.3f}".format),
             "alike": table["p_alike"].map("{:.3f}".format),
@@ -199,7 +198,7 @@ def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
             {
                 "adapter": cell_name(label, size),
                 "within a point of the best": "first" if chosen else "",
-                "draws in which it is the first, %": f"{100 * share:.0f}",
+                "draws in which it is the first, %": percent(share, 0),
             }
             for size, chosen, share in zip(table["size"], table["chosen"], table["share"], strict=True)
         ]
@@ -214,9 +213,9 @@ def change_table(of: Cells) -> pd.DataFrame:
         rows.append(
             {
                 "from, to": f"{cell_name(*before)}, {cell_name(*after)}",
-                "agree, %": f"{100 * found['alike']:.1f}",
-                "seeds of the first, %": f"{100 * found['alike_before']:.1f}",
-                "seeds of the second, %": f"{100 * found['alike_after']:.1f}",
+                "agree, %": percent(found["alike"]),
+                "seeds of the first, %": percent(found["alike_before"]),
+                "seeds of the second, %": percent(found["alike_after"]),
                 "gained": len(found["gained"]),
                 "lost": len(found["lost"]),
             }
@@ -244,28 +243,28 @@ def figures(task: Measured) -> dict[str, str]:
     found = {
         "least_scalars": f"{adapted['parameters'].min():,}",
         "most_scalars": f"{adapted['parameters'].max():,}",
-        "lowest": _percent(adapted["mean"].min()),
-        "highest": _percent(adapted["mean"].max()),
-        "floor": _percent(of.outcomes[HEAD, 0].right.mean()),
+        "lowest": percent(adapted["mean"].min()),
+        "highest": percent(adapted["mean"].max()),
+        "floor": percent(of.outcomes[HEAD, 0].right.mean()),
         "seeds": str(runs["seed"].nunique()),
         "plateau_size": str(flat),
-        "plateau_share": f"{100 * of.budgets['cp', flat] / of.budgets['lora', of.sizes('lora')[0]]:.0f}",
-        "behind": f"{100 * behind.mean:.1f}",
-        "behind_low": f"{100 * low:.1f}",
-        "behind_high": f"{100 * high:.1f}",
-        "gap": f"{-100 * behind.mean:+.1f}",
-        "gap_low": f"{-100 * high:+.1f}",
-        "gap_high": f"{-100 * low:+.1f}",
-        "gap_error": f"{100 * behind.standard_error:.2f}",
-        "gap_items_error": f"{100 * behind.error_with(math.inf, behind.items):.2f}",
+        "plateau_share": percent(of.budgets["cp", flat] / of.budgets["lora", of.sizes("lora")[0]], 0),
+        "behind": percent(behind.mean),
+        "behind_low": percent(low),
+        "behind_high": percent(high),
+        "gap": signed(-behind.mean),
+        "gap_low": signed(-high),
+        "gap_high": signed(-low),
+        "gap_error": percent(behind.standard_error, 2),
+        "gap_items_error": percent(behind.error_with(math.inf, behind.items), 2),
         "told": told.value,
-        "told_low": f"{100 * told_low:.1f}",
-        "told_high": f"{100 * told_high:.1f}",
-        "learned": f"{100 * gain.mean:+.1f}",
-        "learned_low": f"{100 * learned_low:+.1f}",
-        "learned_high": f"{100 * learned_high:+.1f}",
-        "majority": _percent(task.majority["eval"]),
-        "dev_majority": _percent(task.majority["dev"]),
+        "told_low": percent(told_low),
+        "told_high": percent(told_high),
+        "learned": signed(gain.mean),
+        "learned_low": signed(learned_low),
+        "learned_high": signed(learned_high),
+        "majority": percent(task.majority["eval"]),
+        "dev_majority": percent(task.majority["dev"]),
         "pairs": str(len(pairs)),
         "clear": str(clear) if clear else "none",
         "runs": str(len(runs)),
@@ -276,7 +275,7 @@ def figures(task: Measured) -> dict[str, str]:
         "cap": f"{task.examples['train']:,}",
         "epochs": f"{protocol.steps * protocol.batch_size / task.examples['train']:.0f}",
         "looks": str(protocol.steps // protocol.eval_every),
-        "dev_over_eval": f"{100 * (trained['dev_accuracy'] - trained['eval_accuracy']).mean():.1f}",
+        "dev_over_eval": percent((trained["dev_accuracy"] - trained["eval_accuracy"]).mean()),
         "correlation": f"{trained['dev_accuracy'].corr(trained['eval_accuracy']):.2f}",
         "cp_correlation": _correlation(trained, "cp"),
         "lora_correlation": _correlation(trained, "lora"),
@@ -294,8 +293,8 @@ def figures(task: Measured) -> dict[str, str]:
         choice = best_of(cells, 400, np.random.default_rng(0))
         found |= {
             f"{label}_cells": str(len(cells)),
-            f"{label}_chosen": _percent(choice.chosen),
-            f"{label}_held_out": _percent(choice.held_out),
+            f"{label}_chosen": percent(choice.chosen),
+            f"{label}_held_out": percent(choice.held_out),
         }
     return found
 
@@ -303,7 +302,3 @@ def figures(task: Measured) -> dict[str, str]:
 def _correlation(runs: pd.DataFrame, label: str) -> str:
     of = runs[runs["label"] == label]
     return f"{of['dev_accuracy'].corr(of['eval_accuracy']):.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"

@@ -28,6 +28,7 @@ from cpadapt.statistics import (
     require_pairs,
     seeds_needed,
 )
+from cpadapt.wording import bounds, percent, signed
 
 ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
 EFFECTS = (0.005, 0.01, 0.02)
@@ -152,6 +153,32 @@ def correlations(of: Cells) -> pd.DataFrame:
     return table.assign(holm=holm(table["p"].tolist()))
 
 
+def together(of: Cells, shuffles: int, generator: np.random.Generator) -> tuple[float, float]:
+    """Whether adapters rise and fall together, by all pairs of `correlations` at once.
+
+    Args:
+        of: cells with an adapter whose runs share seeds and draws.
+        shuffles: how often the runs of each cell are put into another order, in which nothing is shared.
+        generator: of the orders.
+
+    Returns:
+        The mean of the correlations and its p value, which is how often shuffling gives one at least as far from 0,
+        the order as it is counted among them.
+    """
+    runs = np.array([found.right.mean(1) for (label, _), found in of.outcomes.items() if label != HEAD])
+    runs -= runs.mean(1, keepdims=True)
+    runs /= np.sqrt((runs**2).sum(1, keepdims=True))
+
+    def mean(table: np.ndarray) -> float:
+        # The square of a sum of unit vectors: one for each of them, and each pair's correlation twice.
+        cells = len(table)
+        return float(((table.sum(0) ** 2).sum() - cells) / (cells * (cells - 1)))
+
+    found = mean(runs)
+    extreme = sum(abs(mean(generator.permuted(runs, axis=1))) >= abs(found) for _ in range(shuffles))
+    return found, (1 + extreme) / (1 + shuffles)
+
+
 def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
     """The accuracy of each run, to be drawn.
 
@@ -190,7 +217,7 @@ def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
                 "no end": e.error_with(math.inf, e.items),
             }
             row = {"task": TASK_NAMES.get(task, task), "of": what}
-            rows.append(row | {name: _points(error) if error else "–" for name, error in errors.items()})
+            rows.append(row | {name: percent(error, 2) if error else "–" for name, error in errors.items()})
     return pd.DataFrame(rows)
 
 
@@ -221,9 +248,9 @@ def spread_table(over: Mapping[str, Cells]) -> pd.DataFrame:
         row = {"adapter": cell_name(*cell)}
         for name, of in over.items():
             right = of.outcomes[cell].right
-            sd, low, high = (_points(share) for share in spread(right.mean(1).tolist()))
+            sd, low, high = (percent(share, 2) for share in spread(right.mean(1).tolist()))
             row |= {
-                f"{name}: mean": f"{100 * right.mean():.1f}",
+                f"{name}: mean": percent(right.mean()),
                 f"{name}: sd": sd,
                 f"{name}: 95 %": f"{low} to {high}",
             }
@@ -246,14 +273,14 @@ def key_table(seeds: Cells, draws: Cells | None = None) -> pd.DataFrame:
         e = compare(*pair)
         row = {
             "difference": pair_name(a, b),
-            "over seeds": _signed(e.mean),
-            "seeds: 95 %": _ends(e),
+            "over seeds": signed(e.mean, 2),
+            "seeds: 95 %": bounds(e.interval(), 2),
             "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
-            "three mislead, %": f"{100 * misled(*pair, 3):.0f}",
+            "three mislead, %": percent(misled(*pair, 3), 0),
         }
         if draws is not None:
             drawn = compare(draws.outcomes[a], draws.outcomes[b])
-            row |= {"over draws": _signed(drawn.mean), "draws: 95 %": _ends(drawn)}
+            row |= {"over draws": signed(drawn.mean, 2), "draws: 95 %": bounds(drawn.interval(), 2)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -278,26 +305,14 @@ def figures(of: Cells) -> dict[str, str]:
     return {
         "items": f"{families.items:,}",
         "one": _needed(seeds_needed(families, EFFECTS[1], ENOUGH, MOST_SEEDS)),
-        "accuracy_end": f"{100 * accuracy.error_with(math.inf, accuracy.items):.1f}",
-        "error": _points(families.standard_error),
-        "end": _points(families.error_with(math.inf, families.items)),
-        "unpaired": _points(unpaired(of)),
-        "apart": f"{100 * disagreement(of):.0f}",
-        "average": _points(ahead.standard_error),
+        "accuracy_end": percent(accuracy.error_with(math.inf, accuracy.items)),
+        "error": percent(families.standard_error, 2),
+        "end": percent(families.error_with(math.inf, families.items), 2),
+        "unpaired": percent(unpaired(of), 2),
+        "apart": percent(disagreement(of), 0),
+        "average": percent(ahead.standard_error, 2),
     }
 
 
 def _needed(count: int | None) -> str:
     return "never" if count is None else f"{count:,}"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.2f}"
-
-
-def _ends(of: Estimate) -> str:
-    return " to ".join(map(_signed, of.interval()))

@@ -21,6 +21,7 @@ from cpadapt.ladder import difference_table
 from cpadapt.protocol import HEAD
 from cpadapt.record import Record, load_records, tabulate
 from cpadapt.statistics import Estimate, estimate, outcomes, require_pairs
+from cpadapt.wording import bounds, percent, signed
 
 FAMILIES = ("lora", "cp")
 """In the order of the pairs of `cpadapt.claims.Cells.matched`."""
@@ -185,7 +186,7 @@ def response_table(records: Sequence[Record]) -> pd.DataFrame:
     for place, of in response(records).groupby(["label", "size"]):
         label, size = cast("tuple[str, int]", place)
         row = {"adapter": cell_name(label, size)}
-        row |= {_times(times): _percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
+        row |= {_times(times): percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
         rows.append(row | {"dev chose": _times(of.loc[of["chosen"], "times"].item())})
     return pd.DataFrame(rows)
 
@@ -211,8 +212,8 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             assert over.estimate is not None
             rows.append(
                 {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "adapters − floor": _signed(over.estimate.mean), "they learn": over.verdict.value,
-                 "LoRA − CP": _signed(ahead.mean), "90 % interval": _ends(interval(ahead)),
+                 "adapters − floor": signed(over.estimate.mean), "they learn": over.verdict.value,
+                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead)),
                  "LoRA is ahead": verdict.value}
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -236,9 +237,9 @@ def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
         lower = moved(found[found["times"] < found["times"].max()])
         for label, (of_rate, of_size) in moved(found).items():
             row = {"task": TASK_NAMES.get(task, task), "family": FAMILY_NAMES[label]}
-            row |= {"over the rates": _percent(of_rate), "over the sizes": _percent(of_size)}
+            row |= {"over the rates": percent(of_rate), "over the sizes": percent(of_size)}
             of_rate, of_size = lower[label]
-            rows.append(row | {"rates, but one": _percent(of_rate), "sizes, but one": _percent(of_size)})
+            rows.append(row | {"rates, but one": percent(of_rate), "sizes, but one": percent(of_size)})
     return pd.DataFrame(rows)
 
 
@@ -261,45 +262,33 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
         "rates": str(flat.size),
         "cp_sizes": str(sizes["size"].nunique()),
         "pairs": str(len(cells.matched())),
-        "cp_flat": _percent(flat.max() - flat.min()),
-        "gap": _percent(ahead.mean),
-        "gap_ends": _ends(ahead.interval()),
-        "change": _signed(change.mean),
-        "change_ends": _ends(change.interval()),
-        "over": _signed(over.mean),
-        "over_ends": _ends(interval(over)),
-        "optimism": _percent(optimism(records)),
+        "cp_flat": percent(flat.max() - flat.min()),
+        "gap": percent(ahead.mean),
+        "gap_ends": bounds(ahead.interval()),
+        "change": signed(change.mean),
+        "change_ends": bounds(change.interval()),
+        "over": signed(over.mean),
+        "over_ends": bounds(interval(over)),
+        "optimism": percent(optimism(records)),
         "unfit": str(found["unfit"].sum()),
         "constant": str(highest["constant"].sum()),
         "at_highest": str(highest["runs"].sum()),
-        "flat_low": _percent(of_sizes.min()),
-        "flat_high": _percent(of_sizes.max()),
+        "flat_low": percent(of_sizes.min()),
+        "flat_high": percent(of_sizes.max()),
         "constant_chosen": str(compared["constant"].sum()),
         "chosen_runs": str(compared["runs"].sum()),
         "choices": str(found["chosen"].sum()),
         "edge": str(highest["chosen"].sum()),
     }
     for label, (of_rate, of_size) in moved(found).items():
-        named |= {f"{label}_by_rate": _percent(of_rate), f"{label}_by_size": _percent(of_size)}
+        named |= {f"{label}_by_rate": percent(of_rate), f"{label}_by_size": percent(of_size)}
     for label in FAMILIES:
         e = gain(by_way[PAPER], cells, label)
         named |= {
-            f"{label}_gain": _signed(e.mean),
-            f"{label}_gain_ends": "{} to {}".format(*map(_signed, e.interval())),
+            f"{label}_gain": signed(e.mean),
+            f"{label}_gain_ends": bounds(e.interval()),
         }
     return named
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
-def _ends(shares: tuple[float, float]) -> str:
-    return " to ".join(map(_signed, shares))
 
 
 def _times(of_the_papers: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as validated
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -81,6 +81,23 @@ class Cell:
     size: int
 
 
+def seeds_of(text: str) -> tuple[int, ...]:
+    """The seeds that are written as ranges and single ones, such as `0-99` or `0,3,7-9`.
+
+    Raises:
+        InputError: it is something else, or a range runs backwards.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
+            raise InputError(f"seeds {text!r}: write such as 0-2 or 0,3,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"seeds {text!r}: {part.strip()} runs backwards")
+        seeds += range(first, last + 1)
+    return tuple(seeds)
+
+
 @validated(frozen=True, config=STRICT)
 class Study:
     """What is to be measured: every run follows from this."""
@@ -92,9 +109,9 @@ class Study:
     """Names of tasks, or TOML files of one's own."""
     ladder: Ladder
     seeds: tuple[int, ...] = (0,)
-    """Of the initial weights and the order of the data; each is a run."""
+    """Of the initial weights and the order of the data; each is a run. Text is read by `seeds_of`."""
     data_seeds: tuple[int, ...] = (0,)
-    """Of the draw of train and dev; each is a set of runs."""
+    """Of the draw of train and dev; each is a set of runs. Text is read by `seeds_of`."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     """How each is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 
@@ -109,6 +126,11 @@ class Study:
     """The last parts of the modules' paths, such as `q_proj`; by default PEFT's own for LoRA."""
     about: str = ""
     """What the study is for, in a sentence."""
+
+    @field_validator("seeds", "data_seeds", mode="before")
+    @classmethod
+    def _written_out(cls, given: object) -> object:
+        return seeds_of(given) if isinstance(given, str) else given
 
     def __post_init__(self) -> None:
         for name in ("tasks", "seeds", "data_seeds", "families"):

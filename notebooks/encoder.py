@@ -13,14 +13,16 @@
 # %% [markdown]
 # # An encoder: what there is below one rank
 #
-# **Do components pay on an encoder that trains on all examples?**
+# **Do components pay on an encoder whose examples are not capped?**
 #
-# On MiniLM-L6 they do, below LoRA's first rank: from {glue:text}`fewest` to {glue:text}`nearly` {term}`components
-# <component>`, one of which has {glue:text}`share` % of that rank's {term}`budget`, CP gains {glue:text}`gains` points
-# on {glue:text}`tasks`, {term}`clear` after correction on {glue:text}`gained`. But CP just under that budget is
-# nowhere shown to pass the rank itself (LoRA minus CP is {glue:text}`first` points), and of {glue:text}`pairs`
+# On MiniLM-L6 they do, below LoRA's first rank and on some tasks beyond it: on {glue:text}`tasks`, in turn, CP gains
+# {glue:text}`gains` points from {glue:text}`fewest` to {glue:text}`nearly` {term}`components <component>`, which have
+# {glue:text}`fewest_share` and {glue:text}`nearly_share` % of that rank's {term}`budget` ({term}`clear` after
+# correction on {glue:text}`gained`), and {glue:text}`further` from there to {glue:text}`most` (clear on
+# {glue:text}`gained_further`). But the rank itself is nowhere shown to be passed by that CP just under its budget, and
+# its mean is ahead by {glue:text}`first` points (clear on {glue:text}`ahead_on`), and of {glue:text}`pairs`
 # differences at {glue:text}`matched` matched budgets above it {glue:text}`clear` are clear, on {glue:text}`clear_on`
-# alone, where LoRA's larger ranks give up at this rate.
+# alone, where LoRA's larger ranks fall towards the commonest answer.
 
 # %%
 import pandas as pd
@@ -33,6 +35,7 @@ from cpadapt.book import PROJECT
 from cpadapt.charts import TASK_NAMES, pair_name
 from cpadapt.claims import LEVEL, MARGIN, Verdict, cells_of, interval, learned
 from cpadapt.rates import one_answer
+from cpadapt.wording import bounds, percent, signed
 
 charts.enable()
 
@@ -46,9 +49,11 @@ runs, _ = cpadapt.tabulate(records)
 # %% [markdown]
 # ## The frontiers
 #
-# {glue:text}`runs` runs with {glue:text}`seeds` {term}`seeds <seed>` a cell, {glue:text}`steps` steps, and no cap on
-# the training examples or the evaluation items; at one rate for each {term}`family`, the better on {term}`dev` of two
-# that an earlier ladder tried, on SST-2 alone. Faint points are seeds, and the dashed line is the {term}`head` alone.
+# {glue:text}`runs` runs with {glue:text}`seeds` {term}`seeds <seed>` a cell and {glue:text}`steps` steps, with no cap
+# on the training examples or the evaluation items. The steps are {glue:text}`passes` passes over the examples
+# ({glue:text}`all_tasks`, in turn), so that on SST-2 a run sees a part of them. Each {term}`family` has one rate, the
+# better on {term}`dev` of two that an earlier ladder tried, on a thousand examples of SST-2. Faint points are seeds,
+# and the dashed line is the {term}`head` alone.
 
 # %% tags=["hide-input"]
 for task in cells:
@@ -56,17 +61,17 @@ for task in cells:
 
 # %% [markdown]
 # On {glue:text}`untaught` there is nothing to compare. Always giving the commonest answer is right on
-# {glue:text}`untaught_majority` % of its items, and the adapters at matched budgets are {glue:text}`untaught_over`
-# points from that on the average (ninety percent, {glue:text}`untaught_over_ends`): that this encoder learns from
-# {glue:text}`untaught_examples` examples whether one sentence follows from another is not shown. The tables below have
-# the task all the same, and their sentences speak of the others.
+# {glue:text}`untaught_majority` % of its items, and the adapters at matched budgets minus that are
+# {glue:text}`untaught_over` points on the average (ninety percent, {glue:text}`untaught_over_ends`): that this encoder
+# learns from {glue:text}`untaught_examples` examples whether one sentence follows from another is not shown. The
+# charts and tables below have the task all the same; the sentences and their counts are of the others.
 #
 # ## From nothing to one rank
 #
 # A rank costs {glue:text}`rank` scalars and a component {glue:text}`component`, so {glue:text}`under` of CP's sizes
-# cost less than the smallest LoRA that there is. Differences in points, item by item and seed by seed; *Holm* is the p
-# value of no difference, corrected over a task's, and *alike* that of a difference of a point or more, uncorrected.
-# Dashed is a point on either side of none.
+# cost less than the smallest LoRA of these modules. Differences in points, item by item and seed by seed; *Holm* is
+# the p value of no difference, corrected over a task's, and *alike* that of a difference of a point or more,
+# uncorrected. Dashed is a point on either side of none.
 
 # %% tags=["hide-input"]
 HEAD = ("head", 0)
@@ -85,12 +90,14 @@ charts.interval_chart(steps, "difference, points", MARGIN)
 charts.table(contrasts.contrast_table(steps, "task", "difference"))
 
 # %% [markdown]
-# One component takes {glue:text}`way` % of the way from the head to the best adapter ({glue:text}`tasks`, in turn),
-# and more of them take a part of the rest: here a finer {term}`parameter step` buys accuracy at budgets that no LoRA
-# can have. That LoRA's largest rank buys anything over its first is nowhere shown. On BoolQ it loses
-# {glue:text}`lost` points, clear after correction: {glue:text}`gave_up` of its {glue:text}`seeds` runs give the
-# commonest answer to every item of eval. CP with as many scalars does no such thing at its own rate; whether LoRA
-# holds out at a lower one was not tried.
+# By the means, one component takes {glue:text}`way` % of the way from the floor, which is the head alone or always
+# giving the commonest answer, to the best adapter ({glue:text}`tasks`, in turn). More of them take a part of the rest,
+# at budgets below the smallest LoRA of these modules.
+#
+# That LoRA's largest rank buys anything over its first is nowhere shown. On BoolQ it loses {glue:text}`lost` points,
+# clear after correction: it has {glue:text}`lost_to` %, where always giving the commonest answer has
+# {glue:text}`lost_floor`, and as far as the records show {glue:text}`gave_up` of its {glue:text}`seeds` runs give that
+# answer to every item. The rate may be why; no lower one was tried.
 #
 # The next table has the smallest size of each family within a point of its best, and how often it is that one when
 # seeds and items are drawn anew:
@@ -114,10 +121,9 @@ charts.interval_chart(matched, "LoRA − CP, points", MARGIN)
 charts.table(contrasts.contrast_table(matched, "task", "pair"))
 
 # %% [markdown]
-# {glue:text}`within` of these {glue:text}`pairs` differences are shown to be within a point, before correction. The
-# {glue:text}`clear` that are clear are those of LoRA's larger ranks on BoolQ. On MRPC too LoRA's largest rank falls
-# behind its first, by {glue:text}`drop` points, which is not clear after correction. LoRA's rate was chosen on another
-# task and with fewer examples.
+# {glue:text}`within` of the {glue:text}`pairs` differences on tasks that are learned are shown to be within a point,
+# before correction. The {glue:text}`clear` that are clear are those of LoRA's larger ranks on BoolQ. On MRPC too
+# LoRA's largest rank falls behind its first, by {glue:text}`drop` points, which is not clear after correction.
 #
 # That is another answer than [SST-2 on SmolLM2](sst2.ipynb) gives, and backbone, pooling, number of examples and rate
 # all differ between the two: which of them makes components pay cannot be said from these runs. Nor are [the
@@ -125,18 +131,28 @@ charts.table(contrasts.contrast_table(matched, "task", "pair"))
 #
 # Next: [the claims, one by one](claims.ipynb).
 
-
 # %% tags=["remove-cell"]
+titles = [TASK_NAMES[task] for task in taught]
+of_steps = {pair: steps[steps["what"] == pair_name(*pair)].set_index("group").loc[titles] for pair in STEPS}
+of_matched = matched[matched["group"].isin(titles)]
+clear = of_matched[of_matched["holm"] < LEVEL]
+
+
 def gaps(after, before):
-    """What a cell has over another on each task that is taught, in their order."""
-    found = steps[steps["what"] == pair_name(after, before)].set_index("group")["mean"]
-    return ", ".join(f"{100 * found[TASK_NAMES[task]]:+.1f}" for task in taught)
+    """What a cell has over another on each task that is learned, in turn."""
+    return ", ".join(map(signed, of_steps[after, before]["mean"]))
+
+
+def clear_on(after, before):
+    found = of_steps[after, before]
+    return listed(found.index[found["holm"] < LEVEL])
 
 
 def taken(known):
-    """How much of what the best adapter gains over the head one component does, in percent."""
+    """How much of what the best adapter gains over the floor one component does."""
     means = {cell: outcomes.right.mean() for cell, outcomes in known.outcomes.items()}
-    return f"{100 * (means[fewest] - means[HEAD]) / (max(means.values()) - means[HEAD]):.0f}"
+    floor = max(means[HEAD], known.majority)
+    return percent((means[fewest] - floor) / (max(means.values()) - floor), 0)
 
 
 def listed(names):
@@ -144,41 +160,49 @@ def listed(names):
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-falls = steps[steps["what"] == pair_name(LAST, FIRST)].set_index("group")["mean"]
-gained = steps[(steps["what"] == pair_name(nearly, fewest)) & (steps["holm"] < LEVEL)]
-clear = matched[matched["holm"] < LEVEL]
+first_of = {record.config.task: record for record in records}
+draws = study.protocol.steps * study.protocol.batch_size
+train = {task: first_of[task].data["sets"]["train"]["size"] for task in cells}
+last_on_boolq = [r for r in records if (r.config.task, r.label, r.config.size) == ("boolq", *LAST)]
 constant = one_answer(records)
-gave_up = [r for r in records if (r.config.task, r.label, r.config.size) == ("boolq", *LAST) and r.id in constant]
 (untaught,) = cells.keys() - set(taught)
 over = learned(cells[untaught]).estimate
 for name, value in {
-    "fewest": str(sizes[0]),
-    "nearly": str(below[-1]),
+    "fewest": str(fewest[1]),
+    "nearly": str(nearly[1]),
+    "most": str(most[1]),
     "gains": gaps(nearly, fewest),
-    "tasks": listed([TASK_NAMES[task] for task in taught]),
+    "gained": clear_on(nearly, fewest),
+    "further": gaps(most, nearly),
+    "gained_further": clear_on(most, nearly),
+    "tasks": listed(titles),
     "all_tasks": listed([TASK_NAMES[task] for task in cells]),
-    "gained": listed(list(gained["group"])),
-    "share": f"{100 * of_any.budgets[fewest] / of_any.budgets[FIRST]:.0f}",
+    "fewest_share": percent(of_any.budgets[fewest] / of_any.budgets[FIRST], 0),
+    "nearly_share": percent(of_any.budgets[nearly] / of_any.budgets[FIRST], 0),
     "first": gaps(FIRST, nearly),
+    "ahead_on": clear_on(FIRST, nearly),
     "matched": str(len(of_any.matched())),
-    "pairs": str(len(matched)),
+    "pairs": str(len(of_matched)),
     "clear": str(len(clear)),
-    "clear_on": listed(list(dict.fromkeys(clear["group"]))),
+    "clear_on": listed(clear["group"].unique()),
+    "within": str((of_matched["p_alike"] < LEVEL).sum()),
     "runs": str(len(runs)),
     "seeds": str(len(study.seeds)),
     "steps": f"{study.protocol.steps:,}",
+    "passes": listed([f"{draws / train[task]:.1f}" for task in cells]),
     "untaught": TASK_NAMES[untaught],
-    "untaught_examples": f"{next(r for r in records if r.config.task == untaught).data['sets']['train']['size']:,}",
-    "untaught_majority": f"{100 * cells[untaught].majority:.1f}",
-    "untaught_over": f"{100 * over.mean:+.1f}",
-    "untaught_over_ends": " to ".join(f"{100 * end:+.1f}" for end in interval(over)),
-    "lost": f"{-100 * falls[TASK_NAMES['boolq']]:.1f}",
-    "gave_up": str(len(gave_up)),
+    "untaught_examples": f"{train[untaught]:,}",
+    "untaught_majority": percent(cells[untaught].majority),
+    "untaught_over": signed(over.mean),
+    "untaught_over_ends": bounds(interval(over)),
     "rank": f"{of_any.budgets[FIRST]:,}",
     "component": f"{of_any.budgets['cp', 1]:,}",
-    "way": ", ".join(taken(cells[task]) for task in taught),
     "under": str(len(below)),
-    "drop": f"{-100 * falls[TASK_NAMES['mrpc']]:.1f}",
-    "within": str((matched["p_alike"] < LEVEL).sum()),
+    "way": ", ".join(taken(cells[task]) for task in taught),
+    "lost": percent(-of_steps[LAST, FIRST].loc[TASK_NAMES["boolq"], "mean"]),
+    "lost_to": percent(cells["boolq"].outcomes[LAST].right.mean()),
+    "lost_floor": percent(cells["boolq"].majority),
+    "gave_up": str(sum(record.id in constant for record in last_on_boolq)),
+    "drop": percent(-of_steps[LAST, FIRST].loc[TASK_NAMES["mrpc"], "mean"]),
 }.items():
     glue(name, value, display=False)

@@ -18,17 +18,19 @@
 # On SmolLM2-135M under the paper's protocol, with the items that it asks and by what three {term}`seeds <seed>` a cell
 # tell of the variances, no number of seeds up to {glue:text}`most` shows a true difference of half a point between
 # LoRA and CP at one budget four times in five, on any of the three tasks; a whole point takes {glue:text}`sst2_one`
-# seeds on SST-2 and is out of reach on RTE, and on BoolQ it takes all {glue:text}`boolq_all` items of its validation
-# split, with {glue:text}`boolq_all_one` seeds. Where many seeds are measured, at ten times the paper's rates and on
-# one draw of the examples, LoRA's first {term}`rank` is above CP at its budget by {glue:text}`hundred_gap` points on
-# SST-2 (ninety-five percent, {glue:text}`hundred_gap_ends`; {glue:text}`hundred` seeds) and by {glue:text}`boolq_gap`
-# on BoolQ ({glue:text}`boolq_gap_ends`; {glue:text}`boolq_seeds` seeds), and of all threes of these seeds
-# {glue:text}`hundred_misled` and {glue:text}`boolq_misled` % have the two means the other way round or level.
+# seeds on SST-2, {glue:text}`boolq_all_one` on BoolQ if all {glue:text}`boolq_all` items of its validation split are
+# asked, and is out of reach on RTE. Where many seeds are measured, at ten times the paper's rates and on one draw of
+# the examples, LoRA's first {term}`rank` is above CP at its budget by {glue:text}`hundred_gap` points on SST-2
+# (ninety-five percent, {glue:text}`hundred_gap_ends`; {glue:text}`hundred` seeds) and by {glue:text}`boolq_gap` on
+# BoolQ ({glue:text}`boolq_gap_ends`; {glue:text}`boolq_seeds` seeds), where the two are not shown to be above the
+# commonest answer on the average, and of all threes of these seeds {glue:text}`hundred_misled` and
+# {glue:text}`boolq_misled` % have the two means the other way round or level.
 
 # %%
 import dataclasses
 import tomllib
 
+import numpy as np
 from myst_nb import glue
 
 import cpadapt
@@ -37,6 +39,7 @@ from cpadapt.book import PROJECT
 from cpadapt.claims import LEVEL, interval, learned
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import compare, seeds_needed
+from cpadapt.wording import bounds, percent, signed
 
 charts.enable()
 
@@ -129,8 +132,9 @@ charts.table(noise.correlation_table(over))
 
 # %% [markdown]
 # Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is clear after Holm's correction,
-# and their mean is {glue:text}`seeds_r`. How much of an adapter's part is weights, and how much is order that moves
-# each its own way, is not measured.
+# and their mean is {glue:text}`seeds_mean_r`; one at least as far from zero comes in {glue:text}`seeds_chance` % of
+# cases where the runs of each cell are shuffled. How much of an adapter's part is weights, and how much is order that
+# moves each its own way, is not measured.
 #
 # What a hundred seeds show at these rates and on this draw, and how often the means of three of them have another sign
 # (of all ways to take three; no difference counts as another):
@@ -160,8 +164,9 @@ charts.table(noise.key_table(over_seeds, over_draws))
 # is ahead of both larger CPs over draws too, as far as one seed's initial weights can show.
 #
 # Of the {glue:text}`correlations` correlations over draws {glue:text}`draws_clear` is clear after Holm's correction,
-# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean`: so far as two
-# adapters agree on which draws are good, the draw drops out of their difference, and for one pair that is seen.
+# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean_r`, which
+# shuffling gives in {glue:text}`draws_chance` % of cases: so far as two adapters agree on which draws are good, the
+# draw drops out of their difference, and for one pair that is seen.
 #
 # All other studies of this backbone share one draw. With the one seed that can be compared, LoRA's first rank has
 # {glue:text}`lora_shared` % on it, and {glue:text}`lora_draws` % on the average of the others; CP at its budget has
@@ -183,24 +188,29 @@ charts.table(noise.key_table(of_boolq))
 # %% [markdown]
 # Here CP is not flat: {glue:text}`most_cp` components are {glue:text}`boolq_gain` points above one (ninety-five
 # percent, {glue:text}`boolq_gain_ends`), with a step up on the way to LoRA's first budget and another beyond it. At
-# that budget LoRA is ahead; CP with four times the budget is not seen to differ from LoRA's first rank. Differences as
-# large as these two are seldom turned round by three seeds. Two runs of one adapter lie further apart than on SST-2,
-# and over seeds adapters are not seen to rise and fall together here either: of the {glue:text}`correlations`
-# correlations {glue:text}`boolq_clear` is clear, and their mean is {glue:text}`boolq_r`.
+# that budget LoRA is ahead; CP with four times the budget and LoRA's first rank are not seen to differ. Three seeds
+# seldom turn round LoRA's lead at one budget ({glue:text}`boolq_misled` %) or the gain from one component to
+# {glue:text}`most_cp`, and often the last pair ({glue:text}`boolq_last_misled` %). By these seeds' own variances a
+# whole point between the families takes {glue:text}`boolq_own_one` seeds on the items that are asked, which the three
+# seeds a cell at the paper's rates have out of reach; rates and steps differ too.
+#
+# Each cell's sd is above the one that it has on SST-2; for CP {glue:text}`most_cp` and LoRA the intervals of the two
+# do not meet. No single correlation is clear with so few seeds, but their mean is {glue:text}`boolq_mean_r`, which
+# shuffling gives in {glue:text}`boolq_chance` % of cases: here adapters may share a little of what their seeds do.
 #
 # All of this happens around one line. Always giving the commonest answer is right on {glue:text}`boolq_majority` % of
-# these items; the head alone and one component have less, and {glue:text}`boolq_below` % of what CP gains from one to
-# {glue:text}`most_cp` is the way up to that line. The adapters of both families at LoRA's first budget are
-# {glue:text}`boolq_over` points above it on the average (ninety percent, {glue:text}`boolq_over_ends`), which on
-# {glue:text}`boolq_items` items would not be clear with any number of seeds; so by its rules [the
-# claims](claims.ipynb) could not be told from these runs.
+# these items. The means of the head alone and of one component are below that, neither clearly, so that a part of
+# CP's gain ({glue:text}`boolq_below` % by the means) may be no more than the way up to it. The adapters of both
+# families at LoRA's first budget are {glue:text}`boolq_over` points above the line on the average (ninety percent,
+# {glue:text}`boolq_over_ends`, its share taken as known), which on {glue:text}`boolq_items` items would not be clear
+# with any number of seeds; so by its rules [the claims](claims.ipynb) could not be told from these runs.
 #
 # ## What is not in it
 #
-# RTE's many seeds and draws are planned and not measured ([what was run](what_was_run.ipynb)). The
-# variances are themselves estimates, in the first two sections from {glue:text}`seeds` seeds and one set of items a
-# task, and all are those of one small decoder: a larger model may vary less. How far the effect of a draw is one and
-# the same for all seeds would take several seeds on each.
+# RTE's many seeds and draws are planned and not measured, and so is a second seed on each draw, which is to tell how
+# far a draw does the same to all seeds ([what was run](what_was_run.ipynb)). The variances are themselves estimates,
+# in the first two sections from {glue:text}`seeds` seeds and one set of items a task, and all are those of one small
+# decoder: a larger model may vary less.
 #
 # Next: [the learning rate](rates.ipynb).
 
@@ -228,74 +238,72 @@ for name, value in {
 gap = compare(over_seeds.outcomes["lora", 1], over_seeds.outcomes["cp", 11])
 adapters = [cell for cell in over_seeds.outcomes if cell[0] != HEAD]
 spreads = {
-    name: [noise.spread(of.outcomes[cell].right.mean(1).tolist())[0] for cell in adapters]
-    for name, of in (("seeds", over_seeds), ("draws", over_draws))
+    name: [noise.spread(of.outcomes[cell].right.mean(1).tolist())[0] for cell in adapters] for name, of in over.items()
 }
-correlated, drawn = noise.correlations(over_seeds), noise.correlations(over_draws)
+for name, of in (over | {"boolq": of_boolq}).items():
+    mean_r, chance = noise.together(of, 10_000, np.random.default_rng(0))
+    glue(f"{name}_mean_r", f"{mean_r:+.2f}", display=False)
+    glue(f"{name}_chance", percent(chance, 0), display=False)
+correlated, drawn = (noise.correlations(of) for of in over.values())
 clear, draws_clear = ((table["holm"] < LEVEL).sum() for table in (correlated, drawn))
 largest = drawn["r"].idxmax()
 lora = over_seeds.outcomes["lora", 1]
 shared = lora.seeds.index((0, 0))
 at_papers = compare(*(tasks["sst2"].outcomes[cell] for cell in (("lora", 1), ("cp", 11))))
 drawn_gain = compare(over_draws.outcomes["cp", 44], over_draws.outcomes["cp", 1])
-gap_sds = {
-    name: f"{100 * noise.spread((of.outcomes['lora', 1].right - of.outcomes['cp', 11].right).mean(1).tolist())[0]:.2f}"
-    for name, of in (("seeds", over_seeds), ("draws", over_draws))
-}
-
-
-lead, gain = (compare(*(of_boolq.outcomes[cell] for cell in pair)) for pair in (noise.KEYS[0], noise.KEYS[4]))
-boolq_correlated = noise.correlations(of_boolq)
-boolq_clear = (boolq_correlated["holm"] < LEVEL).sum()
+lead, gain = (compare(*(of_boolq.outcomes[cell] for cell in noise.KEYS[place])) for place in (0, 4))
 above = learned(of_boolq).estimate
 
 
-def percent(right):
-    return f"{100 * right.mean():.1f}"
+def sd_of_gap(of):
+    """Over its runs, LoRA's first rank minus CP at its budget."""
+    return noise.spread((of.outcomes["lora", 1].right - of.outcomes["cp", 11].right).mean(1).tolist())[0]
+
+
+def misled(of, place):
+    return percent(noise.misled(*(of.outcomes[cell] for cell in noise.KEYS[place]), 3), 0)
 
 
 for name, value in {
     "hundred": str(len(lora.seeds)),
     "thirty": str(len(over_draws.outcomes["lora", 1].seeds)),
-    "hundred_gap": f"{100 * gap.mean:.2f}",
-    "hundred_gap_ends": " to ".join(f"{100 * end:+.2f}" for end in gap.interval()),
-    "hundred_misled": f"{100 * noise.misled(lora, over_seeds.outcomes['cp', 11], 3):.0f}",
+    "hundred_gap": percent(gap.mean, 2),
+    "hundred_gap_ends": bounds(gap.interval(), 2),
+    "hundred_misled": misled(over_seeds, 0),
     "key_steps": f"{cpadapt.load_study(PROJECT / 'studies' / 'smollm2-seeds.toml').protocol.steps:,}",
-    "order_sd": f"{100 * noise.spread(over_seeds.outcomes[HEAD, 0].right.mean(1).tolist())[0]:.2f}",
-    "low_sd": f"{100 * min(spreads['seeds']):.2f}",
-    "high_sd": f"{100 * max(spreads['seeds']):.2f}",
-    "low_draw_sd": f"{100 * min(spreads['draws']):.2f}",
-    "high_draw_sd": f"{100 * max(spreads['draws']):.2f}",
-    "correlations": str(len(correlated)),
+    "order_sd": percent(noise.spread(over_seeds.outcomes[HEAD, 0].right.mean(1).tolist())[0], 2),
+    "low_sd": percent(min(spreads["seeds"]), 2),
+    "high_sd": percent(max(spreads["seeds"]), 2),
+    "low_draw_sd": percent(min(spreads["draws"]), 2),
+    "high_draw_sd": percent(max(spreads["draws"]), 2),
+    "correlations": str(len(drawn)),
     "seeds_clear": str(clear) if clear else "none",
-    "seeds_r": f"{correlated['r'].mean():+.2f}",
     "draws_clear": str(draws_clear) if draws_clear else "none",
     "draws_pair": drawn.loc[largest, "pair"].replace(", ", " and "),
     "draws_r": f"{drawn.loc[largest, 'r']:.2f}",
-    "draws_mean": f"{drawn['r'].mean():+.2f}",
     "most_cp": str(over_seeds.sizes("cp")[-1]),
-    "lora_shared": percent(lora.right[shared]),
-    "lora_draws": percent(over_draws.outcomes["lora", 1].right),
-    "cp_shared": percent(over_seeds.outcomes["cp", 11].right[shared]),
-    "cp_draws": percent(over_draws.outcomes["cp", 11].right),
-    "papers_gap": f"{100 * at_papers.mean:+.2f}",
-    "hundred_power": f"{100 * gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items):.0f}",
-    "gap_sd": gap_sds["seeds"],
-    "gap_draw_sd": gap_sds["draws"],
-    "draws_gain": f"{100 * drawn_gain.mean:.2f}",
-    "draws_gain_ends": " to ".join(f"{100 * end:+.2f}" for end in drawn_gain.interval()),
+    "lora_shared": percent(lora.right[shared].mean()),
+    "lora_draws": percent(over_draws.outcomes["lora", 1].right.mean()),
+    "cp_shared": percent(over_seeds.outcomes["cp", 11].right[shared].mean()),
+    "cp_draws": percent(over_draws.outcomes["cp", 11].right.mean()),
+    "papers_gap": signed(at_papers.mean, 2),
+    "hundred_power": percent(gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items), 0),
+    "gap_sd": percent(sd_of_gap(over_seeds), 2),
+    "gap_draw_sd": percent(sd_of_gap(over_draws), 2),
+    "draws_gain": percent(drawn_gain.mean, 2),
+    "draws_gain_ends": bounds(drawn_gain.interval(), 2),
     "boolq_seeds": str(lead.seeds),
     "boolq_items": f"{lead.items:,}",
-    "boolq_gap": f"{100 * lead.mean:.2f}",
-    "boolq_gap_ends": " to ".join(f"{100 * end:+.2f}" for end in lead.interval()),
-    "boolq_misled": f"{100 * noise.misled(*(of_boolq.outcomes[cell] for cell in noise.KEYS[0]), 3):.0f}",
-    "boolq_gain": f"{100 * gain.mean:.2f}",
-    "boolq_gain_ends": " to ".join(f"{100 * end:+.2f}" for end in gain.interval()),
-    "boolq_clear": str(boolq_clear) if boolq_clear else "none",
-    "boolq_r": f"{boolq_correlated['r'].mean():+.2f}",
-    "boolq_majority": f"{100 * of_boolq.majority:.1f}",
-    "boolq_below": f"{100 * (of_boolq.majority - of_boolq.outcomes['cp', 1].right.mean()) / gain.mean:.0f}",
-    "boolq_over": f"{100 * above.mean:.1f}",
-    "boolq_over_ends": " to ".join(f"{100 * end:+.1f}" for end in interval(above)),
+    "boolq_gap": percent(lead.mean, 2),
+    "boolq_gap_ends": bounds(lead.interval(), 2),
+    "boolq_misled": misled(of_boolq, 0),
+    "boolq_last_misled": misled(of_boolq, 1),
+    "boolq_own_one": str(seeds_needed(lead, noise.EFFECTS[1])),
+    "boolq_gain": percent(gain.mean, 2),
+    "boolq_gain_ends": bounds(gain.interval(), 2),
+    "boolq_majority": percent(of_boolq.majority),
+    "boolq_below": percent((of_boolq.majority - of_boolq.outcomes["cp", 1].right.mean()) / gain.mean, 0),
+    "boolq_over": percent(above.mean),
+    "boolq_over_ends": bounds(interval(above)),
 }.items():
     glue(name, value, display=False)

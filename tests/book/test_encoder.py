@@ -140,45 +140,64 @@ def test_numbers(chapter: Chapters) -> None:
         return ", ".join(f"{difference(task, after, before)['gap']:+.1f}" for task in TAUGHT)
 
     def way(task: str) -> str:
-        head, one = table(task, ("head", 0)).mean(), table(task, ("cp", 1)).mean()
+        floor, one = max(table(task, ("head", 0)).mean(), commonest(task)), table(task, ("cp", 1)).mean()
         best = max(table(task, place).mean() for place in BUDGETS)
-        return f"{100 * (one - head) / (best - head):.0f}"
+        return f"{100 * (one - floor) / (best - floor):.0f}"
 
-    matched = [difference(task, *pair) for task in TASKS for pair in MATCHED]
+    def clear_on(rows: list[dict[str, str]], what: str, pair: str) -> str:
+        found = [r["task"] for r in rows if r[what] == pair and float(r["Holm"]) < 0.05 and r["task"] != "RTE"]
+        return " and ".join(filter(None, (", ".join(found[:-1]), found[-1])))
+
+    steps = expected_rows(STEPS, "difference")
+    matched = [difference(task, *pair) for task in TAUGHT for pair in MATCHED]
     clear = [(row["task"], row["pair"]) for row in expected_rows(MATCHED, "pair") if float(row["Holm"]) < 0.05]
-    assert clear == [("BoolQ", "LoRA 4 − CP 38"), ("BoolQ", "LoRA 8 − CP 76")], "all on BoolQ, of LoRA's larger ranks"
-    (size,) = {line["data"]["sets"]["train"]["size"] for line in read() if line["config"]["task"] == "rte"}
+    assert clear == [("BoolQ", "LoRA 4 − CP 38"), ("BoolQ", "LoRA 8 − CP 76")], "on BoolQ alone, of larger ranks"
+    trained = {line["config"]["task"]: line["data"]["sets"]["train"]["size"] for line in read()}
+    passes = [f"{5000 * line_batch() / trained[task]:.1f}" for task in TASKS]
     over = over_commonest("rte")
     assert chapter("encoder").glued == {
         "fewest": "1",
         "nearly": "9",
+        "most": "76",
         "gains": gaps(("cp", 9), ("cp", 1)),
+        "gained": clear_on(steps, "difference", "CP 9 − CP 1"),
+        "further": gaps(("cp", 76), ("cp", 9)),
+        "gained_further": clear_on(steps, "difference", "CP 76 − CP 9"),
         "tasks": "SST-2, SICK, MRPC and BoolQ",
         "all_tasks": "SST-2, SICK, MRPC, BoolQ and RTE",
-        "gained": "SST-2, SICK and MRPC",
-        "share": f"{100 * 972 / 9216:.0f}",
+        "fewest_share": f"{100 * 972 / 9216:.0f}",
+        "nearly_share": f"{100 * 9 * 972 / 9216:.0f}",
         "first": gaps(("lora", 1), ("cp", 9)),
+        "ahead_on": clear_on(steps, "difference", "LoRA 1 − CP 9"),
         "matched": "3",
-        "pairs": "15",
+        "pairs": "12",
         "clear": "2",
         "clear_on": "BoolQ",
+        "within": str(sum(found["alike"] < 0.05 for found in matched)),
         "runs": str(len(read())),
         "seeds": str(SEEDS),
         "steps": "5,000",
+        "passes": f"{', '.join(passes[:-1])} and {passes[-1]}",
         "untaught": "RTE",
-        "untaught_examples": f"{size:,}",
+        "untaught_examples": f"{trained['rte']:,}",
         "untaught_majority": f"{100 * commonest('rte'):.1f}",
         "untaught_over": f"{over['gap']:+.1f}",
         "untaught_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
-        "lost": f"{-difference('boolq', ('lora', 8), ('lora', 1))['gap']:.1f}",
-        "gave_up": str(gave_up(("lora", 8))),
         "rank": "9,216",
         "component": "972",
-        "way": ", ".join(map(way, TAUGHT)),
         "under": str(sum(0 < budget < 9216 for budget in BUDGETS.values())),
+        "way": ", ".join(map(way, TAUGHT)),
+        "lost": f"{-difference('boolq', ('lora', 8), ('lora', 1))['gap']:.1f}",
+        "lost_to": f"{100 * table('boolq', ('lora', 8)).mean():.1f}",
+        "lost_floor": f"{100 * commonest('boolq'):.1f}",
+        "gave_up": str(gave_up(("lora", 8))),
         "drop": f"{-difference('mrpc', ('lora', 8), ('lora', 1))['gap']:.1f}",
-        "within": str(sum(found["alike"] < 0.05 for found in matched)),
     }
+
+
+def line_batch() -> int:
+    (batch,) = {line["config"]["protocol"]["batch_size"] for line in read()}
+    return int(batch)
 
 
 def test_what_is_said() -> None:
@@ -191,8 +210,10 @@ def test_what_is_said() -> None:
             assert (TASKS[task], step) in clear or (task, step) == ("boolq", "CP 9 − CP 1")
     for task, title in TASKS.items():
         assert (title, "LoRA 8 − LoRA 1") not in clear or difference(task, ("lora", 8), ("lora", 1))["gap"] < 0
-        assert difference(task, ("lora", 1), ("cp", 9))["interval"][1] > 0, "CP under one rank is nowhere ahead of it"
+        found_first = difference(task, ("lora", 1), ("cp", 9))
+        assert found_first["interval"][1] > 0, "the rank itself is nowhere shown to be passed"
+        assert task == "rte" or found_first["gap"] > 0, "its mean is ahead"
     assert ("BoolQ", "LoRA 8 − LoRA 1") in clear
     assert ("MRPC", "LoRA 8 − LoRA 1") not in clear
     assert difference("mrpc", ("lora", 8), ("lora", 1))["gap"] < 0
-    assert gave_up(("cp", 76)) == 0, "CP with as many scalars does no such thing"
+    assert next(x["data"]["sets"]["train"]["size"] for x in read() if x["config"]["task"] == "sst2") > 40_000, "a part"

@@ -14,6 +14,13 @@ FIRST = {
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
 }
 
+SICK = next(
+    line
+    for path in (ROOT / "results" / "minilm").glob("*.jsonl")
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    if line["config"]["task"] == "sick"
+)
+
 
 def test_numbers(chapter: Chapters) -> None:
     paper = tomllib.loads((ROOT / "studies" / "paper.toml").read_text(encoding="utf-8"))
@@ -26,6 +33,8 @@ def test_numbers(chapter: Chapters) -> None:
         "fields": str(len(sources)),
         "boolq_items": f"{FIRST['boolq']['outcome']['total']:,}",
         "boolq_shared": str(FIRST["boolq"]["data"]["eval_shares_text"]["passage"]),
+        "sick_items": f"{SICK['outcome']['total']:,}",
+        "sick_shared": f"{SICK['data']['eval_shares_text']['sentence_A']:,}",
         "rte_shared": str(FIRST["rte"]["data"]["eval_shares_text"]["sentence2"]),
     }
 
@@ -40,7 +49,9 @@ def test_what_is_said(chapter: Chapters) -> None:
     for task in ("sst2", "rte"):
         eval_rows = FIRST[task]["data"]["source"]["eval"]["rows"]
         assert FIRST[task]["data"]["sets"]["eval"]["size"] == eval_rows, "they have no more"
-    for name, missing in (("smollm2-data-seeds", "rte"), ("smollm2-seeds", "rte")):
+    for name, missing in (
+        ("smollm2-data-seeds", "rte"), ("smollm2-data-seeds-again", "sst2"), ("smollm2-seeds", "rte"),
+    ):  # fmt: skip
         assert f"`studies/{name}.toml`" in said
         assert missing in tomllib.loads((ROOT / "studies" / f"{name}.toml").read_text(encoding="utf-8"))["tasks"]
         there = [path.read_text(encoding="utf-8") for path in (ROOT / "results" / name).glob("*.jsonl")]

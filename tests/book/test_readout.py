@@ -273,10 +273,23 @@ def test_verdicts(chapter: Chapters) -> None:
     ]
 
 
-def better_with_words() -> dict[str, Any]:
-    """The adapters on a thousand examples of BoolQ, read out by words minus with a head, on the average."""
+def with_words(task: str) -> list[np.ndarray]:
+    """Each adapter read out by words minus the same with a head."""
+    return [table - cells((task, "head"))[at] for at, table in cells((task, "words")).items() if at != READOUT]
+
+
+def few_more() -> dict[str, Any]:
+    """What words change with a thousand examples of BoolQ minus what they do with all, on the items of the first."""
     adapters = [place for place in cells(FEW) if place != READOUT]
-    return averaged([cells(FEW_SPOKEN)[place] - cells(FEW)[place] for place in adapters])
+    (asked,) = {line["outcome"]["drawn"] for line in lines(FEW)}
+    drawn = [k for k, is_in in enumerate(bits(asked, cells(WHOLE)[READOUT].shape[1])) if is_in]
+    of_all = [(cells(SPOKEN)[place] - cells(WHOLE)[place])[:, drawn] for place in adapters]
+    return averaged([few - whole for few, whole in zip(with_words(BOOLQ), of_all, strict=True)])
+
+
+def shares_a_passage(setting: Setting) -> int:
+    (count,) = {line["data"]["eval_shares_text"]["passage"] for line in lines(setting)}
+    return int(count)
 
 
 def test_numbers(chapter: Chapters) -> None:
@@ -294,7 +307,13 @@ def test_numbers(chapter: Chapters) -> None:
     more_last, more_gain = averaged([more()["cp", 44]]), averaged([more()["cp", 44] - more()["cp", 1]])
     sst2_change = averaged([gaps((SST2, "words"))[0] - gaps((SST2, "head"))[0]])
     few_change = averaged([gaps(FEW_SPOKEN)[0] - gaps(FEW)[0]])
-    few_words = better_with_words()
+    by_words = {
+        "sst2_words_gain": averaged(with_words(SST2)),
+        "few_words_gain": averaged(with_words(BOOLQ)),
+        "boolq_words_gain": averaged(with_words(ALL)),
+        "few_more": few_more(),
+        "more_lead": averaged([more()[lora] - more()[cp] for lora, cp in MATCHED]),
+    }
     change = judged((np.mean(gaps(SPOKEN), axis=0) - np.mean(gaps(WHOLE), axis=0)).tolist())
     gap, words_gap = averaged(gaps(WHOLE)), averaged(gaps(SPOKEN))
     first, second = minus(WHOLE, ("cp", 11), ("cp", 1)), minus(WHOLE, ("cp", 44), ("cp", 11))
@@ -330,8 +349,10 @@ def test_numbers(chapter: Chapters) -> None:
         "sst2_change_ends": ends(sst2_change),
         "few_change": f"{few_change['gap']:+.1f}",
         "few_change_ends": ends(few_change),
-        "few_words": f"{few_words['gap']:.1f}",
-        "few_words_ends": ends(few_words),
+        **{name: f"{found['gap']:+.1f}" for name, found in by_words.items()},
+        **{f"{name}_ends": ends(found) for name, found in by_words.items()},
+        "shared": f"{shares_a_passage(WHOLE):,}",
+        "few_shared": str(shares_a_passage(FEW)),
         "matched_size": "11",
         "last_size": "44",
         "train": f"{train:,}",
@@ -424,12 +445,20 @@ def test_what_is_said(chapter: Chapters) -> None:
             assert (holm < 0.05) == (cell == "CP 11"), "the clear one"
             assert cell == NAMES[READOUT] or found["gap"] > 0, "all adapters have the higher mean with words"
         elif cell == NAMES[READOUT]:
-            assert high < -5, "the two are far apart then"
+            assert high < -5, "there the words are worse"
             assert holm < 0.001
         else:
             assert low < 0 < high, f"no adapter's accuracy is shown to differ: {task}, {cell}"
             assert holm > 0.05, "nor after Holm's correction, as the glossary's clear has it"
-    assert better_with_words()["interval"][0] > 0, "adapters are better with words"
+    assert averaged(with_words(BOOLQ))["interval"][0] > 0
+    for found in (averaged(with_words(SST2)), averaged(with_words(ALL)), few_more()):
+        assert found["interval"][0] < 0 < found["interval"][1], "not shown, and not seen to be behind"
+    lead = averaged([more()[lora] - more()[cp] for lora, cp in MATCHED])
+    assert lead["interval"][0] < 0 < lead["interval"][1], "not shown to change"
+    for task in BOTH:
+        change = judged((np.mean(gaps((task, "words")), axis=0) - np.mean(gaps((task, "head")), axis=0)).tolist())
+        assert change["interval"][0] < 0 < change["interval"][1], "no change of LoRA's lead is shown on any"
+    assert minus(FEW_SPOKEN, ("cp", 44), ("cp", 11))["gap"] < 0, "its mean falls beyond it"
     for task in (SST2, ALL):
         smallest, none = readouts()[task, "CP 1"]["gap"], readouts()[task, NAMES[READOUT]]["gap"]
         assert abs(smallest) < abs(none) / 10, "with the smallest adapter they no longer are"

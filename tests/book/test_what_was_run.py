@@ -32,7 +32,15 @@ def asked(study: dict[str, Any]) -> int:
     adapters = {(label, size) for label, sizes in ladder.get("sizes", {}).items() for size in sizes}
     adapters |= {place for pair in ladder.get("pairs", []) for place in pair.items()}
     runs = sum(len(study["families"][label]["learning_rates"]) for label, _ in adapters) + ladder.get("head", False)
-    return runs * len(study["seeds"]) * len(study.get("data_seeds", [0]))
+    return runs * count(study["seeds"]) * count(study.get("data_seeds", [0]))
+
+
+def count(seeds: list[int] | str) -> int:
+    """A list, or a range such as 0-9."""
+    if isinstance(seeds, str):
+        first, last = map(int, seeds.split("-"))
+        return last - first + 1
+    return len(seeds)
 
 
 def test_done_and_missing(page: Any) -> None:
