@@ -60,8 +60,8 @@ from cpadapt.record import load_records
 # in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what it does
 # on RTE and BoolQ, is not known.
 #
-# *To close it*: `studies/smollm2-data-seeds.toml` on RTE, and `studies/smollm2-data-seeds-again.toml`, a second seed on
-# each draw, which are ready and not run.
+# *To close it*: `studies/smollm2-data-seeds.toml` on RTE, and `studies/smollm2-data-seeds-again.toml`, a second seed
+# on each draw, which are ready and not run.
 #
 # ## Few seeds, many verdicts
 #
