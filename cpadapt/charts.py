@@ -16,9 +16,10 @@ import pandas as pd
 from cpadapt.frontier import CELL, frontier
 from cpadapt.protocol import HEAD
 
-# Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family.
+# Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family. A fifth of the
+# others is a lighter grey, since the palette's yellow is hard to see on white.
 FAMILY_COLOURS = {"head": "#777777", "lora": "#0072B2", "cp": "#D55E00"}
-FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
 FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
 TASK_SHAPES = {
     "sst2": "circle", "rte": "square", "boolq": "triangle-up", "sick": "diamond", "mrpc": "cross",
