@@ -160,9 +160,9 @@ def listed(names):
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-first_of = {record.config.task: record for record in records}
+one_of = {record.config.task: record for record in records}
 draws = study.protocol.steps * study.protocol.batch_size
-train = {task: first_of[task].data["sets"]["train"]["size"] for task in cells}
+train = {task: one_of[task].data["sets"]["train"]["size"] for task in cells}
 last_on_boolq = [r for r in records if (r.config.task, r.label, r.config.size) == ("boolq", *LAST)]
 constant = one_answer(records)
 (untaught,) = cells.keys() - set(taught)

@@ -164,9 +164,9 @@ charts.table(noise.key_table(over_seeds, over_draws))
 # is ahead of both larger CPs over draws too, as far as one seed's initial weights can show.
 #
 # Of the {glue:text}`correlations` correlations over draws {glue:text}`draws_clear` is clear after Holm's correction,
-# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean_r`, which
-# shuffling gives in {glue:text}`draws_chance` % of cases: so far as two adapters agree on which draws are good, the
-# draw drops out of their difference, and for one pair that is seen.
+# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean_r`, as far from
+# zero as shuffling gives in {glue:text}`draws_chance` % of cases: so far as two adapters agree on which draws are
+# good, the draw drops out of their difference, and for one pair that is seen.
 #
 # All other studies of this backbone share one draw. With the one seed that can be compared, LoRA's first rank has
 # {glue:text}`lora_shared` % on it, and {glue:text}`lora_draws` % on the average of the others; CP at its budget has
@@ -195,8 +195,9 @@ charts.table(noise.key_table(of_boolq))
 # seeds a cell at the paper's rates have out of reach; rates and steps differ too.
 #
 # Each cell's sd is above the one that it has on SST-2; for CP {glue:text}`most_cp` and LoRA the intervals of the two
-# do not meet. No single correlation is clear with so few seeds, but their mean is {glue:text}`boolq_mean_r`, which
-# shuffling gives in {glue:text}`boolq_chance` % of cases: here adapters may share a little of what their seeds do.
+# do not meet. No single correlation is clear with so few seeds, but their mean is {glue:text}`boolq_mean_r`, as far
+# from zero as shuffling gives in {glue:text}`boolq_chance` % of cases: here adapters may share a little of what their
+# seeds do.
 #
 # All of this happens around one line. Always giving the commonest answer is right on {glue:text}`boolq_majority` % of
 # these items. The means of the head alone and of one component are below that, neither clearly, so that a part of
@@ -235,7 +236,27 @@ for name, value in {
     "pairs": str(len(tasks["sst2"].matched())),
 }.items():
     glue(name, value, display=False)
-gap = compare(over_seeds.outcomes["lora", 1], over_seeds.outcomes["cp", 11])
+# LoRA's first rank and CP at its budget, and at four times that; CP's largest and its smallest.
+LEAD, LAST, GAIN = (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)), (("cp", 44), ("cp", 1))
+
+
+def minus(of, pair):
+    """A cell minus another."""
+    return compare(*(of.outcomes[cell] for cell in pair))
+
+
+def misled(of, pair):
+    return percent(noise.misled(*(of.outcomes[cell] for cell in pair), 3), 0)
+
+
+def sd_of_lead(of):
+    """How far its runs spread in LoRA's lead over CP at one budget."""
+    return noise.spread((of.outcomes[LEAD[0]].right - of.outcomes[LEAD[1]].right).mean(1).tolist())[0]
+
+
+gap, drawn_gain = minus(over_seeds, LEAD), minus(over_draws, GAIN)
+lead, gain = minus(of_boolq, LEAD), minus(of_boolq, GAIN)
+above = learned(of_boolq).estimate
 adapters = [cell for cell in over_seeds.outcomes if cell[0] != HEAD]
 spreads = {
     name: [noise.spread(of.outcomes[cell].right.mean(1).tolist())[0] for cell in adapters] for name, of in over.items()
@@ -249,27 +270,12 @@ clear, draws_clear = ((table["holm"] < LEVEL).sum() for table in (correlated, dr
 largest = drawn["r"].idxmax()
 lora = over_seeds.outcomes["lora", 1]
 shared = lora.seeds.index((0, 0))
-at_papers = compare(*(tasks["sst2"].outcomes[cell] for cell in (("lora", 1), ("cp", 11))))
-drawn_gain = compare(over_draws.outcomes["cp", 44], over_draws.outcomes["cp", 1])
-lead, gain = (compare(*(of_boolq.outcomes[cell] for cell in noise.KEYS[place])) for place in (0, 4))
-above = learned(of_boolq).estimate
-
-
-def sd_of_gap(of):
-    """Over its runs, LoRA's first rank minus CP at its budget."""
-    return noise.spread((of.outcomes["lora", 1].right - of.outcomes["cp", 11].right).mean(1).tolist())[0]
-
-
-def misled(of, place):
-    return percent(noise.misled(*(of.outcomes[cell] for cell in noise.KEYS[place]), 3), 0)
-
-
 for name, value in {
     "hundred": str(len(lora.seeds)),
     "thirty": str(len(over_draws.outcomes["lora", 1].seeds)),
     "hundred_gap": percent(gap.mean, 2),
     "hundred_gap_ends": bounds(gap.interval(), 2),
-    "hundred_misled": misled(over_seeds, 0),
+    "hundred_misled": misled(over_seeds, LEAD),
     "key_steps": f"{cpadapt.load_study(PROJECT / 'studies' / 'smollm2-seeds.toml').protocol.steps:,}",
     "order_sd": percent(noise.spread(over_seeds.outcomes[HEAD, 0].right.mean(1).tolist())[0], 2),
     "low_sd": percent(min(spreads["seeds"]), 2),
@@ -286,18 +292,18 @@ for name, value in {
     "lora_draws": percent(over_draws.outcomes["lora", 1].right.mean()),
     "cp_shared": percent(over_seeds.outcomes["cp", 11].right[shared].mean()),
     "cp_draws": percent(over_draws.outcomes["cp", 11].right.mean()),
-    "papers_gap": signed(at_papers.mean, 2),
+    "papers_gap": signed(minus(tasks["sst2"], LEAD).mean, 2),
     "hundred_power": percent(gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items), 0),
-    "gap_sd": percent(sd_of_gap(over_seeds), 2),
-    "gap_draw_sd": percent(sd_of_gap(over_draws), 2),
+    "gap_sd": percent(sd_of_lead(over_seeds), 2),
+    "gap_draw_sd": percent(sd_of_lead(over_draws), 2),
     "draws_gain": percent(drawn_gain.mean, 2),
     "draws_gain_ends": bounds(drawn_gain.interval(), 2),
     "boolq_seeds": str(lead.seeds),
     "boolq_items": f"{lead.items:,}",
     "boolq_gap": percent(lead.mean, 2),
     "boolq_gap_ends": bounds(lead.interval(), 2),
-    "boolq_misled": misled(of_boolq, 0),
-    "boolq_last_misled": misled(of_boolq, 1),
+    "boolq_misled": misled(of_boolq, LEAD),
+    "boolq_last_misled": misled(of_boolq, LAST),
     "boolq_own_one": str(seeds_needed(lead, noise.EFFECTS[1])),
     "boolq_gain": percent(gain.mean, 2),
     "boolq_gain_ends": bounds(gain.interval(), 2),
