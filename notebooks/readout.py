@@ -270,12 +270,6 @@ for name, study in (("shared", "boolq-lifted"), ("few_shared", "smollm2-seeds-bo
     of = contrasts.on_record((study,))[0]
     glue(name, f"{of.data['eval_shares_text']['passage']:,}", display=False)
 gain = [of.outcomes["cp", last].right - of.outcomes["cp", 1].right for of in (few, many)]
-lead = [
-    np.mean(
-        [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in whole.matched()], axis=0
-    )
-    for of in (few, many)
-]
 
 
 def by_words(task, adapters):
@@ -296,7 +290,8 @@ for name, e in {
     "few_words_gain": estimate(few_by_words),
     "boolq_words_gain": estimate(by_words(ALL, adapters[ALL])),
     "few_more": estimate(few_by_words - all_by_words),
-    "more_lead": estimate(lead[1] - lead[0]),
+    # At the budgets that there are with all examples.
+    "more_lead": rates.gap_change(replace(few, budgets=many.budgets), many),
     "sst2_change": rates.gap_change(*(settings[TASK_NAMES["sst2"]][readout] for readout in (HEADS, WORDS))),
     "more_last": compare(many.outcomes["cp", last], few.outcomes["cp", last]),
     "more_gain": estimate(gain[1] - gain[0]),
