@@ -492,6 +492,10 @@ table(
 )
 
 # %% [markdown]
+# That is for the smaller batch. With twice as many examples a step one process does twice the work in little or no
+# more time, because its launches are as many; a bank, which has no gaps to fill, takes about twice as long. So the
+# larger a batch, and the longer its texts, the less a bank has to give over processes that are busy as they are.
+#
 # **Narrow matrices.** A product must read its input and write its output, however little it computes. With many
 # tokens, the FLOP for each of these bytes depend only on its widths:
 

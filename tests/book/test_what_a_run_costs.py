@@ -261,6 +261,19 @@ def at_a_copys_speed(name: str) -> float | None:
 KINDS = ["matrix products", "attention", "adapters' products", "elementwise"]
 
 
+def test_what_is_said_of_larger_batches() -> None:
+    for task in ("sst2", "rte", "boolq"):
+        small, large = (rates(f"runs-per-hour-smollm2-{task}-b{size}") for size in (8, 16))
+        assert large["one"] > 0.9 * small["one"], "in little or no more time"
+        assert 1.7 < small["bank"] / large["bank"] < 2.1, "about twice as long"
+        for key in ("one", "best"):
+            assert large["bank"] / large[key] < small["bank"] / small[key], "the less a bank has to give"
+    for size in (8, 16):
+        of_tasks = [rates(f"runs-per-hour-smollm2-{task}-b{size}") for task in ("sst2", "rte", "boolq")]
+        ratios = [found["bank"] / found["one"] for found in of_tasks]
+        assert ratios == sorted(ratios, reverse=True), "and the longer its texts"
+
+
 def test_what_a_bank_can_give_at_most(page: Any) -> None:
     rows = table(page, "at most")
     found = []
