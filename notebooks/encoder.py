@@ -190,6 +190,8 @@ for name, value in {
     "seeds": str(len(study.seeds)),
     "steps": f"{study.protocol.steps:,}",
     "passes": listed([f"{draws / train[task]:.1f}" for task in cells]),
+    "sick_items": f"{one_of['sick'].data['sets']['eval']['size']:,}",
+    "sick_shared": f"{one_of['sick'].data['eval_shares_text']['sentence_A']:,}",
     "untaught": TASK_NAMES[untaught],
     "untaught_examples": f"{train[untaught]:,}",
     "untaught_majority": percent(cells[untaught].majority),

@@ -54,7 +54,8 @@ from cpadapt.record import load_records
 # they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
 # training or dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that
 # does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
-# {glue:text}`sick_items` {glue:text}`sick_shared` have their first sentence there. Whole examples never do.
+# {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
+# Whole examples never do.
 #
 # On SST-2 runs of thirty other draws, all with one seed, spread about as far as those of a hundred seeds on one draw,
 # in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what it does
@@ -93,7 +94,6 @@ from cpadapt.record import load_records
 # %% tags=["remove-cell"]
 PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
 first = {record.config.task: record for record in load_records(PROJECT / "results" / "smollm2")}
-sick = next(r for r in load_records(PROJECT / "results" / "minilm") if r.config.task == "sick")
 sources = first["rte"].protocol_sources
 for name, value in {
     "opt_runs": str(len(PAPER.runs(cpadapt.load_projections(PAPER.backbone)))),
@@ -101,8 +101,6 @@ for name, value in {
     "fields": str(len(sources)),
     "boolq_items": f"{first['boolq'].data['sets']['eval']['size']:,}",
     "boolq_shared": str(first["boolq"].data["eval_shares_text"]["passage"]),
-    "sick_items": f"{sick.data['sets']['eval']['size']:,}",
-    "sick_shared": f"{sick.data['eval_shares_text']['sentence_A']:,}",
     "rte_shared": str(first["rte"].data["eval_shares_text"]["sentence2"]),
 }.items():
     glue(name, value, display=False)

@@ -199,8 +199,8 @@ charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
 
 # %% [markdown]
 # More of the items share a text then: {glue:text}`shared` of all {glue:text}`items` have a passage that stands among
-# the training or dev examples too, of the thousand items before it was {glue:text}`few_shared`. What part of the gain
-# that is, is not tested.
+# the training or dev examples too, of the thousand items before it was {glue:text}`limits.ipynb::boolq_shared:s`. What
+# part of the gain that is, is not tested.
 #
 # The paper's account of BoolQ on OPT-1.3B {cite:p}`wang2026finer` can be judged here: that it gains from more
 # components, and then saturates slightly below LoRA. With a head, on all {glue:text}`items` items:
@@ -266,9 +266,7 @@ for name, of in (("head", headed_few), ("words", spoken_few)):
     over = learned(of).estimate
     glue(f"{name}_over", percent(over.mean), display=False)
     glue(f"{name}_over_ends", bounds(interval(over)), display=False)
-for name, study in (("shared", "boolq-lifted"), ("few_shared", "smollm2-seeds-boolq")):
-    of = contrasts.on_record((study,))[0]
-    glue(name, f"{of.data['eval_shares_text']['passage']:,}", display=False)
+shares_text = contrasts.on_record(("boolq-lifted",))[0].data["eval_shares_text"]
 gain = [of.outcomes["cp", last].right - of.outcomes["cp", 1].right for of in (few, many)]
 
 
@@ -303,6 +301,7 @@ for name, e in {
     glue(name, (percent if name in AHEAD else signed)(e.mean), display=False)
     glue(f"{name}_ends", bounds(e.interval()), display=False)
 for name, value in {
+    "shared": f"{shares_text['passage']:,}",
     "train": f"{lifted.examples['train']:,}",
     "items": f"{lifted.examples['eval']:,}",
     "matched_size": str(matched),

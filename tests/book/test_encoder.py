@@ -153,9 +153,12 @@ def test_numbers(chapter: Chapters) -> None:
     clear = [(row["task"], row["pair"]) for row in expected_rows(MATCHED, "pair") if float(row["Holm"]) < 0.05]
     assert clear == [("BoolQ", "LoRA 4 − CP 38"), ("BoolQ", "LoRA 8 − CP 76")], "on BoolQ alone, of larger ranks"
     trained = {line["config"]["task"]: line["data"]["sets"]["train"]["size"] for line in read()}
-    passes = [f"{5000 * line_batch() / trained[task]:.1f}" for task in TASKS]
+    passes = [f"{5000 * batch_size() / trained[task]:.1f}" for task in TASKS]
     over = over_commonest("rte")
+    sick = next(line for line in read() if line["config"]["task"] == "sick")
     assert chapter("encoder").glued == {
+        "sick_items": f"{sick['outcome']['total']:,}",
+        "sick_shared": f"{sick['data']['eval_shares_text']['sentence_A']:,}",
         "fewest": "1",
         "nearly": "9",
         "most": "76",
@@ -195,7 +198,7 @@ def test_numbers(chapter: Chapters) -> None:
     }
 
 
-def line_batch() -> int:
+def batch_size() -> int:
     (batch,) = {line["config"]["protocol"]["batch_size"] for line in read()}
     return int(batch)
 

@@ -352,7 +352,6 @@ def test_numbers(chapter: Chapters) -> None:
         **{name: f"{found['gap']:+.1f}" for name, found in by_words.items()},
         **{f"{name}_ends": ends(found) for name, found in by_words.items()},
         "shared": f"{shares_a_passage(WHOLE):,}",
-        "few_shared": str(shares_a_passage(FEW)),
         "matched_size": "11",
         "last_size": "44",
         "train": f"{train:,}",
@@ -381,6 +380,7 @@ def test_numbers(chapter: Chapters) -> None:
         assert words is not None
         expected[f"{task}_words"] = " and ".join(f"“{word.strip()}”" for word in words)
     assert chapter("readout").glued == expected
+    assert chapter("limits").glued["boolq_shared"] == str(shares_a_passage(FEW)), "of the thousand items"
 
 
 def test_the_intervals_drawn(chapter: Chapters) -> None:
