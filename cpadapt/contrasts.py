@@ -4,7 +4,7 @@ Each is taken run by run with the same seeds and item by item, so its error coun
 computed comes first, as shares; then what words it, in points.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -38,18 +38,33 @@ def on_record(studies: Sequence[str]) -> list[Record]:
 
 
 def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
-    """A task's cells in the project's own `results`; none where nothing is on record.
+    """A task's cells in the project's own `results`, of runs that all cells have; none where nothing is on record.
 
     Args:
         studies: by name, of one backbone and protocol.
         task: by name.
-        seeds: only these, as where cells are compared of which some have more.
+        seeds: only these, as where a study is compared to one that has fewer.
 
     Raises:
         InputError: as `on_record` and `cpadapt.claims.cells_of`.
     """
-    records = on_record(studies)
-    return cells_of(r for r in records if r.config.task == task and (seeds is None or r.config.seed in seeds))
+    records = [record for record in on_record(studies) if record.config.task == task]
+    return cells_of(shared(r for r in records if seeds is None or r.config.seed in seeds))
+
+
+def shared(records: Iterable[Record]) -> list[Record]:
+    """The runs of those seeds and draws that each cell of one task has, at each of its learning rates.
+
+    Cells are compared run by run, and of a study under way, or of two with unlike seeds, some have runs that others
+    have not.
+    """
+    records = list(records)
+    known: dict[tuple[str, int, float | None], set[tuple[int, int]]] = {}
+    for record in records:
+        c = record.config
+        known.setdefault((record.label, c.size, c.learning_rate), set()).add((c.seed, c.data_seed))
+    everywhere = set.intersection(*known.values()) if known else set()
+    return [r for r in records if (r.config.seed, r.config.data_seed) in everywhere]
 
 
 def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:

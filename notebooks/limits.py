@@ -57,12 +57,11 @@ from cpadapt.record import load_records
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 runs of thirty other draws, all with one seed, spread about as far as those of a hundred seeds on one draw,
-# in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what it does
-# on RTE and BoolQ, is not known.
+# On SST-2 and RTE runs of thirty other draws, all with one seed, spread about as far as those of many seeds on one
+# draw, in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what
+# it does on BoolQ, is not known.
 #
-# *To close it*: `studies/smollm2-data-seeds.toml` on RTE, and `studies/smollm2-data-seeds-again.toml`, a second seed
-# on each draw, which are ready and not run.
+# *To close it*: `studies/smollm2-data-seeds-again.toml`, a second seed on each draw, which is ready and not run.
 #
 # ## Few seeds, many verdicts
 #
@@ -72,8 +71,9 @@ from cpadapt.record import load_records
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
-# A hundred seeds of a few cells show on SST-2 what three could not, and thirty on BoolQ, at one pair of rates. *To
-# close it* elsewhere: `studies/smollm2-seeds.toml` on RTE, which is ready and not run; and tasks with more items.
+# Many seeds of a few cells show on SST-2, RTE and BoolQ what three could not, at one pair of rates and one matched
+# budget. *To close it*: the same for more cells; the last runs of `studies/smollm2-seeds.toml` on RTE; and tasks with
+# more items.
 #
 # ## Rates that dev chose
 #

@@ -88,8 +88,10 @@ charts.table(
 #   ahead at equal budgets; that CP saturates there is not shown ([the readout, and more examples](readout.ipynb)).
 #   With a thousand examples and {glue:text}`noise.ipynb::boolq_seeds:s` seeds it gains too,
 #   {glue:text}`noise.ipynb::boolq_gain:s` points on one draw, but that its adapters are above always giving the
-#   commonest answer is not shown with a head. On RTE LoRA's mean is above CP's at every matched budget, though none of
-#   these is clear by itself. Each claim has [its verdict](claims.ipynb).
+#   commonest answer is not shown with a head. RTE at the same rates gains from components,
+#   {glue:text}`noise.ipynb::rte_gain:s` points from one to {glue:text}`noise.ipynb::most_cp:s` over
+#   {glue:text}`noise.ipynb::rte_seeds:s` seeds, and LoRA's first rank is {glue:text}`noise.ipynb::rte_gap:s` above CP
+#   at its budget ({glue:text}`noise.ipynb::rte_gap_ends:s`). Each claim has [its verdict](claims.ipynb).
 # - *A budget is felt in training first.* Under the paper's protocol every larger adapter of a family has the smaller
 #   training loss, and the largest CP learns its examples by heart ({glue:text}`boolq.ipynb::most_loss:s` on
 #   [BoolQ](boolq.ipynb)). Little of that arrives on eval. On BoolQ none is shown to, and no CP reaches the
@@ -105,10 +107,11 @@ charts.table(
 #   {glue:text}`noise.ipynb::hundred_misled:s` % have the families' means the wrong way round or level ([seeds and
 #   items](noise.ipynb)).
 # - *One choice that matters little, and one that may.* How CP splits the sides changes less than a point on SST-2, at
-#   one budget and rate ([tensorization](tensorization.ipynb)). Between a trained head and two frozen words the average
-#   adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s` points on SST-2 and
-#   {glue:text}`readout.ipynb::boolq_words_gain:s` on all of BoolQ, neither clear, and from a thousand examples of
-#   BoolQ only the words are shown to let adapters learn ([the readout](readout.ipynb)).
+#   one budget and rate; on RTE that is open ([tensorization](tensorization.ipynb)). Between a trained head and two
+#   frozen words the average adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s` points on SST-2,
+#   {glue:text}`readout.ipynb::rte_words_gain:s` on RTE and {glue:text}`readout.ipynb::boolq_words_gain:s` on all of
+#   BoolQ, none clear, and from a thousand examples of BoolQ only the words are shown to let adapters learn ([the
+#   readout](readout.ipynb)).
 # - *On an encoder there is something to gain below one rank.* From {glue:text}`encoder.ipynb::fewest:s` to
 #   {glue:text}`encoder.ipynb::nearly:s` components CP on MiniLM gains {glue:text}`encoder.ipynb::gains:s` points on
 #   {glue:text}`encoder.ipynb::tasks:s`, clear on {glue:text}`encoder.ipynb::gained:s`. LoRA's first rank is nowhere

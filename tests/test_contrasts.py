@@ -9,6 +9,7 @@ from simulated import Simulation, cell
 from cpadapt import contrasts
 from cpadapt.claims import Cells
 from cpadapt.errors import InputError
+from cpadapt.record import Record
 from cpadapt.statistics import Estimate, Outcomes, compare, holm
 
 BUDGETS = {("head", 0): 0, ("lora", 1): 1000, ("cp", 1): 90, ("cp", 11): 990, ("cp", 22): 1980}
@@ -97,6 +98,22 @@ def test_what_is_not_on_record_has_no_cells() -> None:
     some = contrasts.measured(("smollm2-seeds",), "sst2", seeds=range(3))
     assert {of.seeds for of in some.outcomes.values()} == {((0, 0), (1, 0), (2, 0))}
     assert contrasts.measured(("smollm2-seeds",), "sst2", seeds=[1000]).outcomes == {}
+
+
+def test_runs_that_some_cell_has_not_are_left_out() -> None:
+    whole = [r for r in contrasts.on_record(("smollm2-rates",)) if r.config.task == "sst2"]
+    seeds = {r.config.seed for r in whole}
+    assert contrasts.shared(whole) == whole
+
+    def lost(record: Record) -> bool:
+        """One run at one of a cell's rates."""
+        c = record.config
+        return (record.label, c.size, c.learning_rate, c.seed) == ("lora", 1, 1e-3, 2)
+
+    part = [r for r in whole if not lost(r)]
+    assert len(part) == len(whole) - 1
+    assert contrasts.shared(part) == [r for r in whole if r.config.seed in seeds - {2}]
+    assert contrasts.shared([]) == []
 
 
 def test_runs_that_are_all_right_differ_in_nothing() -> None:

@@ -65,6 +65,13 @@ def test_what_is_found() -> None:
     assert f"it is not clear ({100 * over_all.mean:.1f}, −{-100 * low:.1f} to {100 * high:.1f})" in said
     one, most = (100 * whole.outcomes["cp", size].right.mean() for size in (1, 44))
     assert f"from {one:.1f} % with one component to {most:.1f} % with 44" in said
+    of_rte = contrasts.measured(("smollm2-seeds",), "rte")
+    one, most = (100 * of_rte.outcomes["cp", size].right.mean() for size in (1, 44))
+    assert (
+        f"on RTE, at the same ten times the paper's rates, from a thousand examples, from {one:.1f} % to {most:.1f} %"
+        in said
+    )
+    assert compare(of_rte.outcomes["cp", 44], of_rte.outcomes["cp", 1]).interval()[0] > 0, "pays"
     assert compare(keys.outcomes["cp", 44], keys.outcomes["cp", 1]).equivalence_p_value(MARGIN) < 0.05, "flat"
     assert all(e.interval()[0] > 0 for e in (on_sst2, on_boolq, ahead)), "higher"
     encoder = contrasts.on_record(("minilm",))

@@ -21,38 +21,39 @@ TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
 PAIRS = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
 CP = (1, 2, 4, 8, 11, 15, 19, 22, 33, 44, 66, 88)
 KINDS = ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
-SEEDS, DRAWS, OF_BOOLQ = "smollm2-seeds", "smollm2-data-seeds", "smollm2-seeds-boolq"
-MANY = {SEEDS: "sst2", DRAWS: "sst2", OF_BOOLQ: "boolq"}
-"""The task whose runs of these studies are looked at."""
+Runs = tuple[str, str]
+"""One study's runs of one task."""
+AT_PAPERS: dict[str, Runs] = {task: ("smollm2", task) for task in TASKS}
+SEEDS, DRAWS, RTE_SEEDS, RTE_DRAWS, OF_BOOLQ = MANY = (
+    ("smollm2-seeds", "sst2"), ("smollm2-data-seeds", "sst2"), ("smollm2-seeds", "rte"), ("smollm2-data-seeds", "rte"),
+    ("smollm2-seeds-boolq", "boolq"),
+)  # fmt: skip
 NAMES = {("head", 0): "head only", ("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp", 44): "CP 44", ("lora", 1): "LoRA 1"}
 
 
 @functools.cache
-def lines(study: str) -> list[dict[str, Any]]:
-    return [
-        line
-        for path in (ROOT / "results" / study).glob("*.jsonl")
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    ]
+def lines(of: Runs) -> list[dict[str, Any]]:
+    study, task = of
+    paths = (ROOT / "results" / study).glob("*.jsonl")
+    found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in found if line["config"]["task"] == task]
 
 
 @functools.cache
-def cells(task: str, study: str = "smollm2") -> dict[tuple[str, int], np.ndarray]:
-    """Right or wrong, seed by seed, or draw by draw, and item by item."""
-    of = sorted(
-        (line for line in lines(study) if line["config"]["task"] == task),
-        key=lambda line: (line["config"]["seed"], line["config"]["data_seed"]),
-    )
-    places = {(line["label"], line["config"]["size"]) for line in of}
-    return {
-        place: np.array([answers(r["outcome"]) for r in of if (r["label"], r["config"]["size"]) == place], dtype=float)
-        for place in places
-    }
+def cells(of: Runs) -> dict[tuple[str, int], np.ndarray]:
+    """Right or wrong, seed by seed, or draw by draw, and item by item, of the runs that all cells have."""
+    found: dict[tuple[str, int], dict[tuple[int, int], list[int]]] = {}
+    for line in lines(of):
+        config = line["config"]
+        run = config["seed"], config["data_seed"]
+        found.setdefault((line["label"], config["size"]), {})[run] = answers(line["outcome"])
+    runs = sorted(run for run in found["head", 0] if all(run in by_run for by_run in found.values()))
+    return {place: np.array([by_run[run] for run in runs], dtype=float) for place, by_run in found.items()}
 
 
 @functools.cache
 def tables(task: str) -> dict[str, list[np.ndarray]]:
-    right = cells(task)
+    right = cells(AT_PAPERS[task])
     return {
         ACCURACY: [table for (label, _), table in right.items() if label != "head"],
         FAMILIES: [right["lora", rank] - right["cp", size] for rank, size in PAIRS],
@@ -143,7 +144,7 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
         "sst2_one": one, "rte_accuracy_end": f"{parts['rte'][ACCURACY].error(math.inf):.1f}",
     }  # fmt: skip
     for task in TASKS:
-        right, families = cells(task), parts[task][FAMILIES]
+        right, families = cells(AT_PAPERS[task]), parts[task][FAMILIES]
         apart = [
             statistics.mean(float((table[a] != table[b]).mean()) for a, b in itertools.combinations(range(3), 2))
             for (label, _), table in right.items()
@@ -159,10 +160,10 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
             f"{task}_average": f"{average['error']:.2f}",
         }
     assert {name: of for name, of in page.glued.items() if not name.endswith("_chance")} == (
-        expected | many() | of_boolq()
+        expected | many() | of_rte() | of_boolq()
     )
-    for name, study in (("seeds", SEEDS), ("draws", DRAWS), ("boolq", OF_BOOLQ)):
-        assert int(page.glued[f"{name}_chance"]) == pytest.approx(100 * chance_together(study), abs=1.5)
+    for name, of in zip(("seeds", "draws", "rte", "rte_draws", "boolq"), MANY, strict=True):
+        assert int(page.glued[f"{name}_chance"]) == pytest.approx(100 * chance_together(of), abs=1.5)
 
 
 def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
@@ -180,9 +181,9 @@ def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> 
         assert float(glued[f"{task}_average"]) < float(glued[f"{task}_error"])
 
 
-def accuracies(study: str) -> dict[tuple[str, int], list[float]]:
+def accuracies(of: Runs) -> dict[tuple[str, int], list[float]]:
     """In percent, run by run."""
-    return {cell: (100 * table.mean(1)).tolist() for cell, table in cells(MANY[study], study).items()}
+    return {cell: (100 * table.mean(1)).tolist() for cell, table in cells(of).items()}
 
 
 def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
@@ -192,30 +193,30 @@ def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
     return r, math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
 
 
-def clear_ones(study: str) -> list[str]:
+def clear_ones(of: Runs) -> list[str]:
     """The pairs whose correlation is clear after Holm's correction, by Student's t."""
-    of, free = correlations(study), len(accuracies(study)["lora", 1]) - 2
-    p = [2 * float(t.sf(abs(r) * math.sqrt(free / (1 - r * r)), free)) for r, _, _ in of.values()]
-    return [pair for pair, holm in zip(of, corrected(p), strict=True) if holm < 0.05]
+    found, free = correlations(of), len(accuracies(of)["lora", 1]) - 2
+    p = [2 * float(t.sf(abs(r) * math.sqrt(free / (1 - r * r)), free)) for r, _, _ in found.values()]
+    return [pair for pair, holm in zip(found, corrected(p), strict=True) if holm < 0.05]
 
 
-def correlations(study: str) -> dict[str, tuple[float, float, float]]:
-    of = accuracies(study)
-    adapters = sorted(cell for cell in of if cell[0] != "head")
-    return {f"{NAMES[a]}, {NAMES[b]}": correlation(of[a], of[b]) for a, b in itertools.combinations(adapters, 2)}
-
-
-@functools.cache
-def difference(a: tuple[str, int], b: tuple[str, int], study: str) -> dict[str, Any]:
-    of = cells(MANY[study], study)
-    return judged((of[a] - of[b]).tolist())
+def correlations(of: Runs) -> dict[str, tuple[float, float, float]]:
+    values = accuracies(of)
+    adapters = sorted(cell for cell in values if cell[0] != "head")
+    return {
+        f"{NAMES[a]}, {NAMES[b]}": correlation(values[a], values[b]) for a, b in itertools.combinations(adapters, 2)
+    }
 
 
 @functools.cache
-def mislead(a: tuple[str, int], b: tuple[str, int], study: str = SEEDS) -> float:
+def difference(a: tuple[str, int], b: tuple[str, int], of: Runs) -> dict[str, Any]:
+    return judged((cells(of)[a] - cells(of)[b]).tolist())
+
+
+@functools.cache
+def mislead(a: tuple[str, int], b: tuple[str, int], of: Runs = SEEDS) -> float:
     """The share of all threes of seeds whose items do not have the sign of all of them."""
-    of = cells(MANY[study], study)
-    by_seed = [round(x) for x in (of[a] - of[b]).sum(1).tolist()]
+    by_seed = [round(x) for x in (cells(of)[a] - cells(of)[b]).sum(1).tolist()]
     way = math.copysign(1, sum(by_seed))
     threes = list(itertools.combinations(by_seed, 3))
     return sum(way * sum(three) <= 0 for three in threes) / len(threes)
@@ -230,9 +231,9 @@ def many() -> dict[str, str]:
     over_seeds, over_draws = correlations(SEEDS), correlations(DRAWS)
     largest = max(over_draws, key=lambda pair: over_draws[pair][0])
     (lora, cp), (lora_drawn, cp_drawn) = (
-        [cells("sst2", study)[cell] for cell in (("lora", 1), ("cp", 11))] for study in (SEEDS, DRAWS)
+        [cells(of)[cell] for cell in (("lora", 1), ("cp", 11))] for of in (SEEDS, DRAWS)
     )
-    at_papers = judged((cells("sst2")["lora", 1] - cells("sst2")["cp", 11]).tolist())
+    at_papers = difference(("lora", 1), ("cp", 11), AT_PAPERS["sst2"])
     gain = difference(("cp", 44), ("cp", 1), DRAWS)
     return {
         "hundred": str(len(seeds["lora", 1])),
@@ -267,10 +268,12 @@ def many() -> dict[str, str]:
     }
 
 
-def over_commonest() -> dict[str, Any]:
-    """The adapters at LoRA's first budget, on the average, minus always giving the commonest answer."""
-    of = cells("boolq", OF_BOOLQ)
-    return judged(((of["lora", 1] + of["cp", 11]) / 2 - commonest()).tolist())
+def over_floor(of: Runs) -> dict[str, Any]:
+    """The adapters at LoRA's first budget, on the average, minus the head alone or what is better, always giving the
+    commonest answer."""
+    found, (rate,) = cells(of), {line["data"]["sets"]["eval"]["majority_rate"] for line in lines(of)}
+    floor = found["head", 0] if found["head", 0].mean() > rate else rate
+    return judged(((found["lora", 1] + found["cp", 11]) / 2 - floor).tolist())
 
 
 def commonest() -> float:
@@ -280,14 +283,14 @@ def commonest() -> float:
 
 def own_one() -> int:
     """Seeds that show a point between the families, by what the thirty say of the variances."""
-    of = cells("boolq", OF_BOOLQ)
+    of = cells(OF_BOOLQ)
     parts = Parts([of["lora", 1] - of["cp", 11]])
     return next(seeds for seeds in itertools.count(2) if parts.power(1, seeds, parts.items) >= 0.8)
 
 
-def chance_together(study: str) -> float:
+def chance_together(of: Runs) -> float:
     """How often shuffled runs have a mean correlation at least as far from zero, pair by pair."""
-    adapters = np.array([of for (label, _), of in accuracies(study).items() if label != "head"])
+    adapters = np.array([row for (label, _), row in accuracies(of).items() if label != "head"])
     pairs = list(itertools.combinations(range(len(adapters)), 2))
 
     def mean(rows: np.ndarray) -> float:
@@ -299,62 +302,101 @@ def chance_together(study: str) -> float:
     )
 
 
-def of_boolq() -> dict[str, str]:
-    """What is glued of BoolQ's many seeds."""
-    lead, gain = (difference(*pair, OF_BOOLQ) for pair in ((("lora", 1), ("cp", 11)), (("cp", 44), ("cp", 1))))
-    over = over_commonest()
-    below = 100 * commonest() - statistics.mean(accuracies(OF_BOOLQ)["cp", 1])
+def of_task(name: str, of: Runs) -> dict[str, str]:
+    """What is glued of a task's many seeds."""
+    lead, gain = difference(("lora", 1), ("cp", 11), of), difference(("cp", 44), ("cp", 1), of)
+    over = over_floor(of)
     return {
-        "boolq_seeds": str(len(accuracies(OF_BOOLQ)["lora", 1])),
-        "boolq_items": f"{lead['items']:,}",
-        "boolq_gap": f"{lead['gap']:.2f}",
-        "boolq_gap_ends": "{:+.2f} to {:+.2f}".format(*lead["interval"]),
-        "boolq_misled": f"{100 * mislead(('lora', 1), ('cp', 11), OF_BOOLQ):.0f}",
-        "boolq_gain": f"{gain['gap']:.2f}",
-        "boolq_gain_ends": "{:+.2f} to {:+.2f}".format(*gain["interval"]),
-        "boolq_mean_r": f"{statistics.mean(r for r, _, _ in correlations(OF_BOOLQ).values()):+.2f}",
+        f"{name}_seeds": str(len(accuracies(of)["lora", 1])),
+        f"{name}_gap": f"{lead['gap']:.2f}",
+        f"{name}_gap_ends": "{:+.2f} to {:+.2f}".format(*lead["interval"]),
+        f"{name}_misled": f"{100 * mislead(('lora', 1), ('cp', 11), of):.0f}",
+        f"{name}_gain": f"{gain['gap']:.2f}",
+        f"{name}_gain_ends": "{:+.2f} to {:+.2f}".format(*gain["interval"]),
+        f"{name}_mean_r": mean_correlation(of),
+        f"{name}_over": f"{over['gap']:.1f}",
+        f"{name}_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
+    }
+
+
+def mean_correlation(of: Runs) -> str:
+    return f"{statistics.mean(r for r, _, _ in correlations(of).values()):+.2f}"
+
+
+def of_rte() -> dict[str, str]:
+    lead = difference(("lora", 1), ("cp", 11), RTE_SEEDS)
+    parts = Parts([cells(RTE_SEEDS)["lora", 1] - cells(RTE_SEEDS)["cp", 11]])
+    sds = [statistics.stdev(values) for (label, _), values in accuracies(RTE_SEEDS).items() if label != "head"]
+    data = lines(RTE_SEEDS)[0]["data"]
+    there = data["source"]["train"]["rows"] - data["source"]["train"]["left_out_repeats"]
+    return of_task("rte", RTE_SEEDS) | {
+        "rte_draws_mean_r": mean_correlation(RTE_DRAWS),
+        "rte_planned": "100",
+        "rte_all_runs": "500",
+        "rte_missing": str(500 - len(lines(RTE_SEEDS))),
+        "rte_low_sd": f"{min(sds):.2f}",
+        "rte_high_sd": f"{max(sds):.2f}",
+        "rte_alike_draws": f"{100 * data['sets']['train']['size'] / there:.0f}",
+        "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
+        "rte_lead_error": f"{lead['error']:.2f}",
+        "rte_lead_end": f"{parts.error(math.inf):.2f}",
+        "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
+    }
+
+
+def of_boolq() -> dict[str, str]:
+    below = 100 * commonest() - statistics.mean(accuracies(OF_BOOLQ)["cp", 1])
+    gain = difference(("cp", 44), ("cp", 1), OF_BOOLQ)
+    return of_task("boolq", OF_BOOLQ) | {
+        "boolq_items": f"{gain['items']:,}",
         "boolq_last_misled": f"{100 * mislead(('lora', 1), ('cp', 44), OF_BOOLQ):.0f}",
         "boolq_own_one": str(own_one()),
         "boolq_majority": f"{100 * commonest():.1f}",
         "boolq_below": f"{100 * below / gain['gap']:.0f}",
-        "boolq_over": f"{over['gap']:.1f}",
-        "boolq_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
     }
 
 
-def test_the_many_runs_are_one_study_in_three_ways() -> None:
-    for study, seeds, draws in ((SEEDS, range(100), [0]), (DRAWS, [0], range(1, 31)), (OF_BOOLQ, range(30), [0])):
-        of = lines(study)
+def test_the_many_runs_are_one_protocol_in_three_ways() -> None:
+    planned = {
+        SEEDS: (range(100), [0]), DRAWS: ([0], range(1, 31)), RTE_SEEDS: (range(100), [0]),
+        RTE_DRAWS: ([0], range(1, 31)), OF_BOOLQ: (range(30), [0]),
+    }  # fmt: skip
+    assert planned.keys() == set(MANY)
+    for of, seeds_and_draws in planned.items():
+        wanted = sorted(itertools.product(*seeds_and_draws))
         for cell in NAMES:
-            runs = [line["config"] for line in of if (line["label"], line["config"]["size"]) == cell]
-            assert sorted((c["seed"], c["data_seed"]) for c in runs) == sorted(itertools.product(seeds, draws))
-        assert {line["config"]["task"] for line in of} == {MANY[study]}, "else the page has to say what came of it"
-        assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for line in of}) == 1
-        assert {(line["label"], line["config"]["learning_rate"]) for line in of} == {
+            runs = [line["config"] for line in lines(of) if (line["label"], line["config"]["size"]) == cell]
+            there = sorted((c["seed"], c["data_seed"]) for c in runs)
+            assert (set(there) < set(wanted)) if of == RTE_SEEDS else (there == wanted)
+        assert {(line["label"], line["config"]["learning_rate"]) for line in lines(of)} == {
             ("head", None), ("lora", 1e-3), ("cp", 2e-3),
         }  # fmt: skip
-        assert all(line["diverged_at"] is None for line in of)
-    assert len({json.dumps(lines(study)[0]["config"]["protocol"], sort_keys=True) for study in MANY}) == 1
+        assert all(line["diverged_at"] is None for line in lines(of))
+    assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for of in MANY for line in lines(of)}) == 1
+
+
+IN_TABLES = {"SST-2": {"seeds": SEEDS, "draws": DRAWS}, "RTE": {"seeds": RTE_SEEDS, "draws": RTE_DRAWS},
+             "BoolQ": {"seeds": OF_BOOLQ}}  # fmt: skip
+"""By task, in the order of the page: what is set side by side."""
 
 
 def tables_with(page: Any, *columns: str) -> list[list[dict[str, str]]]:
-    """By row and column, those of SST-2 and of BoolQ."""
-    of_sst2, of_boolq = (table for table in page.tables if set(columns) <= set(table[0]))
-    return [[dict(zip(table[0], row, strict=True)) for row in table[1:]] for table in (of_sst2, of_boolq)]
+    """All that have these columns, by row and column."""
+    found = (table for table in page.tables if set(columns) <= set(table[0]))
+    return [[dict(zip(titles, row, strict=True)) for row in rows] for titles, *rows in found]
 
 
 def test_spreads(chapter: Chapters) -> None:
-    of_sst2, of_boolq = tables_with(chapter("noise"), "seeds: sd")
-    check_spreads(of_sst2, {"seeds": SEEDS, "draws": DRAWS})
-    check_spreads(of_boolq, {"seeds": OF_BOOLQ})
+    for rows, over in zip(tables_with(chapter("noise"), "seeds: sd"), IN_TABLES.values(), strict=True):
+        check_spreads(rows, over)
 
 
-def check_spreads(rows: list[dict[str, str]], over: dict[str, str]) -> None:
+def check_spreads(rows: list[dict[str, str]], over: dict[str, Runs]) -> None:
     assert [row["adapter"] for row in rows] == [NAMES[cell] for cell in sorted(NAMES)]
     for row, cell in zip(rows, sorted(NAMES), strict=True):
         assert len(row) == 1 + 3 * len(over)
-        for name, study in over.items():
-            values = accuracies(study)[cell]
+        for name, of in over.items():
+            values = accuracies(of)[cell]
             sd, free = statistics.stdev(values), len(values) - 1
             assert float(row[f"{name}: mean"]) == pytest.approx(statistics.mean(values), abs=0.05 + 1e-9)
             assert row[f"{name}: sd"] == f"{sd:.2f}"
@@ -363,29 +405,28 @@ def check_spreads(rows: list[dict[str, str]], over: dict[str, str]) -> None:
 
 
 def test_correlations(chapter: Chapters) -> None:
-    rows = chapter("noise").rows("adapters", "over draws")
-    assert [row["adapters"] for row in rows] == list(correlations(SEEDS))
-    for row in rows:
-        for name, study in (("seeds", SEEDS), ("draws", DRAWS)):
-            r, low, high = correlations(study)[row["adapters"]]
+    for rows, task in zip(tables_with(chapter("noise"), "adapters", "over draws"), ("SST-2", "RTE"), strict=True):
+        assert [row["adapters"] for row in rows] == list(correlations(SEEDS))
+        for row, (name, of) in itertools.product(rows, IN_TABLES[task].items()):
+            r, low, high = correlations(of)[row["adapters"]]
             assert row[f"over {name}"] == f"{r:+.2f}"
             assert row[f"{name}: 95 %"] == f"{low:+.2f} to {high:+.2f}"
 
 
 def test_key_differences(chapter: Chapters) -> None:
-    of_sst2, of_boolq = tables_with(chapter("noise"), "difference", "three mislead, %")
-    check_key_differences(of_sst2, {"seeds": SEEDS, "draws": DRAWS})
-    check_key_differences(of_boolq, {"seeds": OF_BOOLQ})
+    tables = tables_with(chapter("noise"), "difference", "three mislead, %")
+    for rows, over in zip(tables, IN_TABLES.values(), strict=True):
+        check_key_differences(rows, over)
 
 
-def check_key_differences(rows: list[dict[str, str]], over: dict[str, str]) -> None:
+def check_key_differences(rows: list[dict[str, str]], over: dict[str, Runs]) -> None:
     cell = {name: place for place, name in NAMES.items()}
     assert len(rows) == 6
     for row in rows:
         a, b = (cell[name] for name in row["difference"].split(" − "))
         assert len(row) == 3 + 2 * len(over)
-        for name, study in over.items():
-            found = difference(a, b, study)
+        for name, of in over.items():
+            found = difference(a, b, of)
             assert row[f"over {name}"] == f"{found['gap']:+.2f}"
             assert row[f"{name}: 95 %"] == "{:+.2f} to {:+.2f}".format(*found["interval"])
         found = difference(a, b, over["seeds"])
@@ -394,7 +435,8 @@ def check_key_differences(rows: list[dict[str, str]], over: dict[str, str]) -> N
 
 
 def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
-    rows = {row["difference"]: row for row in chapter("noise").rows("difference", "over draws")}
+    of_sst2, *_ = tables_with(chapter("noise"), "difference", "over draws")
+    rows = {row["difference"]: row for row in of_sst2}
     for name in ("CP 11 − CP 1", "CP 44 − CP 11", "CP 44 − CP 1"):
         assert float(rows[name]["alike"]) < 0.05, "flat"
         assert 35 < float(rows[name]["three mislead, %"]) < 65, "the toss of a coin"
@@ -405,7 +447,7 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
         assert difference(a, b, DRAWS)["interval"][0] > 0, "ahead over draws too"
     low, high = difference(("cp", 44), ("cp", 1), DRAWS)["interval"]
     assert low < 0 < 1 < high, "may be a point and may be nothing"
-    of = cells("sst2", SEEDS)
+    of = cells(SEEDS)
     parts_of = {pair: Parts([of[pair[0]] - of[pair[1]]]).of_item for pair in (
         (("cp", 11), ("cp", 1)), (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)),
     )}  # fmt: skip
@@ -415,12 +457,35 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
     assert clear_ones(DRAWS) == ["CP 44, LoRA 1"], "the largest"
     # Of the means on dev over evaluations none is above the first that is best.
     curves: dict[int, list[float]] = {}
-    for line in lines("smollm2-rates"):
-        if line["config"]["learning_rate"] in (1e-3, 2e-3) and line["config"]["task"] == "sst2":
+    for line in lines(("smollm2-rates", "sst2")):
+        if line["config"]["learning_rate"] in (1e-3, 2e-3):
             for e in line["evaluations"]:
                 curves.setdefault(e["step"], []).append(e["dev_correct"])
     means = {step: statistics.mean(correct) for step, correct in curves.items()}
     assert max(means, key=means.__getitem__) <= 2000
+
+
+def test_what_is_said_of_rte(chapter: Chapters) -> None:
+    one, eleven, most, lora = ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)
+    over_seeds = accuracies(RTE_SEEDS)
+    for cell, values in over_seeds.items():
+        assert cell[0] == "head" or statistics.stdev(values) > 2 * statistics.stdev(accuracies(SEEDS)[cell])
+    assert over_floor(RTE_SEEDS)["one-sided"][0] > 0, "adapters learn"
+    means = [statistics.mean(over_seeds[cell]) for cell in (one, eleven, most)]
+    assert (means[1] - means[0]) / (means[2] - means[0]) == pytest.approx(0.5, abs=0.1), "about half and half"
+    assert difference(most, one, RTE_SEEDS)["interval"][0] > 0, "components pay"
+    lead = difference(lora, eleven, RTE_SEEDS)
+    assert lead["interval"][0] < 0 < lead["one-sided"][0], "just takes in none; one-sided LoRA is ahead"
+    assert lead["interval"][0] > -0.1
+    for a, b in ((lora, eleven), (lora, most), (eleven, one), (most, eleven), (most, one)):
+        low, high = difference(a, b, RTE_DRAWS)["interval"]
+        assert low < 0 < high, "none between adapters is clear over draws"
+        same = difference(a, b, RTE_DRAWS)["gap"] * difference(a, b, RTE_SEEDS)["gap"] > 0
+        assert same == ((a, b) != (lora, most)), "each has the same sign, but for one"
+    low, high = difference(lora, most, RTE_SEEDS)["interval"]
+    assert low < 0 < high, "not seen to differ"
+    assert clear_ones(RTE_SEEDS) == clear_ones(RTE_DRAWS) == [], "no single correlation is clear"
+    assert int(chapter("noise").glued["rte_draws_chance"]) < 5 < int(chapter("noise").glued["rte_chance"])
 
 
 def test_what_is_said_of_boolq(chapter: Chapters) -> None:
@@ -434,7 +499,8 @@ def test_what_is_said_of_boolq(chapter: Chapters) -> None:
     assert low(lora, most) < 0 < difference(lora, most, OF_BOOLQ)["interval"][1], "not seen to differ"
     assert max(mislead(a, b, OF_BOOLQ) for a, b in ((lora, eleven), (most, one))) < 0.05, "seldom turned round"
     assert mislead(lora, most, OF_BOOLQ) > 0.25, "often the last pair"
-    rows = [{row["adapter"]: row for row in of} for of in tables_with(chapter("noise"), "seeds: sd")]
+    of_sst2, _, of_boolq = tables_with(chapter("noise"), "seeds: sd")
+    rows = [{row["adapter"]: row for row in of} for of in (of_sst2, of_boolq)]
     assert all(float(rows[1][name]["seeds: sd"]) > float(rows[0][name]["seeds: sd"]) for name in NAMES.values())
     ends = [{name: row["seeds: 95 %"].split(" to ") for name, row in of.items()} for of in rows]
     apart = {name for name in NAMES.values() if float(ends[1][name][0]) > float(ends[0][name][1])}
@@ -443,9 +509,9 @@ def test_what_is_said_of_boolq(chapter: Chapters) -> None:
     means = {cell: statistics.mean(of) for cell, of in accuracies(OF_BOOLQ).items()}
     assert {cell for cell, mean in means.items() if mean < 100 * commonest()} == {("head", 0), one}
     for cell in (("head", 0), one):
-        below = judged((cells("boolq", OF_BOOLQ)[cell] - commonest()).tolist())
+        below = judged((cells(OF_BOOLQ)[cell] - commonest()).tolist())
         assert below["interval"][1] > 0, "neither clearly"
-    over, of = over_commonest(), cells("boolq", OF_BOOLQ)
+    over, of = over_floor(OF_BOOLQ), cells(OF_BOOLQ)
     assert over["one-sided"][0] < 0, "not clear"
     items_alone = Parts([(of[lora] + of[eleven]) / 2]).error(math.inf)
     assert over["gap"] < float(norm.ppf(0.95)) * items_alone, "however many seeds there are"
@@ -463,11 +529,11 @@ def test_the_chart(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> Non
 
 def test_the_charts_of_runs(chapter: Chapters) -> None:
     _, *charts = chapter("noise").charts
-    for chart, over in zip(charts, ({"seeds": SEEDS, "draws": DRAWS}, {"seeds": OF_BOOLQ}), strict=True):
+    for chart, over in zip(charts, IN_TABLES.values(), strict=True):
         drawn: dict[tuple[str, str], list[float]] = {}
         for row in (row for rows in chart["datasets"].values() for row in rows):
             drawn.setdefault((row["over"], row["cell"]), []).append(100 * row["accuracy"])
         assert drawn.keys() == set(itertools.product(over, NAMES.values()))
-        for name, study in over.items():
-            for cell, values in accuracies(study).items():
+        for name, of in over.items():
+            for cell, values in accuracies(of).items():
                 assert drawn[name, NAMES[cell]] == pytest.approx(values)

@@ -17,7 +17,7 @@ Line = dict[str, Any]
 Cell = tuple[str, int]
 TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
 RATE = 2e-4
-FEW, MANY = 3, 20
+FEW = 3
 # By label how the sides are split, and the sizes at the smaller and at the larger budget.
 PARTS = {
     "cp": ((24, 24), (12, 16)),
@@ -42,14 +42,23 @@ def studies(at_papers: bool) -> tuple[str, str]:
 
 
 @functools.cache
-def table(study: str, task: str, place: Cell) -> np.ndarray:
+def table(study: str, task: str, place: Cell, of: frozenset[int] | None = None) -> np.ndarray:
     """Right or wrong, seed by seed and item by item."""
     found = {
         line["config"]["seed"]: answers(line["outcome"])
         for line in read(study)
         if (line["config"]["task"], line["label"], line["config"]["size"]) == (task, *place)
     }
-    return np.array([found[seed] for seed in range(len(found))], dtype=float)
+    return np.array([found[seed] for seed in sorted(found) if of is None or seed in of], dtype=float)
+
+
+@functools.cache
+def common(at_papers: bool, task: str) -> frozenset[int]:
+    """The seeds with which every cell was run, of the default and of the others."""
+    by_cell: dict[Cell, set[int]] = {}
+    for line in (line for study in studies(at_papers) for line in read(study) if line["config"]["task"] == task):
+        by_cell.setdefault((line["label"], line["config"]["size"]), set()).add(line["config"]["seed"])
+    return frozenset(set.intersection(*by_cell.values()))
 
 
 @functools.cache
@@ -58,12 +67,12 @@ def splits(at_papers: bool) -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     of_default, of_others = studies(at_papers)
     places = range(2) if at_papers else (1,)
-    for task, label, k in itertools.product(TASKS if at_papers else ("sst2",), OTHERS, places):
+    for task, label, k in itertools.product(TASKS if at_papers else ("sst2", "rte"), OTHERS, places):
         split, default = (label, SIZES[label][k]), ("cp", SIZES["cp"][k])
         name = f"{label.removeprefix('cp-').replace('x', '·')}, {split[1]} − CP {default[1]}"
-        after = table(of_others, task, split)
-        assert len(after) == (FEW if at_papers else MANY)
-        found[TASKS[task], name] = judged((after - table(of_default, task, default)[: len(after)]).tolist())
+        of = common(at_papers, task)
+        gap = table(of_others, task, split, of) - table(of_default, task, default, of)
+        found[TASKS[task], name] = judged(gap.tolist())
     return found
 
 
@@ -85,7 +94,7 @@ def expected_rows(at_papers: bool) -> list[dict[str, str]]:
         each = {place: splits(at_papers)[place] for place in of_group}
         holm = corrected([found["p"] for found in each.values()])
         rows += [
-            {"task": group, "split": name, "seeds": str(FEW if at_papers else MANY), "points": f"{found['gap']:+.2f}",
+            {"task": group, "split": name, "seeds": str(len(found["by seed"])), "points": f"{found['gap']:+.2f}",
              "95 % interval": "{:+.2f} to {:+.2f}".format(*found["interval"]), "Holm": f"{p:.3f}",
              "alike": f"{found['alike']:.3f}"}
             for ((_, name), found), p in zip(each.items(), holm, strict=True)
@@ -120,10 +129,13 @@ def test_the_nearest_budgets() -> None:
             assert missed[nearest] < 0.05
 
 
-def test_what_is_not_on_record() -> None:
+def test_which_tasks_and_seeds_are_on_record() -> None:
     assert {line["config"]["task"] for line in read("smollm2-splits")} == TASKS.keys()
-    found = [line for study in studies(at_papers=False) for line in read(study) if line["config"]["task"] != "sst2"]
-    assert not found, "then the page has to say what came of RTE"
+    of_others = read("smollm2-splits-seeds")
+    assert {line["config"]["task"] for line in of_others} == {"sst2", "rte"}
+    assert {line["config"]["seed"] for line in of_others} == set(range(20))
+    assert common(at_papers=False, task="sst2") == set(range(20))
+    assert {common(at_papers=True, task=task) for task in TASKS} == {frozenset(range(FEW))}
 
 
 def test_what_a_split_changes(chapter: Chapters) -> None:
@@ -146,21 +158,33 @@ def test_differences(chapter: Chapters) -> None:
 
 
 def test_numbers(chapter: Chapters) -> None:
-    known, well = splits(at_papers=True).values(), splits(at_papers=False).values()
+    known = splits(at_papers=True).values()
     clear = sum(float(row["Holm"]) < 0.05 for row in expected_rows(at_papers=True))
-    assert chapter("tensorization").glued == {
+    expected = {}
+    for task in ("sst2", "rte"):
+        gaps = [found["gap"] for (name, _), found in splits(at_papers=False).items() if name == TASKS[task]]
+        expected |= {f"{task}_least": f"{min(gaps):+.2f}", f"{task}_most": f"{max(gaps):+.2f}"}
+        expected[f"{task}_seeds"] = str(len(common(at_papers=False, task=task)))
+    apart = rte_apart()
+    assert chapter("tensorization").glued == expected | {
         "long": "576",
         "short": "192",
-        "many": str(MANY),
         "few": str(FEW),
         "splits": str(len(OTHERS)),
-        "least": f"{min(found['gap'] for found in well):+.2f}",
-        "most": f"{max(found['gap'] for found in well):+.2f}",
         "clear": {0: "none"}[clear],
         "pairs": str(len(known)),
         "alike": {0: "none"}[sum(p < 0.05 for p in corrected([found["alike"] for found in known]))],
-        "missing": "Not measured: RTE.",
+        "rte_apart": f"{apart['gap']:+.2f}",
+        "rte_apart_ends": "{:+.2f} to {:+.2f}".format(*apart["interval"]),
     }
+
+
+def rte_apart() -> dict[str, Any]:
+    """The average over the other splits minus the default, on RTE."""
+    of_default, of_others = studies(at_papers=False)
+    of = common(at_papers=False, task="rte")
+    others = [table(of_others, "rte", (label, SIZES[label][1]), of) for label in OTHERS]
+    return judged((np.mean(others, axis=0) - table(of_default, "rte", ("cp", 44), of)).tolist())
 
 
 def test_the_charts(chapter: Chapters) -> None:
@@ -170,17 +194,21 @@ def test_the_charts(chapter: Chapters) -> None:
         assert [(row["group"], row["what"]) for row in drawn] == list(splits(at_papers))
         for row, found in zip(drawn, splits(at_papers).values(), strict=True):
             assert [row["mean"], row["low"], row["high"]] == pytest.approx([found["gap"], *found["interval"]])
-            assert row["seeds"] == (FEW if at_papers else MANY)
+            assert row["seeds"] == len(found["by seed"])
         assert sorted(row["at"] for row in rows if "at" in row) == [-1, 0, 1], "a point on either side of none"
 
 
 def test_what_is_said() -> None:
     known, well = splits(at_papers=True), splits(at_papers=False)
-    assert len(well) == len(OTHERS)
-    for found in well.values():
+    assert len(well) == 2 * len(OTHERS)
+    for (task, _), found in well.items():
         low, high = found["one-sided"]
-        assert -1 < low < high < 1, "all are shown to lie within a point"
-        assert found["alike"] < 0.05
+        assert (-1 < low < high < 1) == (found["alike"] < 0.05) == (task == TASKS["sst2"]), "shown within a point"
+        if task == TASKS["rte"]:
+            assert found["gap"] < 0, "all have a lower mean"
+            assert found["p"] > 0.05, "none is clear, the least corrected"
+    low, high = rte_apart()["interval"]
+    assert low < -2 < 0 < high, "may be nothing and may be two points"
     assert all(low < 0 < high for low, high in (found["interval"] for found in known.values())), "none is clear"
 
 
@@ -208,6 +236,9 @@ def test_what_is_said_of_tasks() -> None:
     ]
     over = judged((np.mean(adapters, axis=0) - max(classes.values()) / sum(classes.values())).tolist())
     assert over["one-sided"][0] <= 0, "on BoolQ adapters are not shown to learn at this rate"
+    of_rte = common(at_papers=False, task="rte")
+    gain = table("smollm2-seeds", "rte", ("cp", 44), of_rte) - table("smollm2-seeds", "rte", ("cp", 1), of_rte)
+    assert judged(gain.tolist())["gap"] > 0, "on RTE components pay, as the chapter on seeds shows"
     for study, task, pays in (("smollm2-seeds", "sst2", False), ("boolq-lifted", "boolq", True)):
         gain = judged((table(study, task, ("cp", 44)) - table(study, task, ("cp", 1))).tolist())
         low, high = gain["one-sided"]
