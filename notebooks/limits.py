@@ -57,9 +57,9 @@ from cpadapt.record import load_records
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 and RTE runs of thirty other draws, all with one seed, spread about as far as those of many seeds on one
-# draw, in accuracy and in comparisons ([seeds and items](noise.ipynb)); how much a draw adds beyond a seed, and what
-# it does on BoolQ, is not known.
+# On SST-2 and RTE runs of an adapter on thirty other draws, all with one seed, spread about as far as those of many
+# seeds on one draw, in accuracy and in comparisons, and runs of the readout alone nearly twice as far ([seeds and
+# items](noise.ipynb)); how much a draw adds beyond a seed, and what it does on BoolQ, is not known.
 #
 # *To close it*: `studies/smollm2-data-seeds-again.toml`, a second seed on each draw, which is ready and not run.
 #
@@ -72,8 +72,8 @@ from cpadapt.record import load_records
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
 # Many seeds of a few cells show on SST-2, RTE and BoolQ what three could not, at one pair of rates and one matched
-# budget. *To close it*: the same for more cells; the last runs of `studies/smollm2-seeds.toml` on RTE; and tasks with
-# more items.
+# budget. *To close it*: the same for more cells, and tasks with more items; the runs of `studies/smollm2-seeds.toml`
+# on RTE that are still to come will change little.
 #
 # ## Rates that dev chose
 #
@@ -85,7 +85,7 @@ from cpadapt.record import load_records
 # ## What nobody has looked at here
 #
 # Other tasks and longer ones, all examples of another task than BoolQ on SmolLM2, several rates with [another readout
-# or all examples](readout.ipynb), [other splits](tensorization.ipynb) where components pay, other target modules than
+# or all examples](readout.ipynb), [other splits](tensorization.ipynb) on all of BoolQ, other target modules than
 # queries and values, and adapters with smaller steps than CP's. [What was run](what_was_run.ipynb) lists what is
 # planned and missing.
 #

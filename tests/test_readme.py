@@ -56,7 +56,7 @@ def test_what_is_found() -> None:
         f"so by {100 * on_sst2.mean:.1f} points on SST-2 at the smallest LoRA's budget (95 % interval {ends[0]} over"
         f" items and a hundred seeds), by {100 * on_boolq.mean:.1f} over two budgets on BoolQ with all of its examples"
         f" ({ends[1]}), both at ten times the paper's learning rates, and by {100 * ahead.mean:.1f} over four budgets"
-        f" on RTE ({ends[2]}, at rates chosen on dev"
+        f" on RTE ({ends[2]}, three seeds, at rates chosen on dev"
     ) in said
     assert (len(whole.matched()), len(tuned["rte"].matched())) == (2, 4)
     over_all = lora_ahead(tuned["sst2"]).estimate
@@ -67,10 +67,13 @@ def test_what_is_found() -> None:
     assert f"from {one:.1f} % with one component to {most:.1f} % with 44" in said
     of_rte = contrasts.measured(("smollm2-seeds",), "rte")
     one, most = (100 * of_rte.outcomes["cp", size].right.mean() for size in (1, 44))
-    assert (
-        f"on RTE, at the same ten times the paper's rates, from a thousand examples, from {one:.1f} % to {most:.1f} %"
-        in said
-    )
+    of_draws = contrasts.measured(("smollm2-data-seeds",), "rte")
+    (on_rte,) = (contrast.estimate for contrast in contrasts.families(of_rte, "RTE"))
+    low, high = on_rte.interval()
+    ends_of_rte = f"(−{-100 * low:.1f} to {100 * high:.1f})"
+    assert f"it is {100 * on_rte.mean:.1f} over {on_rte.seeds} seeds and not clear {ends_of_rte}" in said
+    assert f"on RTE, where it rises from {one:.1f} % to {most:.1f} % over {on_rte.seeds} seeds on one draw" in said
+    assert compare(of_draws.outcomes["cp", 44], of_draws.outcomes["cp", 1]).interval()[0] < 0, "not clearly over draws"
     assert compare(of_rte.outcomes["cp", 44], of_rte.outcomes["cp", 1]).interval()[0] > 0, "pays"
     assert compare(keys.outcomes["cp", 44], keys.outcomes["cp", 1]).equivalence_p_value(MARGIN) < 0.05, "flat"
     assert all(e.interval()[0] > 0 for e in (on_sst2, on_boolq, ahead)), "higher"

@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ"}
 PAIRS = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
+KEYS = (
+    (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)), (("cp", 11), ("cp", 1)), (("cp", 44), ("cp", 11)),
+    (("cp", 44), ("cp", 1)), (("cp", 11), ("head", 0)),
+)  # fmt: skip
+"""The differences of the key cells."""
 CP = (1, 2, 4, 8, 11, 15, 19, 22, 33, 44, 66, 88)
 KINDS = ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
 Runs = tuple[str, str]
@@ -281,11 +286,10 @@ def commonest() -> float:
     return float(rate)
 
 
-def own_one() -> int:
-    """Seeds that show a point between the families, by what the thirty say of the variances."""
-    of = cells(OF_BOOLQ)
-    parts = Parts([of["lora", 1] - of["cp", 11]])
-    return next(seeds for seeds in itertools.count(2) if parts.power(1, seeds, parts.items) >= 0.8)
+def own(of: Runs, points: float) -> int:
+    """Seeds that show so many points between the families, by what these runs say of the variances."""
+    parts = Parts([cells(of)["lora", 1] - cells(of)["cp", 11]])
+    return next(seeds for seeds in itertools.count(2) if parts.power(points, seeds, parts.items) >= 0.8)
 
 
 def chance_together(of: Runs) -> float:
@@ -325,6 +329,10 @@ def mean_correlation(of: Runs) -> str:
 
 def of_rte() -> dict[str, str]:
     lead = difference(("lora", 1), ("cp", 11), RTE_SEEDS)
+    over_draws, drawn_gain = (
+        difference(("lora", 1), ("cp", 11), RTE_DRAWS),
+        difference(("cp", 44), ("cp", 1), RTE_DRAWS),
+    )
     parts = Parts([cells(RTE_SEEDS)["lora", 1] - cells(RTE_SEEDS)["cp", 11]])
     sds = [statistics.stdev(values) for (label, _), values in accuracies(RTE_SEEDS).items() if label != "head"]
     data = lines(RTE_SEEDS)[0]["data"]
@@ -337,7 +345,12 @@ def of_rte() -> dict[str, str]:
         "rte_low_sd": f"{min(sds):.2f}",
         "rte_high_sd": f"{max(sds):.2f}",
         "rte_alike_draws": f"{100 * data['sets']['train']['size'] / there:.0f}",
+        "rte_left_out": str(len(lines(RTE_SEEDS)) - sum(map(len, cells(RTE_SEEDS).values()))),
         "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
+        "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
+        "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
+        "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
+        "rte_own_two": str(own(RTE_SEEDS, 2)),
         "rte_lead_error": f"{lead['error']:.2f}",
         "rte_lead_end": f"{parts.error(math.inf):.2f}",
         "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
@@ -350,7 +363,7 @@ def of_boolq() -> dict[str, str]:
     return of_task("boolq", OF_BOOLQ) | {
         "boolq_items": f"{gain['items']:,}",
         "boolq_last_misled": f"{100 * mislead(('lora', 1), ('cp', 44), OF_BOOLQ):.0f}",
-        "boolq_own_one": str(own_one()),
+        "boolq_own_one": str(own(OF_BOOLQ, 1)),
         "boolq_majority": f"{100 * commonest():.1f}",
         "boolq_below": f"{100 * below / gain['gap']:.0f}",
     }
@@ -447,11 +460,9 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
         assert difference(a, b, DRAWS)["interval"][0] > 0, "ahead over draws too"
     low, high = difference(("cp", 44), ("cp", 1), DRAWS)["interval"]
     assert low < 0 < 1 < high, "may be a point and may be nothing"
-    of = cells(SEEDS)
-    parts_of = {pair: Parts([of[pair[0]] - of[pair[1]]]).of_item for pair in (
-        (("cp", 11), ("cp", 1)), (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)),
-    )}  # fmt: skip
-    assert max(parts_of, key=parts_of.__getitem__) == (("cp", 11), ("cp", 1)), "share no more than the families do"
+    for runs in (SEEDS, RTE_SEEDS):
+        of_item = {pair: Parts([cells(runs)[pair[0]] - cells(runs)[pair[1]]]).of_item for pair in KEYS[:3]}
+        assert max(of_item, key=of_item.__getitem__) == (("cp", 11), ("cp", 1)), "share no more than the families do"
     seeds, draws = accuracies(SEEDS), accuracies(DRAWS)
     assert statistics.stdev(draws["head", 0]) > 1.5 * statistics.stdev(seeds["head", 0]), "hangs more on examples"
     assert clear_ones(DRAWS) == ["CP 44, LoRA 1"], "the largest"
@@ -467,25 +478,38 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
 
 def test_what_is_said_of_rte(chapter: Chapters) -> None:
     one, eleven, most, lora = ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)
-    over_seeds = accuracies(RTE_SEEDS)
+    over_seeds, over_draws = accuracies(RTE_SEEDS), accuracies(RTE_DRAWS)
     for cell, values in over_seeds.items():
         assert cell[0] == "head" or statistics.stdev(values) > 2 * statistics.stdev(accuracies(SEEDS)[cell])
     assert over_floor(RTE_SEEDS)["one-sided"][0] > 0, "adapters learn"
     means = [statistics.mean(over_seeds[cell]) for cell in (one, eleven, most)]
     assert (means[1] - means[0]) / (means[2] - means[0]) == pytest.approx(0.5, abs=0.1), "about half and half"
-    assert difference(most, one, RTE_SEEDS)["interval"][0] > 0, "components pay"
+    halves = [difference(*pair, RTE_SEEDS)["p"] for pair in ((eleven, one), (most, eleven))]
+    six = [difference(*pair, RTE_SEEDS)["p"] for pair in KEYS]
+    assert all(corrected(six)[six.index(p)] > 0.05 for p in halves), "neither half clear"
+    assert corrected(six)[six.index(difference(most, one, RTE_SEEDS)["p"])] < 0.05, "components pay"
     lead = difference(lora, eleven, RTE_SEEDS)
     assert lead["interval"][0] < 0 < lead["one-sided"][0], "just takes in none; one-sided LoRA is ahead"
     assert lead["interval"][0] > -0.1
     for a, b in ((lora, eleven), (lora, most), (eleven, one), (most, eleven), (most, one)):
         low, high = difference(a, b, RTE_DRAWS)["interval"]
         assert low < 0 < high, "none between adapters is clear over draws"
-        same = difference(a, b, RTE_DRAWS)["gap"] * difference(a, b, RTE_SEEDS)["gap"] > 0
-        assert same == ((a, b) != (lora, most)), "each has the same sign, but for one"
     low, high = difference(lora, most, RTE_SEEDS)["interval"]
     assert low < 0 < high, "not seen to differ"
     assert clear_ones(RTE_SEEDS) == clear_ones(RTE_DRAWS) == [], "no single correlation is clear"
-    assert int(chapter("noise").glued["rte_draws_chance"]) < 5 < int(chapter("noise").glued["rte_chance"])
+    chances = {
+        name: int(chapter("noise").glued[f"{name}_chance"]) for name in ("seeds", "draws", "boolq", "rte", "rte_draws")
+    }
+    assert min(chances, key=chances.__getitem__) == "rte_draws", "the smallest of five"
+    assert chances["rte_draws"] < 5
+    assert difference(lora, eleven, RTE_DRAWS)["one-sided"][0] < 0, "the draws do not"
+    for runs in (over_draws, accuracies(DRAWS)):
+        of_seeds = over_seeds if runs is over_draws else accuracies(SEEDS)
+        assert statistics.stdev(runs["head", 0]) > 1.5 * statistics.stdev(of_seeds["head", 0]), "nearly twice as far"
+    ratios = [
+        statistics.stdev(over_draws[cell]) / statistics.stdev(over_seeds[cell]) for cell in (one, eleven, most, lora)
+    ]
+    assert ratios == pytest.approx([1] * 4, abs=0.15), "about as far over draws"
 
 
 def test_what_is_said_of_boolq(chapter: Chapters) -> None:

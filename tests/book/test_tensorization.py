@@ -176,6 +176,8 @@ def test_numbers(chapter: Chapters) -> None:
         "alike": {0: "none"}[sum(p < 0.05 for p in corrected([found["alike"] for found in known]))],
         "rte_apart": f"{apart['gap']:+.2f}",
         "rte_apart_ends": "{:+.2f} to {:+.2f}".format(*apart["interval"]),
+        "rte_apart_error": f"{apart['error']:.2f}",
+        "rte_apart_end": f"{apart['items alone']:.2f}",
     }
 
 
@@ -208,7 +210,7 @@ def test_what_is_said() -> None:
             assert found["gap"] < 0, "all have a lower mean"
             assert found["p"] > 0.05, "none is clear, the least corrected"
     low, high = rte_apart()["interval"]
-    assert low < -2 < 0 < high, "may be nothing and may be two points"
+    assert low < -2 < 0 < high, "may be nothing and may be more than two points"
     assert all(low < 0 < high for low, high in (found["interval"] for found in known.values())), "none is clear"
 
 
