@@ -48,8 +48,8 @@ picture: setup ## draw the README's picture anew from the records
 	$(BIN)/python -c 'from cpadapt.book import PROJECT, pictures; \
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
 
-test: setup ## run the tests
-	$(BIN)/pytest $(PYTEST_OPTIONS)
+test: setup ## run the tests, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # DATA is a folder with the tasks' data, instead of the hub.
 bench: FROM = $(if $(DATA),--data-dir $(DATA))

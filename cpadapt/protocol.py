@@ -135,7 +135,7 @@ class RunConfig:
     size: int
     """Rank or components; 0 for `head`."""
     seed: int
-    """Of the initial weights and of the order of the data."""
+    """Of the initial weights, and of the order of the data unless `order_seed` is given."""
     data_seed: int
     """Of the draw of train and dev from the training split."""
     protocol: Protocol
@@ -150,10 +150,12 @@ class RunConfig:
     """
     target_modules: tuple[str, ...] | None = None
     """`None` is the architecture's default."""
+    order_seed: int | None = None
+    """Of the order of the data alone; `None` is `seed`."""
 
     def __post_init__(self) -> None:
-        for name in ("seed", "data_seed"):
-            if getattr(self, name) < 0:
+        for name in ("seed", "data_seed", "order_seed"):
+            if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{name} = {getattr(self, name)}: seeds are 0 or positive")
         if self.family == HEAD:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):
@@ -182,7 +184,11 @@ class RunConfig:
     @property
     def config_id(self) -> str:
         """Hash of what is asked for, that is, of this config and the version of its meaning."""
-        return _digest({"config": dataclasses.asdict(self), "semantics": SEMANTICS})
+        config = dataclasses.asdict(self)
+        if self.order_seed is None:
+            # The field is younger than most records, whose ids are those of configs without it.
+            del config["order_seed"]
+        return _digest({"config": config, "semantics": SEMANTICS})
 
     def run_id(self, data_fingerprint: str) -> str:
         """Hash of what is trained: the config on these very data."""

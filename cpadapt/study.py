@@ -112,6 +112,8 @@ class Study:
     """Of the initial weights and the order of the data; each is a run. Text is read by `seeds_of`."""
     data_seeds: tuple[int, ...] = (0,)
     """Of the draw of train and dev; each is a set of runs. Text is read by `seeds_of`."""
+    order_seeds: tuple[int, ...] = ()
+    """Of the order of the data alone, each with every seed; by default each seed has its own order."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     """How each is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 
@@ -127,15 +129,15 @@ class Study:
     about: str = ""
     """What the study is for, in a sentence."""
 
-    @field_validator("seeds", "data_seeds", mode="before")
+    @field_validator("seeds", "data_seeds", "order_seeds", mode="before")
     @classmethod
     def _written_out(cls, given: object) -> object:
         return seeds_of(given) if isinstance(given, str) else given
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "seeds", "data_seeds", "families"):
+        for name in ("tasks", "seeds", "data_seeds", "order_seeds", "families"):
             values = list(getattr(self, name))
-            if not values:
+            if not values and name != "order_seeds":
                 raise InputError(f"{name} is empty: give at least one")
             if len(set(values)) < len(values):
                 raise InputError(f"{name} = {values}: each may stand there once")
@@ -209,7 +211,14 @@ class Study:
         return self._config(Cell(label, 1), self.tasks[0], 0, 0, 1.0, plan).shape_options
 
     def _config(
-        self, cell: Cell, task: str, seed: int, data_seed: int, rate: float | None, plan: FamilyPlan | None
+        self,
+        cell: Cell,
+        task: str,
+        seed: int,
+        data_seed: int,
+        rate: float | None,
+        plan: FamilyPlan | None,
+        order_seed: int | None = None,
     ) -> RunConfig:
         adapter: dict[str, Any] = {"family": HEAD}
         if plan is not None:
@@ -224,6 +233,7 @@ class Study:
             data_seed=data_seed,
             protocol=self.protocol,
             target_modules=self.target_modules,
+            order_seed=order_seed,
             **adapter,
         )
 
@@ -249,9 +259,9 @@ class Study:
                 rates = plan.learning_rates or (family(plan.family or cell.label).LEARNING_RATE,)
             places += [(cell, rate, plan) for rate in rates]
         return [
-            (cell.label, self._config(cell, name, seed, data_seed, rate, plan))
-            for name, (cell, rate, plan), data_seed, seed in itertools.product(
-                names, places, self.data_seeds, self.seeds
+            (cell.label, self._config(cell, name, seed, data_seed, rate, plan, order_seed))
+            for name, (cell, rate, plan), data_seed, seed, order_seed in itertools.product(
+                names, places, self.data_seeds, self.seeds, self.order_seeds or (None,)
             )
         ]
 

@@ -140,7 +140,7 @@ charts.table(noise.correlation_table(over))
 # Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is clear after Holm's correction,
 # and their mean is {glue:text}`seeds_mean_r`; one at least as far from zero comes in {glue:text}`seeds_chance` % of
 # cases where the runs of each cell are shuffled. How much of an adapter's part is weights, and how much is order that
-# moves each its own way, is not measured.
+# moves each its own way, is planned (`studies/smollm2-orders.toml`) and not measured.
 #
 # What a hundred seeds show at these rates and on this draw, and how often the means of three of them have another sign
 # (of all ways to take three; no difference counts as another):

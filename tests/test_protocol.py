@@ -78,7 +78,7 @@ def test_ids_change_with_everything_that_decides_a_run() -> None:
     changes: list[dict[str, Any]] = [
         {"backbone": "minilm"}, {"task": "rte"}, {"size": 3}, {"seed": 1}, {"data_seed": 1}, {"learning_rate": 2e-3},
         {"scale": 4.0}, {"protocol": Protocol(batch_size=16)}, {"options": {"raw_norm": 0.5}},
-        {"target_modules": ("q_proj",)}, {"family": "lora"},
+        {"target_modules": ("q_proj",)}, {"family": "lora"}, {"order_seed": 0}, {"order_seed": 1},
     ]  # fmt: skip
     ids = [run(**change).config_id for change in [{}, *changes]]
     assert len(set(ids)) == len(ids)
@@ -106,6 +106,7 @@ def test_a_config_survives_json_with_the_same_id() -> None:
         ({"learning_rate": None}, "learning_rate = None"),
         ({"scale": -1.0}, "scale = -1.0"),
         ({"seed": -1}, "seed = -1"),
+        ({"order_seed": -1}, "order_seed = -1"),
         ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, raw_norm, tensor_shape"),
         ({"options": {"tensor_shape": [24, 24]}}, r"tensor_shape = [24, 24]"),
         ({"family": "lora", "options": {"raw_norm": 1.0}}, "'raw_norm'; it has init"),

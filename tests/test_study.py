@@ -88,6 +88,14 @@ def test_runs_are_the_product_of_what_the_study_lists() -> None:
     assert (by_label["cp"].learning_rate, by_label["cp"].scale) == (2e-4, 8.0)
     assert by_label["cp-flat"].options["tensor_shape"] == {32: (32,), 16: (16,)}
     assert {config.task for _, config in asked.runs(projections, task="toy-reading")} == {"toy-reading"}
+    assert {config.order_seed for _, config in runs} == {None}, "each seed has its own order"
+
+
+def test_orders_of_their_own_are_crossed_with_the_seeds() -> None:
+    asked = study(seeds=(0, 1), order_seeds=(0, 1, 7), ladder=Ladder(sizes={"cp": (1,)}))
+    runs = [config for _, config in asked.runs(load_projections("tiny"))]
+    assert [(c.seed, c.order_seed) for c in runs] == [(0, 0), (0, 1), (0, 7), (1, 0), (1, 1), (1, 7)]
+    assert len({config.config_id for config in runs}) == len(runs)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
@@ -107,6 +115,7 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
         ("seeds = [0, 0]", r"seeds = \[0, 0\]"),
         ("seeds = '0-2,1'", r"seeds = \[0, 1, 2, 1\]"),
         ("seeds = '3-1'", "'3-1': 3-1 runs backwards"),
+        ("order_seeds = [2, 2]", r"order_seeds = \[2, 2\]"),
         ("data_seeds = '1-x'", "'1-x': write such as 0-2 or 0,3,7"),
         ("[ladder.sizes]\nlorra = [1]", "'lorra'"),
         ("[families.lorra]", "'lorra'; known are cp, lora"),

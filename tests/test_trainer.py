@@ -48,7 +48,7 @@ SEVEN = [
     config("head", 0),
     config("cp", 5, seed=1, options={"init": "normal", "raw_norm": 0.5}),
     config("cp", 3, seed=2, options={"tensor_shape": {32: (2, 4, 4), 16: (16,)}}),
-    config("lora", 1, scale=2.0, data_seed=1),
+    config("lora", 1, scale=2.0, data_seed=1, order_seed=4),
     config("head", 0, seed=3, data_seed=1),
 ]
 
@@ -272,7 +272,8 @@ class SlowLoop:
     def batches(self) -> Iterator[np.ndarray]:
         p, count = self.run.protocol, len(self.data.train)
         epochs = math.ceil(p.steps * p.batch_size / count)
-        order = np.concatenate([np.random.default_rng([self.run.seed, e]).permutation(count) for e in range(epochs)])
+        seed = self.run.seed if self.run.order_seed is None else self.run.order_seed
+        order = np.concatenate([np.random.default_rng([seed, e]).permutation(count) for e in range(epochs)])
         for step in range(p.steps):
             yield order[step * p.batch_size : (step + 1) * p.batch_size]
 

@@ -151,7 +151,7 @@ def test_the_study_is_whole_and_every_field_of_it_is_explained(here: Path) -> No
     assert study.specs()
     assert study.cells(backbones.load_projections(study.backbone))
     described = set(re.findall(r"^`(\w+)`\n: ", section("A study file"), re.M))
-    assert described | {"data_seeds"} == {f.name for f in fields(Study)}
+    assert described | {"data_seeds", "order_seeds"} == {f.name for f in fields(Study)}
     for kind, names in ((Ladder, ("ladder", r"$")), (FamilyPlan, ("families", r"$"))):
         (text,) = re.findall(rf"^`{names[0]}`\n: (.*?)(?=^`\w+`\n: |^A field)", section("A study file"), re.M | re.S)
         for field in fields(kind):

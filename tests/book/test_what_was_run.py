@@ -32,7 +32,7 @@ def asked(study: dict[str, Any]) -> int:
     adapters = {(label, size) for label, sizes in ladder.get("sizes", {}).items() for size in sizes}
     adapters |= {place for pair in ladder.get("pairs", []) for place in pair.items()}
     runs = sum(len(study["families"][label]["learning_rates"]) for label, _ in adapters) + ladder.get("head", False)
-    return runs * count(study["seeds"]) * count(study.get("data_seeds", [0]))
+    return runs * count(study["seeds"]) * count(study.get("data_seeds", [0])) * count(study.get("order_seeds", [0]))
 
 
 def count(seeds: list[int] | str) -> int:
