@@ -1,12 +1,24 @@
-"""`cpadapt.statistics` once more, in loops over plain lists."""
+"""Records as their files have them, and `cpadapt.statistics` once more, in loops over plain lists."""
 
 import base64
+import functools
+import json
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from scipy.stats import t
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@functools.cache
+def read(study: str) -> list[dict[str, Any]]:
+    """A study's committed records, line by line."""
+    paths = sorted((RESULTS / study).glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:

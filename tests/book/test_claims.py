@@ -1,6 +1,5 @@
 """The claims: every verdict and number again, by hand from the records' own lines."""
 
-import json
 import math
 import re
 import statistics
@@ -11,7 +10,7 @@ from typing import Any
 
 import by_hand
 import pytest
-from by_hand import judged
+from by_hand import judged, read
 
 ROOT = Path(__file__).parents[2]
 LEDGER = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))
@@ -24,15 +23,7 @@ STUDIES = {
     FIXED: ("smollm2", "smollm2-splits"), TUNED: ("smollm2", "smollm2-rates"),
     MANY: ("smollm2-seeds", "smollm2-seeds-boolq"), ALL: ("boolq-lifted",),
 }  # fmt: skip
-LINES = {
-    case: [
-        json.loads(line)
-        for study in studies
-        for file in (ROOT / "results" / study).glob("*.jsonl")
-        for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    for case, studies in STUDIES.items()
-}
+LINES = {case: [line for study in studies for line in read(study)] for case, studies in STUDIES.items()}
 RATES = {"lora": 1e-4, "cp": 2e-4}
 # By rank and components, which cost nearly as much, as a test of the counts shows; the second where rates were tried.
 MATCHED = {

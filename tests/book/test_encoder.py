@@ -1,16 +1,13 @@
 """An encoder with all examples: every number again from the records' own lines, and what is said of them."""
 
 import functools
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged
+from by_hand import answers, corrected, judged, read
 
-ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 Cell = tuple[str, int]
 TASKS = {"sst2": "SST-2", "sick": "SICK", "mrpc": "MRPC", "boolq": "BoolQ", "rte": "RTE"}
@@ -28,12 +25,7 @@ STEPS = [
     (("lora", 8), ("lora", 1)),
 ]
 MATCHED = [(("lora", 2), ("cp", 19)), (("lora", 4), ("cp", 38)), (("lora", 8), ("cp", 76))]
-
-
-@functools.cache
-def read() -> list[dict[str, Any]]:
-    paths = (ROOT / "results" / "minilm").glob("*.jsonl")
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+RUNS = read("minilm")
 
 
 @functools.cache
@@ -41,7 +33,7 @@ def table(task: str, place: Cell) -> np.ndarray:
     """Right or wrong, seed by seed and item by item."""
     found = {
         line["config"]["seed"]: answers(line["outcome"])
-        for line in read()
+        for line in RUNS
         if (line["config"]["task"], line["label"], line["config"]["size"]) == (task, *place)
     }
     return np.array([found[seed] for seed in range(SEEDS)], dtype=float)
@@ -70,10 +62,10 @@ def expected_rows(pairs: list[tuple[Cell, Cell]], what: str) -> list[dict[str, s
 
 
 def test_the_records_are_what_the_page_says() -> None:
-    assert len(read()) == len(TASKS) * len(BUDGETS) * SEEDS
-    assert {line["config"]["task"] for line in read()} == TASKS.keys()
-    assert {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in read()} == BUDGETS
-    for line in read():
+    assert len(RUNS) == len(TASKS) * len(BUDGETS) * SEEDS
+    assert {line["config"]["task"] for line in RUNS} == TASKS.keys()
+    assert {(line["label"], line["config"]["size"]): line["counts"]["adapter"] for line in RUNS} == BUDGETS
+    for line in RUNS:
         protocol, outcome = line["config"]["protocol"], line["outcome"]
         assert (protocol["steps"], line["diverged_at"]) == (5000, None)
         assert outcome["total"] == outcome["rows"], "no cap on the evaluation items"
@@ -83,11 +75,9 @@ def test_the_records_are_what_the_page_says() -> None:
 
 
 def test_the_rates_are_the_better_on_dev_of_two() -> None:
-    paths = (ROOT / "results" / "minilm-sst2").glob("*.jsonl")
-    lines = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     for label, chosen in (("lora", 2e-3), ("cp", 4e-3)):
         by_rate: dict[float, list[float]] = {}
-        for line in lines:
+        for line in read("minilm-sst2"):
             if line["label"] == label:
                 dev = max(e["dev_correct"] / e["dev_total"] for e in line["evaluations"])
                 by_rate.setdefault(line["config"]["learning_rate"], []).append(dev)
@@ -113,7 +103,7 @@ def test_the_charts(chapter: Chapters) -> None:
 
 
 def commonest(task: str) -> float:
-    (rate,) = {line["data"]["sets"]["eval"]["majority_rate"] for line in read() if line["config"]["task"] == task}
+    (rate,) = {line["data"]["sets"]["eval"]["majority_rate"] for line in RUNS if line["config"]["task"] == task}
     return float(rate)
 
 
@@ -152,10 +142,10 @@ def test_numbers(chapter: Chapters) -> None:
     matched = [difference(task, *pair) for task in TAUGHT for pair in MATCHED]
     clear = [(row["task"], row["pair"]) for row in expected_rows(MATCHED, "pair") if float(row["Holm"]) < 0.05]
     assert clear == [("BoolQ", "LoRA 4 − CP 38"), ("BoolQ", "LoRA 8 − CP 76")], "on BoolQ alone, of larger ranks"
-    trained = {line["config"]["task"]: line["data"]["sets"]["train"]["size"] for line in read()}
+    trained = {line["config"]["task"]: line["data"]["sets"]["train"]["size"] for line in RUNS}
     passes = [f"{5000 * batch_size() / trained[task]:.1f}" for task in TASKS]
     over = over_commonest("rte")
-    sick = next(line for line in read() if line["config"]["task"] == "sick")
+    sick = next(line for line in RUNS if line["config"]["task"] == "sick")
     assert chapter("encoder").glued == {
         "sick_items": f"{sick['outcome']['total']:,}",
         "sick_shared": f"{sick['data']['eval_shares_text']['sentence_A']:,}",
@@ -177,7 +167,7 @@ def test_numbers(chapter: Chapters) -> None:
         "clear": "2",
         "clear_on": "BoolQ",
         "within": str(sum(found["alike"] < 0.05 for found in matched)),
-        "runs": str(len(read())),
+        "runs": str(len(RUNS)),
         "seeds": str(SEEDS),
         "steps": "5,000",
         "passes": f"{', '.join(passes[:-1])} and {passes[-1]}",
@@ -199,7 +189,7 @@ def test_numbers(chapter: Chapters) -> None:
 
 
 def batch_size() -> int:
-    (batch,) = {line["config"]["protocol"]["batch_size"] for line in read()}
+    (batch,) = {line["config"]["protocol"]["batch_size"] for line in RUNS}
     return int(batch)
 
 
@@ -219,4 +209,4 @@ def test_what_is_said() -> None:
     assert ("BoolQ", "LoRA 8 − LoRA 1") in clear
     assert ("MRPC", "LoRA 8 − LoRA 1") not in clear
     assert difference("mrpc", ("lora", 8), ("lora", 1))["gap"] < 0
-    assert next(x["data"]["sets"]["train"]["size"] for x in read() if x["config"]["task"] == "sst2") > 40_000, "a part"
+    assert next(x["data"]["sets"]["train"]["size"] for x in RUNS if x["config"]["task"] == "sst2") > 40_000, "a part"

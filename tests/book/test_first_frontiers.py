@@ -1,6 +1,5 @@
 """The first measured frontiers: every number again, from the records' own lines, and every claim."""
 
-import json
 import math
 import re
 import statistics
@@ -12,19 +11,14 @@ from typing import Any
 
 import by_hand
 import pytest
-from by_hand import corrected, judged
+from by_hand import corrected, judged, read
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("smollm2-pilot", "minilm-sst2", "generated-tasks")
 REAL = [("smollm2-pilot", "sst2"), ("smollm2-pilot", "rte"), ("minilm-sst2", "sst2")]
 Chapters = Callable[[str], Any]
 
-LINES = [
-    json.loads(line)
-    for study in STUDIES
-    for file in (ROOT / "results" / study).glob("*.jsonl")
-    for line in file.read_text(encoding="utf-8").splitlines()
-]
+LINES = [line for study in STUDIES for line in read(study)]
 
 
 def rows(study: str, task: str, label: str | None = None, size: int | None = None) -> list[dict[str, Any]]:

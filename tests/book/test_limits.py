@@ -1,21 +1,18 @@
 """Limits: its numbers and what it says of other pages."""
 
-import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from by_hand import read
 
 from cpadapt import load_study
 from cpadapt.study import status
 
 ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
-FIRST = {
-    line["config"]["task"]: line
-    for path in (ROOT / "results" / "smollm2").glob("*.jsonl")
-    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-}
+FIRST = {line["config"]["task"]: line for line in read("smollm2")}
 
 
 def test_numbers(chapter: Chapters) -> None:

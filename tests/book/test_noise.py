@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged
+from by_hand import answers, corrected, judged, read
 from scipy.stats import chi2, nct, norm, t
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +39,7 @@ NAMES = {("head", 0): "head only", ("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp"
 @functools.cache
 def lines(of: Runs) -> list[dict[str, Any]]:
     study, task = of
-    paths = (ROOT / "results" / study).glob("*.jsonl")
-    found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in found if line["config"]["task"] == task]
+    return [line for line in read(study) if line["config"]["task"] == task]
 
 
 @functools.cache

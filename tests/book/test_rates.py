@@ -1,17 +1,14 @@
 """The learning rate: every number again from the records' own lines, and what is said of them."""
 
 import functools
-import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged
+from by_hand import answers, corrected, judged, read
 
-ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]
 Place = tuple[str, int]
@@ -25,8 +22,7 @@ CELLS = [(label, size) for label, sizes in SIZES.items() for size in sizes]
 LINES = [
     line
     for study in ("smollm2", "smollm2-rates")
-    for path in (ROOT / "results" / study).glob("*.jsonl")
-    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    for line in read(study)
     if line["config"]["size"] in SIZES.get(line["label"], (0,))
 ]
 

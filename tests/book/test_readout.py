@@ -6,16 +6,14 @@ import json
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, bits, corrected, judged
+from by_hand import answers, bits, corrected, judged, read
 
 from cpadapt.tasks import load_spec
 
-ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]
 Cell = tuple[str, int]
@@ -57,12 +55,6 @@ WANTED = {
     "LoRA is slightly ahead": (0, 3),
     "CP is not ahead": (-math.inf, 1),
 }
-
-
-@functools.cache
-def read(study: str) -> list[Line]:
-    paths = (ROOT / "results" / study).glob("*.jsonl")
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def lines(setting: Setting) -> list[Line]:

@@ -1,32 +1,24 @@
 """SST-2, RTE and BoolQ under the paper's protocol: every number again from the records, and what is said of them."""
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, bits, corrected, judged
+from by_hand import answers, bits, corrected, judged, read
 
-ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 Cell = tuple[str, int]
-LINES = [
-    json.loads(line)
-    for path in sorted((ROOT / "results" / "smollm2").glob("*.jsonl"))
-    for line in path.read_text(encoding="utf-8").splitlines()
-]
 PAIRS = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
 TASKS = ["sst2", "rte", "boolq"]
 NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
 
 
 def lines(task: str) -> list[dict[str, Any]]:
-    return [line for line in LINES if line["config"]["task"] == task]
+    return [line for line in read("smollm2") if line["config"]["task"] == task]
 
 
 def cells(task: str) -> dict[Cell, list[list[int]]]:

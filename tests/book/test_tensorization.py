@@ -4,14 +4,12 @@ import functools
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged
+from by_hand import answers, corrected, judged, read
 
-ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]
 Cell = tuple[str, int]
@@ -28,12 +26,6 @@ PARTS = {
 }
 SIZES = {"cp": (22, 44), "cp-16x36": (20, 40), "cp-12x48": (17, 35), "cp-18x32": (21, 43), "cp-8x8x9": (40, 81)}
 OTHERS = sorted(PARTS.keys() - {"cp"})
-
-
-@functools.cache
-def read(study: str) -> list[Line]:
-    paths = (ROOT / "results" / study).glob("*.jsonl")
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def studies(at_papers: bool) -> tuple[str, str]:

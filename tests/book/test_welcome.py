@@ -1,6 +1,5 @@
 """The first page: its numbers, its claims, and that it leads to every chapter."""
 
-import json
 import re
 import statistics
 import tomllib
@@ -9,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import read
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))["figure"]
 Chapters = Callable[[str], Any]
 
 
-def records(study: str) -> list[dict[str, Any]]:
-    files = (ROOT / "results" / study).glob("*.jsonl")
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-STUDY = records("smollm2")
+STUDY = read("smollm2")
 
 
 def mean(lines: list[dict[str, Any]], task: str, label: str, size: int) -> float:

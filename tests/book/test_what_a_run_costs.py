@@ -13,7 +13,7 @@ from typing import Any
 
 import jupytext
 import pytest
-from by_hand import answers, judged
+from by_hand import answers, judged, read
 
 from cpadapt import book
 
@@ -416,11 +416,7 @@ def test_a_whole_study(page: Any) -> None:
         for column, kind in (("one process", "one"), ("best number of them", "best")):
             hourly = [rates(f"runs-per-hour-{backbone}-{task}-b8")[kind] for task in TASKS]
             assert row[column] == took(None if None in hourly else sum(57 * 3600 / rate for rate in hourly))
-        of_study = [
-            json.loads(line)
-            for path in (ROOT / "results" / {"smollm2": "smollm2"}.get(backbone, "paper")).glob("*.jsonl")
-            for line in path.read_text(encoding="utf-8").splitlines()
-        ]
+        of_study = read({"smollm2": "smollm2"}.get(backbone, "paper"))
         banks = {(r["config"]["task"], r["cost"]["train_seconds"], r["cost"]["evaluation_seconds"]) for r in of_study}
         whole = len(of_study) == 3 * 57 and len(banks) == 3
         assert whole == (backbone == "smollm2")
@@ -503,12 +499,11 @@ def precision() -> dict[tuple[str, int], dict[str, list[list[int]]]]:
     """Right or wrong by adapter and precision, seed by seed and item by item."""
     found: dict[tuple[str, int], dict[str, dict[int, list[int]]]] = {}
     for dtype in ("bfloat16", "float32"):
-        for path in (ROOT / "results" / f"precision-{dtype}").glob("*.jsonl"):
-            for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-                assert line["config"]["protocol"]["dtype"] == dtype
-                adapter = line["label"], line["config"]["size"]
-                of_dtype = found.setdefault(adapter, {"bfloat16": {}, "float32": {}})[dtype]
-                of_dtype[line["config"]["seed"]] = answers(line["outcome"])
+        for line in read(f"precision-{dtype}"):
+            assert line["config"]["protocol"]["dtype"] == dtype
+            adapter = line["label"], line["config"]["size"]
+            of_dtype = found.setdefault(adapter, {"bfloat16": {}, "float32": {}})[dtype]
+            of_dtype[line["config"]["seed"]] = answers(line["outcome"])
     for both in found.values():
         assert both["bfloat16"].keys() == both["float32"].keys()
     return {

@@ -1,6 +1,5 @@
 """What was run: every count again, from the studies' own files and the records' own lines."""
 
-import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import read
 
 ROOT = Path(__file__).parents[2]
 STUDIES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "studies").glob("*.toml"))]
@@ -18,11 +18,6 @@ Chapters = Callable[[str], Any]
 @pytest.fixture(scope="module")
 def page(chapter: Chapters) -> Any:
     return chapter("what_was_run")
-
-
-def lines(study: str) -> list[dict[str, Any]]:
-    files = sorted((ROOT / "results" / study).glob("*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def asked(study: dict[str, Any]) -> int:
@@ -47,7 +42,7 @@ def test_done_and_missing(page: Any) -> None:
     shown = {(row["study"], row["task"]): row for row in page.rows("missing")}
     total, absent = {"studies": 0, "done": 0, "runs": 0}, {}
     for study in STUDIES:
-        of_study = lines(study["name"])
+        of_study = read(study["name"])
         missing = 0
         for task in study["tasks"]:
             there = [line for line in of_study if line["config"]["task"] == task]
@@ -75,7 +70,7 @@ def test_done_and_missing(page: Any) -> None:
 def test_costs(page: Any) -> None:
     shown = {(row["study"], row["device"]): row for row in page.rows("peak memory, GB")}
     for study in STUDIES:
-        of_study = lines(study["name"])
+        of_study = read(study["name"])
         for device in {line["provenance"]["device"] for line in of_study}:
             there = [line for line in of_study if line["provenance"]["device"] == device]
             row = shown.pop((study["name"], device))
