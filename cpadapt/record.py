@@ -224,9 +224,9 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
         The columns of the first are ``id``, ``study``, ``backbone``, ``task``, ``label``, ``family``, ``size``,
         ``parameters`` (trainable scalars of the adapter), ``learning_rate``, ``scale``, ``seed``, ``data_seed``,
-        ``protocol`` (its id), ``steps``, ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``correct``, ``total``,
-        ``majority_rate``, ``diverged_at``, ``run_seconds`` (the run's share of its bank's training),
-        ``peak_memory_bytes``, ``device`` and ``finished``.
+        ``order_seed`` (of the order, where it is not that of ``seed``), ``protocol`` (its id), ``steps``,
+        ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``correct``, ``total``, ``majority_rate``, ``diverged_at``,
+        ``run_seconds`` (the run's share of its bank's training), ``peak_memory_bytes``, ``device`` and ``finished``.
 
         Those of the second are ``id``, ``task``, ``label``, ``family``, ``size``, ``learning_rate``, ``seed``,
         ``data_seed``, ``step``, ``train_loss``, ``dev_loss`` and ``dev_accuracy``.
@@ -251,7 +251,7 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 _COLUMNS = (
     "id", "study", "backbone", "task", "label", "family", "size", "parameters", "learning_rate", "scale", "seed",
-    "data_seed", "protocol", "steps", "best_step", "dev_accuracy", "eval_accuracy", "correct", "total",
+    "data_seed", "order_seed", "protocol", "steps", "best_step", "dev_accuracy", "eval_accuracy", "correct", "total",
     "majority_rate", "diverged_at", "run_seconds", "peak_memory_bytes", "device", "finished",
 )  # fmt: skip
 _EVALUATION_COLUMNS = (
@@ -275,6 +275,7 @@ def _row(record: Record) -> dict[str, Any]:
         "scale": config.scale,
         "seed": config.seed,
         "data_seed": config.data_seed,
+        "order_seed": config.order_seed,
         "protocol": config.protocol.id,
         "steps": config.protocol.steps,
         "best_step": record.best_step,

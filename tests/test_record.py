@@ -109,8 +109,12 @@ def test_bitmaps_keep_rows() -> None:
 
 
 def test_tables(tmp_path: Path) -> None:
-    RecordFile(tmp_path / "one").add([record(), record(1, outcome=None, best_step=None, diverged_at=3)])
+    with_order = dataclasses.replace(record().config, seed=1, order_seed=5)
+    lost = record(1, config=with_order, outcome=None, best_step=None, diverged_at=3)
+    RecordFile(tmp_path / "one").add([record(), lost])
     table = read_records(tmp_path)
+    assert table["order_seed"].isna().tolist() == [True, False]
+    assert table["order_seed"].tolist()[1] == 5
     assert table["eval_accuracy"].tolist()[0] == pytest.approx(2 / 3)
     assert table["dev_accuracy"].tolist()[0] == 0.8
     assert table["run_seconds"].tolist() == [2.0, 2.0]
