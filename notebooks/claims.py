@@ -33,6 +33,7 @@ from cpadapt.frontier import read_published
 from cpadapt.noise import ENOUGH, MOST_SEEDS
 from cpadapt.rates import PAPERS
 from cpadapt.statistics import fewest
+from cpadapt.wording import bounds, percent, signed
 
 # %% [markdown]
 # ## How a verdict is made
@@ -180,15 +181,14 @@ def evidence(row):
         stopped, runs = finding.diverged
         return shown | {"difference, interval": f"{stopped} of {runs} diverged"}
     e = finding.estimate
-    low, high = (100 * end for end in interval(e))
     shown |= {
-        "difference, interval": f"{100 * e.mean:+.1f}, {low:+.1f} to {high:+.1f}",
+        "difference, interval": f"{signed(e.mean)}, {bounds(interval(e))}",
         "wanted": wanted(finding.region),
     }
     if finding.verdict is Verdict.OPEN:
         needed = fewest(lambda seeds: power(finding, seeds), ENOUGH, MOST_SEEDS)
         shown |= {
-            "power": f"{100 * power(finding, e.seeds):.0f} %",
+            "power": f"{percent(power(finding, e.seeds), 0)} %",
             "seeds": f"{needed:,}" if needed else "more items",
         }
     return shown
@@ -226,9 +226,9 @@ for lora in published[published["label"] == "lora"].itertuples():
             {
                 "task": charts.TASK_NAMES[lora.task],
                 "cells": f"LoRA {lora.size} − CP {cp.size}",
-                "difference": f"{100 * gap:+.1f}",
-                "error, seeds": f"{100 * of_seeds:.1f}",
-                "error, items": NOT if of_items is None else f"{100 * of_items:.1f}",
+                "difference": signed(gap),
+                "error, seeds": percent(of_seeds),
+                "error, items": NOT if of_items is None else percent(of_items),
                 "over both": NOT if both is None else f"{gap / both:.1f}",
             }
         )
@@ -261,12 +261,12 @@ answer = (
 both = measured[FIXED] & measured[TUNED]
 for name, value in {
     "answer": answer,
-    "margin": f"{100 * MARGIN:.0f}",
-    "slight": f"{100 * SLIGHT:.0f}",
-    "near": f"{100 * NEAR:.0f}",
-    "level": f"{100 * LEVEL:.0f}",
-    "confidence": f"{100 * (1 - 2 * LEVEL):.0f}",
-    "enough": f"{100 * ENOUGH:.0f}",
+    "margin": percent(MARGIN, 0),
+    "slight": percent(SLIGHT, 0),
+    "near": percent(NEAR, 0),
+    "level": percent(LEVEL, 0),
+    "confidence": percent(1 - 2 * LEVEL, 0),
+    "enough": percent(ENOUGH, 0),
     "most": f"{MOST_SEEDS:,}",
     "given": str(measured[FIXED].sum()),
     "given_tuned": str(measured[TUNED].sum()),

@@ -32,6 +32,7 @@ from cpadapt import charts, rates
 from cpadapt.frontier import frontier
 from cpadapt.protocol import HEAD
 from cpadapt.record import tabulate
+from cpadapt.wording import percent
 
 charts.enable()
 
@@ -189,10 +190,10 @@ for name, value in {
     "turn": f"{risen.max():,}",
     "small_size": str(small["size"]),
     "small_scalars": f"{small['parameters']:,}",
-    "small_accuracy": f"{100 * small['eval_mean']:.1f}",
-    "paper_low": f"{100 * at_papers['mean'].min():.1f}",
-    "tuned_lora": f"{100 * best.loc[best['label'] == 'lora', 'eval_mean'].iloc[0]:.1f}",
-    "paper_best": f"{100 * at_papers['mean'].max():.1f}",
+    "small_accuracy": percent(small["eval_mean"]),
+    "paper_low": percent(at_papers["mean"].min()),
+    "tuned_lora": percent(best.loc[best["label"] == "lora", "eval_mean"].iloc[0]),
+    "paper_best": percent(at_papers["mean"].max()),
     "times_budget": f"{at_papers['parameters'].max() / small['parameters']:.0f}",
 }.items():
     glue(name, value, display=False)
@@ -207,7 +208,7 @@ for name in ("constant_chosen", "chosen_runs"):
 for name in ("at_highest", "constant", "over", "over_ends"):
     glue(f"boolq_{name}", of_task["boolq"][name], display=False)
 dev = tasks["boolq"][0].data["sets"]["dev"]
-glue("boolq_dev_majority", f"{100 * dev['majority_rate']:.0f}", display=False)
+glue("boolq_dev_majority", percent(dev["majority_rate"], 0), display=False)
 for task, named in of_task.items():
     for name in (
         "cp_by_rate", "cp_by_size", "gap", "gap_ends", "change", "change_ends", "optimism", "lora_gain",
