@@ -519,6 +519,8 @@ def test_what_is_said_of_rte(chapter: Chapters) -> None:
         statistics.stdev(over_draws[cell]) / statistics.stdev(over_seeds[cell]) for cell in (one, eleven, most, lora)
     ]
     assert ratios == pytest.approx([1] * 4, abs=0.15), "about as far over draws"
+    leads = [statistics.stdev((cells(of)[lora] - cells(of)[eleven]).mean(1).tolist()) for of in (RTE_SEEDS, RTE_DRAWS)]
+    assert leads[1] / leads[0] == pytest.approx(1, abs=0.15), "in comparisons too"
 
 
 def test_what_is_said_of_boolq(chapter: Chapters) -> None:
