@@ -169,6 +169,8 @@ def run(
     best = [r for r in records if r.outcome is not None]
     diverged = sum(r.diverged_at is not None for r in records)
     trained = sum((r.id, r.provenance.finished) not in before for r in records)
+    # What tells runs of one cell apart.
+    shown = ["seed"] + ["data_seed"] * (len(asked.data_seeds) > 1) + ["order_seed"] * bool(asked.order_seeds)
     _print_table(
         f"{asked.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
         [
@@ -178,7 +180,7 @@ def run(
                 "size": r.config.size,
                 "parameters": r.counts.adapter,
                 "rate": r.config.learning_rate,
-                "seed": r.config.seed,
+                **{name.replace("_", " "): getattr(r.config, name) for name in shown},
                 "best step": r.best_step,
                 "dev": f"{r.best.dev_accuracy:.3f}" if r.best else "",
                 "eval": f"{r.outcome.accuracy:.3f}" if r.outcome else "",

