@@ -38,7 +38,7 @@ from myst_nb import glue
 import cpadapt
 from cpadapt import charts, contrasts, ladder, noise
 from cpadapt.book import PROJECT
-from cpadapt.claims import LEVEL, interval, learned
+from cpadapt.claims import LEVEL, cells_of, interval, learned
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import compare, seeds_needed
 from cpadapt.wording import bounds, percent, signed
@@ -51,8 +51,10 @@ found = {name: noise.sources(of) for name, of in tasks.items()}
 over_seeds = contrasts.measured(("smollm2-seeds",), "sst2")
 over_draws = contrasts.measured(("smollm2-data-seeds",), "sst2")
 over = {"seeds": over_seeds, "draws": over_draws}
+# Of RTE, every run that is on record, and the cells of those that all cells have.
+rte_runs = [record for record in contrasts.on_record(("smollm2-seeds",)) if record.config.task == "rte"]
 of_rte = {
-    "seeds": contrasts.measured(("smollm2-seeds",), "rte"),
+    "seeds": cells_of(contrasts.shared(rte_runs)),
     "draws": contrasts.measured(("smollm2-data-seeds",), "rte"),
 }
 of_boolq = contrasts.measured(("smollm2-seeds-boolq",), "boolq")
@@ -343,8 +345,6 @@ for name, of in {"boolq": of_boolq, "rte": of_rte["seeds"]}.items():
 boolq_lead, rte_lead = minus(of_boolq, LEAD), minus(of_rte["seeds"], LEAD)
 rte_draws_gain = minus(of_rte["draws"], GAIN)
 key_study = cpadapt.load_study(PROJECT / "studies" / "smollm2-seeds.toml")
-# Of RTE, every run that is on record, whether or not the other cells have it.
-rte_runs = [record for record in contrasts.on_record((key_study.name,)) if record.config.task == "rte"]
 rte_all = len(key_study.seeds) * len(of_rte["seeds"].outcomes)
 rte_train = rte_runs[0].data["source"]["train"]
 longer = cpadapt.read_evaluations(PROJECT / "results" / "smollm2-rates")

@@ -55,11 +55,13 @@ def seeds_of(cells):
     return [seed for seed, _ in cells.outcomes[HEAD, 0].seeds]
 
 
-settings = {}
-for task in words.tasks:
+def both(task):
+    """The cells of a capped task by readout, of the seeds that those with a head have."""
     heads = contrasts.measured(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds)
-    spoken = contrasts.measured((words.name,), task, seeds_of(heads))
-    settings[TASK_NAMES[task]] = {HEADS: heads, WORDS: spoken}
+    return {HEADS: heads, WORDS: contrasts.measured((words.name,), task, seeds_of(heads))}
+
+
+settings = {TASK_NAMES[task]: both(task) for task in words.tasks}
 settings[ALL] = {
     HEADS: contrasts.measured(("boolq-lifted",), "boolq"),
     WORDS: contrasts.measured(("boolq-lifted-verbalizer",), "boolq"),
@@ -289,14 +291,14 @@ def by_words(task, adapters):
 
 
 adapters = {task: [cell for cell in of[HEADS].outcomes if cell[0] != HEAD] for task, of in settings.items()}
-few_by_words = by_words(TASK_NAMES["boolq"], adapters[TASK_NAMES["boolq"]])
+change = {name: by_words(task, adapters[task]) for name, task in SHORT.items()}
 all_by_words = by_words(ALL, adapters[TASK_NAMES["boolq"]])[:, np.isin(whole.outcomes["cp", 1].items, asked)]
 # What sentences name by its size, having said which way it goes.
 AHEAD = ("more_last", "more_gain", "gap", "first_gain", "second_gain")
 for name, e in {
     **{f"{name}_change": rates.gap_change(*settings[task].values()) for name, task in SHORT.items()},
-    **{f"{name}_words_gain": estimate(by_words(task, adapters[task])) for name, task in SHORT.items()},
-    "few_more": estimate(few_by_words - all_by_words),
+    **{f"{name}_words_gain": estimate(of_task) for name, of_task in change.items()},
+    "few_more": estimate(change["few"] - all_by_words),
     "few_falls": compare(spoken_few.outcomes["cp", last], spoken_few.outcomes["cp", matched]),
     # At the budgets that there are with all examples.
     "more_lead": rates.gap_change(replace(few, budgets=many.budgets), many),

@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ def read(study: str) -> list[dict[str, Any]]:
     """A study's committed records, line by line."""
     paths = sorted((RESULTS / study).glob("*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def seeds_by_cell(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, int], set[int]]:
+    """The seeds with which each cell was run, by label and size."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for line in lines:
+        found.setdefault((line["label"], line["config"]["size"]), set()).add(line["config"]["seed"])
+    return found
 
 
 def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import by_hand
 import pytest
-from by_hand import judged, read
+from by_hand import judged, read, seeds_by_cell
 
 ROOT = Path(__file__).parents[2]
 LEDGER = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))
@@ -93,10 +93,7 @@ def given(task: str, rule: str, case: str) -> bool:
 
 def whole(task: str) -> bool:
     """Whether no cell with many seeds lacks one that another has."""
-    by_cell: dict[tuple[str, int], set[int]] = {}
-    for config, label in ((line["config"], line["label"]) for line in LINES[MANY]):
-        if config["task"] == task:
-            by_cell.setdefault((label, config["size"]), set()).add(config["seed"])
+    by_cell = seeds_by_cell(line for line in LINES[MANY] if line["config"]["task"] == task)
     return len({frozenset(of) for of in by_cell.values()}) == 1
 
 

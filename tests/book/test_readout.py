@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, bits, corrected, judged, read
+from by_hand import answers, bits, corrected, judged, read, seeds_by_cell
 
 from cpadapt.tasks import load_spec
 
@@ -66,9 +66,7 @@ def lines(setting: Setting) -> list[Line]:
 @functools.cache
 def seeds(name: str) -> list[int]:
     study, task = SETTINGS[name, "head"]
-    by_cell: dict[Cell, set[int]] = {}
-    for r in (r for r in read(study) if r["config"]["task"] == task):
-        by_cell.setdefault((r["label"], r["config"]["size"]), set()).add(r["config"]["seed"])
+    by_cell = seeds_by_cell(r for r in read(study) if r["config"]["task"] == task)
     return [seed for seed in range(SEEDS) if all(seed in known for known in by_cell.values())]
 
 

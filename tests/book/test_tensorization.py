@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged, read
+from by_hand import answers, corrected, judged, read, seeds_by_cell
 
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]
@@ -47,10 +47,8 @@ def table(study: str, task: str, place: Cell, of: frozenset[int] | None = None) 
 @functools.cache
 def common(at_papers: bool, task: str) -> frozenset[int]:
     """The seeds with which every cell was run, of the default and of the others."""
-    by_cell: dict[Cell, set[int]] = {}
-    for line in (line for study in studies(at_papers) for line in read(study) if line["config"]["task"] == task):
-        by_cell.setdefault((line["label"], line["config"]["size"]), set()).add(line["config"]["seed"])
-    return frozenset(set.intersection(*by_cell.values()))
+    of_both = (line for study in studies(at_papers) for line in read(study) if line["config"]["task"] == task)
+    return frozenset(set.intersection(*seeds_by_cell(of_both).values()))
 
 
 @functools.cache
