@@ -546,3 +546,37 @@ def spread_chart(runs: pd.DataFrame) -> Any:
         width="container",
         height=20 * len(kinds) * table["cell"].nunique(),
     )
+
+
+def cause_chart(causes: pd.DataFrame) -> Any:
+    """The variance of one run's accuracy, adapter by adapter, and the cause's part of each.
+
+    Args:
+        causes: rows of `cpadapt.causes.frame` of one task, whose variances add up.
+    """
+    kinds, adapters = (list(dict.fromkeys(causes[column])) for column in ("cause", "of"))
+    table = causes.assign(points=causes["variance"] * 100**2, sd=causes["variance"] ** 0.5)
+    colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
+    return (
+        alt.Chart(table)
+        .mark_bar(size=18)
+        .encode(
+            alt.X("points:Q", title="variance of one run's accuracy, squared points"),
+            alt.Y("of:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
+            alt.Color("cause:N", title=None, sort=kinds, scale=colours),
+            order=alt.Order("place:Q"),
+            tooltip=[
+                alt.Tooltip("of:N", title="adapter"), alt.Tooltip("cause:N"),
+                alt.Tooltip("points:Q", title="variance", format=".2f"),
+                alt.Tooltip("sd:Q", title="standard deviation", format=".2%"),
+            ],
+        )
+        .transform_calculate(place=f"indexof({json.dumps(kinds)}, datum.cause)")
+        .properties(
+            description=f"The variance of one run's accuracy on {_tasks(table)}, for {', '.join(adapters)}, in parts"
+            f" that add up: {', '.join(kinds)}.",
+            title=_tasks(table),
+            width="container",
+            height=30 * len(adapters),
+        )
+    )  # fmt: skip

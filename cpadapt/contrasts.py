@@ -5,13 +5,14 @@ computed comes first, as shares; then what words it, in points.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name, pair_name
 from cpadapt.claims import MARGIN, Cells, cells_of
+from cpadapt.errors import InputError
 from cpadapt.record import Record, load_records
 from cpadapt.statistics import Estimate, compare, holm
 from cpadapt.wording import bounds, signed
@@ -50,6 +51,30 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
     """
     records = [record for record in on_record(studies) if record.config.task == task]
     return cells_of(shared(r for r in records if seeds is None or r.config.seed in seeds))
+
+
+def mean_of(first: Cells, other: Cells) -> Cells:
+    """Two runs made one, their mean, place by place: as of two seeds on each draw, which are not independent.
+
+    Args:
+        first: cells whose runs are of several draws.
+        other: the same cells, of the same draws and items.
+
+    Returns:
+        The first, with the means for its outcomes.
+
+    Raises:
+        InputError: the two are not of the same cells, draws or items.
+    """
+    if alone := sorted(first.outcomes.keys() ^ other.outcomes.keys()):
+        raise InputError(f"only one of the two has {cell_name(*alone[0])}")
+    means = {}
+    for cell, a in first.outcomes.items():
+        b = other.outcomes[cell]
+        if (a.items, [draw for _, draw in a.seeds]) != (b.items, [draw for _, draw in b.seeds]):
+            raise InputError(f"the two runs of {cell_name(*cell)} are not of the same draws and items")
+        means[cell] = replace(a, right=(a.right + b.right) / 2)
+    return replace(first, outcomes=means)
 
 
 def shared(records: Iterable[Record]) -> list[Record]:

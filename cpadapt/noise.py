@@ -22,7 +22,6 @@ from cpadapt.statistics import (
     Outcomes,
     agreement,
     compare,
-    holm,
     items_needed,
     pooled,
     require_pairs,
@@ -131,54 +130,6 @@ def misled(a: Outcomes, b: Outcomes, count: int) -> float:
     return float((np.sign(sums) != np.sign(by_seed.sum())).mean())
 
 
-def correlations(of: Cells) -> pd.DataFrame:
-    """Whether what is good for one adapter is good for another: runs of two cells with the same seeds and draw.
-
-    Such runs share the order of their examples, and over several draws the examples too, but no initial weights.
-
-    Returns:
-        One row a pair of cells with an adapter, with the columns `pair`, `r` (Pearson's, of their runs' accuracies),
-        `low` and `high` (the 95 % interval, by Fisher's transformation), `p` (of no correlation) and `holm` (that
-        after Holm's correction over all pairs).
-    """
-    rows = []
-    for a, b in itertools.combinations([cell for cell in sorted(of.outcomes) if cell[0] != HEAD], 2):
-        found = stats.pearsonr(*(of.outcomes[cell].right.mean(1) for cell in (a, b)))
-        low, high = found.confidence_interval()
-        rows.append(
-            {"pair": f"{cell_name(*a)}, {cell_name(*b)}", "r": found.statistic, "low": low, "high": high,
-             "p": found.pvalue}
-        )  # fmt: skip
-    table = pd.DataFrame(rows)
-    return table.assign(holm=holm(table["p"].tolist()))
-
-
-def together(of: Cells, shuffles: int, generator: np.random.Generator) -> tuple[float, float]:
-    """Whether adapters rise and fall together, by all pairs of `correlations` at once.
-
-    Args:
-        of: cells with an adapter whose runs share seeds and draws.
-        shuffles: how often the runs of each cell are put into another order, in which nothing is shared.
-        generator: of the orders.
-
-    Returns:
-        The mean of the correlations and its p value, which is how often shuffling gives one at least as far from 0,
-        the order as it is counted among them.
-    """
-    runs = np.array([found.right.mean(1) for (label, _), found in of.outcomes.items() if label != HEAD])
-    runs -= runs.mean(1, keepdims=True)
-    runs /= np.sqrt((runs**2).sum(1, keepdims=True))
-
-    def mean(table: np.ndarray) -> float:
-        # The square of a sum of unit vectors: one for each of them, and each pair's correlation twice.
-        cells = len(table)
-        return float(((table.sum(0) ** 2).sum() - cells) / (cells * (cells - 1)))
-
-    found = mean(runs)
-    extreme = sum(abs(mean(generator.permuted(runs, axis=1))) >= abs(found) for _ in range(shuffles))
-    return found, (1 + extreme) / (1 + shuffles)
-
-
 def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
     """The accuracy of each run, to be drawn.
 
@@ -265,36 +216,27 @@ KEYS = (
 """The differences between the key cells that are looked at one by one."""
 
 
-def key_table(seeds: Cells, draws: Cells | None = None) -> pd.DataFrame:
-    """The differences of `KEYS` over seeds, how often three of these mislead, and over draws, in points, to read."""
+def key_table(over: Mapping[str, Cells]) -> pd.DataFrame:
+    """The differences of `KEYS`, to read: in points.
+
+    Args:
+        over: the same cells by what their runs differ in, such as seeds or draws; of the first there is also how often
+            three runs mislead.
+    """
     rows = []
     for a, b in KEYS:
-        pair = seeds.outcomes[a], seeds.outcomes[b]
-        e = compare(*pair)
-        row = {
-            "difference": pair_name(a, b),
-            "over seeds": signed(e.mean, 2),
-            "seeds: 95 %": bounds(e.interval(), 2),
-            "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
-            "three mislead, %": percent(misled(*pair, 3), 0),
-        }
-        if draws is not None:
-            drawn = compare(draws.outcomes[a], draws.outcomes[b])
-            row |= {"over draws": signed(drawn.mean, 2), "draws: 95 %": bounds(drawn.interval(), 2)}
+        row = {"difference": pair_name(a, b)}
+        for name, of in over.items():
+            e = compare(of.outcomes[a], of.outcomes[b])
+            row |= {
+                f"over {name}": signed(e.mean, 2),
+                f"{name}: 95 %": bounds(e.interval(), 2),
+                f"{name}: alike": f"{e.equivalence_p_value(MARGIN):.3f}",
+            }
+        first = next(iter(over.values()))
+        row["three mislead, %"] = percent(misled(first.outcomes[a], first.outcomes[b], 3), 0)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def correlation_table(over: Mapping[str, Cells]) -> pd.DataFrame:
-    """`correlations` of the same cells by what their runs differ in, such as seeds or draws, to read."""
-    tables = {name: correlations(of) for name, of in over.items()}
-    shown = pd.DataFrame({"adapters": next(iter(tables.values()))["pair"]})
-    for name, found in tables.items():
-        shown[f"over {name}"] = found["r"].map("{:+.2f}".format)
-        shown[f"{name}: 95 %"] = [
-            f"{low:+.2f} to {high:+.2f}" for low, high in found[["low", "high"]].to_numpy().tolist()
-        ]
-    return shown
 
 
 def figures(of: Cells) -> dict[str, str]:

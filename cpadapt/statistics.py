@@ -237,6 +237,30 @@ def _mean_squares(values: Floats) -> tuple[float, float, float]:
     return items * float(by_seed.var(ddof=1)), seeds * float(by_item.var(ddof=1)), of_rest
 
 
+def effect_p_values(values: Floats) -> tuple[float, float]:
+    """Of the hypotheses that seeds, and that items, differ in nothing, in a table of one by the other.
+
+    By the F tests of a two-way analysis of variance without replication, which are exact for normal values. The two
+    may be any causes that cross.
+
+    Args:
+        values: `[seeds, items]`.
+
+    Raises:
+        InputError: there are fewer than two seeds or items.
+    """
+    seeds, items = values.shape
+    require_two(seeds, items)
+    of_seeds, of_items, of_rest = _mean_squares(values)
+    free = (seeds - 1) * (items - 1)
+    if of_rest == 0:
+        return float(of_seeds == 0), float(of_items == 0)
+    return (
+        float(stats.f.sf(of_seeds / of_rest, seeds - 1, free)),
+        float(stats.f.sf(of_items / of_rest, items - 1, free)),
+    )
+
+
 def seeds_needed(of: Estimate, effect: float, chance: float = 0.8, most: int = 1000) -> int | None:
     """The fewest seeds, two or more, that show a true mean of `effect` on as many items with this chance.
 

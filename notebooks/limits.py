@@ -57,11 +57,13 @@ from cpadapt.record import load_records
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 and RTE runs of an adapter on thirty other draws, all with one seed, spread about as far as those of many
-# seeds on one draw, in accuracy and in comparisons, and runs of the readout alone nearly twice as far ([seeds and
-# items](noise.ipynb)); how much a draw adds beyond a seed, and what it does on BoolQ, is not known.
+# On SST-2 and RTE thirty other draws are measured, with two seeds each ([what moves a run](causes.ipynb)): a draw
+# moves an adapter by {glue:text}`causes.ipynb::sst2_draw:s` and {glue:text}`causes.ipynb::rte_draw:s` points beyond
+# what a seed does, and on SST-2 the shared draw is the worst of them all; differences between adapters are within
+# their errors the same on others ([seeds and items](noise.ipynb)). What other draws do on BoolQ is not known, nor what
+# they do to more than the key cells.
 #
-# *To close it*: `studies/smollm2-data-seeds-again.toml`, a second seed on each draw, which is ready and not run.
+# *To close it*: a study with `data_seeds` for the cell in question, which costs what its seeds cost.
 #
 # ## Few seeds, many verdicts
 #
@@ -72,8 +74,17 @@ from cpadapt.record import load_records
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
 # Many seeds of a few cells show on SST-2, RTE and BoolQ what three could not, at one pair of rates and one matched
-# budget. *To close it*: the same for more cells, and tasks with more items; the runs of `studies/smollm2-seeds.toml`
-# on RTE that are still to come will change little.
+# budget; on RTE a hundred leave LoRA's lead open, for its few items. *To close it*: the same for more cells, and tasks
+# with more items.
+#
+# ## Numbers that do not come again
+#
+# In bfloat16 the same run in another {term}`bank` is rounded otherwise and ends elsewhere, by
+# {glue:text}`causes.ipynb::sst2_again:s` points on SST-2 and {glue:text}`causes.ipynb::rte_again:s` on RTE ([what
+# moves a run](causes.ipynb)). Another device, library or version of this project may do as much. So a study that is
+# done again gives other numbers with the same distribution, and what is said here of a single run holds for that run.
+#
+# *To close it*: nothing does in half precision at this speed; report distributions.
 #
 # ## Rates that dev chose
 #

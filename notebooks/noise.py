@@ -32,15 +32,14 @@ import dataclasses
 import math
 import tomllib
 
-import numpy as np
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts, contrasts, ladder, noise
+from cpadapt import causes, charts, contrasts, ladder, noise
 from cpadapt.book import PROJECT
-from cpadapt.claims import LEVEL, cells_of, interval, learned
+from cpadapt.claims import interval, learned
 from cpadapt.protocol import HEAD
-from cpadapt.statistics import compare, seeds_needed
+from cpadapt.statistics import compare, holm, seeds_needed
 from cpadapt.wording import bounds, percent, signed
 
 charts.enable()
@@ -48,16 +47,16 @@ charts.enable()
 # %%
 tasks = {name: ladder.measured("smollm2", name).cells for name in ("sst2", "rte", "boolq")}
 found = {name: noise.sources(of) for name, of in tasks.items()}
-over_seeds = contrasts.measured(("smollm2-seeds",), "sst2")
-over_draws = contrasts.measured(("smollm2-data-seeds",), "sst2")
-over = {"seeds": over_seeds, "draws": over_draws}
-# Of RTE, every run that is on record, and the cells of those that all cells have.
-rte_runs = [record for record in contrasts.on_record(("smollm2-seeds",)) if record.config.task == "rte"]
-of_rte = {
-    "seeds": cells_of(contrasts.shared(rte_runs)),
-    "draws": contrasts.measured(("smollm2-data-seeds",), "rte"),
+MANY = ("sst2", "rte")
+over_seeds = {task: contrasts.measured(("smollm2-seeds",), task) for task in MANY} | {
+    "boolq": contrasts.measured(("smollm2-seeds-boolq",), "boolq")
 }
-of_boolq = contrasts.measured(("smollm2-seeds-boolq",), "boolq")
+over_draws = {task: contrasts.measured(("smollm2-data-seeds",), task) for task in MANY}
+# Two runs on one draw are not independent, so where differences over draws are taken they count as one, their mean.
+twice = {
+    task: contrasts.mean_of(of, contrasts.measured(("smollm2-data-seeds-again",), task))
+    for task, of in over_draws.items()
+}
 
 # %% [markdown]
 # The first two sections are from the runs of the chapters on [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
@@ -125,32 +124,23 @@ charts.table(noise.need_table(found))
 # stroke is a run:
 
 # %% tags=["hide-input"]
-charts.spread_chart(noise.runs(over))
+of_sst2 = {"seeds": over_seeds["sst2"], "draws": over_draws["sst2"]}
+charts.spread_chart(noise.runs(of_sst2))
 
 # %% tags=["hide-input"]
-charts.table(noise.spread_table(over))
+charts.table(noise.spread_table(of_sst2))
 
 # %% [markdown]
 # *sd* is how far one run lies from the mean of its like, in points, and the interval is that of the sd. The readout
 # alone starts from zero, so that its seed is nothing but the order of the examples: it moves by {glue:text}`order_sd`
 # points. What the seed draws for an adapter, weights and order, moves it by {glue:text}`low_sd` to
-# {glue:text}`high_sd`. The order is the same for all adapters of one seed, and if it moved them alike, they would rise
-# and fall together. Over seeds they are not seen to:
-
-# %% tags=["hide-input"]
-charts.table(noise.correlation_table(over))
-
-# %% [markdown]
-# Of the {glue:text}`correlations` correlations over seeds {glue:text}`seeds_clear` is clear after Holm's correction,
-# and their mean is {glue:text}`seeds_mean_r`; one at least as far from zero comes in {glue:text}`seeds_chance` % of
-# cases where the runs of each cell are shuffled. How much of an adapter's part is weights, and how much is order that
-# moves each its own way, is planned (`studies/smollm2-orders.toml`) and not measured.
+# {glue:text}`high_sd`; how much of that is the one and how much the other is told in [what moves a run](causes.ipynb).
 #
 # What a hundred seeds show at these rates and on this draw, and how often the means of three of them have another sign
-# (of all ways to take three; no difference counts as another):
+# (of all ways to take three; no difference counts as another); and what the other draws show, with two seeds each:
 
 # %% tags=["hide-input"]
-charts.table(noise.key_table(over_seeds, over_draws))
+charts.table(noise.key_table({"seeds": over_seeds["sst2"], "draws": twice["sst2"]}))
 
 # %% [markdown]
 # Over seeds CP is flat from one component to {glue:text}`most_cp`: that difference is shown to be less than a point,
@@ -166,29 +156,25 @@ charts.table(noise.key_table(over_seeds, over_draws))
 # Over draws, all with one seed, an adapter's accuracy has an sd of {glue:text}`low_draw_sd` to
 # {glue:text}`high_draw_sd` points, about what it has over seeds on one draw, and LoRA's first rank minus CP at its
 # budget has {glue:text}`gap_draw_sd`, beside {glue:text}`gap_sd`. The readout alone hangs more on the examples than on
-# their order. How much a draw adds *beyond* a seed cannot be told from this: what happens when one seed meets one draw
-# is in both.
+# their order. Each draw was then trained with a second seed, and the differences over draws are those of the two
+# runs' mean.
 #
-# CP is not shown to be flat over draws. There {glue:text}`most_cp` components are {glue:text}`draws_gain` points above
-# one (ninety-five percent, {glue:text}`draws_gain_ends`), which may be a point and may be nothing. LoRA's first rank
-# is ahead of both larger CPs over draws too, as far as one seed's initial weights can show.
+# They say the same as those over seeds, as far as two seeds' initial weights can show: LoRA's first rank is ahead of
+# both larger CPs, and CP is flat. {glue:text}`most_cp` components are {glue:text}`draws_gain` points above one
+# (ninety-five percent, {glue:text}`draws_gain_ends`), which is not clear, and is shown to be less than a point. With
+# the first seed alone it had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
 #
-# Of the {glue:text}`correlations` correlations over draws {glue:text}`draws_clear` is clear after Holm's correction,
-# the largest ({glue:text}`draws_pair`, {glue:text}`draws_r`), and their mean is {glue:text}`draws_mean_r`, as far from
-# zero as shuffling gives in {glue:text}`draws_chance` % of cases: so far as two adapters agree on which draws are
-# good, the draw drops out of their difference, and for one pair that is seen.
-#
-# All other studies of this backbone share one draw. With the one seed that can be compared, LoRA's first rank has
-# {glue:text}`lora_shared` % on it, and {glue:text}`lora_draws` % on the average of the others; CP at its budget has
-# {glue:text}`cp_shared` % and {glue:text}`cp_draws` %.
+# All other studies of this backbone share one draw, and on SST-2 it happens to be the worst of them all: adapters have
+# {glue:text}`shared_mean` % on it, on the average and over a hundred seeds, and on the others {glue:text}`worst_draw`
+# to {glue:text}`best_draw` %, {glue:text}`mean_draw` % on the average. Heights in the other chapters are low by so
+# much; differences between adapters are within their errors the same on it and off it.
 #
 # ## RTE, over seeds and draws
 #
-# The same cells, rates and steps on RTE, with {glue:text}`rte_seeds` of the {glue:text}`rte_planned` planned seeds,
-# and with one seed on {glue:text}`thirty` other draws. The seeds are those that all five cells have; others are
-# missing by parts of the study that have not run, and not by what came of them.
+# The same cells, rates and steps on RTE, with {glue:text}`rte_seeds` seeds, and on {glue:text}`thirty` other draws:
 
 # %% tags=["hide-input"]
+of_rte = {"seeds": over_seeds["rte"], "draws": over_draws["rte"]}
 charts.spread_chart(noise.runs(of_rte))
 
 # %% tags=["hide-input"]
@@ -197,23 +183,23 @@ charts.table(noise.spread_table(of_rte))
 # %% [markdown]
 # On RTE's {glue:text}`rte_items` items a run with an adapter lies {glue:text}`rte_low_sd` to {glue:text}`rte_high_sd`
 # points from the mean of its like over seeds, more than twice as far as on SST-2, and about as far over draws. As
-# there, the readout alone hangs more on the examples than on their order. The draws are less unlike than they could
-# be: two of them share about {glue:text}`rte_alike_draws` % of their training examples.
+# there, the readout alone hangs more on the examples than on their order.
 
 # %% tags=["hide-input"]
-charts.table(noise.key_table(of_rte["seeds"], of_rte["draws"]))
+charts.table(noise.key_table({"seeds": over_seeds["rte"], "draws": twice["rte"]}))
 
 # %% [markdown]
 # At these rates adapters learn RTE: the two at LoRA's first budget are {glue:text}`rte_over` points above the readout
-# alone on the average (ninety percent, {glue:text}`rte_over_ends`). And on this draw components pay:
+# alone on the average (ninety percent, {glue:text}`rte_over_ends`). On this draw components seem to pay:
 # {glue:text}`most_cp` are {glue:text}`rte_gain` points above one (ninety-five percent, {glue:text}`rte_gain_ends`), by
-# the means about half of it up to LoRA's first budget and half beyond, neither half clear after Holm's correction over
-# the six. Over draws the gain is {glue:text}`rte_draws_gain` points and not clear ({glue:text}`rte_draws_gain_ends`).
+# the means the larger half of it up to LoRA's first budget and the other beyond. By itself that is clear, and after
+# Holm's correction over the table's six differences just not (p is {glue:text}`rte_gain_p`). Over draws the gain is
+# {glue:text}`rte_draws_gain` points and not clear ({glue:text}`rte_draws_gain_ends`).
 #
-# At LoRA's first budget LoRA's mean is the higher one, with an interval that just includes zero. One-sided, as [the
-# claims](claims.ipynb) judge, these seeds put it above zero (ninety percent, {glue:text}`rte_told_ends`) and the draws
-# do not ({glue:text}`rte_draws_told_ends`); the claims do not judge it as long as a seed of it is missing. CP at four
-# times the budget and LoRA's first rank are not seen to differ. Three seeds have LoRA's lead turned round or level in
+# At LoRA's first budget LoRA's mean is the higher one, over seeds and over draws by nearly the same, and neither is
+# clear. One-sided, as [the claims](claims.ipynb) judge, both are on the edge: ninety percent are
+# {glue:text}`rte_told_ends` over seeds and {glue:text}`rte_draws_told_ends` over draws. CP at four times the budget
+# and LoRA's first rank are not seen to differ. Three seeds have LoRA's lead turned round or level in
 # {glue:text}`rte_misled` % of cases.
 #
 # The two columns are no independent witnesses, since both are asked the same items. More seeds would help little: by
@@ -221,25 +207,17 @@ charts.table(noise.key_table(of_rte["seeds"], of_rte["draws"]))
 # {glue:text}`rte_lead_end` with no end of them, because of the items, and {glue:text}`most` seeds would show a whole
 # point between the families with a chance of {glue:text}`rte_power` %. Two points, which the three seeds a cell at the
 # paper's rates have out of reach, take {glue:text}`rte_own_two`; rates and steps differ too.
-
-# %% tags=["hide-input"]
-charts.table(noise.correlation_table(of_rte))
-
-# %% [markdown]
-# No single correlation is clear after Holm's correction. Over draws their mean is {glue:text}`rte_draws_mean_r`, as
-# far from zero as shuffling gives in {glue:text}`rte_draws_chance` % of cases, over seeds {glue:text}`rte_mean_r`,
-# which it gives in {glue:text}`rte_chance` %. So adapters may agree a little on which draws are good; this is the
-# smallest of five such chances in this chapter, which are not corrected.
 #
 # ## Thirty seeds of BoolQ
 #
 # The same cells, rates and steps on the capped examples of BoolQ, with {glue:text}`boolq_seeds` seeds:
 
 # %% tags=["hide-input"]
-charts.spread_chart(noise.runs({"seeds": of_boolq}))
+of_boolq = {"seeds": over_seeds["boolq"]}
+charts.spread_chart(noise.runs(of_boolq))
 
 # %% tags=["hide-input"]
-charts.table(noise.spread_table({"seeds": of_boolq}))
+charts.table(noise.spread_table(of_boolq))
 
 # %% tags=["hide-input"]
 charts.table(noise.key_table(of_boolq))
@@ -254,9 +232,7 @@ charts.table(noise.key_table(of_boolq))
 # seeds a cell at the paper's rates have out of reach; rates and steps differ too.
 #
 # Each cell's sd is above the one that it has on SST-2; for CP {glue:text}`most_cp` and LoRA the intervals of the two
-# do not meet. No single correlation is clear with so few seeds, but their mean is {glue:text}`boolq_mean_r`, as far
-# from zero as shuffling gives in {glue:text}`boolq_chance` % of cases: here adapters may share a little of what their
-# seeds do.
+# do not meet.
 #
 # All of this happens around one line. Always giving the commonest answer is right on {glue:text}`boolq_majority` % of
 # these items. The means of the head alone and of one component are below that, neither clearly, so that a part of
@@ -267,13 +243,10 @@ charts.table(noise.key_table(of_boolq))
 #
 # ## What is not in it
 #
-# Of RTE's {glue:text}`rte_all_runs` runs {glue:text}`rte_missing` are planned and not measured, for whose sake
-# {glue:text}`rte_left_out` more are left out here. Planned too is a second seed on each draw, which is to tell how far
-# a draw does the same to all seeds ([what was run](what_was_run.ipynb)). The variances are themselves estimates, in
-# the first two sections from {glue:text}`seeds` seeds and one set of items a task, and all are those of one small
-# decoder: a larger model may vary less.
+# The variances are themselves estimates, in the first two sections from {glue:text}`seeds` seeds and one set of items
+# a task, and all are those of one small decoder: a larger model may vary less. No other draw of BoolQ was trained on.
 #
-# Next: [the learning rate](rates.ipynb).
+# Next: [what moves a run](causes.ipynb).
 
 # %% tags=["remove-cell"]
 figures = {name: noise.figures(of) for name, of in tasks.items()}
@@ -320,90 +293,72 @@ def sds(of):
     return [noise.spread(of.outcomes[cell].right.mean(1).tolist())[0] for cell in adapters]
 
 
-gap, drawn_gain = minus(over_seeds, LEAD), minus(over_draws, GAIN)
-spreads = {name: sds(of) for name, of in (over | {"rte": of_rte["seeds"]}).items()}
-for name, of in (over | {"boolq": of_boolq, "rte": of_rte["seeds"], "rte_draws": of_rte["draws"]}).items():
-    mean_r, chance = noise.together(of, 10_000, np.random.default_rng(0))
-    glue(f"{name}_mean_r", f"{mean_r:+.2f}", display=False)
-    glue(f"{name}_chance", percent(chance, 0), display=False)
-correlated, drawn = (noise.correlations(of) for of in over.values())
-clear, draws_clear = ((table["holm"] < LEVEL).sum() for table in (correlated, drawn))
-largest = drawn["r"].idxmax()
-for name, of in {"boolq": of_boolq, "rte": of_rte["seeds"]}.items():
-    lead, gain, above = minus(of, LEAD), minus(of, GAIN), learned(of).estimate
+leads, gains = ({task: minus(of, pair) for task, of in over_seeds.items()} for pair in (LEAD, GAIN))
+gap, rte_lead, boolq_lead = leads["sst2"], leads["rte"], leads["boolq"]
+drawn_gains = {task: minus(of, GAIN) for task, of in twice.items()}
+first_gain = minus(over_draws["sst2"], GAIN)
+corrected = holm([minus(over_seeds["rte"], pair).p_value() for pair in noise.KEYS])
+for task in ("rte", "boolq"):
+    above = learned(over_seeds[task]).estimate
     for key, value in {
-        "seeds": str(lead.seeds),
-        "gap": percent(lead.mean, 2),
-        "gap_ends": bounds(lead.interval(), 2),
-        "misled": misled(of, LEAD),
-        "gain": percent(gain.mean, 2),
-        "gain_ends": bounds(gain.interval(), 2),
+        "seeds": str(leads[task].seeds),
+        "gap": percent(leads[task].mean, 2),
+        "gap_ends": bounds(leads[task].interval(), 2),
+        "misled": misled(over_seeds[task], LEAD),
+        "gain": percent(gains[task].mean, 2),
+        "gain_ends": bounds(gains[task].interval(), 2),
         "over": percent(above.mean),
         "over_ends": bounds(interval(above)),
     }.items():
-        glue(f"{name}_{key}", value, display=False)
-boolq_lead, rte_lead = minus(of_boolq, LEAD), minus(of_rte["seeds"], LEAD)
-rte_draws_gain = minus(of_rte["draws"], GAIN)
+        glue(f"{task}_{key}", value, display=False)
 key_study = cpadapt.load_study(PROJECT / "studies" / "smollm2-seeds.toml")
-rte_all = len(key_study.seeds) * len(of_rte["seeds"].outcomes)
-rte_train = rte_runs[0].data["source"]["train"]
 longer = cpadapt.read_evaluations(PROJECT / "results" / "smollm2-rates")
 longer = longer[longer["learning_rate"].isin([plan.learning_rates[0] for plan in key_study.families.values()])]
 on_dev = longer.groupby(["task", "step"])["dev_accuracy"].mean()
-lora = over_seeds.outcomes["lora", 1]
-shared = lora.seeds.index((0, 0))
+by_draw = causes.adapters(twice["sst2"]).mean(0)
+seed_sds, draw_sds, rte_sds = map(sds, (over_seeds["sst2"], over_draws["sst2"], over_seeds["rte"]))
+to_majority = over_seeds["boolq"].majority - over_seeds["boolq"].outcomes["cp", 1].right.mean()
 for name, value in {
-    "hundred": str(len(lora.seeds)),
-    "thirty": str(len(over_draws.outcomes["lora", 1].seeds)),
+    "hundred": str(gap.seeds),
+    "thirty": str(first_gain.seeds),
     "hundred_gap": percent(gap.mean, 2),
     "hundred_gap_ends": bounds(gap.interval(), 2),
-    "hundred_misled": misled(over_seeds, LEAD),
+    "hundred_misled": misled(over_seeds["sst2"], LEAD),
     "key_steps": f"{key_study.protocol.steps:,}",
-    "order_sd": percent(noise.spread(over_seeds.outcomes[HEAD, 0].right.mean(1).tolist())[0], 2),
-    "low_sd": percent(min(spreads["seeds"]), 2),
-    "high_sd": percent(max(spreads["seeds"]), 2),
-    "low_draw_sd": percent(min(spreads["draws"]), 2),
-    "high_draw_sd": percent(max(spreads["draws"]), 2),
-    "correlations": str(len(drawn)),
-    "seeds_clear": str(clear) if clear else "none",
-    "draws_clear": str(draws_clear) if draws_clear else "none",
-    "draws_pair": drawn.loc[largest, "pair"].replace(", ", " and "),
-    "draws_r": f"{drawn.loc[largest, 'r']:.2f}",
-    "most_cp": str(over_seeds.sizes("cp")[-1]),
-    "lora_shared": percent(lora.right[shared].mean()),
-    "lora_draws": percent(over_draws.outcomes["lora", 1].right.mean()),
-    "cp_shared": percent(over_seeds.outcomes["cp", 11].right[shared].mean()),
-    "cp_draws": percent(over_draws.outcomes["cp", 11].right.mean()),
+    "order_sd": percent(noise.spread(over_seeds["sst2"].outcomes[HEAD, 0].right.mean(1).tolist())[0], 2),
+    "low_sd": percent(min(seed_sds), 2),
+    "high_sd": percent(max(seed_sds), 2),
+    "low_draw_sd": percent(min(draw_sds), 2),
+    "high_draw_sd": percent(max(draw_sds), 2),
+    "most_cp": str(over_seeds["sst2"].sizes("cp")[-1]),
+    "shared_mean": percent(causes.adapters(over_seeds["sst2"]).mean()),
+    "worst_draw": percent(by_draw.min()),
+    "best_draw": percent(by_draw.max()),
+    "mean_draw": percent(by_draw.mean()),
     "papers_gap": signed(minus(tasks["sst2"], LEAD).mean, 2),
     "hundred_power": percent(gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items), 0),
-    "gap_sd": percent(sd_of_lead(over_seeds), 2),
-    "gap_draw_sd": percent(sd_of_lead(over_draws), 2),
-    "draws_gain": percent(drawn_gain.mean, 2),
-    "draws_gain_ends": bounds(drawn_gain.interval(), 2),
+    "gap_sd": percent(sd_of_lead(over_seeds["sst2"]), 2),
+    "gap_draw_sd": percent(sd_of_lead(over_draws["sst2"]), 2),
+    "draws_gain": percent(drawn_gains["sst2"].mean, 2),
+    "draws_gain_ends": bounds(drawn_gains["sst2"].interval(), 2),
+    "first_gain": percent(first_gain.mean, 2),
+    "first_gain_ends": bounds(first_gain.interval(), 2),
     "boolq_items": f"{boolq_lead.items:,}",
-    "boolq_last_misled": misled(of_boolq, LAST),
+    "boolq_last_misled": misled(over_seeds["boolq"], LAST),
     "boolq_own_one": str(seeds_needed(boolq_lead, noise.EFFECTS[1])),
-    "boolq_majority": percent(of_boolq.majority),
-    "boolq_below": percent(
-        (of_boolq.majority - of_boolq.outcomes["cp", 1].right.mean()) / minus(of_boolq, GAIN).mean, 0
-    ),
+    "boolq_majority": percent(over_seeds["boolq"].majority),
+    "boolq_below": percent(to_majority / gains["boolq"].mean, 0),
     "rte_dev_left": percent(on_dev["rte"].max() - on_dev["rte", key_study.protocol.steps], 2),
-    "rte_planned": str(len(key_study.seeds)),
-    "rte_low_sd": percent(min(spreads["rte"]), 2),
-    "rte_high_sd": percent(max(spreads["rte"]), 2),
-    "rte_alike_draws": percent(
-        rte_runs[0].data["sets"]["train"]["size"] / (rte_train["rows"] - rte_train["left_out_repeats"]), 0
-    ),
+    "rte_low_sd": percent(min(rte_sds), 2),
+    "rte_high_sd": percent(max(rte_sds), 2),
     "rte_told_ends": bounds(interval(rte_lead), 2),
-    "rte_draws_told_ends": bounds(interval(minus(of_rte["draws"], LEAD)), 2),
-    "rte_draws_gain": percent(rte_draws_gain.mean, 2),
-    "rte_draws_gain_ends": bounds(rte_draws_gain.interval(), 2),
+    "rte_draws_told_ends": bounds(interval(minus(twice["rte"], LEAD)), 2),
+    "rte_draws_gain": percent(drawn_gains["rte"].mean, 2),
+    "rte_draws_gain_ends": bounds(drawn_gains["rte"].interval(), 2),
+    "rte_gain_p": f"{corrected[noise.KEYS.index(GAIN)]:.3f}",
     "rte_own_two": str(seeds_needed(rte_lead, noise.EFFECTS[2])),
     "rte_lead_error": percent(rte_lead.standard_error, 2),
     "rte_lead_end": percent(rte_lead.error_with(math.inf, rte_lead.items), 2),
     "rte_power": percent(rte_lead.power(noise.EFFECTS[1], noise.MOST_SEEDS, rte_lead.items), 0),
-    "rte_missing": str(rte_all - len(rte_runs)),
-    "rte_left_out": str(len(rte_runs) - rte_lead.seeds * len(of_rte["seeds"].outcomes)),
-    "rte_all_runs": str(rte_all),
 }.items():
     glue(name, value, display=False)

@@ -277,9 +277,10 @@ drawn(marks, beside)
 #   into few passes over memory, and so is the making of all {term}`factor pairs <factor pair>`; AdamW and clipping
 #   take all runs' scalars at once.
 #
-# None of this changes a result beyond rounding. In float32 the tests compare each run of a bank with itself alone and
+# None of this changes a step beyond rounding. In float32 the tests compare each run of a bank with itself alone and
 # with a slow loop, and packed rows with the model's own padded forward; in half precision they compare the kernels
-# with plain float32 ones, and a bank's losses with those on a CPU.
+# with plain float32 ones, and a bank's losses with those on a CPU. Over a training rounding can grow, in half precision
+# until the same run in another bank [is another run](causes.ipynb).
 #
 # ## Why not less
 #

@@ -15,6 +15,7 @@ from cpadapt.charts import (
     TASK_SHAPES,
     VEGA_LITE,
     VEGA_LITE_MIME,
+    cause_chart,
     curve_chart,
     enable,
     frontier_chart,
@@ -104,6 +105,15 @@ RUNS = pd.DataFrame(
 )
 
 
+CAUSES = pd.DataFrame(
+    [
+        {"task": "SST-2", "of": of, "cause": cause, "variance": sd**2}
+        for of in ("LoRA 1", "CP 11")
+        for cause, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
+    ]
+)
+
+
 def drawn(spec: dict[str, Any], layer: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that a layer of a chart draws."""
     return list(spec["datasets"][layer["data"]["name"]])
@@ -152,6 +162,7 @@ CHARTS = {
     "power": lambda: power_chart(POWERS, chance=0.8),
     "intervals": lambda: interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.01),
     "spread": lambda: spread_chart(RUNS),
+    "causes": lambda: cause_chart(CAUSES),
     "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
@@ -380,3 +391,14 @@ def test_a_spread_draws_every_run_and_their_mean() -> None:
     rows = drawn(spec, spec)
     assert len(rows) == len(RUNS)
     assert {row["cell"] for row in rows} == {"head only", "CP 11"}
+
+
+def test_parts_of_a_variance_are_stacked_in_their_order() -> None:
+    spec = as_dict(cause_chart(CAUSES))
+    assert spec["encoding"]["color"]["scale"]["domain"] == ["order", "initial weights", "items"]
+    (place,) = spec["transform"]
+    assert place["calculate"] == 'indexof(["order", "initial weights", "items"], datum.cause)'
+    assert spec["encoding"]["order"]["field"] == place["as"]
+    assert {(row["cause"], round(row["points"], 6)) for row in drawn(spec, spec)} == {
+        ("order", 0.09), ("initial weights", 0.16), ("items", 1.0)
+    }  # fmt: skip

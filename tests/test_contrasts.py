@@ -125,3 +125,23 @@ def test_runs_that_are_all_right_differ_in_nothing() -> None:
     table = contrasts.frame([found])
     assert (table["low"].item(), table["high"].item()) == (0, 0)
     assert table["p_alike"].item() == pytest.approx(0.99**100)
+
+
+def test_two_runs_on_each_draw_count_as_one() -> None:
+    def on_draws(right: object, seed: int) -> Outcomes:
+        of = cell(right)
+        return dataclasses.replace(of, seeds=tuple((seed, draw) for draw in range(len(of.seeds))))
+
+    def cells(right: object, seed: int) -> Cells:
+        return Cells({("cp", 1): 90}, {("cp", 1): on_draws(right, seed)}, {}, 0.5)
+
+    first, other = cells([[1, 0], [1, 1]], 0), cells([[1, 1], [0, 0]], 1)
+    mean = contrasts.mean_of(first, other)
+    assert mean.outcomes["cp", 1].right.tolist() == [[1, 0.5], [0.5, 0.5]]
+    assert (mean.budgets, mean.outcomes["cp", 1].seeds) == (first.budgets, first.outcomes["cp", 1].seeds)
+    with pytest.raises(InputError, match="CP 1 are not of the same draws"):
+        contrasts.mean_of(first, cells([[1, 1]], 1))
+    with pytest.raises(InputError, match="CP 1 are not of the same draws and items"):
+        contrasts.mean_of(first, cells([[1, 1, 0], [0, 0, 1]], 1))
+    with pytest.raises(InputError, match="only one of the two has CP 1"):
+        contrasts.mean_of(first, dataclasses.replace(other, outcomes={}))

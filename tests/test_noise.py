@@ -85,39 +85,6 @@ def test_how_often_a_few_seeds_mislead() -> None:
         noise.misled(a, b, 0)
 
 
-def test_cells_that_share_what_moves_them_correlate() -> None:
-    rng = np.random.default_rng(1)
-    shared = rng.normal(0, 1, (200, 1))
-    right = [cell(shared + rng.normal(0, 1, (200, 300)) > 0) for _ in range(2)]
-    apart = cell(rng.normal(0, 1, (200, 300)) > 0)
-    of = Cells({}, {("head", 0): apart, ("lora", 1): right[0], ("cp", 1): right[1], ("cp", 11): apart}, {}, 0.5)
-    found = noise.correlations(of).set_index("pair")
-    assert list(found.index) == ["CP 1, CP 11", "CP 1, LoRA 1", "CP 11, LoRA 1"]
-    assert found.loc["CP 1, LoRA 1", "r"] > 0.9
-    assert found.loc["CP 1, CP 11", "low"] < 0 < found.loc["CP 1, CP 11", "high"]
-    assert found.loc["CP 1, LoRA 1", "holm"] < 0.001 < 0.05 < found.loc["CP 1, CP 11", "holm"]
-    assert (found["low"] < found["r"]).all()
-    assert (found["r"] < found["high"]).all()
-
-
-def test_whether_adapters_rise_together_holds_its_level_and_is_seen() -> None:
-    generator = np.random.default_rng(8)
-
-    def drawn(shared_sd: float) -> Cells:
-        # All rise together by `shared_sd`, run by run, and each by a part of its own.
-        ups = generator.normal(0, shared_sd, (30, 1)) + generator.normal(0, 0.02, (4, 30, 1))
-        tables = generator.random((4, 30, 200)) < 0.7 + ups
-        return Cells({}, dict(zip(GRID[1:5], map(cell, tables), strict=True)), {}, 0.5)
-
-    def p_value(of: Cells) -> float:
-        return noise.together(of, 99, generator)[1]
-
-    assert sum(p_value(drawn(0.0)) <= 0.05 for _ in range(200)) <= 16, "five of a hundred, and two standard errors"
-    assert sum(p_value(drawn(0.03)) <= 0.05 for _ in range(20)) >= 16
-    of = drawn(0.03)
-    assert noise.together(of, 1, generator)[0] == pytest.approx(noise.correlations(of)["r"].mean())
-
-
 def test_every_run_is_listed() -> None:
     of = made(seeds=4)
     listed = noise.runs({"seeds": of, "draws": made(seeds=2)})

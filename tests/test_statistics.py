@@ -15,6 +15,7 @@ from cpadapt.statistics import (
     agreement,
     best_of,
     compare,
+    effect_p_values,
     estimate,
     holm,
     items_needed,
@@ -156,6 +157,35 @@ def test_pooled_tables_find_the_true_variances() -> None:
     # Which three seeds of one table do not.
     of_one = [estimate(table).seed_variance for table in tables]
     assert np.std(of_one) > 0.8 * sds["seed"] ** 2
+
+
+def test_effects_that_are_none_are_seldom_found_and_others_are() -> None:
+    rng = np.random.default_rng(4)
+
+    def found(seed_sd: float, item_sd: float) -> np.ndarray:
+        tables = (
+            rng.normal(0, seed_sd, (4, 1)) + rng.normal(0, item_sd, 12) + rng.normal(0, 1, (4, 12))
+            for _ in range(2000)
+        )
+        return np.mean([np.array(effect_p_values(table)) < 0.05 for table in tables], axis=0)
+
+    assert found(0, 0) == pytest.approx([0.05, 0.05], abs=0.012)
+    of_seeds, of_items = found(2, 0)
+    assert of_seeds > 0.9
+    assert of_items == pytest.approx(0.05, abs=0.012)
+    of_seeds, of_items = found(0, 2)
+    assert of_seeds == pytest.approx(0.05, abs=0.012)
+    assert of_items > 0.9
+
+
+def test_effects_are_those_of_a_table_by_hand() -> None:
+    # Mean squares 4, 1 and 1: by F(1, 1), whose tail at x is 1 − 2/π·atan(√x), and by the same with 1.
+    of_seeds, of_items = effect_p_values(np.array([[0.0, 0.0], [1.0, 3.0]]))
+    assert of_seeds == pytest.approx(1 - 2 / np.pi * np.arctan(2))
+    assert of_items == pytest.approx(0.5)
+    assert effect_p_values(np.array([[0.0, 0.0], [1.0, 1.0]])) == (0.0, 1.0)
+    with pytest.raises(InputError, match="1 seeds"):
+        effect_p_values(np.ones((1, 5)))
 
 
 def test_the_fewest_that_suffice() -> None:

@@ -7,9 +7,6 @@ from typing import Any
 
 from by_hand import read
 
-from cpadapt import load_study
-from cpadapt.study import status
-
 ROOT = Path(__file__).parents[2]
 Chapters = Callable[[str], Any]
 FIRST = {line["config"]["task"]: line for line in read("smollm2")}
@@ -40,10 +37,12 @@ def test_what_is_said(chapter: Chapters) -> None:
     for task in ("sst2", "rte"):
         eval_rows = FIRST[task]["data"]["source"]["eval"]["rows"]
         assert FIRST[task]["data"]["sets"]["eval"]["size"] == eval_rows, "they have no more"
-    for name in ("smollm2-data-seeds-again", "smollm2-seeds"):
-        assert f"`studies/{name}.toml`" in said
-        missing = sum(
-            cell.missing for cell in status(load_study(ROOT / "studies" / f"{name}.toml"), ROOT / "results" / name)
-        )
-        assert missing, "then the page has to say what came of it"
+    drawn = [{line["config"]["data_seed"] for line in read(f"smollm2-data-seeds{which}")} for which in ("", "-again")]
+    assert drawn == [set(range(1, 31))] * 2, "thirty other draws, with two seeds each"
+    assert {line["config"]["task"] for line in read("smollm2-data-seeds-again")} == {"sst2", "rte"}
+    told = chapter("noise").glued
+    assert float(told["shared_mean"]) < float(told["worst_draw"])
+    assert "on RTE a hundred leave LoRA's lead open" in said
+    low, high = map(float, told["rte_told_ends"].split(" to "))
+    assert low < 0 < high
     assert not (ROOT / "results" / "paper").exists()

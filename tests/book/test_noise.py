@@ -33,6 +33,8 @@ SEEDS, DRAWS, RTE_SEEDS, RTE_DRAWS, OF_BOOLQ = MANY = (
     ("smollm2-seeds", "sst2"), ("smollm2-data-seeds", "sst2"), ("smollm2-seeds", "rte"), ("smollm2-data-seeds", "rte"),
     ("smollm2-seeds-boolq", "boolq"),
 )  # fmt: skip
+TWICE, RTE_TWICE = (("smollm2-data-seeds+smollm2-data-seeds-again", task) for task in ("sst2", "rte"))
+"""Two runs on each draw, which count as one, their mean."""
 NAMES = {("head", 0): "head only", ("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp", 44): "CP 44", ("lora", 1): "LoRA 1"}
 
 
@@ -44,14 +46,20 @@ def lines(of: Runs) -> list[dict[str, Any]]:
 
 @functools.cache
 def cells(of: Runs) -> dict[tuple[str, int], np.ndarray]:
-    """Right or wrong, seed by seed, or draw by draw, and item by item, of the runs that all cells have."""
+    """Right or wrong, seed by seed, or draw by draw, and item by item."""
+    studies, task = of[0].split("+"), of[1]
+    if len(studies) > 1:
+        each = [cells((study, task)) for study in studies]
+        return {place: np.mean([right[place] for right in each], axis=0) for place in each[0]}
     found: dict[tuple[str, int], dict[tuple[int, int], list[int]]] = {}
     for line in lines(of):
         config = line["config"]
         run = config["seed"], config["data_seed"]
         found.setdefault((line["label"], config["size"]), {})[run] = answers(line["outcome"])
-    runs = sorted(run for run in found["head", 0] if all(run in by_run for by_run in found.values()))
-    return {place: np.array([by_run[run] for run in runs], dtype=float) for place, by_run in found.items()}
+    assert all(by_run.keys() == found["head", 0].keys() for by_run in found.values())
+    return {
+        place: np.array([right for _, right in sorted(by_run.items())], dtype=float) for place, by_run in found.items()
+    }
 
 
 @functools.cache
@@ -162,11 +170,7 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
             f"{task}_apart": f"{100 * statistics.mean(apart):.0f}",
             f"{task}_average": f"{average['error']:.2f}",
         }
-    assert {name: of for name, of in page.glued.items() if not name.endswith("_chance")} == (
-        expected | many() | of_rte() | of_boolq()
-    )
-    for name, of in zip(("seeds", "draws", "rte", "rte_draws", "boolq"), MANY, strict=True):
-        assert int(page.glued[f"{name}_chance"]) == pytest.approx(100 * chance_together(of), abs=1.5)
+    assert page.glued == expected | many() | of_rte() | of_boolq()
 
 
 def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
@@ -189,28 +193,6 @@ def accuracies(of: Runs) -> dict[tuple[str, int], list[float]]:
     return {cell: (100 * table.mean(1)).tolist() for cell, table in cells(of).items()}
 
 
-def correlation(a: list[float], b: list[float]) -> tuple[float, float, float]:
-    """Pearson's, and its interval by Fisher's transformation."""
-    r = statistics.correlation(a, b)
-    reach = float(norm.ppf(0.975)) / math.sqrt(len(a) - 3)
-    return r, math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
-
-
-def clear_ones(of: Runs) -> list[str]:
-    """The pairs whose correlation is clear after Holm's correction, by Student's t."""
-    found, free = correlations(of), len(accuracies(of)["lora", 1]) - 2
-    p = [2 * float(t.sf(abs(r) * math.sqrt(free / (1 - r * r)), free)) for r, _, _ in found.values()]
-    return [pair for pair, holm in zip(found, corrected(p), strict=True) if holm < 0.05]
-
-
-def correlations(of: Runs) -> dict[str, tuple[float, float, float]]:
-    values = accuracies(of)
-    adapters = sorted(cell for cell in values if cell[0] != "head")
-    return {
-        f"{NAMES[a]}, {NAMES[b]}": correlation(values[a], values[b]) for a, b in itertools.combinations(adapters, 2)
-    }
-
-
 @functools.cache
 def difference(a: tuple[str, int], b: tuple[str, int], of: Runs) -> dict[str, Any]:
     return judged((cells(of)[a] - cells(of)[b]).tolist())
@@ -231,13 +213,12 @@ def many() -> dict[str, str]:
     adapters = [cell for cell in seeds if cell[0] != "head"]
     sds = [[statistics.stdev(of[cell]) for cell in adapters] for of in (seeds, draws)]
     gap = difference(("lora", 1), ("cp", 11), SEEDS)
-    over_seeds, over_draws = correlations(SEEDS), correlations(DRAWS)
-    largest = max(over_draws, key=lambda pair: over_draws[pair][0])
     (lora, cp), (lora_drawn, cp_drawn) = (
         [cells(of)[cell] for cell in (("lora", 1), ("cp", 11))] for of in (SEEDS, DRAWS)
     )
     at_papers = difference(("lora", 1), ("cp", 11), AT_PAPERS["sst2"])
-    gain = difference(("cp", 44), ("cp", 1), DRAWS)
+    gain, first_gain = (difference(("cp", 44), ("cp", 1), of) for of in (TWICE, DRAWS))
+    by_draw = heights(TWICE)
     return {
         "hundred": str(len(seeds["lora", 1])),
         "thirty": str(len(draws["lora", 1])),
@@ -250,25 +231,25 @@ def many() -> dict[str, str]:
         "high_sd": f"{max(sds[0]):.2f}",
         "low_draw_sd": f"{min(sds[1]):.2f}",
         "high_draw_sd": f"{max(sds[1]):.2f}",
-        "correlations": str(len(over_seeds)),
-        "seeds_clear": {0: "none"}[len(clear_ones(SEEDS))],
-        "seeds_mean_r": f"{statistics.mean(r for r, _, _ in over_seeds.values()):+.2f}",
-        "draws_clear": str(len(clear_ones(DRAWS))),
-        "draws_pair": largest.replace(", ", " and "),
-        "draws_r": f"{over_draws[largest][0]:.2f}",
-        "draws_mean_r": f"{statistics.mean(r for r, _, _ in over_draws.values()):+.2f}",
         "most_cp": "44",
-        "lora_shared": f"{100 * lora[0].mean():.1f}",
-        "lora_draws": f"{100 * lora_drawn.mean():.1f}",
-        "cp_shared": f"{100 * cp[0].mean():.1f}",
-        "cp_draws": f"{100 * cp_drawn.mean():.1f}",
+        "shared_mean": f"{statistics.mean(heights(SEEDS)):.1f}",
+        "worst_draw": f"{min(by_draw):.1f}",
+        "best_draw": f"{max(by_draw):.1f}",
+        "mean_draw": f"{statistics.mean(by_draw):.1f}",
         "papers_gap": f"{at_papers['gap']:+.2f}",
         "hundred_power": f"{100 * Parts([lora - cp]).power(0.5, 1000, 872):.0f}",
         "gap_sd": f"{100 * statistics.stdev((lora - cp).mean(1).tolist()):.2f}",
         "gap_draw_sd": f"{100 * statistics.stdev((lora_drawn - cp_drawn).mean(1).tolist()):.2f}",
         "draws_gain": f"{gain['gap']:.2f}",
         "draws_gain_ends": "{:+.2f} to {:+.2f}".format(*gain["interval"]),
+        "first_gain": f"{first_gain['gap']:.2f}",
+        "first_gain_ends": "{:+.2f} to {:+.2f}".format(*first_gain["interval"]),
     }
+
+
+def heights(of: Runs) -> list[float]:
+    """The mean of the adapters, run by run, in percent."""
+    return np.mean([values for cell, values in accuracies(of).items() if cell[0] != "head"], axis=0).tolist()
 
 
 def over_floor(of: Runs) -> dict[str, Any]:
@@ -290,20 +271,6 @@ def own(of: Runs, points: float) -> int:
     return next(seeds for seeds in itertools.count(2) if parts.power(points, seeds, parts.items) >= 0.8)
 
 
-def chance_together(of: Runs) -> float:
-    """How often shuffled runs have a mean correlation at least as far from zero, pair by pair."""
-    adapters = np.array([row for (label, _), row in accuracies(of).items() if label != "head"])
-    pairs = list(itertools.combinations(range(len(adapters)), 2))
-
-    def mean(rows: np.ndarray) -> float:
-        return float(np.corrcoef(rows)[tuple(np.transpose(pairs))].mean())
-
-    chance, found = np.random.default_rng(1), abs(mean(adapters))
-    return float(
-        np.mean([abs(mean(np.array([chance.permutation(r) for r in adapters]))) >= found for _ in range(3000)])
-    )
-
-
 def of_task(name: str, of: Runs) -> dict[str, str]:
     """What is glued of a task's many seeds."""
     lead, gain = difference(("lora", 1), ("cp", 11), of), difference(("cp", 44), ("cp", 1), of)
@@ -315,45 +282,37 @@ def of_task(name: str, of: Runs) -> dict[str, str]:
         f"{name}_misled": f"{100 * mislead(('lora', 1), ('cp', 11), of):.0f}",
         f"{name}_gain": f"{gain['gap']:.2f}",
         f"{name}_gain_ends": "{:+.2f} to {:+.2f}".format(*gain["interval"]),
-        f"{name}_mean_r": mean_correlation(of),
         f"{name}_over": f"{over['gap']:.1f}",
         f"{name}_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
     }
 
 
-def mean_correlation(of: Runs) -> str:
-    return f"{statistics.mean(r for r, _, _ in correlations(of).values()):+.2f}"
-
-
 def of_rte() -> dict[str, str]:
     lead = difference(("lora", 1), ("cp", 11), RTE_SEEDS)
     over_draws, drawn_gain = (
-        difference(("lora", 1), ("cp", 11), RTE_DRAWS),
-        difference(("cp", 44), ("cp", 1), RTE_DRAWS),
+        difference(("lora", 1), ("cp", 11), RTE_TWICE),
+        difference(("cp", 44), ("cp", 1), RTE_TWICE),
     )
     parts = Parts([cells(RTE_SEEDS)["lora", 1] - cells(RTE_SEEDS)["cp", 11]])
     sds = [statistics.stdev(values) for (label, _), values in accuracies(RTE_SEEDS).items() if label != "head"]
-    data = lines(RTE_SEEDS)[0]["data"]
-    there = data["source"]["train"]["rows"] - data["source"]["train"]["left_out_repeats"]
     return of_task("rte", RTE_SEEDS) | {
-        "rte_draws_mean_r": mean_correlation(RTE_DRAWS),
         "rte_dev_left": f"{max(on_dev('rte').values()) - on_dev('rte')[2000]:.2f}",
-        "rte_planned": "100",
-        "rte_all_runs": "500",
-        "rte_missing": str(500 - len(lines(RTE_SEEDS))),
         "rte_low_sd": f"{min(sds):.2f}",
         "rte_high_sd": f"{max(sds):.2f}",
-        "rte_alike_draws": f"{100 * data['sets']['train']['size'] / there:.0f}",
-        "rte_left_out": str(len(lines(RTE_SEEDS)) - sum(map(len, cells(RTE_SEEDS).values()))),
         "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
         "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
         "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
         "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
+        "rte_gain_p": f"{corrected(six_of_rte())[KEYS.index((('cp', 44), ('cp', 1)))]:.3f}",
         "rte_own_two": str(own(RTE_SEEDS, 2)),
         "rte_lead_error": f"{lead['error']:.2f}",
         "rte_lead_end": f"{parts.error(math.inf):.2f}",
         "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
     }
+
+
+def six_of_rte() -> list[float]:
+    return [difference(*pair, RTE_SEEDS)["p"] for pair in KEYS]
 
 
 def of_boolq() -> dict[str, str]:
@@ -374,17 +333,18 @@ def test_the_many_runs_are_one_protocol_in_three_ways() -> None:
         RTE_DRAWS: ([0], range(1, 31)), OF_BOOLQ: (range(30), [0]),
     }  # fmt: skip
     assert planned.keys() == set(MANY)
+    planned |= {("smollm2-data-seeds-again", task): ([1], range(1, 31)) for task in ("sst2", "rte")}
     for of, seeds_and_draws in planned.items():
         wanted = sorted(itertools.product(*seeds_and_draws))
         for cell in NAMES:
             runs = [line["config"] for line in lines(of) if (line["label"], line["config"]["size"]) == cell]
             there = sorted((c["seed"], c["data_seed"]) for c in runs)
-            assert (set(there) < set(wanted)) if of == RTE_SEEDS else (there == wanted)
+            assert there == wanted
         assert {(line["label"], line["config"]["learning_rate"]) for line in lines(of)} == {
             ("head", None), ("lora", 1e-3), ("cp", 2e-3),
         }  # fmt: skip
         assert all(line["diverged_at"] is None for line in lines(of))
-    assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for of in MANY for line in lines(of)}) == 1
+    assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for of in planned for line in lines(of)}) == 1
 
 
 IN_TABLES = {"SST-2": {"seeds": SEEDS, "draws": DRAWS}, "RTE": {"seeds": RTE_SEEDS, "draws": RTE_DRAWS},
@@ -416,18 +376,10 @@ def check_spreads(rows: list[dict[str, str]], over: dict[str, Runs]) -> None:
             assert row[f"{name}: 95 %"] == "{:.2f} to {:.2f}".format(*ends)
 
 
-def test_correlations(chapter: Chapters) -> None:
-    for rows, task in zip(tables_with(chapter("noise"), "adapters", "over draws"), ("SST-2", "RTE"), strict=True):
-        assert [row["adapters"] for row in rows] == list(correlations(SEEDS))
-        for row, (name, of) in itertools.product(rows, IN_TABLES[task].items()):
-            r, low, high = correlations(of)[row["adapters"]]
-            assert row[f"over {name}"] == f"{r:+.2f}"
-            assert row[f"{name}: 95 %"] == f"{low:+.2f} to {high:+.2f}"
-
-
 def test_key_differences(chapter: Chapters) -> None:
     tables = tables_with(chapter("noise"), "difference", "three mislead, %")
-    for rows, over in zip(tables, IN_TABLES.values(), strict=True):
+    beside = ({"seeds": SEEDS, "draws": TWICE}, {"seeds": RTE_SEEDS, "draws": RTE_TWICE}, {"seeds": OF_BOOLQ})
+    for rows, over in zip(tables, beside, strict=True):
         check_key_differences(rows, over)
 
 
@@ -436,13 +388,12 @@ def check_key_differences(rows: list[dict[str, str]], over: dict[str, Runs]) -> 
     assert len(rows) == 6
     for row in rows:
         a, b = (cell[name] for name in row["difference"].split(" − "))
-        assert len(row) == 3 + 2 * len(over)
+        assert len(row) == 2 + 3 * len(over)
         for name, of in over.items():
             found = difference(a, b, of)
             assert row[f"over {name}"] == f"{found['gap']:+.2f}"
             assert row[f"{name}: 95 %"] == "{:+.2f} to {:+.2f}".format(*found["interval"])
-        found = difference(a, b, over["seeds"])
-        assert row["alike"] == f"{found['alike']:.3f}"
+            assert row[f"{name}: alike"] == f"{found['alike']:.3f}"
         assert row["three mislead, %"] == f"{100 * mislead(a, b, over['seeds']):.0f}"
 
 
@@ -450,21 +401,26 @@ def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
     of_sst2, *_ = tables_with(chapter("noise"), "difference", "over draws")
     rows = {row["difference"]: row for row in of_sst2}
     for name in ("CP 11 − CP 1", "CP 44 − CP 11", "CP 44 − CP 1"):
-        assert float(rows[name]["alike"]) < 0.05, "flat"
+        assert float(rows[name]["seeds: alike"]) < 0.05, "flat"
+        assert float(rows[name]["draws: alike"]) < 0.05, "over draws too"
         assert 35 < float(rows[name]["three mislead, %"]) < 65, "the toss of a coin"
     for name in ("LoRA 1 − CP 11", "LoRA 1 − CP 44"):
         (a, b) = (("lora", 1), ("cp", int(name.split()[-1])))
         low, high = difference(a, b, SEEDS)["interval"]
         assert 0 < low < 1 < high, "ahead, by less or a little more than a point"
-        assert difference(a, b, DRAWS)["interval"][0] > 0, "ahead over draws too"
-    low, high = difference(("cp", 44), ("cp", 1), DRAWS)["interval"]
-    assert low < 0 < 1 < high, "may be a point and may be nothing"
+        assert difference(a, b, TWICE)["interval"][0] > 0, "ahead over draws too"
+    for runs in (TWICE, DRAWS):
+        low, high = difference(("cp", 44), ("cp", 1), runs)["interval"]
+        assert low < 0 < 1 < high, "not clear"
+    assert statistics.mean(heights(SEEDS)) < min(heights(TWICE)), "the worst of them all"
+    for pair in KEYS[:5]:
+        on_it, off_it = (difference(*pair, of) for of in (SEEDS, TWICE))
+        assert abs(on_it["gap"] - off_it["gap"]) < 1.96 * math.hypot(on_it["error"], off_it["error"]), "within errors"
     for runs in (SEEDS, RTE_SEEDS):
         of_item = {pair: Parts([cells(runs)[pair[0]] - cells(runs)[pair[1]]]).of_item for pair in KEYS[:3]}
         assert max(of_item, key=of_item.__getitem__) == (("cp", 11), ("cp", 1)), "share no more than the families do"
     seeds, draws = accuracies(SEEDS), accuracies(DRAWS)
     assert statistics.stdev(draws["head", 0]) > 1.5 * statistics.stdev(seeds["head", 0]), "hangs more on examples"
-    assert clear_ones(DRAWS) == ["CP 44, LoRA 1"], "the largest"
 
 
 def on_dev(task: str) -> dict[int, float]:
@@ -492,33 +448,25 @@ def test_what_is_said_of_rte(chapter: Chapters) -> None:
         assert cell[0] == "head" or statistics.stdev(values) > 2 * statistics.stdev(accuracies(SEEDS)[cell])
     assert over_floor(RTE_SEEDS)["one-sided"][0] > 0, "adapters learn"
     means = [statistics.mean(over_seeds[cell]) for cell in (one, eleven, most)]
-    assert (means[1] - means[0]) / (means[2] - means[0]) == pytest.approx(0.5, abs=0.1), "about half and half"
-    halves = [difference(*pair, RTE_SEEDS)["p"] for pair in ((eleven, one), (most, eleven))]
-    six = [difference(*pair, RTE_SEEDS)["p"] for pair in KEYS]
-    assert all(corrected(six)[six.index(p)] > 0.05 for p in halves), "neither half clear"
-    assert corrected(six)[six.index(difference(most, one, RTE_SEEDS)["p"])] < 0.05, "components pay"
-    lead = difference(lora, eleven, RTE_SEEDS)
-    assert lead["interval"][0] < 0 < lead["one-sided"][0], "just takes in none; one-sided LoRA is ahead"
-    assert lead["interval"][0] > -0.1
+    assert 0.55 < (means[1] - means[0]) / (means[2] - means[0]) < 0.75, "the larger half"
+    gain = difference(most, one, RTE_SEEDS)
+    assert gain["interval"][0] > 0, "by itself that is clear"
+    assert 0.05 < corrected(six_of_rte())[KEYS.index((most, one))] < 0.06, "after Holm's correction just not"
+    lead, drawn_lead = (difference(lora, eleven, of) for of in (RTE_SEEDS, RTE_TWICE))
+    assert lead["gap"] == pytest.approx(drawn_lead["gap"], abs=0.05), "nearly the same"
+    assert [round(of["one-sided"][0], 1) for of in (lead, drawn_lead)] == [-0.1, 0.0], "on the edge"
     for a, b in ((lora, eleven), (lora, most), (eleven, one), (most, eleven), (most, one)):
-        low, high = difference(a, b, RTE_DRAWS)["interval"]
+        low, high = difference(a, b, RTE_TWICE)["interval"]
         assert low < 0 < high, "none between adapters is clear over draws"
     low, high = difference(lora, most, RTE_SEEDS)["interval"]
     assert low < 0 < high, "not seen to differ"
-    assert clear_ones(RTE_SEEDS) == clear_ones(RTE_DRAWS) == [], "no single correlation is clear"
-    chances = {
-        name: int(chapter("noise").glued[f"{name}_chance"]) for name in ("seeds", "draws", "boolq", "rte", "rte_draws")
-    }
-    assert min(chances, key=chances.__getitem__) == "rte_draws", "the smallest of five"
-    assert chances["rte_draws"] < 5
-    assert difference(lora, eleven, RTE_DRAWS)["one-sided"][0] < 0, "the draws do not"
     for runs in (over_draws, accuracies(DRAWS)):
         of_seeds = over_seeds if runs is over_draws else accuracies(SEEDS)
         assert statistics.stdev(runs["head", 0]) > 1.5 * statistics.stdev(of_seeds["head", 0]), "nearly twice as far"
     ratios = [
         statistics.stdev(over_draws[cell]) / statistics.stdev(over_seeds[cell]) for cell in (one, eleven, most, lora)
     ]
-    assert ratios == pytest.approx([1] * 4, abs=0.15), "about as far over draws"
+    assert ratios == pytest.approx([1] * 4, abs=0.25), "about as far over draws"
     leads = [statistics.stdev((cells(of)[lora] - cells(of)[eleven]).mean(1).tolist()) for of in (RTE_SEEDS, RTE_DRAWS)]
     assert leads[1] / leads[0] == pytest.approx(1, abs=0.15), "in comparisons too"
 
@@ -540,7 +488,6 @@ def test_what_is_said_of_boolq(chapter: Chapters) -> None:
     ends = [{name: row["seeds: 95 %"].split(" to ") for name, row in of.items()} for of in rows]
     apart = {name for name in NAMES.values() if float(ends[1][name][0]) > float(ends[0][name][1])}
     assert apart - {"head only"} == {"CP 44", "LoRA 1"}, "do not meet"
-    assert not clear_ones(OF_BOOLQ), "no single correlation is clear"
     means = {cell: statistics.mean(of) for cell, of in accuracies(OF_BOOLQ).items()}
     assert {cell for cell, mean in means.items() if mean < 100 * commonest()} == {("head", 0), one}
     for cell in (("head", 0), one):
