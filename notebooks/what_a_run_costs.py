@@ -279,8 +279,8 @@ drawn(marks, beside)
 #
 # None of this changes a step beyond rounding. In float32 the tests compare each run of a bank with itself alone and
 # with a slow loop, and packed rows with the model's own padded forward; in half precision they compare the kernels
-# with plain float32 ones, and a bank's losses with those on a CPU. Over a training rounding can grow, in half precision
-# until the same run in another bank [is another run](causes.ipynb).
+# with plain float32 ones, and a bank's losses with those on a CPU. Over a training rounding can grow, in half
+# precision until the same run in another bank [is another run](causes.ipynb).
 #
 # ## Why not less
 #
