@@ -72,7 +72,7 @@ def table(frame: pd.DataFrame) -> Any:
     """A table as it shall be read in a notebook: without its index, numbers to the right and words to the left."""
     from IPython.display import HTML  # which comes with Jupyter, and is needed only there
 
-    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±–\d.,e ]*").all() for k in range(frame.shape[1])]
+    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±–\d.,e ()]*").all() for k in range(frame.shape[1])]
     sides = itertools.cycle("right" if number else "left" for number in numbers)
     rows = frame.to_html(index=False, border=0)
     return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))
@@ -548,30 +548,31 @@ def spread_chart(runs: pd.DataFrame) -> Any:
     )
 
 
-def cause_chart(causes: pd.DataFrame) -> Any:
-    """The variance of one run's accuracy, adapter by adapter, and the cause's part of each.
+def part_chart(parts: pd.DataFrame) -> Any:
+    """The variance of one run's accuracy, adapter by adapter, in parts that add up.
 
     Args:
-        causes: rows of `cpadapt.causes.frame` of one task, whose variances add up.
+        parts: as `cpadapt.causes.parts` gives it, of one task.
     """
-    kinds, adapters = (list(dict.fromkeys(causes[column])) for column in ("cause", "of"))
-    table = causes.assign(points=causes["variance"] * 100**2, sd=causes["variance"] ** 0.5)
+    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "of"))
+    table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)
     colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
     return (
         alt.Chart(table)
         .mark_bar(size=18)
         .encode(
-            alt.X("points:Q", title="variance of one run's accuracy, squared points"),
+            alt.X("points:Q", title="variance of one run's accuracy, squared points", axis=alt.Axis(tickCount=6)),
             alt.Y("of:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
-            alt.Color("cause:N", title=None, sort=kinds, scale=colours),
+            # Three columns, as more are cut off on a phone.
+            alt.Color("part:N", title=None, sort=kinds, scale=colours, legend=alt.Legend(columns=3)),
             order=alt.Order("place:Q"),
             tooltip=[
-                alt.Tooltip("of:N", title="adapter"), alt.Tooltip("cause:N"),
+                alt.Tooltip("of:N", title="adapter"), alt.Tooltip("part:N"),
                 alt.Tooltip("points:Q", title="variance", format=".2f"),
                 alt.Tooltip("sd:Q", title="standard deviation", format=".2%"),
             ],
         )
-        .transform_calculate(place=f"indexof({json.dumps(kinds)}, datum.cause)")
+        .transform_calculate(place=f"indexof({json.dumps(kinds)}, datum.part)")
         .properties(
             description=f"The variance of one run's accuracy on {_tasks(table)}, for {', '.join(adapters)}, in parts"
             f" that add up: {', '.join(kinds)}.",

@@ -54,23 +54,27 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
 
 
 def mean_of(first: Cells, other: Cells) -> Cells:
-    """Two runs made one, their mean, place by place: as of two seeds on each draw, which are not independent.
+    """The mean of two runs on each draw, which count as one because they share its examples.
+
+    What their two seeds' initial weights do is the same for all draws, so that it is in no error of these means.
 
     Args:
         first: cells whose runs are of several draws.
-        other: the same cells, of the same draws and items.
+        other: the same cells, of other seeds on the same draws and items.
 
     Returns:
         The first, with the means for its outcomes.
 
     Raises:
-        InputError: the two are not of the same cells, draws or items.
+        InputError: the two are not of the same cells, draws or items, or share a run.
     """
     if alone := sorted(first.outcomes.keys() ^ other.outcomes.keys()):
         raise InputError(f"only one of the two has {cell_name(*alone[0])}")
     means = {}
     for cell, a in first.outcomes.items():
         b = other.outcomes[cell]
+        if same := sorted(set(a.seeds) & set(b.seeds)):
+            raise InputError(f"both have (seed, data seed) = {same[0]} of {cell_name(*cell)}: give two runs on a draw")
         if (a.items, [draw for _, draw in a.seeds]) != (b.items, [draw for _, draw in b.seeds]):
             raise InputError(f"the two runs of {cell_name(*cell)} are not of the same draws and items")
         means[cell] = replace(a, right=(a.right + b.right) / 2)

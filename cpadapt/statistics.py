@@ -237,27 +237,88 @@ def _mean_squares(values: Floats) -> tuple[float, float, float]:
     return items * float(by_seed.var(ddof=1)), seeds * float(by_item.var(ddof=1)), of_rest
 
 
-def effect_p_values(values: Floats) -> tuple[float, float]:
-    """Of the hypotheses that seeds, and that items, differ in nothing, in a table of one by the other.
+@dataclass(frozen=True)
+class Effect:
+    """What one of two crossed causes does to the mean of a run."""
 
-    By the F tests of a two-way analysis of variance without replication, which are exact for normal values. The two
-    may be any causes that cross.
+    variance: float
+    """Of the cause's effect, with no end of items; below 0 where so estimated."""
+    interval: tuple[float, float]
+    """Where that variance lies, with about 95 % confidence; an end below 0 is 0."""
+    p_value: float
+    """Of no effect, one-sided."""
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """The variance of one run's mean over its items, in parts that add up."""
+
+    first: Effect
+    second: Effect
+    together: float
+    """What the two do to each other, with no end of items; below 0 where so estimated."""
+    chance: float
+    """What is by item and not the same for all runs, on as many items."""
+    of_items: float
+    """What is by item and the same for all runs, on as many items."""
+
+
+def crossed_effects(values: Floats) -> Crossed:
+    """What two causes that cross do to runs, told from what the items do.
+
+    All effects are random: those of the two causes `a` and `b`, of the items, and of any two of the three together.
+    Estimates are those of the three-way analysis of variance without replication. The test and interval of a cause
+    take its mean square by `MS(ab) + MS(ai) − MS(abi)`, whose degrees of freedom are Satterthwaite's (Searle, Casella
+    and McCulloch, *Variance Components*, 1992, chapter 4; Burdick and Graybill, *Confidence Intervals on Variance
+    Components*, 1992), so both are approximate.
 
     Args:
-        values: `[seeds, items]`.
+        values: `[a, b, items]`, one run for each pair of the causes.
 
     Raises:
-        InputError: there are fewer than two seeds or items.
+        InputError: there are fewer than two of one, or a value is not finite.
     """
-    seeds, items = values.shape
-    require_two(seeds, items)
-    of_seeds, of_items, of_rest = _mean_squares(values)
-    free = (seeds - 1) * (items - 1)
-    if of_rest == 0:
-        return float(of_seeds == 0), float(of_items == 0)
-    return (
-        float(stats.f.sf(of_seeds / of_rest, seeds - 1, free)),
-        float(stats.f.sf(of_items / of_rest, items - 1, free)),
+    if min(values.shape) < 2:
+        raise InputError(f"a table of {values.shape}: causes are told apart by two or more of each, and of items")
+    if not np.isfinite(values).all():
+        raise InputError("a value is not finite")
+    sizes = np.array(values.shape)
+    squares, free = {}, {}
+    for axes in [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]:
+        # The effect of these axes together: means over all others, less the effects of each fewer of them.
+        part = values
+        for axis in range(3):
+            mean = part.mean(axis, keepdims=True)
+            part = part - mean if axis in axes else mean
+        free[axes] = int(np.prod([sizes[axis] - 1 for axis in axes]))
+        squares[axes] = (
+            float((part**2).sum() * np.prod([sizes[axis] for axis in range(3) if axis not in axes])) / free[axes]
+        )
+    a, b, items = (int(size) for size in sizes)
+    rest = squares[0, 1, 2]
+
+    def effect(cause: int, other: int) -> Effect:
+        both, by_item = squares[0, 1], squares[cause, 2]
+        null = max(both + by_item - rest, both, by_item)
+        spread = sum(
+            square**2 / free[axes] for axes, square in (((0, 1), both), ((cause, 2), by_item), ((0, 1, 2), rest))
+        )
+        degrees = max(null**2 / spread, min(free[0, 1], free[cause, 2])) if spread else 1.0
+        of_f = stats.f(free[cause,], degrees)
+        per_cause = int(sizes[other]) * items
+        square = squares[cause,]
+        return Effect(
+            variance=(square - both - by_item + rest) / per_cause,
+            interval=tuple(max(square / of_f.ppf(share) - null, 0.0) / per_cause for share in (0.975, 0.025)),
+            p_value=float(of_f.sf(square / null)) if null else float(square == 0),
+        )
+
+    return Crossed(
+        first=effect(0, 1),
+        second=effect(1, 0),
+        together=(squares[0, 1] - rest) / items,
+        chance=((squares[0, 2] - rest) / b + (squares[1, 2] - rest) / a + rest) / items,
+        of_items=(squares[2,] - squares[0, 2] - squares[1, 2] + rest) / (a * b) / items,
     )
 
 

@@ -15,168 +15,183 @@
 #
 # **How much of one run's luck is its initial weights, the order of its examples, their draw, and the items?**
 #
-# On SST-2 and on RTE, on the average over adapters, initial weights move one accuracy by a standard deviation of
-# {glue:text}`sst2_weights` and {glue:text}`rte_weights` points, the order of the examples by {glue:text}`sst2_order`
-# and {glue:text}`rte_order`, their draw by {glue:text}`sst2_draw` and {glue:text}`rte_draw`, and the evaluation items
-# by {glue:text}`sst2_items` and {glue:text}`rte_items`. The rest of what a {term}`seed` does ({glue:text}`sst2_both`
-# and {glue:text}`rte_both` points) belongs to neither weights nor order but to the one meeting of the two, and a part
-# of that is no cause at all: the same run in another {term}`bank`, where sums are rounded otherwise, moves by
+# On SST-2 and with no end of items, initial weights would move one accuracy by a standard deviation of
+# {glue:text}`sst2_weights` points, the order of the examples by {glue:text}`sst2_order` and the two together by
+# {glue:text}`sst2_together`, on the average over adapters, and of weights, order and draw on RTE, and of the draw on
+# SST-2, nothing is shown. The larger part of what sets runs apart is chance on the few items that are asked
+# ({glue:text}`sst2_chance` points on SST-2 and {glue:text}`rte_chance` on RTE), which items these are moves all runs
+# alike by about as much as sets them apart ({glue:text}`sst2_items` and {glue:text}`rte_items`), and some of what sets
+# them apart is no cause at all: the same run in another {term}`bank`, where sums are rounded otherwise, moves by
 # {glue:text}`sst2_again` and {glue:text}`rte_again`.
 
 # %%
 import math
 
+import numpy as np
 from myst_nb import glue
 
 from cpadapt import causes, charts, contrasts
-from cpadapt.charts import cell_name
-from cpadapt.statistics import estimate
+from cpadapt.protocol import HEAD
+from cpadapt.statistics import crossed_effects
 from cpadapt.wording import percent
 
 charts.enable()
 
 # %%
 runs = {task: causes.measured(task) for task in ("sst2", "rte")}
-found = {task: causes.frame(of, task) for task, of in runs.items()}
+twice = {task: causes.trained_twice(task) for task in runs}
 
 # %% [markdown]
-# ## Two causes are crossed to be told apart
+# ## Causes are crossed to be told apart
 #
-# A seed draws two things, an adapter's initial weights and the order of its examples, and with one number for
-# both nothing tells which of them made a run good. So on one draw of the examples `studies/smollm2-orders.toml` trains
-# each of {glue:text}`starts` initial weights with each of {glue:text}`orders` orders, and on {glue:text}`draws` other
-# draws `studies/smollm2-data-seeds.toml` and `studies/smollm2-data-seeds-again.toml` train each with the same
-# {glue:text}`seeds` seeds. Weights that are good are so with most orders, and an order with most weights; what is good
-# only where the two meet is left to *the two together*. Adapters, rates and steps are those of the cells with [many
-# seeds](noise.ipynb).
+# A {term}`seed` draws two things, an adapter's initial weights and the order of its examples, and with one number for
+# both nothing tells which of them made a run good. So `studies/smollm2-orders.toml` trains each of
+# {glue:text}`starts` initial weights with each of {glue:text}`orders` orders, on the draw of the examples that all
+# studies share. All runs are asked the same items, and an analysis of variance of weights, orders and items
+# ([`cpadapt.statistics`](../book/api.md)) gives five parts, which add up:
 #
-# Bars are the parts of one run's variance, which add up, on SST-2 and on RTE:
+# - *weights* and *order*: what is good about some initial weights whatever the order, or the other way round, on any
+#   items;
+# - *together*: their interaction, what is good about a pair of them and about neither alone;
+# - *chance*: a run gets an item right that another gets wrong, by its weights, its order or both, and on other items
+#   it would be other runs that are lucky;
+# - *items*: what all runs share, because these are the items that are asked.
+#
+# Adapters, rates and steps are those of the cells with [many seeds](noise.ipynb).
 
 # %% tags=["hide-input"]
-charts.cause_chart(causes.parts(found["sst2"]))
+charts.part_chart(causes.parts({"sst2": runs["sst2"]}))
 
 # %% tags=["hide-input"]
-charts.cause_chart(causes.parts(found["rte"]))
+charts.part_chart(causes.parts({"rte": runs["rte"]}))
 
 # %% [markdown]
-# The square roots of these variances, in points, and those of two differences, on SST-2:
+# The square roots of these variances on SST-2, in points, with those of the mean of all adapters, which an order moves
+# as far as it moves them alike, and of two differences. A dash is a part that is estimated at zero or below, and
+# the interval says how large it may be:
 
 # %% tags=["hide-input"]
-charts.table(causes.cause_table(found["sst2"]))
+charts.table(causes.part_table(runs["sst2"]))
 
 # %% [markdown]
 # And on RTE:
 
 # %% tags=["hide-input"]
-charts.table(causes.cause_table(found["rte"]))
+charts.table(causes.part_table(runs["rte"]))
 
 # %% [markdown]
-# Weights, order and draw are each tested against none. In brackets is what is not clear after Holm's correction over
-# a table, and a dash is a part estimated at zero or below. All but the items is on the items that were asked: what an
-# order does may be to turn some of them.
-#
 # ## Weights and order
 #
-# On SST-2 initial weights move each CP adapter by {glue:text}`low_weights` to {glue:text}`high_weights` points, which
-# is clear, and LoRA's first rank by nothing that is seen; its lead over CP moves with them too. The order moves LoRA
-# clearly, and CP not clearly in any one cell. On RTE, where one of {glue:text}`rte_asked` items is
-# {glue:text}`rte_one` points, nothing is clear cell by cell.
+# On SST-2 the order moves LoRA's first rank, and the mean of the adapters; both are clear after Holm's correction over
+# a table's weights and orders. No adapter's weights are, and on RTE nothing is. On the average over adapters weights
+# and order count about alike on SST-2, as was found for BERT {cite:p}`dodge2020fine`, and neither counts
+# for as much as their interaction. Ten of each tell a size only roughly: by its interval LoRA's order may be worth
+# {glue:text}`lora_order_low` points or {glue:text}`lora_order_high`. These ten orders may also be wider apart than
+# orders are. In the hundred seeds of SST-2, where adapters of one seed share the order, their runs correlate by
+# {glue:text}`seen_r` on the average, and these orders would make it {glue:text}`expected_r`.
 #
-# But an order is the same for all adapters, so that they can be asked together. If orders differ, what is good for one
-# adapter is good for another, and their means over initial weights rise and fall together. Initial weights they do not
-# share, only their number, and that row shows what comes of nothing:
-
-# %% tags=["hide-input"]
-in_common = {task: causes.means(of) for task, of in runs.items()}
-of_boolq = contrasts.measured(("smollm2-seeds-boolq",), "boolq")
-in_common["boolq"] = {causes.SEED: causes.adapters(of_boolq)}
-agreement = causes.together_table(in_common, shuffles=10_000, seed=0)
-charts.table(agreement)
-
-# %% [markdown]
-# *Mean correlation* is over all pairs of adapters, and *p* is how often one at least as far from zero comes where the
-# means of each adapter are shuffled. After Holm's correction over the table orders differ on SST-2, and draws on both
-# tasks; on RTE orders may. Of single runs that share a seed, and with it the order, that is hardly seen, because the
-# order is a small part of what moves them: not in a hundred seeds of SST-2 or RTE, and in the {glue:text}`boolq_seeds`
-# of BoolQ perhaps. So comparing families seed by seed is right, and gains little over comparing their means.
+# So little is gained by pairing families seed by seed: what two runs of one seed share is small.
 #
 # ## The same run again
 #
 # An order that is asked for by the seed's own number makes the same run as none that is asked for. So
 # {glue:text}`repeats` runs an adapter and task were trained twice, on one kind of device, from the same numbers, and
-# in banks of other sizes. With one component on RTE all {glue:text}`repeats` are the same to the last digit of their
-# losses. Elsewhere most losses differ at the first evaluation, a little, and by the end these are other runs: *the
-# same again* is how far one lies from the mean of its like. On SST-2 CP with {glue:text}`most_cp` components moves as
-# far by rounding ({glue:text}`most_again` points) as by all that weights and order do to each other
-# ({glue:text}`most_both`).
+# in banks of other sizes. (Nearly all pairs are of two versions of this project, between which nothing changed that
+# these runs compute.) A run's standard deviation about the mean of its like, with an interval that takes differences
+# as normal:
+
+# %% tags=["hide-input"]
+charts.table(causes.again_table(twice))
+
+# %% [markdown]
+# With one component on RTE all {glue:text}`repeats` runs are the same to the last digit of their losses, which is why
+# they are known to be the same runs. Elsewhere most losses differ at the first evaluation, a little, and by the end
+# these are other runs, of which some took the weights of another step as the best on dev. The intervals are wide, and
+# that of CP at LoRA's first budget on RTE hangs on a single pair, {glue:text}`widest` points apart. But on both tasks
+# what rounding does, on the average over adapters, is of the size of all that sets runs of one adapter apart
+# ({glue:text}`sst2_apart` points on SST-2, {glue:text}`rte_apart` on RTE): it may well be half of it.
 #
-# Frozen weights and activations are in bfloat16 here, of which a number has three digits, and a bank sums over tiles
-# that depend on what else is in it. The bank is not wrong by that: run by run it is right to rounding ([what a run
-# costs](what_a_run_costs.ipynb)). But a seed's number names a run only on one machine, with one program and one batch
-# of neighbours; what can be reproduced is the distribution, and that takes several seeds.
+# Frozen weights and activations are in bfloat16 here, in which a number has two or three digits, and in another bank
+# sums are taken over other tiles. (That the tiles are the reason is likely and not tested: no bank was trained twice
+# as it is.) The bank is not wrong by that: step by step it is right to rounding ([what a run
+# costs](what_a_run_costs.ipynb)). But a seed's number does not name a result. What can be reproduced is a
+# distribution, and that takes several seeds.
 #
 # ## Draws
 #
-# Another draw of a thousand examples moves an adapter by {glue:text}`sst2_draw` points on SST-2 and
-# {glue:text}`rte_draw` on RTE beyond what a seed does, on the average. No single one is clear with {glue:text}`draws`
-# draws and {glue:text}`seeds` seeds, and together they are (the table above). That is less than a seed does on one
-# draw, so that runs of which each has a draw of its own spread about as far as runs on one. To train each seed on a
-# draw of its own costs nothing, and then the error counts both; a study on one draw has a part of its error that no
-# seed can show. The draws of RTE are less unlike than they could be: two of them share about
-# {glue:text}`rte_alike` % of their examples.
+# `studies/smollm2-data-seeds.toml` and `studies/smollm2-data-seeds-again.toml` train on each of {glue:text}`draws`
+# other draws of training and dev examples with the same {glue:text}`seeds` seeds. What two runs share that have a
+# draw in common, and neither weights nor the order within it, is the draw's; on any items, in points:
+
+# %% tags=["hide-input"]
+charts.table(causes.draw_table(runs))
+
+# %% [markdown]
+# No draw is shown to be better than another, for any adapter or for all: every interval begins at zero. What is seen
+# is a bound. By these intervals a draw of SST-2 moves the mean of the adapters by {glue:text}`sst2_draw_high` points
+# at the most, one of RTE by {glue:text}`rte_draw_high`, which may be a good part of what sets runs apart. The draws of
+# RTE are less unlike than they could be, too: two of them share about {glue:text}`rte_alike` % of their training
+# examples.
+#
+# On SST-2 one draw does stand out, the one that all studies share, which is none of the {glue:text}`draws`. On these
+# items its adapters are {glue:text}`shared_below` points below the mean of the others, about which these have a
+# standard deviation of {glue:text}`draws_sd`. So draws may differ by more than these show. To train each seed on a
+# draw of its own costs no more, and then the error counts both.
 #
 # ## Items
 #
-# Asked of other items, the same run would have another accuracy. By how much is about what all causes of training make
-# together on SST-2, and somewhat less than that on RTE. Nor is what seeds are seen to do all theirs: on few items a
-# run is lucky in which of them it gets right. With no end of items, seeds would move the adapters by
-# {glue:text}`sst2_low_true` to {glue:text}`sst2_high_true` points on SST-2, not {glue:text}`sst2_low_seen` to
-# {glue:text}`sst2_high_seen`, and on RTE by {glue:text}`rte_high_true` at the most, not {glue:text}`rte_low_seen` to
-# {glue:text}`rte_high_seen`. Of what a run on RTE is above its like, {glue:text}`rte_kept` % at the most would be seen
-# again on other items, and on SST-2 {glue:text}`sst2_kept` %.
+# One run that is asked other items has another accuracy, by *chance* and *items* at once: {glue:text}`sst2_any` points
+# on SST-2 and {glue:text}`rte_any` on RTE, as for any share of so many items. *Items* by itself is what no number of
+# runs takes away from a mean, and *chance* is what makes runs look unlike that are not. On RTE that is all there is to
+# see: of the {glue:text}`rte_apart` points by which runs of an adapter differ, chance alone makes
+# {glue:text}`rte_chance`. The run of RTE that is best of several is the best on these items, and hardly a better
+# adapter. On SST-2 {glue:text}`sst2_kept` % of the variance between runs is the runs' own.
 #
-# In a difference of two adapters on the same items most of the items' part drops out. What is left is chiefly *the two
-# together*, of both adapters, and only more runs make that smaller.
+# In a difference of two adapters on the same items most of what all runs share drops out. What is left is chance,
+# which more items make smaller as well as more runs, and the interaction, which only more runs do.
 #
 # ## What follows
 #
-# - An accuracy takes items: no number of seeds helps where these are few. A difference takes both ([seeds and
+# - An accuracy takes items: where they are few no number of seeds helps. A difference takes both ([seeds and
 #   items](noise.ipynb)).
-# - Give each run a seed, an order and a draw of its own. None of them is the chief cause, and all of them count.
-# - Do not choose among seeds. Most of what makes one the best is not seen again.
-# - Do not expect a number to come again from its seed. Expect it within its interval.
+# - Do not report the best of several seeds. Most of its lead is chance, and on a small evaluation set nearly all.
+# - Do not expect a number to come again from its seed. A repetition agrees if it lies as near as another seed would.
+# - Give each run a seed, an order and a draw of its own. Each may count, and none costs anything.
 #
-# This is of {glue:text}`adapters` adapters of one small decoder at one pair of rates, on two tasks. What is in
-# brackets may be there, so few weights and orders tell the size of a part only roughly, and rounding was seen between
-# two layouts of banks only.
+# This is of {glue:text}`adapters` adapters of one small decoder at one pair of rates, on two tasks. The draws were not
+# crossed with orders, a larger model may be steadier, and rounding was seen between two layouts of banks only.
 #
 # Next: [the learning rate](rates.ipynb).
 
 # %% tags=["remove-cell"]
 for task, of in runs.items():
-    mean = causes.on_average(found[task])
-    # The variance of seeds on the items that there are, and what of it would be left with no end of items.
-    seen = [float(adapter.right.mean(1).var(ddof=1)) for adapter in of.values()]
-    true = [estimate(adapter.right).seed_variance for adapter in of.values()]
-    for key, value in {
-        "weights": mean[causes.WEIGHTS],
-        "order": mean[causes.ORDER],
-        "both": mean[causes.BOTH],
-        "again": mean[causes.AGAIN],
-        "draw": mean[causes.DRAW],
+    mean = causes.on_average(of)
+    of_draw = crossed_effects(causes.subjects(of)[causes.MEAN].by_draw).second
+    apart = mean[causes.WEIGHTS] + mean[causes.ORDER] + mean[causes.TOGETHER] + mean[causes.CHANCE]
+    rounding = float(np.mean([causes.again(pairs)[0] for pairs in twice[task].values()]))
+    for key, variance in {
+        "chance": mean[causes.CHANCE],
         "items": mean[causes.ITEMS],
-        "low_seen": math.sqrt(min(seen)),
-        "high_seen": math.sqrt(max(seen)),
-        "high_true": math.sqrt(max(true)),
+        "any": mean[causes.CHANCE] + mean[causes.ITEMS],
+        "apart": apart,
+        "again": rounding,
+        "draw_high": of_draw.interval[1],
     }.items():
-        glue(f"{task}_{key}", percent(value, 2), display=False)
-    kept = max(a / b for a, b in zip(true, seen, strict=True))
-    glue(f"{task}_kept", percent(kept, 0), display=False)
-starts, orders = runs["sst2"]["lora", 1].by_order.shape
-seeds, draws = runs["sst2"]["lora", 1].by_draw.shape
-sds = {(row["of"], row["cause"]): math.sqrt(row["variance"]) for row in found["sst2"].to_dict("records")}
-of_weights = [sds[cell_name("cp", size), causes.WEIGHTS] for size in of_boolq.sizes("cp")]
-most = of_boolq.sizes("cp")[-1]
+        glue(f"{task}_{key}", percent(math.sqrt(variance), 2), display=False)
+    if task == "sst2":
+        for part in (causes.WEIGHTS, causes.ORDER, causes.TOGETHER):
+            glue(f"sst2_{part}", percent(math.sqrt(mean[part]), 2), display=False)
+        glue("sst2_kept", percent(1 - mean[causes.CHANCE] / apart, 0), display=False)
+lora = runs["sst2"]["lora", 1]
+starts, orders, _ = lora.by_order.shape
+seeds, draws, _ = lora.by_draw.shape
+lora_order = crossed_effects(lora.by_order).second
+# What orders do to two adapters alike is how the means of their runs over weights vary together, order by order.
+by_order = np.array([of.by_order.mean((0, 2)) for of in runs["sst2"].values()])
+over_seeds = contrasts.measured(("smollm2-seeds",), "sst2").outcomes
+by_seed = np.array([found.right.mean(1) for (label, _), found in over_seeds.items() if label != HEAD])
+each_two = np.triu_indices(len(by_seed), 1)
+by_draw = causes.subjects(runs["sst2"])[causes.MEAN].by_draw.mean((0, 2))
 drawn = next(r.data for r in contrasts.on_record(("smollm2-data-seeds-again",)) if r.config.task == "rte")
 source = drawn["source"]["train"]
 for name, value in {
@@ -184,17 +199,15 @@ for name, value in {
     "orders": str(orders),
     "seeds": str(seeds),
     "draws": str(draws),
-    "adapters": str(len(runs["sst2"])),
-    "repeats": str(runs["sst2"]["lora", 1].twice.shape[1]),
-    "low_weights": percent(min(of_weights), 2),
-    "high_weights": percent(max(of_weights), 2),
-    "most_cp": str(most),
-    "most_again": percent(sds[cell_name("cp", most), causes.AGAIN], 2),
-    "most_both": percent(sds[cell_name("cp", most), causes.BOTH], 2),
-    "sst2_low_true": percent(math.sqrt(min(estimate(of.right).seed_variance for of in runs["sst2"].values())), 2),
-    "rte_asked": str(runs["rte"]["lora", 1].right.shape[1]),
-    "rte_one": percent(1 / runs["rte"]["lora", 1].right.shape[1], 2),
-    "boolq_seeds": str(of_boolq.outcomes["lora", 1].right.shape[0]),
+    "adapters": str(len(by_seed)),
+    "repeats": str(twice["sst2"]["lora", 1].shape[1]),
+    "lora_order_low": percent(math.sqrt(lora_order.interval[0]), 2),
+    "lora_order_high": percent(math.sqrt(lora_order.interval[1]), 2),
+    "seen_r": f"{np.corrcoef(by_seed)[each_two].mean():+.2f}",
+    "expected_r": f"{np.cov(by_order)[each_two].mean() / by_seed.var(1, ddof=1).mean():+.2f}",
+    "widest": percent(np.ptp(twice["rte"]["cp", 11], axis=0).max()),
+    "shared_below": percent(by_draw.mean() - by_seed.mean()),
+    "draws_sd": percent(by_draw.std(ddof=1), 2),
     "rte_alike": percent(drawn["sets"]["train"]["size"] / (source["rows"] - source["left_out_repeats"]), 0),
 }.items():
     glue(name, value, display=False)

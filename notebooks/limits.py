@@ -57,11 +57,11 @@ from cpadapt.record import load_records
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 and RTE thirty other draws are measured, with two seeds each ([what moves a run](causes.ipynb)): a draw
-# moves an adapter by {glue:text}`causes.ipynb::sst2_draw:s` and {glue:text}`causes.ipynb::rte_draw:s` points beyond
-# what a seed does, and on SST-2 the shared draw is the worst of them all; differences between adapters are within
-# their errors the same on others ([seeds and items](noise.ipynb)). What other draws do on BoolQ is not known, nor what
-# they do to more than the key cells.
+# On SST-2 and RTE thirty other draws are measured, with two seeds each. Beside seeds a draw moves the mean of the
+# adapters by no more than {glue:text}`causes.ipynb::sst2_draw_high:s` and {glue:text}`causes.ipynb::rte_draw_high:s`
+# points ([what moves a run](causes.ipynb)), but on SST-2 the shared draw is the worst of them all. Differences between
+# adapters are within their errors the same on others ([seeds and items](noise.ipynb)). What other draws do on BoolQ is
+# not known, nor what they do to more than the key cells.
 #
 # *To close it*: a study with `data_seeds` for the cell in question, which costs what its seeds cost.
 #
@@ -79,12 +79,14 @@ from cpadapt.record import load_records
 #
 # ## Numbers that do not come again
 #
-# In bfloat16 the same run in another {term}`bank` is rounded otherwise and ends elsewhere, by
-# {glue:text}`causes.ipynb::sst2_again:s` points on SST-2 and {glue:text}`causes.ipynb::rte_again:s` on RTE ([what
-# moves a run](causes.ipynb)). Another device, library or version of this project may do as much. So a study that is
-# done again gives other numbers with the same distribution, and what is said here of a single run holds for that run.
+# In bfloat16 the same run in another {term}`bank` is rounded otherwise and lies elsewhere, with a standard deviation
+# of {glue:text}`causes.ipynb::sst2_again:s` points on SST-2 and {glue:text}`causes.ipynb::rte_again:s` on RTE, on the
+# average over adapters ([what moves a run](causes.ipynb)). Another device, library or version of this project may do
+# as much. So a study that is done again gives other numbers with the same distribution, and what is said here of a
+# single run holds for that run.
 #
-# *To close it*: nothing does in half precision at this speed; report distributions.
+# *To close it*: kernels whose sums do not depend on what else is in a bank, which are slower; until then report
+# distributions.
 #
 # ## Rates that dev chose
 #

@@ -35,7 +35,7 @@ import tomllib
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import causes, charts, contrasts, ladder, noise
+from cpadapt import charts, contrasts, ladder, noise
 from cpadapt.book import PROJECT
 from cpadapt.claims import interval, learned
 from cpadapt.protocol import HEAD
@@ -157,12 +157,13 @@ charts.table(noise.key_table({"seeds": over_seeds["sst2"], "draws": twice["sst2"
 # {glue:text}`high_draw_sd` points, about what it has over seeds on one draw, and LoRA's first rank minus CP at its
 # budget has {glue:text}`gap_draw_sd`, beside {glue:text}`gap_sd`. The readout alone hangs more on the examples than on
 # their order. Each draw was then trained with a second seed, and the differences over draws are those of the two
-# runs' mean.
+# runs' mean. Their errors are of draws and items. What the two seeds' initial weights do is the same on all draws and
+# in no error, so that all that follows is said of these two.
 #
-# They say the same as those over seeds, as far as two seeds' initial weights can show: LoRA's first rank is ahead of
-# both larger CPs, and CP is flat. {glue:text}`most_cp` components are {glue:text}`draws_gain` points above one
-# (ninety-five percent, {glue:text}`draws_gain_ends`), which is not clear, and is shown to be less than a point. With
-# the first seed alone it had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
+# With them the draws say what the seeds say: LoRA's first rank is ahead of both larger CPs, and CP is flat.
+# {glue:text}`most_cp` components are {glue:text}`draws_gain` points above one (ninety-five percent,
+# {glue:text}`draws_gain_ends`), which is not clear, and is shown to be less than a point. With the first seed alone it
+# had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
 #
 # All other studies of this backbone share one draw, and on SST-2 it happens to be the worst of them all: adapters have
 # {glue:text}`shared_mean` % on it, on the average and over a hundred seeds, and on the others {glue:text}`worst_draw`
@@ -315,7 +316,8 @@ key_study = cpadapt.load_study(PROJECT / "studies" / "smollm2-seeds.toml")
 longer = cpadapt.read_evaluations(PROJECT / "results" / "smollm2-rates")
 longer = longer[longer["learning_rate"].isin([plan.learning_rates[0] for plan in key_study.families.values()])]
 on_dev = longer.groupby(["task", "step"])["dev_accuracy"].mean()
-by_draw = causes.adapters(twice["sst2"]).mean(0)
+adapted = noise.runs({"seeds": over_seeds["sst2"], "draws": twice["sst2"]}).query("label != @HEAD")
+heights = adapted.groupby(["over", "run"])["accuracy"].mean()
 seed_sds, draw_sds, rte_sds = map(sds, (over_seeds["sst2"], over_draws["sst2"], over_seeds["rte"]))
 to_majority = over_seeds["boolq"].majority - over_seeds["boolq"].outcomes["cp", 1].right.mean()
 for name, value in {
@@ -331,10 +333,10 @@ for name, value in {
     "low_draw_sd": percent(min(draw_sds), 2),
     "high_draw_sd": percent(max(draw_sds), 2),
     "most_cp": str(over_seeds["sst2"].sizes("cp")[-1]),
-    "shared_mean": percent(causes.adapters(over_seeds["sst2"]).mean()),
-    "worst_draw": percent(by_draw.min()),
-    "best_draw": percent(by_draw.max()),
-    "mean_draw": percent(by_draw.mean()),
+    "shared_mean": percent(heights["seeds"].mean()),
+    "worst_draw": percent(heights["draws"].min()),
+    "best_draw": percent(heights["draws"].max()),
+    "mean_draw": percent(heights["draws"].mean()),
     "papers_gap": signed(minus(tasks["sst2"], LEAD).mean, 2),
     "hundred_power": percent(gap.power(noise.EFFECTS[0], noise.MOST_SEEDS, gap.items), 0),
     "gap_sd": percent(sd_of_lead(over_seeds["sst2"]), 2),

@@ -6,122 +6,105 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from simulated import cell
 
 from cpadapt import causes
-from cpadapt.causes import AGAIN, BOTH, DRAW, ITEMS, ORDER, SEED, WEIGHTS
-from cpadapt.claims import Cells
+from cpadapt.causes import CHANCE, ITEMS, MEAN, ORDER, PARTS, TOGETHER, WEIGHTS
 from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
 from cpadapt.record import Record
-from cpadapt.statistics import Floats, effect_p_values, holm
+from cpadapt.statistics import Floats, crossed_effects
 
-CELLS = [("lora", 1), ("cp", 1), ("cp", 11), ("cp", 44)]
-
-
-def table(rng: np.random.Generator, sds: tuple[float, float, float], shape: tuple[int, int] = (10, 10)) -> Floats:
-    """Of one cause by another: what the first does, the second, and the two together."""
-    rows, columns, rest = sds
-    of_rows, of_columns = rng.normal(0, rows, (shape[0], 1)), rng.normal(0, columns, shape[1])
-    return 0.8 + of_rows + of_columns + rng.normal(0, rest, shape)
+CELLS = [("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)]
 
 
-def made(rng: np.random.Generator, weights: float = 0.02, order: float = 0.01, draw: float = 0.02) -> causes.Runs:
-    """Together 0.01, again 0.005, and items whose ease varies by 0.3."""
-    ease = rng.normal(0, 0.3, 100)
-    return causes.Runs(
-        by_order=table(rng, (weights, order, 0.01)),
-        twice=0.8 + rng.normal(0, 0.005, (2, 10)),
-        by_draw=table(rng, (0.0, draw, 0.01), (2, 30)),
-        right=0.5 + ease + rng.normal(0, 0.1, (30, 100)),
-    )
+def made(rng: np.random.Generator, shared: Floats | float = 0.0, order: float = 0.1, draw: float = 0.0) -> causes.Runs:
+    """Weights move a run by 0.2, the two together by 0.15, items by 0.5, and each answer by 1 of its own."""
+
+    def table(weights: float, of_second: Floats | float, second: float, shape: tuple[int, int, int]) -> Floats:
+        a, b, items = shape
+        seconds = rng.normal(0, second, (b, 1)) + of_second
+        return (
+            rng.normal(0, weights, (a, 1, 1)) + seconds + rng.normal(0, 0.15, (a, b, 1))
+            + rng.normal(0, 0.5, items) + rng.normal(0, 1, shape)
+        )  # fmt: skip
+
+    return causes.Runs(table(0.2, shared, order, (10, 10, 40)), table(0.2, 0.0, draw, (2, 30, 40)))
 
 
-def test_each_variance_is_that_of_its_cause() -> None:
+def test_each_part_is_that_of_its_cause() -> None:
     rng = np.random.default_rng(0)
-    found = pd.DataFrame([causes.causes(made(rng)) for _ in range(600)]).mean()
-    truth = {WEIGHTS: 0.02**2, ORDER: 0.01**2, BOTH: 0.01**2, AGAIN: 0.005**2, DRAW: 0.02**2, ITEMS: 0.3**2 / 100}
-    assert found.to_dict() == pytest.approx(truth, rel=0.06)
+    found = pd.DataFrame([causes.on_average({c: made(rng) for c in CELLS}) for _ in range(150)]).mean()
+    truth = {WEIGHTS: 0.2**2, ORDER: 0.1**2, TOGETHER: 0.15**2, CHANCE: 1 / 40, ITEMS: 0.5**2 / 40}
+    assert found.to_dict() == pytest.approx(truth, rel=0.12)
 
 
-def test_weights_order_and_draw_are_tested_and_corrected_over_the_table() -> None:
+def test_parts_that_are_none_are_none_on_average() -> None:
+    """Averages are of what is estimated below zero too."""
     rng = np.random.default_rng(1)
-    runs = {c: made(rng, weights=0.03, order=0.0, draw=0.0) for c in CELLS}
-    tested = causes.frame(runs, "mine").dropna(subset=["p"])
-    assert len(tested) == 6 * 3, "four adapters and two differences"
-    assert tested["holm"].tolist() == holm(tested["p"].tolist())
-    clear = tested[tested["holm"] < 0.05]
-    assert list(zip(clear["of"], clear["cause"], strict=True)) == [(of, WEIGHTS) for of in tested["of"].unique()]
-    one = tested[tested["of"] == "CP 11"].set_index("cause")["p"]
-    assert (one[WEIGHTS], one[ORDER]) == effect_p_values(runs["cp", 11].by_order)
-    assert one[DRAW] == effect_p_values(runs["cp", 11].by_draw)[1]
+    found = [causes.on_average({c: made(rng, order=0.0) for c in CELLS})[ORDER] for _ in range(150)]
+    assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(150)
+    assert min(found) < 0
 
 
-def test_a_frame_has_the_differences_of_runs_too() -> None:
+def test_what_moves_adapters_alike_is_seen_in_their_mean() -> None:
     rng = np.random.default_rng(2)
-    runs = {c: made(rng) for c in CELLS}
-    found = causes.frame(runs, "sst2")
-    assert set(found["task"]) == {"SST-2"}
-    apart = found[found["of"] == "LoRA 1 − CP 11"].set_index("cause")["variance"]
-    for_one = causes.causes(runs["lora", 1] - runs["cp", 11])
-    assert apart.to_dict() == for_one
-    assert for_one[AGAIN] == pytest.approx(
-        np.mean(np.diff(runs["lora", 1].twice - runs["cp", 11].twice, axis=0) ** 2) / 2
-    )
-    drawn = causes.parts(found)
-    assert set(drawn["of"]) == {"LoRA 1", "CP 1", "CP 11", "CP 44"}
-    assert AGAIN not in set(drawn["cause"])
-    assert causes.on_average(found)[WEIGHTS] == pytest.approx(
-        math.sqrt(np.mean([causes.causes(of)[WEIGHTS] for of in runs.values()]))
-    )
+    apart, alike = [], []
+    for _ in range(60):
+        shared = rng.normal(0, 0.2, (10, 1))
+        each_its_own = {c: made(rng, order=0.2) for c in CELLS}
+        all_the_same = {c: made(rng, shared=shared, order=0.0) for c in CELLS}
+        apart.append(crossed_effects(causes.subjects(each_its_own)[MEAN].by_order).second.variance)
+        alike.append(crossed_effects(causes.subjects(all_the_same)[MEAN].by_order).second.variance)
+    assert np.mean(alike) == pytest.approx(0.2**2, rel=0.2)
+    assert np.mean(apart) == pytest.approx(0.2**2 / 4, rel=0.35)
 
 
-def test_a_table_brackets_what_is_not_clear() -> None:
-    rows = [
-        ("LoRA 1", WEIGHTS, 0.0, 1.0), ("LoRA 1", ORDER, 0.0001, 0.2), ("LoRA 1", BOTH, 0.0004, math.nan),
-        ("LoRA 1", AGAIN, 0.0, math.nan), ("LoRA 1", DRAW, 0.000225, 0.01), ("LoRA 1", ITEMS, 0.0001, math.nan),
-    ]  # fmt: skip
-    shown = causes.cause_table(pd.DataFrame(rows, columns=["of", "cause", "variance", "holm"]))
-    assert shown.to_dict("records") == [
-        {"of": "LoRA 1", WEIGHTS: "–", ORDER: "(1.00)", BOTH: "2.00", AGAIN: "–", DRAW: "1.50", ITEMS: "1.00"}
-    ]
+def test_a_draw_is_not_the_order_within_it() -> None:
+    """Adapters of one seed share an order on each draw; that makes no draw."""
+    rng = np.random.default_rng(3)
+    p_values = []
+    for _ in range(200):
+        within = rng.normal(0, 0.3, (2, 30, 1))
+        runs = {c: dataclasses.replace(of, by_draw=of.by_draw + within) for c in CELLS for of in [made(rng)]}
+        p_values.append(crossed_effects(causes.subjects(runs)[MEAN].by_draw).second.p_value)
+    assert np.mean(np.array(p_values) < 0.05) < 0.09
 
 
-def test_whether_adapters_rise_together_holds_its_level_and_is_seen() -> None:
-    generator = np.random.default_rng(8)
-
-    def drawn(shared_sd: float) -> Floats:
-        # All rise together by `shared_sd`, run by run, and each by a part of its own.
-        return generator.normal(0, shared_sd, (1, 30)) + generator.normal(0, 0.03, (4, 30))
-
-    def p_value(runs: Floats) -> float:
-        return causes.together(runs, 99, generator)[1]
-
-    assert sum(p_value(drawn(0.0)) <= 0.05 for _ in range(200)) <= 16, "five of a hundred, and two standard errors"
-    assert sum(p_value(drawn(0.03)) <= 0.05 for _ in range(20)) >= 16
-    runs = drawn(0.03)
-    of_pairs = np.corrcoef(runs)[np.triu_indices(4, 1)].mean()
-    assert causes.together(runs, 1, generator)[0] == pytest.approx(of_pairs)
-
-
-def test_means_are_of_what_is_shared() -> None:
+def test_subjects_are_adapters_their_mean_and_two_differences() -> None:
     runs = {c: made(np.random.default_rng(k)) for k, c in enumerate(CELLS)}
-    found = causes.means(runs)
-    assert {shared: of.shape for shared, of in found.items()} == {
-        WEIGHTS: (4, 10), ORDER: (4, 10), DRAW: (4, 30), SEED: (4, 30)
-    }  # fmt: skip
-    one = runs["cp", 1]
-    assert found[WEIGHTS][1].tolist() == [row.mean() for row in one.by_order]
-    assert found[ORDER][1] == pytest.approx([column.mean() for column in one.by_order.T])
-    shown = causes.together_table({"sst2": found, "mine": {SEED: found[SEED]}}, 99, 0)
-    assert shown["task"].tolist() == ["SST-2"] * 4 + ["mine"]
-    assert shown["of them"].tolist() == [10, 10, 30, 30, 30]
-    assert shown["p"].tolist()[3] == shown["p"].tolist()[4], "the same runs, shuffled alike"
+    found = causes.subjects(runs)
+    assert list(found) == ["CP 1", "CP 11", "CP 44", "LoRA 1", MEAN, "LoRA 1 − CP 11", "CP 44 − CP 1"]
+    assert (found["LoRA 1 − CP 11"].by_draw == runs["lora", 1].by_draw - runs["cp", 11].by_draw).all()
+    assert found[MEAN].by_order == pytest.approx(sum(of.by_order for of in runs.values()) / 4)
 
 
-def test_the_readout_alone_is_no_adapter() -> None:
-    of = Cells({}, {("head", 0): cell([[1, 0]]), ("cp", 1): cell([[1, 1]]), ("lora", 1): cell([[0, 0]])}, {}, 0.5)
-    assert causes.adapters(of).tolist() == [[1], [0]]
+def test_tables_word_what_is_found() -> None:
+    runs = {c: made(np.random.default_rng(k), draw=0.3) for k, c in enumerate(CELLS)}
+    (lora,) = (row for row in causes.part_table(runs).to_dict("records") if row["of"] == "LoRA 1")
+    found = crossed_effects(runs["lora", 1].by_order)
+    assert lora[WEIGHTS] == f"{100 * math.sqrt(found.first.variance):.2f}"
+    assert lora[f"{WEIGHTS}: 95 %"] == "{:.2f} to {:.2f}".format(*(100 * x**0.5 for x in found.first.interval))
+    assert lora[CHANCE] == f"{100 * math.sqrt(found.chance):.2f}"
+    drawn = causes.draw_table({"sst2": runs, "mine": runs}).to_dict("records")
+    assert list(drawn[0]) == ["of", "SST-2", "SST-2: 95 %", "mine", "mine: 95 %"]
+    of_draw = crossed_effects(runs["cp", 1].by_draw).second
+    assert drawn[0]["mine"] == f"{100 * math.sqrt(of_draw.variance):.2f}"
+    listed = causes.parts({"sst2": runs})
+    assert len(listed) == len(CELLS) * len(PARTS)
+    assert (listed["variance"] >= 0).all()
+    still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
+    (row, *_) = causes.part_table(still).to_dict("records")
+    assert (row[WEIGHTS], row[f"{WEIGHTS}: 95 %"]) == ("–", "0.00 to 0.00")
+
+
+def test_the_same_run_again() -> None:
+    rng = np.random.default_rng(4)
+    runs = [causes.again(0.8 + rng.normal(0, 0.02, (2, 10))) for _ in range(500)]
+    assert np.mean([variance for variance, _ in runs]) == pytest.approx(0.02**2, rel=0.1)
+    assert np.mean([low <= 0.02**2 <= high for _, (low, high) in runs]) == pytest.approx(0.95, abs=0.025)
+    shown = causes.again_table({"rte": {("cp", 1): np.array([[0.5, 0.75], [0.5, 0.79]])}})
+    (row,) = shown.to_dict("records")
+    assert (row["adapter"], row["RTE"], row["RTE: equal"]) == ("CP 1", "2.00", "1 of 2")
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +116,34 @@ def of_family(records: list[Record], family: str) -> list[Record]:
     return [r for r in records if r.config.family == family]
 
 
+def crossed(records: list[Record]) -> Floats:
+    return causes.crossed(records, lambda c: (c.seed, c.order_seed))
+
+
 def test_runs_are_crossed_by_their_causes(records: list[Record]) -> None:
     some = of_family(records, "cp")
-    found = causes.crossed(reversed(some), lambda c: (c.seed, c.order_seed))
-    assert found.shape == (10, 10)
+    found = crossed(some[::-1])
+    assert found.shape == (10, 10, 277)
     for record in some:
-        assert found[record.config.seed, record.config.order_seed] == record.outcome.accuracy
+        right = found[record.config.seed, record.config.order_seed]
+        assert right.tolist() == [right for _, right in sorted(record.outcome.right_by_row.items())]
 
 
 def test_what_is_not_crossed_is_refused(records: list[Record]) -> None:
     some = of_family(records, "cp")
     with pytest.raises(InputError, match=r"no run is at \(0, 0\)"):
-        causes.crossed([r for r in some if r.config.seed + r.config.order_seed], lambda c: (c.seed, c.order_seed))
+        crossed([r for r in some if r.config.seed + r.config.order_seed])
     with pytest.raises(InputError, match=r"two runs are at \(0, 0\)"):
-        causes.crossed(records, lambda c: (c.seed, c.order_seed))
+        crossed(records)
     with pytest.raises(InputError, match="no outcome"):
-        causes.crossed([dataclasses.replace(some[0], outcome=None)], lambda c: (c.seed, c.order_seed))
+        crossed([dataclasses.replace(some[0], outcome=None)])
+    with pytest.raises(InputError, match="no runs"):
+        crossed([])
+    (other,) = (r for r in on_record(["smollm2-orders"]) if r.config.task == "sst2" and r.label == "cp"
+                and (r.config.size, r.config.seed, r.config.order_seed) == (1, 0, 1))  # fmt: skip
+    first = next(r for r in some if (r.config.seed, r.config.order_seed) == (0, 0))
+    with pytest.raises(InputError, match="not asked the same items"):
+        crossed([first, other])
 
 
 def test_only_a_seeds_own_order_makes_its_run_again(records: list[Record]) -> None:

@@ -15,11 +15,11 @@ from cpadapt.charts import (
     TASK_SHAPES,
     VEGA_LITE,
     VEGA_LITE_MIME,
-    cause_chart,
     curve_chart,
     enable,
     frontier_chart,
     interval_chart,
+    part_chart,
     power_chart,
     rate_chart,
     spread_chart,
@@ -105,11 +105,11 @@ RUNS = pd.DataFrame(
 )
 
 
-CAUSES = pd.DataFrame(
+PARTS = pd.DataFrame(
     [
-        {"task": "SST-2", "of": of, "cause": cause, "variance": sd**2}
+        {"task": "SST-2", "of": of, "part": part, "variance": sd**2}
         for of in ("LoRA 1", "CP 11")
-        for cause, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
+        for part, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
     ]
 )
 
@@ -162,7 +162,7 @@ CHARTS = {
     "power": lambda: power_chart(POWERS, chance=0.8),
     "intervals": lambda: interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.01),
     "spread": lambda: spread_chart(RUNS),
-    "causes": lambda: cause_chart(CAUSES),
+    "parts": lambda: part_chart(PARTS),
     "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
@@ -394,11 +394,11 @@ def test_a_spread_draws_every_run_and_their_mean() -> None:
 
 
 def test_parts_of_a_variance_are_stacked_in_their_order() -> None:
-    spec = as_dict(cause_chart(CAUSES))
+    spec = as_dict(part_chart(PARTS))
     assert spec["encoding"]["color"]["scale"]["domain"] == ["order", "initial weights", "items"]
     (place,) = spec["transform"]
-    assert place["calculate"] == 'indexof(["order", "initial weights", "items"], datum.cause)'
+    assert place["calculate"] == 'indexof(["order", "initial weights", "items"], datum.part)'
     assert spec["encoding"]["order"]["field"] == place["as"]
-    assert {(row["cause"], round(row["points"], 6)) for row in drawn(spec, spec)} == {
+    assert {(row["part"], round(row["points"], 6)) for row in drawn(spec, spec)} == {
         ("order", 0.09), ("initial weights", 0.16), ("items", 1.0)
     }  # fmt: skip

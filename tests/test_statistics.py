@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from by_hand import corrected, judged
+from scipy.stats import f
 from simulated import Simulation, cell
 
 from cpadapt.errors import InputError
@@ -15,7 +16,7 @@ from cpadapt.statistics import (
     agreement,
     best_of,
     compare,
-    effect_p_values,
+    crossed_effects,
     estimate,
     holm,
     items_needed,
@@ -159,33 +160,78 @@ def test_pooled_tables_find_the_true_variances() -> None:
     assert np.std(of_one) > 0.8 * sds["seed"] ** 2
 
 
-def test_effects_that_are_none_are_seldom_found_and_others_are() -> None:
+def crossed(rng: np.random.Generator, sds: tuple[float, ...], shape: tuple[int, int, int] = (6, 8, 40)) -> np.ndarray:
+    """Of two causes and items: the sd of each, of the two causes together, of each with the items, and of the rest."""
+    axes = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+    sizes = ([size if axis in of else 1 for axis, size in enumerate(shape)] for of in axes)
+    return sum(rng.normal(0, sd, size) for sd, size in zip(sds, sizes, strict=True)) + np.zeros(shape)
+
+
+def test_crossed_causes_have_their_variances() -> None:
     rng = np.random.default_rng(4)
-
-    def found(seed_sd: float, item_sd: float) -> np.ndarray:
-        tables = (
-            rng.normal(0, seed_sd, (4, 1)) + rng.normal(0, item_sd, 12) + rng.normal(0, 1, (4, 12))
-            for _ in range(2000)
-        )
-        return np.mean([np.array(effect_p_values(table)) < 0.05 for table in tables], axis=0)
-
-    assert found(0, 0) == pytest.approx([0.05, 0.05], abs=0.012)
-    of_seeds, of_items = found(2, 0)
-    assert of_seeds > 0.9
-    assert of_items == pytest.approx(0.05, abs=0.012)
-    of_seeds, of_items = found(0, 2)
-    assert of_seeds == pytest.approx(0.05, abs=0.012)
-    assert of_items > 0.9
+    sds = (0.2, 0.1, 0.5, 0.15, 0.3, 0.4, 1.0)
+    found = [crossed_effects(crossed(rng, sds)) for _ in range(1500)]
+    a, b, items, both, a_items, b_items, rest = (sd**2 for sd in sds)
+    assert np.mean([of.first.variance for of in found]) == pytest.approx(a, rel=0.1)
+    assert np.mean([of.second.variance for of in found]) == pytest.approx(b, rel=0.15)
+    assert np.mean([of.together for of in found]) == pytest.approx(both, rel=0.1)
+    assert np.mean([of.chance for of in found]) == pytest.approx((a_items + b_items + rest) / 40, rel=0.05)
+    assert np.mean([of.of_items for of in found]) == pytest.approx(items / 40, rel=0.05)
+    for of, truth in ((lambda x: x.first, a), (lambda x: x.second, b)):
+        covered = np.mean([of(x).interval[0] <= truth <= of(x).interval[1] for x in found])
+        assert 0.93 < covered < 0.99, "of 95 %"
 
 
-def test_effects_are_those_of_a_table_by_hand() -> None:
-    # Mean squares 4, 1 and 1: by F(1, 1), whose tail at x is 1 − 2/π·atan(√x), and by the same with 1.
-    of_seeds, of_items = effect_p_values(np.array([[0.0, 0.0], [1.0, 3.0]]))
-    assert of_seeds == pytest.approx(1 - 2 / np.pi * np.arctan(2))
-    assert of_items == pytest.approx(0.5)
-    assert effect_p_values(np.array([[0.0, 0.0], [1.0, 1.0]])) == (0.0, 1.0)
-    with pytest.raises(InputError, match="1 seeds"):
-        effect_p_values(np.ones((1, 5)))
+@pytest.mark.parametrize("others", [(0.0, 0.0, 1.0), (0.3, 0.5, 1.0)])
+def test_a_cause_that_does_nothing_is_seldom_found(others: tuple[float, float, float]) -> None:
+    """Whatever the other does, and whatever it does to single items or with the other."""
+    rng = np.random.default_rng(5)
+    both, by_item, rest = others
+    found = [
+        crossed_effects(crossed(rng, (0.0, 0.5, 0.5, both, by_item, by_item, rest), (10, 10, 30))) for _ in range(800)
+    ]
+    assert np.mean([of.first.p_value < 0.05 for of in found]) < 0.065
+    assert np.mean([of.second.p_value < 0.05 for of in found]) > 0.7
+
+
+def test_parts_of_crossed_causes_by_hand() -> None:
+    values = np.random.default_rng(6).normal(size=(3, 4, 5))
+    mean = values.mean()
+    by = {axis: values.mean(tuple({0, 1, 2} - {axis})) - mean for axis in (0, 1, 2)}
+    squares = {axis: 60 / size * sum(x * x for x in by[axis]) / (size - 1) for axis, size in enumerate((3, 4, 5))}
+    two, rest = {}, values - mean
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        means = values.mean(({0, 1, 2} - {a, b}).pop())
+        left = [
+            [means[j, k] - by[a][j] - by[b][k] - mean for k in range(means.shape[1])] for j in range(means.shape[0])
+        ]
+        free = (means.shape[0] - 1) * (means.shape[1] - 1)
+        two[a, b] = 60 / means.size * sum(x * x for row in left for x in row) / free
+        rest = rest - np.expand_dims(np.array(left), ({0, 1, 2} - {a, b}).pop())
+    for axis in (0, 1, 2):
+        rest = rest - np.expand_dims(by[axis], tuple({0, 1, 2} - {axis}))
+    alone = float((rest**2).sum()) / (2 * 3 * 4)
+    found = crossed_effects(values)
+    assert found.first.variance == pytest.approx((squares[0] - two[0, 1] - two[0, 2] + alone) / 20)
+    assert found.second.variance == pytest.approx((squares[1] - two[0, 1] - two[1, 2] + alone) / 15)
+    assert found.together == pytest.approx((two[0, 1] - alone) / 5)
+    assert found.chance == pytest.approx(((two[0, 2] - alone) / 4 + (two[1, 2] - alone) / 3 + alone) / 5)
+    assert found.of_items == pytest.approx((squares[2] - two[0, 2] - two[1, 2] + alone) / 12 / 5)
+    null = max(two[0, 1] + two[0, 2] - alone, two[0, 1], two[0, 2])
+    degrees = max(null**2 / (two[0, 1] ** 2 / 6 + two[0, 2] ** 2 / 8 + alone**2 / 24), 6)
+    assert found.first.p_value == pytest.approx(f.sf(squares[0] / null, 2, degrees))
+    # At an end of the interval the mean square would be at the other end of what comes of such a variance.
+    high = found.first.interval[1]
+    assert f.cdf(squares[0] / (null + 20 * high), 2, degrees) == pytest.approx(0.025)
+
+
+def test_causes_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(InputError, match=r"a table of \(1, 4, 5\)"):
+        crossed_effects(np.ones((1, 4, 5)))
+    with pytest.raises(InputError, match="not finite"):
+        crossed_effects(np.full((2, 2, 2), np.nan))
+    same = crossed_effects(np.ones((2, 3, 4)))
+    assert (same.first.p_value, same.first.interval, same.chance) == (1.0, (0.0, 0.0), 0.0)
 
 
 def test_the_fewest_that_suffice() -> None:
