@@ -27,7 +27,7 @@ WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together"
 Cell = tuple[str, int]
 DIFFERENCES: tuple[tuple[Cell, Cell], ...] = ((("lora", 1), ("cp", 11)), (("cp", 44), ("cp", 1)))
 """The families at one budget, and what components gain."""
-MEAN = "mean of the adapters"
+MEAN = "mean of these"
 
 
 @dataclass(frozen=True)
@@ -195,29 +195,30 @@ def part_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
 
     Weights and order have 95 % intervals; what is estimated at zero or below is a dash.
     """
-    rows = []
-    for name, of in subjects(runs).items():
-        found = crossed_effects(of.by_order)
-        sds = {part: _sd(variance) for part, variance in variances(found).items()}
-        ends = {f"{WEIGHTS}: 95 %": found.first.interval, f"{ORDER}: 95 %": found.second.interval}
-        shown = sds | {column: _ends(interval) for column, interval in ends.items()}
-        columns = [WEIGHTS, f"{WEIGHTS}: 95 %", ORDER, f"{ORDER}: 95 %", TOGETHER, CHANCE, ITEMS]
-        rows.append({"of": name} | {column: shown[column] for column in columns})
-    return pd.DataFrame(rows)
+    found = {name: crossed_effects(of.by_order) for name, of in subjects(runs).items()}
+    return pd.DataFrame(
+        [
+            {"of": name, f"{WEIGHTS} (95 %)": _with_ends(of.first.variance, of.first.interval),
+             f"{ORDER} (95 %)": _with_ends(of.second.variance, of.second.interval),
+             TOGETHER: _sd(of.together), CHANCE: _sd(of.chance), ITEMS: _sd(of.of_items)}
+            for name, of in found.items()
+        ]
+    )  # fmt: skip
 
 
 def draw_table(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
     """The standard deviation that a draw gives one run of `subjects` besides its seed, to read: in points."""
     found = {
-        task: {name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()}
+        f"{TASK_NAMES.get(task, task)} (95 %)": {
+            name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()
+        }
         for task, runs in tasks.items()
     }
-    names = list(next(iter(found.values())))
-    table = {"of": names}
-    for task, effects in found.items():
-        table[TASK_NAMES.get(task, task)] = [_sd(effects[name].variance) for name in names]
-        table[f"{TASK_NAMES.get(task, task)}: 95 %"] = [_ends(effects[name].interval) for name in names]
-    return pd.DataFrame(table)
+    shown = {
+        column: {name: _with_ends(effect.variance, effect.interval) for name, effect in effects.items()}
+        for column, effects in found.items()
+    }
+    return pd.DataFrame(shown).rename_axis("of").reset_index()
 
 
 def again(twice: Floats, level: float = 0.95) -> tuple[float, tuple[float, float]]:
@@ -238,10 +239,8 @@ def again_table(tasks: Mapping[str, Mapping[Cell, Floats]]) -> pd.DataFrame:
     """The standard deviation of `again`, by adapter and task, to read: in points, and how many pairs are equal."""
     table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in next(iter(tasks.values()))]}
     for task, twice in tasks.items():
-        found = [again(of) for of in twice.values()]
         name = TASK_NAMES.get(task, task)
-        table[name] = [_sd(variance) for variance, _ in found]
-        table[f"{name}: 95 %"] = [_ends(interval) for _, interval in found]
+        table[f"{name} (95 %)"] = [_with_ends(*again(of)) for of in twice.values()]
         table[f"{name}: equal"] = [f"{(of[0] == of[1]).sum()} of {of.shape[1]}" for of in twice.values()]
     return pd.DataFrame(table)
 
@@ -250,6 +249,6 @@ def _sd(variance: float) -> str:
     return percent(math.sqrt(variance), 2) if variance > 0 else "–"
 
 
-def _ends(interval: tuple[float, float]) -> str:
-    """Of a variance, as standard deviations."""
-    return " to ".join(percent(math.sqrt(max(end, 0.0)), 2) for end in interval)
+def _with_ends(variance: float, interval: tuple[float, float]) -> str:
+    low, high = (percent(math.sqrt(end), 2) for end in interval)
+    return f"{_sd(variance)} ({low} to {high})"

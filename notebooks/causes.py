@@ -66,8 +66,8 @@ charts.part_chart(causes.parts({"sst2": runs["sst2"]}))
 charts.part_chart(causes.parts({"rte": runs["rte"]}))
 
 # %% [markdown]
-# The square roots of these variances on SST-2, in points, with those of the mean of all adapters, which an order moves
-# as far as it moves them alike, and of two differences. A dash is a part that is estimated at zero or below, and
+# The square roots of these variances on SST-2, in points, with those of the mean of these adapters, which an order
+# moves as far as it moves them alike, and of two differences. A dash is a part that is estimated at zero or below, and
 # the interval says how large it may be:
 
 # %% tags=["hide-input"]

@@ -82,19 +82,20 @@ def test_tables_word_what_is_found() -> None:
     runs = {c: made(np.random.default_rng(k), draw=0.3) for k, c in enumerate(CELLS)}
     (lora,) = (row for row in causes.part_table(runs).to_dict("records") if row["of"] == "LoRA 1")
     found = crossed_effects(runs["lora", 1].by_order)
-    assert lora[WEIGHTS] == f"{100 * math.sqrt(found.first.variance):.2f}"
-    assert lora[f"{WEIGHTS}: 95 %"] == "{:.2f} to {:.2f}".format(*(100 * x**0.5 for x in found.first.interval))
+    shown = (100 * math.sqrt(x) for x in (found.first.variance, *found.first.interval))
+    assert lora[f"{WEIGHTS} (95 %)"] == "{:.2f} ({:.2f} to {:.2f})".format(*shown)
     assert lora[CHANCE] == f"{100 * math.sqrt(found.chance):.2f}"
     drawn = causes.draw_table({"sst2": runs, "mine": runs}).to_dict("records")
-    assert list(drawn[0]) == ["of", "SST-2", "SST-2: 95 %", "mine", "mine: 95 %"]
+    assert list(drawn[0]) == ["of", "SST-2 (95 %)", "mine (95 %)"]
+    assert [row["of"] for row in drawn] == list(causes.subjects(runs))
     of_draw = crossed_effects(runs["cp", 1].by_draw).second
-    assert drawn[0]["mine"] == f"{100 * math.sqrt(of_draw.variance):.2f}"
+    assert drawn[0]["mine (95 %)"].startswith(f"{100 * math.sqrt(of_draw.variance):.2f} (")
     listed = causes.parts({"sst2": runs})
     assert len(listed) == len(CELLS) * len(PARTS)
     assert (listed["variance"] >= 0).all()
     still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
     (row, *_) = causes.part_table(still).to_dict("records")
-    assert (row[WEIGHTS], row[f"{WEIGHTS}: 95 %"]) == ("–", "0.00 to 0.00")
+    assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00 to 0.00)", "–")
 
 
 def test_the_same_run_again() -> None:
@@ -104,7 +105,7 @@ def test_the_same_run_again() -> None:
     assert np.mean([low <= 0.02**2 <= high for _, (low, high) in runs]) == pytest.approx(0.95, abs=0.025)
     shown = causes.again_table({"rte": {("cp", 1): np.array([[0.5, 0.75], [0.5, 0.79]])}})
     (row,) = shown.to_dict("records")
-    assert (row["adapter"], row["RTE"], row["RTE: equal"]) == ("CP 1", "2.00", "1 of 2")
+    assert (row["adapter"], row["RTE (95 %)"][:6], row["RTE: equal"]) == ("CP 1", "2.00 (", "1 of 2")
 
 
 @pytest.fixture(scope="module")

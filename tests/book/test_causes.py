@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ Chapters = Callable[[str], Any]
 Cell = tuple[str, int]
 CELLS = {("cp", 1): "CP 1", ("cp", 11): "CP 11", ("cp", 44): "CP 44", ("lora", 1): "LoRA 1"}
 DIFFERENCES = {"LoRA 1 − CP 11": (("lora", 1), ("cp", 11)), "CP 44 − CP 1": (("cp", 44), ("cp", 1))}
-MEAN = "mean of the adapters"
+MEAN = "mean of these"
 SUBJECTS = (*CELLS.values(), MEAN, *DIFFERENCES)
 TASKS = {"sst2": "SST-2", "rte": "RTE"}
 PARTS = WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = "weights", "order", "together", "chance", "items"
@@ -103,8 +104,10 @@ def check_sd(shown: str, variance: float) -> None:
         assert float(shown) == pytest.approx(math.sqrt(variance), abs=0.005 + 1e-9)
 
 
-def check_ends(shown: str, ends: list[float]) -> None:
-    assert [float(end) for end in shown.split(" to ")] == pytest.approx([math.sqrt(end) for end in ends], abs=0.0051)
+def check_ends(shown: str, variance: float, ends: list[float]) -> None:
+    sd, low, high = re.fullmatch(r"(\S+) \((\S+) to (\S+)\)", shown).groups()
+    check_sd(sd, variance)
+    assert [float(low), float(high)] == pytest.approx([math.sqrt(end) for end in ends], abs=0.0051)
 
 
 def test_tables_of_parts(chapter: Chapters) -> None:
@@ -113,10 +116,10 @@ def test_tables_of_parts(chapter: Chapters) -> None:
         assert [row[0] for row in rows] == list(SUBJECTS)
         for row in (dict(zip(titles, row, strict=True)) for row in rows):
             found = analysed(task, row["of"])
-            for part in PARTS:
+            for part in (TOGETHER, CHANCE, ITEMS):
                 check_sd(row[part], found[part])
             for part in (WEIGHTS, ORDER):
-                check_ends(row[f"{part}: 95 %"], found[f"{part} ends"])
+                check_ends(row[f"{part} (95 %)"], found[part], found[f"{part} ends"])
 
 
 def test_charts(chapter: Chapters) -> None:
@@ -127,13 +130,12 @@ def test_charts(chapter: Chapters) -> None:
 
 
 def test_the_table_of_draws(chapter: Chapters) -> None:
-    rows = chapter("causes").rows("of", "SST-2", "RTE: 95 %")
+    rows = chapter("causes").rows("of", "SST-2 (95 %)", "RTE (95 %)")
     assert [row["of"] for row in rows] == list(SUBJECTS)
     for row, (task, name) in itertools.product(rows, TASKS.items()):
         found = analysed(task, row["of"], draws=True)
-        check_sd(row[name], found[ORDER])
-        check_ends(row[f"{name}: 95 %"], found[f"{ORDER} ends"])
-        assert row[f"{name}: 95 %"].startswith("0.00"), "every interval begins at zero"
+        check_ends(row[f"{name} (95 %)"], found[ORDER], found[f"{ORDER} ends"])
+        assert found[f"{ORDER} ends"][0] == 0, "every interval begins at zero"
 
 
 @functools.cache
@@ -162,8 +164,8 @@ def test_the_table_of_repetitions(chapter: Chapters) -> None:
     rows = chapter("causes").rows("SST-2: equal")
     assert [row["adapter"] for row in rows] == list(CELLS.values())
     for (row, cell), (task, name) in itertools.product(zip(rows, CELLS, strict=True), TASKS.items()):
-        check_sd(row[name], again(task, cell))
-        check_ends(row[f"{name}: 95 %"], [10 * again(task, cell) / chi2.ppf(share, 10) for share in (0.975, 0.025)])
+        ends = [10 * again(task, cell) / chi2.ppf(share, 10) for share in (0.975, 0.025)]
+        check_ends(row[f"{name} (95 %)"], again(task, cell), ends)
         assert row[f"{name}: equal"] == f"{gaps(task, cell).count(0)} of 10"
 
 
