@@ -251,4 +251,4 @@ def _sd(variance: float) -> str:
 
 def _with_ends(variance: float, interval: tuple[float, float]) -> str:
     low, high = (percent(math.sqrt(end), 2) for end in interval)
-    return f"{_sd(variance)} ({low} to {high})"
+    return f"{_sd(variance)} ({low}–{high})"

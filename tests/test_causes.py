@@ -83,7 +83,7 @@ def test_tables_word_what_is_found() -> None:
     (lora,) = (row for row in causes.part_table(runs).to_dict("records") if row["of"] == "LoRA 1")
     found = crossed_effects(runs["lora", 1].by_order)
     shown = (100 * math.sqrt(x) for x in (found.first.variance, *found.first.interval))
-    assert lora[f"{WEIGHTS} (95 %)"] == "{:.2f} ({:.2f} to {:.2f})".format(*shown)
+    assert lora[f"{WEIGHTS} (95 %)"] == "{:.2f} ({:.2f}–{:.2f})".format(*shown)
     assert lora[CHANCE] == f"{100 * math.sqrt(found.chance):.2f}"
     drawn = causes.draw_table({"sst2": runs, "mine": runs}).to_dict("records")
     assert list(drawn[0]) == ["of", "SST-2 (95 %)", "mine (95 %)"]
@@ -95,7 +95,7 @@ def test_tables_word_what_is_found() -> None:
     assert (listed["variance"] >= 0).all()
     still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
     (row, *_) = causes.part_table(still).to_dict("records")
-    assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00 to 0.00)", "–")
+    assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00–0.00)", "–")
 
 
 def test_the_same_run_again() -> None:

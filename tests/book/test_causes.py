@@ -105,7 +105,7 @@ def check_sd(shown: str, variance: float) -> None:
 
 
 def check_ends(shown: str, variance: float, ends: list[float]) -> None:
-    sd, low, high = re.fullmatch(r"(\S+) \((\S+) to (\S+)\)", shown).groups()
+    sd, low, high = re.fullmatch(r"(\S+) \(([^–]+)–(\S+)\)", shown).groups()
     check_sd(sd, variance)
     assert [float(low), float(high)] == pytest.approx([math.sqrt(end) for end in ends], abs=0.0051)
 
