@@ -216,26 +216,24 @@ KEYS = (
 """The differences between the key cells that are looked at one by one."""
 
 
-def key_table(over: Mapping[str, Cells]) -> pd.DataFrame:
+def key_table(of: Cells, mislead: bool = True) -> pd.DataFrame:
     """The differences of `KEYS`, to read: in points.
 
     Args:
-        over: the same cells by what their runs differ in, such as seeds or draws; of the first there is also how often
-            three runs mislead.
+        of: the cells.
+        mislead: whether to say how often three of the runs give another sign, which are then those of single seeds.
     """
     rows = []
     for a, b in KEYS:
-        row = {"difference": pair_name(a, b)}
-        for name, of in over.items():
-            e = compare(of.outcomes[a], of.outcomes[b])
-            row |= {
-                f"over {name}": signed(e.mean, 2),
-                f"{name}: 95 %": bounds(e.interval(), 2),
-                f"{name}: alike": f"{e.equivalence_p_value(MARGIN):.3f}",
-            }
-        first = next(iter(over.values()))
-        row["three mislead, %"] = percent(misled(first.outcomes[a], first.outcomes[b], 3), 0)
-        rows.append(row)
+        pair = of.outcomes[a], of.outcomes[b]
+        e = compare(*pair)
+        row = {
+            "difference": pair_name(a, b),
+            "points": signed(e.mean, 2),
+            "95 %": bounds(e.interval(), 2),
+            "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
+        }
+        rows.append(row | ({"three mislead, %": percent(misled(*pair, 3), 0)} if mislead else {}))
     return pd.DataFrame(rows)
 
 

@@ -376,34 +376,37 @@ def check_spreads(rows: list[dict[str, str]], over: dict[str, Runs]) -> None:
             assert row[f"{name}: 95 %"] == "{:.2f} to {:.2f}".format(*ends)
 
 
+def key_tables(page: Any) -> dict[Runs, dict[str, dict[str, str]]]:
+    """By runs and difference, in the order of the page."""
+    tables = tables_with(page, "difference", "alike")
+    of = (SEEDS, TWICE, RTE_SEEDS, RTE_TWICE, OF_BOOLQ)
+    return {runs: {row["difference"]: row for row in rows} for runs, rows in zip(of, tables, strict=True)}
+
+
 def test_key_differences(chapter: Chapters) -> None:
-    tables = tables_with(chapter("noise"), "difference", "three mislead, %")
-    beside = ({"seeds": SEEDS, "draws": TWICE}, {"seeds": RTE_SEEDS, "draws": RTE_TWICE}, {"seeds": OF_BOOLQ})
-    for rows, over in zip(tables, beside, strict=True):
-        check_key_differences(rows, over)
-
-
-def check_key_differences(rows: list[dict[str, str]], over: dict[str, Runs]) -> None:
     cell = {name: place for place, name in NAMES.items()}
-    assert len(rows) == 6
-    for row in rows:
-        a, b = (cell[name] for name in row["difference"].split(" − "))
-        assert len(row) == 2 + 3 * len(over)
-        for name, of in over.items():
+    for of, rows in key_tables(chapter("noise")).items():
+        assert list(rows) == [f"{NAMES[a]} − {NAMES[b]}" for a, b in KEYS]
+        for name, row in rows.items():
+            a, b = (cell[each] for each in name.split(" − "))
             found = difference(a, b, of)
-            assert row[f"over {name}"] == f"{found['gap']:+.2f}"
-            assert row[f"{name}: 95 %"] == "{:+.2f} to {:+.2f}".format(*found["interval"])
-            assert row[f"{name}: alike"] == f"{found['alike']:.3f}"
-        assert row["three mislead, %"] == f"{100 * mislead(a, b, over['seeds']):.0f}"
+            expected = {
+                "difference": name,
+                "points": f"{found['gap']:+.2f}",
+                "95 %": "{:+.2f} to {:+.2f}".format(*found["interval"]),
+                "alike": f"{found['alike']:.3f}",
+            }
+            if of in MANY:
+                expected["three mislead, %"] = f"{100 * mislead(a, b, of):.0f}"
+            assert row == expected
 
 
 def test_what_is_said_of_many_runs(chapter: Chapters) -> None:
-    of_sst2, *_ = tables_with(chapter("noise"), "difference", "over draws")
-    rows = {row["difference"]: row for row in of_sst2}
+    tables = key_tables(chapter("noise"))
     for name in ("CP 11 − CP 1", "CP 44 − CP 11", "CP 44 − CP 1"):
-        assert float(rows[name]["seeds: alike"]) < 0.05, "flat"
-        assert float(rows[name]["draws: alike"]) < 0.05, "over draws too"
-        assert 35 < float(rows[name]["three mislead, %"]) < 65, "the toss of a coin"
+        assert float(tables[SEEDS][name]["alike"]) < 0.05, "flat"
+        assert float(tables[TWICE][name]["alike"]) < 0.05, "over draws too"
+        assert 35 < float(tables[SEEDS][name]["three mislead, %"]) < 65, "the toss of a coin"
     for name in ("LoRA 1 − CP 11", "LoRA 1 − CP 44"):
         (a, b) = (("lora", 1), ("cp", int(name.split()[-1])))
         low, high = difference(a, b, SEEDS)["interval"]
