@@ -14,11 +14,12 @@ import pandas as pd
 from scipy import stats
 
 from cpadapt.charts import TASK_NAMES, cell_name, pair_name
+from cpadapt.claims import Cells
 from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, RunConfig
 from cpadapt.record import Outcome, Record
-from cpadapt.statistics import Crossed, Floats, crossed_effects
+from cpadapt.statistics import Crossed, Effect, Floats, crossed_effects, seed_effect
 from cpadapt.wording import percent
 
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
@@ -155,14 +156,15 @@ def subjects(runs: Mapping[Cell, Runs]) -> dict[str, Runs]:
 def variances(found: Crossed) -> dict[str, float]:
     """The parts of one run's variance, in squared shares, by the names of `PARTS`; below zero where so estimated.
 
-    Initial weights, the order and the two together are what they would be with no end of items. Chance is what a run
-    has by the items being few, apart from all other runs: it gets right by luck what another gets wrong. Items is what
-    all runs have by these being the ones that are asked.
+    Initial weights, the order and the two together are what they would be with no end of items; each pair of the two
+    is one run, so that what a repetition would change is in *together* too. Chance is what a run has by the items
+    being few, apart from all other runs: it gets right by luck what another gets wrong. Items is what all runs have by
+    these being the ones that are asked.
     """
     return {
         WEIGHTS: found.first.variance,
         ORDER: found.second.variance,
-        TOGETHER: found.together,
+        TOGETHER: found.together.variance,
         CHANCE: found.chance,
         ITEMS: found.of_items,
     }
@@ -193,14 +195,15 @@ def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
 def part_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
     """The standard deviation that each part gives one run of `subjects`, to read: in points.
 
-    Weights and order have 95 % intervals; what is estimated at zero or below is a dash.
+    What is estimated at zero or below is a dash.
     """
     found = {name: crossed_effects(of.by_order) for name, of in subjects(runs).items()}
     return pd.DataFrame(
         [
             {"of": name, f"{WEIGHTS} (95 %)": _with_ends(of.first.variance, of.first.interval),
              f"{ORDER} (95 %)": _with_ends(of.second.variance, of.second.interval),
-             TOGETHER: _sd(of.together), CHANCE: _sd(of.chance), ITEMS: _sd(of.of_items)}
+             f"{TOGETHER} (95 %)": _with_ends(of.together.variance, of.together.interval),
+             CHANCE: _sd(of.chance), ITEMS: _sd(of.of_items)}
             for name, of in found.items()
         ]
     )  # fmt: skip
@@ -219,6 +222,28 @@ def draw_table(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
         for column, effects in found.items()
     }
     return pd.DataFrame(shown).rename_axis("of").reset_index()
+
+
+def own(of: Cells) -> dict[Cell, tuple[Effect, float]]:
+    """What seeds do to each adapter's runs on any items, and the variance between them on these."""
+    return {
+        cell: (seed_effect(outcomes.right), float(outcomes.right.mean(1).var(ddof=1)))
+        for cell, outcomes in sorted(of.outcomes.items())
+        if cell[0] != HEAD
+    }
+
+
+def own_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
+    """`own`, by adapter and task, to read: a standard deviation in points, and the share in percent."""
+    table: dict[str, list[str]] = {}
+    for task, of in tasks.items():
+        found, name = own(of), TASK_NAMES.get(task, task)
+        table.setdefault("adapter", [cell_name(*cell) for cell in found])
+        table[f"{name} (95 %)"] = [_with_ends(effect.variance, effect.interval) for effect, _ in found.values()]
+        table[f"{name}: share, %"] = [
+            percent(effect.variance / seen, 0) if effect.variance > 0 else "–" for effect, seen in found.values()
+        ]
+    return pd.DataFrame(table)
 
 
 def again(twice: Floats, level: float = 0.95) -> tuple[float, tuple[float, float]]:

@@ -11,8 +11,9 @@ part of the errors.
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,12 +240,13 @@ def _mean_squares(values: Floats) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one of two crossed causes does to the mean of a run."""
+    """What one cause does to the mean of a run."""
 
     variance: float
     """Of the cause's effect, with no end of items; below 0 where so estimated."""
     interval: tuple[float, float]
-    """Where that variance lies, with about 95 % confidence; an end below 0 is 0."""
+    """Where that variance lies, with about 95 % confidence; an end below 0 is 0. It may be empty, which is 0 to 0:
+    where there is no effect, once in forty."""
     p_value: float
     """Of no effect, one-sided."""
 
@@ -255,8 +257,8 @@ class Crossed:
 
     first: Effect
     second: Effect
-    together: float
-    """What the two do to each other, with no end of items; below 0 where so estimated."""
+    together: Effect
+    """What the two do to each other, and all that a run would do otherwise if it were repeated."""
     chance: float
     """What is by item and not the same for all runs, on as many items."""
     of_items: float
@@ -268,9 +270,10 @@ def crossed_effects(values: Floats) -> Crossed:
 
     All effects are random: those of the two causes `a` and `b`, of the items, and of any two of the three together.
     Estimates are those of the three-way analysis of variance without replication. The test and interval of a cause
-    take its mean square by `MS(ab) + MS(ai) − MS(abi)`, whose degrees of freedom are Satterthwaite's (Searle, Casella
-    and McCulloch, *Variance Components*, 1992, chapter 4; Burdick and Graybill, *Confidence Intervals on Variance
-    Components*, 1992), so both are approximate.
+    take its mean square by `MS(ab) + MS(ai) − MS(abi)`, or by the larger of the first two where that is more, whose
+    degrees of freedom are Satterthwaite's and no fewer than the fewer of the two (Searle, Casella and McCulloch,
+    *Variance Components*, 1992, chapter 4). So they are approximate and err towards no effect, and an interval may
+    lie below its estimate.
 
     Args:
         values: `[a, b, items]`, one run for each pair of the causes.
@@ -282,43 +285,59 @@ def crossed_effects(values: Floats) -> Crossed:
         raise InputError(f"a table of {values.shape}: causes are told apart by two or more of each, and of items")
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
-    sizes = np.array(values.shape)
+    sizes = values.shape
     squares, free = {}, {}
-    for axes in [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]:
+    for axes in (axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)):
         # The effect of these axes together: means over all others, less the effects of each fewer of them.
         part = values
         for axis in range(3):
             mean = part.mean(axis, keepdims=True)
             part = part - mean if axis in axes else mean
-        free[axes] = int(np.prod([sizes[axis] - 1 for axis in axes]))
-        squares[axes] = (
-            float((part**2).sum() * np.prod([sizes[axis] for axis in range(3) if axis not in axes])) / free[axes]
-        )
-    a, b, items = (int(size) for size in sizes)
-    rest = squares[0, 1, 2]
+        free[axes] = math.prod(sizes[axis] - 1 for axis in axes)
+        squares[axes] = float((part**2).sum()) * values.size / part.size / free[axes]
+    a, b, items = sizes
+    both, rest = squares[0, 1], squares[0, 1, 2]
 
-    def effect(cause: int, other: int) -> Effect:
-        both, by_item = squares[0, 1], squares[cause, 2]
+    def of_cause(cause: int) -> Effect:
+        by_item = squares[cause, 2]
         null = max(both + by_item - rest, both, by_item)
-        spread = sum(
-            square**2 / free[axes] for axes, square in (((0, 1), both), ((cause, 2), by_item), ((0, 1, 2), rest))
-        )
-        degrees = max(null**2 / spread, min(free[0, 1], free[cause, 2])) if spread else 1.0
-        of_f = stats.f(free[cause,], degrees)
-        per_cause = int(sizes[other]) * items
-        square = squares[cause,]
-        return Effect(
-            variance=(square - both - by_item + rest) / per_cause,
-            interval=tuple(max(square / of_f.ppf(share) - null, 0.0) / per_cause for share in (0.975, 0.025)),
-            p_value=float(of_f.sf(square / null)) if null else float(square == 0),
-        )
+        spread = both**2 / free[0, 1] + by_item**2 / free[cause, 2] + rest**2 / free[0, 1, 2]
+        degrees = max(null**2 / spread if spread else 0.0, min(free[0, 1], free[cause, 2]))
+        effect = _effect(squares[cause,], free[cause,], null, degrees, values.size // sizes[cause])
+        return replace(effect, variance=(squares[cause,] - both - by_item + rest) / (values.size // sizes[cause]))
 
     return Crossed(
-        first=effect(0, 1),
-        second=effect(1, 0),
-        together=(squares[0, 1] - rest) / items,
+        first=of_cause(0),
+        second=of_cause(1),
+        together=_effect(both, free[0, 1], rest, free[0, 1, 2], items),
         chance=((squares[0, 2] - rest) / b + (squares[1, 2] - rest) / a + rest) / items,
         of_items=(squares[2,] - squares[0, 2] - squares[1, 2] + rest) / (a * b) / items,
+    )
+
+
+def seed_effect(values: Floats) -> Effect:
+    """What seeds do to runs, told from what the items do.
+
+    Args:
+        values: `[seeds, items]`.
+
+    Raises:
+        InputError: there are fewer than two seeds or items.
+    """
+    seeds, items = values.shape
+    require_two(seeds, items)
+    of_seeds, _, of_rest = _mean_squares(values)
+    return _effect(of_seeds, seeds - 1, of_rest, (seeds - 1) * (items - 1), items)
+
+
+def _effect(square: float, free: int, null: float, null_free: float, count: int) -> Effect:
+    """By the F test of a mean square that is `null` without the effect, and more by `count` times its variance."""
+    of_f = stats.f(free, null_free)
+    low, high = (max(square / float(of_f.ppf(share)) - null, 0.0) / count for share in (0.975, 0.025))
+    return Effect(
+        variance=(square - null) / count,
+        interval=(low, high),
+        p_value=float(of_f.sf(square / null)) if null else float(square == 0),
     )
 
 

@@ -57,11 +57,10 @@ from cpadapt.record import load_records
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 and RTE thirty other draws are measured, with two seeds each. Beside seeds a draw moves the mean of the
-# adapters by no more than {glue:text}`causes.ipynb::sst2_draw_high:s` and {glue:text}`causes.ipynb::rte_draw_high:s`
-# points ([what moves a run](causes.ipynb)), but on SST-2 the shared draw is the worst of them all. Differences between
-# adapters are within their errors the same on others ([seeds and items](noise.ipynb)). What other draws do on BoolQ is
-# not known, nor what they do to more than the key cells.
+# On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the
+# shared draw is the worst of them all, {glue:text}`causes.ipynb::shared_below:s` points below their mean ([what moves
+# a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds and
+# items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
 #
 # *To close it*: a study with `data_seeds` for the cell in question, which costs what its seeds cost.
 #

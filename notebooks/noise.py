@@ -167,7 +167,8 @@ charts.table(noise.key_table(twice["sst2"], mislead=False))
 #
 # With them the draws say what the seeds say: LoRA's first rank is ahead of both larger CPs, and CP is flat.
 # {glue:text}`most_cp` components are {glue:text}`draws_gain` points above one (ninety-five percent,
-# {glue:text}`draws_gain_ends`), which is not clear, and is shown to be less than a point. With the first seed alone it
+# {glue:text}`draws_gain_ends`), which is not clear, and is less than a point by a one-sided test (the *alike* of its
+# row, not corrected). With the first seed alone it
 # had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
 #
 # All other studies of this backbone share one draw, and on SST-2 it happens to be the worst of them all: adapters have

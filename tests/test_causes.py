@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from simulated import cell
 
 from cpadapt import causes
 from cpadapt.causes import CHANCE, ITEMS, MEAN, ORDER, PARTS, TOGETHER, WEIGHTS
+from cpadapt.claims import Cells
 from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
 from cpadapt.record import Record
@@ -84,6 +86,7 @@ def test_tables_word_what_is_found() -> None:
     found = crossed_effects(runs["lora", 1].by_order)
     shown = (100 * math.sqrt(x) for x in (found.first.variance, *found.first.interval))
     assert lora[f"{WEIGHTS} (95 %)"] == "{:.2f} ({:.2f}–{:.2f})".format(*shown)
+    assert lora[f"{TOGETHER} (95 %)"].startswith(f"{100 * math.sqrt(found.together.variance):.2f} (")
     assert lora[CHANCE] == f"{100 * math.sqrt(found.chance):.2f}"
     drawn = causes.draw_table({"sst2": runs, "mine": runs}).to_dict("records")
     assert list(drawn[0]) == ["of", "SST-2 (95 %)", "mine (95 %)"]
@@ -96,6 +99,22 @@ def test_tables_word_what_is_found() -> None:
     still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
     (row, *_) = causes.part_table(still).to_dict("records")
     assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00–0.00)", "–")
+
+
+def test_what_is_a_runs_own() -> None:
+    rng = np.random.default_rng(5)
+    right = rng.normal(0, 0.2, (200, 1)) + rng.normal(0, 0.5, 50) + rng.normal(0, 1, (200, 50))
+    of = Cells({}, {("head", 0): cell(right), ("cp", 1): cell(right), ("lora", 1): cell(np.eye(4))}, {}, 0.5)
+    found = causes.own(of)
+    assert list(found) == [("cp", 1), ("lora", 1)], "the readout alone is no adapter"
+    effect, seen = found["cp", 1]
+    assert effect.variance == pytest.approx(0.2**2, rel=0.3)
+    assert seen == right.mean(1).var(ddof=1)
+    first, second = causes.own_table({"sst2": of, "mine": of}).to_dict("records")
+    assert list(first) == ["adapter", "SST-2 (95 %)", "SST-2: share, %", "mine (95 %)", "mine: share, %"]
+    assert first["SST-2: share, %"] == first["mine: share, %"] == f"{100 * effect.variance / seen:.0f}"
+    assert second["mine (95 %)"].startswith("– (0.00–"), "four runs, each with one item right"
+    assert second["mine: share, %"] == "–"
 
 
 def test_the_same_run_again() -> None:

@@ -25,6 +25,7 @@ from cpadapt.statistics import (
     pooled,
     require_pairs,
     resampled_means,
+    seed_effect,
     seeds_needed,
 )
 
@@ -174,10 +175,10 @@ def test_crossed_causes_have_their_variances() -> None:
     a, b, items, both, a_items, b_items, rest = (sd**2 for sd in sds)
     assert np.mean([of.first.variance for of in found]) == pytest.approx(a, rel=0.1)
     assert np.mean([of.second.variance for of in found]) == pytest.approx(b, rel=0.15)
-    assert np.mean([of.together for of in found]) == pytest.approx(both, rel=0.1)
+    assert np.mean([of.together.variance for of in found]) == pytest.approx(both, rel=0.1)
     assert np.mean([of.chance for of in found]) == pytest.approx((a_items + b_items + rest) / 40, rel=0.05)
     assert np.mean([of.of_items for of in found]) == pytest.approx(items / 40, rel=0.05)
-    for of, truth in ((lambda x: x.first, a), (lambda x: x.second, b)):
+    for of, truth in ((lambda x: x.first, a), (lambda x: x.second, b), (lambda x: x.together, both)):
         covered = np.mean([of(x).interval[0] <= truth <= of(x).interval[1] for x in found])
         assert 0.93 < covered < 0.99, "of 95 %"
 
@@ -214,7 +215,8 @@ def test_parts_of_crossed_causes_by_hand() -> None:
     found = crossed_effects(values)
     assert found.first.variance == pytest.approx((squares[0] - two[0, 1] - two[0, 2] + alone) / 20)
     assert found.second.variance == pytest.approx((squares[1] - two[0, 1] - two[1, 2] + alone) / 15)
-    assert found.together == pytest.approx((two[0, 1] - alone) / 5)
+    assert found.together.variance == pytest.approx((two[0, 1] - alone) / 5)
+    assert found.together.p_value == pytest.approx(f.sf(two[0, 1] / alone, 6, 24))
     assert found.chance == pytest.approx(((two[0, 2] - alone) / 4 + (two[1, 2] - alone) / 3 + alone) / 5)
     assert found.of_items == pytest.approx((squares[2] - two[0, 2] - two[1, 2] + alone) / 12 / 5)
     null = max(two[0, 1] + two[0, 2] - alone, two[0, 1], two[0, 2])
@@ -232,6 +234,22 @@ def test_causes_that_cannot_be_told_apart_are_refused() -> None:
         crossed_effects(np.full((2, 2, 2), np.nan))
     same = crossed_effects(np.ones((2, 3, 4)))
     assert (same.first.p_value, same.first.interval, same.chance) == (1.0, (0.0, 0.0), 0.0)
+
+
+def test_what_seeds_do_on_any_items() -> None:
+    rng = np.random.default_rng(7)
+    found = [
+        seed_effect(rng.normal(0, 0.1, (12, 1)) + rng.normal(0, 0.5, 50) + rng.normal(0, 1, (12, 50)))
+        for _ in range(1500)
+    ]
+    assert np.mean([of.variance for of in found]) == pytest.approx(0.1**2, rel=0.2)
+    assert np.mean([of.interval[0] <= 0.1**2 <= of.interval[1] for of in found]) == pytest.approx(0.95, abs=0.015)
+    one = np.array([[1.0, 2.0, 4.0], [2.0, 2.0, 2.0]])
+    # Seeds' means are 7/3 and 2. Differences by item, −1, 0 and 2, are −4/3, −1/3 and 5/3 from their mean, so that
+    # the mean square of the rest is (16 + 1 + 25) / 9 / 2 / 2.
+    assert seed_effect(one).variance == pytest.approx((1 / 3) ** 2 / 2 - 42 / 36 / 3)
+    with pytest.raises(InputError, match="1 seeds"):
+        seed_effect(np.ones((1, 5)))
 
 
 def test_the_fewest_that_suffice() -> None:

@@ -74,6 +74,7 @@ def analysed(task: str, name: str, draws: bool = False) -> dict[str, Any]:
         WEIGHTS: (ms[0,] - ms[0, 1] - ms[0, 2] + rest) / (b * n),
         ORDER: (ms[1,] - ms[0, 1] - ms[1, 2] + rest) / (a * n),
         TOGETHER: (ms[0, 1] - rest) / n,
+        "together ends": ends(ms[0, 1], rest, free[0, 1], free[0, 1, 2], n),
         CHANCE: ((ms[0, 2] - rest) / b + (ms[1, 2] - rest) / a + rest) / n,
         ITEMS: (ms[2,] - ms[0, 2] - ms[1, 2] + rest) / (a * b * n),
     }
@@ -82,10 +83,14 @@ def analysed(task: str, name: str, draws: bool = False) -> dict[str, Any]:
         null = max(ms[0, 1] + by_item - rest, ms[0, 1], by_item)
         spread = ms[0, 1] ** 2 / free[0, 1] + by_item**2 / free[axis, 2] + rest**2 / free[0, 1, 2]
         degrees = max(null**2 / spread, min(free[0, 1], free[axis, 2]))
-        of_f = f(free[axis,], degrees)
-        found[f"{part} p"] = float(of_f.sf(ms[axis,] / null))
-        found[f"{part} ends"] = [max(ms[axis,] / of_f.ppf(share) - null, 0) / per for share in (0.975, 0.025)]
+        found[f"{part} p"] = float(f.sf(ms[axis,] / null, free[axis,], degrees))
+        found[f"{part} ends"] = ends(ms[axis,], null, free[axis,], degrees, per)
     return found
+
+
+def ends(square: float, null: float, free: int, of_null: float, count: int) -> list[float]:
+    """Of a variance by its mean square, which is `null` without it."""
+    return [max(square / f.ppf(share, free, of_null) - null, 0) / count for share in (0.975, 0.025)]
 
 
 def average(task: str, part: str) -> float:
@@ -116,9 +121,9 @@ def test_tables_of_parts(chapter: Chapters) -> None:
         assert [row[0] for row in rows] == list(SUBJECTS)
         for row in (dict(zip(titles, row, strict=True)) for row in rows):
             found = analysed(task, row["of"])
-            for part in (TOGETHER, CHANCE, ITEMS):
+            for part in (CHANCE, ITEMS):
                 check_sd(row[part], found[part])
-            for part in (WEIGHTS, ORDER):
+            for part in (WEIGHTS, ORDER, TOGETHER):
                 check_ends(row[f"{part} (95 %)"], found[part], found[f"{part} ends"])
 
 
@@ -170,18 +175,17 @@ def test_the_table_of_repetitions(chapter: Chapters) -> None:
 
 
 def test_numbers(chapter: Chapters) -> None:
-    low, high = analysed("sst2", "LoRA 1")["order ends"]
     data = next(lines("smollm2-data-seeds", "rte", ("cp", 1)))["data"]
     there = data["source"]["train"]["rows"] - data["source"]["train"]["left_out_repeats"]
     below, sd = beside_the_shared_draw()
     expected = {
         "starts": "10", "orders": "10", "seeds": "2", "draws": "30", "adapters": "4", "repeats": "10",
-        "lora_order_low": f"{math.sqrt(low):.2f}", "lora_order_high": f"{math.sqrt(high):.2f}",
-        "seen_r": f"{in_the_hundred()[0]:+.2f}", "expected_r": f"{in_the_hundred()[1]:+.2f}",
+        "most_cp": "44", "lora_own_high": f"{math.sqrt(own('sst2', ('lora', 1))['ends'][1]):.2f}",
+        "mean_order_p": f"{holm('sst2')[MEAN, ORDER]:.3f}", "lora_order_p": f"{holm('sst2')['LoRA 1', ORDER]:.3f}",
+        "next_p": f"{holm('sst2')['CP 44', WEIGHTS]:.2f}",
         "widest": f"{max(map(abs, gaps('rte', ('cp', 11)))):.1f}",
         "shared_below": f"{below:.1f}", "draws_sd": f"{sd:.2f}",
         "rte_alike": f"{100 * data['sets']['train']['size'] / there:.0f}",
-        "sst2_kept": f"{100 - 100 * average('sst2', CHANCE) / apart('sst2'):.0f}",
     }  # fmt: skip
     expected |= {f"sst2_{part}": f"{math.sqrt(average('sst2', part)):.2f}" for part in (WEIGHTS, ORDER, TOGETHER)}
     for task in TASKS:
@@ -189,29 +193,58 @@ def test_numbers(chapter: Chapters) -> None:
         expected |= {
             f"{task}_{name}": f"{math.sqrt(variance):.2f}"
             for name, variance in {
-                "chance": average(task, CHANCE), "items": average(task, ITEMS), "apart": apart(task),
+                "chance": average(task, CHANCE), "items": average(task, ITEMS),
                 "any": average(task, CHANCE) + average(task, ITEMS), "draw_high": of_draw,
                 "again": statistics.mean(again(task, cell) for cell in CELLS),
             }.items()
         }  # fmt: skip
-    assert chapter("causes").glued == expected
+        expected[f"{task}_rounding"] = f"{100 * statistics.mean(halves(task)) / apart(task):.0f}"
+    for task in ("sst2", "rte", "boolq"):
+        of = [own(task, cell) for cell in CELLS]
+        share = sum(each["variance"] for each in of) / sum(each["seen"] for each in of)
+        expected[f"{task}_own"] = f"{100 * share:.0f}"
+    glued = chapter("causes").glued
+    assert {name: of for name, of in glued.items() if not name.endswith("_ends")} == expected
+    for task in TASKS:
+        drawn = np.random.default_rng(1).choice(halves(task), (4000, 40)).mean(1) / apart(task) * 100
+        low, high = map(float, glued[f"{task}_rounding_ends"].split(" to "))
+        assert [low, high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2.5)
+
+
+def halves(task: str) -> list[float]:
+    """Of each pair the square of its difference, halved."""
+    return [gap**2 / 2 for cell in CELLS for gap in gaps(task, cell)]
+
+
+@functools.cache
+def own(task: str, cell: Cell) -> dict[str, Any]:
+    """What many seeds do on any items: its variance and interval, and the variance seen on these."""
+    study = "smollm2-seeds-boolq" if task == "boolq" else "smollm2-seeds"
+    at = {line["config"]["seed"]: answers(line["outcome"]) for line in lines(study, task, cell)}
+    x = 100 * np.array([at[seed] for seed in range(30 if task == "boolq" else 100)], dtype=float)
+    seeds, items = x.shape
+    left = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
+    free = (seeds - 1) * (items - 1)
+    rest, seen = float((left**2).sum()) / free, statistics.variance(x.mean(1).tolist())
+    return {"variance": seen - rest / items, "seen": seen, "ends": ends(items * seen, rest, seeds - 1, free, items)}
+
+
+def test_the_table_of_what_is_a_runs_own(chapter: Chapters) -> None:
+    rows = chapter("causes").rows("adapter", "BoolQ: share, %")
+    assert [row["adapter"] for row in rows] == list(CELLS.values())
+    for (row, cell), (task, name) in itertools.product(
+        zip(rows, CELLS, strict=True), (TASKS | {"boolq": "BoolQ"}).items()
+    ):
+        found = own(task, cell)
+        check_ends(row[f"{name} (95 %)"], found["variance"], found["ends"])
+        share = 100 * found["variance"] / found["seen"]
+        assert row[f"{name}: share, %"] == (f"{share:.0f}" if share > 0 else "–")
 
 
 def by_seed(cell: Cell) -> list[float]:
     """Of SST-2's hundred seeds, in percent."""
     at = {line["config"]["seed"]: points(line) for line in lines("smollm2-seeds", "sst2", cell)}
     return [at[seed] for seed in range(100)]
-
-
-@functools.cache
-def in_the_hundred() -> tuple[float, float]:
-    """How far adapters with one seed correlate in SST-2's hundred, and how far they would by the ten orders."""
-    runs = {cell: by_seed(cell) for cell in CELLS}
-    orders = {cell: of_cell("sst2", cell).mean((0, 2)).tolist() for cell in CELLS}
-    couples = list(itertools.combinations(CELLS, 2))
-    seen = statistics.mean(statistics.correlation(runs[a], runs[b]) for a, b in couples)
-    alike = statistics.mean(statistics.covariance(orders[a], orders[b]) for a, b in couples)
-    return seen, alike / statistics.mean(map(statistics.variance, runs.values()))
 
 
 def beside_the_shared_draw() -> tuple[float, float]:
@@ -222,19 +255,28 @@ def beside_the_shared_draw() -> tuple[float, float]:
     return statistics.mean(others) - shared, statistics.stdev(others)
 
 
+@functools.cache
+def holm(task: str) -> dict[tuple[str, str], float]:
+    """The p values of weights and order, corrected over a task's table."""
+    p = {(name, part): analysed(task, name)[f"{part} p"] for name in SUBJECTS for part in (WEIGHTS, ORDER)}
+    return dict(zip(p, corrected(list(p.values())), strict=True))
+
+
 def test_what_is_said_of_weights_and_order() -> None:
-    for task, expected in (("sst2", {("LoRA 1", ORDER), (MEAN, ORDER)}), ("rte", set())):
-        p = {(name, part): analysed(task, name)[f"{part} p"] for name in SUBJECTS for part in (WEIGHTS, ORDER)}
-        clear = {tested for tested, holm in zip(p, corrected(list(p.values())), strict=True) if holm < 0.05}
-        assert clear == expected
+    clear = {task: {tested for tested, p in holm(task).items() if p < 0.05} for task in TASKS}
+    assert clear == {"sst2": {(MEAN, ORDER), ("LoRA 1", ORDER)}, "rte": set()}
+    by_themselves = {name for name in SUBJECTS if analysed("sst2", name)["weights ends"][0] > 0}
+    assert by_themselves == {"CP 44", MEAN}
+    assert f"{holm('sst2')['CP 44', WEIGHTS]:.2f}" == f"{holm('sst2')[MEAN, WEIGHTS]:.2f}", "one number for both"
     weights, order, together = (average("sst2", part) for part in (WEIGHTS, ORDER, TOGETHER))
     assert math.sqrt(order / weights) == pytest.approx(1, abs=0.15), "count about alike"
-    assert max(weights, order) < together, "neither for as much as their interaction"
+    assert max(weights, order) < together, "neither for as much as the two together"
     assert max(average("rte", part) for part in (WEIGHTS, ORDER)) < 0, "on RTE nothing is shown"
-    seen, expected_r = in_the_hundred()
-    assert seen < expected_r / 2, "may be wider apart than orders are"
+    empty = [name for name in SUBJECTS if analysed("rte", name)["weights ends"][1] == 0]
+    assert empty == ["CP 1"], "nothing but zeros"
     for task in TASKS:
         assert average(task, CHANCE) > apart(task) / 2, "the larger part"
+        assert sum(own(task, cell)["variance"] for cell in CELLS) < sum(own(task, cell)["seen"] for cell in CELLS) / 2
         assert math.sqrt(average(task, ITEMS) / apart(task)) == pytest.approx(1, abs=0.1), "by about as much"
 
 
@@ -265,17 +307,11 @@ def test_what_is_said_of_the_same_run_again() -> None:
     assert 0 < sum(a["best_step"] != b["best_step"] for a, b in elsewhere) < len(elsewhere) / 2, "some"
     squares = [gap**2 for gap in gaps("rte", ("cp", 11))]
     assert max(squares) > 0.85 * sum(squares), "hangs on a single pair"
-    for task in TASKS:
-        each = [gap**2 / 2 for cell in CELLS for gap in gaps(task, cell)]
-        error = statistics.stdev(each) / math.sqrt(len(each))
-        share = statistics.mean(each) / apart(task)
-        assert 0.3 < share < 0.5 < share + 2 * error / apart(task), "may well be half"
 
 
 def test_what_is_said_of_draws_and_items() -> None:
     below, sd = beside_the_shared_draw()
     assert below > 3 * sd, "one draw does stand out"
-    assert average("rte", CHANCE) > 0.95 * apart("rte"), "on RTE that is all there is to see"
     for task, (name, cells) in itertools.product(TASKS, DIFFERENCES.items()):
         alone = min(analysed(task, CELLS[cell])[ITEMS] for cell in cells)
         assert analysed(task, name)[ITEMS] < alone / 4, "most of it drops out"
