@@ -97,8 +97,8 @@ charts.table(causes.part_table(runs["rte"]))
 # a large part.
 #
 # Ten of each tell a size only roughly. The hundred seeds say how large all of it can be, weights, order, both and
-# rounding: of runs of LoRA's first rank on SST-2, {glue:text}`lora_own_high` points at the most (see
-# [items](#items)).
+# rounding: of runs of LoRA's first rank on SST-2, {glue:text}`lora_own_high` points at the most (the
+# table under *Items*).
 #
 # ## The same run again
 #
