@@ -17,6 +17,7 @@ from cpadapt.charts import TASK_NAMES, cell_name, pair_name
 from cpadapt.claims import Cells
 from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
+from cpadapt.ladder import Cell
 from cpadapt.protocol import HEAD, RunConfig
 from cpadapt.record import Outcome, Record
 from cpadapt.statistics import Crossed, Effect, Floats, crossed_effects, seed_effect
@@ -25,7 +26,6 @@ from cpadapt.wording import percent
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
 """The parts of a run's variance on one draw of the examples, which add up (`variances`)."""
 
-Cell = tuple[str, int]
 DIFFERENCES: tuple[tuple[Cell, Cell], ...] = ((("lora", 1), ("cp", 11)), (("cp", 44), ("cp", 1)))
 """The families at one budget, and what components gain."""
 MEAN = "mean of these"
@@ -53,13 +53,11 @@ def measured(task: str) -> dict[Cell, Runs]:
     Raises:
         InputError: as `crossed`.
     """
-    orders, draws = (
-        _by_cell(["smollm2-orders"], task),
-        _by_cell(["smollm2-data-seeds", "smollm2-data-seeds-again"], task),
-    )
+    orders = _by_cell(["smollm2-orders"], task)
+    draws = _by_cell(["smollm2-data-seeds", "smollm2-data-seeds-again"], task)
     return {
         cell: Runs(
-            by_order=crossed(orders[cell], lambda c: (c.seed, c.seed if c.order_seed is None else c.order_seed)),
+            by_order=crossed(orders[cell], lambda c: (c.seed, c.order)),
             by_draw=crossed(draws[cell], lambda c: (c.seed, c.data_seed)),
         )
         for cell in sorted(orders)
@@ -211,16 +209,12 @@ def part_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
 
 def draw_table(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
     """The standard deviation that a draw gives one run of `subjects` besides its seed, to read: in points."""
-    found = {
-        f"{TASK_NAMES.get(task, task)} (95 %)": {
-            name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()
+    shown = {}
+    for task, runs in tasks.items():
+        found = {name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()}
+        shown[f"{TASK_NAMES.get(task, task)} (95 %)"] = {
+            name: _with_ends(effect.variance, effect.interval) for name, effect in found.items()
         }
-        for task, runs in tasks.items()
-    }
-    shown = {
-        column: {name: _with_ends(effect.variance, effect.interval) for name, effect in effects.items()}
-        for column, effects in found.items()
-    }
     return pd.DataFrame(shown).rename_axis("of").reset_index()
 
 
@@ -246,17 +240,16 @@ def own_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def again(twice: Floats, level: float = 0.95) -> tuple[float, tuple[float, float]]:
-    """The variance of a run about the mean of its like, from pairs of one run, and its interval.
+def again(twice: Floats) -> tuple[float, tuple[float, float]]:
+    """The variance of a run about the mean of its like, from pairs of one run, and its 95 % interval.
 
     The interval is that of normal differences, which these are not: some pairs are equal.
 
     Args:
         twice: `[2, runs]`, accuracies.
-        level: of the interval.
     """
     squares = (twice[0] - twice[1]) ** 2 / 2
-    low, high = (float(squares.sum() / stats.chi2.ppf((1 + side * level) / 2, squares.size)) for side in (1, -1))
+    low, high = (float(squares.sum() / stats.chi2.ppf(share, squares.size)) for share in (0.975, 0.025))
     return float(squares.mean()), (low, high)
 
 

@@ -182,6 +182,11 @@ class RunConfig:
         return {name: self.options[name] for name in family(self.family).SHAPE_OPTIONS}
 
     @property
+    def order(self) -> int:
+        """The seed of the order of the data: `order_seed`, or where that is not given `seed`."""
+        return self.seed if self.order_seed is None else self.order_seed
+
+    @property
     def config_id(self) -> str:
         """Hash of what is asked for, that is, of this config and the version of its meaning."""
         config = dataclasses.asdict(self)

@@ -244,17 +244,16 @@ class Trainer:
     def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
         """`[batch_size]`, which training examples this run sees in this step.
 
-        Every epoch is a fresh permutation that depends on the run's seed (of the order, where it has its own) and the
+        Every epoch is a fresh permutation that depends on the seed of the order (`RunConfig.order`) and the
         epoch alone, so that a run's order is the same in any bank and after any interruption; a batch may reach across
         two epochs.
         """
-        seed = run.seed if run.order_seed is None else run.order_seed
         pool, size = self.pools["train"], self.protocol.batch_size
         places = np.arange(step * size, (step + 1) * size)
         epochs, within = np.divmod(places, pool.count)
         chosen = np.empty(size, dtype=np.int64)
         for epoch in np.unique(epochs):
-            chosen[epochs == epoch] = self._order(seed, int(epoch))[within[epochs == epoch]]
+            chosen[epochs == epoch] = self._order(run.order, int(epoch))[within[epochs == epoch]]
         return chosen + pool.start[run.data_seed]
 
     def _batches(self, step: int) -> NDArray[np.int64]:

@@ -137,7 +137,7 @@ def of_family(records: list[Record], family: str) -> list[Record]:
 
 
 def crossed(records: list[Record]) -> Floats:
-    return causes.crossed(records, lambda c: (c.seed, c.order_seed))
+    return causes.crossed(records, lambda c: (c.seed, c.order))
 
 
 def test_runs_are_crossed_by_their_causes(records: list[Record]) -> None:
