@@ -183,7 +183,7 @@ class RunConfig:
 
     @property
     def order(self) -> int:
-        """The seed of the order of the data: `order_seed`, or where that is not given `seed`."""
+        """Which seed draws the order of the data, `order_seed` or, where that is not given, `seed`."""
         return self.seed if self.order_seed is None else self.order_seed
 
     @property
