@@ -126,8 +126,8 @@ charts.table(contrasts.contrast_table(matched, "task", "pair"))
 # LoRA's largest rank falls behind its first, by {glue:text}`drop` points, which is not clear after correction.
 #
 # That is another answer than [SST-2 on SmolLM2](sst2.ipynb) gives, and backbone, pooling, number of examples and rate
-# all differ between the two: which of them makes components pay cannot be said from these runs. Nor are [the
-# claims](claims.ipynb) judged by them: those are the paper's, of a decoder.
+# all differ between the two: which of them makes components pay cannot be said from these runs. [The
+# claims](claims.ipynb) are judged by them too, in a column of their own, though they are the paper's, of a decoder.
 #
 # Next: [the claims, one by one](claims.ipynb).
 

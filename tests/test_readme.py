@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cpadapt import budget, causes, contrasts, load_projections, noise, rates, read_records
 from cpadapt.book import pictures
-from cpadapt.claims import MARGIN, Verdict, cells_of, judge, learned, lora_ahead
+from cpadapt.claims import MARGIN, RULES, Verdict, cells_of, judge, learned, lora_ahead
 from cpadapt.families import family
 from cpadapt.record import load_records
 from cpadapt.statistics import compare, holm
@@ -107,6 +107,11 @@ def test_what_is_found() -> None:
         if task == "sst2":
             assert f"which is ahead by {100 * ahead_of_nine.mean:.1f} points on SST-2" in said
             assert ahead_of_nine.interval()[0] > 0, "clear of its error"
+        if task == "boolq":
+            passed = RULES["cp_not_ahead"](of)
+            assert passed.verdict is Verdict.FAILS
+            assert f"passes on BoolQ, by {100 * passed.estimate.mean:.1f} points on their average" in said
+            assert [rank for rank, _ in of.matched()] == [2, 4, 8], "larger ranks"
     assert learned(of).verdict is Verdict.OPEN, "RTE it is not shown to learn"
     shares = [100 * of.budgets["cp", size] / of.budgets["lora", 1] for size in (1, 9)]
     assert "from 1 to 9 components, at {:.0f} and {:.0f} % of its budget".format(*shares) in said
