@@ -19,8 +19,8 @@ from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
 from cpadapt.ladder import Cell
 from cpadapt.protocol import HEAD, RunConfig
-from cpadapt.record import Outcome, Record
-from cpadapt.statistics import Crossed, Effect, Floats, crossed_effects, seed_effect
+from cpadapt.record import Record
+from cpadapt.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.wording import percent
 
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
@@ -93,26 +93,21 @@ def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, i
         `[first, second, items]`, all rising.
 
     Raises:
-        InputError: there are none, a pair has no run or two, a run has no outcome, or they were not asked the same
-            items.
+        InputError: as `cpadapt.statistics.answers`, or a pair has no run or two.
     """
-    found: dict[tuple[int, int], dict[int, bool]] = {}
+    found: dict[tuple[int, int], Record] = {}
     for record in records:
         at = place(record.config)
         if at in found:
             raise InputError(f"two runs are at {at}: give one for each pair")
-        found[at] = _outcome(record).right_by_row
+        found[at] = record
     if not found:
         raise InputError("no runs were given")
     firsts, seconds = (sorted(set(of)) for of in zip(*found, strict=True))
     if missing := [(first, second) for first in firsts for second in seconds if (first, second) not in found]:
         raise InputError(f"no run is at {missing[0]}: causes are told apart only where each meets each")
-    items = sorted(found[firsts[0], seconds[0]])
-    if any(sorted(right) != items for right in found.values()):
-        raise InputError("the runs were not asked the same items: their caps or their data differ")
-    return np.array(
-        [[[found[first, second][item] for item in items] for second in seconds] for first in firsts], dtype=float
-    )
+    _, right = answers([found[first, second] for first in firsts for second in seconds])
+    return right.reshape(len(firsts), len(seconds), -1)
 
 
 def repeated(records: Iterable[Record], others: Iterable[Record]) -> Floats:
@@ -124,21 +119,15 @@ def repeated(records: Iterable[Record], others: Iterable[Record]) -> Floats:
         `[2, runs]`, by their seeds rising.
 
     Raises:
-        InputError: the others lack such a run, there is none, or one has no outcome.
+        InputError: as `cpadapt.statistics.answers`, the others lack such a run, or there is none.
     """
-    first = {r.config.seed: _outcome(r).accuracy for r in records if r.config.order_seed == r.config.seed}
-    second = {r.config.seed: _outcome(r).accuracy for r in others if r.config.order_seed is None}
+    first = {r.config.seed: r for r in records if r.config.order_seed == r.config.seed}
+    second = {r.config.seed: r for r in others if r.config.order_seed is None}
     if missing := sorted(first.keys() - second.keys()):
         raise InputError(f"no run with seed {missing[0]} and its own order is among the others")
     if not first:
         raise InputError("no run has the order of its own seed")
-    return np.array([[by_seed[seed] for seed in sorted(first)] for by_seed in (first, second)])
-
-
-def _outcome(record: Record) -> Outcome:
-    if record.outcome is None:
-        raise InputError(f"run {record.id} has no outcome: it diverged before its first evaluation")
-    return record.outcome
+    return np.array([answers([by_seed[seed] for seed in sorted(first)])[1].mean(1) for by_seed in (first, second)])
 
 
 def subjects(runs: Mapping[Cell, Runs]) -> dict[str, Runs]:
@@ -240,6 +229,16 @@ def own_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def half_squares(twice: Floats) -> Floats:
+    """`[runs]`, of each run that was trained twice the square of its difference, halved: its variance, by itself.
+
+    Args:
+        twice: `[2, runs]`, accuracies.
+    """
+    halves: Floats = (twice[0] - twice[1]) ** 2 / 2
+    return halves
+
+
 def again(twice: Floats) -> tuple[float, tuple[float, float]]:
     """The variance of a run about the mean of its like, from pairs of one run, and its 95 % interval.
 
@@ -248,7 +247,7 @@ def again(twice: Floats) -> tuple[float, tuple[float, float]]:
     Args:
         twice: `[2, runs]`, accuracies.
     """
-    squares = (twice[0] - twice[1]) ** 2 / 2
+    squares = half_squares(twice)
     low, high = (float(squares.sum() / stats.chi2.ppf(share, squares.size)) for share in (0.975, 0.025))
     return float(squares.mean()), (low, high)
 

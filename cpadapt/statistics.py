@@ -56,30 +56,42 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
     the latter `estimate` gives as the seeds' variance what a draw and a run on it add together.
 
     Raises:
-        InputError: there are none, a run has no outcome (it diverged before its first evaluation), two have the same
-            seed and data seed, several draws have several runs (which are not independent then), or they were not
-            asked the same items.
+        InputError: as `answers`, two have the same seed and data seed, or several draws have several runs (which are
+            not independent then).
     """
-    by_seed: dict[tuple[int, int], dict[int, bool]] = {}
+    by_seed: dict[tuple[int, int], Record] = {}
     for record in records:
         seeds = record.config.seed, record.config.data_seed
-        if record.outcome is None:
-            raise InputError(f"run {record.id} has no outcome: it diverged before its first evaluation")
         if seeds in by_seed:
             raise InputError(f"two runs have seed {seeds[0]} and data seed {seeds[1]}: give the runs of one cell")
-        by_seed[seeds] = record.outcome.right_by_row
-    if not by_seed:
-        raise InputError("no runs were given")
+        by_seed[seeds] = record
     if 1 < len({data_seed for _, data_seed in by_seed}) < len(by_seed):
         raise InputError("of several data seeds, runs that share one are not independent: give one run of each")
-    ordered = dict(sorted(by_seed.items()))
-    first = next(iter(ordered.values()))
-    if any(found.keys() != first.keys() for found in ordered.values()):
+    ordered = tuple(sorted(by_seed))
+    return Outcomes(ordered, *answers([by_seed[seeds] for seeds in ordered]))
+
+
+def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
+    """What runs were asked and got right.
+
+    Returns:
+        The items' row numbers, rising, and `[runs, items]`, 1 where a run is right and 0 where it is wrong.
+
+    Raises:
+        InputError: there are none, a run has no outcome (it diverged before its first evaluation), or they were not
+            asked the same items.
+    """
+    found: list[dict[int, bool]] = []
+    for record in records:
+        if record.outcome is None:
+            raise InputError(f"run {record.id} has no outcome: it diverged before its first evaluation")
+        found.append(record.outcome.right_by_row)
+    if not found:
+        raise InputError("no runs were given")
+    if any(right.keys() != found[0].keys() for right in found):
         raise InputError("the runs were not asked the same items: their caps or their data differ")
-    items = tuple(sorted(first))
-    return Outcomes(
-        tuple(ordered), items, np.array([[found[item] for item in items] for found in ordered.values()], dtype=float)
-    )
+    items = tuple(sorted(found[0]))
+    return items, np.array([[right[item] for item in items] for right in found], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -215,7 +227,8 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
     if not np.isfinite(tables).all():
         raise InputError("a value is not finite")
     mean = float(np.mean(tables))
-    of_seeds, of_items, of_rest = np.mean([_mean_squares(table) for table in tables], axis=0).tolist()
+    squares = [_mean_squares(table) for table in tables]
+    of_seeds, of_items, of_rest = (float(np.mean([of[axes] for of in squares])) for axes in ((0,), (1,), (0, 1)))
     variance = _total(of_seeds, of_items, of_rest)
     return Estimate(
         mean=mean,
@@ -229,13 +242,23 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
     )
 
 
-def _mean_squares(values: Floats) -> tuple[float, float, float]:
-    """Of seeds, of items and of the rest."""
-    seeds, items = values.shape
-    by_seed, by_item = values.mean(1), values.mean(0)
-    rest = values - by_seed[:, None] - by_item + values.mean()
-    of_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
-    return items * float(by_seed.var(ddof=1)), seeds * float(by_item.var(ddof=1)), of_rest
+def _mean_squares(values: Floats) -> dict[tuple[int, ...], float]:
+    """Of each axis and of any of them together, which for all of them is the rest, by their numbers."""
+    found = {}
+    for count in range(1, values.ndim + 1):
+        for axes in itertools.combinations(range(values.ndim), count):
+            # The effect of these axes together: means over all others, less the effects of each fewer of them.
+            part = values
+            for axis in range(values.ndim):
+                mean = part.mean(axis, keepdims=True)
+                part = part - mean if axis in axes else mean
+            found[axes] = float((part**2).sum()) * values.size / part.size / _free(values, axes)
+    return found
+
+
+def _free(values: Floats, axes: tuple[int, ...]) -> int:
+    """The degrees of freedom of a mean square."""
+    return math.prod(values.shape[axis] - 1 for axis in axes)
 
 
 @dataclass(frozen=True)
@@ -285,31 +308,23 @@ def crossed_effects(values: Floats) -> Crossed:
         raise InputError(f"a table of {values.shape}: causes are told apart by two or more of each, and of items")
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
-    sizes = values.shape
-    squares, free = {}, {}
-    for axes in (axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)):
-        # The effect of these axes together: means over all others, less the effects of each fewer of them.
-        part = values
-        for axis in range(3):
-            mean = part.mean(axis, keepdims=True)
-            part = part - mean if axis in axes else mean
-        free[axes] = math.prod(sizes[axis] - 1 for axis in axes)
-        squares[axes] = float((part**2).sum()) * values.size / part.size / free[axes]
-    a, b, items = sizes
+    a, b, items = values.shape
+    squares = _mean_squares(values)
     both, rest = squares[0, 1], squares[0, 1, 2]
+    of_both, of_rest = _free(values, (0, 1)), _free(values, (0, 1, 2))
 
     def of_cause(cause: int) -> Effect:
-        by_item = squares[cause, 2]
+        by_item, of_items, each = squares[cause, 2], _free(values, (cause, 2)), values.size // values.shape[cause]
         null = max(both + by_item - rest, both, by_item)
-        spread = both**2 / free[0, 1] + by_item**2 / free[cause, 2] + rest**2 / free[0, 1, 2]
-        degrees = max(null**2 / spread if spread else 0.0, min(free[0, 1], free[cause, 2]))
-        effect = _effect(squares[cause,], free[cause,], null, degrees, values.size // sizes[cause])
-        return replace(effect, variance=(squares[cause,] - both - by_item + rest) / (values.size // sizes[cause]))
+        spread = both**2 / of_both + by_item**2 / of_items + rest**2 / of_rest
+        degrees = max(null**2 / spread if spread else 0.0, min(of_both, of_items))
+        effect = _effect(squares[cause,], _free(values, (cause,)), null, degrees, each)
+        return replace(effect, variance=(squares[cause,] - both - by_item + rest) / each)
 
     return Crossed(
         first=of_cause(0),
         second=of_cause(1),
-        together=_effect(both, free[0, 1], rest, free[0, 1, 2], items),
+        together=_effect(both, of_both, rest, of_rest, items),
         chance=((squares[0, 2] - rest) / b + (squares[1, 2] - rest) / a + rest) / items,
         of_items=(squares[2,] - squares[0, 2] - squares[1, 2] + rest) / (a * b) / items,
     )
@@ -326,8 +341,8 @@ def seed_effect(values: Floats) -> Effect:
     """
     seeds, items = values.shape
     require_two(seeds, items)
-    of_seeds, _, of_rest = _mean_squares(values)
-    return _effect(of_seeds, seeds - 1, of_rest, (seeds - 1) * (items - 1), items)
+    squares = _mean_squares(values)
+    return _effect(squares[0,], _free(values, (0,)), squares[0, 1], _free(values, (0, 1)), items)
 
 
 def _effect(square: float, free: int, null: float, null_free: float, count: int) -> Effect:

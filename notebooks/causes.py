@@ -97,8 +97,8 @@ charts.table(causes.part_table(runs["rte"]))
 # a large part.
 #
 # Ten of each tell a size only roughly. The hundred seeds say how large all of it can be, weights, order, both and
-# rounding: of runs of LoRA's first rank on SST-2, {glue:text}`lora_own_high` points at the most (the
-# table under *Items*).
+# rounding: of runs of LoRA's first rank on SST-2, {glue:text}`lora_own_high` points at the most (the table under
+# *Items*).
 #
 # ## The same run again
 #
@@ -123,8 +123,8 @@ charts.table(causes.again_table(twice))
 # Frozen weights and activations are in bfloat16 here, in which a number has two or three digits, and in another bank
 # sums are taken over other tiles. (That the tiles are the reason is likely and not tested: no bank was trained twice
 # as it is.) The bank is not wrong by that: step by step it is right to rounding ([what a run
-# costs](what_a_run_costs.ipynb)). But a seed's number does not name a result in another bank. What can
-# be reproduced there is a distribution, and that takes several seeds.
+# costs](what_a_run_costs.ipynb)). But a seed's number does not name a result in another bank. What can be reproduced
+# there is a distribution, and that takes several seeds.
 #
 # ## Draws
 #
@@ -190,7 +190,7 @@ for task, of in runs.items():
     mean = causes.on_average(of)
     of_draw = crossed_effects(causes.subjects(of)[causes.MEAN].by_draw).second
     apart = mean[causes.WEIGHTS] + mean[causes.ORDER] + mean[causes.TOGETHER] + mean[causes.CHANCE]
-    squares = np.concatenate([np.diff(pairs, axis=0)[0] ** 2 / 2 for pairs in twice[task].values()])
+    squares = np.concatenate([causes.half_squares(pairs) for pairs in twice[task].values()])
     ends = stats.bootstrap((squares,), np.mean, rng=np.random.default_rng(0), method="percentile").confidence_interval
     for key, variance in {
         "chance": mean[causes.CHANCE],

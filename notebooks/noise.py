@@ -168,8 +168,7 @@ charts.table(noise.key_table(twice["sst2"], mislead=False))
 # With them the draws say what the seeds say: LoRA's first rank is ahead of both larger CPs, and CP is flat.
 # {glue:text}`most_cp` components are {glue:text}`draws_gain` points above one (ninety-five percent,
 # {glue:text}`draws_gain_ends`), which is not clear, and is less than a point by a one-sided test (the *alike* of its
-# row, not corrected). With the first seed alone it
-# had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
+# row, not corrected). With the first seed alone it had been {glue:text}`first_gain` ({glue:text}`first_gain_ends`).
 #
 # All other studies of this backbone share one draw, and on SST-2 it happens to be the worst of them all: adapters have
 # {glue:text}`shared_mean` % on it, on the average and over a hundred seeds, and on the others {glue:text}`worst_draw`
@@ -189,8 +188,9 @@ charts.table(noise.spread_table(of_rte))
 
 # %% [markdown]
 # On RTE's {glue:text}`rte_items` items a run with an adapter lies {glue:text}`rte_low_sd` to {glue:text}`rte_high_sd`
-# points from the mean of its like over seeds, more than twice as far as on SST-2, and about as far over draws. As
-# there, the readout alone hangs more on the examples than on their order. The differences over seeds:
+# points from the mean of its like over seeds, more than twice as far as on SST-2, and over draws about as far, LoRA's
+# first rank a little farther. As there, the readout alone hangs more on the examples than on their order. The
+# differences over seeds:
 
 # %% tags=["hide-input"]
 charts.table(noise.key_table(over_seeds["rte"]))

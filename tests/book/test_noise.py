@@ -466,10 +466,11 @@ def test_what_is_said_of_rte(chapter: Chapters) -> None:
     for runs in (over_draws, accuracies(DRAWS)):
         of_seeds = over_seeds if runs is over_draws else accuracies(SEEDS)
         assert statistics.stdev(runs["head", 0]) > 1.5 * statistics.stdev(of_seeds["head", 0]), "nearly twice as far"
-    ratios = [
+    *ratios, of_lora = (
         statistics.stdev(over_draws[cell]) / statistics.stdev(over_seeds[cell]) for cell in (one, eleven, most, lora)
-    ]
-    assert ratios == pytest.approx([1] * 4, abs=0.25), "about as far over draws"
+    )
+    assert ratios == pytest.approx([1] * 3, abs=0.15), "about as far over draws"
+    assert 1.15 < of_lora < 1.25, "a little farther"
     leads = [statistics.stdev((cells(of)[lora] - cells(of)[eleven]).mean(1).tolist()) for of in (RTE_SEEDS, RTE_DRAWS)]
     assert leads[1] / leads[0] == pytest.approx(1, abs=0.15), "in comparisons too"
 
