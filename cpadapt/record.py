@@ -220,9 +220,7 @@ class Record:
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA:
-            older = "; `cpadapt records migrate FOLDER` carries older ones over" if self.schema < SCHEMA else ""
-            raise InputError(f"schema = {self.schema}: this version reads records of schema {SCHEMA}{older}")
+        _require_schema(self.schema)
 
     @property
     def best(self) -> Evaluation | None:
@@ -259,14 +257,21 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
 
 def _record(content: Any, draws: Mapping[str, Mapping[str, Any]]) -> Record:
     """A record as it stands in a file, with what its draw says of the items it was asked."""
-    if isinstance(content, dict) and content.get("schema") == SCHEMA:
+    if isinstance(content, dict):
+        _require_schema(content.get("schema", SCHEMA))
         for field, kind in SETS.items():
-            if isinstance(content.get(field), dict):
+            if isinstance(content.get(field), dict) and "data_fingerprint" in content:
                 drawn = draws.get(content["data_fingerprint"], {}).get(kind)
                 if drawn is None:
                     raise InputError(f"no draw of {kind} stands before the record {content.get('id')!r}")
                 content[field] = {**drawn, **content[field]}
     return _RECORD.validate_python(content)
+
+
+def _require_schema(schema: Any) -> None:
+    if schema != SCHEMA:
+        older = "; `cpadapt records migrate FOLDER` carries older ones over" if schema == 1 else ""
+        raise InputError(f"schema = {schema!r}: this version reads records of schema {SCHEMA}{older}")
 
 
 def lines_of(records: Iterable[Record]) -> Iterator[str]:

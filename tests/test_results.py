@@ -12,7 +12,7 @@ from cpadapt.study import status
 from cpadapt.tasks import TASKS, load_task
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted({path.parent for path in (ROOT / "results").rglob("*.jsonl")})
+FOLDERS = sorted({path.parent for path in (ROOT / "results").rglob("*.jsonl.xz")})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_runs_of_one_task_were_judged_on_the_same_rows(records: list[Record]) ->
 
 def test_records_carry_no_text() -> None:
     """Everything in a record is a number, a hash, a bitmap or a name, of which a device's is the longest."""
-    for file in (ROOT / "results").rglob("*.jsonl"):
+    for file in (ROOT / "results").rglob("*.jsonl.xz"):
         texts = re.findall(r'"((?:[^"\\]|\\.)*)"', file.read_text())
         assert max(len(text.split()) for text in texts) <= 4
 
