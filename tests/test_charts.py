@@ -262,7 +262,7 @@ def test_each_task_of_a_chart_has_a_shape_of_its_own() -> None:
 
 
 def test_tasks_are_called_by_their_titles() -> None:
-    assert TASK_NAMES == {name: spec.title or name for name, spec in TASKS.items()}
+    assert {name: spec.title or name for name, spec in TASKS.items()} == TASK_NAMES
     assert (TASK_NAMES["sst2"], TASK_NAMES["agnews"], TASK_NAMES["toy-reading"]) == ("SST-2", "AG News", "toy-reading")
 
 
