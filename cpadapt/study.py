@@ -643,10 +643,11 @@ def status(study: Study, results: str | Path) -> list[Status]:
             several.
     """
     projections = load_projections(study.backbone, study.target_modules)
-    known = {record.config_id: record for record in _known(results).values()}
-    source = weights_at_hand(study.backbone) or _recorded_weights(known.values(), study, results)
+    records = _known(results).values()
+    source = weights_at_hand(study.backbone) or _recorded_weights(records, study, results)
     if source is not None:
-        _require_same_weights(known.values(), study, source, results)
+        _require_same_weights(records, study, source, results)
+    known = {record.config_id: record for record in records}
     cells: dict[tuple[Any, ...], list[Record | None]] = {}
     for label, config in study.runs(projections):
         place = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)

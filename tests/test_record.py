@@ -135,7 +135,7 @@ def test_accuracy_by_class() -> None:
 def test_different_weights_are_not_pooled() -> None:
     other = record(1, weights=Source("memory", "seed 1", None, None))
     require_one_backbone([record(0), record(1)], "they")
-    with pytest.raises(InputError, match="they were measured on different weights.*seed 0.*seed 1"):
+    with pytest.raises(InputError, match=r"they were measured on different weights.*seed 0.*seed 1"):
         require_one_backbone([record(0), other], "they")
 
 
