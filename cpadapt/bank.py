@@ -9,7 +9,7 @@ equals the same run alone.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -396,7 +396,7 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
     """The rows of the output embedding that stand for a task's labels, `[labels, hidden]`, float32.
 
     Raises:
-        InputError: the backbone is no decoder, or its output embedding is not the input's; or as
+        InputError: the backbone is no decoder; or as `cpadapt.backbones.Backbone.output_embedding` or
             `cpadapt.tasks.label_tokens`.
     """
     if not backbone.decoder:
@@ -404,14 +404,11 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
             f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not say how a text"
             " goes on; take 'head'"
         )
-    if not backbone.model.config.tie_word_embeddings:
-        raise InputError(
-            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} has an output embedding apart from the"
-            " input's, which is not loaded; take 'head'"
-        )
-    words = torch.tensor(label_tokens(spec, backbone.tokenizer), device=backbone.model.device)
-    weight = cast(torch.nn.Embedding, backbone.model.get_input_embeddings()).weight
-    return weight.detach()[words].float()
+    words = label_tokens(spec, backbone.tokenizer)
+    try:
+        return backbone.output_embedding(words).to(backbone.model.device)
+    except InputError as error:
+        raise InputError(f"protocol.readout = 'verbalizer': {error}; take 'head'") from None
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:

