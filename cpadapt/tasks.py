@@ -296,7 +296,7 @@ def load_task(
         raise InputError(f"caps on train and dev are positive integers, not {(caps.train, caps.dev)}")
     if (caps.eval is not None and caps.eval < 0) or caps.rest < 0:
         raise InputError(f"caps on eval and rest are 0 or positive integers, not {(caps.eval, caps.rest)}")
-    read = _read(spec, _files(spec, None if data_dir is None else Path(data_dir).expanduser()))
+    read = _read(spec, _files(spec, None if data_dir is None else Path(data_dir)))
     order = _shuffled(read.train_rows, f"train/{data_seed}")
     if len(order) <= caps.dev:
         raise InputError(
