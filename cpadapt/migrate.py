@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from cpadapt.backbones import Source, completed
+from cpadapt.backbones import Source
 from cpadapt.errors import InputError, explain
 from cpadapt.protocol import RunConfig
 from cpadapt.record import (
@@ -30,6 +30,20 @@ from cpadapt.record import (
     write_compressed,
 )
 from cpadapt.tasks import TASKS, TaskData, load_task
+
+KNOWN_WEIGHTS = {
+    # smollm2, from its package, and minilm.
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53": {
+        "tokenizer": "385b841b658f8a65106c2258cceec4a90605b9735effc3af5c711beea85126c9",
+        "config": "a57179110896765a4e98b69d02bd88dca21533b312494d05e672a9b6c5d649db",
+        "tensors": "d56dde2611b31ba1b0a753659f53525e72b365af387914905ca7722698c222ef",
+    },
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": {
+        "tokenizer": "53ec798d10fe06c211d2848eb55071c62ae0b7bd3cae670fc21febdc8ca0c296",
+        "config": "362999e59d0b35c72d5a1ade0687d1c7b712e5ddfd37b811020838f3cec9a40f",
+    },
+}
+"""What the weights were that records of schema 1 name by the sha256 of their file alone."""
 
 _CONFIG, _SOURCE, _RECORD = TypeAdapter(RunConfig), TypeAdapter(Source), TypeAdapter(Record)
 
@@ -100,7 +114,7 @@ def _records(lines: list[str]) -> Iterator[tuple[Record, bool]]:
 
 
 def _from_first_schema(content: dict[str, Any]) -> Record:
-    source = completed(_SOURCE.validate_python(content["weights"]))
+    source = _SOURCE.validate_python(content["weights"] | KNOWN_WEIGHTS.get(content["weights"]["sha256"] or "", {}))
     # A local folder went by its path.
     name = source.name if source.kind == "local" else content["config"]["backbone"]
     config = _CONFIG.validate_python({**content["config"], "backbone": name})

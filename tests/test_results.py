@@ -7,7 +7,7 @@ import pytest
 
 from cpadapt import load_study, read_records
 from cpadapt.frontier import frontier
-from cpadapt.record import Record, load_records
+from cpadapt.record import Record, load_records, read_lines, record_files
 from cpadapt.study import status
 from cpadapt.tasks import TASKS, load_task
 
@@ -35,7 +35,7 @@ def test_every_record_says_from_which_clean_tree_it_came(records: list[Record]) 
         assert record.provenance.git_clean is True
         assert len(record.provenance.git_commit) == 40
         assert record.config_id == record.config.config_id
-        assert record.id == record.config.run_id(record.data_fingerprint)
+        assert record.id == record.config.run_id(record.data_fingerprint, record.weights.identity)
         assert record.outcome.correct == sum(record.outcome.right_by_row.values())
 
 
@@ -48,8 +48,8 @@ def test_runs_of_one_task_were_judged_on_the_same_rows(records: list[Record]) ->
 
 def test_records_carry_no_text() -> None:
     """Everything in a record is a number, a hash, a bitmap or a name, of which a device's is the longest."""
-    for file in (ROOT / "results").rglob("*.jsonl.xz"):
-        texts = re.findall(r'"((?:[^"\\]|\\.)*)"', file.read_text())
+    for file in record_files(ROOT / "results"):
+        texts = re.findall(r'"((?:[^"\\]|\\.)*)"', "".join(read_lines(file)))
         assert max(len(text.split()) for text in texts) <= 4
 
 
