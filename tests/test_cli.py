@@ -340,6 +340,8 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("backbone", "see cpadapt backbone --help"),
         ("backbone tiny", "'tiny'"),
         ("backbone no/such", "'no/such'"),
+        ("backbone minilm --gguf x.gguf", "'minilm' is not read from a GGUF file"),
+        ("backbone qwen-1.5b --gguf nowhere.gguf", "no file 'nowhere.gguf'; qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(
