@@ -27,8 +27,9 @@ from cpadapt.statistics import Estimate, Floats, Mean, partly_crossed
 MARGIN = 0.005
 """Half a point: differences over tasks below it count as none."""
 
-LEVEL = 0.05
-"""Of every test."""
+LEVEL = 0.0294
+"""Of every test at each of two looks at growing data, for 5 % over both (Pocock, "Group sequential methods in the
+design and analysis of clinical trials", Biometrika 64, 1977). The interval that decides has confidence 1 - `LEVEL`."""
 
 Cell = tuple[str, int]
 """A label and a size."""
@@ -52,7 +53,7 @@ def judge(p_value: float, equivalence_p_value: float) -> Verdict:
 
 
 def needs_more_draws(of: Mean) -> bool:
-    """Whether the 95 % interval holds both 0 and a difference of the margin, either way."""
+    """Whether the interval that decides holds 0 and also a difference of the margin, either way."""
     low, high = of.interval(1 - LEVEL)
     return low <= 0 <= high and (low <= -MARGIN or high >= MARGIN)
 
