@@ -197,10 +197,10 @@ def rates(made: Sequence[Study], spread: float, shared: float, seed: int) -> dic
         """What the first look finds where the true mean is this one."""
         return [replace(early, mean=early.mean + mean) for early, _ in looks]
 
-    def in_the_end(mean: float) -> list[Mean]:
+    def in_the_end(mean: float, level: float = LEVEL) -> list[Mean]:
         """What the look that is the last finds."""
         return [
-            replace(late, mean=late.mean + mean) if late and needs_more_draws(early) else early
+            replace(late, mean=late.mean + mean) if late and needs_more_draws(early, level) else early
             for early, (_, late) in zip(at(mean), looks, strict=True)
         ]
 
@@ -233,7 +233,7 @@ def rates(made: Sequence[Study], spread: float, shared: float, seed: int) -> dic
             "rule_shown_at_0.8": shown(in_the_end(0.008), LEVEL),
             "rule_equivalent_at_0": equivalent(in_the_end(0.0), LEVEL),
             "rule_equivalent_at_the_margin": equivalent(in_the_end(MARGIN), LEVEL),
-            "uncorrected_rule_shown_at_0": shown(in_the_end(0.0), NOMINAL),
+            "uncorrected_rule_shown_at_0": shown(in_the_end(0.0, NOMINAL), NOMINAL),
             "half_width_of_20_draws": half_width([late for _, late in looks if late]),
         }
     return found

@@ -52,9 +52,9 @@ def judge(p_value: float, equivalence_p_value: float) -> Verdict:
     return Verdict.EQUIVALENT if equivalence_p_value < LEVEL else Verdict.OPEN
 
 
-def needs_more_draws(of: Mean) -> bool:
-    """Whether the interval that decides holds 0 and also a difference of the margin, either way."""
-    low, high = of.interval(1 - LEVEL)
+def needs_more_draws(of: Mean, level: float = LEVEL) -> bool:
+    """Whether the interval of confidence 1 - `level` holds 0 and also a difference of the margin, either way."""
+    low, high = of.interval(1 - level)
     return low <= 0 <= high and (low <= -MARGIN or high >= MARGIN)
 
 

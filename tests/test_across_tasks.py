@@ -373,8 +373,8 @@ def test_the_second_look_costs_nothing_at_its_level() -> None:
     looked = [of for of in COVERAGE["cells"] if "rule_covered_at_0" in of]
     assert len(looked) == 10
     for of in looked:
-        assert 93 <= of["rule_covered_at_0"] <= 98, of
-        assert 93 <= of["rule_covered_at_0.8"] <= 98, of
+        assert 93 <= of["rule_covered_at_0"] <= 98.5, of
+        assert 93 <= of["rule_covered_at_0.8"] <= 98.5, of
         assert of["rule_shown_at_0"] <= 6, of
         assert of["rule_equivalent_at_the_margin"] <= 6, of
     # And would at that of one look.

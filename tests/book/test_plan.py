@@ -112,3 +112,13 @@ def test_what_is_said_of_the_estimators_is_on_record() -> None:
             wanted.insert(1, f"{of['covered']:.1f} ({of['rule_covered_at_0']:.1f})")
             assert found.pop(f"{100 * of['spread']:.1f}") == wanted
     assert not found
+    said = " ".join(PAGE.split())
+    covered, of_tasks = [of["covered"] for of in COVERAGE["cells"]], COVERAGE["of_tasks"].values()
+    looked = [of for of in COVERAGE["cells"] if "rule_shown_at_0" in of]
+    for sentence in (
+        f"the 95 % interval held the truth in {min(covered):.1f} to {max(covered):.1f} % of studies",
+        f"Each task's own interval held it in {min(of_tasks):.1f} to {max(of_tasks):.1f} %",
+        f"would err in up to {max(of['uncorrected_rule_shown_at_0'] for of in looked):.1f} % of studies",
+        f"At 2.94 % each they err in up to {max(of['rule_shown_at_0'] for of in looked):.1f} %",
+    ):
+        assert sentence in said
