@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -97,37 +98,24 @@ def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and items, and how sure it is."""
+class Mean:
+    """A mean, and how sure it is."""
 
     mean: float
-    seeds: int
-    items: int
-    seed_variance: float
-    """Of a seed's mean over all items, as if there were no end of these; 0 where the estimate is below."""
-    item_variance: float
-    """Of an item's mean over all seeds, likewise."""
-    rest_variance: float
-    """Of one answer, beyond its seed and its item."""
     standard_error: float
     degrees: float
-    """Of freedom, by Satterthwaite's approximation."""
+    """Of freedom."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the mean over all seeds and items lies, with about this confidence (see `p_value`).
+        """Where the true mean lies, with about this confidence (see `p_value`).
 
-        An error of 0 means that the table shows no variation, not that there is none.
+        An error of 0 means that the values show no variation, not that there is none.
         """
         reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error
         return self.mean - reach, self.mean + reach
 
     def p_value(self, null: float = 0.0) -> float:
-        """Of the hypothesis that the mean over all seeds and items is `null`; two-sided.
-
-        Approximate, because the degrees of freedom are themselves estimated. With three seeds that vary much more than
-        the items do, values below 0.05 come up to 1.5 times as often as they say, below 0.01 three times and below
-        0.003 six times; where seeds hardly vary, more seldom than they say. With ten it is nearly exact.
-        """
+        """Of the hypothesis that the true mean is `null`; two-sided."""
         if self.standard_error == 0:
             return float(self.mean == null)
         return float(2 * stats.t.sf(abs(self.mean - null) / self.standard_error, self.degrees))
@@ -143,10 +131,40 @@ class Estimate:
         if not margin > 0:
             raise InputError(f"margin = {margin}: two means are equivalent within a margin above 0")
         if self.standard_error == 0:
-            # A mean of 0 that is made of answers that all agree: were the margin reached, an item would show a
-            # difference with at least that probability.
-            return float((1 - min(margin, 1)) ** self.items) if self.mean == 0 else float(abs(self.mean) >= margin)
+            return float(abs(self.mean) >= margin)
         return float(stats.t.sf((margin - abs(self.mean)) / self.standard_error, self.degrees))
+
+
+@dataclass(frozen=True)
+class Estimate(Mean):
+    """A mean over seeds and items, and how sure it is.
+
+    The degrees of freedom are Satterthwaite's approximation, and themselves estimated, so that p values and intervals
+    are approximate. With three seeds that vary much more than the items do, p values below 0.05 come up to 1.5 times
+    as often as they say, below 0.01 three times and below 0.003 six times; where seeds hardly vary, more seldom than
+    they say. With ten they are nearly exact.
+    """
+
+    seeds: int
+    items: int
+    seed_variance: float
+    """Of a seed's mean over all items, as if there were no end of these; 0 where the estimate is below."""
+    item_variance: float
+    """Of an item's mean over all seeds, likewise."""
+    rest_variance: float
+    """Of one answer, beyond its seed and its item."""
+
+    def equivalence_p_value(self, margin: float) -> float:
+        """As `Mean.equivalence_p_value`.
+
+        Raises:
+            InputError: the margin is not above 0.
+        """
+        if margin > 0 and self.standard_error == 0 and self.mean == 0:
+            # Made of answers that all agree: were the margin reached, an item would show a difference with at least
+            # that probability.
+            return float((1 - min(margin, 1)) ** self.items)
+        return super().equivalence_p_value(margin)
 
     def error_with(self, seeds: float, items: float) -> float:
         """The standard error that so many seeds and items would give; `math.inf` is no end of them."""
@@ -241,6 +259,74 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
         rest_variance=of_rest,
         standard_error=float(np.sqrt(variance / (seeds * items))),
         degrees=_degrees(of_seeds, of_items, of_rest, seeds, items),
+    )
+
+
+def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.int64]) -> Estimate:
+    """The mean of answers, where some items were asked of every seed and others of a few seeds or of one.
+
+    The mean is that of the seeds' means. Under the model of `estimate`, with `n(s)` the items asked of a seed and
+    `n(s, t)` those asked of both of two, it varies by `σ²(means)/S + σ²(i)·c`: the variance of the seeds' means as it
+    is seen, and what these have in common, where `c` is the mean of `n(s, t)/(n(s)·n(t))` over pairs of seeds. `σ²(i)`
+    is estimated without bias from the products of two seeds' answers to one item, each less its seed's mean (moments
+    as of Gao and Owen, "Efficient moment calculations for variance components in large unbalanced crossed random
+    effects models", Electronic Journal of Statistics 11, 2017), and is 0 if that is below. Of a full table this is
+    `estimate`, unless the seeds' means vary less than the rest alone would have them do: that errs upwards there, and
+    here, where many items may be asked of one seed alone, it would do so often. Where no two seeds share an item, the
+    items' variance is part of the rest's.
+
+    Args:
+        values: `[answers]`.
+        seeds: `[answers]`, whose each is; any numbers.
+        items: `[answers]`, to what item; any numbers. A seed answers an item once.
+
+    Raises:
+        InputError: the three are not of one length, there are fewer than two seeds or items, a value is not finite,
+            or a seed has one item alone or one twice.
+    """
+    if not len(values) == len(seeds) == len(items):
+        raise InputError(
+            f"{len(values)} values, {len(seeds)} seeds and {len(items)} items: each answer has one of each"
+        )
+    if not np.isfinite(values).all():
+        raise InputError("a value is not finite")
+    seeds, names = pd.factorize(seeds)
+    items, things = pd.factorize(items)
+    require_two(len(names), len(things))
+    count = len(names)
+    asked = np.zeros((count, len(things)), np.float32)
+    asked[seeds, items] = 1
+    per_seed = np.bincount(seeds)
+    if np.count_nonzero(asked) < len(values) or per_seed.min() < 2:
+        raise InputError("each seed has to answer two items or more, and each of them once")
+    means = np.bincount(seeds, values) / per_seed
+    apart = values - means[seeds]
+    each = 1 / per_seed
+    together = (asked @ asked.T).astype(float)
+    np.fill_diagonal(together, 0)
+    share = together * np.outer(each, each)
+    products = float((np.bincount(items, apart) ** 2).sum() - (apart**2).sum())
+    expected = float((together * (1 - each - each[:, None] + share)).sum())
+    item_variance = products / expected if expected else 0.0
+    rest_variance = float((apart**2).sum()) / (len(values) - count) - item_variance
+    of_pairs = float(share.sum()) / (count * (count - 1))
+    common = max(item_variance, 0.0) * of_pairs
+    of_seeds = float(means.var(ddof=1)) / count
+    # Of the mean's variance, what is neither the seeds' nor common to them: in a full table the rest's mean square.
+    alone = (float(each.mean()) * (item_variance + rest_variance) - of_pairs * item_variance) / count
+    spread = of_seeds**2 / (count - 1)
+    if common:
+        spread += (alone + common) ** 2 / (len(things) - 1) + alone**2 / max(len(values) - count - len(things) + 1, 1)
+    fewest = float(min(count, len(things)) - 1)
+    return Estimate(
+        mean=float(means.mean()),
+        seeds=count,
+        items=len(things),
+        seed_variance=max(of_seeds - alone, 0.0) * count,
+        item_variance=max(item_variance, 0.0),
+        rest_variance=rest_variance,
+        standard_error=float(np.sqrt(of_seeds + common)),
+        degrees=max((of_seeds + common) ** 2 / spread, fewest) if spread else fewest,
     )
 
 

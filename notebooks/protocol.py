@@ -287,7 +287,7 @@ other = dataclasses.replace(run, protocol=dataclasses.replace(p, clip=0.5))
 run.config_id, other.config_id
 
 # %% [markdown]
-# Next: [the study in small](study_in_small.ipynb), run on the machine that built this book.
+# Next: [what we will test](../book/plan.md), written before it is run.
 
 # %% tags=["remove-cell"]
 nearest = published["nearest"]

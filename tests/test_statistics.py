@@ -21,6 +21,7 @@ from cpadapt.statistics import (
     holm,
     items_needed,
     outcomes,
+    partly_crossed,
     plateau,
     pooled,
     require_pairs,
@@ -445,3 +446,83 @@ def test_outcomes_on_some_of_the_items() -> None:
     assert part.right.tolist() == [[0, 1], [1, 0]]
     with pytest.raises(InputError, match="item 4 was not asked"):
         whole.on([0, 4])
+
+
+def in_pieces(values: np.ndarray, seeds: np.ndarray, items: np.ndarray) -> tuple[float, float]:
+    """The mean and its variance, answer by answer and pair by pair."""
+    names = sorted(set(seeds.tolist()))
+    of = {s: {i: v for v, t, i in zip(values.tolist(), seeds, items, strict=True) if t == s} for s in names}
+    mean = {s: sum(of[s].values()) / len(of[s]) for s in names}
+    pairs = [(s, t) for s in names for t in names if s != t]
+    products = expected = shared = 0.0
+    for s, t in pairs:
+        both, n, m = of[s].keys() & of[t].keys(), len(of[s]), len(of[t])
+        products += sum((of[s][i] - mean[s]) * (of[t][i] - mean[t]) for i in both)
+        expected += len(both) * (1 - 1 / n - 1 / m) + len(both) ** 2 / (n * m)
+        shared += len(both) / (n * m) / len(pairs)
+    spread = sum((mean[s] - sum(mean.values()) / len(names)) ** 2 for s in names) / (len(names) - 1)
+    return sum(mean.values()) / len(names), spread / len(names) + shared * products / expected
+
+
+def asked(draws: int, common: int, own: int, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Of each answer, its draw and its item: some items are every draw's, others each draw's choice of rows."""
+    items = [np.r_[np.arange(common), common + rng.choice(rows, own, replace=False)] for _ in range(draws)]
+    return np.repeat(np.arange(draws), common + own), np.concatenate(items)
+
+
+def test_of_a_full_table_partly_crossed_is_the_estimate() -> None:
+    rng = np.random.default_rng(20)
+    for seeds, items, item_sd in ((2, 5, 2.0), (3, 277, 0.5), (20, 30, 0.5)):
+        values = rng.normal(0, 2, (seeds, 1)) + rng.normal(0, item_sd, items) + rng.normal(0, 1, (seeds, items))
+        # Whatever the seeds and items are called.
+        got = partly_crossed(values.ravel(), 7 * np.repeat(np.arange(seeds), items), np.tile(-np.arange(items), seeds))
+        assert dataclasses.astuple(got) == pytest.approx(dataclasses.astuple(estimate(values)))
+
+
+def test_partly_crossed_is_what_it_is_in_pieces() -> None:
+    rng = np.random.default_rng(21)
+    for common, own, rows in ((6, 4, 9), (3, 10, 12), (0, 8, 10)):
+        draws, items = asked(5, common, own, rows, rng)
+        uneven = rng.random(len(draws)) < 0.8
+        draws, items = draws[uneven], items[uneven]
+        # An item's effect large enough that nothing is cut off.
+        values = rng.normal(0, 3, common + rows)[items] + rng.normal(0, 2, 5)[draws] + rng.normal(0, 1, len(draws))
+        mean, variance = in_pieces(values, draws, items)
+        got = partly_crossed(values, draws, items)
+        assert (got.mean, got.standard_error) == (pytest.approx(mean), pytest.approx(sqrt(variance)))
+
+
+@pytest.mark.parametrize(("common", "own", "rows"), [(200, 100, 10_000), (30, 200, 400), (0, 50, 10_000)])
+def test_partly_crossed_covers_the_truth(common: int, own: int, rows: int) -> None:
+    """New draws and new items each time: what is as common in both, in neither and in part."""
+    rng = np.random.default_rng(22)
+    covered, draws_alone, found = 0, 0, []
+    for _ in range(ROUNDS):
+        draws, items = asked(10, common, own, rows, rng)
+        of_items, of_draws = rng.normal(0, 1, common + rows), rng.normal(0, 0.05, 10)
+        values = of_items[items] + of_draws[draws] + rng.normal(0, 1, len(draws))
+        found.append(partly_crossed(values, draws, items))
+        low, high = found[-1].interval()
+        covered += low <= 0 <= high
+        means = values.reshape(10, -1).mean(1)
+        draws_alone += abs(means.mean()) <= 2.262 * means.std(ddof=1) / sqrt(10)
+    assert 0.92 <= covered / ROUNDS <= 0.98
+    if common or rows < 1000:
+        assert draws_alone / ROUNDS < 0.85, "which leaves out that draws share items"
+        assert np.mean([of.item_variance for of in found]) == pytest.approx(1, rel=0.05)
+        assert np.mean([of.rest_variance for of in found]) == pytest.approx(1, rel=0.05)
+
+
+def test_answers_that_cannot_be_partly_crossed_are_refused() -> None:
+    values, seeds, items = np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 2])
+    assert partly_crossed(values, seeds, items).mean == 0
+    with pytest.raises(InputError, match="4 values, 4 seeds and 3 items: each answer has one of each"):
+        partly_crossed(values, seeds, items[:3])
+    with pytest.raises(InputError, match="a value is not finite"):
+        partly_crossed(np.array([0, 0, 0, np.nan]), seeds, items)
+    with pytest.raises(InputError, match="1 seeds and 3 items"):
+        partly_crossed(values, np.zeros(4, int), items)
+    with pytest.raises(InputError, match="two items or more, and each of them once"):
+        partly_crossed(values, seeds, np.array([0, 0, 1, 2]))
+    with pytest.raises(InputError, match="two items or more, and each of them once"):
+        partly_crossed(values, np.array([0, 1, 1, 1]), items)
