@@ -145,7 +145,7 @@ def _named(record: Record) -> str:
 
 def _answers(record: Record) -> dict[tuple[str, int], bool]:
     """What a run was asked, by set and row, and whether it was right."""
-    sets = {"eval": record.outcome, "rest": getattr(record, "rest", None)}
+    sets = {"eval": record.outcome, "rest": record.rest}
     found = {(name, row): is_right for name, of in sets.items() if of for row, is_right in of.right_by_row.items()}
     if not found:
         raise InputError(
@@ -306,5 +306,5 @@ def _order(setting: RunConfig, runs: Mapping[tuple[str, int], Record]) -> tuple[
         by_task.setdefault(task, []).append(right)
     score = sum((sum(right, Fraction(0)) / len(right) for right in by_task.values()), Fraction(0)) / len(by_task)
     diverged = sum(record.diverged_at is not None for record in runs.values())
-    warmup = getattr(setting, "warmup_steps", None) or 0
+    warmup = setting.warmup_steps or 0
     return diverged, -score, setting.learning_rate or 0.0, setting.scale or 0.0, warmup
