@@ -111,7 +111,7 @@ class Finding:
         if set(self.collapsed) == set(self.unfit):
             return f"{self.verdict.value}: {' and '.join(families)} at an unsuitable rate"
         few = {cell_name(*cell): None for cell in sorted(self.unfit)} if len(self.unfit) <= 3 else families
-        return f"{self.verdict.value}: {' and '.join(few)} not shown to learn"
+        return f"{self.verdict.value}: {', '.join(few)} not shown to learn"
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,15 @@ class Cells:
         """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough."""
         pairs = [(rank, self.nearest(("lora", rank), "cp")) for rank in self.sizes("lora")]
         return [(rank, size) for rank, size in pairs if size is not None]
+
+    def between_ranks(self) -> list[int]:
+        """CP's sizes whose budgets are between those of LoRA's first two ranks, without those that match one."""
+        ranks = [("lora", rank) for rank in self.sizes("lora")[:2]]
+        if len(ranks) < 2:
+            return []
+        low, high = (self.budgets[rank] for rank in ranks)
+        matches = [self.nearest(rank, "cp") for rank in ranks]
+        return [size for size in self.sizes("cp") if low < self.budgets["cp", size] < high and size not in matches]
 
     def sizes(self, label: str) -> list[int]:
         """A label's sizes, rising."""
@@ -348,9 +357,9 @@ def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]
     return every(list(findings.values())), findings
 
 
-def told(verdict: Verdict, findings: Iterable[Finding]) -> str:
-    """A claim's verdict, and where nothing is judged the reason."""
-    return next((finding.told for finding in findings if finding.verdict is verdict), verdict.value)
+def told(verdict: Verdict, findings: Mapping[str, Finding]) -> str:
+    """What `judge` gives, as text: a claim's verdict, and where nothing is judged the reason."""
+    return next((finding.told for finding in findings.values() if finding.verdict is verdict), verdict.value)
 
 
 def every(findings: Sequence[Finding]) -> Verdict:

@@ -170,7 +170,7 @@ def test_another_split_is_compared_at_its_own_budget() -> None:
 def test_lost_runs_are_counted_and_no_evidence_on_accuracy(stopped: int, runs: int, said: str) -> None:
     of = cells(RISING, diverged={"cp": (stopped, runs), "lora": (9, 9)})
     verdict, findings = judge(of, ["runs_kept"])
-    assert (told(verdict, findings.values()), findings["runs_kept"].estimate) == (said, None)
+    assert (told(verdict, findings), findings["runs_kept"].estimate) == (said, None)
     assert findings["runs_kept"].diverged == ((stopped, runs) if runs else None)
 
 
@@ -267,7 +267,7 @@ def test_a_collapsed_cell_decides_nothing(rule: str) -> None:
     of = one_sided(cells(FLAT, items=8000))
     verdict, findings = judge(answered(of, lora=np.zeros_like(of.outcomes["cp", 11].right)), [rule])
     assert findings[rule].verdict is verdict is UNJUDGED
-    assert told(verdict, findings.values()) == "not judged: LoRA at an unsuitable rate"
+    assert told(verdict, findings) == "not judged: LoRA at an unsuitable rate"
     assert findings[rule].estimate is not None, "what the cells have is said all the same"
     # CP's own cells are judged.
     assert judge(of, ["cp_saturates", "first_rank_learns"])[0] is not UNJUDGED
@@ -282,7 +282,7 @@ def test_learning_is_judged_cell_by_cell() -> None:
     assert everyone.verdict is not HOLDS
     assert everyone.unfit == (("lora", 2),)
     verdict, findings = judge(of, ["cp_not_ahead"])
-    assert told(verdict, findings.values()) == "not judged: LoRA 2 not shown to learn"
+    assert told(verdict, findings) == "not judged: LoRA 2 not shown to learn"
     assert judge(cells(FLAT, items=20_000), ["cp_not_ahead"])[0] is HOLDS
     lost = {place: found for place, found in of.outcomes.items() if place != ("head", 0)}
     assert judge(dataclasses.replace(of, outcomes=lost), ["cp_not_ahead"])[0] is UNJUDGED, "nor without the readout"
