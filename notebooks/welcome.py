@@ -36,12 +36,10 @@
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import budget, charts
+from cpadapt import budget, charts, contrasts
 from cpadapt.backbones import Projection
 from cpadapt.book import PROJECT
-from cpadapt.claims import cells_of
 from cpadapt.frontier import read_published
-from cpadapt.record import load_records
 from cpadapt.statistics import compare
 from cpadapt.wording import percent
 
@@ -84,8 +82,7 @@ charts.table(
 
 # %% [markdown]
 # Published, OPT-1.3B, second-hand, from a reading note that nobody has checked here: mean ± standard deviation over
-# {glue:text}`key_seeds:d` seeds. What that deviation leaves out is the items: on [sets of that size](claims.ipynb)
-# they add an error of about a point to a difference.
+# {glue:text}`key_seeds:d` seeds. That deviation leaves out the items, [which may be the larger error](claims.ipynb).
 #
 # ## What is found here so far
 #
@@ -166,10 +163,8 @@ charts.table(
 # Next: [parameter steps](parameter_steps.ipynb).
 
 # %% tags=["remove-cell"]
-in_figure = cells_of(
-    record for record in load_records(PROJECT / "results" / "smollm2") if record.config.task == "sst2"
-)
-smallest = compare(*(in_figure.outcomes[cell] for cell in (("cp", 11), ("lora", 1))))
+in_figure = contrasts.measured(("smollm2",), "sst2").outcomes
+smallest = compare(in_figure["cp", 11], in_figure["lora", 1])
 square = [Projection("square", 2048, 2048)]
 steps = {name: budget.step(name, square) for name in ("lora", "cp")}
 for name, value in {
