@@ -198,9 +198,9 @@ def test_a_thousand_examples_of_boolq_are_learned() -> None:
     assert len(of.outcomes["lora", 1].seeds) == 30
     balanced = {cell: 100 * of.balanced(cell).mean() for cell in (("lora", 1), ("head", 0))}
     assert (
-        f"over thirty seeds LoRA's smallest has {100 * of.outcomes['lora', 1'].right.mean():.1f} %, little more than"
-        f" the commonest answer's {100 * of.majority:.1f}, and a balanced accuracy of {balanced['lora', 1']:.1f}"
-        f" where the head alone has {balanced['head', 0']:.1f}"
+        f"over thirty seeds LoRA's smallest has {100 * of.outcomes['lora', 1].right.mean():.1f} %, little more than"
+        f" the commonest answer's {100 * of.majority:.1f}, and a balanced accuracy of {balanced['lora', 1]:.1f}"
+        f" where the head alone has {balanced['head', 0]:.1f}"
     ) in SAID
 
 
