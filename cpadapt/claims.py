@@ -223,7 +223,7 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
         if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
     majority = max((r.data["sets"]["eval"]["majority_rate"] for r in records), default=0.0)
-    asked = [getattr(record.outcome, "label_by_row", None) for record in records if record.outcome]
+    asked = [record.outcome.label_by_row for record in records if record.outcome]
     known = {row: one for of_run in asked if of_run is not None for row, one in of_run.items()}
     return Cells(budgets, found, diverged, majority, known if asked and None not in asked else None)
 
