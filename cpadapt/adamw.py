@@ -41,11 +41,16 @@ class RunAdamW:
         self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
         """Steps done."""
         steps = range(protocol.steps)
-        self.schedule = torch.tensor(
-            [(protocol.rate_factor(s), 1 - protocol.beta1 ** (s + 1), 1 - protocol.beta2 ** (s + 1)) for s in steps],
-            device=bank.device,
+        by_warmup = {
+            warmup: torch.tensor([protocol.rate_factor(s, warmup) for s in steps])
+            for warmup in {run.warmup_steps for run in bank.runs}
+        }
+        self.factors = torch.stack([by_warmup[run.warmup_steps] for run in bank.runs], 1).to(bank.device)
+        """`[steps, runs]`, what the rates are multiplied by."""
+        self.corrections = torch.tensor(
+            [(1 - protocol.beta1 ** (s + 1), 1 - protocol.beta2 ** (s + 1)) for s in steps], device=bank.device
         )
-        """`[steps, 3]`: the rates' factor and the two bias corrections."""
+        """`[steps, 2]`, Adam's bias corrections."""
         self._update = torch.compile(update, dynamic=True) if bank.compiled else update
 
     @torch.no_grad()
@@ -67,12 +72,13 @@ class RunAdamW:
         # As torch.nn.utils.clip_grad_norm_ has it.
         shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
 
-        factor, correction1, correction2 = self.schedule.index_select(0, self.done)[0]
+        factors = self.factors.index_select(0, self.done)[0]
+        correction1, correction2 = self.corrections.index_select(0, self.done)[0]
         for tensor, gradient, mean, square, owners, rates in zip(
             self.tensors, self.gradients, self.means, self.squares, self.owners, self.rates, strict=True
         ):
             self._update(
-                tensor, gradient, mean, square, owners, alive, shrink, factor * rates, correction1, correction2,
+                tensor, gradient, mean, square, owners, alive, shrink, factors * rates, correction1, correction2,
                 p.beta1, p.beta2, p.epsilon, p.weight_decay,
             )  # fmt: skip
         self.done += 1

@@ -361,11 +361,9 @@ def ragged_attention(
     return cast(Tensor, out)
 
 
-def _results(query: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+def _results(query: Tensor) -> tuple[Tensor, Tensor]:
     """Place for the output and for the log-sum-exp of each query's scores, which only longer examples have."""
-    tokens, heads, _ = query.shape
-    lse = query.new_empty((tokens if longest > SHORT else 0, heads), dtype=torch.float32)
-    return query.new_empty(query.shape), lse
+    return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
 
 
 @torch.library.custom_op("cpadapt::ragged_attention", mutates_args=())
@@ -377,7 +375,7 @@ def _ragged_attention(
     (_, heads, width), kv_heads = query.shape, key.shape[1]
     if not takes(width):
         raise ValueError(f"ragged attention needs Triton and heads of {HEAD_DIMS} numbers, not {width}")
-    out, lse = _results(query, longest)
+    out, lse = _results(query)
     programs = (len(example_offsets) - 1) * heads
     strides = *query.stride()[:2], *key.stride()[:2], *value.stride()[:2]
     constants = {"CAUSAL": causal, "D": width, "HEADS": heads, "GROUP": heads // kv_heads}
@@ -395,9 +393,9 @@ def _ragged_attention(
 @torch.library.custom_op("cpadapt::ragged_attention_backward", mutates_args=())
 def _ragged_attention_backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor,
-    out: Tensor | None, lse: Tensor | None, longest: int, causal: bool, scale: float,
+    out: Tensor, lse: Tensor, longest: int, causal: bool, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of query, key and value, contiguous; what forward returned is needed for longer examples only."""
+    """The gradients of query, key and value, contiguous."""
     gradient, query, key, value = by_row(gradient), by_row(query), by_row(key), by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
     dq, dk, dv = query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
@@ -408,8 +406,6 @@ def _ragged_attention_backward(
         _backward, BACKWARD, examples * kv_heads, longest,
         query, key, value, gradient, dq, dk, dv, example_offsets, scale, *strides, KV_HEADS=kv_heads, **constants,
     )  # fmt: skip
-    if out is None or lse is None:
-        return dq, dk, dv
     delta = torch.empty_like(lse)
     _launch_blocks(
         _backward_queries, QUERY_BLOCKS, QUERY_BLOCKS.queries, examples * heads, longest,
@@ -424,13 +420,15 @@ def _ragged_attention_backward(
     return dq, dk, dv
 
 
-_ragged_attention.register_fake(lambda query, key, value, offsets, longest, causal, scale: _results(query, longest))
+_ragged_attention.register_fake(lambda query, *inputs: _results(query))
 _ragged_attention_backward.register_fake(lambda gradient, *inputs: tuple(t.new_empty(t.shape) for t in inputs[:3]))
 
 
 def _keep(ctx, inputs, output) -> None:
     *states, ctx.longest, ctx.causal, ctx.scale = inputs
-    ctx.save_for_backward(*states, *(output if ctx.longest > SHORT else (None, None)))
+    # Short examples need no output in backward. But what is kept must not depend on the longest: the compiled code of
+    # a task of short texts would not serve one of longer.
+    ctx.save_for_backward(*states, *output)
     # Nobody differentiates the log-sum-exp: no zeros need be made for its gradient.
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)

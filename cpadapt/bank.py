@@ -8,8 +8,8 @@ equals the same run alone.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -220,7 +220,7 @@ class Bank:
         self._sizes = [0 if run.family == HEAD else run.size for run in runs]
         self.compiled = compiled
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
-        self._factor_pairs = torch.compile(factor_pairs) if compiled else factor_pairs
+        self._pair = torch.compile(factor_pair) if compiled else factor_pair
 
     def _stacks(self, drawn: list[dict[str, dict[str, Tensor]]]) -> Iterator[Stack]:
         by_shape: dict[tuple[int, int], list[str]] = {}
@@ -312,10 +312,6 @@ class Bank:
                     {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
                     {name: tensor[:, own] for name, tensor in stack.gradients.items()},
                 )
-                # For the compiler: the components alone differ from row to row, and sizes that it knows cost less.
-                torch._dynamo.maybe_mark_dynamic(part.scales, 0)
-                for leaf in part.params.values():
-                    torch._dynamo.maybe_mark_dynamic(leaf, 1)
                 parts.append(part)
         return Share(
             runs,
@@ -359,8 +355,21 @@ class Bank:
             torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
         return losses.detach()
 
+    def _pair_of(self, part: Part) -> tuple[Tensor, Tensor]:
+        params = part.params
+        if self.compiled:
+            # The components alone differ from row to row and from bank to bank, and sizes that the compiler knows cost
+            # less. Some of a stack's runs lie apart in memory, all of them do not: in one piece, both have one code.
+            params = {name: tensor.contiguous() for name, tensor in params.items()}
+            torch._dynamo.maybe_mark_dynamic(part.scales, 0)
+            for tensor in params.values():
+                torch._dynamo.maybe_mark_dynamic(tensor, 1)
+        return self._pair(part.stack.family, params, part.scales, self.dtype)
+
     def _hand_out(self, row: Row, share: Share) -> None:
         """Make the share's factor pairs and give every projection its own."""
+        # Not the object that attention gets: the compiler holds the numbers of what a module has for fixed.
+        segments = replace(row.segments)
         by_projections: dict[tuple[str, ...], list[Part]] = {}
         for part in share.parts:
             by_projections.setdefault(part.stack.projections, []).append(part)
@@ -368,35 +377,32 @@ class Bank:
             # A row of head-only runs has none.
             adapted.update = None
         for projections, parts in by_projections.items():
-            made = [(part.stack.family, part.params, part.scales) for part in parts]
-            ups, downs = self._factor_pairs(made, self.dtype)
+            ups, downs = (torch.cat(made, 1) for made in zip(*map(self._pair_of, parts), strict=True))
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
-                self._adapted[projection].update = Update(up, down, row.segments, share.components)
+                self._adapted[projection].update = Update(up, down, segments, share.components)
 
 
-def factor_pairs(parts: Sequence[tuple[str, dict[str, Tensor], Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The pairs of neighbouring runs on all projections of one shape, end to end.
+def factor_pair(name: str, params: dict[str, Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The pairs of neighbouring runs of one family on all projections of one shape, end to end.
 
     Args:
-        parts: for each family its name, its runs' scalars `[layers, components, …]`, and their scales `[components]`.
+        name: of the family.
+        params: its runs' scalars, `[layers, components, …]`.
+        scales: of the runs' updates, `[components]`.
         dtype: of the pairs.
 
     Returns:
         `up` `[layers, components, out]`, scaled, and `down` `[layers, components, in]`.
     """
-    ups, downs = [], []
-    for name, params, scales in parts:
-        up, down = family(name).factors(params)
-        ups.append(up.mT * scales[:, None])
-        downs.append(down)
-    return torch.cat(ups, 1).to(dtype), torch.cat(downs, 1).to(dtype)
+    up, down = family(name).factors(params)
+    return (up.mT * scales[:, None]).to(dtype), down.to(dtype)
 
 
 def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
     """The rows of the output embedding that stand for a task's labels, `[labels, hidden]`, float32.
 
     Raises:
-        InputError: the backbone is no decoder, or its output embedding is not the input's; or as
+        InputError: the backbone is no decoder; or as `cpadapt.backbones.Backbone.output_embedding` or
             `cpadapt.tasks.label_tokens`.
     """
     if not backbone.decoder:
@@ -404,14 +410,11 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
             f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not say how a text"
             " goes on; take 'head'"
         )
-    if not backbone.model.config.tie_word_embeddings:
-        raise InputError(
-            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} has an output embedding apart from the"
-            " input's, which is not loaded; take 'head'"
-        )
-    words = torch.tensor(label_tokens(spec, backbone.tokenizer), device=backbone.model.device)
-    weight = cast(torch.nn.Embedding, backbone.model.get_input_embeddings()).weight
-    return weight.detach()[words].float()
+    words = label_tokens(spec, backbone.tokenizer)
+    try:
+        return backbone.output_embedding(words).to(backbone.model.device)
+    except InputError as error:
+        raise InputError(f"protocol.readout = 'verbalizer': {error}; take 'head'") from None
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:

@@ -15,18 +15,17 @@ import pandas as pd
 
 from cpadapt.frontier import CELL, frontier
 from cpadapt.protocol import HEAD
+from cpadapt.tasks import TASKS
 
 # Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family. A fifth of the
 # others is a lighter grey, since the palette's yellow is hard to see on white.
 FAMILY_COLOURS = {"head": "#777777", "lora": "#0072B2", "cp": "#D55E00"}
 FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
 FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
-TASK_SHAPES = {
-    "sst2": "circle", "rte": "square", "boolq": "triangle-up", "sick": "diamond", "mrpc": "cross",
-    "toy-sentiment": "circle", "toy-entailment": "square", "toy-reading": "triangle-up",
-}  # fmt: skip
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+"""What the tasks of a chart take in turn, in the order of the alphabet."""
 
-TASK_NAMES = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ", "sick": "SICK", "mrpc": "MRPC"}
+TASK_NAMES = {name: spec.title or name for name, spec in TASKS.items()}
 BACKBONE_NAMES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-1.3b": "OPT-1.3B"}
 
 VEGA_LITE = "5.21"
@@ -105,7 +104,7 @@ def _colour(labels: set[str]) -> Any:
 
 
 def _shape(tasks: list[str]) -> Any:
-    shapes = [TASK_SHAPES.get(task, "circle") for task in tasks]
+    shapes = [shape for _, shape in zip(tasks, itertools.cycle(SHAPES), strict=False)]
     legend = alt.Legend() if len(tasks) > 1 else None
     return alt.Shape("task:N", scale=alt.Scale(domain=tasks, range=shapes), legend=legend)
 

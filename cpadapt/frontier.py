@@ -11,21 +11,23 @@ from cpadapt.backbones import load_projections
 from cpadapt.errors import InputError
 
 CELL = ["study", "backbone", "task", "label", "family", "size", "parameters"]
+SETTING = ["learning_rate", "scale", "warmup_steps"]
 
 
 def cells(records: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of every cell at every learning rate, over its seeds.
+    """Accuracy of every cell at every setting (learning rate, scale and warm-up), over its seeds.
 
     Args:
         records: a table as `cpadapt.read_records` gives it. Diverged runs count as runs, and their accuracy at the
             best step before they diverged, if they have one.
 
     Returns:
-        One row a cell and rate, with the columns that name it, `runs`, `diverged`, `dev_mean`, `eval_mean`, `eval_sd`
-        (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and the best run).
+        One row a cell and setting, with the columns that name it, `runs`, `diverged`, `dev_mean`, `eval_mean`,
+        `eval_sd` (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and the best run).
 
     Raises:
-        InputError: runs of one study and task stand under several protocols, so they do not compare.
+        InputError: runs of one study and task stand under several protocols, or are of different weights of one
+            backbone, so they do not compare.
     """
     known = records[["study", "task", "protocol"]].drop_duplicates()
     for study, task in known.loc[known.duplicated(["study", "task"]), ["study", "task"]].to_numpy():
@@ -34,7 +36,15 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
             f"the runs of study {study!r} on {task!r} stand under {len(found)} protocols ({', '.join(found)}); take"
             " those of one, by the column protocol"
         )
-    grouped = records.groupby([*CELL, "learning_rate"], dropna=False, sort=False)
+    known = records[["study", "task", "backbone", "weights"]].drop_duplicates()
+    for study, task, backbone in known.loc[
+        known.duplicated(["study", "task", "backbone"]), ["study", "task", "backbone"]
+    ].to_numpy():
+        raise InputError(
+            f"the runs of study {study!r} on {task!r} are of different weights of {backbone}; take those of one, by"
+            " the column weights"
+        )
+    grouped = records.groupby([*CELL, *SETTING], dropna=False, sort=False)
     return grouped.agg(
         runs=("id", "count"),
         diverged=("diverged_at", "count"),
@@ -47,7 +57,7 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
-    """Each cell at the learning rate whose mean dev accuracy is highest (of equals the lowest rate).
+    """Each cell at the setting whose mean dev accuracy is highest (of equals the lowest learning rate).
 
     The choice sees dev alone, never the evaluation split. A rate at which a smaller share of runs diverged goes before
     one at which more did, whatever the survivors reach.

@@ -15,7 +15,12 @@ __all__ = ["AVAILABLE", "by_row", "jit", "tl", "triton"]
 AVAILABLE = triton is not None
 """Whether there is a Triton to compile kernels with."""
 
-jit: Any = (lambda kernel: kernel) if triton is None else triton.jit
+
+def _left_alone(kernel: Any = None, **options: Any) -> Any:
+    return _left_alone if kernel is None else kernel
+
+
+jit: Any = _left_alone if triton is None else triton.jit
 """Triton's; without it a kernel stays a function that nobody can call."""
 
 

@@ -39,6 +39,9 @@ class Tile(NamedTuple):
     stages: int
 
 
+FEWEST_RUNS = 64
+"""Runs that a kernel has room for at least: one compiled for fewer would gain nothing."""
+
 PAIR = Tile(64, 64, 4, 4)
 """Of the kernel that does both products."""
 
@@ -99,7 +102,7 @@ def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c,
             tl.store(place, tl.dot(middle, matrix, result).to(y.dtype.element_ty), mask=real)
 
 
-@jit
+@jit(do_not_specialize=["runs"])
 def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
           RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
           FEWEST: tl.constexpr, LEVELS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
@@ -138,7 +141,7 @@ def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t
              mask=(components < end_c) & (features < WIDTH))  # fmt: skip
 
 
-@jit
+@jit(do_not_specialize=["runs"])
 def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
               hidden_t, gradient_t, d_hidden_t, x_t, RUNS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
               ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
@@ -156,9 +159,15 @@ def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, componen
                     IN, ROWS, COMPONENTS, FEATURES)  # fmt: skip
 
 
-def _columns(most: int) -> int:
-    """Room for the most components that one run may have."""
+def columns(most: int) -> int:
+    """Room for the most components that one run may have, in whole tiles."""
     return (most + FEWEST - 1) // FEWEST * FEWEST
+
+
+def _runs(offsets: Tensor) -> tuple[int, int]:
+    """How many runs end at these offsets, and for how many a kernel has room."""
+    runs = len(offsets) - 1
+    return runs, max(FEWEST_RUNS, triton.next_power_of_2(runs))
 
 
 def _through(
@@ -166,14 +175,14 @@ def _through(
 ) -> tuple[Tensor, Tensor]:
     """`x · firstᵀ · second` run by run, and what is between the two products."""
     x, first, second = by_row(x), by_row(first), by_row(second)
-    tokens, runs = len(x), len(run_offsets) - 1
-    y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, _columns(most))
+    tokens, (runs, room) = len(x), _runs(run_offsets)
+    y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, columns(most))
     largest = min(MOST, max(FEWEST, triton.next_power_of_2(most)))
     with torch.cuda.device_of(x):
         _pair[(triton.cdiv(tokens, PAIR.rows) + runs,)](
             x, first, second, y, hidden, run_offsets, component_offsets, runs,
             x.stride(0), first.stride(0), second.stride(0), hidden.stride(0),
-            RUNS=triton.next_power_of_2(runs), INNER=first.shape[1], OUTER=second.shape[1],
+            RUNS=room, INNER=first.shape[1], OUTER=second.shape[1],
             ROWS=PAIR.rows, FEATURES=PAIR.features, num_warps=PAIR.warps, num_stages=PAIR.stages,
             FEWEST=FEWEST, LEVELS=(largest // FEWEST).bit_length(), MANY=most > MOST,
         )  # fmt: skip
@@ -212,13 +221,13 @@ def _low_rank_backward(
     d_x, d_hidden = _through(gradient, up, down, run_offsets, component_offsets, most)
     gradient, x = by_row(gradient), by_row(x)
     d_up, d_down = x.new_empty(up.shape), x.new_empty(down.shape)
-    runs, (components, width) = len(run_offsets) - 1, up.shape
+    (runs, room), (components, width) = _runs(run_offsets), up.shape
     blocks = triton.cdiv(width, MATRICES.features) + triton.cdiv(down.shape[1], MATRICES.features)
     with torch.cuda.device_of(x):
         _matrices[(triton.cdiv(components, FEWEST) + runs, blocks)](
             hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
             hidden.stride(0), gradient.stride(0), d_hidden.stride(0), x.stride(0),
-            RUNS=triton.next_power_of_2(runs), OUT=width, IN=down.shape[1], COMPONENTS=FEWEST,
+            RUNS=room, OUT=width, IN=down.shape[1], COMPONENTS=FEWEST,
             ROWS=MATRICES.rows, FEATURES=MATRICES.features, num_warps=MATRICES.warps, num_stages=MATRICES.stages,
         )  # fmt: skip
     return d_x, d_up, d_down
@@ -226,7 +235,7 @@ def _low_rank_backward(
 
 @low_rank.register_fake
 def _(x, up, down, run_offsets, component_offsets, most):
-    return x.new_empty(x.shape[0], up.shape[1]), x.new_empty(x.shape[0], _columns(most))
+    return x.new_empty(x.shape[0], up.shape[1]), x.new_empty(x.shape[0], columns(most))
 
 
 @_low_rank_backward.register_fake

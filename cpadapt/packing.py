@@ -290,14 +290,16 @@ class Components:
     """`[runs + 1]`, int32, on the pairs' device."""
     ends: tuple[int, ...]
     """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
-    most: int
-    """That one run may have."""
+    room: Float[Tensor, "0 most"]
+    """Empty. How many one run may have, or a few more, is its second size: the compiler knows a number that a module
+    holds, but lets a size vary, so that another bank's code serves."""
 
     @staticmethod
     def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":
-        """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the compiler knows it."""
+        """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the kernels know it."""
         ends = (0, *itertools.accumulate(sizes))
-        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, most)
+        room = torch.empty(0, lowrank.columns(most), device=device)
+        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, room)
 
 
 def adapter_product(
@@ -309,7 +311,7 @@ def adapter_product(
 ) -> Float[Tensor, "T out"]:
     """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]`; all of one dtype."""
     if takes_kernels(x.device, x.dtype):
-        y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.most)
+        y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.room.shape[1])
         return cast(Tensor, y)
     if segments.run_ends is None:
         raise InputError("a row of changing contents has no run ends for the loop over runs")

@@ -19,6 +19,11 @@ train): the floor of a frontier."""
 SEMANTICS = 1
 """Version of what a config means. It goes up when the same config would train differently; ids then change."""
 
+LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
+LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
+"""Fields that are younger than the first records, with the values at which a config means what it meant without them.
+At these they are left out of every hash, so that a new field changes no id."""
+
 PAPER: Mapping[str, Any] = {
     "steps": 5000,
     "eval_every": 1000,
@@ -49,8 +54,10 @@ class Protocol:
     """Training examples drawn from the training split."""
     dev_cap: int = 500
     """Examples for choosing the best step, drawn from the training split too."""
-    eval_cap: int = 1000
-    """Examples for the final figure, drawn from the evaluation split."""
+    eval_cap: int | None = 1000
+    """Examples for the final figure, drawn from the evaluation split; `None` takes all, 0 judges on dev alone."""
+    rest_cap: int = 0
+    """Further examples to judge on, drawn from the rows of the training split that are in neither train nor dev."""
     schedule: Literal["linear", "constant"] = "linear"
     """Every learning rate decays linearly to 0 at the last step, or is constant."""
     warmup_steps: int = 0
@@ -83,8 +90,10 @@ class Protocol:
             if not holds:
                 raise InputError(f"protocol.{name} = {getattr(self, name)!r}: must be {want}")
 
-        for name in ("steps", "batch_size", "eval_every", "train_cap", "dev_cap", "eval_cap"):
+        for name in ("steps", "batch_size", "eval_every", "train_cap", "dev_cap"):
             require(getattr(self, name) >= 1, name, "a positive integer")
+        require(self.eval_cap is None or self.eval_cap >= 0, "eval_cap", "0 or positive, or none for the whole split")
+        require(self.rest_cap >= 0, "rest_cap", "0 or positive")
         require(self.steps % self.eval_every == 0, "eval_every", f"a divisor of steps = {self.steps}")
         require(0 <= self.warmup_steps < self.steps, "warmup_steps", f"from 0 to below steps = {self.steps}")
         require(self.weight_decay >= 0, "weight_decay", "0 or positive")
@@ -99,22 +108,28 @@ class Protocol:
         require(self.dropout == 0.0, "dropout", "0, the only value that packed rows can train with")
 
     @property
-    def caps(self) -> tuple[int, int, int]:
-        """Examples drawn for train, dev and eval at most, as `cpadapt.load_task` takes them."""
-        return self.train_cap, self.dev_cap, self.eval_cap
+    def caps(self) -> tuple[int, int, int | None, int]:
+        """Examples drawn for train, dev, eval and rest at most, as `cpadapt.load_task` takes them."""
+        return self.train_cap, self.dev_cap, self.eval_cap, self.rest_cap
 
     @property
     def id(self) -> str:
         """Hash of all fields."""
-        return _digest(dataclasses.asdict(self))
+        return _digest(_without_later_defaults(dataclasses.asdict(self), LATER_PROTOCOL_FIELDS))
 
-    def rate_factor(self, step: int) -> float:
-        """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it."""
-        if step < self.warmup_steps:
-            return step / self.warmup_steps
+    def rate_factor(self, step: int, warmup_steps: int | None = None) -> float:
+        """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it.
+
+        Args:
+            step: from 0.
+            warmup_steps: a run's own; by default the protocol's.
+        """
+        warmup = self.warmup_steps if warmup_steps is None else warmup_steps
+        if step < warmup:
+            return step / warmup
         if self.schedule == "constant":
             return 1.0
-        return (self.steps - step) / (self.steps - self.warmup_steps)
+        return (self.steps - step) / (self.steps - warmup)
 
     def sources(self) -> dict[str, Literal["paper", "ours"]]:
         """Say of every field whether its value is the paper's or ours (the paper says nothing, or something else)."""
@@ -152,11 +167,17 @@ class RunConfig:
     """`None` is the architecture's default."""
     order_seed: int | None = None
     """Of the order of the data alone; `None` is `seed`."""
+    warmup_steps: int | None = None
+    """Steps of linear rise of this run's rates; `None` is the protocol's number."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "data_seed", "order_seed"):
             if (getattr(self, name) or 0) < 0:
                 raise InputError(f"{name} = {getattr(self, name)}: seeds are 0 or positive")
+        if self.warmup_steps is not None and not 0 <= self.warmup_steps < self.protocol.steps:
+            raise InputError(
+                f"warmup_steps = {self.warmup_steps}: must be from 0 to below steps = {self.protocol.steps}"
+            )
         if self.family == HEAD:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):
                 raise InputError("a head-only run has size 0 and no adapter settings")
@@ -189,15 +210,23 @@ class RunConfig:
     @property
     def config_id(self) -> str:
         """Hash of what is asked for, that is, of this config and the version of its meaning."""
-        config = dataclasses.asdict(self)
-        if self.order_seed is None:
-            # The field is younger than most records, whose ids are those of configs without it.
-            del config["order_seed"]
-        return _digest({"config": config, "semantics": SEMANTICS})
+        return _digest({"config": self._hashed(), "semantics": SEMANTICS})
 
-    def run_id(self, data_fingerprint: str) -> str:
-        """Hash of what is trained: the config on these very data."""
-        return _digest({"config": self.config_id, "data": data_fingerprint})
+    def run_id(self, data_fingerprint: str, weights: str) -> str:
+        """Hash of what is trained: this config, but for the backbone's name, on these very data and weights.
+
+        Args:
+            data_fingerprint: `cpadapt.tasks.TaskData.fingerprint`.
+            weights: `cpadapt.backbones.Source.identity`.
+        """
+        config = self._hashed()
+        del config["backbone"]
+        return _digest({"config": config, "semantics": SEMANTICS, "data": data_fingerprint, "weights": weights})
+
+    def _hashed(self) -> dict[str, Any]:
+        config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
+        config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
+        return config
 
 
 def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +239,10 @@ def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
     except (AttributeError, TypeError, ValueError):
         raise InputError(f"tensor_shape = {shape!r}: give the modes by dimension, such as {{576: (24, 24)}}") from None
     return {**options, "tensor_shape": read}
+
+
+def _without_later_defaults(fields: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def _digest(content: object) -> str:

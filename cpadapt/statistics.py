@@ -21,7 +21,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from cpadapt.errors import InputError
-from cpadapt.record import Record
+from cpadapt.record import Record, require_one_backbone
 
 Floats = NDArray[np.float64]
 
@@ -78,13 +78,15 @@ def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
         The items' row numbers, rising, and `[runs, items]`, 1 where a run is right and 0 where it is wrong.
 
     Raises:
-        InputError: there are none, a run has no outcome (it diverged before its first evaluation), or they were not
-            asked the same items.
+        InputError: there are none, a run has no outcome (it diverged before its first evaluation, or was asked
+            nothing), they were not asked the same items, or they were measured on different weights.
     """
+    require_one_backbone(records, "the runs")
     found: list[dict[int, bool]] = []
     for record in records:
         if record.outcome is None:
-            raise InputError(f"run {record.id} has no outcome: it diverged before its first evaluation")
+            reason = "it was asked nothing on eval" if record.best_step else "it diverged before its first evaluation"
+            raise InputError(f"run {record.id} has no outcome: {reason}")
         found.append(record.outcome.right_by_row)
     if not found:
         raise InputError("no runs were given")

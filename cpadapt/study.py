@@ -3,15 +3,18 @@
 import contextlib
 import hashlib
 import itertools
+import math
 import os
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from pydantic import Field, ValidationError, field_validator
@@ -21,18 +24,48 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from cpadapt import budget as budgets
-from cpadapt.backbones import BACKBONES, Backbone, Projection, load_backbone, load_projections
-from cpadapt.bank import require_packable, stacking_order
+from cpadapt.backbones import (
+    BACKBONES,
+    Backbone,
+    Projection,
+    Source,
+    load_backbone,
+    load_projections,
+    weights_at_hand,
+)
+from cpadapt.bank import require_packable, stacking_order, verbalizer
 from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import family
 from cpadapt.protocol import HEAD, Protocol, RunConfig
-from cpadapt.record import SCHEMA, Counts, Record, RecordFile, load_records, provenance
+from cpadapt.record import (
+    SCHEMA,
+    Counts,
+    Provenance,
+    Record,
+    RecordFile,
+    load_records,
+    provenance,
+    require_one_backbone,
+)
 from cpadapt.tasks import TaskData, TaskSpec, load_spec, load_task
-from cpadapt.trainer import Progress, Result, Trainer
+from cpadapt.trainer import Progress, Result, Trainer, pools_of
 from cpadapt.tuner import save_adapter
 
 CHECKPOINTS = ".checkpoints"
 """The folder, within that of the records, of banks at work."""
+
+
+@validated(frozen=True, config=STRICT)
+class Setting:
+    """One way of training a family's adapters; each is a run of its own."""
+
+    learning_rate: float
+    scale: float | None = None
+    """By default the plan's."""
+    warmup_steps: int | None = None
+    """By default the protocol's."""
+    sizes: tuple[int, ...] | None = None
+    """Ranks or components that are trained so; by default all on the ladder."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -42,7 +75,9 @@ class FamilyPlan:
     family: str | None = None
     """The family; by default the label under which the study lists it."""
     learning_rates: tuple[float, ...] | None = None
-    """Each is a run of its own; by default the paper's one."""
+    """Each is a run of its own; by default the paper's one, where there are no `settings` either."""
+    settings: tuple[Setting, ...] = ()
+    """Further ways of training, where runs differ in more than their rate, or sizes in their rates."""
     scale: float | None = None
     """By default the family's."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -50,6 +85,28 @@ class FamilyPlan:
 
     :meta hide-value:
     """
+
+    def settings_of(self, name: str, size: int) -> list[Setting]:
+        """The ways in which an adapter of this size of the family `name` is trained.
+
+        Raises:
+            InputError: there is none.
+        """
+        rates = self.learning_rates
+        if rates is None:
+            rates = () if self.settings else (family(name).LEARNING_RATE,)
+        scale = family(name).SCALE if self.scale is None else self.scale
+        found = [Setting(rate, scale) for rate in rates]
+        found += [
+            replace(setting, scale=scale if setting.scale is None else setting.scale, sizes=None)
+            for setting in self.settings
+            if setting.sizes is None or size in setting.sizes
+        ]
+        if not found:
+            raise InputError(f"no setting is for size {size} of family {name!r}: add one with sizes = [{size}]")
+        if twice := next((setting for k, setting in enumerate(found) if setting in found[:k]), None):
+            raise InputError(f"family {name!r} has the setting {twice} twice at size {size}")
+        return found
 
 
 @validated(frozen=True, config=STRICT)
@@ -103,6 +160,7 @@ class Study:
     """What is to be measured: every run follows from this."""
 
     name: str
+    """Letters, digits, `.`, `_` and `-`: the folder of its records under `results/`, too."""
     backbone: str
     """A known name, a hub id or a local folder, as in `load_backbone`."""
     tasks: tuple[str, ...]
@@ -114,6 +172,9 @@ class Study:
     """Of the draw of train and dev; each is a set of runs. Text is read by `seeds_of`."""
     order_seeds: tuple[int, ...] = ()
     """Of the order of the data alone, each with every seed; by default each seed has its own order."""
+    draws: tuple[int, ...] = ()
+    """Instead of `seeds` and `data_seeds`: each is a seed and a data seed in one, so no two runs of a cell share
+    anything. Text is read by `seeds_of`."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     """How each is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 
@@ -129,15 +190,19 @@ class Study:
     about: str = ""
     """What the study is for, in a sentence."""
 
-    @field_validator("seeds", "data_seeds", "order_seeds", mode="before")
+    @field_validator("seeds", "data_seeds", "order_seeds", "draws", mode="before")
     @classmethod
     def _written_out(cls, given: object) -> object:
         return seeds_of(given) if isinstance(given, str) else given
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "seeds", "data_seeds", "order_seeds", "families"):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
+            raise InputError(f"name = {self.name!r}: letters, digits, '.', '_' and '-', a letter or digit first")
+        if self.draws and ((self.seeds, self.data_seeds) != ((0,), (0,)) or self.order_seeds):
+            raise InputError("draws stand for seeds, data_seeds and order_seeds: give the one or the others")
+        for name in ("tasks", "seeds", "data_seeds", "order_seeds", "draws", "families"):
             values = list(getattr(self, name))
-            if not values and name != "order_seeds":
+            if not values and name not in ("order_seeds", "draws"):
                 raise InputError(f"{name} is empty: give at least one")
             if len(set(values)) < len(values):
                 raise InputError(f"{name} = {values}: each may stand there once")
@@ -208,34 +273,38 @@ class Study:
     def _shape_options(self, label: str) -> dict[str, Any]:
         plan = self.families[label]
         # Through a run's config, which reads and checks them.
-        return self._config(Cell(label, 1), self.tasks[0], 0, 0, 1.0, plan).shape_options
-
-    def _config(
-        self,
-        cell: Cell,
-        task: str,
-        seed: int,
-        data_seed: int,
-        rate: float | None,
-        plan: FamilyPlan | None,
-        order_seed: int | None = None,
-    ) -> RunConfig:
-        adapter: dict[str, Any] = {"family": HEAD}
-        if plan is not None:
-            name = plan.family or cell.label
-            scale = family(name).SCALE if plan.scale is None else plan.scale
-            adapter = {"family": name, "learning_rate": rate, "scale": scale, "options": plan.options}
-        return RunConfig(
-            backbone=self.backbone,
-            task=task,
-            size=cell.size,
-            seed=seed,
-            data_seed=data_seed,
+        name = plan.family or label
+        asked = RunConfig(
+            backbone=self.backbone_name,
+            task=self.tasks[0],
+            family=name,
+            size=1,
+            seed=0,
+            data_seed=0,
             protocol=self.protocol,
-            target_modules=self.target_modules,
-            order_seed=order_seed,
-            **adapter,
+            learning_rate=1.0,
+            scale=1.0,
+            options=plan.options,
         )
+        return asked.shape_options
+
+    @property
+    def backbone_name(self) -> str:
+        """What records call the backbone: its known name or hub id, or the name alone of a local folder."""
+        folder = Path(self.backbone).expanduser()
+        return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The data seeds that its runs have."""
+        return self.draws or self.data_seeds
+
+    @property
+    def _seeds(self) -> list[tuple[int, int, int | None]]:
+        """Data seed, seed and order seed of every run of a cell."""
+        if self.draws:
+            return [(draw, draw, None) for draw in self.draws]
+        return list(itertools.product(self.data_seeds, self.seeds, self.order_seeds or (None,)))
 
     def runs(
         self, projections: Sequence[Projection], *, task: str | None = None, budget: int | None = None
@@ -251,18 +320,26 @@ class Study:
             if task not in (*names, *self.tasks):
                 raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
-        places: list[tuple[Cell, float | None, FamilyPlan | None]] = []
+        places: list[tuple[str, dict[str, Any]]] = []
         for cell in self.cells(projections, budget):
-            plan = self.families.get(cell.label)
-            rates: tuple[float | None, ...] = (None,)
-            if plan is not None:
-                rates = plan.learning_rates or (family(plan.family or cell.label).LEARNING_RATE,)
-            places += [(cell, rate, plan) for rate in rates]
+            if cell.label == HEAD:
+                places.append((HEAD, {"family": HEAD, "size": 0}))
+                continue
+            plan = self.families[cell.label]
+            name = plan.family or cell.label
+            for setting in plan.settings_of(name, cell.size):
+                trained = asdict(setting) | {"family": name, "size": cell.size, "options": plan.options}
+                del trained["sizes"]
+                places.append((cell.label, trained))
+        common = {
+            "backbone": self.backbone_name, "protocol": self.protocol, "target_modules": self.target_modules,
+        }  # fmt: skip
         return [
-            (cell.label, self._config(cell, name, seed, data_seed, rate, plan, order_seed))
-            for name, (cell, rate, plan), data_seed, seed, order_seed in itertools.product(
-                names, places, self.data_seeds, self.seeds, self.order_seeds or (None,)
+            (
+                label,
+                RunConfig(task=name, data_seed=data_seed, seed=seed, order_seed=order_seed, **common, **trained),
             )
+            for name, (label, trained), (data_seed, seed, order_seed) in itertools.product(names, places, self._seeds)
         ]
 
 
@@ -316,8 +393,72 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
     def of(self, runs: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, RunConfig]]:
-        """This part of one bank's runs, dealt in order of size, so that parts cost about the same."""
+        """This part of one task's runs.
+
+        Whole draws or seeds are dealt, which belong in one bank, unless there are fewer of them than parts; then runs
+        are, in order of size, so that parts cost about the same.
+        """
+        blocks = _blocks(runs)
+        if len(blocks) >= self.count:
+            return [labelled for block in blocks[self.index - 1 :: self.count] for labelled in block]
         return sorted(runs, key=lambda labelled: stacking_order(labelled[1]))[self.index - 1 :: self.count]
+
+
+BANK_TOKENS = 16_384
+"""Tokens that a bank trains on in a step, on average: more no longer make a run cheaper."""
+
+BANK_SECONDS = 18 * 60
+"""Of a bank's training on a GPU: what has no record when a machine is taken away is trained on from a checkpoint, and
+nothing of a bank is recorded before its end."""
+
+GPU_FLOPS = 3e14
+"""Floating-point operations a second by which a bank's time is guessed: an H100 or H200, half precision."""
+
+
+def _blocks(runs: Sequence[tuple[str, RunConfig]]) -> list[list[tuple[str, RunConfig]]]:
+    """Runs by draw or, where all share one, by seed: what is compared run by run and belongs in one bank."""
+    several = len({config.data_seed for _, config in runs}) > 1
+    blocks: dict[int, list[tuple[str, RunConfig]]] = {}
+    for labelled in runs:
+        blocks.setdefault(labelled[1].data_seed if several else labelled[1].seed, []).append(labelled)
+    return list(blocks.values())
+
+
+def banks_of(
+    runs: Sequence[tuple[str, RunConfig]], run_tokens: float, most_tokens: float
+) -> list[list[tuple[str, RunConfig]]]:
+    """Cut one task's runs into banks of whole draws or seeds, as even as can be.
+
+    Args:
+        runs: with their labels.
+        run_tokens: that one run trains on in a step, on average.
+        most_tokens: that a bank may train on in a step. A draw or seed that has more by itself is cut too.
+    """
+    most = max(1, int(most_tokens / run_tokens))
+    banks: list[list[tuple[str, RunConfig]]] = []
+    small = []
+    for block in _blocks(runs):
+        if len(block) <= most:
+            small.append(block)
+        else:
+            parts = math.ceil(len(block) / most)
+            ordered = sorted(block, key=lambda labelled: stacking_order(labelled[1]))
+            banks += [ordered[part::parts] for part in range(parts)]
+    if small:
+        count = math.ceil(len(small) / max(1, most // max(map(len, small))))
+        cuts = [len(small) * i // count for i in range(count + 1)]
+        banks += [list(itertools.chain(*small[a:b])) for a, b in itertools.pairwise(cuts)]
+    return banks
+
+
+def _most_tokens(backbone: Backbone, protocol: Protocol) -> float:
+    """Tokens a step at most of a bank on this backbone, by its memory and its time."""
+    if backbone.model.device.type != "cuda":
+        return BANK_TOKENS
+    embedding = backbone.model.get_input_embeddings().weight.numel()
+    # Two operations a weight in the forward pass, two in the backward pass, which has no gradients of weights.
+    seconds_a_token = 4 * (backbone.model.num_parameters() - embedding) / GPU_FLOPS
+    return min(BANK_TOKENS, BANK_SECONDS / (protocol.steps * seconds_a_token))
 
 
 def train(
@@ -336,8 +477,9 @@ def train(
     """Measure a study's runs, or go on measuring them.
 
     Everything that can be wrong is found before any training starts. A run whose record is in `results` is not
-    trained again. The state of a bank is kept under `results/.checkpoints` at every evaluation, so a killed process
-    goes on from there; its records are written when it is done.
+    trained again. Runs of a task train in banks of whole draws or seeds (see `banks_of`). The state of a bank is kept
+    under `results/.checkpoints`, so a process that was killed, or asked to end by SIGTERM, goes on from there; a
+    bank's records are written when it is done.
 
     Args:
         study: what to measure.
@@ -365,62 +507,111 @@ def train(
     specs = study.specs()
     p = study.protocol
     data = {
-        name: {
-            seed: load_task(specs[name], data_dir=data_dir, caps=p.caps, data_seed=seed) for seed in study.data_seeds
-        }
+        name: {seed: load_task(specs[name], data_dir=data_dir, caps=p.caps, data_seed=seed) for seed in study.drawn}
         for name in tasks
     }
+    known = _known(results)
+    asked = {name: (shard or Shard()).of([(label, c) for label, c in wanted if c.task == name]) for name in tasks}
+    backbone: Backbone | None = None
+
+    def load() -> Backbone:
+        _require_device(device)
+        for folder in (results, save):
+            if folder is not None:
+                _require_folder(Path(folder))
+        return load_backbone(study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules)
+
+    source = weights_at_hand(study.backbone) or _recorded_weights(known.values(), study, results)
+    if source is None:
+        backbone = load()
+        source = backbone.source
+    _require_same_weights(known.values(), study, source, results)
+    identity = source.identity
 
     def run_id(config: RunConfig) -> str:
-        return config.run_id(data[config.task][config.data_seed].fingerprint)
+        return config.run_id(data[config.task][config.data_seed].fingerprint, identity)
 
     def is_done(config: RunConfig) -> bool:
         saved = save is None or (Path(save) / run_id(config)).is_dir()
         return not force and saved and run_id(config) in known
 
-    known = _known(results)
-    banks = [(shard or Shard()).of([(label, c) for label, c in wanted if c.task == name]) for name in tasks]
-    asked = {run_id(config) for bank in banks for _, config in bank}
-    records = {identity: record for identity, record in known.items() if identity in asked}
-    todo = [[(label, c) for label, c in bank if not is_done(c)] for bank in banks]
-    todo = [bank for bank in todo if bank]
-    if todo:
-        _require_device(device)
-        for folder in (results, save):
-            if folder is not None:
-                _require_folder(Path(folder))
-        backbone = load_backbone(study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules)
+    everything = [labelled for runs in asked.values() for labelled in runs]
+    found = {run_id(config) for _, config in everything}
+    records = {of: record for of, record in known.items() if of in found}
+    if not all(is_done(config) for _, config in everything):
+        backbone = backbone or load()
+        _require_same_weights(known.values(), study, backbone.source, results)
+        identity = backbone.source.identity
         require_packable(backbone)
-        # All are made before any is trained, so that a text that is too long for the last one stops it all at once.
-        trainers = [
-            Trainer(
-                backbone,
-                [config for _, config in bank],
-                data[bank[0][1].task],
-                checkpoint=_checkpoint(results, [run_id(config) for _, config in bank], force),
-            )
-            for bank in todo
-        ]
+        made_on = provenance(backbone.model.device)
+        # All texts are read before any is trained on, so that one too long for the last bank stops it all at once.
+        pools = {name: pools_of(data[name], backbone, p) for name in tasks}
+        if p.readout == "verbalizer":
+            for name in tasks:
+                verbalizer(backbone, specs[name])
         file = RecordFile(results) if results is not None else None
-        for bank, trainer in zip(todo, trainers, strict=True):
-            labels = {run_id(config): label for label, config in bank}
-            with _progress(trainer, f"{study.name} {trainer.runs[0].task}", quiet) as progress:
-                trainer.progress = progress
-                outcomes = trainer.train()
-            fresh = []
-            for result in outcomes:
-                identity = run_id(result.config)
-                fresh.append(_record(study, labels[identity], identity, result, backbone, data[result.config.task]))
-                if save is not None:
-                    _save(Path(save) / identity, result, backbone)
-            if file is not None:
-                file.add(fresh)
-            trainer.forget()
-            records |= {record.id: record for record in fresh}
+        for name in tasks:
+            tokens = p.batch_size * float(np.diff(pools[name]["train"].offsets).mean())
+            banks = banks_of(asked[name], tokens, _most_tokens(backbone, p))
+            for number, whole in enumerate(banks, start=1):
+                bank = {run_id(labelled[1]): labelled for labelled in whole if not is_done(labelled[1])}
+                if not bank:
+                    continue
+                trainer = Trainer(
+                    backbone,
+                    [config for _, config in bank.values()],
+                    data[name],
+                    pools=pools[name],
+                    checkpoint=_checkpoint(results, bank, force),
+                )
+                part = f", bank {number} of {len(banks)}" if len(banks) > 1 else ""
+                with _progress(trainer, f"{study.name} {name}{part}", quiet) as progress:
+                    trainer.progress = progress
+                    outcomes = trainer.train()
+                fresh = []
+                for result in outcomes:
+                    of = run_id(result.config)
+                    drawn = data[name][result.config.data_seed]
+                    fresh.append(_record(study, bank[of][0], of, result, backbone, drawn, made_on))
+                    if save is not None:
+                        _save(Path(save) / of, result, backbone)
+                if file is not None:
+                    file.add(fresh)
+                trainer.forget()
+                records |= {record.id: record for record in fresh}
+                # Its recorded launches hold the memory that the next one needs.
+                del trainer, outcomes
+        if file is not None:
+            file.finish()
         if results is not None:
             with contextlib.suppress(OSError):  # other banks' checkpoints are still there
                 (Path(results) / CHECKPOINTS).rmdir()
-    return [records[run_id(config)] for _, config in wanted if run_id(config) in asked]
+    return [records[run_id(config)] for _, config in wanted if run_id(config) in found]
+
+
+def _recorded_weights(known: Iterable[Record], study: Study, results: str | Path | None) -> Source | None:
+    """What a study's backbone was where its records were measured, if there are any.
+
+    Raises:
+        InputError: they do not agree.
+    """
+    own = [record for record in known if record.config.backbone == study.backbone_name]
+    require_one_backbone(own, f"the records of {study.backbone_name} in {results}")
+    return own[0].weights if own else None
+
+
+def _require_same_weights(known: Iterable[Record], study: Study, source: Source, results: str | Path | None) -> None:
+    """Refuse to go on where a backbone of this name was other weights.
+
+    Raises:
+        InputError: it was; both are named.
+    """
+    for record in known:
+        if record.config.backbone == study.backbone_name and record.weights.identity != source.identity:
+            raise InputError(
+                f"the records in {results} are of other weights of {study.backbone_name}: theirs are {record.weights},"
+                f" those at hand {source}; give another folder of results"
+            )
 
 
 @dataclass(frozen=True)
@@ -432,6 +623,9 @@ class Status:
     size: int
     parameters: int
     learning_rate: float | None
+    scale: float | None
+    warmup_steps: int | None
+    """Its own; `None` is the protocol's."""
     done: int
     missing: int
     diverged: int
@@ -441,16 +635,22 @@ class Status:
 def status(study: Study, results: str | Path) -> list[Status]:
     """Which of a study's runs have a record, cell by cell.
 
-    A run counts by its config; that its data were the same is for the reader of its fingerprint to see.
+    A run counts by its config; that its data were the same is for the reader of its fingerprint to see. The weights
+    are those at hand or, where none are, those of the records.
 
     Raises:
-        InputError: a record in `results` is not valid.
+        InputError: a record in `results` is not valid; the records are of other weights than those at hand, or of
+            several.
     """
     projections = load_projections(study.backbone, study.target_modules)
-    known = {record.config_id: record for record in _known(results).values()}
-    cells: dict[tuple[str, str, int, float | None], list[Record | None]] = {}
+    records = _known(results).values()
+    source = weights_at_hand(study.backbone) or _recorded_weights(records, study, results)
+    if source is not None:
+        _require_same_weights(records, study, source, results)
+    known = {record.config_id: record for record in records}
+    cells: dict[tuple[Any, ...], list[Record | None]] = {}
     for label, config in study.runs(projections):
-        place = (config.task, label, config.size, config.learning_rate)
+        place = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)
         cells.setdefault(place, []).append(known.get(config.config_id))
     return [
         Status(
@@ -459,11 +659,13 @@ def status(study: Study, results: str | Path) -> list[Status]:
             size=size,
             parameters=study._count(projections, label, size) if size else 0,
             learning_rate=rate,
+            scale=scale,
+            warmup_steps=warmup_steps,
             done=sum(record is not None for record in found),
             missing=sum(record is None for record in found),
             diverged=sum(record is not None and record.diverged_at is not None for record in found),
         )
-        for (task, label, size, rate), found in cells.items()
+        for (task, label, size, rate, scale, warmup_steps), found in cells.items()
     ]
 
 
@@ -491,7 +693,7 @@ def _known(results: str | Path | None) -> dict[str, Record]:
     return {record.id: record for record in load_records(results)}
 
 
-def _checkpoint(results: str | Path | None, ids: Sequence[str], force: bool) -> Path | None:
+def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> Path | None:
     if results is None:
         return None
     name = hashlib.sha256(" ".join(sorted(ids)).encode()).hexdigest()[:16]
@@ -502,9 +704,15 @@ def _checkpoint(results: str | Path | None, ids: Sequence[str], force: bool) -> 
 
 
 def _record(
-    study: Study, label: str, run_id: str, result: Result, backbone: Backbone, data: Mapping[int, TaskData]
+    study: Study,
+    label: str,
+    run_id: str,
+    result: Result,
+    backbone: Backbone,
+    drawn: TaskData,
+    made_on: Provenance,
 ) -> Record:
-    config, drawn = result.config, data[result.config.data_seed]
+    config = result.config
     parameters = step = 0
     if config.family != HEAD:
         parameters = budgets.count(config.family, backbone.projections, config.size, config.shape_options)
@@ -529,9 +737,11 @@ def _record(
         evaluations=tuple(result.evaluations),
         best_step=result.best_step,
         outcome=result.outcome,
+        rest=result.rest,
+        dev=result.dev,
         diverged_at=result.diverged_at,
         cost=result.cost,
-        provenance=provenance(backbone.model.device),
+        provenance=replace(made_on, finished=datetime.now(UTC).isoformat(timespec="seconds")),
     )
 
 

@@ -1,24 +1,26 @@
 """Tasks: what a backbone is adapted on, where its examples come from, and how a text becomes tokens.
 
 A task is declared, not programmed: a `TaskSpec` names where the data lie, which columns hold the texts
-and the label, and, for decoders, a prompt. Five public tasks and three generated ones are in `TASKS`;
-one's own is a `TaskSpec` in Python or a TOML file of the same fields.
+and the label, and, for decoders, a prompt. One's own is a `TaskSpec` in Python or a TOML file of the same fields;
+those of `TASKS`, public and generated, are such files in `bundled_tasks`, one each.
 
-From a task's two source splits three sets of examples are drawn (the paper's caps are 1000/500/1000):
+From a task's two source splits four sets of examples are drawn (the paper's caps are 1000/500/1000/0):
 
-=====  ====================  ================================================
-set    drawn from            decided by
-=====  ====================  ================================================
-dev    the training split    `data_seed`
-train  what dev leaves       `data_seed`
-eval   the evaluation split  its cap alone, so all runs are judged on one set
-=====  ====================  ================================================
+=====  =====================  ================================================
+set    drawn from             decided by
+=====  =====================  ================================================
+dev    the training split     `data_seed`
+train  what dev leaves        `data_seed`
+eval   the evaluation split   its cap alone, so all runs are judged on one set
+rest   what dev, train leave  `data_seed`, and the task's rule for such rows
+=====  =====================  ================================================
 
 No content stands in two of them, nor twice in one. Content is the texts, runs of white space made one.
 """
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import logging
@@ -26,8 +28,9 @@ import re
 import string
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +97,19 @@ class TaskSpec:
     grammar: str | None = None
     """The grammar that generates the task's examples, instead of a path."""
 
+    title: str | None = None
+    """What tables and charts call the task; its name if none."""
+
+    source_group: str | None = None
+    """The texts' origin, the same for tasks whose texts share one: they are not independent of each other."""
+
+    rest_min_words: int = 0
+    """The fewest words of a rest row, its texts together."""
+
+    rest_apart_words: int | None = None
+    """Where set, none of a rest row's texts is part of, or around, a text of so many words or more that train or dev
+    has in the same column, by whole words."""
+
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
             raise InputError(f"name is letters, digits, '.', '_' and '-', not {self.name!r}")
@@ -118,6 +134,10 @@ class TaskSpec:
                 raise InputError(f"grammar is one of {', '.join(grammar.GRAMMARS)}, not {self.grammar!r}")
             if self.path is not None:
                 raise InputError(f"grammar {self.grammar!r} and path {self.path!r} exclude each other")
+        if self.rest_min_words < 0:
+            raise InputError(f"rest_min_words is 0 or a positive integer, not {self.rest_min_words}")
+        if self.rest_apart_words is not None and self.rest_apart_words < 1:
+            raise InputError(f"rest_apart_words is a positive integer, not {self.rest_apart_words}")
 
     @property
     def shortened_column(self) -> str:
@@ -141,100 +161,6 @@ def _check_prompt(prompt: str, text_columns: tuple[str, ...]) -> None:
         raise InputError(f"prompt ends in a space, which belongs to the label word: {prompt!r}")
 
 
-TASKS: dict[str, TaskSpec] = {
-    spec.name: spec
-    for spec in (
-        # The prompts and label words of sst2, rte and boolq are those of MeZO (arXiv 2305.17333), the nearest
-        # public protocol to the paper's. MeZO also capitalises BoolQ's question, which a template cannot.
-        TaskSpec(
-            name="sst2",
-            path="nyu-mll/glue",
-            config_name="sst2",
-            text_columns=("sentence",),
-            label_column="label",
-            labels=(0, 1),
-            label_names=("negative", "positive"),
-            prompt="{sentence} It was",
-            label_words=(" terrible", " great"),
-        ),
-        TaskSpec(
-            name="rte",
-            path="nyu-mll/glue",
-            config_name="rte",
-            text_columns=("sentence1", "sentence2"),
-            label_column="label",
-            labels=(0, 1),
-            label_names=("entailment", "not entailment"),
-            prompt='{sentence1}\nDoes this mean that "{sentence2}" is true? Yes or No?\n',
-            label_words=("Yes", "No"),
-        ),
-        TaskSpec(
-            name="boolq",
-            path="google/boolq",
-            text_columns=("passage", "question"),
-            label_column="answer",
-            labels=(False, True),
-            label_names=("no", "yes"),
-            prompt="{passage} {question}?",
-            label_words=(" No", " Yes"),
-        ),
-        # The prompts of sick and mrpc are ours. SICK's hub copy is a loading script, which datasets no longer
-        # runs, so the task has no path and comes from data_dir alone.
-        TaskSpec(
-            name="sick",
-            text_columns=("sentence_A", "sentence_B"),
-            label_column="entailment_label",
-            labels=("ENTAILMENT", "NEUTRAL", "CONTRADICTION"),
-            label_names=("entailment", "neutral", "contradiction"),
-            prompt='{sentence_A}\nDoes this mean that "{sentence_B}" is true? Yes, No, or Maybe?\n',
-            label_words=("Yes", "Maybe", "No"),
-        ),
-        TaskSpec(
-            name="mrpc",
-            path="nyu-mll/glue",
-            config_name="mrpc",
-            text_columns=("sentence1", "sentence2"),
-            label_column="label",
-            labels=(0, 1),
-            label_names=("different", "paraphrase"),
-            prompt='{sentence1}\nDoes this say the same as "{sentence2}"? Yes or No?\n',
-            label_words=("No", "Yes"),
-        ),
-        # Generated: no network, no third-party text.
-        TaskSpec(
-            name="toy-sentiment",
-            grammar="sentiment",
-            text_columns=("sentence",),
-            label_column="label",
-            labels=(0, 1),
-            label_names=("negative", "positive"),
-            prompt="{sentence} It was",
-            label_words=(" terrible", " great"),
-        ),
-        TaskSpec(
-            name="toy-entailment",
-            grammar="entailment",
-            text_columns=("premise", "hypothesis"),
-            label_column="label",
-            labels=(0, 1),
-            label_names=("entailment", "not entailment"),
-            prompt='{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?\n',
-            label_words=("Yes", "No"),
-        ),
-        TaskSpec(
-            name="toy-reading",
-            grammar="reading",
-            text_columns=("passage", "question"),
-            label_column="answer",
-            labels=(False, True),
-            label_names=("no", "yes"),
-            prompt="{passage} {question}?",
-            label_words=(" No", " Yes"),
-        ),
-    )
-}
-
-
 def load_spec(name_or_path: str | Path) -> TaskSpec:
     """Return a known task's spec, or the one that a TOML file describes.
 
@@ -253,22 +179,26 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
         close = difflib.get_close_matches(name, TASKS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise InputError(f"unknown task {name!r}{hint}; known are {', '.join(TASKS)}, and one's own is a .toml file")
+    return _read_spec(file)
+
+
+def _read_spec(file: Path) -> TaskSpec:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read the task file {name}: {error.strerror}") from error
+        raise InputError(f"cannot read the task file {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the task file {name} is no TOML: {error}") from error
+        raise InputError(f"the task file {file} is no TOML: {error}") from error
     try:
         spec: TaskSpec = TypeAdapter(TaskSpec).validate_python(table)
     except ValidationError as error:
-        raise InputError(f"the task file {name} describes no task: {explain(error)}") from error
+        raise InputError(f"the task file {file} describes no task: {explain(error)}") from error
     if spec.path is not None:
         folder = file.parent / Path(spec.path).expanduser()
         if folder.is_dir():
             return dataclasses.replace(spec, path=str(folder))
         if _says_folder(spec.path):
-            raise InputError(f"the task file {name} has the path {spec.path!r}, but there is no folder {folder}")
+            raise InputError(f"the task file {file} has the path {spec.path!r}, but there is no folder {folder}")
     return spec
 
 
@@ -277,12 +207,25 @@ def _says_folder(path: str) -> bool:
     return path.startswith((".", "/", "~"))
 
 
+def _bundled(folder: Path) -> dict[str, TaskSpec]:
+    """Read each task file of a folder, in the order of their names."""
+    specs = [_read_spec(file) for file in sorted(folder.glob("*.toml"))]
+    return {spec.name: spec for spec in specs}
+
+
+TASKS: dict[str, TaskSpec] = _bundled(Path(__file__).with_name("bundled_tasks"))
+"""The known tasks by name, in the order of the alphabet: one is added by adding its file."""
+
+
 class Caps(NamedTuple):
     """The most examples that each set may have; the defaults are the paper's."""
 
     train: int = 1000
     dev: int = 500
-    eval: int = 1000
+    eval: int | None = 1000
+    """None: the whole split; 0: nothing."""
+    rest: int = 0
+    """Rows of the training split that are asked beside eval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,80 +250,127 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class TaskData:
-    """A task's three sets of examples; see the module's text for how they are drawn."""
+    """A task's sets of examples; see the module's text for how they are drawn."""
 
     spec: TaskSpec
     train: Examples
     dev: Examples
     eval: Examples
+    rest: Examples
 
     fingerprint: str
-    """sha256 over the spec, wherever the data lie, and over the drawn texts, labels and rows."""
+    """sha256 over what of the spec decides tokens and labels, wherever the data lie, and over the drawn texts, labels
+    and rows. The rule for rest rows counts where such rows are asked for."""
 
     summary: dict[str, Any]
-    """Size, class counts and majority rate of each set; the rows of the source splits and how many were left out;
-    and how many eval examples have one text of two in common with train or dev. JSON can hold it."""
+    """Size, class counts and majority rate of each set (none of an empty one; of rest only where it is asked for); the
+    rows of the source splits and how many were left out; and how many eval examples have one text of two in common
+    with train or dev. JSON can hold it."""
 
 
 def load_task(
     spec: TaskSpec,
     *,
     data_dir: str | Path | None = None,
-    caps: Caps | tuple[int, int, int] = Caps(),  # noqa: B008 — a NamedTuple cannot be changed
+    caps: Caps | tuple[int, int, int | None] | tuple[int, int, int | None, int] = Caps(),  # noqa: B008 — a NamedTuple cannot be changed
     data_seed: int = 0,
 ) -> TaskData:
-    """Read a task's two source splits and draw train, dev and eval.
+    """Read a task's two source splits and draw train, dev, eval and rest.
+
+    What was read is kept, so that another draw of the same files costs no reading.
 
     Args:
         spec: the task. A generated one needs nothing else; one whose `path` is a folder is read from there.
         data_dir: not the hub, but `<data_dir>/<task name>/<split>.jsonl.xz` (or .jsonl, .csv, .parquet).
-        caps: the most examples of train, dev and eval. A cap above what there is takes all; dev goes first.
-        data_seed: draws train and dev. Eval does not depend on it.
+        caps: the most examples of train, dev, eval and rest. A cap above what there is takes all; dev goes first, rest
+            last. A larger cap on eval or rest adds to what a smaller one draws.
+        data_seed: draws train, dev and rest. Eval does not depend on it.
 
     Raises:
-        InputError: a cap is not positive; the data cannot be found or read; a column or split is missing; a
-            text is empty; a label is unknown or absent; or dev leaves nothing to train on.
+        InputError: a cap on train or dev is not positive, or one on eval or rest negative; the data cannot be found or
+            read; a column or split is missing; a text is empty; a label is unknown or absent; or dev leaves nothing to
+            train on.
     """
     caps = Caps(*caps)
-    if min(caps) < 1:
-        raise InputError(f"caps on train, dev and eval are positive integers, not {tuple(caps)}")
-    opened = _open(spec, Path(data_dir) if data_dir is not None else None)
-    train_source = _Source.read(spec, spec.train_split, opened)
-    eval_source = _Source.read(spec, spec.eval_split, opened)
-
-    # All of the evaluation split is kept out of the training split, not only what is drawn from it: otherwise
-    # the cap on eval would change what is trained on.
-    eval_rows, eval_repeats, _ = eval_source.distinct(without=frozenset())
-    train_rows, train_repeats, in_eval = train_source.distinct(without=frozenset(eval_source.contents))
-    order = _shuffled(train_rows, f"train/{data_seed}")
+    if min(caps.train, caps.dev) < 1:
+        raise InputError(f"caps on train and dev are positive integers, not {(caps.train, caps.dev)}")
+    if (caps.eval is not None and caps.eval < 0) or caps.rest < 0:
+        raise InputError(f"caps on eval and rest are 0 or positive integers, not {(caps.eval, caps.rest)}")
+    read = _read(spec, _files(spec, None if data_dir is None else Path(data_dir)))
+    order = _shuffled(read.train_rows, f"train/{data_seed}")
     if len(order) <= caps.dev:
         raise InputError(
             f"the split {spec.train_split!r} of the task {spec.name!r} has {len(order)} distinct examples, of"
             f" which a dev cap of {caps.dev} leaves none to train on; lower the dev cap"
         )
+    # Rest comes last, so that asking for it changes nothing of the others.
+    taken, left = order[: caps.dev + caps.train], order[caps.dev + caps.train :]
     sets = {
-        "train": train_source.take(order[caps.dev : caps.dev + caps.train]),
-        "dev": train_source.take(order[: caps.dev]),
-        "eval": eval_source.take(_shuffled(eval_rows, "eval")[: caps.eval]),
+        "train": read.train.take(taken[caps.dev :]),
+        "dev": read.train.take(taken[: caps.dev]),
+        "eval": read.eval.take(_shuffled(read.eval_rows, "eval")[: caps.eval]),
+        "rest": read.train.take(list(islice(_allowed(spec, read.train.contents, left, taken), caps.rest))),
     }
     summary = {
-        "sets": {name: _census(spec, examples) for name, examples in sets.items()},
+        "sets": {name: _census(spec, examples) for name, examples in sets.items() if name != "rest" or caps.rest},
         "source": {
             "train": {
                 "split": spec.train_split,
-                "rows": len(train_source.texts),
-                "left_out_repeats": train_repeats,
-                "left_out_in_eval": in_eval,
+                "rows": len(read.train.texts),
+                "left_out_repeats": read.train_repeats,
+                "left_out_in_eval": read.in_eval,
             },
             "eval": {
                 "split": spec.eval_split,
-                "rows": len(eval_source.texts),
-                "left_out_repeats": eval_repeats,
+                "rows": len(read.eval.texts),
+                "left_out_repeats": read.eval_repeats,
             },
         },
         "eval_shares_text": _shared_texts(spec, sets),
     }
-    return TaskData(spec, **sets, fingerprint=_fingerprint(spec, sets), summary=summary)
+    return TaskData(spec, **sets, fingerprint=_fingerprint(spec, sets, with_rest=caps.rest > 0), summary=summary)
+
+
+def _allowed(
+    spec: TaskSpec, contents: Sequence[tuple[str, ...]], rows: Sequence[int], taken: Sequence[int]
+) -> Iterator[int]:
+    """Those of `rows` that the spec's rule allows as rest rows beside the `taken` ones, in their order."""
+    apart = spec.rest_apart_words
+    seen = [_Seen(texts, apart) for texts in zip(*(contents[row] for row in taken), strict=True)] if apart else []
+    for row in rows:
+        enough = sum(len(text.split()) for text in contents[row]) >= spec.rest_min_words
+        if enough and not any(of.touches(text) for of, text in zip(seen, contents[row], strict=False)):
+            yield row
+
+
+class _Seen:
+    """Texts, of which those of `words` words or more are looked for in other texts, and other texts in them."""
+
+    def __init__(self, texts: Iterable[str], words: int) -> None:
+        self._words = words
+        long = {text: text.split() for text in set(texts)}
+        long = {text: split for text, split in long.items() if len(split) >= words}
+        self._joined = "\n".join(f" {text} " for text in long)
+        self._runs = {run for split in long.values() for run in self._runs_of(split)}
+        self._by_start: dict[tuple[str, ...], list[list[str]]] = {}
+        for split in long.values():
+            self._by_start.setdefault(tuple(split[:words]), []).append(split)
+
+    def _runs_of(self, split: list[str]) -> list[tuple[str, ...]]:
+        return list(zip(*(split[k:] for k in range(self._words)), strict=False))
+
+    def touches(self, text: str) -> bool:
+        """Whether the text is part of one of these or around one, by whole words."""
+        split = text.split()
+        runs = self._runs_of(split)
+        # Few texts have only known runs of words, so the joined text is seldom searched.
+        if self._runs.issuperset(runs) and f" {text} " in self._joined:
+            return True
+        return any(
+            split[at : at + len(other)] == other
+            for at, run in enumerate(runs)
+            for other in self._by_start.get(run, ())
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,6 +427,32 @@ class _Source:
         return Examples(tuple(self.texts[row] for row in at), self.labels[at], at, len(self.texts))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Sources:
+    """A task's two source splits and the rows of each that may be drawn, with how many may not."""
+
+    train: _Source
+    train_rows: list[int]
+    train_repeats: int
+    in_eval: int
+    eval: _Source
+    eval_rows: list[int]
+    eval_repeats: int
+
+
+@functools.lru_cache(maxsize=16)
+def _read(spec: TaskSpec, files: "tuple[_File, ...]") -> _Sources:
+    """Read a task's source splits, once a process for a state of its files."""
+    opened = _open(spec, files)
+    train = _Source.read(spec, spec.train_split, opened)
+    evaluation = _Source.read(spec, spec.eval_split, opened)
+    # All of the evaluation split is kept out of the training split, not only what is drawn from it: otherwise
+    # the cap on eval would change what is trained on.
+    eval_rows, eval_repeats, _ = evaluation.distinct(without=frozenset())
+    train_rows, train_repeats, in_eval = train.distinct(without=frozenset(evaluation.contents))
+    return _Sources(train, train_rows, train_repeats, in_eval, evaluation, eval_rows, eval_repeats)
+
+
 def _shuffled(rows: Sequence[int], key: str) -> list[int]:
     """Order rows by a hash of `key` and their number: no platform or version of a library changes it."""
     return sorted(rows, key=lambda row: hashlib.sha256(f"{key}/{row}".encode()).digest())
@@ -447,7 +463,7 @@ def _census(spec: TaskSpec, examples: Examples) -> dict[str, Any]:
     return {
         "size": len(examples),
         "classes": {name: int(count) for name, count in zip(spec.label_names, counts, strict=True)},
-        "majority_rate": float(counts.max() / counts.sum()),
+        "majority_rate": float(counts.max() / counts.sum()) if len(examples) else None,
     }
 
 
@@ -460,31 +476,73 @@ def _shared_texts(spec: TaskSpec, sets: Mapping[str, Examples]) -> dict[str, int
     return shared
 
 
-def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples]) -> str:
+def _drawn(examples: Examples) -> list[Any]:
+    return [examples.rows.tolist(), examples.labels.tolist(), examples.texts]
+
+
+# Fields of a spec that change neither tokens nor labels, or only which rest rows there are.
+_UNDECLARED = ("path", "config_name", "title", "source_group", "rest_min_words", "rest_apart_words")
+
+
+def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples], *, with_rest: bool) -> str:
     # The same examples are the same data, whether the hub gave them or a folder.
-    declared = {k: v for k, v in dataclasses.asdict(spec).items() if k not in ("path", "config_name")}
+    declared = {k: v for k, v in dataclasses.asdict(spec).items() if k not in _UNDECLARED}
     digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode())
     for name in ("train", "dev", "eval"):
-        examples = sets[name]
-        drawn = [name, examples.rows.tolist(), examples.labels.tolist(), examples.texts]
-        digest.update(json.dumps(drawn).encode())
+        digest.update(json.dumps([name, *_drawn(sets[name])]).encode())
+    if with_rest:
+        rule = [spec.rest_min_words, spec.rest_apart_words]
+        digest.update(json.dumps(["rest", rule, *_drawn(sets["rest"])]).encode())
     return digest.hexdigest()
 
 
-def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
+class _File(NamedTuple):
+    """A file of a split, in one state."""
+
+    split: str
+    path: str
+    bytes: int
+    changed_ns: int
+
+
+def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
+    """Find the files of the task's two splits; none are where it is generated or comes from the hub."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"the data folder {data_dir} does not exist")
+    if spec.grammar is not None:
+        return ()
+    if spec.path is not None and Path(spec.path).expanduser().is_dir():
+        folder = Path(spec.path).expanduser()
+    elif data_dir is not None:
+        folder = data_dir / spec.name
+    else:
+        return ()
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
+    files = []
+    for split in (spec.train_split, spec.eval_split):
+        names = [f"{split}{ending}" for ending in _BUILDERS]
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if len(found) != 1:
+            there = " and ".join(file.name for file in found) or "none"
+            raise InputError(
+                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)}; it holds {there}"
+            )
+        state = found[0].stat()
+        files.append(_File(split, str(found[0].absolute()), state.st_size, state.st_mtime_ns))
+    return tuple(files)
+
+
+def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
     """Open the task's splits, by name, each a `datasets.Dataset`."""
     # Importing datasets takes a second, which commands that need no data should not wait for.
     import datasets
 
-    if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"the data folder {data_dir} does not exist")
+    if files:
+        return {file.split: _open_file(file) for file in files}
     if spec.grammar is not None:
         generated = grammar.generate(spec.grammar)
         return {split: datasets.Dataset.from_list(rows) for split, rows in generated.items()}
-    if spec.path is not None and Path(spec.path).expanduser().is_dir():
-        return _open_folder(spec, Path(spec.path).expanduser())
-    if data_dir is not None:
-        return _open_folder(spec, data_dir / spec.name)
     remedy = (
         f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
         f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take an embedded task:"
@@ -510,39 +568,27 @@ def _open(spec: TaskSpec, data_dir: Path | None) -> Mapping[str, Any]:
     return opened
 
 
-def _open_folder(spec: TaskSpec, folder: Path) -> dict[str, Any]:
+def _open_file(file: _File) -> Any:
     import datasets
 
-    if not folder.is_dir():
-        raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
-    opened = {}
-    for split in (spec.train_split, spec.eval_split):
-        names = [f"{split}{ending}" for ending in _BUILDERS]
-        found = [folder / name for name in names if (folder / name).is_file()]
-        if len(found) != 1:
-            there = " and ".join(file.name for file in found) or "none"
-            raise InputError(
-                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)}; it holds {there}"
+    builder = _BUILDERS[Path(file.path).name.removeprefix(file.split)]
+    # pandas would read the text "NA" of a CSV file as missing.
+    options = {"keep_default_na": False} if builder == "csv" else {}
+    try:
+        # The files are small and read in place: nothing is left behind in datasets' cache.
+        with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
+            return datasets.load_dataset(
+                builder,
+                data_files={"rows": file.path},
+                split="rows",
+                cache_dir=cache,
+                keep_in_memory=True,
+                **options,
             )
-        builder = _BUILDERS[found[0].name.removeprefix(split)]
-        # pandas would read the text "NA" of a CSV file as missing.
-        options = {"keep_default_na": False} if builder == "csv" else {}
-        try:
-            # The files are small and read in place: nothing is left behind in datasets' cache.
-            with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
-                opened[split] = datasets.load_dataset(
-                    builder,
-                    data_files={"rows": str(found[0])},
-                    split="rows",
-                    cache_dir=cache,
-                    keep_in_memory=True,
-                    **options,
-                )
-        # A damaged file fails under the classes of its decompressor, its parser or datasets, often wrapped.
-        except Exception as error:
-            reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-            raise InputError(f"cannot read {found[0]}: {reason}") from error
-    return opened
+    # A damaged file fails under the classes of its decompressor, its parser or datasets, often wrapped.
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise InputError(f"cannot read {file.path}: {reason}") from error
 
 
 @contextmanager
@@ -598,7 +644,7 @@ def encode(
     a question, a hypothesis and the prompt's own words stay whole.
 
     Args:
-        examples: what to tokenize.
+        examples: what to tokenize; there may be none.
         spec: the task they belong to.
         tokenizer: a fast one; its special tokens are added as it adds them.
         prompted: fill the task's prompt, or put its texts on a line each if it has none; otherwise the texts go in
@@ -622,11 +668,11 @@ def encode(
     else:
         filled = None
         inputs = [list(column) for column in zip(*stripped, strict=True)]
-    # verbose=False: that an example is longer than the model's limit is looked after below.
-    batch = tokenizer(*inputs, padding=False, truncation=False, verbose=False)
-    typed = "token_type_ids" in batch
-    tokens, types = [], []
-    for k, encoding in enumerate(batch.encodings):
+    # verbose=False: that an example is longer than the model's limit is looked after below. A tokenizer takes no empty
+    # list.
+    encodings = tokenizer(*inputs, padding=False, truncation=False, verbose=False).encodings if stripped else []
+    tokens, types = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for k, encoding in enumerate(encodings):
         ids = np.asarray(encoding.ids, np.int64)
         kinds = np.asarray(encoding.type_ids, np.int64)
         first = [] if bos_token_id is None or encoding.ids[:1] == [bos_token_id] else [bos_token_id]
@@ -649,8 +695,8 @@ def encode(
         types.append(np.concatenate([np.zeros(len(first), np.int64), kinds]))
     return Encoded(
         tokens=np.concatenate(tokens),
-        offsets=np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-        token_types=np.concatenate(types) if typed else None,
+        offsets=np.cumsum([len(each) for each in tokens], dtype=np.int64),
+        token_types=np.concatenate(types) if "token_type_ids" in tokenizer.model_input_names else None,
         labels=examples.labels,
         rows=examples.rows,
     )

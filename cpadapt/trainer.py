@@ -1,12 +1,15 @@
 """One loop that trains and judges a bank of any size, one run included, and survives being killed."""
 
+import collections
 import contextlib
 import itertools
 import json
 import math
 import resource
+import signal
+import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,8 @@ from cpadapt.errors import InputError
 from cpadapt.launches import Launches
 from cpadapt.packing import Budget, Row, pack, put, takes_kernels
 from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.record import Cost, Evaluation, Outcome, pack_bitmap, write_atomically
-from cpadapt.tasks import Encoded, TaskData, encode
+from cpadapt.record import Cost, Evaluation, Outcome, margin_codes, pack_bitmap, pack_bytes, write_atomically
+from cpadapt.tasks import Encoded, Examples, TaskData, encode
 
 TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
 """Tokens of a packed row in training, on average, at first. CUDA says when its memory is out; on a CPU the system ends
@@ -38,7 +41,13 @@ EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 4096}
 COMPILED_FROM = 1e15
 """Tokens to train on times weights of the backbone from which fusing kernels repays compiling them."""
 
-KINDS = ("train", "dev", "eval")
+CHECKPOINT_SECONDS = 120.0
+"""Of training after which the state is written again: what a machine that is taken away costs at most."""
+
+STEPS_AHEAD = 4
+"""How many steps the host may queue before the device has done them: so many it finishes after SIGTERM."""
+
+KINDS = ("train", "dev", "eval", "rest")
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a word on the losses."""
@@ -52,6 +61,8 @@ class Result:
     evaluations: list[Evaluation]
     best_step: int | None
     outcome: Outcome | None
+    rest: Outcome | None
+    dev: Outcome | None
     diverged_at: int | None
     cost: Cost
     adapter: dict[str, dict[str, Tensor]]
@@ -59,7 +70,7 @@ class Result:
 
 
 def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[str, Encoded]:
-    """The tokens of train, dev and eval, as a backbone sees them under a protocol."""
+    """The tokens of each set of examples, as a backbone sees them under a protocol."""
     return {
         kind: encode(
             getattr(data, kind),
@@ -75,7 +86,7 @@ def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[
 
 @dataclass
 class Pool:
-    """Examples of one kind (train, dev or eval) of every data seed, tokens end to end."""
+    """Examples of one kind (of `KINDS`) of every data seed, tokens end to end."""
 
     tokens: NDArray[np.int64]
     token_types: NDArray[np.int64] | None
@@ -106,11 +117,28 @@ class Pool:
         )
 
 
+def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protocol) -> dict[str, Pool]:
+    """The tokens of every draw of a task, by kind (of `KINDS`).
+
+    Args:
+        data: the task's examples by data seed.
+        backbone: whose tokenizer and limits count.
+        protocol: whose limit on an example's tokens counts.
+
+    Raises:
+        InputError: an example is too long even when shortened, or draws differ in their numbers of examples.
+    """
+    encoded = {seed: encode_sets(drawn, backbone, protocol) for seed, drawn in data.items()}
+    return {kind: Pool.of({seed: sets[kind] for seed, sets in encoded.items()}) for kind in KINDS}
+
+
 @dataclass
 class State:
     """Where a bank's training stands, tensors apart."""
 
     step: int = 0
+    evaluated: int = 0
+    """The step of the last evaluation."""
     evaluations: list[list[Evaluation]] = field(default_factory=list)
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
@@ -140,8 +168,9 @@ class Trainer:
         backbone: the frozen model.
         runs: runs of one task under one protocol; their order is free.
         data: the task's examples by data seed, one for every data seed among the runs.
-        checkpoint: file that holds the whole state at the last evaluation; if it is there, training goes on from it.
-            `None` keeps nothing.
+        pools: their tokens as `pools_of` gives them, where they are known already.
+        checkpoint: file that holds the whole state at the last evaluation or, if that is longer ago, at most
+            `CHECKPOINT_SECONDS` of training before; if it is there, training goes on from it. `None` keeps nothing.
         max_tokens: tokens of one packed row in training, on average; a step that has more is done in several rows of
             whole runs, with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU
             runs out of memory the bound is halved and the step done again; so it is with evaluations, whose rows have
@@ -160,6 +189,7 @@ class Trainer:
         runs: Sequence[RunConfig],
         data: Mapping[int, TaskData],
         *,
+        pools: Mapping[str, Pool] | None = None,
         checkpoint: Path | None = None,
         max_tokens: float | None = None,
         compiled: bool | None = None,
@@ -174,10 +204,9 @@ class Trainer:
         self.backbone = backbone
         self.checkpoint = checkpoint
         self.progress = progress or (lambda step, word: None)
-        self.eval_examples = next(iter(data.values())).eval
+        self.data = dict(data)
 
-        encoded = {seed: encode_sets(d, backbone, self.protocol) for seed, d in data.items()}
-        self.pools = {kind: Pool.of({seed: sets[kind] for seed, sets in encoded.items()}) for kind in KINDS}
+        self.pools = pools_of(data, backbone, self.protocol) if pools is None else pools
         train_lengths = np.diff(self.pools["train"].offsets)
         self.run_tokens = self.protocol.batch_size * float(train_lengths.mean())
         """Tokens of one run's step, on average."""
@@ -198,8 +227,12 @@ class Trainer:
         self.best = [trained.tensor.clone() for trained in self.bank.tensors()]
         self.best_correct = torch.full((len(self.runs),), -1, device=device)
         self.best_step = torch.full((len(self.runs),), -1, device=device)
+        self.best_dev = torch.zeros(len(self.runs), self.pools["dev"].count, dtype=torch.int8, device=device)
+        """`[runs, dev examples]`, the margins at the best step, as `margin_codes` gives them."""
         self.loss_sums = torch.zeros(len(self.runs), device=device)
         self.state = State(evaluations=[[] for _ in self.runs])
+        self._saved_at = math.inf
+        self._stopped_by: int | None = None
         self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._cut()
 
@@ -208,33 +241,79 @@ class Trainer:
 
         Returns:
             One result a run, in the bank's order.
+
+        Raises:
+            SystemExit: the process got SIGTERM; the state was written first.
         """
         self._resume()
         if self.bank.device.type == "cuda":
             # Another bank's peak, in the same process, is not this one's.
             torch.cuda.reset_peak_memory_stats(self.bank.device)
         on_stream = contextlib.nullcontext() if self.launches is None else self.launches.on_stream()
-        with on_stream, self.bank.attached():
-            while self.state.step < self.protocol.steps:
-                started = time.perf_counter()
-                for step in range(self.state.step, self.state.step + self.protocol.eval_every):
-                    losses = self._step(step)
-                    if self.bank.device.type == "cpu" or step % 50 == 0:
-                        self.progress(step + 1, f"loss {_span(losses)}")
-                # A transfer, so the device is done with these steps when the clock is read.
-                self.loss_sums.cpu()
-                self.state.train_seconds += time.perf_counter() - started
-                self.state.step += self.protocol.eval_every
+        with self._heeding_sigterm(), on_stream, self.bank.attached():
+            self._saved_at = time.perf_counter()
+            while self.state.evaluated < self.protocol.steps:
+                self._train_to(self.state.evaluated + self.protocol.eval_every)
                 self._evaluate()
                 self._save()
             started = time.perf_counter()
             with torch.no_grad():
                 for trained, best in zip(self.bank.tensors(), self.best, strict=True):
                     trained.tensor.copy_(best)
-            right, _ = self._judge("eval")
+            margins = {kind: self._judge(kind)[0] for kind in ("eval", "rest")} | {"dev": self.best_dev}
             self.state.evaluation_seconds += time.perf_counter() - started
         self._note_memory()
-        return [self._result(run, right[run]) for run in range(len(self.runs))]
+        return [self._result(run, {kind: m[run] for kind, m in margins.items()}) for run in range(len(self.runs))]
+
+    def _train_to(self, end: int) -> None:
+        """Train up to a step, writing the state now and then."""
+        queued: collections.deque[torch.cuda.Event] = collections.deque()
+        started = time.perf_counter()
+        while self.state.step < end:
+            losses = self._step(self.state.step)
+            self.state.step += 1
+            if self.bank.device.type == "cuda":
+                # Without a bound on what is queued the host would be done long before the device, and deaf till then.
+                done = torch.cuda.Event()
+                done.record()
+                queued.append(done)
+                if len(queued) > STEPS_AHEAD:
+                    queued.popleft().synchronize()
+            if self.bank.device.type == "cpu" or self.state.step % 50 == 1:
+                self.progress(self.state.step, f"loss {_span(losses)}")
+            due = self.checkpoint is not None and time.perf_counter() - self._saved_at > CHECKPOINT_SECONDS
+            if self._stopped_by is not None or (due and self.state.step < end):
+                # A transfer, so the device is done with these steps when the clock is read.
+                self.loss_sums.cpu()
+                self.state.train_seconds += time.perf_counter() - started
+                self._obey()
+                self._save()
+                started = time.perf_counter()
+        self.loss_sums.cpu()
+        self.state.train_seconds += time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def _heeding_sigterm(self) -> Iterator[None]:
+        """Note SIGTERM, with which a cluster takes a machine away; it is obeyed once the state is written."""
+        if threading.current_thread() is not threading.main_thread():
+            # Signals are the main thread's alone.
+            yield
+            return
+
+        def note(number: int, frame: object) -> None:
+            self._stopped_by = number
+
+        before = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _obey(self) -> None:
+        """End if SIGTERM came, with the state on file."""
+        if self._stopped_by is not None:
+            self._save()
+            raise SystemExit(128 + self._stopped_by)
 
     def forget(self) -> None:
         """Remove the checkpoint; for when the records are safe."""
@@ -361,12 +440,13 @@ class Trainer:
     def _evaluate(self) -> None:
         """Judge every run on dev, note it, and keep the weights of those that are better than ever before."""
         started = time.perf_counter()
-        right, losses = self._judge("dev")
-        correct = right.sum(1)
+        margins, losses = self._judge("dev")
+        correct = (margins > 0).sum(1)
         step = self.state.step
         better = (correct > self.best_correct) & (self.optimizer.diverged_at < 0)
         self.best_correct = torch.where(better, correct, self.best_correct)
         self.best_step.masked_fill_(better, step)
+        self.best_dev = torch.where(better[:, None], margins, self.best_dev)
         with torch.no_grad():
             for trained, best in zip(self.bank.tensors(), self.best, strict=True):
                 keep = better[trained.owners].view((-1,) + (1,) * (best.dim() - 2))
@@ -376,21 +456,27 @@ class Trainer:
         living = (self.optimizer.diverged_at < 0).tolist()
         for run, noted in enumerate(self.state.evaluations):
             if living[run]:
-                noted.append(Evaluation(step, means[run], float(losses[run]), int(correct[run]), right.shape[1]))
+                noted.append(Evaluation(step, means[run], float(losses[run]), int(correct[run]), margins.shape[1]))
+        self.state.evaluated = step
         self.state.evaluation_seconds += time.perf_counter() - started
 
     # Compiling for evaluations alone would take longer than all of them do.
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _judge(self, kind: str) -> tuple[Tensor, Tensor]:
-        """Which examples are right, `[runs, examples]`, and the mean loss, `[runs]`."""
+        """The examples' margins, `[runs, examples]`, as `margin_codes` gives them, and the mean loss, `[runs]`."""
         pool = self.pools[kind]
+        if not pool.count:
+            nothing = torch.zeros(len(self.runs), 0, dtype=torch.int8, device=self.bank.device)
+            return nothing, nothing.sum(1).float()
         starts = np.array([pool.start[run.data_seed] for run in self.runs])
         # Runs may have other examples at the same place; the longest of them counts.
         lengths = np.diff(pool.offsets)
         ends = np.cumsum(np.max([lengths[s : s + pool.count] for s in set(starts.tolist())], axis=0))
-        right, losses, at = [], [], 0
+        margins, losses, at = [], [], 0
         while at < pool.count:
+            # The state is that before the evaluation, which is then done again as a whole.
+            self._obey()
             room = (ends[at - 1] if at else 0) + self.evaluation_tokens // len(self.runs)
             until = max(at + 1, int(np.searchsorted(ends, room, side="right")))
             chosen = starts[:, None] + np.arange(at, min(until, pool.count))
@@ -400,39 +486,36 @@ class Trainer:
             if scored is None:
                 self._halve_rows(kind, chosen)
                 continue
-            right.append(scored[0])
+            margins.append(scored[0])
             losses.append(scored[1])
             at += chosen.shape[1]
-        return torch.cat(right, 1), torch.cat(losses, 1).mean(1)
+        return torch.cat(margins, 1), torch.cat(losses, 1).mean(1)
 
     def _score(self, kind: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Whether each chosen example is right and its loss, both `[runs, examples]`."""
-        right, losses = [], []
+        """The margin of each chosen example and its loss, both `[runs, examples]`."""
+        margins, losses = [], []
         for runs in self._evaluation_rows(kind, chosen):
             row, labels = self._pack(kind, chosen[runs])
             logits = self.bank.logits(row, self.bank.share(runs))
-            right.append(logits.argmax(-1) == labels)
+            margins.append(margin_codes(logits, labels))
             losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
-        return torch.cat(right), torch.cat(losses)
+        return torch.cat(margins), torch.cat(losses)
 
-    def _result(self, run: int, right: Tensor) -> Result:
+    def _result(self, run: int, margins: Mapping[str, Tensor]) -> Result:
+        """What a run gave, from its margins on eval, rest and dev."""
         diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
-        examples = self.eval_examples
-        outcome = None
-        if best_step > 0:
-            flags = right.cpu().numpy()
-            outcome = Outcome(
-                correct=int(flags.sum()),
-                total=len(flags),
-                rows=examples.source_size,
-                drawn=pack_bitmap(examples.rows, examples.source_size),
-                right=pack_bitmap(examples.rows[flags], examples.source_size),
-            )
+        data = self.data[self.runs[run].data_seed]
+        outcomes = {
+            kind: _outcome(getattr(data, kind), codes) if best_step > 0 and len(codes) else None
+            for kind, codes in margins.items()
+        }
         return Result(
             config=self.runs[run],
             evaluations=self.state.evaluations[run],
             best_step=best_step if best_step > 0 else None,
-            outcome=outcome,
+            outcome=outcomes["eval"],
+            rest=outcomes["rest"],
+            dev=outcomes["dev"],
             diverged_at=diverged if diverged > 0 else None,
             cost=Cost(
                 bank_runs=len(self.runs),
@@ -454,7 +537,12 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors that change in training, by names that are stable for the same runs."""
-        tensors = self.optimizer.state() | {"best_correct": self.best_correct, "best_step": self.best_step}
+        tensors = self.optimizer.state() | {
+            "best_correct": self.best_correct,
+            "best_step": self.best_step,
+            "best_dev": self.best_dev,
+            "loss_sums": self.loss_sums,
+        }
         for trained, best in zip(self.bank.tensors(), self.best, strict=True):
             tensors[trained.name], tensors[f"{trained.name}.best"] = trained.tensor, best
         return tensors
@@ -462,10 +550,11 @@ class Trainer:
     def _save(self) -> None:
         """Write the whole state as one file, atomically: tensors as safetensors, the rest as JSON in its header."""
         self._note_memory()
+        self._saved_at = time.perf_counter()
         if self.checkpoint is None:
             return
         state: dict[str, Any] = vars(self.state) | {
-            "runs": [run.config_id for run in self.runs],
+            "runs": self._identities(),
             "max_tokens": self.max_tokens,
             "evaluations": [[vars(e) for e in noted] for noted in self.state.evaluations],
         }
@@ -480,8 +569,10 @@ class Trainer:
             return
         with safetensors.safe_open(self.checkpoint, "pt", device=str(self.bank.device)) as file:
             state = json.loads(file.metadata()["state"])
-            if state.pop("runs") != [run.config_id for run in self.runs]:
-                raise InputError(f"{self.checkpoint} is the checkpoint of other runs; remove it to start afresh")
+            if state.pop("runs") != self._identities():
+                raise InputError(
+                    f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start afresh"
+                )
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         tensors = self._tensors()
         if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
@@ -494,6 +585,22 @@ class Trainer:
         self.state = State(**state)
         self.state.resumed += 1
         self.progress(self.state.step, "resumed")
+
+    def _identities(self) -> list[str]:
+        weights = self.backbone.source.identity
+        return [run.run_id(self.data[run.data_seed].fingerprint, weights) for run in self.runs]
+
+
+def _outcome(examples: Examples, margins: Tensor) -> Outcome:
+    codes = margins.cpu().numpy()
+    return Outcome(
+        correct=int((codes > 0).sum()),
+        total=len(codes),
+        rows=examples.source_size,
+        drawn=pack_bitmap(examples.rows, examples.source_size),
+        labels=pack_bytes(examples.labels),
+        margins=pack_bytes(codes),
+    )
 
 
 def _span(losses: Tensor) -> str:

@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import lzma
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,9 +17,17 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 @functools.cache
 def read(study: str) -> list[dict[str, Any]]:
-    """A study's committed records, line by line."""
-    paths = sorted((RESULTS / study).glob("*.jsonl"))
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    """A study's committed records, line by line, each with what its draw says of the items asked."""
+    found = []
+    for path in sorted((RESULTS / study).glob("*.jsonl.xz")):
+        draws: dict[str, dict[str, Any]] = {}
+        for line in map(json.loads, lzma.decompress(path.read_bytes()).decode().splitlines()):
+            if "draw" in line:
+                draws[line["draw"]["fingerprint"]] = line["draw"]["sets"]
+            else:
+                line["outcome"] |= draws[line["data_fingerprint"]]["eval"]
+                found.append(line)
+    return found
 
 
 def seeds_by_cell(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, int], set[int]]:
@@ -72,9 +81,8 @@ def bits(bitmap: str, rows: int) -> list[int]:
 
 def answers(outcome: dict[str, Any]) -> list[int]:
     """Right or wrong, item by item, of a run whose record holds this outcome."""
-    drawn = bits(outcome["drawn"], outcome["rows"])
-    assert sum(drawn) == outcome["total"]
-    return [x for x, is_in in zip(bits(outcome["right"], outcome["rows"]), drawn, strict=True) if is_in]
+    assert sum(bits(outcome["drawn"], outcome["rows"])) == outcome["total"]
+    return bits(outcome["right"], outcome["total"])
 
 
 def corrected(p_values: list[float]) -> list[float]:

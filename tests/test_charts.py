@@ -12,7 +12,8 @@ import vl_convert
 from cpadapt.charts import (
     FAMILY_COLOURS,
     FURTHER_COLOURS,
-    TASK_SHAPES,
+    SHAPES,
+    TASK_NAMES,
     VEGA_LITE,
     VEGA_LITE_MIME,
     curve_chart,
@@ -27,6 +28,7 @@ from cpadapt.charts import (
 )
 from cpadapt.charts import table as shown
 from cpadapt.frontier import best_under_budget, frontier
+from cpadapt.tasks import TASKS
 
 ROWS = [
     # label, family, size, parameters, rate, seed, dev, eval
@@ -251,10 +253,17 @@ def test_seeds_light_up_with_their_cell() -> None:
     assert {(row["study"], row["cell"]) for row in drawn(spec, seeds)} == named
 
 
-def test_a_tasks_shape_is_its_own() -> None:
-    spec = as_dict(frontier_chart(table(*ROWS).assign(task="rte")))
+def test_each_task_of_a_chart_has_a_shape_of_its_own() -> None:
+    runs = pd.concat([table(*ROWS).assign(task=task) for task in ("sst2", "rte", "theirs")])
+    spec = as_dict(frontier_chart(runs))
     for layer in parts(spec)[:2]:
-        assert layer["encoding"]["shape"]["scale"] == {"domain": ["rte"], "range": [TASK_SHAPES["rte"]]}
+        assert layer["encoding"]["shape"]["scale"] == {"domain": ["rte", "sst2", "theirs"], "range": list(SHAPES[:3])}
+    assert len(set(SHAPES)) == len(SHAPES)
+
+
+def test_tasks_are_called_by_their_titles() -> None:
+    assert {name: spec.title or name for name, spec in TASKS.items()} == TASK_NAMES
+    assert (TASK_NAMES["sst2"], TASK_NAMES["agnews"], TASK_NAMES["toy-reading"]) == ("SST-2", "AG News", "toy-reading")
 
 
 LADDER = [

@@ -122,6 +122,24 @@ def test_the_rows_of_a_bank_share_what_is_compiled() -> None:
     assert compiled([5, 2, 3]) == compiled([5]) > 0
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_a_second_bank_compiles_nothing() -> None:
+    """As `test_bank` has it, with the kernels themselves and what torch makes of the rest."""
+    torch.compiler.reset()
+    protocol = Protocol(steps=4, eval_every=4, batch_size=4, train_cap=20, dev_cap=8, eval_cap=8, dtype="bfloat16")
+    loaded = load_backbone("tiny", dtype="bfloat16", device="cuda")
+
+    def compiled(task: str, cells: list[tuple[str, int]]) -> int:
+        torch._dynamo.utils.counters.clear()
+        runs = [dataclasses.replace(run, task=task) for run in runs_of("tiny", protocol, cells)]
+        Trainer(loaded, runs, {0: load_task(load_spec(task), caps=protocol.caps)}, compiled=True).train()
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    assert compiled("toy-entailment", MIXED) > 0
+    assert compiled("toy-sentiment", MIXED) == 0
+    assert compiled("toy-reading", [("cp", 17), ("lora", 4), ("cp", 40), ("lora", 1)]) == 0
+
+
 def test_a_bank_that_outgrows_the_memory_is_split_with_the_same_results() -> None:
     protocol = Protocol(steps=4, eval_every=4, batch_size=16, train_cap=200, dev_cap=8, eval_cap=8)
     data = {0: load_task(load_spec("toy-entailment"), caps=(200, 8, 8))}

@@ -125,7 +125,8 @@ def test_adapter_product_gives_each_run_its_own_pair() -> None:
     ends = (4, 4, 11, 15)  # the second run has no tokens in this row
     offsets = torch.tensor([0, *ends], dtype=torch.int32)
     components = Components.of([2, 3, 1, 0], torch.device("cpu"), most=5)  # the last is the head alone
-    assert (components.offsets.tolist(), components.ends, components.most) == ([0, 2, 5, 6, 6], (0, 2, 5, 6, 6), 5)
+    assert (components.offsets.tolist(), components.ends) == ([0, 2, 5, 6, 6], (0, 2, 5, 6, 6))
+    assert components.room.shape[1] >= 5
     x = torch.randn(15, 6, generator=generator)
     up = torch.randn(6, 10, generator=generator)
     down = torch.randn(6, 6, generator=generator)

@@ -1,6 +1,7 @@
 """A protocol says what is wrong with it, and a run's identity follows from all that decides it."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cpadapt.errors import explain
-from cpadapt.protocol import PAPER, Protocol, RunConfig
+from cpadapt.protocol import LATER_PROTOCOL_FIELDS, LATER_RUN_FIELDS, PAPER, SEMANTICS, Protocol, RunConfig
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,8 @@ from cpadapt.protocol import PAPER, Protocol, RunConfig
         ({"steps": 0}, "protocol.steps = 0: must be a positive integer"),
         ({"eval_every": 300}, "protocol.eval_every = 300: must be a divisor of steps = 5000"),
         ({"warmup_steps": 5000}, "protocol.warmup_steps = 5000"),
+        ({"eval_cap": -1}, "protocol.eval_cap = -1: must be 0 or positive, or none for the whole split"),
+        ({"rest_cap": -1}, "protocol.rest_cap = -1: must be 0 or positive"),
         ({"dropout": 0.1}, "protocol.dropout = 0.1: must be 0"),
         ({"readout": "verbalizer", "pooling": "mean"}, "protocol.pooling = 'mean': must be auto or last"),
         ({"clip": 0.0}, "protocol.clip = 0.0: must be positive"),
@@ -63,6 +66,7 @@ def test_the_schedule_is_transformers(warmup: int) -> None:
         assert protocol.rate_factor(step) == pytest.approx(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
+        assert Protocol(steps=12, eval_every=12).rate_factor(step, warmup) == protocol.rate_factor(step)
     assert dataclasses.replace(protocol, schedule="constant").rate_factor(11) == 1.0
 
 
@@ -79,15 +83,33 @@ def test_ids_change_with_everything_that_decides_a_run() -> None:
         {"backbone": "minilm"}, {"task": "rte"}, {"size": 3}, {"seed": 1}, {"data_seed": 1}, {"learning_rate": 2e-3},
         {"scale": 4.0}, {"protocol": Protocol(batch_size=16)}, {"options": {"raw_norm": 0.5}},
         {"target_modules": ("q_proj",)}, {"family": "lora"}, {"order_seed": 0}, {"order_seed": 1},
+        {"warmup_steps": 0}, {"warmup_steps": 5}, {"protocol": Protocol(rest_cap=1)},
     ]  # fmt: skip
     ids = [run(**change).config_id for change in [{}, *changes]]
     assert len(set(ids)) == len(ids)
-    assert run().run_id("some data") != run().run_id("other data")
+    assert run().run_id("some data", "w") != run().run_id("other data", "w")
+    assert run().run_id("data", "w") != run().run_id("data", "v")
+    assert run().run_id("data", "w") == run(backbone="minilm").run_id("data", "w"), "the weights count, not their name"
+    trained = [run(**change).run_id("data", "w") for change in [{}, *changes[1:]]]
+    assert len(set(trained)) == len(trained)
 
 
 def test_ids_stay() -> None:
     """A changed id orphans every record: then SEMANTICS goes up, and this id with it."""
     assert run().config_id == "f3bdf6d60f4d8cee"
+    assert run().run_id("data", "weights") == "fcf64ff31d6ae037"
+    assert Protocol().id == "40a253d7d494cef7"
+
+
+def test_a_field_that_is_added_later_changes_no_id() -> None:
+    """At its default a younger field is in no hash: the ids above are of configs without it."""
+    config = dataclasses.asdict(run())
+    for name, value in LATER_RUN_FIELDS.items():
+        assert config.pop(name) == value
+    for name, value in LATER_PROTOCOL_FIELDS.items():
+        assert config["protocol"].pop(name) == value
+    written = json.dumps({"config": config, "semantics": SEMANTICS}, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(written.encode()).hexdigest()[:16] == run().config_id
 
 
 def test_a_config_survives_json_with_the_same_id() -> None:
@@ -107,6 +129,7 @@ def test_a_config_survives_json_with_the_same_id() -> None:
         ({"scale": -1.0}, "scale = -1.0"),
         ({"seed": -1}, "seed = -1"),
         ({"order_seed": -1}, "order_seed = -1"),
+        ({"warmup_steps": 5000}, "warmup_steps = 5000: must be from 0 to below steps = 5000"),
         ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, raw_norm, tensor_shape"),
         ({"options": {"tensor_shape": [24, 24]}}, r"tensor_shape = [24, 24]"),
         ({"family": "lora", "options": {"raw_norm": 1.0}}, "'raw_norm'; it has init"),

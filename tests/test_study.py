@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +17,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, load_study, train
-from cpadapt.backbones import load_backbone, load_projections
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Shard, Study, load_study, train
+from cpadapt.backbones import Source, load_backbone, load_projections
 from cpadapt.bank import require_packable
-from cpadapt.record import load_records
-from cpadapt.study import status, with_protocol
+from cpadapt.record import RecordFile, lines_of, load_records
+from cpadapt.study import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, banks_of, status, with_protocol
+from cpadapt.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL = Protocol(steps=8, eval_every=4, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
@@ -110,6 +113,8 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
     ("text", "says"),
     [
         ("nme = 'x'", "nme is not a known field"),
+        ("name = '../../x'", r"name = '\.\./\.\./x': letters, digits"),
+        ("draws = [0, 0]", r"draws = \[0, 0\]"),
         ("name = 3", "name = 3"),
         ("tasks = []", "tasks is empty"),
         ("seeds = [0, 0]", r"seeds = \[0, 0\]"),
@@ -184,10 +189,140 @@ def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pyt
     wider = study(seeds=(0, 1, 2))
     assert sum(s.missing for s in status(wider, tmp_path)) == 4
     assert len(train(wider, results=tmp_path)) == 12
-    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert len(list(tmp_path.glob("*.jsonl.xz"))) == 2
     again = train(study(), results=tmp_path, force=True)
     assert [r.evaluations for r in again] == [r.evaluations for r in first]
     assert len(load_records(tmp_path)) == 12
+
+
+def test_a_setting_is_a_runs_own_as_its_rate_is() -> None:
+    asked = study(
+        families={
+            "lora": FamilyPlan(settings=(Setting(1e-3, sizes=(1,)), Setting(3e-3, warmup_steps=2, sizes=(2,)))),
+            "cp": FamilyPlan(
+                learning_rates=(1e-3, 2e-3), settings=(Setting(1e-3, scale=32.0), Setting(1e-3, None, 3))
+            ),
+        },
+        ladder=Ladder(sizes={"lora": (1, 2), "cp": (1,)}),
+        seeds=(0,),
+    )
+    runs = [config for _, config in asked.runs(load_projections("tiny"))]
+    assert [(c.family, c.size, c.learning_rate, c.scale, c.warmup_steps) for c in runs] == [
+        ("lora", 1, 1e-3, 2.0, None), ("lora", 2, 3e-3, 2.0, 2),
+        ("cp", 1, 1e-3, 8.0, None), ("cp", 1, 2e-3, 8.0, None), ("cp", 1, 1e-3, 32.0, None), ("cp", 1, 1e-3, 8.0, 3),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"no setting is for size 4 of family 'lora'"):
+        replace(asked, ladder=Ladder(sizes={"lora": (4,)})).runs(load_projections("tiny"))
+    doubled = {"lora": FamilyPlan(learning_rates=(1e-3,), settings=(Setting(1e-3),))}
+    with pytest.raises(InputError, match="twice at size 1"):
+        replace(asked, families=doubled, ladder=Ladder(sizes={"lora": (1,)})).runs(load_projections("tiny"))
+
+
+def test_a_draw_is_seed_and_data_seed_in_one() -> None:
+    asked = study(draws="3-5", seeds=(0,), ladder=Ladder(sizes={"cp": (1,)}))
+    runs = [config for _, config in asked.runs(load_projections("tiny"))]
+    assert [(c.seed, c.data_seed, c.order) for c in runs] == [(3, 3, 3), (4, 4, 4), (5, 5, 5)]
+    with pytest.raises(ValueError, match="draws stand for seeds"):
+        study(draws=(1,), seeds=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("draws", "cells", "most", "sizes"),
+    [
+        (10, 7, 35, [35, 35]), (10, 7, 69, [35, 35]), (10, 7, 70, [70]), (3, 20, 60, [60]), (3, 20, 59, [20, 40]),
+        (2, 20, 19, [10, 10, 10, 10]), (1, 3, 0.5, [1, 1, 1]),
+    ],
+)  # fmt: skip
+def test_banks_hold_whole_draws_or_seeds(draws: int, cells: int, most: float, sizes: list[int]) -> None:
+    ladder = Ladder(sizes={"cp": tuple(range(1, cells + 1))})
+    for by in ({"draws": tuple(range(draws)), "seeds": (0,)}, {"seeds": tuple(range(draws))}):
+        runs = study(ladder=ladder, **by).runs(load_projections("tiny"))
+        banks = banks_of(runs, 100.0, 100.0 * most)
+        assert [len(bank) for bank in banks] == sizes
+        assert sorted(c.config_id for bank in banks for _, c in bank) == sorted(c.config_id for _, c in runs)
+        for bank in banks:
+            by_seed = Counter(c.seed for _, c in bank)
+            assert set(by_seed.values()) == {cells} if most >= cells else len(by_seed) == 1
+        parts = [Shard(i, 2).of(runs) for i in (1, 2)]
+        assert sorted(c.config_id for part in parts for _, c in part) == sorted(c.config_id for _, c in runs)
+        if draws > 1:
+            assert not {c.seed for _, c in parts[0]} & {c.seed for _, c in parts[1]}
+
+
+def test_a_bank_is_bounded_by_its_time_too() -> None:
+    backbone = load_backbone("tiny")
+    assert _most_tokens(backbone, PROTOCOL) == BANK_TOKENS
+    on_gpu = SimpleNamespace(
+        model=SimpleNamespace(
+            device=torch.device("cuda"),
+            num_parameters=lambda: 1_500_000_000,
+            get_input_embeddings=lambda: SimpleNamespace(weight=torch.empty(0)),
+        )
+    )
+    short, long = (_most_tokens(on_gpu, Protocol(steps=steps, eval_every=steps)) for steps in (500, 5000))
+    assert short == BANK_TOKENS
+    assert long == pytest.approx(BANK_SECONDS * GPU_FLOPS / (5000 * 4 * 1.5e9))
+
+
+def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(study())
+    monkeypatch.setattr("cpadapt.study.BANK_TOKENS", 1)
+    made = []
+    init = Trainer.__init__
+    monkeypatch.setattr(Trainer, "__init__", lambda self, *a, **k: (made.append(1), init(self, *a, **k))[1])
+    parts = train(study(), results=tmp_path)
+    assert len(made) == 8
+    assert [(r.id, r.outcome.right_by_row) for r in parts] == [(r.id, r.outcome.right_by_row) for r in whole]
+    assert {r.cost.bank_runs for r in parts} == {1}
+    assert len(list(tmp_path.glob("*"))) == 1, "one file, compressed, and no checkpoints"
+
+
+def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(study(), results=tmp_path)
+    other = Source("memory", "seed 1", None, None)
+    monkeypatch.setattr("cpadapt.study.weights_at_hand", lambda name: other)
+    for again in (lambda: train(study(), results=tmp_path), lambda: status(study(), tmp_path)):
+        with pytest.raises(InputError, match=r"other weights of tiny: theirs are .*seed 0.*, those at hand .*seed 1"):
+            again()
+    # Where none are at hand the records' own count, if they agree.
+    monkeypatch.setattr("cpadapt.study.weights_at_hand", lambda name: None)
+    monkeypatch.setattr("cpadapt.study.load_backbone", lambda *a, **k: pytest.fail("loaded"))
+    assert len(train(study(), results=tmp_path)) == 8
+    assert {s.missing for s in status(study(), tmp_path)} == {0}
+    mixed = [replace(r, id=f"other {r.id}", weights=other) for r in load_records(tmp_path)]
+    RecordFile(tmp_path).add(mixed)
+    for again in (lambda: train(study(), results=tmp_path), lambda: status(study(), tmp_path)):
+        with pytest.raises(InputError, match=r"the records of tiny in .* were measured on different weights"):
+            again()
+
+
+def test_the_same_folder_elsewhere_is_the_same_run(tmp_path: Path) -> None:
+    tiny = load_backbone("tiny")
+    for place in ("here", "there"):
+        tiny.model.save_pretrained(tmp_path / place / "model")
+        tiny.tokenizer.save_pretrained(tmp_path / place / "model")
+    first, again = (
+        train(study(backbone=str(tmp_path / place / "model"), seeds=(0,)), results=tmp_path / "r")
+        for place in ("here", "there")
+    )
+    assert first == again
+    assert first[0].config.backbone == "model"
+    assert not any(str(tmp_path) in line for line in lines_of(first))
+
+
+def test_what_records_need_is_looked_up_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    monkeypatch.setattr("cpadapt.record.PACKAGES", ("not-there",))
+    with pytest.raises(InputError, match="the version of not-there is not known"):
+        train(study())
+
+
+def test_our_studies_spell_out_scales_and_rates() -> None:
+    """So that a new default of ours orphans no record."""
+    for file in (ROOT / "studies").glob("*.toml"):
+        for label, plan in load_study(file).families.items():
+            rates = plan.learning_rates or plan.settings
+            assert (plan.scale is not None and rates) or not load_study(file).ladder.sizes, f"{file.name}: {label}"
 
 
 def test_records_say_what_was_measured(tmp_path: Path) -> None:
@@ -214,7 +349,7 @@ def test_shards_divide_the_runs_and_measure_the_same(tmp_path: Path) -> None:
     for part in parts:
         for record in part:
             assert record.outcome == whole[record.id].outcome
-    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert len(list(tmp_path.glob("*.jsonl.xz"))) == 2
     with pytest.raises(InputError, match="shard 3/2"):
         Shard(3, 2)
 
@@ -294,7 +429,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_record(tmp_path: Path) -> 
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(results.glob("*.jsonl"))
+    assert not list(results.glob("*.jsonl.xz"))
 
     resumed = train(asked, results=results)
     assert {r.cost.resumed for r in resumed} == {1}

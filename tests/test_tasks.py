@@ -2,8 +2,10 @@
 
 import json
 import lzma
+import os
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import datasets
@@ -12,15 +14,19 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from cpadapt import tasks
 from cpadapt.errors import InputError
 from cpadapt.tasks import TASKS, Caps, Examples, TaskSpec, encode, label_tokens, load_spec, load_task
 
+PACKAGE = Path(tasks.__file__).parent
+FILES = sorted((PACKAGE / "bundled_tasks").iterdir())
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no task data at {DATA}")
-REAL = ("sst2", "rte", "boolq", "sick", "mrpc")
-GENERATED = ("toy-sentiment", "toy-entailment", "toy-reading")
+REAL = [name for name, spec in TASKS.items() if spec.grammar is None]
+GENERATED = [name for name, spec in TASKS.items() if spec.grammar is not None]
+PREPARED = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[1] / ".local" / "cpadapt").expanduser()
 
 OWN = TaskSpec(
     name="own",
@@ -64,13 +70,69 @@ def contents(examples):
 # Specs
 
 
-def test_each_task_is_found_by_its_name():
-    assert tuple(TASKS) == (*REAL, *GENERATED)
-    for name, spec in TASKS.items():
+def test_each_task_is_one_file_as_a_user_writes_it():
+    assert [file.name for file in FILES] == [f"{name}.toml" for name in TASKS]
+    for (name, spec), file in zip(TASKS.items(), FILES, strict=True):
         assert spec.name == name
         assert load_spec(name) is spec
-        assert spec.prompt is not None
-        assert spec.label_words is not None
+        assert load_spec(file) == spec
+        assert None not in (spec.prompt, spec.label_words, spec.title)
+    assert len({spec.title for spec in TASKS.values()}) == len(TASKS)
+
+
+def test_a_task_is_added_by_its_file_alone(tmp_path):
+    folder = tmp_path / "bundled"
+    shutil.copytree(PACKAGE / "bundled_tasks", folder)
+    (folder / "own.toml").write_text(OWN_TOML)
+    assert tasks._bundled(folder) == dict(sorted((TASKS | {"own": OWN}).items()))
+    quoted = {
+        file.name: set(re.findall(r"""["']([\w-]+)["']""", file.read_text())) & TASKS.keys()
+        for file in PACKAGE.rglob("*.py")
+    }
+    assert [name for name, known in quoted.items() if len(known) > 1] == []
+
+
+# What tasks with records on file declared when these were made.
+GLUE = "nyu-mll/glue"
+TRUE = '\nDoes this mean that "{%s}" is true? Yes or No?\n'
+SAME = '\nDoes this say the same as "{sentence2}"? Yes or No?\n'
+MAYBE = '\nDoes this mean that "{sentence_B}" is true? Yes, No, or Maybe?\n'
+PAIR_OF_GLUE = ("sentence1", "sentence2")
+OPINION = ("label", (0, 1), ("negative", "positive"), "{sentence} It was", (" terrible", " great"))
+ENTAILED = ("entailment", "not entailment")
+ANSWERED = ("answer", (False, True), ("no", "yes"), "{passage} {question}?", (" No", " Yes"))
+DECLARED = {
+    "sst2": (GLUE, "sst2", ("sentence",), *OPINION),
+    "rte": (GLUE, "rte", PAIR_OF_GLUE, "label", (0, 1), ENTAILED, "{sentence1}" + TRUE % "sentence2", ("Yes", "No")),
+    "boolq": ("google/boolq", None, ("passage", "question"), *ANSWERED),
+    "sick": (None, None, ("sentence_A", "sentence_B"), "entailment_label", ("ENTAILMENT", "NEUTRAL", "CONTRADICTION"),
+             ("entailment", "neutral", "contradiction"), "{sentence_A}" + MAYBE, ("Yes", "Maybe", "No")),
+    "mrpc": (GLUE, "mrpc", PAIR_OF_GLUE, "label", (0, 1), ("different", "paraphrase"), "{sentence1}" + SAME,
+             ("No", "Yes")),
+    "toy-sentiment": (None, None, ("sentence",), *OPINION),
+    "toy-entailment": (None, None, ("premise", "hypothesis"), "label", (0, 1), ENTAILED,
+                       "{premise}" + TRUE % "hypothesis", ("Yes", "No")),
+    "toy-reading": (None, None, ("passage", "question"), *ANSWERED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_task_with_records_is_declared_as_it_was(name):
+    declared = (
+        "path",
+        "config_name",
+        "text_columns",
+        "label_column",
+        "labels",
+        "label_names",
+        "prompt",
+        "label_words",
+    )
+    spec = TASKS[name]
+    assert tuple(getattr(spec, field) for field in declared) == DECLARED[name]
+    assert list(map(type, spec.labels)) == list(map(type, DECLARED[name][4]))
+    assert (spec.train_split, spec.eval_split, spec.shorten) == ("train", "validation", None)
+    assert spec.grammar == (name.removeprefix("toy-") if name in GENERATED else None)
 
 
 def test_label_words_follow_the_prompt_with_one_space_or_on_a_new_line():
@@ -91,12 +153,34 @@ def test_labels_mean_what_their_words_say():
         "NEUTRAL": "Maybe",
         "CONTRADICTION": "No",
     }
-    mrpc = TASKS["mrpc"]
-    assert mrpc.label_names[mrpc.labels.index(1)] == "paraphrase"
+    for name, of in (("mrpc", "paraphrase"), ("qqp", "duplicate")):
+        spec = TASKS[name]
+        assert (spec.label_names[spec.labels.index(1)], spec.label_words[spec.labels.index(1)]) == (of, "Yes")
+    for name in ("mr", "cr", "mpqa"):
+        assert TASKS[name].label_names == TASKS["sst2"].label_names
+        assert TASKS[name].label_words == TASKS["sst2"].label_words
+    for name in ("mnli", "qnli"):
+        words = dict(zip(TASKS[name].label_names, TASKS[name].label_words, strict=True))
+        assert (words["entailment"], words.get("contradiction", words.get("not entailment"))) == ("Yes", "No")
+
+
+@pytest.mark.parametrize("backbone", ["smollm2", "qwen-0.5b", "qwen-1.5b"])
+def test_label_words_are_told_apart_by_their_first_token(backbone):
+    if not (PREPARED / backbone / "tokenizer.json").is_file():
+        pytest.skip(f"{backbone} is not prepared")
+    tokenizer = AutoTokenizer.from_pretrained(PREPARED / backbone)
+    for spec in TASKS.values():
+        assert len(set(label_tokens(spec, tokenizer))) == len(spec.labels)
+
+
+def test_tasks_of_one_source_say_so():
+    groups = {name: spec.source_group for name, spec in TASKS.items() if spec.source_group is not None}
+    assert groups.keys() == {"mr", "sst2", "sst5", "subj"}
+    assert len(set(groups.values())) == 1
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():
-    with pytest.raises(InputError, match=r"unknown task 'sst' \(did you mean 'sst2'\?\).*toy-reading"):
+    with pytest.raises(InputError, match=r"unknown task 'sst' \(did you mean 'sst[25]'\?\).*toy-reading"):
         load_spec("sst")
 
 
@@ -168,6 +252,8 @@ def test_a_missing_toml_file_is_named(tmp_path):
         ({"prompt": "{text} It was "}, "ends in a space"),
         ({"grammar": "poem"}, "grammar is one of sentiment"),
         ({"grammar": "sentiment", "path": "x"}, "exclude each other"),
+        ({"rest_min_words": -1}, "rest_min_words is 0 or a positive integer, not -1"),
+        ({"rest_apart_words": 0}, "rest_apart_words is a positive integer, not 0"),
     ],
 )
 def test_a_spec_that_fits_no_task_is_refused(change, message):
@@ -184,6 +270,9 @@ def test_real_tasks_agree_with_their_manifest(name):
     manifest = json.loads((DATA / "manifest.json").read_text())[name]
     if TASKS[name].path is not None:
         assert manifest["hub"] == {"path": TASKS[name].path, "name": TASKS[name].config_name}
+    assert TASKS[name].source_group == manifest.get("source_group")
+    if "label_names" in manifest:
+        assert list(TASKS[name].label_names) == manifest["label_names"]
     task = load_task(TASKS[name], data_dir=DATA, caps=(100_000, 500, 100_000))
     for split, examples in (("train", (task.train, task.dev)), ("validation", (task.eval,))):
         facts = manifest["files"][f"{split}.jsonl.xz"]
@@ -211,11 +300,12 @@ def test_a_real_row_is_read_with_its_own_label(name):
 @real_data
 @pytest.mark.parametrize("name", REAL)
 def test_the_papers_caps_on_real_tasks(name):
-    task = load_task(TASKS[name], data_dir=DATA)
-    available = {"sst2": 872, "rte": 277, "mrpc": 408}.get(name, 1000)
-    assert (len(task.train), len(task.dev), len(task.eval)) == (1000, 500, available)
-    sets = [contents(part) for part in (task.train, task.dev, task.eval)]
-    assert sum(map(len, sets)) == len(set.union(*sets)) == 1500 + available
+    task = load_task(TASKS[name], data_dir=DATA, caps=(1000, 500, 1000, 1000))
+    available = {"sst2": 872, "rte": 277, "mrpc": 408, "trec": 500}.get(name, 1000)
+    left = {"rte": 988}.get(name, 1000)
+    assert (len(task.train), len(task.dev), len(task.eval), len(task.rest)) == (1000, 500, available, left)
+    sets = [contents(part) for part in (task.train, task.dev, task.eval, task.rest)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 1500 + available + left
     json.dumps(task.summary)
 
 
@@ -263,8 +353,139 @@ def test_caps_above_what_there_is_take_all(own):
     assert (len(task.train), len(task.dev), len(task.eval)) == (30, 10, 20)
     with pytest.raises(InputError, match="40 distinct examples, of which a dev cap of 40 leaves none"):
         load_task(own, caps=(1000, 40, 1000))
-    with pytest.raises(InputError, match=r"positive integers, not \(0, 10, 10\)"):
+    with pytest.raises(InputError, match=r"caps on train and dev are positive integers, not \(0, 10\)"):
         load_task(own, caps=(0, 10, 10))
+    with pytest.raises(InputError, match=r"caps on eval and rest are 0 or positive integers, not \(-1, 0\)"):
+        load_task(own, caps=(10, 10, -1))
+    with pytest.raises(InputError, match=r"caps on eval and rest are 0 or positive integers, not \(None, -2\)"):
+        load_task(own, caps=(10, 10, None, -2))
+
+
+def test_eval_may_be_whole_or_empty(own):
+    whole, none = load_task(own, caps=(20, 10, None)), load_task(own, caps=(20, 10, 0))
+    np.testing.assert_array_equal(whole.eval.rows, np.arange(20))
+    assert whole.fingerprint == load_task(own, caps=(20, 10, 1000)).fingerprint != none.fingerprint
+    assert (len(none.eval), none.eval.texts, none.eval.source_size) == (0, (), 20)
+    assert none.summary["sets"]["eval"] == {"size": 0, "classes": {"bad": 0, "good": 0}, "majority_rate": None}
+
+
+# Rest
+
+
+def test_rest_rows_are_what_train_and_dev_leave(own):
+    without = load_task(own, caps=(15, 10, 5), data_seed=3)
+    assert len(without.rest) == 0
+    assert "rest" not in without.summary["sets"]
+    drawn = [
+        load_task(own, caps=(15, 10, eval_cap, rest), data_seed=3) for eval_cap, rest in ((5, 4), (9, 8), (0, 99))
+    ]
+    for task, size in zip(drawn, (4, 8, 15), strict=True):
+        assert len(task.rest) == task.summary["sets"]["rest"]["size"] == size
+        np.testing.assert_array_equal(task.train.rows, without.train.rows)
+        np.testing.assert_array_equal(task.dev.rows, without.dev.rows)
+        assert task.rest.texts == tuple((f"train number {row}",) for row in task.rest.rows)
+        assert task.rest.source_size == 40
+    few, more, everything = (set(task.rest.rows) for task in drawn)
+    assert few < more < everything
+    assert everything | set(without.train.rows) | set(without.dev.rows) == set(range(40))
+    other = load_task(own, caps=(15, 10, 5, 4), data_seed=4)
+    assert set(other.rest.rows) != few
+
+
+def is_part(one, other):
+    """Whether a text stands in another, by whole words."""
+    padded, within = (f" {' '.join(text.split())} " for text in (one, other))
+    return padded in within
+
+
+def touches(text, others, words):
+    """Whether it is part of, or around, one of the others that have so many words: a search in all of them."""
+    return any(is_part(text, other) or is_part(other, text) for other in others if len(other.split()) >= words)
+
+
+@pytest.mark.parametrize("apart", [1, 2, 3, 5])
+@pytest.mark.parametrize("columns", [("text",), ("text", "other")])
+def test_rest_rows_are_apart_from_train_and_dev_as_a_search_in_all_pairs_says(tmp_path, apart, columns):
+    rng = np.random.default_rng(apart)
+    spec = replace(OWN, text_columns=columns, path=str(tmp_path), rest_min_words=4, rest_apart_words=apart)
+    # Phrases of a few sentences, so that many are parts of others, of words that are parts of others by letters.
+    words = [first + last for first in "abcdefgh" for last in ("", "a", "b", "ab", "ba", "c")]
+    sentences = [rng.choice(words, 10) for _ in range(20)]
+
+    def phrase():
+        start, end = sorted(rng.choice(11, 2, replace=False))
+        return " ".join(sentences[rng.integers(20)][start:end])
+
+    write(tmp_path, "train", [{c: phrase() for c in columns} | {"label": OWN.labels[k % 2]} for k in range(600)])
+    write(tmp_path, "validation", [dict.fromkeys(columns, f"no {k}") | {"label": OWN.labels[k % 2]} for k in range(4)])
+    task = load_task(spec, caps=(12, 4, 4, 1000))
+    free = load_task(replace(spec, rest_min_words=0, rest_apart_words=None), caps=(12, 4, 4, 1000)).rest
+    seen = list(zip(*task.train.texts, *task.dev.texts, strict=True))
+    long = [sum(len(text.split()) for text in texts) >= 4 for texts in free.texts]
+    near = [any(touches(text, of, apart) for text, of in zip(texts, seen, strict=True)) for texts in free.texts]
+    assert task.rest.rows.tolist() == free.rows[np.array(long) & ~np.array(near)].tolist()
+    assert len(task.rest) > 20
+    assert sum(near) > 20
+
+
+@real_data
+def test_rest_rows_of_sst2_are_sentences_that_the_run_has_not_seen_in_part():
+    spec = TASKS["sst2"]
+    assert (spec.rest_min_words, spec.rest_apart_words) == (12, 3)
+    caps = Caps(1000, 500, 0, 300)
+    task = load_task(spec, data_dir=DATA, caps=caps, data_seed=5)
+    seen = [text for part in (task.train, task.dev) for (text,) in part.texts]
+    assert all(len(text.split()) >= 12 and not touches(text, seen, 3) for (text,) in task.rest.texts)
+    # Every row that the rule passes over, up to the last that is drawn, is near something.
+    free = load_task(replace(spec, rest_apart_words=None), data_dir=DATA, caps=caps._replace(rest=350), data_seed=5)
+    texts = dict(zip(free.rest.rows.tolist(), (text for (text,) in free.rest.texts), strict=True))
+    passed_over = texts.keys() - set(task.rest.rows.tolist())
+    order = tasks._shuffled(sorted(texts.keys() | set(task.rest.rows.tolist())), "train/5")
+    last = max(order.index(row) for row in task.rest.rows)
+    passed_over = [row for row in order[:last] if row in passed_over]
+    assert len(passed_over) > 10
+    assert all(touches(texts[row], seen, 3) for row in passed_over)
+
+
+@real_data
+def test_rest_rows_of_mnli_have_premises_of_their_own():
+    """As those of eval, whose premises stand nowhere in train."""
+    task = load_task(TASKS["mnli"], data_dir=DATA, caps=(1000, 500, 1000, 1000))
+    seen = {texts[0].strip() for part in (task.train, task.dev) for texts in part.texts if len(texts[0].split()) >= 3}
+    for part in (task.eval, task.rest):
+        assert seen.isdisjoint(texts[0].strip() for texts in part.texts)
+
+
+def test_only_what_decides_the_data_is_in_the_fingerprint(own):
+    caps, with_rest = (20, 10, 20), (20, 10, 20, 5)
+    here, rested = load_task(own, caps=caps).fingerprint, load_task(own, caps=with_rest).fingerprint
+    assert here != rested
+    for change in ({"title": "Own"}, {"source_group": "reviews"}):
+        assert load_task(replace(own, **change), caps=caps).fingerprint == here
+        assert load_task(replace(own, **change), caps=with_rest).fingerprint == rested
+    for change in ({"rest_min_words": 1}, {"rest_apart_words": 9}):
+        assert load_task(replace(own, **change), caps=caps).fingerprint == here
+        assert load_task(replace(own, **change), caps=with_rest).fingerprint != rested
+    assert load_task(own, caps=(20, 10, 20, 6)).fingerprint != rested
+    assert {field.name for field in fields(TaskSpec)} - set(tasks._UNDECLARED) == {
+        "name", "text_columns", "label_column", "labels", "label_names", "train_split", "eval_split", "prompt",
+        "label_words", "shorten", "grammar",
+    }  # fmt: skip
+
+
+# Reading
+
+
+def test_files_are_read_once_and_again_when_they_have_changed(own, monkeypatch):
+    read = []
+    open_file = tasks._open_file
+    monkeypatch.setattr(tasks, "_open_file", lambda file: read.append(file.split) or open_file(file))
+    draws = [load_task(own, caps=(20, 10, 5), data_seed=seed) for seed in range(5)]
+    assert read == ["train", "validation"]
+    assert len({draw.fingerprint for draw in draws}) == 5
+    write(Path(own.path), "train", some_rows("another", 40))
+    assert load_task(own, caps=(20, 10, 5)).train.texts[0][0].startswith("another")
+    assert read == ["train", "validation"] * 2
 
 
 def test_what_stands_elsewhere_or_twice_is_left_out_by_content(tmp_path):
@@ -395,13 +616,14 @@ def test_without_a_hub_one_sentence_names_the_ways_out(monkeypatch):
         raise ConnectionError("Couldn't reach 'nyu-mll/glue'\non the Hub (LocalEntryNotFoundError).")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(tasks, "_read", tasks._read.__wrapped__)
     with pytest.raises(InputError) as error:
         load_task(TASKS["sst2"])
     assert str(error.value) == (
         "the task 'sst2' could not be loaded from the hub as nyu-mll/glue (sst2):"
         " Couldn't reach 'nyu-mll/glue' on the Hub (LocalEntryNotFoundError);"
         " pass --data-dir with a folder that holds sst2/train.jsonl.xz and sst2/validation.jsonl.xz,"
-        " or take an embedded task: toy-sentiment, toy-entailment, toy-reading"
+        " or take an embedded task: toy-entailment, toy-reading, toy-sentiment"
     )
     with pytest.raises(InputError, match="'sick' is not read from the hub; pass --data-dir"):
         load_task(TASKS["sick"])
@@ -422,6 +644,8 @@ def test_the_hub_is_asked_by_path_and_configuration(monkeypatch):
         )
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
+    # What a made-up hub gives is not kept for other tests.
+    monkeypatch.setattr(tasks, "_read", tasks._read.__wrapped__)
     task = load_task(TASKS["sst2"], caps=(20, 10, 20))
     assert asked == [("nyu-mll/glue", "sst2")]
     np.testing.assert_array_equal(task.train.labels, task.train.rows % 2)
@@ -640,6 +864,17 @@ def test_a_tokenizers_own_padding_and_truncation_are_overruled(wordpiece):
 def test_without_a_prompt_a_decoder_gets_the_texts_on_a_line_each(bpe):
     encoded = encode(examples_of(("a film", "why")), replace(PAIR, prompt=None), bpe, prompted=True, max_length=99)
     assert bpe.decode(encoded.tokens) == "a film\nwhy"
+
+
+def test_no_examples_are_no_tokens(bpe, wordpiece):
+    for tokenizer, prompted in ((bpe, True), (wordpiece, False)):
+        some, none = (
+            encode(examples_of(*texts), PAIR, tokenizer, prompted=prompted, max_length=99)
+            for texts in ([("a film", "why")], [])
+        )
+        assert (len(none), len(none.tokens), none.offsets.tolist()) == (0, 0, [0])
+        assert (none.token_types is None) == (some.token_types is None) == prompted
+        assert none.tokens.dtype == none.offsets.dtype == np.int64
 
 
 def test_a_slow_tokenizer_is_refused():

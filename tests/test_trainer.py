@@ -1,7 +1,10 @@
 """A run in a bank equals the same run alone, and both equal a slow loop of PEFT and torch.optim.AdamW."""
 
 import dataclasses
+import itertools
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from cpadapt.tuner import CPConfig
 TASK = "toy-entailment"
 PROTOCOL = Protocol(
     steps=12, eval_every=4, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24, clip=0.5, weight_decay=0.01,
-    warmup_steps=3,
+    warmup_steps=3, rest_cap=10,
 )  # fmt: skip
 CAPS = PROTOCOL.caps
 
@@ -44,8 +47,8 @@ def config(family: str, size: int, seed: int = 0, **changes: Any) -> RunConfig:
 
 SEVEN = [
     config("cp", 1),
-    config("lora", 2, seed=1, learning_rate=3e-3),
-    config("head", 0),
+    config("lora", 2, seed=1, learning_rate=3e-3, warmup_steps=0),
+    config("head", 0, warmup_steps=6),
     config("cp", 5, seed=1, options={"init": "normal", "raw_norm": 0.5}),
     config("cp", 3, seed=2, options={"tensor_shape": {32: (2, 4, 4), 16: (16,)}}),
     config("lora", 1, scale=2.0, data_seed=1, order_seed=4),
@@ -109,7 +112,11 @@ def assert_same(got: Result, expected: Result) -> None:
             rtol=0,
         )
     assert got.best_step == expected.best_step
-    assert got.outcome == expected.outcome
+    for name in ("outcome", "rest", "dev"):
+        one, other = getattr(got, name), getattr(expected, name)
+        assert one.right_by_row == other.right_by_row
+        # A margin may be rounded to the next step of what is kept.
+        np.testing.assert_allclose(one.margin, other.margin, atol=2e-3, rtol=0.05)
     mine, theirs = weights(got), weights(expected)
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
@@ -206,7 +213,11 @@ def assert_as_slow(fast: Result, slow: "SlowLoop") -> None:
     )
     best = max(slow.evaluations, key=lambda e: e[3])[0]
     assert fast.best_step == best
-    assert slow.right == fast.outcome.right_by_row
+    for kind, found in {"eval": fast.outcome, "rest": fast.rest, "dev": fast.dev}.items():
+        margins = slow.margins[kind]
+        assert found.right_by_row == {row: margin > 0 for row, margin in margins.items()}
+        np.testing.assert_allclose(found.margin, list(margins.values()), atol=0.01, rtol=0.05)
+        assert found.label.tolist() == getattr(slow.data, kind).labels.tolist()
     for name, tensor in weights(fast).items():
         torch.testing.assert_close(slow.best[name], tensor, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -290,9 +301,10 @@ class SlowLoop:
             betas=(p.beta1, p.beta2),
             eps=p.epsilon,
         )
+        warmup = p.warmup_steps if run.warmup_steps is None else run.warmup_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda s: s / p.warmup_steps if s < p.warmup_steps else (p.steps - s) / (p.steps - p.warmup_steps),
+            lambda s: s / warmup if s < warmup else (p.steps - s) / (p.steps - warmup),
         )
         self.evaluations, losses, self.best = [], [], {}
         for step, chosen in enumerate(self.batches(), start=1):
@@ -308,10 +320,16 @@ class SlowLoop:
                 losses = []
         for name, tensor in self.best.items():
             (self.adapter | self._head())[name].data.copy_(tensor)
-        with torch.no_grad():
-            logits, labels = self.logits("eval", range(len(self.data.eval)))
-        right = (logits.argmax(1) == labels).tolist()
-        self.right = dict(zip(self.data.eval.rows.tolist(), right, strict=True))
+        self.margins = {}
+        for kind in ("eval", "rest", "dev"):
+            examples = getattr(self.data, kind)
+            with torch.no_grad():
+                logits, labels = self.logits(kind, range(len(examples)))
+            others = [
+                [score for k, score in enumerate(row) if k != true] for row, true in zip(logits, labels, strict=True)
+            ]
+            margins = [float(row[true] - max(rest)) for row, true, rest in zip(logits, labels, others, strict=True)]
+            self.margins[kind] = dict(zip(examples.rows.tolist(), margins, strict=True))
         return self
 
     def _head(self) -> dict[str, Tensor]:
@@ -436,13 +454,45 @@ def at_call(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("where", "call", "resumes_at"),
-    [("_step", 7, 4), ("_judge", 2, 4), ("_judge", 4, 12), ("_save", 2, 4)],
-    ids=["in training", "in an evaluation", "in the last evaluation", "before writing"],
-)
+    ("where", "call", "seconds", "resumes_at"),
+    [
+        ("_step", 7, 120, 4), ("_judge", 2, 120, 4), ("_judge", 4, 120, 12), ("_save", 2, 120, 4),
+        ("_step", 7, 0, 6), ("_judge", 2, 0, 7), ("_save", 3, 0, 2),
+    ],
+    ids=[
+        "in training", "in an evaluation", "in the last evaluation", "before writing",
+        "in training, saved by time", "in an evaluation, saved by time", "before writing by time",
+    ],
+)  # fmt: skip
 def test_a_killed_bank_goes_on_bit_for_bit(
     where: str,
     call: int,
+    seconds: float,
+    resumes_at: int,
+    backbone: Backbone,
+    data: dict[int, TaskData],
+    together: dict[str, Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = tmp_path / "bank.safetensors"
+    monkeypatch.setattr("cpadapt.trainer.CHECKPOINT_SECONDS", seconds)
+    trainer = Trainer(backbone, on(backbone, SEVEN), data, checkpoint=checkpoint)
+    setattr(trainer, where, at_call(call, getattr(trainer, where)))
+    with pytest.raises(Killed):
+        trainer.train()
+    resumed_equals_undisturbed(backbone, data, together, checkpoint, resumes_at)
+
+
+@pytest.mark.parametrize(
+    ("where", "step", "evaluated", "resumes_at"),
+    [("_step", 5, 4, 6), ("_score", 8, 4, 8), ("_score", 12, 12, 12)],
+    ids=["in training", "in an evaluation", "in the last judgement"],
+)
+def test_on_sigterm_the_state_is_written_at_the_next_step(
+    where: str,
+    step: int,
+    evaluated: int,
     resumes_at: int,
     backbone: Backbone,
     data: dict[int, TaskData],
@@ -451,10 +501,36 @@ def test_a_killed_bank_goes_on_bit_for_bit(
 ) -> None:
     checkpoint = tmp_path / "bank.safetensors"
     trainer = Trainer(backbone, on(backbone, SEVEN), data, checkpoint=checkpoint)
-    setattr(trainer, where, at_call(call, getattr(trainer, where)))
-    with pytest.raises(Killed):
-        trainer.train()
+    # An evaluation in several pieces, so that it can be ended within.
+    trainer.evaluation_tokens = 4000
+    work, calls = getattr(trainer, where), itertools.count(1)
 
+    def interrupted(*args: Any) -> Any:
+        if (trainer.state.step, trainer.state.evaluated) == (step, evaluated):
+            signal.raise_signal(signal.SIGTERM)
+            assert next(calls) == 1, "it went on"
+        return work(*args)
+
+    setattr(trainer, where, interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        trainer.train()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed_equals_undisturbed(backbone, data, together, checkpoint, resumes_at)
+
+
+def test_outside_the_main_thread_signals_are_left_alone(backbone: Backbone, data: dict[int, TaskData]) -> None:
+    found: list[dict[str, Result]] = []
+    thread = threading.Thread(target=lambda: found.append(train(backbone, SEVEN[:1], data)))
+    thread.start()
+    thread.join()
+    assert len(found) == 1
+
+
+def resumed_equals_undisturbed(
+    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result], checkpoint: Path, resumes_at: int
+) -> None:
     seen: list[int] = []
     again = Trainer(
         backbone,
@@ -469,18 +545,32 @@ def test_a_killed_bank_goes_on_bit_for_bit(
         expected = together[result.config.config_id]
         assert result.cost.resumed == 1
         assert result.evaluations == expected.evaluations
-        assert result.outcome == expected.outcome
+        assert (result.outcome, result.rest, result.dev) == (expected.outcome, expected.rest, expected.dev)
         for name, tensor in weights(result).items():
             assert torch.equal(tensor, weights(expected)[name]), name
     again.forget()
-    assert not list(tmp_path.iterdir())
+    assert not list(checkpoint.parent.iterdir())
+
+
+def test_a_run_may_be_judged_on_dev_alone_or_on_the_whole_split(backbone: Backbone) -> None:
+    for cap, total in ((0, 0), (None, 1200)):
+        protocol = dataclasses.replace(PROTOCOL, eval_cap=cap, rest_cap=0)
+        drawn = {0: load_task(load_spec(TASK), caps=protocol.caps)}
+        (result,) = train(backbone, [config("cp", 1, protocol=protocol)], drawn).values()
+        assert (result.outcome.total if result.outcome else 0) == total
+        assert result.rest is None
+        best = next(e for e in result.evaluations if e.step == result.best_step)
+        assert (result.dev.correct, result.dev.total) == (best.dev_correct, best.dev_total)
 
 
 def test_a_checkpoint_of_other_runs_is_refused(backbone: Backbone, data: dict[int, TaskData], tmp_path: Path) -> None:
     checkpoint = tmp_path / "bank.safetensors"
     train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
-    with pytest.raises(InputError, match="checkpoint of other runs"):
+    with pytest.raises(InputError, match="checkpoint of other runs, data or weights"):
         train(backbone, SEVEN[1:2], data, checkpoint=checkpoint)
+    other = dataclasses.replace(backbone, source=dataclasses.replace(backbone.source, name="seed 1"))
+    with pytest.raises(InputError, match="checkpoint of other runs, data or weights"):
+        train(other, SEVEN[:1], data, checkpoint=checkpoint)
 
 
 def test_a_checkpoint_of_another_layout_is_refused(
@@ -501,7 +591,7 @@ def test_what_does_not_belong_together_is_refused(backbone: Backbone, data: dict
         Trainer(backbone, [SEVEN[0], dataclasses.replace(SEVEN[0], task="sst2")], data)
     with pytest.raises(InputError, match="data seed 7"):
         Trainer(backbone, [dataclasses.replace(SEVEN[0], data_seed=7)], data)
-    small = {0: data[0], 1: load_task(load_spec(TASK), caps=(10, 16, 24), data_seed=1)}
+    small = {0: data[0], 1: load_task(load_spec(TASK), caps=(10, 16, 24, 10), data_seed=1)}
     with pytest.raises(InputError, match=r"\[10, 20\]"):
         Trainer(backbone, [SEVEN[0]], small)
 

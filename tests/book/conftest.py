@@ -77,7 +77,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
         made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
         folders = [
             (ROOT / "cpadapt", "*.py"),
-            (ROOT / "results", "*.jsonl"),
+            (ROOT / "results", "*.jsonl.xz"),
             (ROOT / "results", "*.json"),
             (ROOT / "studies", "*.toml"),
             (ROOT / "book", "*.toml"),
