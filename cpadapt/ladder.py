@@ -13,7 +13,8 @@ import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
-from cpadapt.claims import LEVEL, MARGIN, Cell, Cells, cells_of, interval, learned, lora_ahead
+from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, learned, lora_ahead
+from cpadapt.claims import Cell as Cell
 from cpadapt.contrasts import Contrast, frame
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol

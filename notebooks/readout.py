@@ -197,10 +197,10 @@ charts.table(verdicts)
 # These are few seeds. With a head a hundred show both on SST-2; on RTE they have LoRA minus CP at
 # {glue:text}`noise.ipynb::rte_gap:s` points (ninety percent, {glue:text}`noise.ipynb::rte_told_ends:s`), so that CP is
 # not ahead by the point that would count, and whether LoRA is ahead cannot be told ([seeds and items](noise.ipynb)).
-# On a thousand examples of BoolQ "CP gains from components" holds with words, to LoRA's first budget, though its mean
-# falls beyond it ({glue:text}`few_falls` points, {glue:text}`few_falls_ends`, uncorrected); with a head its gain and
-# LoRA's lead are clear with thirty seeds ([seeds and items](noise.ipynb)). From *holds* to *does not hold* or back
-# pass {glue:text}`opposite`.
+# On a thousand examples of BoolQ "CP gains from components" holds with words alone, to LoRA's first budget, though its
+# mean falls beyond it ({glue:text}`few_falls` points, {glue:text}`few_falls_ends`, uncorrected), and "CP is not ahead"
+# with a head alone; with a head CP's gain and LoRA's lead are clear with thirty seeds ([seeds and
+# items](noise.ipynb)). From *holds* to *does not hold* or back pass {glue:text}`opposite`.
 #
 # ## BoolQ with all of its examples
 #
