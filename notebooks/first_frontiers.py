@@ -16,9 +16,9 @@
 #
 # **What do the first measured frontiers look like, and how much can they carry?**
 #
-# They were a pilot, and what it said is superseded: of SST-2 and RTE by [many seeds](noise.ipynb), of CP's rise on RTE
-# by {glue:text}`noise.ipynb::rte_gain:s` points over {glue:text}`noise.ipynb::rte_seeds:s` seeds where here it is
-# {glue:text}`rte_rise:.1f`, of rates by [seven sizes at four](rates.ipynb). On SST-2 one CP component,
+# They were a pilot and are superseded: CP's rise on RTE, {glue:text}`rte_rise:.1f` points here, is
+# {glue:text}`noise.ipynb::rte_gain:s` over {glue:text}`noise.ipynb::rte_seeds:s` [seeds](noise.ipynb), and [more
+# rates](rates.ipynb) are tried at more sizes. On SST-2 one CP component,
 # {glue:text}`one_scalars:,d` scalars, takes a frozen SmolLM2-135M-Instruct from
 # {glue:text}`sst2_head:.1f` to {glue:text}`sst2_one:.1f` % and so most of the way to the best cell's
 # {glue:text}`sst2_best:.1f` %, whereas on RTE no gain of it shows and CP's accuracy grows with its budget, to
