@@ -438,9 +438,9 @@ def load_backbone(
         located = _locate(name)
         folder = located.path
         with _quiet():
+            model = _load_model(name, folder, getattr(torch, dtype))
             tokenizer = _load_tokenizer(name, folder)
             source = _complete(name, located, tokenizer)
-            model = _load_model(name, folder, getattr(torch, dtype))
     decoder = _is_decoder(name, model.config)
     projections = _projections(name, model, target_modules)
     model.eval().requires_grad_(False).to(device)
@@ -927,6 +927,7 @@ def _complete(name: str, located: Prepared, tokenizer: PreTrainedTokenizerBase |
         )
     config = source.config
     if config is None:
+        _read_config(name, located.path)
         values = json.loads((located.path / "config.json").read_text(encoding="utf-8"))
         config = _digest({key: value for key, value in values.items() if key not in _BOOKKEEPING})
     return replace(source, tokenizer=does, config=config)

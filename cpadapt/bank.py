@@ -368,7 +368,8 @@ class Bank:
 
     def _hand_out(self, row: Row, share: Share) -> None:
         """Make the share's factor pairs and give every projection its own."""
-        # Not the object that attention gets: the compiler holds the numbers of what a module has for fixed.
+        # A copy: the compiler takes a number that it meets in a module first, here the longest example's length, for
+        # fixed, and would compile anew for every task.
         segments = replace(row.segments)
         by_projections: dict[tuple[str, ...], list[Part]] = {}
         for part in share.parts:

@@ -291,8 +291,8 @@ class Components:
     ends: tuple[int, ...]
     """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
     room: Float[Tensor, "0 most"]
-    """Empty. How many one run may have, or a few more, is its second size: the compiler knows a number that a module
-    holds, but lets a size vary, so that another bank's code serves."""
+    """Empty; its second size is how many one run may have, or a few more. The compiler takes a number that a module
+    holds for fixed, but lets a size vary, so that one code serves every bank."""
 
     @staticmethod
     def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":

@@ -110,7 +110,8 @@ class Outcome:
         if self.margins is None:
             return None
         codes = np.frombuffer(base64.b64decode(self.margins), np.int8).astype(float)
-        return np.sign(codes) * (codes / MARGIN_RESOLUTION) ** 2
+        margins: NDArray[np.float64] = np.sign(codes) * (codes / MARGIN_RESOLUTION) ** 2
+        return margins
 
     @property
     def label(self) -> NDArray[np.int64] | None:

@@ -331,9 +331,11 @@ class Study:
                 trained = asdict(setting) | {"family": name, "size": cell.size, "options": plan.options}
                 del trained["sizes"]
                 places.append((cell.label, trained))
-        common = {
-            "backbone": self.backbone_name, "protocol": self.protocol, "target_modules": self.target_modules,
-        }  # fmt: skip
+        common: dict[str, Any] = {
+            "backbone": self.backbone_name,
+            "protocol": self.protocol,
+            "target_modules": self.target_modules,
+        }
         return [
             (
                 label,
@@ -458,7 +460,7 @@ def _most_tokens(backbone: Backbone, protocol: Protocol) -> float:
     embedding = backbone.model.get_input_embeddings().weight.numel()
     # Two operations a weight in the forward pass, two in the backward pass, which has no gradients of weights.
     seconds_a_token = 4 * (backbone.model.num_parameters() - embedding) / GPU_FLOPS
-    return min(BANK_TOKENS, BANK_SECONDS / (protocol.steps * seconds_a_token))
+    return min(float(BANK_TOKENS), BANK_SECONDS / (protocol.steps * float(seconds_a_token)))
 
 
 def train(

@@ -316,9 +316,13 @@ class Trainer:
             raise SystemExit(128 + self._stopped_by)
 
     def forget(self) -> None:
-        """Remove the checkpoint; for when the records are safe."""
+        """Remove the checkpoint, and free the recordings' memory for the next bank; for when the records are safe."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
+        if self.launches is not None:
+            self.launches.forget()
+            # Memory that is free but kept is not given back while another bank is recorded.
+            torch.cuda.empty_cache()
 
     def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
         """`[batch_size]`, which training examples this run sees in this step.

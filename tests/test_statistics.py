@@ -11,7 +11,7 @@ from scipy.stats import f
 from simulated import Simulation, cell
 
 from cpadapt.errors import InputError
-from cpadapt.record import load_records
+from cpadapt.record import load_records, pack_bitmap
 from cpadapt.statistics import (
     agreement,
     best_of,
@@ -427,7 +427,13 @@ def test_the_outcomes_of_a_measured_cell() -> None:
     with pytest.raises(InputError, match="no runs"):
         outcomes([])
     assert one[0].outcome
-    fewer = dataclasses.replace(one[0].outcome, drawn=one[0].outcome.right)
+    asked, total = one[0].outcome, one[0].outcome.total - 1
+    fewer = dataclasses.replace(
+        asked,
+        total=total,
+        drawn=pack_bitmap(asked.items[1:], asked.rows),
+        right=pack_bitmap(asked.is_right[1:].nonzero()[0], total),
+    )
     with pytest.raises(InputError, match="same items"):
         outcomes([dataclasses.replace(one[0], outcome=fewer), *one[1:]])
 
