@@ -221,6 +221,24 @@ def test_backbone_and_draw_are_named_at_first_mention(chapter: Chapters, task: s
         assert "the worst of 31" in first[:600]
 
 
+def on_dev(cell: Cell) -> np.ndarray:
+    """Of SST-2, by draw: the mean of two seeds."""
+    by_draw: dict[int, list[float]] = {}
+    for line in read("smollm2-data-seeds") + read("smollm2-data-seeds-again"):
+        if (line["config"]["task"], line["label"], line["config"]["size"]) == ("sst2", *cell):
+            (best,) = (e for e in line["evaluations"] if e["step"] == line["best_step"])
+            by_draw.setdefault(line["config"]["data_seed"], []).append(best["dev_correct"] / best["dev_total"])
+    return np.array([np.mean(by_draw[draw]) for draw in range(1, 31)])
+
+
+def test_sst2_is_flat_on_eval_alone(chapter: Chapters) -> None:
+    said = " ".join(chapter("sst2").source.split())
+    assert "flat on the sentences of eval" in said
+    assert "which is of phrases as the training examples are, many components are clearly ahead of one" in said
+    gap = on_dev(("cp", 44)) - on_dev(("cp", 1))
+    assert gap.mean() / (gap.std(ddof=1) / math.sqrt(30)) > 3
+
+
 def test_what_is_said_of_sst2(chapter: Chapters) -> None:
     page, of = chapter("sst2"), cells("sst2")
     glued = page.glued
