@@ -1004,7 +1004,7 @@ def _verify(file: Path, sha256: str, what: str) -> None:
 
 def _verify_weights(file: Path, package: Package) -> None:
     if not file.is_file():
-        raise InputError(f"there is no file {str(file)!r}; {package.weights.rpartition('/')[2]} was wanted")
+        raise InputError(f"there is no file {str(file)!r}; {package.file} was wanted")
     _verify(file, package.sha256, f"{file.name}, as {package.requirement} carries it")
 
 

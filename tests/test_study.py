@@ -143,6 +143,16 @@ def test_a_wrong_study_file_is_named_with_what_is_wrong(text: str, says: str, tm
         load_study(file)
 
 
+def test_a_field_of_the_protocol_may_be_none(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    text = "name = 'x'\nbackbone = 'tiny'\ntasks = ['toy-sentiment']\n[ladder]\nhead = true\n[protocol]\n"
+    file.write_text(text + "eval_cap = 'none'\nclip = 'none'\n")
+    assert (load_study(file).protocol.eval_cap, load_study(file).protocol.clip) == (None, None)
+    file.write_text(text + "steps = 'none'\n")
+    with pytest.raises(InputError, match=r"protocol\.steps = None"):
+        load_study(file)
+
+
 def test_a_missing_study_and_an_empty_ladder() -> None:
     with pytest.raises(InputError, match="no such file"):
         load_study("nowhere.toml")

@@ -16,10 +16,21 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, OPTModel, PreTrainedModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    OPTModel,
+    PhiConfig,
+    PhiForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from cpadapt.backbones import Backbone, Projection, load_backbone
-from cpadapt.bank import initial_params, verbalizer
+from cpadapt.bank import initial_params, require_packable, verbalizer
 from cpadapt.errors import InputError
 from cpadapt.packing import Row
 from cpadapt.protocol import Protocol, RunConfig
@@ -60,6 +71,19 @@ SIZES = {
     "vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "max_position_embeddings": 1024, "tie_word_embeddings": True,
 }  # fmt: skip
+
+
+def qwen2() -> PreTrainedModel:
+    """With grouped queries, biases that are not zero as they would be at first, and an output embedding of its own."""
+    model = Qwen2ForCausalLM(
+        Qwen2Config(**SIZES | {"num_key_value_heads": 2, "tie_word_embeddings": False, "initializer_range": 0.2})
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(parameter)
+    return model
+
+
 OPT_SIZES = SIZES | {"ffn_dim": 64, "word_embed_proj_dim": 16, "pad_token_id": 0}
 
 ASKED = dataclasses.replace(PROTOCOL, readout="verbalizer")
@@ -152,15 +176,16 @@ def test_runs_with_a_verbalizer_equal_the_slow_loop(data: dict[int, TaskData]) -
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: LlamaForCausalLM(LlamaConfig(**SIZES)), lambda: OPTForCausalLM(OPTConfig(**OPT_SIZES))],
-    ids=["Llama", "OPT"],
+    [lambda: LlamaForCausalLM(LlamaConfig(**SIZES)), lambda: OPTForCausalLM(OPTConfig(**OPT_SIZES)), lambda: qwen2()],
+    ids=["Llama", "OPT", "Qwen2"],
 )
+@pytest.mark.parametrize("shards", ["1GB", "20KB"])
 def test_a_verbalizer_gives_the_language_models_own_logits(
-    build: Callable[[], PreTrainedModel], data: dict[int, TaskData], tmp_path: Path
+    build: Callable[[], PreTrainedModel], shards: str, data: dict[int, TaskData], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     lm, tokenizer = build().eval(), load_backbone("tiny").tokenizer
-    lm.save_pretrained(tmp_path)
+    lm.save_pretrained(tmp_path, max_shard_size=shards)
     tokenizer.save_pretrained(tmp_path)
     backbone = load_backbone(str(tmp_path))
     floor = dataclasses.replace(THREE[2], backbone=backbone.name)
@@ -196,11 +221,66 @@ def test_what_a_verbalizer_cannot_read_is_refused(
         )
 
 
-def test_a_verbalizer_needs_the_inputs_embedding() -> None:
+def test_a_verbalizer_needs_an_output_embedding_that_says_all(tmp_path: Path) -> None:
     backbone = load_backbone("tiny")
     backbone.model.config.tie_word_embeddings = False
-    with pytest.raises(InputError, match="output embedding apart from the input's"):
+    with pytest.raises(
+        InputError, match=r"readout = 'verbalizer': .*apart from the input's, which is in no file; take"
+    ):
         verbalizer(backbone, load_spec(TASK))
+    sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    PhiForCausalLM(PhiConfig(intermediate_size=32, **sizes)).save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has a bias beside its embedding; take 'head'"):
+        verbalizer(load_backbone(str(tmp_path)), load_spec(TASK))
+
+
+def test_an_output_embedding_is_read_from_old_weights_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    lm = qwen2()
+    lm.config.save_pretrained(tmp_path)
+    load_backbone("tiny").tokenizer.save_pretrained(tmp_path)
+    torch.save(lm.state_dict(), tmp_path / "pytorch_model.bin")
+    rows = load_backbone(str(tmp_path), dtype="bfloat16").output_embedding([7, 3])
+    # As the file has them, though the model is in half precision.
+    assert torch.equal(rows, lm.lm_head.weight[[7, 3]])
+
+
+@pytest.fixture(scope="module")
+def qwen2_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("qwen2")
+    torch.manual_seed(0)
+    qwen2().save_pretrained(folder)
+    load_backbone("tiny").tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def qwen2_together(qwen2_folder: str, data: dict[int, TaskData]) -> dict[str, Result]:
+    return train(load_backbone(qwen2_folder), SEVEN, data)
+
+
+def test_packed_rows_are_the_padded_ones_on_qwen2(qwen2_folder: str) -> None:
+    backbone = load_backbone(qwen2_folder)
+    assert backbone.model.layers[0].self_attn.q_proj.bias.abs().min() > 0
+    assert not backbone.model.config.tie_word_embeddings
+    require_packable(backbone)
+
+
+@pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
+def test_a_run_on_qwen2_equals_itself_alone_and_the_slow_loop(
+    run: RunConfig, qwen2_folder: str, data: dict[int, TaskData], qwen2_together: dict[str, Result]
+) -> None:
+    ((identity, alone),) = train(load_backbone(qwen2_folder), [run], data).items()
+    assert_same(qwen2_together[identity], alone)
+    (run,) = on(load_backbone(qwen2_folder), [run])
+    assert_as_slow(qwen2_together[identity], SlowLoop(run, load_backbone(qwen2_folder), data).train())
+
+
+def test_runs_on_qwen2_with_a_verbalizer_equal_the_slow_loop(qwen2_folder: str, data: dict[int, TaskData]) -> None:
+    found = train(load_backbone(qwen2_folder), THREE, data)
+    for run in on(load_backbone(qwen2_folder), THREE[:2]):
+        assert_as_slow(found[run.config_id], SlowLoop(run, load_backbone(qwen2_folder), data).train())
 
 
 def assert_as_slow(fast: Result, slow: "SlowLoop") -> None:
@@ -233,6 +313,9 @@ class SlowLoop:
             torch.nn.init.zeros_(self.head.weight)
             torch.nn.init.zeros_(self.head.bias)
         self.model: Any = backbone.model
+        self.output = backbone.model.get_input_embeddings().weight
+        if not backbone.model.config.tie_word_embeddings:
+            self.output = safetensors.torch.load_file(Path(backbone.name) / "model.safetensors")["lm_head.weight"]
         self.adapter: dict[str, Tensor] = {}
         targets = sorted({p.name.rsplit(".", 1)[1] for p in backbone.projections})
         if run.family == "lora":
@@ -277,7 +360,7 @@ class SlowLoop:
         if self.run.protocol.readout == "verbalizer":
             # The tokenizer of the tiny backbone has a token for each byte.
             words = [tokenizer.convert_tokens_to_ids(word[0]) for word in spec.label_words]
-            return features @ self.model.get_input_embeddings().weight[words].T, labels
+            return features @ self.output[words].T, labels
         return self.head(F.layer_norm(features, features.shape[-1:])), labels
 
     def batches(self) -> Iterator[np.ndarray]:

@@ -21,11 +21,21 @@ import torch
 import typer.main
 import yaml
 
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Study, TaskSpec, backbones, load_study
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Study, TaskSpec, backbones, load_study
 from cpadapt.cli import app
 from cpadapt.parameters import check_parameters
 from cpadapt.protocol import RunConfig
-from cpadapt.record import Cost, Counts, Evaluation, Outcome, Provenance, Record, load_records, record_to_json
+from cpadapt.record import (
+    Cost,
+    Counts,
+    Evaluation,
+    Outcome,
+    Provenance,
+    Record,
+    lines_of,
+    load_records,
+    records_from_lines,
+)
 from cpadapt.study import CHECKPOINTS, Shard, train, with_protocol
 from cpadapt.tasks import TASKS, load_spec, load_task
 from cpadapt.trainer import Trainer
@@ -151,8 +161,8 @@ def test_the_study_is_whole_and_every_field_of_it_is_explained(here: Path) -> No
     assert study.specs()
     assert study.cells(backbones.load_projections(study.backbone))
     described = set(re.findall(r"^`(\w+)`\n: ", section("A study file"), re.M))
-    assert described | {"data_seeds", "order_seeds"} == {f.name for f in fields(Study)}
-    for kind, names in ((Ladder, ("ladder", r"$")), (FamilyPlan, ("families", r"$"))):
+    assert described | {"data_seeds", "order_seeds", "draws"} == {f.name for f in fields(Study)}
+    for kind, names in ((Ladder, ("ladder", r"$")), (FamilyPlan, ("families", r"$")), (Setting, ("families", r"$"))):
         (text,) = re.findall(rf"^`{names[0]}`\n: (.*?)(?=^`\w+`\n: |^A field)", section("A study file"), re.M | re.S)
         for field in fields(kind):
             assert re.search(rf"`{field.name}\b", text), field.name
@@ -235,8 +245,8 @@ def test_the_table_of_fields_is_that_of_a_record() -> None:
 def test_a_record_holds_no_text() -> None:
     record = next(r for r in load_records(ROOT / "results" / "generated-tasks") if r.config.task == "toy-sentiment")
     task = load_task(TASKS["toy-sentiment"])
-    line = record_to_json(record)
-    assert not any(text in line for examples in (task.train, task.eval) for (text,) in examples.texts)
+    lines = "".join(lines_of([record]))
+    assert not any(text in lines for examples in (task.train, task.eval) for (text,) in examples.texts)
 
 
 def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,8 +306,8 @@ def misspelt() -> None:
 
 
 def other_schema() -> None:
-    record = json.loads(record_to_json(load_records(ROOT / "results" / "minilm-sst2")[0]))
-    importlib.import_module("cpadapt.record").record_from_json(json.dumps(record | {"schema": 0}))
+    drawn, record = lines_of(load_records(ROOT / "results" / "minilm-sst2")[:1])
+    list(records_from_lines([drawn, json.dumps(json.loads(record) | {"schema": 1})]))
 
 
 CAUSES: dict[str, Callable[[], Any]] = {
@@ -312,7 +322,7 @@ CAUSES: dict[str, Callable[[], Any]] = {
     "unknown parameter": misspelt,
     "device 'cuda'": lambda: train(small(), device="cuda", quiet=True),
     "do not fit": lambda: Roomless()._halve_rows("train", torch.zeros(1, 8).numpy()),
-    "this version of cpadapt": other_schema,
+    "schema = 1: this version": other_schema,
 }
 
 

@@ -1,4 +1,4 @@
-"""Four small models, each the same at every call, and how to ask them."""
+"""Five small models, each the same at every call, and how to ask them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from transformers import (
     LlamaForSequenceClassification,
     OPTConfig,
     OPTForSequenceClassification,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
 )
 
 from cpadapt import families
@@ -69,6 +71,23 @@ def _llama() -> nn.Module:
             **_SIZES,
         )
     )
+
+
+def _qwen2() -> nn.Module:
+    """With grouped queries and biases, which are not zero as they would be at first."""
+    model = Qwen2ForSequenceClassification(
+        Qwen2Config(
+            intermediate_size=64,
+            initializer_range=0.2,
+            max_position_embeddings=16,
+            num_key_value_heads=2,
+            **_SIZES,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            nn.init.normal_(parameter)
+    return model
 
 
 def _opt() -> nn.Module:
@@ -128,6 +147,7 @@ CASES = [
     Case("bert", _bert, ("query", "value"), "classifier"),
     Case("llama", _llama, ("q_proj", "v_proj"), "score"),
     Case("opt", _opt, ("q_proj", "v_proj"), "score"),
+    Case("qwen2", _qwen2, ("q_proj", "v_proj"), "score"),
 ]
 
 
