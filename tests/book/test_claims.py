@@ -388,7 +388,7 @@ def test_what_each_verdict_hangs_on(page: Any) -> None:
         task, rule = names[row["task"]], row["rule"].replace(" ", "_")
         assert row["verdict"] == verdict(rule, task, row["cells"])
         found = hand(rule, task, row["cells"])
-        numbers = re.fullmatch(r"([+-][\d.]+), ([+-][\d.]+) to ([+-][\d.]+)", row["difference, interval"])
+        numbers = re.fullmatch(r"([+-]?[\d.]+), ([+-]?[\d.]+) to ([+-]?[\d.]+)", row["difference, interval"])
         assert numbers
         # A tenth of a point, on either side of a tie.
         assert [*map(float, numbers.groups())] == pytest.approx([found["gap"], *found["one-sided"]], abs=0.05 + 1e-9)

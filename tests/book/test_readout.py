@@ -253,7 +253,10 @@ def test_balanced_accuracies(chapter: Chapters) -> None:
 
 
 def test_words_against_a_head(chapter: Chapters) -> None:
-    assert chapter("readout").rows("words − head") == shown("task", "words − head", readouts())
+    rows, expected = chapter("readout").rows("words − head"), shown("task", "words − head", readouts())
+    assert [row | {"points": float(row["points"])} for row in rows] == [
+        row | {"points": float(row["points"])} for row in expected
+    ]
 
 
 def test_the_families(chapter: Chapters) -> None:
