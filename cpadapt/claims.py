@@ -2,23 +2,24 @@
 
 What a rule claims is a region of a difference in accuracy: above 0, say, or less than a point either way. It holds if
 the difference's 90 % interval lies within the region, and fails if it lies outside; else it cannot be told. So each
-end of a region is a one-sided test at 5 %. Each rule is judged for itself: of many that are wrong, some will hold by
-chance, and with three seeds somewhat more of them (`cpadapt.statistics.Estimate.p_value`).
+end of a region is a one-sided test at 5 %. A verdict that hangs on one budget or on one answer is on the edge, and
+where a cell is not shown to have learned nothing is judged. Each rule is judged for itself: of many that are wrong,
+some will hold by chance, and with three seeds somewhat more of them (`cpadapt.statistics.Estimate.p_value`).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
 
+from cpadapt.charts import FAMILY_NAMES, cell_name
 from cpadapt.errors import InputError
 from cpadapt.frontier import frontier
 from cpadapt.protocol import HEAD
 from cpadapt.record import Record, tabulate
-from cpadapt.statistics import Estimate, Outcomes, estimate, outcomes
+from cpadapt.statistics import Estimate, Floats, Outcomes, estimate, outcomes
 
 LEVEL = 0.05
 """Of every one-sided test."""
@@ -29,11 +30,12 @@ MARGIN = 0.01
 SLIGHT = 0.03
 """Differences below three points count as slight."""
 
-STABLE = 0.1
-"""Runs that may diverge, as a share, where training is called stable."""
-
 NEAR = 0.05
 """By which share of a rank's budget a CP size may miss it and be its match."""
+
+
+Cell = tuple[str, int]
+"""A label and a size, such as `("cp", 11)`."""
 
 
 class Verdict(StrEnum):
@@ -41,8 +43,16 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
+    EDGE = "on the edge"
+    """It holds or fails, and would not if one of the budgets were left out or one answer of one run were another."""
     OPEN = "cannot be told"
+    """The interval reaches across an end of the region."""
+    UNJUDGED = "not judged"
+    """A cell that is compared is not shown to have learned."""
     UNMEASURED = "not measured"
+    NONE_LOST = "no run was lost"
+    """A count, and no evidence on accuracy."""
+    SOME_LOST = "runs were lost"
 
 
 def interval(difference: Estimate) -> tuple[float, float]:
@@ -84,17 +94,33 @@ class Finding:
     region: Region | None = None
     estimate: Estimate | None = None
     """The difference that has to lie in the region."""
+    unfit: tuple[Cell, ...] = ()
+    """The cells that are not shown to have learned."""
+    collapsed: tuple[Cell, ...] = ()
+    """Those of them that have a run with one answer for every item."""
     diverged: tuple[int, int] | None = None
     """The runs that diverged, and all runs, where that is what counts."""
+
+    @property
+    def told(self) -> str:
+        """The verdict, and where nothing is judged the reason."""
+        if self.verdict is not Verdict.UNJUDGED:
+            return self.verdict.value
+        # A variant's label begins with its family's.
+        families = {FAMILY_NAMES[label.partition("-")[0]]: None for label, _ in sorted(self.unfit)}
+        if set(self.collapsed) == set(self.unfit):
+            return f"{self.verdict.value}: {' and '.join(families)} at an unsuitable rate"
+        few = {cell_name(*cell): None for cell in sorted(self.unfit)} if len(self.unfit) <= 3 else families
+        return f"{self.verdict.value}: {', '.join(few)} not shown to learn"
 
 
 @dataclass(frozen=True)
 class Cells:
     """One task's cells, each at one learning rate."""
 
-    budgets: Mapping[tuple[str, int], int]
+    budgets: Mapping[Cell, int]
     """Trainable scalars by label and size."""
-    outcomes: Mapping[tuple[str, int], Outcomes]
+    outcomes: Mapping[Cell, Outcomes]
     """What the cell's runs got right. A cell of which a run has no outcome is missing here."""
     diverged: Mapping[str, tuple[int, int]]
     """How many runs diverged (lost a finite loss or gradient) and how many there are, by label.
@@ -103,8 +129,33 @@ class Cells:
     """
     majority: float
     """The share of the evaluation items that the commonest answer gets right."""
+    classes: Mapping[int, int] | None = None
+    """Each evaluation item's class, by its row number, where the records have it."""
 
-    def nearest(self, cell: tuple[str, int], label: str) -> int | None:
+    def balanced(self, cell: Cell) -> Floats:
+        """What a cell's runs got right, so weighted that the mean is the mean over classes of the share right.
+
+        Where the items' classes are not known all weigh the same.
+
+        Returns:
+            `[runs, items]`, 0 where a run is wrong.
+        """
+        known = self.outcomes[cell]
+        if self.classes is None:
+            return known.right
+        of_item = np.array([self.classes[item] for item in known.items])
+        found, place, asked = np.unique(of_item, return_inverse=True, return_counts=True)
+        return known.right * (len(of_item) / (len(found) * asked))[place]
+
+    def collapsed(self, cell: Cell) -> int:
+        """How many of a cell's runs give one answer to every item; 0 where the items' classes are not known."""
+        known = self.outcomes[cell]
+        if self.classes is None:
+            return 0
+        of_item = np.array([self.classes[item] for item in known.items])
+        return sum(any(np.array_equal(run, of_item == one) for one in set(of_item.tolist())) for run in known.right)
+
+    def nearest(self, cell: Cell, label: str) -> int | None:
         """A label's size whose budget is nearest to a cell's, if it is near enough (`NEAR`)."""
         budget = self.budgets[cell]
         missed = {size: abs(self.budgets[label, size] - budget) / budget for size in self.sizes(label)}
@@ -115,6 +166,15 @@ class Cells:
         """Each of LoRA's ranks with the CP size whose budget is nearest, if it is near enough."""
         pairs = [(rank, self.nearest(("lora", rank), "cp")) for rank in self.sizes("lora")]
         return [(rank, size) for rank, size in pairs if size is not None]
+
+    def between_ranks(self) -> list[int]:
+        """CP's sizes whose budgets are between those of LoRA's first two ranks, without those that match one."""
+        ranks = [("lora", rank) for rank in self.sizes("lora")[:2]]
+        if len(ranks) < 2:
+            return []
+        low, high = (self.budgets[rank] for rank in ranks)
+        matches = [self.nearest(rank, "cp") for rank in ranks]
+        return [size for size in self.sizes("cp") if low < self.budgets["cp", size] < high and size not in matches]
 
     def sizes(self, label: str) -> list[int]:
         """A label's sizes, rising."""
@@ -134,19 +194,19 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
             to take.
     """
     records = list(records) if rates is not None else at_all_rates(records)
-    by_cell: dict[tuple[str, int], dict[float | None, list[Record]]] = {}
-    known: set[tuple[str, str, str]] = set()
+    by_cell: dict[Cell, dict[float | None, list[Record]]] = {}
+    settings: set[tuple[str, str, str]] = set()
     for record in records:
         config = record.config
-        known.add((config.backbone, config.task, config.protocol.id))
+        settings.add((config.backbone, config.task, config.protocol.id))
         by_cell.setdefault((record.label, config.size), {}).setdefault(config.learning_rate, []).append(record)
-    if len(known) > 1:
-        raise InputError(f"cells are of one backbone, task and protocol, not of {len(known)}: {sorted(known)}")
+    if len(settings) > 1:
+        raise InputError(f"cells are of one backbone, task and protocol, not of {len(settings)}: {sorted(settings)}")
     # Cells that several studies share are one cell here.
     best = frontier(tabulate(records)[0].assign(study="")) if rates is None else None
     on_dev = {} if best is None else best.set_index(["label", "size"])["learning_rate"].to_dict()
-    budgets: dict[tuple[str, int], int] = {}
-    found: dict[tuple[str, int], Outcomes] = {}
+    budgets: dict[Cell, int] = {}
+    found: dict[Cell, Outcomes] = {}
     diverged: dict[str, tuple[int, int]] = {}
     for (label, size), by_rate in by_cell.items():
         chosen = next(iter(by_rate.values()))
@@ -163,7 +223,9 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
         if all(record.outcome is not None for record in chosen):
             found[label, size] = outcomes(chosen)
     majority = max((r.data["sets"]["eval"]["majority_rate"] for r in records), default=0.0)
-    return Cells(budgets, found, diverged, majority)
+    asked = [record.outcome.label_by_row for record in records if record.outcome]
+    known = {row: one for of_run in asked if of_run is not None for row, one in of_run.items()}
+    return Cells(budgets, found, diverged, majority, known if asked and None not in asked else None)
 
 
 def at_all_rates(records: Iterable[Record]) -> list[Record]:
@@ -198,7 +260,8 @@ def cp_not_ahead(of: Cells) -> Finding:
 
 def cp_gains(of: Cells) -> Finding:
     """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
-    return _compared(of, [(("cp", size), ("cp", 1)) for _, size in of.matched()], ABOVE)
+    # What gains from components need not have learned with one.
+    return _compared(of, [(("cp", size), ("cp", 1)) for _, size in of.matched()], ABOVE, untaught=[("cp", 1)])
 
 
 def cp_saturates(of: Cells) -> Finding:
@@ -209,14 +272,19 @@ def cp_saturates(of: Cells) -> Finding:
 
 
 def first_rank_learns(of: Cells) -> Finding:
-    """CP at the budget of LoRA's first rank minus the readout alone is above 0."""
-    return _compared(of, [(("cp", size), (HEAD, 0)) for rank, size in of.matched() if rank == 1], ABOVE)
+    """CP at the budget of LoRA's first rank has learned: it is above the readout alone (`learned`)."""
+    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
+    return Finding(Verdict.UNMEASURED) if first is None else learned(of, ("cp", first))
 
 
 def flat_from_first_rank(of: Cells) -> Finding:
-    """CP at LoRA's further budgets, on the average, minus CP at its first one's is within the margin either way."""
-    (_, first), *further = of.matched() or [(0, 0)]
-    return _compared(of, [(("cp", size), ("cp", first)) for _, size in further], ALIKE)
+    """CP above the budget of LoRA's first rank, on the average over its sizes, minus CP at it is within the margin.
+
+    It is not measured where no size of CP has that budget.
+    """
+    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
+    further = [size for size in of.sizes("cp") if first is not None and size > first]
+    return _compared(of, [(("cp", size), ("cp", first or 0)) for size in further], ALIKE)
 
 
 def splits_alike(of: Cells) -> Finding:
@@ -230,75 +298,118 @@ def splits_alike(of: Cells) -> Finding:
     if not findings:
         return Finding(Verdict.UNMEASURED)
     worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))
-    return Finding(every(findings), worst.region, worst.estimate)
+    unfit = dict.fromkeys(cell for finding in findings for cell in finding.unfit)
+    collapsed = dict.fromkeys(cell for finding in findings for cell in finding.collapsed)
+    return Finding(every(findings), worst.region, worst.estimate, tuple(unfit), tuple(collapsed))
 
 
-def trains_stably(of: Cells) -> Finding:
-    """The share of CP's runs that diverge is below a tenth (a binomial test)."""
+def runs_kept(of: Cells) -> Finding:
+    """No run of CP was lost to a loss or a gradient that is not finite. It says nothing of what the runs learned."""
     stopped, runs = of.diverged.get("cp", (0, 0))
     if not runs:
         return Finding(Verdict.UNMEASURED)
-    below, above = (
-        float(stats.binomtest(stopped, runs, STABLE, alternative=side).pvalue) < LEVEL for side in ("less", "greater")
-    )
-    verdict = Verdict.HOLDS if below else Verdict.FAILS if above else Verdict.OPEN
-    return Finding(verdict, diverged=(stopped, runs))
+    return Finding(Verdict.SOME_LOST if stopped else Verdict.NONE_LOST, diverged=(stopped, runs))
 
 
 RULES: Mapping[str, Callable[[Cells], Finding]] = {
     rule.__name__: rule
     for rule in (
-        trains_stably, first_rank_learns, flat_from_first_rank, cp_gains, cp_saturates, lora_ahead,
+        runs_kept, first_rank_learns, flat_from_first_rank, cp_gains, cp_saturates, lora_ahead,
         lora_slightly_ahead, cp_not_ahead, splits_alike,
     )
 }  # fmt: skip
 """By the names that a claim gives."""
 
 
-def learned(of: Cells) -> Finding:
-    """Adapters of both families at matched budgets, on the average, minus the floor are above 0.
+def learned(of: Cells, *cells: Cell) -> Finding:
+    """Each of these cells is above the readout alone, in balanced accuracy, item by item and seed by seed.
 
-    The floor is the readout alone, or always giving the commonest answer where that is better. The share of that
-    answer is taken as known, although other items would have another.
+    Balanced accuracy counts every class the same, so that a run which gives the commonest answer oftener gains nothing
+    by it. Where the records do not have the items' classes it is accuracy.
+
+    Args:
+        of: the task's cells.
+        cells: with an adapter; all at matched budgets where none is given.
+
+    Returns:
+        The verdict is that on all of them; `unfit` has those for which it does not hold, `collapsed` those among these
+        that have a run with one answer for every item, and `estimate` is the average over the cells.
     """
-    adapters = [cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size))]
-    cells = dict(of.outcomes)
-    if (HEAD, 0) in cells and cells[HEAD, 0].right.mean() < of.majority:
-        cells[HEAD, 0] = replace(cells[HEAD, 0], right=np.full_like(cells[HEAD, 0].right, of.majority))
-    return _compared(replace(of, outcomes=cells), [(cell, (HEAD, 0)) for cell in adapters], ABOVE)
+    asked = cells or tuple(cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size)))
+    head = (HEAD, 0)
+    if not asked or any(cell not in of.outcomes for cell in (*asked, head)):
+        return Finding(Verdict.UNMEASURED)
+    if any(not _alike(of.outcomes[cell], of.outcomes[head]) for cell in asked):
+        return Finding(Verdict.UNMEASURED)
+    floor = of.balanced(head)
+    gains = {cell: of.balanced(cell) - floor for cell in dict.fromkeys(asked)}
+    verdicts = {cell: ABOVE.judge(estimate(gain)) for cell, gain in gains.items()}
+    unfit = tuple(cell for cell, verdict in verdicts.items() if verdict is not Verdict.HOLDS)
+    worst = every([Finding(verdict) for verdict in verdicts.values()])
+    return Finding(
+        worst, ABOVE, estimate(np.mean(list(gains.values()), axis=0)), unfit, tuple(filter(of.collapsed, unfit))
+    )
 
 
 def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
-    """The verdict on a claim that asks for all of these rules, and their findings.
-
-    Where it is not shown that the adapters learned anything, differences between them say nothing of a claim, and it
-    cannot be told.
-    """
+    """The verdict on a claim that asks for all of these rules, and their findings."""
     findings = {name: RULES[name](of) for name in rules}
-    verdict = every(list(findings.values()))
-    compares = any(finding.estimate is not None for finding in findings.values())
-    if verdict is not Verdict.UNMEASURED and compares and learned(of).verdict is not Verdict.HOLDS:
-        verdict = Verdict.OPEN
-    return verdict, findings
+    return every(list(findings.values())), findings
+
+
+def told(verdict: Verdict, findings: Mapping[str, Finding]) -> str:
+    """What `judge` gives, as text: a claim's verdict, and where nothing is judged the reason."""
+    return next((finding.told for finding in findings.values() if finding.verdict is verdict), verdict.value)
 
 
 def every(findings: Sequence[Finding]) -> Verdict:
     """Of a claim that says all of these: it fails if one does, and holds if all do."""
     verdicts = {finding.verdict for finding in findings}
-    order = (Verdict.FAILS, Verdict.UNMEASURED, Verdict.OPEN)
+    order = (
+        Verdict.FAILS, Verdict.UNMEASURED, Verdict.UNJUDGED, Verdict.OPEN, Verdict.EDGE, Verdict.SOME_LOST,
+        Verdict.NONE_LOST,
+    )  # fmt: skip
     return next((verdict for verdict in order if verdict in verdicts), Verdict.HOLDS)
 
 
-def _compared(of: Cells, pairs: Sequence[tuple[tuple[str, int], tuple[str, int]]], region: Region) -> Finding:
+def _alike(one: Outcomes, other: Outcomes) -> bool:
+    """Whether two cells have the same seeds and items, and seeds enough for an error."""
+    return (one.seeds, one.items) == (other.seeds, other.items) and len(one.seeds) > 1
+
+
+def _compared(
+    of: Cells, pairs: Sequence[tuple[Cell, Cell]], region: Region, untaught: Collection[Cell] = ()
+) -> Finding:
     """Judge the first minus the second, averaged over pairs of cells, seed by seed and item by item.
 
-    It is not measured where a cell, or a seed of one, is missing.
+    It is not measured where a cell, or a seed of one, is missing, and not judged where a cell is not shown to learn,
+    but for those that may be `untaught`.
     """
     if not pairs or any(cell not in of.outcomes for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    cells = [(of.outcomes[a], of.outcomes[b]) for a, b in pairs]
-    asked = {(cell.seeds, cell.items) for pair in cells for cell in pair}
-    if len(asked) > 1 or len(cells[0][0].seeds) < 2:
+    if any(not _alike(of.outcomes[cell], of.outcomes[pairs[0][0]]) for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    difference = estimate(np.mean([a.right - b.right for a, b in cells], axis=0))
-    return Finding(region.judge(difference), region, difference)
+    each = np.stack([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs])
+    difference = estimate(each.mean(0))
+    compared = [cell for cell in dict.fromkeys(cell for pair in pairs for cell in pair) if cell not in untaught]
+    taught = learned(of, *compared)
+    if taught.verdict is not Verdict.HOLDS:
+        # Without the readout alone of no cell it is shown.
+        unfit = taught.unfit or tuple(compared)
+        return Finding(Verdict.UNJUDGED, region, difference, unfit, taught.collapsed)
+    verdict = region.judge(difference)
+    if verdict is not Verdict.OPEN and difference.standard_error and _on_edge(each, difference, region, verdict):
+        verdict = Verdict.EDGE
+    return Finding(verdict, region, difference)
+
+
+def _on_edge(each: Floats, difference: Estimate, region: Region, verdict: Verdict) -> bool:
+    """Whether a verdict would be another without one of the pairs, or if one answer of one run were another.
+
+    Args:
+        each: `[pairs, runs, items]`, whose mean over pairs is `difference`.
+    """
+    fewer = [estimate(np.delete(each, k, axis=0).mean(0)) for k in range(len(each))] if len(each) > 1 else []
+    answer = 1 / each.size
+    moved = [replace(difference, mean=difference.mean + by) for by in (answer, -answer)]
+    return any(region.judge(other) is not verdict for other in (*fewer, *moved))

@@ -13,16 +13,14 @@ import pandas as pd
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import cell_name
-from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, judge, learned
+from cpadapt.claims import LEVEL, MARGIN, Cells, cells_of, interval, learned, lora_ahead
+from cpadapt.claims import Cell as Cell
 from cpadapt.contrasts import Contrast, frame
 from cpadapt.errors import InputError
 from cpadapt.protocol import HEAD, Protocol
 from cpadapt.record import load_records, tabulate
 from cpadapt.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
 from cpadapt.wording import bounds, percent, signed
-
-Cell = tuple[str, int]
-"""A label and a size, such as `("cp", 11)`."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +160,17 @@ def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
 
 
 def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
-    """`accuracies` to read, in percent and points, beside `last_losses`."""
+    """`accuracies` to read, in percent and points, beside balanced accuracy, where it is known, and `last_losses`."""
     table, losses = accuracies(of), last_losses(evaluations)
     shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
+    cells = list(zip(table["label"], table["size"], strict=True))
+    balanced = {"balanced, %": [percent(of.balanced(cell).mean()) for cell in cells]} if of.classes else {}
     return pd.DataFrame(
-        {"adapter": [cell_name(*cell) for cell in zip(table["label"], table["size"], strict=True)],
-         "scalars": table["parameters"].map("{:,}".format)}
+        {"adapter": [cell_name(*cell) for cell in cells], "scalars": table["parameters"].map("{:,}".format)}
         | {title: table[name].map(percent) for name, title in shown.items()}
-        | {"training loss": [f"{losses[cell]:.3f}" for cell in zip(table["label"], table["size"], strict=True)]}
-    )  # fmt: skip
+        | balanced
+        | {"training loss": [f"{losses[cell]:.3f}" for cell in cells]}
+    )
 
 
 def difference_table(of: Cells) -> pd.DataFrame:
@@ -229,8 +229,10 @@ def figures(task: Measured) -> dict[str, str]:
     losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
-    told, findings = judge(of, ["lora_ahead"])
-    behind, gain = findings["lora_ahead"].estimate, learned(of).estimate
+    ahead, taught = lora_ahead(of), learned(of)
+    behind, gain = ahead.estimate, taught.estimate
+    balanced = {cell: float(of.balanced(cell).mean()) for cell in of.outcomes}
+    of_adapters = [share for (label, _), share in balanced.items() if label != HEAD]
     assert behind is not None
     assert gain is not None
     low, high = behind.interval()
@@ -257,9 +259,15 @@ def figures(task: Measured) -> dict[str, str]:
         "gap_high": signed(-low),
         "gap_error": percent(behind.standard_error, 2),
         "gap_items_error": percent(behind.error_with(math.inf, behind.items), 2),
-        "told": told.value,
+        "told": ahead.told,
         "told_low": percent(told_low),
         "told_high": percent(told_high),
+        "compared": str(2 * len(pairs)),
+        "unfit": ", ".join(cell_name(*cell) for cell in sorted(taught.unfit)) or "none",
+        "taught": str(2 * len(pairs) - len(taught.unfit)),
+        "balanced_floor": percent(balanced[HEAD, 0]),
+        "balanced_lowest": percent(min(of_adapters)),
+        "balanced_highest": percent(max(of_adapters)),
         "learned": signed(gain.mean),
         "learned_low": signed(learned_low),
         "learned_high": signed(learned_high),

@@ -12,11 +12,14 @@
 
 
 # %% [markdown]
-# # First measured frontiers
+# # First measured frontiers: the pilot
 #
 # **What do the first measured frontiers look like, and how much can they carry?**
 #
-# On SST-2 one CP component, {glue:text}`one_scalars:,d` scalars, takes a frozen SmolLM2-135M from
+# They were a pilot and are superseded: CP's rise on RTE, {glue:text}`rte_rise:.1f` points here, is
+# {glue:text}`noise.ipynb::rte_gain:s` over {glue:text}`noise.ipynb::rte_seeds:s` [seeds](noise.ipynb), and [more
+# rates](rates.ipynb) are tried at more sizes. On SST-2 one CP component,
+# {glue:text}`one_scalars:,d` scalars, takes a frozen SmolLM2-135M-Instruct from
 # {glue:text}`sst2_head:.1f` to {glue:text}`sst2_one:.1f` % and so most of the way to the best cell's
 # {glue:text}`sst2_best:.1f` %, whereas on RTE no gain of it shows and CP's accuracy grows with its budget, to
 # {glue:text}`rte_cp_best:.1f` %. Whether CP or LoRA is ahead at equal budgets these {glue:text}`seeds_word` seeds

@@ -15,11 +15,12 @@
 #
 # **What does this study leave open, and what would it take to close it?**
 #
-# It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but SmolLM2-135M,
-# and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s` verdicts at the paper's
-# rates, and {glue:text}`claims.ipynb::open_tuned:s` of {glue:text}`claims.ipynb::given_tuned:s` at tuned ones, are
-# that it cannot be told. More seeds help where sizes of one family are compared; between families it takes more
-# evaluation items too, and SST-2 and RTE have no more.
+# It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but
+# SmolLM2-135M-Instruct, and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s`
+# verdicts at the paper's rates, and {glue:text}`claims.ipynb::open_tuned:s` of
+# {glue:text}`claims.ipynb::given_tuned:s` at tuned ones, are open, on the edge or not judged. More seeds help where
+# sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have no
+# more.
 
 # %%
 from myst_nb import glue
@@ -31,8 +32,10 @@ from cpadapt.record import load_records
 # %% [markdown]
 # ## One backbone, and its weights
 #
-# SmolLM2-135M is a tenth of OPT-1.3B's size, of another architecture, and tuned to follow instructions; whether it has
-# seen these tasks in its training is not known here. Its weights come from a package that holds them in four bits,
+# SmolLM2-135M-Instruct is a tenth of OPT-1.3B's size, of another architecture, and tuned to follow instructions. These
+# are public data sets, and a model that was tuned on collections of tasks may have seen them, their validation splits
+# included; whether it has is not known here. What it answers without any training, its zero-shot accuracy, belongs
+# beside the head for that. Its weights come from a package that holds them in four bits,
 # dequantized ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part
 # mend what was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
 # encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::all_tasks:s` ([an encoder](encoder.ipynb)) and on

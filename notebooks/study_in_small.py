@@ -15,9 +15,10 @@
 #
 # **What does the study look like when this machine runs it?**
 #
-# On {glue:text}`backbone` and {glue:text}`runs:d` runs of {glue:text}`steps:d` steps each, trained together in
-# {glue:text}`seconds:.0f` seconds on {glue:text}`device`, the cell that is best on eval is {glue:text}`best_cell` with
-# {glue:text}`best:.1f` % right, against {glue:text}`head:.1f` % for a head alone. {glue:text}`verdict`
+# On {glue:text}`backbone` and {glue:text}`runs:d` runs of {glue:text}`steps:d` steps each, trained and evaluated
+# together in {glue:text}`seconds:.0f` seconds on {glue:text}`device`, the cell that is best on eval is
+# {glue:text}`best_cell` with {glue:text}`best:.1f` % right, against {glue:text}`head:.1f` % for a head alone.
+# {glue:text}`verdict`
 #
 # The runs on this page are measured when the book is built, unless their records are there already, by the very code
 # that measures the large studies: a

@@ -15,11 +15,10 @@
 #
 # **How do I use a CP adapter on my own model, and ship it to people who do not have cpadapt?**
 #
-# Put a `CPConfig` where a `LoraConfig` would stand: {glue:text}`steps:d` steps of the Trainer take
-# {glue:text}`base_name` from {glue:text}`before:.1f` % to {glue:text}`after:.1f` % right on held-out sentences here,
-# with {glue:text}`cp_scalars:,d` trainable scalars in the adapter. To ship it, `cpadapt.to_lora` makes a plain LoRA
-# adapter of rank {glue:text}`components:d` of the same update, from which a Python process without cpadapt computes
-# the same logits, {glue:text}`lora_gap`.
+# Put a `CPConfig` where a `LoraConfig` would stand and train as ever: here the adapter has {glue:text}`cp_scalars:,d`
+# trainable scalars on {glue:text}`base_name`. To ship it, `cpadapt.to_lora` makes a plain LoRA adapter of rank
+# {glue:text}`components:d` of the same update, from which a Python process without cpadapt computes the same logits,
+# {glue:text}`lora_gap`.
 #
 # {glue:text}`base_note` All that the page writes goes to a temporary folder.
 
@@ -210,9 +209,10 @@ after = trainer.evaluate()["eval_right"]
 charts.table(pd.DataFrame({"": ["before", "after"], "right": [before, after], "of": len(held_out)}))
 
 # %% [markdown]
-# The share that is right is {glue:text}`change`. What the adapter contributed to that, this does not show, because
-# the head learns too; runs with a head alone stand beside the others in
-# [the study in small](study_in_small.ipynb) and [the first frontiers](first_frontiers.ipynb).
+# {glue:text}`steps:d` steps take the share that is right from {glue:text}`before:.1f` to {glue:text}`after:.1f` %,
+# {glue:text}`change`. What the adapter contributed to that, this does not show, because the head learns too; runs with
+# a head alone stand beside the others in [the study in small](study_in_small.ipynb) and [the first
+# frontiers](first_frontiers.ipynb).
 
 # %% [markdown]
 # ## Save and load

@@ -92,3 +92,13 @@ def corrected(p_values: list[float]) -> list[float]:
         least = max(least, min(1.0, (len(p_values) - place) * p_values[k]))
         found[k] = least
     return found
+
+
+def classes(outcome: dict[str, Any]) -> list[int]:
+    """The classes of the items asked, by row."""
+    return list(base64.b64decode(outcome["labels"]))
+
+
+def weights(of: Sequence[int]) -> list[float]:
+    """What each item counts, so that a mean over items is the mean over classes of their items' means."""
+    return [len(of) / len(set(of)) / of.count(one) for one in of]

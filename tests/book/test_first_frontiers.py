@@ -356,3 +356,12 @@ def test_charts_and_tables_are_there_and_quiet(chapter: Chapters) -> None:
             name = f"{ {'cp': 'CP', 'lora': 'LoRA'}[label] } {size}"
             row = re.compile(rf">{name}<.{{0,200}}>{spent(study, task, label, size):,}<.{{0,200}}>{value:.1f}<", re.S)
             assert any(row.search(table) for table in html), (study, task, name)
+
+
+def test_the_pilot_says_that_it_is_superseded(chapter: Chapters) -> None:
+    """By less than a quarter of its rise on RTE, over many seeds."""
+    page = chapter("first_frontiers")
+    lead = " ".join(page.source[: page.source.index("\n## ")].split())
+    assert "a pilot" in lead
+    assert "superseded" in lead
+    assert float(chapter("noise").glued["rte_gain"].lstrip("+")) < page.glued["rte_rise"] / 4

@@ -50,16 +50,12 @@ def test_the_charts_javascript_is_there_once() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_opens_with_its_question_and_its_answer(name: str) -> None:
-    section = parsed(name).select_one("article.bd-article section")
-    paragraphs = section.find_all("p", recursive=False)
+def test_a_page_opens_with_its_question(name: str) -> None:
+    paragraphs = parsed(name).select_one("article.bd-article section").find_all("p", recursive=False)
     question = paragraphs[0].find("strong")
     assert question is not None
     assert question.get_text() == paragraphs[0].get_text()
     assert question.get_text().endswith("?")
-    answer = " ".join(paragraphs[1].get_text().split())
-    # A stop that ends a sentence has a space and a capital, a digit or nothing behind it.
-    assert len(re.findall(r"[.!?](?=\s+[A-Z0-9“]|$)", answer)) == 2, answer
 
 
 @pytest.mark.parametrize("name", NAMES)

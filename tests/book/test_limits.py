@@ -45,4 +45,7 @@ def test_what_is_said(chapter: Chapters) -> None:
     assert "on RTE a hundred leave LoRA's lead open" in said
     low, high = map(float, told["rte_told_ends"].split(" to "))
     assert low < 0 < high
+    assert "public data sets" in said
+    assert "may have seen them" in said
+    assert "zero-shot accuracy, belongs beside the head" in said
     assert not (ROOT / "results" / "paper").exists()

@@ -84,6 +84,15 @@ def test_numbers(page: Any) -> None:
     assert glued == expected
 
 
+def test_times_say_what_they_are_of() -> None:
+    """Training and evaluations here and in the README, training alone in the notebook of one budget."""
+    said = " ".join(
+        (ROOT / "notebooks" / "study_in_small.py").read_text(encoding="utf-8").replace("\n# ", " ").split()
+    )
+    assert "trained and evaluated together in {glue:text}`seconds:.0f` seconds" in said
+    assert '"training, s"' in (ROOT / "notebooks" / "run_budget.py").read_text(encoding="utf-8")
+
+
 def test_the_fallback_is_said(page: Any, chapter: Callable[..., Any], tmp_path: Path) -> None:
     """On two random layers the page runs too, and says what it ran on."""
     fallback = chapter("study_in_small", study="studies/small-tiny.toml", results_dir=str(tmp_path / "r"))

@@ -153,6 +153,9 @@ def test_training_helps_and_the_page_says_so(page: Any) -> None:
     if has_minilm():
         assert page.glued["after"] > page.glued["before"] + 10
         assert page.glued["change"] == "higher than before"
+    lead = page.source[: page.source.index("\n## ")]
+    assert "`after:" not in lead, "a head that learns too is no credit to the adapter"
+    assert "because the head learns too" in " ".join(page.source.split())
 
 
 def test_most_cells_want_the_higher_rate() -> None:
