@@ -232,6 +232,15 @@ def many() -> dict[str, str]:
         "low_draw_sd": f"{min(sds[1]):.2f}",
         "high_draw_sd": f"{max(sds[1]):.2f}",
         "most_cp": "44",
+        "sst2_items": str(gap["items"]),
+        "draws_known": str(len({line["config"]["data_seed"] for of in (SEEDS, DRAWS) for line in lines(of)})),
+        "eleven_here": f"{eleven_on_sst2()[2e-3]:.1f}",
+        "eleven_best": f"{max(eleven_on_sst2().values()):.1f}",
+        "sst2_last_apart_p": dev_over_draws("sst2", *KEYS[1])["apart p"],
+        "dev_words": "7",
+        "eval_words": "19",
+        "dev_nested": "11",
+        "eval_nested": "0.3",
         "shared_mean": f"{statistics.mean(heights(SEEDS)):.1f}",
         "worst_draw": f"{min(by_draw):.1f}",
         "best_draw": f"{max(by_draw):.1f}",
@@ -245,6 +254,75 @@ def many() -> dict[str, str]:
         "first_gain": f"{first_gain['gap']:.2f}",
         "first_gain_ends": "{:+.2f} to {:+.2f}".format(*first_gain["interval"]),
     }
+
+
+def eleven_on_sst2() -> dict[float, float]:
+    """CP at LoRA's first budget, in percent, by its rate; three seeds each."""
+    found: dict[float, list[float]] = {}
+    for line in itertools.chain(lines(AT_PAPERS["sst2"]), lines(("smollm2-rates", "sst2"))):
+        if (line["label"], line["config"]["size"]) == ("cp", 11):
+            right = 100 * line["outcome"]["correct"] / line["outcome"]["total"]
+            found.setdefault(line["config"]["learning_rate"], []).append(right)
+    assert {len(of) for of in found.values()} == {3}
+    return {rate: statistics.mean(of) for rate, of in found.items()}
+
+
+@functools.cache
+def dev_over_draws(task: str, a: tuple[str, int], b: tuple[str, int]) -> dict[str, str]:
+    """The first minus the second, in points, with ends: s² over draws, and the items that draws share."""
+    both = [line for study in ("smollm2-data-seeds", "smollm2-data-seeds-again") for line in lines((study, task))]
+    by_draw = {name: [0.0] * 30 for name in ("best", "last", "eval")}
+    for line in both:
+        cell = line["label"], line["config"]["size"]
+        if cell in (a, b):
+            sign = 100 / 2 * (1 if cell == a else -1)
+            (best,) = (e for e in line["evaluations"] if e["step"] == line["best_step"])
+            (last,) = (e for e in line["evaluations"] if e["step"] == 2000)
+            draw = line["config"]["data_seed"] - 1
+            by_draw["best"][draw] += sign * best["dev_correct"] / best["dev_total"]
+            by_draw["last"][draw] += sign * last["dev_correct"] / last["dev_total"]
+            by_draw["eval"][draw] += sign * line["outcome"]["correct"] / line["outcome"]["total"]
+    source = both[0]["data"]["source"]["train"]
+    on_eval = cells(("smollm2-data-seeds+smollm2-data-seeds-again", task))
+    of = Parts([on_eval[a] - on_eval[b]])
+    share = {"eval": of.of_item / of.items}
+    share["best"] = share["last"] = of.of_item / (source["rows"] - source["left_out_repeats"])  # 500 of all, by 500
+
+    def worded(mean: float, variance: float, free: float = 29) -> str:
+        reach = float(t.ppf(0.975, free)) * math.sqrt(variance)
+        return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
+
+    def p_value(mean: float, variance: float) -> float:
+        return 2 * float(t.sf(abs(mean) / math.sqrt(variance), 29))
+
+    means = {name: statistics.mean(gaps) for name, gaps in by_draw.items()}
+    variances = {name: statistics.variance(gaps) / 30 + share[name] for name, gaps in by_draw.items()}
+    weight = variances["eval"] / (variances["eval"] + variances["best"])
+    summed = [weight * x + (1 - weight) * y for x, y in zip(by_draw["best"], by_draw["eval"], strict=True)]
+    of_sum = statistics.variance(summed) / 30 + weight**2 * share["best"] + (1 - weight) ** 2 * share["eval"]
+    apart = [x - y for x, y in zip(by_draw["last"], by_draw["eval"], strict=True)]
+    of_apart = statistics.variance(apart) / 30 + share["last"] + share["eval"]
+    degrees = difference(a, b, (TWICE if task == "sst2" else RTE_TWICE))["degrees"]
+    return {name: worded(means[name], variances[name]) for name in ("best", "last")} | {
+        "eval": worded(means["eval"], variances["eval"], degrees),
+        "both": worded(statistics.mean(summed), of_sum),
+        "p": str(p_value(means["last"], variances["last"])),
+        "apart p": f"{p_value(statistics.mean(apart), of_apart):.3f}",
+    }
+
+
+def test_what_dev_says_over_draws(chapter: Chapters) -> None:
+    rows = chapter("noise").rows("difference", "dev, last step")
+    columns = {"eval": "eval", "best": "dev, best step", "last": "dev, last step", "both": "dev and eval, best step"}
+    for task, of_task in (("sst2", rows[:6]), ("rte", rows[6:])):
+        found = [dev_over_draws(task, *pair) for pair in KEYS]
+        holm = corrected([float(each["p"]) for each in found])
+        for row, pair, each, p in zip(of_task, KEYS, found, holm, strict=True):
+            assert (row["task"], row["difference"]) == (TASKS[task], " − ".join(NAMES[cell] for cell in pair))
+            assert {name: row[column] for name, column in columns.items()} == {name: each[name] for name in columns}
+            assert row["Holm, last step"] == f"{p:.3f}"
+    rates = eleven_on_sst2()
+    assert min(rates, key=rates.__getitem__) == 2e-3, "the worst of four"
 
 
 def heights(of: Runs) -> list[float]:
@@ -295,20 +373,34 @@ def of_rte() -> dict[str, str]:
     )
     parts = Parts([cells(RTE_SEEDS)["lora", 1] - cells(RTE_SEEDS)["cp", 11]])
     sds = [statistics.stdev(values) for (label, _), values in accuracies(RTE_SEEDS).items() if label != "head"]
-    return of_task("rte", RTE_SEEDS) | {
-        "rte_dev_left": f"{max(on_dev('rte').values()) - on_dev('rte')[2000]:.2f}",
-        "rte_low_sd": f"{min(sds):.2f}",
-        "rte_high_sd": f"{max(sds):.2f}",
-        "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
-        "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
-        "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
-        "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
-        "rte_gain_p": f"{corrected(six_of_rte())[KEYS.index((('cp', 44), ('cp', 1)))]:.3f}",
-        "rte_own_two": str(own(RTE_SEEDS, 2)),
-        "rte_lead_error": f"{lead['error']:.2f}",
-        "rte_lead_end": f"{parts.error(math.inf):.2f}",
-        "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
-    }
+    of_dev = {
+        f"{task}_{name}_on_{column}": dev_over_draws(task, *pair)[of]
+        for task, name, pair, column, of in (
+            ("rte", "lead", KEYS[0], "dev", "last"), ("rte", "gain", KEYS[4], "dev", "last"),
+            ("rte", "lead", KEYS[0], "both", "both"), ("rte", "gain", KEYS[4], "both", "both"),
+            ("sst2", "gain", KEYS[4], "dev", "last"), ("sst2", "gain", KEYS[4], "best", "best"),
+            ("sst2", "last", KEYS[1], "dev", "last"),
+        )
+    }  # fmt: skip
+    return (
+        of_task("rte", RTE_SEEDS)
+        | of_dev
+        | {
+            "dev_items": "500",
+            "rte_dev_left": f"{max(on_dev('rte').values()) - on_dev('rte')[2000]:.2f}",
+            "rte_low_sd": f"{min(sds):.2f}",
+            "rte_high_sd": f"{max(sds):.2f}",
+            "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
+            "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
+            "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
+            "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
+            "rte_gain_p": f"{corrected(six_of_rte())[KEYS.index((('cp', 44), ('cp', 1)))]:.3f}",
+            "rte_own_two": str(own(RTE_SEEDS, 2)),
+            "rte_lead_error": f"{lead['error']:.2f}",
+            "rte_lead_end": f"{parts.error(math.inf):.2f}",
+            "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
+        }
+    )
 
 
 def six_of_rte() -> list[float]:
