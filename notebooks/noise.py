@@ -16,19 +16,18 @@
 # **How many seeds and items does it take to see half a point?**
 #
 # On SmolLM2-135M-Instruct, dequantized from four bits, under the paper's protocol, on the items that it asks and if
-# the variances are what three seeds a cell say,
-# no number of seeds up to {glue:text}`most` shows a true difference of half a point between LoRA and CP at
-# one budget four times in five, on any of the three tasks; a whole point takes {glue:text}`sst2_one` seeds on SST-2,
-# {glue:text}`boolq_all_one` on BoolQ if all {glue:text}`boolq_all` items of its validation split are asked, and is out
-# of reach on RTE. Where many seeds are measured, at ten times the paper's rates and on one draw of the examples, on
-# SST-2 the worst of {glue:text}`draws_known`,
-# the mean of LoRA's first {term}`rank` is above that of CP at its budget by {glue:text}`hundred_gap` points on SST-2
-# (ninety-five percent, {glue:text}`hundred_gap_ends`; {glue:text}`hundred` seeds), by {glue:text}`rte_gap` on RTE,
-# which is not clear ({glue:text}`rte_gap_ends`; {glue:text}`rte_seeds` seeds) but is with dev's items over
-# {glue:text}`thirty` draws ({glue:text}`rte_lead_on_dev`), and by {glue:text}`boolq_gap` on BoolQ
-# ({glue:text}`boolq_gap_ends`; {glue:text}`boolq_seeds` seeds), where the two are not shown to be above the commonest
-# answer on the average, and of all threes of these seeds {glue:text}`hundred_misled`, {glue:text}`rte_misled` and
-# {glue:text}`boolq_misled` % have the two means the other way round or level.
+# the variances are what three seeds a cell say, no number of seeds up to {glue:text}`most` shows a true difference of
+# half a point between LoRA and CP at one budget four times in five, on any of the three tasks; a whole point takes
+# {glue:text}`sst2_one` seeds on SST-2, {glue:text}`boolq_all_one` on BoolQ if all {glue:text}`boolq_all` items of its
+# validation split are asked, and is out of reach on RTE. Where many seeds are measured, at ten times the paper's rates
+# and on one draw of the examples, on SST-2 the worst of {glue:text}`draws_known`, the mean of LoRA's first
+# {term}`rank` is above that of CP at its budget by {glue:text}`hundred_gap` points on SST-2 (ninety-five percent,
+# {glue:text}`hundred_gap_ends`; {glue:text}`hundred` seeds), by {glue:text}`rte_gap` on RTE, which is not clear
+# ({glue:text}`rte_gap_ends`; {glue:text}`rte_seeds` seeds) but is with dev's items over {glue:text}`thirty` draws
+# ({glue:text}`rte_lead_on_dev`), and by {glue:text}`boolq_gap` on BoolQ ({glue:text}`boolq_gap_ends`;
+# {glue:text}`boolq_seeds` seeds), where the two are not shown to be above the commonest answer on the average, and of
+# all threes of these seeds {glue:text}`hundred_misled`, {glue:text}`rte_misled` and {glue:text}`boolq_misled` % have
+# the two means the other way round or level.
 
 # %%
 import dataclasses

@@ -239,7 +239,7 @@ def many() -> dict[str, str]:
         "sst2_last_apart_p": dev_over_draws("sst2", *KEYS[1])["apart p"],
         "dev_words": "7",
         "eval_words": "19",
-        "dev_nested": "11",
+        "dev_nested": "10",
         "eval_nested": "0.3",
         "shared_mean": f"{statistics.mean(heights(SEEDS)):.1f}",
         "worst_draw": f"{min(by_draw):.1f}",
@@ -288,8 +288,8 @@ def dev_over_draws(task: str, a: tuple[str, int], b: tuple[str, int]) -> dict[st
     share = {"eval": of.of_item / of.items}
     share["best"] = share["last"] = of.of_item / (source["rows"] - source["left_out_repeats"])  # 500 of all, by 500
 
-    def worded(mean: float, variance: float, free: float = 29) -> str:
-        reach = float(t.ppf(0.975, free)) * math.sqrt(variance)
+    def worded(mean: float, variance: float) -> str:
+        reach = float(t.ppf(0.975, 29)) * math.sqrt(variance)
         return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
 
     def p_value(mean: float, variance: float) -> float:
@@ -302,9 +302,9 @@ def dev_over_draws(task: str, a: tuple[str, int], b: tuple[str, int]) -> dict[st
     of_sum = statistics.variance(summed) / 30 + weight**2 * share["best"] + (1 - weight) ** 2 * share["eval"]
     apart = [x - y for x, y in zip(by_draw["last"], by_draw["eval"], strict=True)]
     of_apart = statistics.variance(apart) / 30 + share["last"] + share["eval"]
-    degrees = difference(a, b, (TWICE if task == "sst2" else RTE_TWICE))["degrees"]
+    alone = difference(a, b, TWICE if task == "sst2" else RTE_TWICE)
     return {name: worded(means[name], variances[name]) for name in ("best", "last")} | {
-        "eval": worded(means["eval"], variances["eval"], degrees),
+        "eval": "{:+.2f} ({:+.2f} to {:+.2f})".format(alone["gap"], *alone["interval"]),
         "both": worded(statistics.mean(summed), of_sum),
         "p": str(p_value(means["last"], variances["last"])),
         "apart p": f"{p_value(statistics.mean(apart), of_apart):.3f}",
