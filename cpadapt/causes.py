@@ -20,7 +20,6 @@ from cpadapt.contrasts import on_record
 from cpadapt.errors import InputError
 from cpadapt.ladder import Cell
 from cpadapt.protocol import HEAD, RunConfig
-from cpadapt.rates import one_answer
 from cpadapt.record import Record
 from cpadapt.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.wording import percent
@@ -206,20 +205,6 @@ def given(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
     """
     answered: Floats = np.where(commonest, right, 1 - right)
     return answered
-
-
-def commonest(task: str) -> NDArray[np.bool_]:
-    """`[items]`, by row rising: whether the commonest answer is right, as runs tell that give no other.
-
-    Raises:
-        InputError: there is no such run in the results of `smollm2-rates`.
-    """
-    records = [record for record in on_record(["smollm2-rates"]) if record.config.task == task]
-    constant = one_answer(records)
-    for record in records:
-        if record.id in constant and record.outcome and record.outcome.accuracy >= 0.5:
-            return np.array([right for _, right in sorted(record.outcome.right_by_row.items())])
-    raise InputError(f"no run of {task!r} gives one answer to all items: its labels cannot be told from records")
 
 
 def asked_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:

@@ -10,10 +10,11 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cpadapt.book import PROJECT
 from cpadapt.charts import FAMILY_NAMES, TASK_NAMES, cell_name
-from cpadapt.claims import Cells, at_all_rates, cells_of, interval, judge, learned, lora_ahead
+from cpadapt.claims import Cells, at_all_rates, cells_of, interval, lora_ahead
 from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.frontier import frontier
@@ -105,6 +106,44 @@ def one_answer(records: Iterable[Record]) -> set[str]:
             of_class = frozenset({outcome.right, wrong} if len(classes) == 2 else {outcome.right})
             alike.setdefault(of_class, set()).add(record.id)
     return {name for ids in alike.values() if len(ids) > 1 for name in ids}
+
+
+def commonest(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """`[items]`, by row rising: whether the commonest answer is right, as runs tell that give no other.
+
+    Raises:
+        InputError: no such run is among them (`one_answer`).
+    """
+    constant = one_answer(records)
+    for record in records:
+        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
+        if record.id in constant and outcome and outcome.correct == max(classes.values()):
+            return np.array([right for _, right in sorted(outcome.right_by_row.items())])
+    raise InputError("no run gives the commonest answer to all items: which items have it is in no record")
+
+
+def balanced(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
+    """Outcomes of two classes, weighted so that their mean is that of what is right of each class.
+
+    Args:
+        right: `[..., items]`, 1 where a run is right and 0 where it is wrong.
+        commonest: `[items]`, whether the commonest answer is right.
+    """
+    share = commonest.mean()
+    weighted: Floats = right * np.where(commonest, 0.5 / share, 0.5 / (1 - share))
+    return weighted
+
+
+def adapters(of: Cells) -> Floats:
+    """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`.
+    """
+    found = [of.outcomes[label, size] for pair in of.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    require_pairs(found)
+    right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
+    return right
 
 
 def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -241,11 +280,7 @@ def response_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """The families at matched budgets, by task and by the way to a rate, with the verdicts of `cpadapt.claims`.
-
-    The floor is the readout alone or the commonest answer (`cpadapt.claims.learned`); where adapters are not shown to
-    be above it, of neither family it is said that it is ahead (`cpadapt.claims.judge`).
-    """
+    """The families at matched budgets, by task and by the way to a rate."""
     rows = []
     for task, records in tasks.items():
         of_families = family_rates(response(records))
@@ -254,16 +289,11 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             for way, rates in ((PAPER, PAPERS), (FAMILY, of_families))
         }
         for way, cells in ways(records).items():
-            over = learned(cells)
-            verdict, findings = judge(cells, ["lora_ahead"])
-            ahead = findings["lora_ahead"].estimate
+            ahead = lora_ahead(cells).estimate
             assert ahead is not None
-            assert over.estimate is not None
             rows.append(
                 {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "adapters − floor": signed(over.estimate.mean), "they learn": over.verdict.value,
-                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead)),
-                 "LoRA is ahead": verdict.value}
+                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead))}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -307,9 +337,8 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     """What a chapter's sentences name of a task, as they shall be read."""
     found, by_way = response(records), ways(records)
     cells = by_way[CELL]
-    ahead, over, change = lora_ahead(cells).estimate, learned(cells).estimate, gap_change(by_way[PAPER], cells)
+    ahead, change = lora_ahead(cells).estimate, gap_change(by_way[PAPER], cells)
     assert ahead is not None
-    assert over is not None
     highest = found[found["learning_rate"] == found.groupby("label")["learning_rate"].transform("max")]
     sizes = found[found["label"] == "cp"]
     flat = sizes.groupby("times")["mean"].mean()
@@ -333,8 +362,6 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
         "gap_ends": bounds(ahead.interval()),
         "change": signed(change.mean),
         "change_ends": bounds(change.interval()),
-        "over": signed(over.mean),
-        "over_ends": bounds(interval(over)),
         "optimism": percent(optimism(records)),
         "unfit": str(found["unfit"].sum()),
         "constant": str(highest["constant"].sum()),

@@ -34,7 +34,7 @@ import numpy as np
 from myst_nb import glue
 from scipy import stats
 
-from cpadapt import causes, charts, contrasts
+from cpadapt import causes, charts, contrasts, rates
 from cpadapt.charts import cell_name
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import crossed_effects, holm
@@ -244,7 +244,10 @@ most = over_seeds["sst2"].sizes("cp")[-1]
 asked = {name: causes.as_asked(of.by_order) for name, of in causes.subjects(runs["rte"]).items()}
 asked_holm = holm([effect.p_value for both in asked.values() for effect in both])
 order_asked = asked[causes.MEAN][1]
-answered = {cell: causes.given(of.by_order, causes.commonest("rte")) for cell, of in runs["rte"].items()}
+answered = {
+    cell: causes.given(of.by_order, rates.commonest(rates.measured(("smollm2", "smollm2-rates"), "rte")))
+    for cell, of in runs["rte"].items()
+}
 _, order_given = causes.as_asked(np.mean(list(answered.values()), axis=0))
 
 

@@ -10,6 +10,7 @@ from cpadapt import rates
 from cpadapt.claims import cells_of
 from cpadapt.errors import InputError
 from cpadapt.record import Record, load_records, pack_bitmap, unpack_bitmap
+from cpadapt.statistics import estimate, outcomes
 
 ROOT = Path(__file__).parents[1]
 
@@ -178,6 +179,27 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
     assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", 8, 88)]
     assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
+
+
+def test_which_items_have_the_commonest_answer_runs_tell_that_give_no_other() -> None:
+    found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    for task, items, commonest in (("rte", 277, 146), ("boolq", 1000, 603)):
+        rows = rates.commonest(found[task])
+        assert (len(rows), rows.sum()) == (items, commonest), "as the records count the classes"
+        constant = {r.id for r in found[task]} & rates.one_answer(found[task])
+        for of in (outcomes([r]).right for r in found[task] if r.id in constant):
+            assert rates.balanced(of, rows).mean() == pytest.approx(0.5)
+    with pytest.raises(InputError, match="no run gives the commonest answer"):
+        rates.commonest(found["sst2"])
+
+
+def test_adapters_have_learned_boolq_at_the_papers_rates_if_not_above_the_commonest_answer() -> None:
+    records = rates.measured(("smollm2", "smollm2-rates"), "boolq")
+    of = rates.ways(records)[rates.PAPER]
+    right, rows = rates.adapters(of), rates.commonest(records)
+    assert estimate(right - of.majority).mean < 0
+    gain = estimate(rates.balanced(right - of.outcomes["head", 0].right, rows))
+    assert 0.01 < gain.interval()[0] < gain.mean < 0.04
 
 
 def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:

@@ -240,7 +240,7 @@ def many() -> dict[str, str]:
         "dev_words": "7",
         "eval_words": "19",
         "dev_nested": "10",
-        "eval_nested": "0.3",
+        "eval_nested": "0.2",
         "shared_mean": f"{statistics.mean(heights(SEEDS)):.1f}",
         "worst_draw": f"{min(by_draw):.1f}",
         "best_draw": f"{max(by_draw):.1f}",
@@ -295,14 +295,14 @@ def dev_over_draws(task: str, a: tuple[str, int], b: tuple[str, int]) -> dict[st
     def p_value(mean: float, variance: float) -> float:
         return 2 * float(t.sf(abs(mean) / math.sqrt(variance), 29))
 
+    alone = difference(a, b, TWICE if task == "sst2" else RTE_TWICE)
     means = {name: statistics.mean(gaps) for name, gaps in by_draw.items()}
     variances = {name: statistics.variance(gaps) / 30 + share[name] for name, gaps in by_draw.items()}
-    weight = variances["eval"] / (variances["eval"] + variances["best"])
+    weight = alone["error"] ** 2 / (alone["error"] ** 2 + variances["best"])
     summed = [weight * x + (1 - weight) * y for x, y in zip(by_draw["best"], by_draw["eval"], strict=True)]
     of_sum = statistics.variance(summed) / 30 + weight**2 * share["best"] + (1 - weight) ** 2 * share["eval"]
     apart = [x - y for x, y in zip(by_draw["last"], by_draw["eval"], strict=True)]
     of_apart = statistics.variance(apart) / 30 + share["last"] + share["eval"]
-    alone = difference(a, b, TWICE if task == "sst2" else RTE_TWICE)
     return {name: worded(means[name], variances[name]) for name in ("best", "last")} | {
         "eval": "{:+.2f} ({:+.2f} to {:+.2f})".format(alone["gap"], *alone["interval"]),
         "both": worded(statistics.mean(summed), of_sum),
@@ -328,6 +328,21 @@ def test_what_dev_says_over_draws(chapter: Chapters) -> None:
 def heights(of: Runs) -> list[float]:
     """The mean of the adapters, run by run, in percent."""
     return np.mean([values for cell, values in accuracies(of).items() if cell[0] != "head"], axis=0).tolist()
+
+
+def called_yes() -> np.ndarray:
+    """Whether a label of BoolQ's items is the commonest, as the runs tell that are right on as many items as have it,
+    and several of them on the same."""
+    most = round(1000 * commonest())
+    right = [tuple(answers(line["outcome"])) for line in lines(("smollm2-rates", "boolq"))]
+    (it,) = {of for of in right if sum(of) == most and right.count(of) > 1}
+    return np.array(it, dtype=bool)
+
+
+def balanced(right: np.ndarray) -> dict[str, Any]:
+    """The mean over labels of what is right of each: 100 runs of a label that is a share s count 1 / (2 s)."""
+    yes = called_yes()
+    return judged((right * np.where(yes, 1 / (2 * yes.mean()), 1 / (2 * (1 - yes.mean())))).tolist())
 
 
 def over_floor(of: Runs) -> dict[str, Any]:
@@ -410,7 +425,15 @@ def six_of_rte() -> list[float]:
 def of_boolq() -> dict[str, str]:
     below = 100 * commonest() - statistics.mean(accuracies(OF_BOOLQ)["cp", 1])
     gain = difference(("cp", 44), ("cp", 1), OF_BOOLQ)
+    of = cells(OF_BOOLQ)
+    even = balanced((of["lora", 1] + of["cp", 11]) / 2 - of["head", 0])
+    even_gain = balanced(of["cp", 44] - of["cp", 1])
+    assert min(even["interval"][0], even_gain["interval"][0]) > 0, "adapters do learn BoolQ, and size pays"
     return of_task("boolq", OF_BOOLQ) | {
+        "boolq_balanced": f"{even['gap']:.1f}",
+        "boolq_balanced_ends": "{:+.1f} to {:+.1f}".format(*even["interval"]),
+        "boolq_balanced_gain": f"{even_gain['gap']:.1f}",
+        "boolq_balanced_gain_ends": "{:+.1f} to {:+.1f}".format(*even_gain["interval"]),
         "boolq_items": f"{gain['items']:,}",
         "boolq_last_misled": f"{100 * mislead(('lora', 1), ('cp', 44), OF_BOOLQ):.0f}",
         "boolq_own_one": str(own(OF_BOOLQ, 1)),
