@@ -170,7 +170,63 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
             f"{task}_apart": f"{100 * statistics.mean(apart):.0f}",
             f"{task}_average": f"{average['error']:.2f}",
         }
-    assert page.glued == expected | many() | of_rte() | of_boolq()
+    assert page.glued == expected | many() | of_rte() | of_boolq() | over_tasks()
+
+
+def pooled(found: list[dict[str, Any]]) -> tuple[float, list[float], float]:
+    """Mean, 95 % interval and spread τ: weights 1 / (v + τ²), under which what is seen has as many squares as it has
+    degrees of freedom; the error is no less than the weights' own."""
+    means, errors = ([of[name] for of in found] for name in ("gap", "error"))
+    free = len(found) - 1
+
+    def weighed(tau: float) -> tuple[float, float, float]:
+        weights = [1 / (error**2 + tau**2) for error in errors]
+        mean = sum(w * x for w, x in zip(weights, means, strict=True)) / sum(weights)
+        return mean, sum(w * (x - mean) ** 2 for w, x in zip(weights, means, strict=True)), sum(weights)
+
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        tau = (low + high) / 2
+        low, high = (tau, high) if weighed(tau)[1] > free else (low, tau)
+    tau = low if low > 1e-6 else 0.0
+    mean, squares, weight = weighed(tau)
+    reach = float(t.ppf(0.975, free)) * math.sqrt(max(squares / free, 1) / weight)
+    return mean, [mean - reach, mean + reach], tau
+
+
+def over_tasks() -> dict[str, str]:
+    lora, encoder = ("lora", 1), ("minilm",)
+    first = [difference(lora, ("cp", 11), of) for of in (SEEDS, RTE_SEEDS, OF_BOOLQ)]
+    first += [difference(lora, ("cp", 9), (*encoder, task)) for task in ("sst2", "sick", "mrpc", "boolq")]
+    above = []
+    for task in ("sst2", "sick", "mrpc"):
+        of = cells((*encoder, task))
+        gaps = [of["lora", rank] - of["cp", size] for rank, size in ((2, 19), (4, 38), (8, 76))]
+        above.append(judged(np.mean(gaps, axis=0).tolist()))
+    (mean, ends, spread), (mean_above, ends_above, _) = pooled(first), pooled(above)
+    assert ends[0] > 0 > ends_above[0], "ahead at its first rank"
+    assert ends_above[1] > 0, "no lead is seen"
+    return {
+        "pooled_cells": str(len(first)),
+        "pooled_spread": f"{spread:.1f}",
+        "pooled_first": f"{mean:+.2f}",
+        "pooled_first_ends": "{:+.2f} to {:+.2f}".format(*ends),
+        "pooled_above": f"{mean_above:+.2f}",
+        "pooled_above_ends": "{:+.2f} to {:+.2f}".format(*ends_above),
+    }
+
+
+def test_the_cells_of_tasks_and_backbones(chapter: Chapters) -> None:
+    rows = chapter("noise").rows("backbone", "LoRA − CP")
+    assert len(rows) == 7
+    for row, of in zip(rows[:3], (SEEDS, RTE_SEEDS, OF_BOOLQ), strict=True):
+        assert row["LoRA − CP"] == f"{TASKS[of[1]]}: LoRA 1 − CP 11"
+        assert row["points"] == f"{difference(('lora', 1), ('cp', 11), of)['gap']:+.2f}"
+    for row, (task, name) in zip(
+        rows[3:], (("sst2", "SST-2"), ("sick", "SICK"), ("mrpc", "MRPC"), ("boolq", "BoolQ")), strict=True
+    ):
+        assert row["LoRA − CP"] == f"{name}: LoRA 1 − CP 9"
+        assert row["points"] == f"{difference(('lora', 1), ('cp', 9), ('minilm', task))['gap']:+.2f}"
 
 
 def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, corrected, judged, read
+from by_hand import answers, corrected, judged, read, signed
 
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]
@@ -196,8 +196,8 @@ def test_the_ways(chapter: Chapters) -> None:
     for row, (task, way) in zip(rows, ((task, way) for task in TASKS for way in WAYS), strict=True):
         ahead = gap(task, way)
         low, high = ahead["one-sided"]
-        assert row["LoRA − CP"] == f"{ahead['gap']:+.1f}"
-        assert row["90 % interval"] == f"{low:+.1f} to {high:+.1f}"
+        assert row["LoRA − CP"] == signed(ahead["gap"])
+        assert row["90 % interval"] == f"{signed(low)} to {signed(high)}"
         given = [f"{1 if way == 'the paper' + chr(39) + 's' else of_family(task, label)}×" for label in NAMES]
         assert row["LoRA's, CP's"] == ("by cell" if way == "one a cell" else ", ".join(given))
 
