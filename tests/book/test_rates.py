@@ -77,6 +77,10 @@ WAYS: dict[str, Callable[[str, Place], int]] = {
 }
 
 
+def ends(interval: tuple[float, float]) -> str:
+    return " to ".join(map(signed, interval))
+
+
 def gap(task: str, way: str) -> dict[str, Any]:
     """LoRA minus CP."""
     at = WAYS[way]
@@ -197,7 +201,7 @@ def test_the_ways(chapter: Chapters) -> None:
         ahead = gap(task, way)
         low, high = ahead["one-sided"]
         assert row["LoRA − CP"] == signed(ahead["gap"])
-        assert row["90 % interval"] == f"{signed(low)} to {signed(high)}"
+        assert row["90 % interval"] == ends((low, high))
         given = [f"{1 if way == 'the paper' + chr(39) + 's' else of_family(task, label)}×" for label in NAMES]
         assert row["LoRA's, CP's"] == ("by cell" if way == "one a cell" else ", ".join(given))
 
@@ -232,12 +236,12 @@ def test_numbers(chapter: Chapters) -> None:
         "boolq_at_highest": str(3 * len(CELLS)),
         "boolq_constant": str(sum(constant("boolq", place, 30) for place in CELLS)),
         "boolq_dev_majority": f"{100 * max(dev_set['classes'].values()) / dev_set['size']:.0f}",
-        "boolq_over": f"{over['gap']:+.1f}",
-        "boolq_over_ends": "{:+.1f} to {:+.1f}".format(*over["one-sided"]),
-        "boolq_balanced": f"{evenly(PAPERS_WAY)['gap']:+.1f}",
-        "boolq_balanced_ends": "{:+.1f} to {:+.1f}".format(*evenly(PAPERS_WAY)["interval"]),
-        "boolq_balanced_chosen": f"{evenly('one a cell')['gap']:+.1f}",
-        "boolq_balanced_chosen_ends": "{:+.1f} to {:+.1f}".format(*evenly("one a cell")["interval"]),
+        "boolq_over": signed(over["gap"]),
+        "boolq_over_ends": ends(over["one-sided"]),
+        "boolq_balanced": signed(evenly(PAPERS_WAY)["gap"]),
+        "boolq_balanced_ends": ends(evenly(PAPERS_WAY)["interval"]),
+        "boolq_balanced_chosen": signed(evenly("one a cell")["gap"]),
+        "boolq_balanced_chosen_ends": ends(evenly("one a cell")["interval"]),
         "paper_low": f"{min(mean('rte', ('lora', rank)) for rank in SIZES['lora']):.1f}",
         "tuned_lora": f"{reached['lora', 1]:.1f}",
         "flat_low": f"{min(spans):.1f}",
@@ -251,15 +255,15 @@ def test_numbers(chapter: Chapters) -> None:
     for task in TASKS:
         ahead, changed = gap(task, "one a cell"), change(task)
         expected[f"{task}_gap"] = f"{ahead['gap']:.1f}"
-        expected[f"{task}_gap_ends"] = "{:+.1f} to {:+.1f}".format(*ahead["interval"])
-        expected[f"{task}_change"] = f"{changed['gap']:+.1f}"
-        expected[f"{task}_change_ends"] = "{:+.1f} to {:+.1f}".format(*changed["interval"])
+        expected[f"{task}_gap_ends"] = ends(ahead["interval"])
+        expected[f"{task}_change"] = signed(changed["gap"])
+        expected[f"{task}_change_ends"] = ends(changed["interval"])
         luck = [max(mean(task, p, k) for k in TIMES) - mean(task, p, of_cell(task, p)) for p in CELLS]
         expected[f"{task}_optimism"] = f"{statistics.mean(luck):.1f}"
         for label in NAMES:
             found = gain(task, label)
-            expected[f"{task}_{label}_gain"] = f"{found['gap']:+.1f}"
-            expected[f"{task}_{label}_gain_ends"] = "{:+.1f} to {:+.1f}".format(*found["interval"])
+            expected[f"{task}_{label}_gain"] = signed(found["gap"])
+            expected[f"{task}_{label}_gain_ends"] = ends(found["interval"])
         of_rate, of_size = moves(task, "cp")
         expected |= {f"{task}_cp_by_rate": f"{of_rate:.1f}", f"{task}_cp_by_size": f"{of_size:.1f}"}
     glued = page.glued
