@@ -20,7 +20,7 @@ from cpadapt.families import family
 from cpadapt.frontier import frontier
 from cpadapt.ladder import difference_table
 from cpadapt.protocol import HEAD
-from cpadapt.record import Record, load_records, pack_bitmap, tabulate, unpack_bitmap
+from cpadapt.record import Record, load_records, tabulate
 from cpadapt.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.wording import bounds, percent, signed
 
@@ -97,14 +97,14 @@ def one_answer(records: Iterable[Record]) -> set[str]:
     A record says which items were right, not what was answered. So these are runs with as many right as a class has,
     and on the very items that another such run has right, too, or, where there are two classes, wrong.
     """
-    alike: dict[frozenset[str], set[str]] = {}
+    alike: dict[tuple[str, frozenset[int]], set[str]] = {}
     for record in records:
         outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
         if outcome and outcome.correct in classes.values():
-            drawn, right = (unpack_bitmap(bitmap, outcome.rows) for bitmap in (outcome.drawn, outcome.right))
-            wrong = pack_bitmap((drawn & ~right).nonzero()[0], outcome.rows)
-            of_class = frozenset({outcome.right, wrong} if len(classes) == 2 else {outcome.right})
-            alike.setdefault(of_class, set()).add(record.id)
+            of_class = [row for row, right in outcome.right_by_row.items() if right]
+            if len(classes) == 2:  # either class stands for both
+                of_class = min(of_class, sorted(outcome.right_by_row.keys() - set(of_class)))
+            alike.setdefault((record.config.task, frozenset(of_class)), set()).add(record.id)
     return {name for ids in alike.values() if len(ids) > 1 for name in ids}
 
 

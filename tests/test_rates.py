@@ -157,9 +157,9 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
     twin = dataclasses.replace(alone, id="twin")
     assert rates.one_answer([alone, twin]) == {first.id, "twin"}
     # The rarer answer is right where the commonest is wrong.
-    drawn, right = (unpack_bitmap(of, first.outcome.rows) for of in (first.outcome.drawn, first.outcome.right))
-    wrong = pack_bitmap((drawn & ~right).nonzero()[0], first.outcome.rows)
-    other = dataclasses.replace(first.outcome, correct=total - correct, right=wrong)
+    wrong = unpack_bitmap(first.outcome.drawn, first.outcome.rows) & ~unpack_bitmap(first.outcome.right, 872)
+    assert total == first.outcome.rows == 872, "all were drawn, so that either is a bitmap of rows"
+    other = dataclasses.replace(first.outcome, correct=total - correct, right=pack_bitmap(wrong.nonzero()[0], 872))
     rarer = dataclasses.replace(alone, id="rarer", outcome=other)
     assert rates.one_answer([alone, rarer]) == {first.id, "rarer"}
     three = {"sets": {"eval": {"classes": {"a": correct, "b": total - correct - 1, "c": 1}}}}
