@@ -213,7 +213,7 @@ charts.table(noise.key_table(twice["rte"], mislead=False))
 # {glue:text}`most_cp` are {glue:text}`rte_gain` points above one (ninety-five percent, {glue:text}`rte_gain_ends`), by
 # the means the larger half of it up to LoRA's first budget and the other beyond. By itself that is clear, and after
 # Holm's correction over the table's six differences just not (p is {glue:text}`rte_gain_p`). Over draws the gain is
-# {glue:text}`rte_draws_gain` points and not clear ({glue:text}`rte_draws_gain_ends`).
+# {glue:text}`rte_draws_gain` points and on eval not clear ({glue:text}`rte_draws_gain_ends`).
 #
 # At LoRA's first budget LoRA's mean is the higher one, over seeds and over draws by nearly the same, and neither is
 # clear on these items. One-sided, as [the claims](claims.ipynb) judge, both are on the edge: ninety percent are

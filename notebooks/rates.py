@@ -122,8 +122,8 @@ charts.table(rates.moved_table(tasks))
 # In five of the six rows the rate moves an adapter as far as its size does or farther, and without the highest rate in
 # three. None of the {glue:text}`runs` runs diverged, in the sense that a loss or a gradient was lost. But at thirty
 # times the paper's rate {glue:text}`unfit` ended with a training loss above the readout's and {glue:text}`constant`
-# give one answer on eval, all of them larger than {glue:text}`turn` scalars; at lower rates none does either. *Trains
-# stably* means no more than that nothing was lost.
+# give one answer on eval, all of them larger than {glue:text}`turn` scalars; at lower rates none does either. That
+# none diverged says no more than that nothing was lost.
 #
 # ## LoRA minus CP, with the paper's rates and with chosen ones
 #
