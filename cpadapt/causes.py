@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from cpadapt.charts import TASK_NAMES, cell_name, pair_name
@@ -179,6 +180,47 @@ def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
     )
 
 
+def as_asked(by_order: Floats) -> tuple[Effect, Effect]:
+    """What initial weights and the order do to a run on the very items that are asked, and not on any.
+
+    By the two-way analysis of variance of the runs' means, in which the two causes together, rounding among them, are
+    what chance does.
+
+    Args:
+        by_order: `[initial weights, orders, items]`.
+
+    Raises:
+        InputError: as `cpadapt.statistics.seed_effect`.
+    """
+    runs = by_order.mean(2)
+    return seed_effect(runs), seed_effect(runs.T)
+
+
+def given(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
+    """1 where a run gives the commonest answer and 0 where it gives the other, of two.
+
+    Args:
+        right: `[..., items]`, 1 where it is right and 0 where it is wrong.
+        commonest: `[items]`, whether the commonest answer is right.
+    """
+    answered: Floats = np.where(commonest, right, 1 - right)
+    return answered
+
+
+def asked_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
+    """`as_asked` of `subjects` to read, in points with p values, and what of chance is a cause's own, in percent."""
+    rows = []
+    for name, of in subjects(runs).items():
+        (weights, order), found = as_asked(of.by_order), crossed_effects(of.by_order)
+        row = {"of": name}
+        for cause, effect in ((WEIGHTS, weights), (ORDER, order)):
+            row |= {f"{cause} (95 %)": _with_ends(effect.variance, effect.interval), f"p, {cause}": _p(effect.p_value)}
+        for cause, effect in ((WEIGHTS, found.first_by_item), (ORDER, found.second_by_item)):
+            row[f"{cause} in chance, %"] = percent(max(effect.variance, 0.0) / found.chance, 0)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def part_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
     """The standard deviation that each part gives one run of `subjects`, to read: in points.
 
@@ -260,6 +302,10 @@ def again_table(tasks: Mapping[str, Mapping[Cell, Floats]]) -> pd.DataFrame:
         table[f"{name} (95 %)"] = [_with_ends(*again(of)) for of in twice.values()]
         table[f"{name}: equal"] = [f"{(of[0] == of[1]).sum()} of {of.shape[1]}" for of in twice.values()]
     return pd.DataFrame(table)
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _sd(variance: float) -> str:

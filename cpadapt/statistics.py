@@ -372,6 +372,9 @@ class Crossed:
     """What the two do to each other, and all that a run would do otherwise if it were repeated."""
     chance: float
     """What is by item and not the same for all runs, on as many items."""
+    first_by_item: Effect
+    """The part of chance that is the first cause's own: by item the same whatever the second is."""
+    second_by_item: Effect
     of_items: float
     """What is by item and the same for all runs, on as many items."""
 
@@ -414,6 +417,8 @@ def crossed_effects(values: Floats) -> Crossed:
         second=of_cause(1),
         together=_effect(both, of_both, rest, of_rest, items),
         chance=((squares[0, 2] - rest) / b + (squares[1, 2] - rest) / a + rest) / items,
+        first_by_item=_effect(squares[0, 2], _free(values, (0, 2)), rest, of_rest, b * items),
+        second_by_item=_effect(squares[1, 2], _free(values, (1, 2)), rest, of_rest, a * items),
         of_items=(squares[2,] - squares[0, 2] - squares[1, 2] + rest) / (a * b) / items,
     )
 

@@ -9,8 +9,9 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def signed(share: float, digits: int = 1) -> str:
-    """A difference in points, such as +0.7 for 0.007."""
-    return f"{100 * share:+.{digits}f}"
+    """A difference in points, such as +0.7 for 0.007 and −0.7 for -0.007; none that rounds to 0 has a sign."""
+    text = f"{100 * share:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def bounds(interval: Iterable[float], digits: int = 1) -> str:

@@ -15,14 +15,16 @@
 #
 # **How much of one run's luck is its initial weights, the order of its examples, their draw, and the items?**
 #
-# On SST-2 and with no end of items, initial weights would move one accuracy by a standard deviation of
-# {glue:text}`sst2_weights` points, the order of the examples by {glue:text}`sst2_order` and what is left to the two
-# together by {glue:text}`sst2_together`, on the average over adapters; of weights, order and draw on RTE nothing is
-# shown, and on SST-2 thirty draws are not told apart by adapters, but the one that all studies share is
-# {glue:text}`shared_below` points below them. The larger part of what sets runs apart is chance on the few items that
-# are asked ({glue:text}`sst2_chance` points on SST-2 and {glue:text}`rte_chance` on RTE), which items these are moves
-# all runs alike by about as much as sets them apart ({glue:text}`sst2_items` and {glue:text}`rte_items`), and the same
-# run in another {term}`bank`, where sums are rounded otherwise, lies elsewhere, with a standard deviation of
+# On SmolLM2-135M-Instruct, dequantized from four bits, on SST-2 and with no end of items, initial weights would move
+# one accuracy by a standard deviation of {glue:text}`sst2_weights` points, the order of the examples by
+# {glue:text}`sst2_order` and what is left to the two together by {glue:text}`sst2_together`, on the average over
+# adapters; on RTE, with no end of items, nothing is shown of weights, order and draw, but on the items that are asked
+# the order moves the adapters' mean ({glue:text}`rte_order_asked` points, p is {glue:text}`rte_order_asked_p`), and on
+# SST-2 thirty draws are not told apart by adapters, but the one that all studies share is {glue:text}`shared_below`
+# points below them. The larger part of what sets runs apart is chance on the few items that are asked
+# ({glue:text}`sst2_chance` points on SST-2 and {glue:text}`rte_chance` on RTE), which items these are moves all runs
+# alike by about as much as sets them apart ({glue:text}`sst2_items` and {glue:text}`rte_items`), and the same run in
+# another {term}`bank`, where sums are rounded otherwise, lies elsewhere, with a standard deviation of
 # {glue:text}`sst2_again` and {glue:text}`rte_again`.
 
 # %%
@@ -32,7 +34,7 @@ import numpy as np
 from myst_nb import glue
 from scipy import stats
 
-from cpadapt import causes, charts, contrasts
+from cpadapt import causes, charts, contrasts, rates
 from cpadapt.charts import cell_name
 from cpadapt.protocol import HEAD
 from cpadapt.statistics import crossed_effects, holm
@@ -58,7 +60,7 @@ twice = {task: causes.trained_twice(task) for task in runs}
 # - *together*: what is good about a pair of them and about neither alone; each pair was trained once, so that what
 #   rounding does to a run (below) is in it, and in *chance* too;
 # - *chance*: a run gets an item right that another gets wrong, and on other items it would be other runs that are
-#   lucky;
+#   lucky; a part of it comes again with the weights or with the order (below);
 # - *items*: what all runs share, because these are the items that are asked.
 #
 # Adapters, rates and steps are those of the cells with [many seeds](noise.ipynb).
@@ -92,13 +94,31 @@ charts.table(causes.part_table(runs["rte"]))
 # On SST-2 the order moves the mean of these adapters and LoRA's first rank, clearly after Holm's correction over a
 # table's weights and orders (p is {glue:text}`mean_order_p` and {glue:text}`lora_order_p`). The weights of CP with
 # {glue:text}`most_cp` components and of the mean are clear by themselves, and not after it ({glue:text}`next_p`). On
-# RTE nothing is. On the average over adapters weights and order count about alike on SST-2, as was found for BERT
-# {cite:p}`dodge2020fine`, and neither counts for as much as what is left to the two together, of which rounding may be
-# a large part.
+# RTE nothing is, of what would be so on any items. On the average over adapters weights and order count about alike on
+# SST-2, as was found for BERT {cite:p}`dodge2020fine`, and neither counts for as much as what is left to the two
+# together, of which rounding may be a large part.
 #
 # Ten of each tell a size only roughly. The hundred seeds say how large all of it can be, weights, order, both and
 # rounding: of runs of LoRA's first rank on SST-2, {glue:text}`lora_own_high` points at the most (the table under
 # *Items*).
+#
+# On the very items that are asked, SST-2's and then RTE's, less is open: in points, and which part of chance is the
+# weights' or the order's own, as it comes again with them whatever the other is.
+
+# %% tags=["hide-input"]
+charts.table(causes.asked_table(runs["sst2"]))
+
+# %% tags=["hide-input"]
+charts.table(causes.asked_table(runs["rte"]))
+
+# %% [markdown]
+# So on RTE's items the order does move the mean of these adapters, by {glue:text}`rte_order_asked` points (p is
+# {glue:text}`rte_order_asked_p`, after Holm's correction over the table's weights and orders
+# {glue:text}`rte_order_holm`), and the share of items that they call by the commonest label by
+# {glue:text}`rte_order_given` (LoRA's first rank alone by {glue:text}`rte_order_given_lora`); weights are not seen to.
+# Nor is all that is called chance here nothing but chance: of LoRA's first rank {glue:text}`rte_lora_by_order` % of it
+# on RTE and {glue:text}`sst2_lora_by_order` % on SST-2 is the order's, and of CP with one component
+# {glue:text}`sst2_one_by_weights` % on SST-2 the weights'. Order moves LoRA, the start moves small CP.
 #
 # ## The same run again
 #
@@ -221,6 +241,22 @@ on_shared = np.mean([of.right.mean() for (label, _), of in over_seeds["sst2"].ou
 drawn = next(r.data for r in contrasts.on_record(("smollm2-data-seeds-again",)) if r.config.task == "rte")
 source = drawn["source"]["train"]
 most = over_seeds["sst2"].sizes("cp")[-1]
+asked = {name: causes.as_asked(of.by_order) for name, of in causes.subjects(runs["rte"]).items()}
+asked_holm = holm([effect.p_value for both in asked.values() for effect in both])
+order_asked = asked[causes.MEAN][1]
+answered = {
+    cell: causes.given(of.by_order, rates.commonest(rates.measured(("smollm2", "smollm2-rates"), "rte")))
+    for cell, of in runs["rte"].items()
+}
+_, order_given = causes.as_asked(np.mean(list(answered.values()), axis=0))
+
+
+def in_chance(task, cell):
+    """Of chance what is the weights' and what the order's, in percent."""
+    found = crossed_effects(runs[task][cell].by_order)
+    return [percent(effect.variance / found.chance, 0) for effect in (found.first_by_item, found.second_by_item)]
+
+
 for name, value in {
     "starts": str(starts),
     "orders": str(orders),
@@ -233,6 +269,14 @@ for name, value in {
     "lora_order_p": f"{corrected['LoRA 1', causes.ORDER]:.3f}",
     "next_p": f"{corrected[cell_name('cp', most), causes.WEIGHTS]:.2f}",
     "lora_own_high": percent(math.sqrt(own["sst2"]["lora", 1][0].interval[1]), 2),
+    "rte_order_asked": percent(math.sqrt(order_asked.variance), 2),
+    "rte_order_asked_p": f"{order_asked.p_value:.4f}",
+    "rte_order_holm": f"{asked_holm[2 * list(asked).index(causes.MEAN) + 1]:.3f}",
+    "rte_order_given": percent(math.sqrt(order_given.variance)),
+    "rte_order_given_lora": percent(math.sqrt(causes.as_asked(answered["lora", 1])[1].variance)),
+    "rte_lora_by_order": in_chance("rte", ("lora", 1))[1],
+    "sst2_lora_by_order": in_chance("sst2", ("lora", 1))[1],
+    "sst2_one_by_weights": in_chance("sst2", ("cp", 1))[0],
     "widest": percent(np.ptp(twice["rte"]["cp", 11], axis=0).max()),
     "shared_below": percent(by_draw.mean() - on_shared),
     "draws_sd": percent(by_draw.std(ddof=1), 2),

@@ -55,7 +55,7 @@ def explained():
     said = {}
     for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            said[field.target.id] = text.value.value.replace("`", "")
+            said[field.target.id] = " ".join(text.value.value.replace("`", "").split())
     return said
 
 
@@ -130,11 +130,11 @@ charts.table(
 # %% [markdown]
 # ## What follows from each choice
 #
-# **The rate moves CP as its budget does.** On SmolLM2-135M ten times the rate is worth
-# {glue:text}`first_frontiers.ipynb::sst2_rate_effect:.1f` points to CP on SST-2, and
-# {glue:text}`first_frontiers.ipynb::budget_factor:d` times the components
-# {glue:text}`first_frontiers.ipynb::sst2_budget_effect:.1f` ([measured there](first_frontiers.ipynb)). So a study
-# names several rates a family, each a run of its own, and dev chooses among them, cell by cell. With one rate a
+# **The rate moves CP as its budget does.** On SmolLM2-135M-Instruct, dequantized from four bits, CP moves by
+# {glue:text}`rates.ipynb::rte_cp_by_rate:s` points on RTE from the worst of {glue:text}`rates.ipynb::rates:s` rates to
+# the best and by {glue:text}`rates.ipynb::rte_cp_by_size:s` from the worst of its sizes; on SST-2 its mean over sizes
+# stays within {glue:text}`rates.ipynb::cp_flat:s` points at all of these rates ([measured there](rates.ipynb)). So a
+# study names several rates a family, each a run of its own, and dev chooses among them, cell by cell. With one rate a
 # family, which is what the paper is reported to use, families are compared at rates that may suit one and not the
 # other {cite:p}`lee2026lr`.
 #

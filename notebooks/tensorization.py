@@ -15,13 +15,15 @@
 #
 # **At one budget, does it matter into which parts CP splits the sides of a projection?**
 #
-# At one budget and ten times the paper's rate, with {glue:text}`seeds` {term}`seeds <seed>`, all {glue:text}`splits`
-# other splits tried are shown to lie within a point of the default on SST-2 (differences of {glue:text}`sst2_least` to
-# {glue:text}`sst2_most` points), and on RTE all have a lower mean than the same runs of the default
-# ({glue:text}`rte_least` to {glue:text}`rte_most`), but no difference is {term}`clear` and none is shown to be within
-# a point. At the paper's rates and with {glue:text}`few` seeds {glue:text}`clear` of {glue:text}`pairs` differences
-# on three tasks is clear, and after correction {glue:text}`alike` is shown to be within a point, so what the paper
-# says of splits, that they change little, is neither shown nor contradicted there.
+# On SmolLM2-135M-Instruct, dequantized from four bits, at one budget and ten times the paper's rate, with
+# {glue:text}`seeds` {term}`seeds <seed>` on one draw of the examples, on SST-2 the worst of
+# {glue:text}`noise.ipynb::draws_known:s`, all {glue:text}`splits` other splits tried are shown to lie within a point
+# of the default on SST-2 (differences of {glue:text}`sst2_least` to {glue:text}`sst2_most` points), and on RTE all
+# have a lower mean than the same runs of the default ({glue:text}`rte_least` to {glue:text}`rte_most`), but no
+# difference is {term}`clear` and none is shown to be within a point. At the paper's rates and with {glue:text}`few`
+# seeds {glue:text}`clear` of {glue:text}`pairs` differences on three tasks is clear, and after correction
+# {glue:text}`alike` is shown to be within a point, so what the paper says of splits, that they change little, is
+# neither shown nor contradicted there.
 
 # %%
 import math
@@ -111,8 +113,8 @@ charts.interval_chart(known, "split − default, points", MARGIN)
 charts.table(contrasts.contrast_table(known, "task", "split"))
 
 # %% [markdown]
-# {glue:text}`few` seeds cannot say more. BoolQ, where adapters are not shown to learn at this rate
-# ([BoolQ](boolq.ipynb)), says nothing of splits in any case.
+# {glue:text}`few` seeds cannot say more. On BoolQ adapters learn little at this rate ([BoolQ](boolq.ipynb)), so there
+# is little in which splits could differ.
 #
 # ## At ten times the rate, with more seeds
 #
@@ -130,8 +132,8 @@ charts.table(contrasts.contrast_table(well, "task", "split"))
 
 # %% [markdown]
 # So on SST-2, at this budget and rate, none of the splits tried needs to be preferred for its accuracy, and each may
-# be taken for the {term}`parameter step` that it gives. But on this draw of the examples accuracy hardly depends on
-# the number of components there either ([seeds and items](noise.ipynb)), and where nothing matters a split cannot.
+# be taken for the {term}`parameter step` that it gives. But on the items that eval asks accuracy hardly depends on the
+# number of components there either ([seeds and items](noise.ipynb)), and where nothing matters a split cannot.
 #
 # On RTE components seem to pay on this draw, and there it is open. All {glue:text}`splits` splits have a lower mean
 # than the default, but all are compared with the same runs of it, so that they are not {glue:text}`splits` witnesses.

@@ -73,6 +73,12 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     }
 
 
+def signed(points: float, digits: int = 1) -> str:
+    """As pages have it, but for the minus, which `Chapter` gives as a hyphen: what rounds to 0 has no sign."""
+    text = f"{points:+.{digits}f}"
+    return text if text.strip("+-0.") else text[1:]
+
+
 def bits(bitmap: str, rows: int) -> list[int]:
     """What a record's bitmap holds of each row."""
     packed = base64.b64decode(bitmap)

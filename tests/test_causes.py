@@ -80,6 +80,40 @@ def test_subjects_are_adapters_their_mean_and_two_differences() -> None:
     assert found[MEAN].by_order == pytest.approx(sum(of.by_order for of in runs.values()) / 4)
 
 
+def test_an_order_that_favours_items_is_seen_on_them() -> None:
+    """It moves runs on the items that are asked, and none on no end of them; of chance it is a known part."""
+    rng = np.random.default_rng(6)
+    asked, endless, shares = [], [], []
+    for _ in range(150):
+        by_item = rng.normal(0, 0.6, (10, 40))
+        right = rng.normal(0, 0.5, 40) + by_item + rng.normal(0, 0.8, (10, 10, 40))
+        (weights, order), found = causes.as_asked(right), crossed_effects(right)
+        asked.append((weights.p_value, order.p_value, order.variance))
+        endless.append(found.second.p_value)
+        shares.append((found.first_by_item.variance / found.chance, found.second_by_item.variance / found.chance))
+    of_weights, of_order, variances = np.array(asked).T
+    assert np.mean(of_weights < 0.05) == pytest.approx(0.05, abs=0.04)
+    assert np.mean(of_order < 0.05) > 0.9
+    assert np.mean(variances) == pytest.approx(0.6**2 / 40, rel=0.15)
+    assert np.mean(np.array(endless) < 0.05) < 0.09, "not so on any items"
+    assert np.mean(shares, axis=0) == pytest.approx([0, 0.36], abs=0.01)
+
+
+def test_what_runs_answer_is_told_by_what_is_right() -> None:
+    assert causes.given(np.array([[1.0, 1.0, 0.0, 0.0]]), np.array([True, False, True, False])).tolist() == [
+        [1, 0, 0, 1]
+    ]
+
+
+def test_the_order_is_seen_to_move_runs_of_rte() -> None:
+    """On the items that are asked, the mean of these adapters; initial weights are not."""
+    weights, order = causes.as_asked(causes.subjects(causes.measured("rte"))[MEAN].by_order)
+    assert order.p_value < 0.001 < 0.5 < weights.p_value
+    assert 100 * math.sqrt(order.variance) == pytest.approx(0.55, abs=0.005)
+    (lora,) = (row for row in causes.asked_table(causes.measured("rte")).to_dict("records") if row["of"] == "LoRA 1")
+    assert (lora["order (95 %)"][:4], lora["p, order"], lora["order in chance, %"]) == ("0.75", "0.0231", "23")
+
+
 def test_tables_word_what_is_found() -> None:
     runs = {c: made(np.random.default_rng(k), draw=0.3) for k, c in enumerate(CELLS)}
     (lora,) = (row for row in causes.part_table(runs).to_dict("records") if row["of"] == "LoRA 1")

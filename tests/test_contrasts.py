@@ -11,6 +11,7 @@ from cpadapt.claims import Cells
 from cpadapt.errors import InputError
 from cpadapt.record import Record
 from cpadapt.statistics import Estimate, Outcomes, compare, holm
+from cpadapt.wording import bounds, signed
 
 BUDGETS = {("head", 0): 0, ("lora", 1): 1000, ("cp", 1): 90, ("cp", 11): 990, ("cp", 22): 1980}
 
@@ -89,8 +90,53 @@ def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
     for row, contrast in zip(shown, found, strict=True):
         low, high = contrast.estimate.interval()
         assert (row["task"], row["pair"], row["seeds"]) == (contrast.group, contrast.what, 4)
-        assert row["points"] == f"{100 * contrast.estimate.mean:+.2f}"
-        assert row["95 % interval"] == f"{100 * low:+.2f} to {100 * high:+.2f}"
+        assert row["points"] == signed(contrast.estimate.mean, 2)
+        assert row["95 % interval"] == bounds((low, high), 2)
+
+
+def of(mean: float, error: float) -> contrasts.Contrast:
+    return contrasts.Contrast("", "", Estimate(mean, 3, 100, 0.0, 0.0, 1.0, error, 100.0))
+
+
+def test_pooled_differences_weigh_their_errors_and_their_spread() -> None:
+    alike = contrasts.pooled([of(0.0099, 0.002), of(0.01, 0.002), of(0.0101, 0.002)])
+    assert (alike.mean, alike.spread) == (pytest.approx(0.01), 0.0)
+    reach = 4.302653 * 0.002 / 3**0.5  # no narrower than errors alone have it
+    assert alike.interval == (pytest.approx(0.01 - reach), pytest.approx(0.01 + reach))
+    # Where errors are nothing beside the spread it is a mean and a standard deviation.
+    apart = contrasts.pooled([of(mean, 1e-5) for mean in (0.00, 0.01, 0.05)])
+    assert apart.mean == pytest.approx(0.02, rel=1e-3)
+    assert apart.spread == pytest.approx(np.std([0.00, 0.01, 0.05], ddof=1), rel=1e-3)
+    assert contrasts.pooled([of(0.00, 0.001), of(0.01, 0.1)]).mean < 0.003
+    with pytest.raises(InputError, match="1 differences"):
+        contrasts.pooled([of(0.01, 0.1)])
+
+
+def test_pooled_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(600):
+        errors = rng.uniform(0.002, 0.006, 7)
+        found = contrasts.pooled([of(rng.normal(0.008 + rng.normal(0, 0.004), e), e) for e in errors])
+        held.append(found.interval[0] < 0.008 < found.interval[1])
+    assert 0.93 < np.mean(held) < 0.985
+
+
+def test_lora_is_ahead_at_its_first_rank_over_tasks_and_backbones_and_not_seen_to_be_above_it() -> None:
+    first, above = contrasts.first_rank(), contrasts.further_ranks()
+    assert [(c.group, c.what) for c in first] == [
+        ("smollm2", "SST-2: LoRA 1 − CP 11"), ("smollm2", "RTE: LoRA 1 − CP 11"), ("smollm2", "BoolQ: LoRA 1 − CP 11"),
+        ("minilm", "SST-2: LoRA 1 − CP 9"), ("minilm", "SICK: LoRA 1 − CP 9"), ("minilm", "MRPC: LoRA 1 − CP 9"),
+        ("minilm", "BoolQ: LoRA 1 − CP 9"),
+    ]  # fmt: skip
+    found = contrasts.pooled(first)
+    assert 100 * found.mean == pytest.approx(0.80, abs=0.03)
+    assert 0.002 < found.interval[0] < 0.004
+    assert 0.003 < found.spread < 0.005
+    assert [c.what for c in above] == ["SST-2", "SICK", "MRPC"]
+    low, high = contrasts.pooled(above).interval
+    assert low < 0 < high
+    assert 100 * contrasts.pooled(above).mean == pytest.approx(-0.14, abs=0.02)
 
 
 def test_what_is_not_on_record_has_no_cells() -> None:

@@ -12,6 +12,7 @@ from cpadapt import ladder
 from cpadapt.claims import Cells
 from cpadapt.errors import InputError
 from cpadapt.statistics import Outcomes
+from cpadapt.wording import bounds, signed
 
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]
 BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))
@@ -109,8 +110,8 @@ def test_tables_are_the_numbers_in_points() -> None:
     assert ladder.accuracy_table(CELLS, evaluations())["adapter"].tolist()[3] == "head only"
     gap = ladder.differences(CELLS).iloc[1]
     shown = ladder.difference_table(CELLS).iloc[1]
-    assert shown["CP − LoRA, points"] == f"{100 * gap['mean']:+.1f}"
-    assert shown["95 % interval"] == f"{100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}"
+    assert shown["CP − LoRA, points"] == signed(gap["mean"])
+    assert shown["95 % interval"] == bounds((gap["low"], gap["high"]))
     shares = ladder.plateau_table(CELLS)
     assert shares["adapter"].tolist() == ["CP 1", "CP 11", "CP 22", "LoRA 1", "LoRA 2"]
     assert (shares["within a point of the best"] == "first").sum() == 2

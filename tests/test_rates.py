@@ -9,7 +9,8 @@ import pytest
 from cpadapt import rates
 from cpadapt.claims import cells_of
 from cpadapt.errors import InputError
-from cpadapt.record import Record, load_records
+from cpadapt.record import Record, load_records, pack_bitmap, unpack_bitmap
+from cpadapt.statistics import estimate, outcomes
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,11 +150,77 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
     assert rates.one_answer(pilot) == set()
     first = pilot[0]
     assert first.outcome is not None
-    data = {"sets": {"eval": {"majority_rate": first.outcome.accuracy}}}
-    alone = [dataclasses.replace(first, data=data), *pilot[1:]]
-    assert rates.one_answer(alone) == set(), "by chance as many may be right"
-    twin = dataclasses.replace(alone[0], id="twin")
-    assert rates.one_answer([*alone, twin]) == {first.id, "twin"}
+    correct, total = first.outcome.correct, first.outcome.total
+    data = {"sets": {"eval": {"classes": {"a": correct, "b": total - correct}}}}
+    alone = dataclasses.replace(first, data=data)
+    assert rates.one_answer([alone]) == set(), "by chance as many may be right"
+    twin = dataclasses.replace(alone, id="twin")
+    assert rates.one_answer([alone, twin]) == {first.id, "twin"}
+    # The rarer answer is right where the commonest is wrong.
+    wrong = unpack_bitmap(first.outcome.drawn, first.outcome.rows) & ~unpack_bitmap(first.outcome.right, 872)
+    assert total == first.outcome.rows == 872, "all were drawn, so that either is a bitmap of rows"
+    other = dataclasses.replace(first.outcome, correct=total - correct, right=pack_bitmap(wrong.nonzero()[0], 872))
+    rarer = dataclasses.replace(alone, id="rarer", outcome=other)
+    assert rates.one_answer([alone, rarer]) == {first.id, "rarer"}
+    three = {"sets": {"eval": {"classes": {"a": correct, "b": total - correct - 1, "c": 1}}}}
+    of_three = [dataclasses.replace(record, data=three) for record in (alone, rarer)]
+    assert rates.one_answer(of_three) == set(), "of three classes what one leaves is no class"
+
+
+def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
+    """The one that gives the rarer answer among them."""
+    found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    named = {task: rates.figures(records) for task, records in found.items()}
+    assert {task: of["constant"] for task, of in named.items()} == {"sst2": "0", "rte": "5", "boolq": "12"}
+    small = {name: sum(int(of[name]) for of in named.values()) for name in ("small_choices", "small_edge")}
+    assert small == {"small_choices": 15, "small_edge": 9}, "the range of rates is cut off for them"
+    assert 0.9 < float(named["rte"]["redrawn_sd"]) < 1.1, "and the choice of rates is in no interval"
+    rows = rates.single_table(found).to_dict("records")
+    untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
+    assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", 8, 88)]
+    assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
+
+
+def test_which_items_have_the_commonest_answer_runs_tell_that_give_no_other() -> None:
+    found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    for task, items, commonest in (("rte", 277, 146), ("boolq", 1000, 603)):
+        rows = rates.commonest(found[task])
+        assert (len(rows), rows.sum()) == (items, commonest), "as the records count the classes"
+        constant = {r.id for r in found[task]} & rates.one_answer(found[task])
+        for of in (outcomes([r]).right for r in found[task] if r.id in constant):
+            assert rates.balanced(of, rows).mean() == pytest.approx(0.5)
+    with pytest.raises(InputError, match="no run gives the commonest answer"):
+        rates.commonest(found["sst2"])
+
+
+def test_adapters_have_learned_boolq_at_the_papers_rates_if_not_above_the_commonest_answer() -> None:
+    records = rates.measured(("smollm2", "smollm2-rates"), "boolq")
+    of = rates.ways(records)[rates.PAPER]
+    right, rows = rates.adapters(of), rates.commonest(records)
+    assert estimate(right - of.majority).mean < 0
+    gain = estimate(rates.balanced(right - of.outcomes["head", 0].right, rows))
+    assert 0.01 < gain.interval()[0] < gain.mean < 0.04
+
+
+def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
+    rng = np.random.default_rng(0)
+    found = rates.redrawn_gaps(pilot, 300, rng)
+    by_way = rates.ways(pilot)[rates.CELL]
+    observed = np.mean(
+        [by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean() for a, b in by_way.matched()]
+    )
+    assert len(np.unique(found)) > 2
+    assert np.isclose(found, observed).any()
+    # Where dev leaves no doubt, they choose as it does.
+    clear = []
+    for record in pilot:
+        best = record.config.learning_rate in (None, 1e-3, 2e-3)
+        scores = [dataclasses.replace(e, dev_correct=e.dev_total * best) for e in record.evaluations]
+        clear.append(dataclasses.replace(record, evaluations=tuple(scores)))
+    sure = rates.redrawn_gaps(clear, 50, rng)
+    higher = cells_of(pilot, {"lora": 1e-3, "cp": 2e-3}).outcomes
+    gaps = [higher["lora", a].right.mean() - higher["cp", b].right.mean() for a, b in by_way.matched()]
+    assert sure == pytest.approx(np.full(50, np.mean(gaps)))
 
 
 def test_a_change_of_the_gap_is_that_of_its_parts(pilot: list[Record]) -> None:

@@ -5,6 +5,7 @@ from cpadapt.wording import bounds, percent, signed
 
 def test_shares_are_told_in_percent_and_points() -> None:
     assert (percent(0.7351), percent(0.7351, 2), percent(0.346, 0)) == ("73.5", "73.51", "35")
-    assert (signed(0.0069), signed(-0.0069, 2), signed(0.0)) == ("+0.7", "-0.69", "+0.0")
-    assert bounds((-0.002, 0.0112)) == "-0.2 to +1.1"
-    assert bounds((-0.002, 0.0112), 2) == "-0.20 to +1.12"
+    assert (signed(0.0069), signed(-0.0069, 2), signed(0.0)) == ("+0.7", "−0.69", "0.0")
+    assert (signed(-0.0004), signed(-0.0004, 2), signed(0.0004)) == ("0.0", "−0.04", "0.0")
+    assert bounds((-0.002, 0.0112)) == "−0.2 to +1.1"
+    assert bounds((-0.002, 0.0112), 2) == "−0.20 to +1.12"

@@ -38,7 +38,8 @@ class Chapter:
                 key = output.get("metadata", {}).get("scrapbook", {}).get("name")
                 if key is not None:
                     assert key not in found, f"{key} is glued twice"
-                    found[key] = ast.literal_eval(output["data"]["application/papermill.record/text/plain"])
+                    value = ast.literal_eval(output["data"]["application/papermill.record/text/plain"])
+                    found[key] = _hyphens(value) if isinstance(value, str) else value
         return found
 
     @property
@@ -48,7 +49,8 @@ class Chapter:
         for cell in self.cells:
             for output in cell.get("outputs", ()):
                 if html := output.get("data", {}).get("text/html"):
-                    rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
+                    split = _hyphens(html).split("</tr>")
+                    rows = [re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", row, re.S) for row in split]
                     found.append([row for row in rows if row])
         return found
 
@@ -62,6 +64,11 @@ class Chapter:
         """The rows of the one table that has these columns, each by column."""
         (found,) = (table for table in self.tables if set(columns) <= set(table[0]))
         return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def _hyphens(text: str) -> str:
+    """With the minus of numbers as Python writes and reads it."""
+    return re.sub(r"−(?=\d)", "-", text)
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,17 @@ def analysed(task: str, name: str, draws: bool = False) -> dict[str, Any]:
         CHANCE: ((ms[0, 2] - rest) / b + (ms[1, 2] - rest) / a + rest) / n,
         ITEMS: (ms[2,] - ms[0, 2] - ms[1, 2] + rest) / (a * b * n),
     }
+    for part, axis, others in ((WEIGHTS, 0, b), (ORDER, 1, a)):
+        # On these items: sums over them alone, against the two causes together.
+        on_these = x.mean(2)
+        by_cause = on_these.mean(1 - axis)
+        left = on_these - on_these.mean(0) - on_these.mean(1, keepdims=True) + on_these.mean()
+        both = float((left**2).sum()) / free[0, 1]
+        square = others * float(by_cause.var(ddof=1))
+        found[f"{part} asked"] = (square - both) / others
+        found[f"{part} asked ends"] = ends(square, both, free[axis,], free[0, 1], others)
+        found[f"{part} asked p"] = float(f.sf(square / both, free[axis,], free[0, 1]))
+        found[f"{part} in chance"] = (ms[axis, 2] - rest) / others / n / found[CHANCE]
     for part, axis, per in ((WEIGHTS, 0, b * n), (ORDER, 1, a * n)):
         by_item = ms[axis, 2]
         null = max(ms[0, 1] + by_item - rest, ms[0, 1], by_item)
@@ -125,6 +136,38 @@ def test_tables_of_parts(chapter: Chapters) -> None:
                 check_sd(row[part], found[part])
             for part in (WEIGHTS, ORDER, TOGETHER):
                 check_ends(row[f"{part} (95 %)"], found[part], found[f"{part} ends"])
+
+
+def test_tables_of_what_is_so_on_these_items(chapter: Chapters) -> None:
+    tables = [table for table in chapter("causes").tables if "p, order" in table[0]]
+    for (titles, *rows), task in zip(tables, TASKS, strict=True):
+        assert [row[0] for row in rows] == list(SUBJECTS)
+        for row in (dict(zip(titles, row, strict=True)) for row in rows):
+            found = analysed(task, row["of"])
+            for part in (WEIGHTS, ORDER):
+                check_ends(row[f"{part} (95 %)"], found[f"{part} asked"], found[f"{part} asked ends"])
+                p = found[f"{part} asked p"]
+                assert row[f"p, {part}"] == ("&lt; 0.0001" if p < 0.0001 else f"{p:.4f}")
+                assert row[f"{part} in chance, %"] == f"{100 * max(found[f'{part} in chance'], 0):.0f}"
+
+
+@functools.cache
+def called_commonest(cell: Cell) -> np.ndarray:
+    """`[weights, orders]`: the percent of RTE's items that a run calls by the commonest label."""
+    (size,) = {line["data"]["sets"]["eval"]["classes"]["entailment"] for line in lines("smollm2-orders", "rte", cell)}
+    of_one = [line["outcome"] for line in read("smollm2-rates") if line["config"]["task"] == "rte"]
+    alike = [outcome["right"] for outcome in of_one if outcome["correct"] == size]
+    commonest = max(alike, key=alike.count)
+    assert alike.count(commonest) > 2, "runs that give one answer are right on its items"
+    (is_it,) = {tuple(answers(outcome)) for outcome in of_one if outcome["right"] == commonest}
+    right = of_cell("rte", cell)
+    return np.where(np.array(is_it, dtype=bool), right, 100 - right).mean(2)
+
+
+def moved_by_order(runs: np.ndarray) -> float:
+    """Of `[weights, orders]` the standard deviation that orders make."""
+    left = runs - runs.mean(0) - runs.mean(1, keepdims=True) + runs.mean()
+    return math.sqrt(runs.mean(0).var(ddof=1) - (left**2).sum() / 81 / 10)
 
 
 def test_charts(chapter: Chapters) -> None:
@@ -187,6 +230,16 @@ def test_numbers(chapter: Chapters) -> None:
         "shared_below": f"{below:.1f}", "draws_sd": f"{sd:.2f}",
         "rte_alike": f"{100 * data['sets']['train']['size'] / there:.0f}",
     }  # fmt: skip
+    expected |= {
+        "rte_order_asked": f"{math.sqrt(analysed('rte', MEAN)['order asked']):.2f}",
+        "rte_order_asked_p": f"{analysed('rte', MEAN)['order asked p']:.4f}",
+        "rte_order_holm": f"{holm_as_asked()[MEAN, ORDER]:.3f}",
+        "rte_order_given": f"{moved_by_order(np.mean([called_commonest(cell) for cell in CELLS], axis=0)):.1f}",
+        "rte_order_given_lora": f"{moved_by_order(called_commonest(('lora', 1))):.1f}",
+        "rte_lora_by_order": f"{100 * analysed('rte', 'LoRA 1')['order in chance']:.0f}",
+        "sst2_lora_by_order": f"{100 * analysed('sst2', 'LoRA 1')['order in chance']:.0f}",
+        "sst2_one_by_weights": f"{100 * analysed('sst2', 'CP 1')['weights in chance']:.0f}",
+    }
     expected |= {f"sst2_{part}": f"{math.sqrt(average('sst2', part)):.2f}" for part in (WEIGHTS, ORDER, TOGETHER)}
     for task in TASKS:
         of_draw = analysed(task, MEAN, draws=True)[f"{ORDER} ends"][1]
@@ -260,6 +313,21 @@ def holm(task: str) -> dict[tuple[str, str], float]:
     """The p values of weights and order, corrected over a task's table."""
     p = {(name, part): analysed(task, name)[f"{part} p"] for name in SUBJECTS for part in (WEIGHTS, ORDER)}
     return dict(zip(p, corrected(list(p.values())), strict=True))
+
+
+def holm_as_asked() -> dict[tuple[str, str], float]:
+    p = {(name, part): analysed("rte", name)[f"{part} asked p"] for name in SUBJECTS for part in (WEIGHTS, ORDER)}
+    return dict(zip(p, corrected(list(p.values())), strict=True))
+
+
+def test_what_is_said_of_weights_and_order_on_these_items() -> None:
+    clear = {tested for tested, p in holm_as_asked().items() if p < 0.05}
+    assert clear == {(MEAN, ORDER)}, "the order does move the mean on RTE's items, and weights nothing"
+    for task, cell in itertools.product(TASKS, CELLS.values()):
+        found = analysed(task, cell)
+        if cell in ("LoRA 1", "CP 1"):
+            moves = found["order in chance"] > found["weights in chance"]
+            assert moves == (cell == "LoRA 1"), "order moves LoRA, the start moves small CP"
 
 
 def test_what_is_said_of_weights_and_order() -> None:

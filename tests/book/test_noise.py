@@ -170,7 +170,63 @@ def test_numbers(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
             f"{task}_apart": f"{100 * statistics.mean(apart):.0f}",
             f"{task}_average": f"{average['error']:.2f}",
         }
-    assert page.glued == expected | many() | of_rte() | of_boolq()
+    assert page.glued == expected | many() | of_rte() | of_boolq() | over_tasks()
+
+
+def pooled(found: list[dict[str, Any]]) -> tuple[float, list[float], float]:
+    """Mean, 95 % interval and spread τ: weights 1 / (v + τ²), under which what is seen has as many squares as it has
+    degrees of freedom; the error is no less than the weights' own."""
+    means, errors = ([of[name] for of in found] for name in ("gap", "error"))
+    free = len(found) - 1
+
+    def weighed(tau: float) -> tuple[float, float, float]:
+        weights = [1 / (error**2 + tau**2) for error in errors]
+        mean = sum(w * x for w, x in zip(weights, means, strict=True)) / sum(weights)
+        return mean, sum(w * (x - mean) ** 2 for w, x in zip(weights, means, strict=True)), sum(weights)
+
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        tau = (low + high) / 2
+        low, high = (tau, high) if weighed(tau)[1] > free else (low, tau)
+    tau = low if low > 1e-6 else 0.0
+    mean, squares, weight = weighed(tau)
+    reach = float(t.ppf(0.975, free)) * math.sqrt(max(squares / free, 1) / weight)
+    return mean, [mean - reach, mean + reach], tau
+
+
+def over_tasks() -> dict[str, str]:
+    lora, encoder = ("lora", 1), ("minilm",)
+    first = [difference(lora, ("cp", 11), of) for of in (SEEDS, RTE_SEEDS, OF_BOOLQ)]
+    first += [difference(lora, ("cp", 9), (*encoder, task)) for task in ("sst2", "sick", "mrpc", "boolq")]
+    above = []
+    for task in ("sst2", "sick", "mrpc"):
+        of = cells((*encoder, task))
+        gaps = [of["lora", rank] - of["cp", size] for rank, size in ((2, 19), (4, 38), (8, 76))]
+        above.append(judged(np.mean(gaps, axis=0).tolist()))
+    (mean, ends, spread), (mean_above, ends_above, _) = pooled(first), pooled(above)
+    assert ends[0] > 0 > ends_above[0], "ahead at its first rank"
+    assert ends_above[1] > 0, "no lead is seen"
+    return {
+        "pooled_cells": str(len(first)),
+        "pooled_spread": f"{spread:.1f}",
+        "pooled_first": f"{mean:+.2f}",
+        "pooled_first_ends": "{:+.2f} to {:+.2f}".format(*ends),
+        "pooled_above": f"{mean_above:+.2f}",
+        "pooled_above_ends": "{:+.2f} to {:+.2f}".format(*ends_above),
+    }
+
+
+def test_the_cells_of_tasks_and_backbones(chapter: Chapters) -> None:
+    rows = chapter("noise").rows("backbone", "LoRA − CP")
+    assert len(rows) == 7
+    for row, of in zip(rows[:3], (SEEDS, RTE_SEEDS, OF_BOOLQ), strict=True):
+        assert row["LoRA − CP"] == f"{TASKS[of[1]]}: LoRA 1 − CP 11"
+        assert row["points"] == f"{difference(('lora', 1), ('cp', 11), of)['gap']:+.2f}"
+    for row, (task, name) in zip(
+        rows[3:], (("sst2", "SST-2"), ("sick", "SICK"), ("mrpc", "MRPC"), ("boolq", "BoolQ")), strict=True
+    ):
+        assert row["LoRA − CP"] == f"{name}: LoRA 1 − CP 9"
+        assert row["points"] == f"{difference(('lora', 1), ('cp', 9), ('minilm', task))['gap']:+.2f}"
 
 
 def test_what_is_said(chapter: Chapters, parts: dict[str, dict[str, Parts]]) -> None:
@@ -232,6 +288,15 @@ def many() -> dict[str, str]:
         "low_draw_sd": f"{min(sds[1]):.2f}",
         "high_draw_sd": f"{max(sds[1]):.2f}",
         "most_cp": "44",
+        "sst2_items": str(gap["items"]),
+        "draws_known": str(len({line["config"]["data_seed"] for of in (SEEDS, DRAWS) for line in lines(of)})),
+        "eleven_here": f"{eleven_on_sst2()[2e-3]:.1f}",
+        "eleven_best": f"{max(eleven_on_sst2().values()):.1f}",
+        "sst2_last_apart_p": dev_over_draws("sst2", *KEYS[1])["apart p"],
+        "dev_words": "7",
+        "eval_words": "19",
+        "dev_nested": "10",
+        "eval_nested": "0.2",
         "shared_mean": f"{statistics.mean(heights(SEEDS)):.1f}",
         "worst_draw": f"{min(by_draw):.1f}",
         "best_draw": f"{max(by_draw):.1f}",
@@ -247,9 +312,93 @@ def many() -> dict[str, str]:
     }
 
 
+def eleven_on_sst2() -> dict[float, float]:
+    """CP at LoRA's first budget, in percent, by its rate; three seeds each."""
+    found: dict[float, list[float]] = {}
+    for line in itertools.chain(lines(AT_PAPERS["sst2"]), lines(("smollm2-rates", "sst2"))):
+        if (line["label"], line["config"]["size"]) == ("cp", 11):
+            right = 100 * line["outcome"]["correct"] / line["outcome"]["total"]
+            found.setdefault(line["config"]["learning_rate"], []).append(right)
+    assert {len(of) for of in found.values()} == {3}
+    return {rate: statistics.mean(of) for rate, of in found.items()}
+
+
+@functools.cache
+def dev_over_draws(task: str, a: tuple[str, int], b: tuple[str, int]) -> dict[str, str]:
+    """The first minus the second, in points, with ends: s² over draws, and the items that draws share."""
+    both = [line for study in ("smollm2-data-seeds", "smollm2-data-seeds-again") for line in lines((study, task))]
+    by_draw = {name: [0.0] * 30 for name in ("best", "last", "eval")}
+    for line in both:
+        cell = line["label"], line["config"]["size"]
+        if cell in (a, b):
+            sign = 100 / 2 * (1 if cell == a else -1)
+            (best,) = (e for e in line["evaluations"] if e["step"] == line["best_step"])
+            (last,) = (e for e in line["evaluations"] if e["step"] == 2000)
+            draw = line["config"]["data_seed"] - 1
+            by_draw["best"][draw] += sign * best["dev_correct"] / best["dev_total"]
+            by_draw["last"][draw] += sign * last["dev_correct"] / last["dev_total"]
+            by_draw["eval"][draw] += sign * line["outcome"]["correct"] / line["outcome"]["total"]
+    source = both[0]["data"]["source"]["train"]
+    on_eval = cells(("smollm2-data-seeds+smollm2-data-seeds-again", task))
+    of = Parts([on_eval[a] - on_eval[b]])
+    share = {"eval": of.of_item / of.items}
+    share["best"] = share["last"] = of.of_item / (source["rows"] - source["left_out_repeats"])  # 500 of all, by 500
+
+    def worded(mean: float, variance: float) -> str:
+        reach = float(t.ppf(0.975, 29)) * math.sqrt(variance)
+        return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
+
+    def p_value(mean: float, variance: float) -> float:
+        return 2 * float(t.sf(abs(mean) / math.sqrt(variance), 29))
+
+    alone = difference(a, b, TWICE if task == "sst2" else RTE_TWICE)
+    means = {name: statistics.mean(gaps) for name, gaps in by_draw.items()}
+    variances = {name: statistics.variance(gaps) / 30 + share[name] for name, gaps in by_draw.items()}
+    weight = alone["error"] ** 2 / (alone["error"] ** 2 + variances["best"])
+    summed = [weight * x + (1 - weight) * y for x, y in zip(by_draw["best"], by_draw["eval"], strict=True)]
+    of_sum = statistics.variance(summed) / 30 + weight**2 * share["best"] + (1 - weight) ** 2 * share["eval"]
+    apart = [x - y for x, y in zip(by_draw["last"], by_draw["eval"], strict=True)]
+    of_apart = statistics.variance(apart) / 30 + share["last"] + share["eval"]
+    return {name: worded(means[name], variances[name]) for name in ("best", "last")} | {
+        "eval": "{:+.2f} ({:+.2f} to {:+.2f})".format(alone["gap"], *alone["interval"]),
+        "both": worded(statistics.mean(summed), of_sum),
+        "p": str(p_value(means["last"], variances["last"])),
+        "apart p": f"{p_value(statistics.mean(apart), of_apart):.3f}",
+    }
+
+
+def test_what_dev_says_over_draws(chapter: Chapters) -> None:
+    rows = chapter("noise").rows("difference", "dev, last step")
+    columns = {"eval": "eval", "best": "dev, best step", "last": "dev, last step", "both": "dev and eval, best step"}
+    for task, of_task in (("sst2", rows[:6]), ("rte", rows[6:])):
+        found = [dev_over_draws(task, *pair) for pair in KEYS]
+        holm = corrected([float(each["p"]) for each in found])
+        for row, pair, each, p in zip(of_task, KEYS, found, holm, strict=True):
+            assert (row["task"], row["difference"]) == (TASKS[task], " − ".join(NAMES[cell] for cell in pair))
+            assert {name: row[column] for name, column in columns.items()} == {name: each[name] for name in columns}
+            assert row["Holm, last step"] == f"{p:.3f}"
+    rates = eleven_on_sst2()
+    assert min(rates, key=rates.__getitem__) == 2e-3, "the worst of four"
+
+
 def heights(of: Runs) -> list[float]:
     """The mean of the adapters, run by run, in percent."""
     return np.mean([values for cell, values in accuracies(of).items() if cell[0] != "head"], axis=0).tolist()
+
+
+def called_yes() -> np.ndarray:
+    """Whether a label of BoolQ's items is the commonest, as the runs tell that are right on as many items as have it,
+    and several of them on the same."""
+    most = round(1000 * commonest())
+    right = [tuple(answers(line["outcome"])) for line in lines(("smollm2-rates", "boolq"))]
+    (it,) = {of for of in right if sum(of) == most and right.count(of) > 1}
+    return np.array(it, dtype=bool)
+
+
+def balanced(right: np.ndarray) -> dict[str, Any]:
+    """The mean over labels of what is right of each: 100 runs of a label that is a share s count 1 / (2 s)."""
+    yes = called_yes()
+    return judged((right * np.where(yes, 1 / (2 * yes.mean()), 1 / (2 * (1 - yes.mean())))).tolist())
 
 
 def over_floor(of: Runs) -> dict[str, Any]:
@@ -295,20 +444,34 @@ def of_rte() -> dict[str, str]:
     )
     parts = Parts([cells(RTE_SEEDS)["lora", 1] - cells(RTE_SEEDS)["cp", 11]])
     sds = [statistics.stdev(values) for (label, _), values in accuracies(RTE_SEEDS).items() if label != "head"]
-    return of_task("rte", RTE_SEEDS) | {
-        "rte_dev_left": f"{max(on_dev('rte').values()) - on_dev('rte')[2000]:.2f}",
-        "rte_low_sd": f"{min(sds):.2f}",
-        "rte_high_sd": f"{max(sds):.2f}",
-        "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
-        "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
-        "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
-        "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
-        "rte_gain_p": f"{corrected(six_of_rte())[KEYS.index((('cp', 44), ('cp', 1)))]:.3f}",
-        "rte_own_two": str(own(RTE_SEEDS, 2)),
-        "rte_lead_error": f"{lead['error']:.2f}",
-        "rte_lead_end": f"{parts.error(math.inf):.2f}",
-        "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
-    }
+    of_dev = {
+        f"{task}_{name}_on_{column}": dev_over_draws(task, *pair)[of]
+        for task, name, pair, column, of in (
+            ("rte", "lead", KEYS[0], "dev", "last"), ("rte", "gain", KEYS[4], "dev", "last"),
+            ("rte", "lead", KEYS[0], "both", "both"), ("rte", "gain", KEYS[4], "both", "both"),
+            ("sst2", "gain", KEYS[4], "dev", "last"), ("sst2", "gain", KEYS[4], "best", "best"),
+            ("sst2", "last", KEYS[1], "dev", "last"),
+        )
+    }  # fmt: skip
+    return (
+        of_task("rte", RTE_SEEDS)
+        | of_dev
+        | {
+            "dev_items": "500",
+            "rte_dev_left": f"{max(on_dev('rte').values()) - on_dev('rte')[2000]:.2f}",
+            "rte_low_sd": f"{min(sds):.2f}",
+            "rte_high_sd": f"{max(sds):.2f}",
+            "rte_told_ends": "{:+.2f} to {:+.2f}".format(*lead["one-sided"]),
+            "rte_draws_told_ends": "{:+.2f} to {:+.2f}".format(*over_draws["one-sided"]),
+            "rte_draws_gain": f"{drawn_gain['gap']:.2f}",
+            "rte_draws_gain_ends": "{:+.2f} to {:+.2f}".format(*drawn_gain["interval"]),
+            "rte_gain_p": f"{corrected(six_of_rte())[KEYS.index((('cp', 44), ('cp', 1)))]:.3f}",
+            "rte_own_two": str(own(RTE_SEEDS, 2)),
+            "rte_lead_error": f"{lead['error']:.2f}",
+            "rte_lead_end": f"{parts.error(math.inf):.2f}",
+            "rte_power": f"{100 * parts.power(1, 1000, parts.items):.0f}",
+        }
+    )
 
 
 def six_of_rte() -> list[float]:
@@ -318,7 +481,15 @@ def six_of_rte() -> list[float]:
 def of_boolq() -> dict[str, str]:
     below = 100 * commonest() - statistics.mean(accuracies(OF_BOOLQ)["cp", 1])
     gain = difference(("cp", 44), ("cp", 1), OF_BOOLQ)
+    of = cells(OF_BOOLQ)
+    even = balanced((of["lora", 1] + of["cp", 11]) / 2 - of["head", 0])
+    even_gain = balanced(of["cp", 44] - of["cp", 1])
+    assert min(even["interval"][0], even_gain["interval"][0]) > 0, "adapters do learn BoolQ, and size pays"
     return of_task("boolq", OF_BOOLQ) | {
+        "boolq_balanced": f"{even['gap']:.1f}",
+        "boolq_balanced_ends": "{:+.1f} to {:+.1f}".format(*even["interval"]),
+        "boolq_balanced_gain": f"{even_gain['gap']:.1f}",
+        "boolq_balanced_gain_ends": "{:+.1f} to {:+.1f}".format(*even_gain["interval"]),
         "boolq_items": f"{gain['items']:,}",
         "boolq_last_misled": f"{100 * mislead(('lora', 1), ('cp', 44), OF_BOOLQ):.0f}",
         "boolq_own_one": str(own(OF_BOOLQ, 1)),

@@ -84,6 +84,14 @@ def test_every_field_is_explained_with_its_value(chapter: Chapters) -> None:
     sources = Protocol().sources()
     assert {name: whose for name, _, whose, _ in rows} == sources
     assert all(len(said) > 10 for *_, said in rows)
+    assert not [said for *_, said in rows if "\\n" in said or "\n" in said], "no line break is shown"
+
+
+def test_the_rates_effect_is_that_of_the_longer_runs(chapter: Chapters) -> None:
+    source = chapter("protocol").source
+    assert "first_frontiers.ipynb::sst2_rate_effect" not in source, "which is of the pilot's 500 steps"
+    assert "rates.ipynb::cp_flat" in source
+    assert chapter("rates").glued["cp_flat"] == "0.2"
 
 
 def test_the_papers_study_has_the_papers_precision_and_differs_in_nothing_else() -> None:

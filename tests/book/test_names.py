@@ -1,0 +1,36 @@
+"""What pages call the backbone and the draw on which nearly all runs stand, at first mention; read as written."""
+
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from cpadapt import contrasts
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("noise", "causes", "rates", "protocol", "tensorization")
+
+
+def written(page: str) -> str:
+    cells = jupytext.read(ROOT / "notebooks" / f"{page}.py").cells
+    return " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
+    text = written(page)
+    assert text[text.index("SmolLM2") :].startswith("SmolLM2-135M-Instruct, dequantized from four bits,")
+
+
+@pytest.mark.parametrize("page", ["noise", "rates", "tensorization"])
+def test_the_draw_is_said_to_be_the_worst_where_sst2_is_first_judged_on_it(page: str) -> None:
+    text = written(page)
+    draw = text.index("one draw of the examples")
+    known = "{glue:text}`draws_known`" if page == "noise" else "{glue:text}`noise.ipynb::draws_known:s`"
+    assert text[draw:].startswith(f"one draw of the examples, on SST-2 the worst of {known}")
+
+
+def test_it_is_dequantized_from_four_bits() -> None:
+    (weights,) = {record.weights.sha256 for record in contrasts.on_record(("smollm2", "smollm2-seeds"))}
+    # SmolLM2-135M-Instruct.Q4_1.gguf
+    assert weights == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
