@@ -21,7 +21,7 @@ from statsmodels.stats.meta_analysis import combine_effects
 from cpadapt.charts import cell_name
 from cpadapt.errors import InputError
 from cpadapt.protocol import RunConfig
-from cpadapt.record import Record
+from cpadapt.record import Record, require_one_backbone
 from cpadapt.statistics import Estimate, Floats, Mean, partly_crossed
 
 MARGIN = 0.005
@@ -127,6 +127,8 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
 
 def _by_draw(records: Iterable[Record]) -> dict[int, Record]:
     """One cell's runs by their draw."""
+    records = list(records)
+    require_one_backbone(records, "a cell's runs")
     found: dict[int, Record] = {}
     for record in records:
         if record.config.data_seed in found:

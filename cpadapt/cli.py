@@ -212,9 +212,8 @@ def show_status(
         return
     total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
     names = {"label": "family", "learning_rate": "rate", "warmup_steps": "warmup"}
-    if not any(plan.settings for plan in asked.families.values()):
-        names |= {"scale": None, "warmup_steps": None}
-    rows = [{names.get(name, name): value for name, value in row.items() if names.get(name, name)} for row in rows]
+    same = set() if any(plan.settings for plan in asked.families.values()) else {"scale", "warmup_steps"}
+    rows = [{names.get(name, name): value for name, value in row.items() if name not in same} for row in rows]
     _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
 
 

@@ -50,6 +50,9 @@ def table(*rows: tuple[Any, ...], study: str = "s") -> pd.DataFrame:
         backbone="tiny",
         task="sst2",
         protocol="p",
+        weights="w",
+        scale=2.0,
+        warmup_steps=0,
         diverged_at=None,
         id=[f"{study}{k}" for k in range(len(made))],
     )
