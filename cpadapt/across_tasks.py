@@ -25,7 +25,7 @@ from cpadapt.record import Record, require_one_backbone
 from cpadapt.statistics import Estimate, Floats, Mean, partly_crossed
 
 MARGIN = 0.005
-"""Half a point: differences over tasks below it count as none."""
+"""Half a point. Differences over tasks below it count as none."""
 
 LEVEL = 0.0294
 """Of every test at each of two looks at growing data, for 5 % over both (Pocock, "Group sequential methods in the

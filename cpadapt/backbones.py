@@ -92,7 +92,7 @@ class Source:
     """Of the weights as published, which are the package's or the hub's file or the local folder's safetensors. Of
     several files it is the sha256 of the text that `sha256sum` prints for them."""
     tokenizer: str | None = None
-    """Sha256 of what the tokenizer does: its vocabulary by id, its added tokens, the ids of texts that try it."""
+    """Sha256 of what the tokenizer does, by its vocabulary, its added tokens, and the ids of texts that try it."""
     config: str | None = None
     """Sha256 of the values in `config.json`, without the model's path, its dtype and transformers' version; of a GGUF
     file, that of the values that it states."""

@@ -58,7 +58,7 @@ class Difference:
     mean: float
     standard_error: float
     degrees: float
-    """Of freedom: with dev those of the draws alone, which errs towards wide intervals."""
+    """Of freedom; with dev those of the draws alone, which errs towards wide intervals."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Where the mean over all draws and items lies, with about this confidence."""

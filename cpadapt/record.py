@@ -78,10 +78,10 @@ class Outcome:
     labels: str | None = None
     """The class of each drawn item, by row, one byte each (base64); unknown in records older than schema 2."""
     margins: str | None = None
-    """The margin of each drawn item, by row, one byte each (base64): the score of the true label minus the best other
-    one, as `margin_codes` keeps it."""
+    """The margin of each drawn item, by row, one byte each (base64), which is the score of the true label minus the best
+    other one, as `margin_codes` keeps it."""
     right: str | None = None
-    """Of records older than margins: which drawn items were right, by row, as a bitmap."""
+    """Which drawn items were right, by row, as a bitmap, in records older than margins."""
 
     def __post_init__(self) -> None:
         if (self.margins is None) == (self.right is None):

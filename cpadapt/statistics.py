@@ -373,7 +373,7 @@ class Crossed:
     chance: float
     """What is by item and not the same for all runs, on as many items."""
     first_by_item: Effect
-    """The part of chance that is the first cause's own: by item the same whatever the second is."""
+    """The part of chance that is the first cause's own, by item the same whatever the second is."""
     second_by_item: Effect
     of_items: float
     """What is by item and the same for all runs, on as many items."""

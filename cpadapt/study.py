@@ -290,7 +290,7 @@ class Study:
 
     @property
     def backbone_name(self) -> str:
-        """What records call the backbone: its known name or hub id, or the name alone of a local folder."""
+        """Its known name or hub id, or the name alone of a local folder, as records have it."""
         folder = Path(self.backbone).expanduser()
         return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
 

@@ -101,7 +101,7 @@ class TaskSpec:
     """What tables and charts call the task; its name if none."""
 
     source_group: str | None = None
-    """The texts' origin, the same for tasks whose texts share one: they are not independent of each other."""
+    """The texts' origin; tasks whose texts share one are not independent of each other."""
 
     rest_min_words: int = 0
     """The fewest words of a rest row, its texts together."""
