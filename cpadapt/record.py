@@ -78,7 +78,7 @@ class Outcome:
     labels: str | None = None
     """The class of each drawn item, by row, one byte each (base64); unknown in records older than schema 2."""
     margins: str | None = None
-    """The margin of each drawn item, by row, one byte each (base64), which is the score of the true label minus the best
+    """The margin of each drawn item, by row, one byte each (base64), which is the true label's score minus the best
     other one, as `margin_codes` keeps it."""
     right: str | None = None
     """Which drawn items were right, by row, as a bitmap, in records older than margins."""

@@ -25,7 +25,9 @@ def read(study: str) -> list[dict[str, Any]]:
             if "draw" in line:
                 draws[line["draw"]["fingerprint"]] = line["draw"]["sets"]
             else:
-                line["outcome"] |= draws[line["data_fingerprint"]]["eval"]
+                for field, kind in (("outcome", "eval"), ("rest", "rest"), ("dev", "dev")):
+                    if line[field] is not None:
+                        line[field] |= draws[line["data_fingerprint"]][kind]
                 found.append(line)
     return found
 
@@ -88,6 +90,9 @@ def bits(bitmap: str, rows: int) -> list[int]:
 def answers(outcome: dict[str, Any]) -> list[int]:
     """Right or wrong, item by item, of a run whose record holds this outcome."""
     assert sum(bits(outcome["drawn"], outcome["rows"])) == outcome["total"]
+    if "margins" in outcome:
+        # A byte each, of which those from 128 on stand for negative numbers.
+        return [int(0 < byte < 128) for byte in base64.b64decode(outcome["margins"])]
     return bits(outcome["right"], outcome["total"])
 
 

@@ -44,6 +44,23 @@ def test_its_numbers() -> None:
         assert re.search(rf"budget {amount}\b", README)
 
 
+def test_the_papers_size() -> None:
+    cells: dict[tuple[str, int], dict[int, list[int]]] = {}
+    for line in read("size-paper"):
+        assert line["config"]["task"] == "sst2", "RTE and BoolQ are said to be missing"
+        by_seed = cells.setdefault((line["label"], line["config"]["size"]), {})
+        by_seed[line["config"]["seed"]] = answers(line["outcome"])
+    table = {cell: np.array([of[seed] for seed in (0, 1, 2)]) for cell, of in cells.items()}
+    assert all(len(of) == 3 for of in cells.values())
+    pairs = zip((1, 2, 3, 4, 6, 8), (17, 35, 53, 71, 106, 142), strict=True)
+    gap = judged(np.mean([table["cp", c] - table["lora", r] for r, c in pairs], axis=0).tolist())
+    low, high = gap["interval"]
+    ends = f"{low:.1f} to {high:.1f}".replace("-", "−")
+    assert f"differ by {abs(gap['gap']):.1f} points (95 % interval {ends}, three seeds)" in SAID
+    best = max(of.mean() for cell, of in table.items() if cell[0] != "head")
+    assert f"the best adapter is {100 * (best - table['head', 0].mean()):.1f} points above the head alone" in SAID
+
+
 KEYS = (("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1))
 
 

@@ -26,8 +26,15 @@ def asked(study: dict[str, Any]) -> int:
     assert set(ladder) <= {"head", "sizes", "pairs"}
     adapters = {(label, size) for label, sizes in ladder.get("sizes", {}).items() for size in sizes}
     adapters |= {place for pair in ladder.get("pairs", []) for place in pair.items()}
-    runs = sum(len(study["families"][label]["learning_rates"]) for label, _ in adapters) + ladder.get("head", False)
-    return runs * count(study["seeds"]) * count(study.get("data_seeds", [0])) * count(study.get("order_seeds", [0]))
+    runs = int(ladder.get("head", False))
+    for label, size in adapters:
+        plan = study["families"][label]
+        settings = [s for s in plan.get("settings", []) if size in s.get("sizes", [size])]
+        runs += len(plan.get("learning_rates", [])) + len(settings)
+    if "draws" in study:
+        return runs * count(study["draws"])
+    seeds, data_seeds, orders = (study.get(name, [0]) for name in ("seeds", "data_seeds", "order_seeds"))
+    return runs * count(seeds) * count(data_seeds) * count(orders)
 
 
 def count(seeds: list[int] | str) -> int:
@@ -75,7 +82,7 @@ def test_costs(page: Any) -> None:
             there = [line for line in of_study if line["provenance"]["device"] == device]
             row = shown.pop((study["name"], device))
             assert row["runs"] == str(len(there))
-            # A task's runs were one bank each here, so that the times of one of them are the bank's.
+            # All runs of a bank have its times, and no two banks have the same ones.
             banks = {
                 (line["config"]["task"], cost["train_seconds"], cost["evaluation_seconds"], cost["bank_runs"])
                 for line in there
