@@ -13,11 +13,12 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from cpadapt.book import PROJECT
-from cpadapt.charts import TASK_NAMES, cell_name, pair_name
-from cpadapt.claims import MARGIN, Cells, cells_of
+from cpadapt.charts import cell_name, pair_name
+from cpadapt.claims import MARGIN, Cells, Verdict, cells_of, learned
 from cpadapt.errors import InputError
 from cpadapt.record import Record, load_records
 from cpadapt.statistics import Estimate, compare, estimate, holm
+from cpadapt.study import load_study
 from cpadapt.wording import bounds, signed
 
 
@@ -122,33 +123,34 @@ def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
     ]
 
 
-def first_rank() -> list[Contrast]:
-    """LoRA's first rank minus CP just at or under its budget, on each backbone and task on record that adapters learn.
+def first_rank(studies: Sequence[str]) -> list[Contrast]:
+    """LoRA's first rank minus the largest CP at or under its budget, on each task of these studies that both learn.
 
-    Of SmolLM2 these are the studies of many seeds, and of MiniLM the one of all examples, but for RTE.
+    Whether they do is `cpadapt.claims.learned`'s verdict.
     """
-    wanted = [
-        ("smollm2", study, task, 11)
-        for study, task in (("smollm2-seeds", "sst2"), ("smollm2-seeds", "rte"), ("smollm2-seeds-boolq", "boolq"))
-    ] + [("minilm", "minilm", task, 9) for task in ("sst2", "sick", "mrpc", "boolq")]
     found = []
-    for backbone, study, task, size in wanted:
-        (contrast,) = pairs(measured((study,), task), [(("lora", 1), ("cp", size))], backbone)
-        found.append(replace(contrast, what=f"{TASK_NAMES[task]}: {contrast.what}"))
+    for study in studies:
+        asked = load_study(PROJECT / "studies" / f"{study}.toml")
+        for task, spec in asked.specs().items():
+            of = measured((study,), task)
+            if ("lora", 1) not in of.budgets:
+                continue
+            size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])
+            if learned(of, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
+                (contrast,) = pairs(of, [(("lora", 1), ("cp", size))], asked.backbone_name)
+                found.append(replace(contrast, what=f"{spec.title}: {contrast.what}"))
     return found
 
 
-def further_ranks() -> list[Contrast]:
-    """LoRA minus CP on MiniLM, on the average over the matched budgets above the first, by task.
-
-    Without RTE, which adapters are not shown to learn there, and BoolQ, on which LoRA falls towards the commonest
-    answer at a rate that was chosen on SST-2.
-    """
+def further_ranks(study: str) -> list[Contrast]:
+    """LoRA minus CP, on the average over the matched budgets, on each task of a study on which all of these learn."""
     found = []
-    for task in ("sst2", "sick", "mrpc"):
-        of = measured(("minilm",), task)
-        gaps = [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in of.matched()]
-        found.append(Contrast("minilm", TASK_NAMES[task], estimate(np.mean(gaps, axis=0))))
+    asked = load_study(PROJECT / "studies" / f"{study}.toml")
+    for task, spec in asked.specs().items():
+        of = measured((study,), task)
+        if learned(of).verdict is Verdict.HOLDS:
+            gaps = [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in of.matched()]
+            found.append(Contrast(asked.backbone_name, str(spec.title), estimate(np.mean(gaps, axis=0))))
     return found
 
 

@@ -149,7 +149,7 @@ charts.table(contrasts.contrast_table(matched, "task", "pair"))
 # all differ between the two: which of them makes components pay cannot be said from these runs. [The
 # claims](claims.ipynb) are judged by them too, in a column of their own, though they are the paper's, of a decoder.
 #
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [the paper's size](size.ipynb).
 
 # %% tags=["remove-cell"]
 titles = [TASK_NAMES[task] for task in taught]

@@ -299,7 +299,7 @@ charts.table(noise.key_table(over_seeds["boolq"]))
 # and on MiniLM, an encoder, those of [all examples](encoder.ipynb).
 
 # %% tags=["hide-input"]
-first = contrasts.first_rank()
+first = contrasts.first_rank(("smollm2-seeds", "smollm2-seeds-boolq", "minilm"))
 of_first = [dataclasses.replace(c, group=charts.BACKBONE_NAMES[c.group]) for c in first]
 charts.table(contrasts.contrast_table(contrasts.frame(of_first), "backbone", "LoRA − CP"))
 
@@ -404,7 +404,7 @@ for name, values in {
     weighted = estimate(rates.balanced(values, labels))
     glue(f"boolq_{name}", percent(weighted.mean), display=False)
     glue(f"boolq_{name}_ends", bounds(weighted.interval()), display=False)
-at_first, above_first = contrasts.pooled(first), contrasts.pooled(contrasts.further_ranks())
+at_first, above_first = contrasts.pooled(first), contrasts.pooled(contrasts.further_ranks("minilm"))
 glue("pooled_cells", str(len(first)), display=False)
 glue("pooled_spread", percent(at_first.spread), display=False)
 for name, of in (("first", at_first), ("above", above_first)):

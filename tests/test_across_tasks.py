@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import plan_coverage
@@ -30,7 +29,7 @@ from cpadapt.across_tasks import (
     share_interval,
 )
 from cpadapt.errors import InputError
-from cpadapt.record import Record, load_records
+from cpadapt.record import Outcome, Record, load_records, pack_bitmap
 from cpadapt.statistics import Mean, estimate, outcomes
 
 ROOT = Path(__file__).parents[1]
@@ -204,20 +203,23 @@ def test_a_difference_of_runs_is_theirs_answer_by_answer(records: list[Record]) 
     assert got.by_draw == pytest.approx(np.array([1, -0.5, -0.5]) @ np.array(accuracies))
 
 
-def with_rest(record: Record, right: list[int]) -> SimpleNamespace:
+def with_rest(record: Record, right: list[int]) -> Record:
     """A run that was asked four training rows besides, of a number that depends on its draw."""
     draw = record.config.data_seed
-    rest = SimpleNamespace(
-        right_by_row={row: bool(value) for row, value in zip(range(draw, draw + 4), right, strict=True)}
+    rest = Outcome(
+        correct=sum(right),
+        total=4,
+        rows=100,
+        drawn=pack_bitmap(range(draw, draw + 4), 100),
+        right=pack_bitmap(np.array(right).nonzero()[0], 4),
     )
-    kept = ("id", "label", "config", "outcome", "data_fingerprint")
-    return SimpleNamespace(rest=rest, **{name: getattr(record, name) for name in kept})
+    return dataclasses.replace(record, rest=rest)
 
 
 def test_rest_rows_are_other_items_than_eval_rows_of_the_same_number(records: list[Record]) -> None:
     lora, cp = ([with_rest(r, right) for r in cell(records, *of)] for of, right in (
         (("lora", 1), [1, 1, 1, 0]), (("cp", 11), [0, 1, 1, 1])))  # fmt: skip
-    got = difference([(1, lora), (-1, cp)])  # type: ignore[list-item]
+    got = difference([(1, lora), (-1, cp)])
     asked = 277
     # Rows 1 to 33, of which a draw has four in a row: two draws share up to three.
     assert got.estimate.items == asked + 33
@@ -246,7 +248,7 @@ def test_runs_that_do_not_pair_are_refused(records: list[Record]) -> None:
     with pytest.raises(InputError, match="has no outcome"):
         difference([(1, [*others, dataclasses.replace(last, outcome=None)]), (-1, cp)])
     with pytest.raises(InputError, match="was not asked what another run on draw 30 was"):
-        difference([(1, [*others, with_rest(last, [1, 1, 1, 1])]), (-1, cp)])  # type: ignore[list-item]
+        difference([(1, [*others, with_rest(last, [1, 1, 1, 1])]), (-1, cp)])
     with pytest.raises(InputError, match="a cell has no runs"):
         difference([(1, lora), (-1, [])])
 

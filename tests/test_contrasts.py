@@ -95,7 +95,11 @@ def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
 
 
 def of(mean: float, error: float) -> contrasts.Contrast:
-    return contrasts.Contrast("", "", Estimate(mean, 3, 100, 0.0, 0.0, 1.0, error, 100.0))
+    known = Estimate(
+        mean=mean, standard_error=error, degrees=100.0, seeds=3, items=100, seed_variance=0.0, item_variance=0.0,
+        rest_variance=1.0,
+    )  # fmt: skip
+    return contrasts.Contrast("", "", known)
 
 
 def test_pooled_differences_weigh_their_errors_and_their_spread() -> None:
@@ -123,7 +127,8 @@ def test_pooled_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 def test_lora_is_ahead_at_its_first_rank_over_tasks_and_backbones_and_not_seen_to_be_above_it() -> None:
-    first, above = contrasts.first_rank(), contrasts.further_ranks()
+    first = contrasts.first_rank(("smollm2-seeds", "smollm2-seeds-boolq", "minilm"))
+    above = contrasts.further_ranks("minilm")
     assert [(c.group, c.what) for c in first] == [
         ("smollm2", "SST-2: LoRA 1 − CP 11"), ("smollm2", "RTE: LoRA 1 − CP 11"), ("smollm2", "BoolQ: LoRA 1 − CP 11"),
         ("minilm", "SST-2: LoRA 1 − CP 9"), ("minilm", "SICK: LoRA 1 − CP 9"), ("minilm", "MRPC: LoRA 1 − CP 9"),

@@ -33,11 +33,10 @@ def test_the_answer(page: Any) -> None:
     table = cells()
     gap = judged(np.mean([table["cp", c] - table["lora", r] for r, c in PAIRS], axis=0).tolist())
     best = max(right.mean() for (label, _), right in table.items() if label != "head")
-    signs = {"-": "−"}
     assert page.glued == {
         "gap": f"{abs(gap['gap']):.1f}",
-        "gap_low": f"{gap['interval'][0]:+.1f}".replace("-", signs["-"]),
-        "gap_high": f"{gap['interval'][1]:+.1f}".replace("-", signs["-"]),
+        "gap_low": f"{gap['interval'][0]:+.1f}",
+        "gap_high": f"{gap['interval'][1]:+.1f}",
         "over_head": f"{100 * (best - table['head', 0].mean()):.1f}",
         "seeds": "3",
         "items": str(table["head", 0].shape[1]),

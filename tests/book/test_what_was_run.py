@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from by_hand import read
 
+from cpadapt.tasks import TASKS
+
 ROOT = Path(__file__).parents[2]
 STUDIES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "studies").glob("*.toml"))]
-TASKS = {"sst2": "SST-2", "rte": "RTE", "boolq": "BoolQ", "sick": "SICK", "mrpc": "MRPC"}
 Chapters = Callable[[str], Any]
 
 
@@ -53,7 +54,7 @@ def test_done_and_missing(page: Any) -> None:
         missing = 0
         for task in study["tasks"]:
             there = [line for line in of_study if line["config"]["task"] == task]
-            row = shown.pop((study["name"], TASKS.get(task, task)))
+            row = shown.pop((study["name"], TASKS[task].title))
             assert row["runs"] == str(asked(study))
             assert row["done"] == str(len(there))
             assert row["missing"] == str(asked(study) - len(there))
