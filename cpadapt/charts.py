@@ -71,6 +71,7 @@ def table(frame: pd.DataFrame) -> Any:
     """A table as it shall be read in a notebook: without its index, numbers to the right and words to the left."""
     from IPython.display import HTML  # which comes with Jupyter, and is needed only there
 
+    frame = frame.rename_axis(columns=None)  # which would be a cell more
     numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±–\d.,e ()]*").all() for k in range(frame.shape[1])]
     sides = itertools.cycle("right" if number else "left" for number in numbers)
     rows = frame.to_html(index=False, border=0)

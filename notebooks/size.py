@@ -22,7 +22,7 @@
 # {glue:text}`seeds` seeds, {glue:text}`items` items; the difference's 95 % interval is {glue:text}`gap_low` to
 # {glue:text}`gap_high`.
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
 
@@ -36,14 +36,10 @@ from cpadapt.tasks import TASKS
 from cpadapt.wording import percent
 
 charts.enable()
-
-# %%
 task = ladder.measured("size-paper", "sst2")
 zero_shot = {record.config.task: record for record in load_records(PROJECT / "results/size-zero-shot")}
 rates = load_records(PROJECT / "results/size-rates")
 heads = {"sst2": task.cells.outcomes[HEAD, 0].right.mean()}
-
-# %% tags=["hide-input"]
 charts.frontier_chart(task.runs, budget_slider=True)
 
 # %% [markdown]
@@ -85,8 +81,8 @@ charts.table(
 # %% [markdown]
 # ## Which rates the next studies take
 #
-# One setting a family and size, the best on {term}`dev` over six tasks and three {term}`draws <data seed>`. Rates are
-# in multiples of the paper's.
+# One setting a family and size, the best on {term}`dev` over six tasks and three {term}`draws <data seed>`: mean dev
+# accuracy in percent, by the rate in multiples of the paper's. A dash is a setting that was not tried.
 
 # %% tags=["hide-input"]
 chosen = across_tasks.chosen_settings(rates)
@@ -108,15 +104,16 @@ scores = pd.DataFrame(
 cell = ["adapter", "size"]
 over_draws = scores.groupby([*cell, "setting", "task"], sort=False)["dev"].mean().reset_index()
 on_dev = over_draws.pivot_table("dev", cell, "setting", sort=False)
-on_dev = on_dev.map(percent, na_action="ignore").fillna("not asked")
+on_dev = on_dev.map(percent, na_action="ignore").fillna("–")
 on_dev["chosen"] = [setting(chosen[label.lower().partition(" ")[0], size]) for label, size in on_dev.index]
 charts.table(on_dev.droplevel("size").reset_index())
 
 # %% [markdown]
 # ## How sure?
 #
-# Three seeds on one draw of a thousand examples tell only large differences. The items are the whole validation split,
-# and more of the same kind would narrow the interval by little.
+# Three seeds on one draw of a thousand examples tell only large differences. More seeds would help little: the error
+# of {glue:text}`gap_error` points would still be {glue:text}`gap_items_error` with no end of them, because the items
+# are few. A setting is chosen by dev alone, and the next studies judge it on other draws and other items.
 #
 # **For you**: on a task that the model nearly knows, try the head alone first.
 #
@@ -129,6 +126,8 @@ for name, value in {
     "gap": found["gap"].strip("+−"),
     "gap_low": found["gap_low"],
     "gap_high": found["gap_high"],
+    "gap_error": found["gap_error"],
+    "gap_items_error": found["gap_items_error"],
     "over_head": percent(best - heads["sst2"]),
     "seeds": found["seeds"],
     "items": found["items"],

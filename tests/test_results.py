@@ -85,3 +85,24 @@ def test_the_data_are_what_they_were(records: list[Record]) -> None:
     for task, caps, data_seed, fingerprint in sorted(at_hand):
         data_dir = None if TASKS[task].grammar else DATA
         assert load_task(TASKS[task], data_dir=data_dir, caps=caps, data_seed=data_seed).fingerprint == fingerprint
+
+
+def test_the_queue_says_what_is_done() -> None:
+    """Every study of the queue, in as many runs as its file asks for or its draws are; minutes from the records."""
+    text = (ROOT / "studies" / "README.md").read_text()
+    rows = re.findall(r"^\| `([\w.-]+)` \| (.+?) \| (\d+) \| (~?)([\d.]+) \| (.*?) ?\|$", text, re.M)
+    assert len(rows) == text.count("| `size-")
+    for name in {row[0] for row in rows}:
+        parts = [row for row in rows if row[0] == name]
+        file = ROOT / "studies" / f"{name}.toml"
+        if not file.exists():
+            assert all("its file waits" in state for *_, state in parts)
+            continue
+        cells = status(load_study(file), ROOT / "results" / name)
+        assert sum(int(runs) for _, _, runs, *_ in parts) == sum(cell.done + cell.missing for cell in cells)
+        done = [row for row in parts if row[5] == "done"]
+        assert sum(int(runs) for _, _, runs, *_ in done) == sum(cell.done for cell in cells)
+        for *_, guessed, minutes, _ in done:
+            known = [record.cost for record in load_records(ROOT / "results" / name)]
+            spent = sum((cost.train_seconds + cost.evaluation_seconds) / cost.bank_runs for cost in known)
+            assert (guessed, float(minutes)) == ("", pytest.approx(spent / 60, abs=0.05))

@@ -37,6 +37,8 @@ def test_the_answer(page: Any) -> None:
         "gap": f"{abs(gap['gap']):.1f}",
         "gap_low": f"{gap['interval'][0]:+.1f}",
         "gap_high": f"{gap['interval'][1]:+.1f}",
+        "gap_error": f"{gap['error']:.2f}",
+        "gap_items_error": f"{gap['items alone']:.2f}",
         "over_head": f"{100 * (best - table['head', 0].mean()):.1f}",
         "seeds": "3",
         "items": str(table["head", 0].shape[1]),

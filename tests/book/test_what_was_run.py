@@ -66,7 +66,7 @@ def test_done_and_missing(page: Any) -> None:
         if missing:
             absent[study["name"]] = f"{missing:,}"
     assert not shown
-    told = re.findall(r"([\d,]+) runs of ([\w-]+)", page.glued["answer_missing"])
+    told = re.findall(r"([\d,]+) runs of ([\w.-]*\w)", page.glued["answer_missing"])
     assert {name: count for count, name in told} == absent
     said = page.glued["answer_done"]
     assert said == (
