@@ -18,14 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from cpadapt import contrasts
 from cpadapt.charts import TASK_NAMES, pair_name
 from cpadapt.ladder import Cell
 from cpadapt.noise import KEYS
 from cpadapt.record import Record
-from cpadapt.statistics import Floats, Outcomes, compare, holm
+from cpadapt.statistics import Floats, Mean, Outcomes, compare, holm
 from cpadapt.wording import bounds, signed
 
 STUDIES = "smollm2-data-seeds", "smollm2-data-seeds-again"
@@ -49,25 +48,6 @@ class Drawn:
     """Of one draw's dev."""
     overlap: float
     """The share of them that are another draw's too, on average."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean over draws and items, and how sure it is."""
-
-    mean: float
-    standard_error: float
-    degrees: float
-    """Of freedom; with dev those of the draws alone, which errs towards wide intervals."""
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the mean over all draws and items lies, with about this confidence."""
-        reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error
-        return self.mean - reach, self.mean + reach
-
-    def p_value(self, null: float = 0.0) -> float:
-        """Of the hypothesis that the mean over all draws and items is `null`; two-sided."""
-        return float(2 * stats.t.sf(abs(self.mean - null) / self.standard_error, self.degrees))
 
 
 def measured(task: str) -> Drawn:
@@ -102,7 +82,7 @@ def on_dev(records: Sequence[Record], steps: Sequence[int | None]) -> dict[Cell,
     }
 
 
-def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Difference:
+def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mean:
     """The first cell minus the second, or a sum of such differences over what was asked.
 
     Args:
@@ -110,6 +90,10 @@ def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Dif
         a: a label and a size.
         b: likewise.
         weights: of `EVAL`, `BEST` and `LAST`; of what is left out, none.
+
+    Returns:
+        The mean over draws and items. Its degrees of freedom are those of the draws alone, which errs towards wide
+        intervals.
 
     Raises:
         InputError: as `cpadapt.statistics.compare`.
@@ -122,10 +106,10 @@ def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Dif
     of_dev = sum(weights.values()) - of_eval
     shared = of_eval**2 / on_eval.items + of_dev**2 * of.overlap / of.items
     variance = by_draw.var(ddof=1) / len(by_draw) + on_eval.item_variance * shared
-    return Difference(float(by_draw.mean()), float(np.sqrt(variance)), len(by_draw) - 1)
+    return Mean(float(by_draw.mean()), float(np.sqrt(variance)), len(by_draw) - 1)
 
 
-def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Difference]:
+def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
     """The first cell minus the second by what was asked, and of `BOTH` the mean, weighted by the inverse variances.
 
     On eval alone it is `cpadapt.statistics.compare`.
@@ -134,7 +118,7 @@ def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Difference]:
         InputError: as `difference`.
     """
     e = compare(of.outcomes[a], of.outcomes[b])
-    found = {EVAL: Difference(e.mean, e.standard_error, e.degrees)}
+    found = {EVAL: Mean(e.mean, e.standard_error, e.degrees)}
     found |= {name: difference(of, a, b, {name: 1.0}) for name in (BEST, LAST)}
     on_eval, on_dev = (1 / found[name].standard_error ** 2 for name in (EVAL, BEST))
     weights = {name: each / (on_eval + on_dev) for name, each in ((EVAL, on_eval), (BEST, on_dev))}
