@@ -26,7 +26,13 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 """What the tasks of a chart take in turn, in the order of the alphabet."""
 
 TASK_NAMES = {name: spec.title or name for name, spec in TASKS.items()}
-BACKBONE_NAMES = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-1.3b": "OPT-1.3B"}
+BACKBONE_NAMES = {
+    "minilm": "MiniLM-L6",
+    "smollm2": "SmolLM2-135M",
+    "qwen-0.5b": "Qwen2.5-Coder-0.5B",
+    "qwen-1.5b": "Qwen2.5-Coder-1.5B",
+    "opt-1.3b": "OPT-1.3B",
+}
 
 VEGA_LITE = "5.21"
 """What a notebook's charts say they are, for JupyterLab's sake; the book draws them with Altair's own version."""
