@@ -34,10 +34,10 @@ from cpadapt.record import load_records
 #
 # SmolLM2-135M-Instruct is a tenth of OPT-1.3B's size, of another architecture, and tuned to follow instructions. These
 # are public data sets, and a model that was tuned on collections of tasks may have seen them, their validation splits
-# included; whether it has is not known here. What it answers without any training, its zero-shot accuracy, belongs
-# beside the head for that. Its weights come from a package that holds them in four bits,
-# dequantized ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part
-# mend what was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
+# included; whether it has is not known here. What it answers without any training stands beside the head on
+# [the page of the paper's size](size.ipynb). Its weights come from a package that holds them in four bits, dequantized
+# ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part mend what
+# was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
 # encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::all_tasks:s` ([an encoder](encoder.ipynb)) and on
 # [generated tasks](first_frontiers.ipynb), at few rates.
 #

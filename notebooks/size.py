@@ -37,9 +37,7 @@ from cpadapt.wording import percent
 
 charts.enable()
 task = ladder.measured("size-paper", "sst2")
-zero_shot = {record.config.task: record for record in load_records(PROJECT / "results/size-zero-shot")}
 rates = load_records(PROJECT / "results/size-rates")
-heads = {"sst2": task.cells.outcomes[HEAD, 0].right.mean()}
 charts.frontier_chart(task.runs, budget_slider=True)
 
 # %% [markdown]
@@ -59,24 +57,32 @@ charts.table(ladder.difference_table(task.cells))
 #
 # ## What the model knew before
 #
-# Asked in its own words, before any training, it has these accuracies on up to {glue:text}`asked` items a task. It may
-# have seen these public sets; all adapters then start from the same knowledge.
+# Asked in its own words, before any training, a model has these accuracies on up to {glue:text}`asked` items a task;
+# beside them is the trained head alone, where it is measured. An instruct model may have seen these public sets. All
+# adapters then start from the same knowledge.
 
 # %% tags=["hide-input"]
-charts.table(
-    pd.DataFrame(
+rows = []
+# Its words alone have nothing to train: all seeds give one answer.
+for words, trained in (("size-zero-shot", "size-paper"), ("smollm2-verbalizer", "smollm2")):
+    untrained = {r.config.task: r for r in load_records(PROJECT / "results" / words) if r.label == HEAD}
+    runs = cpadapt.read_records(PROJECT / "results" / trained)
+    heads = runs[runs["label"] == HEAD].groupby("task")["eval_accuracy"].mean()
+    study = cpadapt.load_study(PROJECT / "studies" / f"{words}.toml")
+    rows += [
         {
+            "model": charts.BACKBONE_NAMES[study.backbone],
             "task": TASKS[name].title,
             "classes": len(TASKS[name].labels),
-            "items": zero_shot[name].outcome.total,
-            "zero-shot, %": percent(zero_shot[name].outcome.accuracy),
-            "balanced, %": percent(zero_shot[name].outcome.balanced_accuracy),
-            "commonest answer, %": percent(zero_shot[name].data["sets"]["eval"]["majority_rate"]),
-            "head, %": percent(heads[name]) if name in heads else "not measured",
+            "items": f"{untrained[name].outcome.total:,}",
+            "zero-shot, %": percent(untrained[name].outcome.accuracy),
+            "balanced, %": percent(untrained[name].outcome.balanced_accuracy),
+            "commonest answer, %": percent(untrained[name].data["sets"]["eval"]["majority_rate"]),
+            "head, %": percent(heads[name]) if name in heads else "–",
         }
-        for name in cpadapt.load_study(PROJECT / "studies/size-zero-shot.toml").tasks
-    )
-)
+        for name in study.tasks
+    ]
+charts.table(pd.DataFrame(rows))
 
 # %% [markdown]
 # ## Which rates the next studies take
@@ -128,9 +134,9 @@ for name, value in {
     "gap_high": found["gap_high"],
     "gap_error": found["gap_error"],
     "gap_items_error": found["gap_items_error"],
-    "over_head": percent(best - heads["sst2"]),
+    "over_head": percent(best - task.cells.outcomes[HEAD, 0].right.mean()),
     "seeds": found["seeds"],
     "items": found["items"],
-    "asked": f"{max(record.outcome.total for record in zero_shot.values()):,}",
+    "asked": max((row["items"] for row in rows), key=lambda items: int(items.replace(",", ""))),
 }.items():
     glue(name, value, display=False)
