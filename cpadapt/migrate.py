@@ -62,7 +62,8 @@ class Migrated:
 def migrate(path: str | Path, data_dir: str | Path | None = None) -> Migrated:
     """Carry all records under a folder over to the present schema, file by file.
 
-    A file is written anew, compressed, where any of its records changes; the old one goes once the new one is whole.
+    A file is written anew, compressed, where any of its records changes, or where a process that was killed left it
+    uncompressed; the old one goes once the new one is whole.
 
     Args:
         path: a folder of records, or one file.
@@ -84,8 +85,8 @@ def migrate(path: str | Path, data_dir: str | Path | None = None) -> Migrated:
             raise InputError(f"{file}, {error}") from None
         old = sum(is_old for _, is_old in before)
         fresh = sum(new is not record for new, (record, _) in zip(after, before, strict=True))
-        if old or fresh:
-            target = file.with_name(f"{file.name.removesuffix('.xz')}.xz")
+        target = file.with_name(f"{file.name.removesuffix('.xz')}.xz")
+        if old or fresh or target != file:
             write_compressed(target, after)
             if target != file:
                 file.unlink()

@@ -56,6 +56,17 @@ def test_what_records_said_they_still_say(folder: Path) -> None:
     assert migrate(folder) == Migrated(records=3, converted=0, labelled=0), "once is enough"
 
 
+def test_what_a_killed_process_left_is_compressed(folder: Path) -> None:
+    migrate(folder)
+    (file,) = (folder / "study").iterdir()
+    before = load_records(folder)
+    (folder / "study" / "left.jsonl").write_text("\n".join(read_lines(file)) + "\n")
+    file.unlink()
+    assert migrate(folder) == Migrated(records=3, converted=0, labelled=0)
+    assert [path.name for path in (folder / "study").iterdir()] == ["left.jsonl.xz"]
+    assert load_records(folder) == before
+
+
 def test_classes_need_the_data_that_were_measured_on(folder: Path) -> None:
     lines = [line | {"config": line["config"] | {"task": "rte"}} for line in old()]
     (folder / "study" / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
