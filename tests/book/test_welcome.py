@@ -46,7 +46,7 @@ def test_numbers(chapter: Chapters) -> None:
 def test_numbers_of_other_chapters_are_there(chapter: Chapters) -> None:
     names = re.findall(r"\{glue:text\}`(\w+)\.ipynb::(\w+)", chapter("welcome").source)
     assert {page for page, _ in names} == {
-        "first_frontiers", "sst2", "rte", "boolq", "rates", "noise", "readout", "encoder", "causes",
+        "first_frontiers", "sst2", "rte", "boolq", "rates", "noise", "readout", "encoder", "causes", "size",
     }  # fmt: skip
     for page, name in names:
         assert name in chapter(page).glued
