@@ -543,19 +543,20 @@ def train(
     everything = [labelled for runs in asked.values() for labelled in runs]
     found = {run_id(config) for _, config in everything}
     records = {of: record for of, record in known.items() if of in found}
-    if not all(is_done(config) for _, config in everything):
+    undone = [name for name in tasks if not all(is_done(config) for _, config in asked[name])]
+    if undone:
         backbone = backbone or load()
         _require_same_weights(known.values(), study, backbone.source, results)
         identity = backbone.source.identity
         require_packable(backbone)
         made_on = provenance(backbone.model.device)
         # All texts are read before any is trained on, so that one too long for the last bank stops it all at once.
-        pools = {name: pools_of(data[name], backbone, p) for name in tasks}
+        pools = {name: pools_of(data[name], backbone, p) for name in undone}
         if p.readout == "verbalizer":
-            for name in tasks:
+            for name in undone:
                 verbalizer(backbone, specs[name])
         file = RecordFile(results) if results is not None else None
-        for name in tasks:
+        for name in undone:
             tokens = p.batch_size * float(np.diff(pools[name]["train"].offsets).mean())
             banks = banks_of(asked[name], tokens, _most_tokens(backbone, p))
             for number, whole in enumerate(banks, start=1):
