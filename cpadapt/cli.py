@@ -242,11 +242,6 @@ def backbone(
     typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
 
 
-@records_app.callback()
-def _records() -> None:
-    """Keeps `migrate` a command of its own; a lone one would take its group's name."""
-
-
 @records_app.command("migrate")
 def migrate_records(
     folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],
