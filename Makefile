@@ -45,7 +45,7 @@ book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execu
 	@echo "open _build/html/index.html"
 
 picture: setup ## draw the README's picture anew from the records
-	$(BIN)/python -c 'from cpadapt.book import PROJECT, pictures; \
+	$(BIN)/python -c 'from companion.sphinx import PROJECT, pictures; \
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
 
 test: setup ## run the tests, in two processes

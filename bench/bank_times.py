@@ -9,12 +9,12 @@ from typing import Any
 from measured import Timed, say
 from torch import Tensor
 
-from cpadapt.backbones import Backbone
+from cpadapt.bank.trainer import Trainer
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.protocol import HEAD, Protocol, RunConfig
-from cpadapt.tasks import TaskData
-from cpadapt.trainer import Trainer
+from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.inputs.tasks.examples import TaskData
+from cpadapt.records.config import HEAD, Protocol, RunConfig
 
 STUDY = (
     ("lora", (1, 2, 3, 4, 6, 8)),

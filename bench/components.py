@@ -16,10 +16,11 @@ import torch
 import typer
 from measured import Report, time_calls
 
-from cpadapt import budget
-from cpadapt.protocol import Protocol
-from cpadapt.tasks import load_spec, load_task
-from cpadapt.trainer import Trainer
+from cpadapt.bank.trainer import Trainer
+from cpadapt.families import counting
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol
 
 QUESTION = "What do larger adapters cost in a bank, and does CP cost more than LoRA?"
 
@@ -57,7 +58,7 @@ def main(
                 seconds = time_calls(
                     lambda t=trainer, n=tokens: bank_times.launch(t, n), where, repeats=repeats, calls=10, warmup=3
                 )
-            parameters = budget.count(family, loaded.projections, size)
+            parameters = counting.count(family, loaded.projections, size)
             made_of = {"family": family, "size": size, "parameters": parameters}
             report.add("bank step", **made_of, tokens=sum(tokens), seconds=seconds)
             del trainer

@@ -17,9 +17,10 @@ from bank_times import run_bank, study_runs
 from measured import Report, runs_per_hour
 from peer import run_peer
 
-from cpadapt.backbones import load_backbone
-from cpadapt.protocol import Protocol
-from cpadapt.tasks import load_spec, load_task
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol
 
 QUESTION = "Is a bank of twelve runs worth it on a CPU, against Trainer + PEFT for one run after another?"
 

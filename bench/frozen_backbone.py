@@ -30,11 +30,12 @@ import torch
 import typer
 from measured import Report, Timed, time_calls
 
-from cpadapt.bank import Bank
-from cpadapt.packing import Row
-from cpadapt.protocol import Protocol
-from cpadapt.tasks import load_spec, load_task
-from cpadapt.trainer import Trainer
+from cpadapt.bank.bank import Bank
+from cpadapt.bank.packing import Row
+from cpadapt.bank.trainer import Trainer
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol
 
 QUESTION = "What do the adapters cost on top of the frozen backbone?"
 

@@ -21,8 +21,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from cpadapt.protocol import Protocol
-from cpadapt.record import provenance, write_atomically
+from cpadapt.measure import provenance
+from cpadapt.records.config import Protocol
+from cpadapt.records.store import write_atomically
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
 """Where results go unless a script is told otherwise."""

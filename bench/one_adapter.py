@@ -20,8 +20,10 @@ from measured import Report, Timed, synchronize, time_calls
 from peft import LoraConfig, PeftConfig, get_peft_model
 from torch import Tensor
 
-from cpadapt import CPConfig, budget
-from cpadapt.backbones import Backbone, Dtype, Projection
+from cpadapt import CPConfig
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.inputs.backbones.specs import Dtype, Projection
 
 QUESTION = "What does one CP adapter cost, alone, through PEFT, beside PEFT's LoRA at the nearest budget?"
 
@@ -138,7 +140,7 @@ def _made_of(step: Callable[[], None], held: int, where: torch.device) -> dict[s
 
 def nearest_size(projections: Sequence[Projection], rank: int) -> int:
     """The CP components whose parameters are nearest to those of LoRA at this rank."""
-    return max(1, round(budget.count("lora", projections, rank) / budget.step("cp", projections)))
+    return max(1, round(counting.count("lora", projections, rank) / counting.step("cp", projections)))
 
 
 def padded_batch(loaded: Backbone, tokens: int, batch_size: int) -> tuple[dict[str, Tensor], Tensor]:

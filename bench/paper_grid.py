@@ -30,11 +30,12 @@ import typer
 from measured import Report
 
 import cpadapt
-from cpadapt.backbones import Backbone, load_backbone
-from cpadapt.protocol import RunConfig
-from cpadapt.record import load_records
+from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import RunConfig
+from cpadapt.records.store import load_records
 from cpadapt.study import Study, with_protocol
-from cpadapt.tasks import load_spec, load_task
 
 QUESTION = "Does the paper's own grid run from its study file, and what does it cost on one device?"
 

@@ -32,12 +32,13 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from cpadapt.backbones import Backbone
-from cpadapt.bank import initial_params
+from cpadapt.bank.bank import initial_params
+from cpadapt.bank.trainer import encode_sets
 from cpadapt.errors import InputError
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import Encoded, TaskData
-from cpadapt.trainer import encode_sets
+from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.inputs.tasks.encoding import Encoded
+from cpadapt.inputs.tasks.examples import TaskData
+from cpadapt.records.config import Protocol, RunConfig
 
 Precision = Literal["autocast", "plain"]
 PRECISIONS: tuple[Precision, ...] = ("autocast", "plain")

@@ -18,9 +18,9 @@ import torch
 from measured import say
 from peer import GATES, PeerTimes, Precision, run_peer
 
-from cpadapt.backbones import Dtype
-from cpadapt.protocol import RunConfig
-from cpadapt.tasks import TaskData
+from cpadapt.inputs.backbones.specs import Dtype
+from cpadapt.inputs.tasks.examples import TaskData
+from cpadapt.records.config import RunConfig
 
 PATIENCE = 420.0
 """Seconds without a word from a peer after which it is given up."""

@@ -20,10 +20,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from cpadapt.across_tasks import LEVEL, MARGIN, OnTask, needs_more_draws, on_task, over_tasks
-from cpadapt.contrasts import measured
-from cpadapt.record import write_atomically
-from cpadapt.statistics import Floats, Mean
+from companion.contrasts import measured
+from cpadapt.analysis.across_tasks import LEVEL, MARGIN, OnTask, needs_more_draws, on_task, over_tasks
+from cpadapt.analysis.statistics import Floats, Mean
+from cpadapt.records.store import write_atomically
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "plan" / "coverage.json"
 

@@ -25,11 +25,12 @@ from measured import Report, runs_per_hour
 from peer import BLOCK, PRECISIONS, Precision, example_order, whole_blocks
 from peers_at_once import PeerFailed, Peers, Round, Work
 
-from cpadapt.backbones import Backbone
+from cpadapt.bank.trainer import encode_sets
 from cpadapt.families import lora
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import TaskData, load_spec, load_task
-from cpadapt.trainer import encode_sets
+from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.inputs.tasks.examples import TaskData, load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 
 QUESTION = (
     "How many runs an hour does one device give: a bank, Trainer + PEFT one at a time, or as many Trainer processes"

@@ -8,8 +8,9 @@ missing too.
 import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from cpadapt.backbones import BACKBONES, Backbone, Dtype, Projection, Source, load_backbone
 from cpadapt.errors import InputError
+from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.backbones.specs import BACKBONES, Dtype, Projection, Source
 
 SHAPE = "-shape"
 """What the name of a backbone with random weights ends with."""

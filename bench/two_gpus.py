@@ -16,9 +16,10 @@ import shapes
 import torch
 import typer
 
-from cpadapt.protocol import Protocol
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol
 from cpadapt.study import Shard
-from cpadapt.tasks import load_spec, load_task
 
 QUESTION = "How much faster is a study on two GPUs of one host, its runs divided between them?"
 

@@ -3,12 +3,13 @@
 Importing it registers `CPConfig` with PEFT.
 """
 
-from cpadapt.backbones import load_backbone, load_projections
 from cpadapt.errors import InputError
-from cpadapt.protocol import Protocol
-from cpadapt.record import read_evaluations, read_records, tabulate
-from cpadapt.study import FamilyPlan, Ladder, Setting, Shard, Study, load_study, train
-from cpadapt.tasks import TaskSpec
+from cpadapt.inputs.backbones.loading import load_backbone, load_projections
+from cpadapt.inputs.tasks.specs import TaskSpec
+from cpadapt.measure import train
+from cpadapt.records.config import Protocol
+from cpadapt.records.table import read_evaluations, read_records, tabulate
+from cpadapt.study import FamilyPlan, Ladder, Setting, Shard, Study, load_study
 from cpadapt.tuner import CPConfig, to_lora
 
 __all__ = [

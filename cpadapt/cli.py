@@ -16,14 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpadapt import budget as budgets
-from cpadapt.backbones import BACKBONES, Projection, load_projections, prepare
 from cpadapt.errors import InputError, explain
-from cpadapt.families import FAMILIES, cp
-from cpadapt.migrate import migrate
-from cpadapt.protocol import HEAD, Protocol
-from cpadapt.record import load_records
-from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, seeds_of, status, train, with_protocol
+from cpadapt.families import FAMILIES, counting, cp
+from cpadapt.inputs.backbones.loading import load_projections
+from cpadapt.inputs.backbones.sources import prepare
+from cpadapt.inputs.backbones.specs import BACKBONES, Projection
+from cpadapt.measure import status, train
+from cpadapt.records.config import HEAD, Protocol
+from cpadapt.records.migrate import migrate
+from cpadapt.records.store import load_records
+from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, seeds_of, with_protocol
 from cpadapt.tuner import export_to_lora
 
 app = typer.Typer(
@@ -88,7 +90,7 @@ def plan(
     Example: cpadapt plan --backbone smollm2 --budget 57600
     """
     projections = load_projections(backbone)
-    offers = [dataclasses.asdict(offer) for offer in budgets.plan(projections, budget)]
+    offers = [dataclasses.asdict(offer) for offer in counting.plan(projections, budget)]
     if as_json:
         _print_json(offers)
         return

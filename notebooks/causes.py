@@ -34,11 +34,12 @@ import numpy as np
 from myst_nb import glue
 from scipy import stats
 
-from cpadapt import causes, charts, contrasts, rates
-from cpadapt.charts import cell_name
-from cpadapt.protocol import HEAD
-from cpadapt.statistics import crossed_effects, holm
-from cpadapt.wording import percent
+from companion import causes, contrasts, rates
+from companion.wording import percent
+from cpadapt.analysis import charts
+from cpadapt.analysis.charts import cell_name
+from cpadapt.analysis.statistics import crossed_effects, holm
+from cpadapt.records.config import HEAD
 
 charts.enable()
 

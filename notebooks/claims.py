@@ -27,15 +27,17 @@ from myst_nb import glue
 from scipy import stats
 
 import cpadapt
-from cpadapt import budget, charts, contrasts
-from cpadapt.backbones import Projection
-from cpadapt.book import PROJECT
-from cpadapt.claims import LEVEL, MARGIN, NEAR, RULES, SLIGHT, Verdict, cells_of, interval, judge, told
-from cpadapt.frontier import read_published
-from cpadapt.noise import ENOUGH, MOST_SEEDS
-from cpadapt.rates import PAPERS
-from cpadapt.statistics import compare, estimate, fewest
-from cpadapt.wording import bounds, percent, signed
+from companion import PROJECT, contrasts
+from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval, judge, told
+from companion.noise import ENOUGH, MOST_SEEDS
+from companion.rates import PAPERS
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.cells import NEAR, cells_of
+from cpadapt.analysis.frontier import read_published
+from cpadapt.analysis.statistics import compare, estimate, fewest
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
 
 # %% [markdown]
 # ## How a verdict is made
@@ -96,9 +98,9 @@ DIGITS = {"scalars": 0, "components": 0, "MiB": 3}
 
 def counted(item):
     if item["unit"] == "MiB":
-        return budget.ADAM_BYTES_PER_SCALAR * budget.step(item["family"], opt) / 2**20
-    step = budget.step(item["family"], SQUARE)
-    return budget.step("lora", SQUARE) / step if item["unit"] == "components" else step
+        return counting.ADAM_BYTES_PER_SCALAR * counting.step(item["family"], opt) / 2**20
+    step = counting.step(item["family"], SQUARE)
+    return counting.step("lora", SQUARE) / step if item["unit"] == "components" else step
 
 
 def said(item):

@@ -34,9 +34,10 @@ from peft.tuners.lora import convert_to_lora
 from torch import nn
 
 import cpadapt
-from cpadapt import CPConfig, charts
-from cpadapt.book import PROJECT
-from cpadapt.charts import table
+from companion import PROJECT
+from cpadapt import CPConfig
+from cpadapt.analysis import charts
+from cpadapt.analysis.charts import table
 from cpadapt.families import cp, lora
 
 charts.enable()

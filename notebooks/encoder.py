@@ -31,12 +31,13 @@ from IPython.display import display
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts, contrasts, ladder
-from cpadapt.book import PROJECT
-from cpadapt.charts import TASK_NAMES, cell_name, pair_name
-from cpadapt.claims import LEVEL, MARGIN, Verdict, cells_of, interval, learned
-from cpadapt.rates import one_answer
-from cpadapt.wording import bounds, percent, signed
+from companion import PROJECT, contrasts, ladder
+from companion.claims import LEVEL, MARGIN, Verdict, interval, learned
+from companion.rates import one_answer
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.cells import cells_of
+from cpadapt.analysis.charts import TASK_NAMES, cell_name, pair_name
 
 charts.enable()
 

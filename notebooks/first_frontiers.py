@@ -34,11 +34,11 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts
-from cpadapt.book import PROJECT
-from cpadapt.frontier import cells, frontier, read_published
-from cpadapt.record import load_records
-from cpadapt.statistics import best_of, compare, estimate, holm, outcomes
+from companion import PROJECT
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import cells, frontier, read_published
+from cpadapt.analysis.statistics import best_of, compare, estimate, holm, outcomes
+from cpadapt.records.store import load_records
 
 charts.enable()
 

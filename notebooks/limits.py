@@ -26,8 +26,8 @@
 from myst_nb import glue
 
 import cpadapt
-from cpadapt.book import PROJECT
-from cpadapt.record import load_records
+from companion import PROJECT
+from cpadapt.records.store import load_records
 
 # %% [markdown]
 # ## One backbone, and its weights

@@ -36,12 +36,12 @@ import tomllib
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts, contrasts, draws, ladder, noise, rates
-from cpadapt.book import PROJECT
-from cpadapt.claims import interval
-from cpadapt.protocol import HEAD
-from cpadapt.statistics import compare, estimate, holm, seeds_needed
-from cpadapt.wording import bounds, percent, signed
+from companion import PROJECT, contrasts, draws, ladder, noise, rates
+from companion.claims import interval
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.statistics import compare, estimate, holm, seeds_needed
+from cpadapt.records.config import HEAD
 
 charts.enable()
 

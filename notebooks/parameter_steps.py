@@ -29,11 +29,11 @@ from peft import LoKrConfig, LoraConfig, TinyLoraConfig, UniLoraConfig, get_peft
 from torch import nn
 
 import cpadapt
-from cpadapt import budget, charts
-from cpadapt.backbones import Projection
-from cpadapt.book import PROJECT
-from cpadapt.charts import table
-from cpadapt.families import cp, lora
+from companion import PROJECT
+from cpadapt.analysis import charts
+from cpadapt.analysis.charts import table
+from cpadapt.families import counting, cp, lora
+from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
 
@@ -125,7 +125,7 @@ alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
 
 # %% tags=["remove-cell"]
 projection = [Projection("q_proj", 2048, 2048)]
-at_shown = {offer.family: offer for offer in budget.plan(projection, SHOWN)}
+at_shown = {offer.family: offer for offer in counting.plan(projection, SHOWN)}
 
 
 def between(low: int, high: int) -> int:
@@ -333,13 +333,13 @@ MIB = 2**20
 
 
 def adam_mib(scalars):
-    return budget.ADAM_BYTES_PER_SCALAR * scalars / MIB
+    return counting.ADAM_BYTES_PER_SCALAR * scalars / MIB
 
 
 def over(name):
     """The steps over a model's target modules."""
     projections = cpadapt.load_projections(name)
-    steps = {family: budget.step(family, projections) for family in ("lora", "cp")}
+    steps = {family: counting.step(family, projections) for family in ("lora", "cp")}
     return {
         "model": MODELS[name],
         "projections": len(projections),
@@ -366,7 +366,7 @@ table(models.assign(**{column: models[column].map(form.format) for column, form 
 # %%
 LITTLE = 50_000
 smollm2 = cpadapt.load_projections("smollm2")
-offers = pd.DataFrame(budget.plan(smollm2, LITTLE)).drop(columns="adam_bytes")
+offers = pd.DataFrame(counting.plan(smollm2, LITTLE)).drop(columns="adam_bytes")
 table(offers.assign(**{column: offers[column].map("{:,}".format) for column in ("parameters", "step", "unspent")}))
 
 # %% [markdown]
@@ -383,7 +383,7 @@ trainable(LoraConfig(r=1), *two), trainable(uneven, *two), trainable(LoraConfig(
 
 # %% tags=["remove-cell"]
 opt = models.set_index("model").loc["OPT-1.3B"]
-small = {offer.family: offer for offer in budget.plan(smollm2, LITTLE)}
+small = {offer.family: offer for offer in counting.plan(smollm2, LITTLE)}
 glue("opt_projections", int(opt["projections"]), display=False)
 glue("opt_lora_step", int(opt["LoRA"]), display=False)
 glue("opt_cp_step", int(opt["CP"]), display=False)

@@ -32,11 +32,12 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import Protocol, budget, charts
-from cpadapt.book import PROJECT
-from cpadapt.families import FAMILIES
-from cpadapt.protocol import RunConfig
-from cpadapt.tasks import TASKS
+from companion import PROJECT
+from cpadapt import Protocol
+from cpadapt.analysis import charts
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import RunConfig
 
 charts.enable()
 
@@ -180,8 +181,8 @@ opt = cpadapt.load_projections("opt-1.3b")
 paper = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
 pairs = []
 for pair in paper.ladder.pairs:
-    spent = {name: budget.count(name, opt, size) for name, size in pair.items()}
-    below = budget.largest_size("cp", opt, spent["lora"])
+    spent = {name: counting.count(name, opt, size) for name, size in pair.items()}
+    below = counting.largest_size("cp", opt, spent["lora"])
     pairs.append(
         {
             "LoRA rank": pair["lora"],
@@ -189,7 +190,7 @@ for pair in paper.ladder.pairs:
             "the paper's CP": pair["cp"],
             "its scalars, beyond LoRA's": f"{spent['cp'] - spent['lora']:+,}",
             "matched from below": below,
-            "unspent": f"{spent['lora'] - budget.count('cp', opt, below):,}",
+            "unspent": f"{spent['lora'] - counting.count('cp', opt, below):,}",
         }
     )
 charts.table(pd.DataFrame(pairs))
@@ -299,7 +300,7 @@ reach = {
 smollm2 = cpadapt.load_projections("smollm2")
 hidden = smollm2[0].in_features
 labels = len(TASKS["sst2"].labels)
-counts = [{name: budget.count(name, opt, size) for name, size in pair.items()} for pair in paper.ladder.pairs]
+counts = [{name: counting.count(name, opt, size) for name, size in pair.items()} for pair in paper.ladder.pairs]
 for name, value in {
     "fields": len(sources),
     "papers": list(sources.values()).count("paper"),
@@ -314,7 +315,7 @@ for name, value in {
     "pilot_reach": reach["smollm2-pilot"],
     "head_rate": f"{p.head_learning_rate:.0e}".replace("e-0", "e-"),
     "head_scalars": labels * hidden + labels,
-    "cp_step": budget.step("cp", smollm2),
+    "cp_step": counting.step("cp", smollm2),
     "excess": 100 * max(count["cp"] / count["lora"] - 1 for count in counts),
     "grid_cp": len(paper.ladder.sizes["cp"]),
     "grid_lora": len(paper.ladder.sizes["lora"]),

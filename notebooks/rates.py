@@ -29,13 +29,14 @@
 # %%
 from myst_nb import glue
 
-from cpadapt import charts, rates
-from cpadapt.claims import interval
-from cpadapt.frontier import frontier
-from cpadapt.protocol import HEAD
-from cpadapt.record import tabulate
-from cpadapt.statistics import estimate
-from cpadapt.wording import bounds, percent, signed
+from companion import rates
+from companion.claims import interval
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import frontier
+from cpadapt.analysis.statistics import estimate
+from cpadapt.records.config import HEAD
+from cpadapt.records.table import tabulate
 
 charts.enable()
 

@@ -34,14 +34,15 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts, contrasts, ladder, rates
-from cpadapt.book import PROJECT
-from cpadapt.charts import TASK_NAMES, cell_name
-from cpadapt.claims import LEVEL, MARGIN, Verdict, cells_of, interval, judge, learned, lora_ahead, told
-from cpadapt.protocol import HEAD
-from cpadapt.statistics import compare, estimate, holm
-from cpadapt.tasks import load_spec
-from cpadapt.wording import bounds, percent, signed
+from companion import PROJECT, contrasts, ladder, rates
+from companion.claims import LEVEL, MARGIN, Verdict, interval, judge, learned, lora_ahead, told
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.cells import cells_of
+from cpadapt.analysis.charts import TASK_NAMES, cell_name
+from cpadapt.analysis.statistics import compare, estimate, holm
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import HEAD
 
 charts.enable()
 

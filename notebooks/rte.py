@@ -26,9 +26,9 @@
 # %%
 from myst_nb import glue
 
-from cpadapt import charts, ladder
-from cpadapt.book import PROJECT
-from cpadapt.frontier import read_published
+from companion import PROJECT, ladder
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import read_published
 
 charts.enable()
 

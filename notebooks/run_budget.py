@@ -40,7 +40,7 @@ shard: str = "1/1"  # the I-th of N parts of the runs
 device: Optional[str] = None  # as torch names it; None: the first GPU, or the CPU
 
 # %%
-from cpadapt.parameters import check_parameters
+from companion.parameters import check_parameters
 
 check_parameters(globals())
 
@@ -56,9 +56,10 @@ import pandas as pd
 from IPython.display import display
 
 import cpadapt
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study, charts
-from cpadapt import budget as budgets
-from cpadapt.frontier import frontier
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Shard, Study
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import frontier
+from cpadapt.families import counting
 from cpadapt.study import with_protocol
 
 charts.enable()
@@ -71,7 +72,7 @@ if study is not None:
     folder = results_dir or f"results/{asked.name}"
 else:
     projections = cpadapt.load_projections(backbone)
-    amount = budgets.step("lora", projections) if budget == "all" else budget
+    amount = counting.step("lora", projections) if budget == "all" else budget
     asked = Study(
         name="run-budget",
         backbone=backbone,
@@ -96,7 +97,7 @@ charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("
 if budget == "all" and study is not None:
     print(f"the whole ladder of {asked.name}")
 else:
-    offers = budgets.plan(projections, amount if budget == "all" else budget)
+    offers = counting.plan(projections, amount if budget == "all" else budget)
     display(charts.table(pd.DataFrame(map(dataclasses.asdict, offers))))
 
 # %% [markdown]

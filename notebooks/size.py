@@ -27,13 +27,13 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import across_tasks, charts, ladder
-from cpadapt.book import PROJECT
+from companion import PROJECT, ladder
+from companion.wording import percent
+from cpadapt.analysis import across_tasks, charts
 from cpadapt.families import FAMILIES
-from cpadapt.protocol import HEAD, RunConfig
-from cpadapt.record import load_records
-from cpadapt.tasks import TASKS
-from cpadapt.wording import percent
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.store import load_records
 
 charts.enable()
 task = ladder.measured("size-paper", "sst2")

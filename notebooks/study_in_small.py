@@ -29,7 +29,7 @@ study: str = "studies/small.toml"  # a study file
 results_dir: str = "build/small"  # folder of its records; what is missing there is measured
 
 # %% tags=["remove-cell"]
-from cpadapt.parameters import check_parameters
+from companion.parameters import check_parameters
 
 check_parameters(globals())
 
@@ -38,11 +38,11 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import budget as budgets
-from cpadapt import charts
-from cpadapt.book import PROJECT
-from cpadapt.frontier import frontier
-from cpadapt.statistics import compare, outcomes
+from companion import PROJECT
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import frontier
+from cpadapt.analysis.statistics import compare, outcomes
+from cpadapt.families import counting
 
 charts.enable()
 
@@ -65,7 +65,7 @@ runs = asked.runs(projections)
 ladder = pd.DataFrame({"family": [label for label, _ in runs], "size": [run.size for _, run in runs]})
 ladder = ladder.groupby(["family", "size"], sort=False).size().rename("seeds").reset_index()
 ladder["scalars"] = [
-    budgets.count(family, projections, size) if size else 0
+    counting.count(family, projections, size) if size else 0
     for family, size in zip(ladder["family"], ladder["size"], strict=True)
 ]
 charts.table(ladder)
@@ -77,7 +77,8 @@ charts.table(ladder)
 # text. Two examples of each label, of the {glue:text}`train_size:,d` that the runs are trained on:
 
 # %%
-from cpadapt.tasks import TASKS, load_task
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS
 
 p = asked.protocol
 spec = TASKS[asked.tasks[0]]
@@ -136,7 +137,7 @@ charts.curve_chart(evaluations)
 
 # %%
 rank = min(record.config.size for record in records if record.label == "lora")
-spent = budgets.count("lora", projections, rank)
+spent = counting.count("lora", projections, rank)
 size = max(r.config.size for r in records if r.label == "cp" and r.counts.adapter <= spent)
 cp, lora = (
     outcomes(r for r in records if (r.label, r.config.size) == cell) for cell in (("cp", size), ("lora", rank))
@@ -210,8 +211,8 @@ for name, value in {
     "best": 100 * float(top["eval_mean"]),
     "head": 100 * float(best.loc[best["label"] == "head", "eval_mean"].iloc[0]),
     "verdict": verdict,
-    "lora_step": budgets.step("lora", projections),
-    "cp_step": budgets.step("cp", projections),
+    "lora_step": counting.step("lora", projections),
+    "cp_step": counting.step("cp", projections),
     "task": spec.name,
     "train_size": len(data.train),
     "eval_size": total,

@@ -33,13 +33,13 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts, contrasts
-from cpadapt.book import PROJECT
-from cpadapt.charts import TASK_NAMES
-from cpadapt.claims import LEVEL, MARGIN
+from companion import PROJECT, contrasts
+from companion.claims import LEVEL, MARGIN
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
+from cpadapt.analysis.charts import TASK_NAMES
+from cpadapt.analysis.statistics import estimate, holm
 from cpadapt.families import cp
-from cpadapt.statistics import estimate, holm
-from cpadapt.wording import bounds, percent, signed
 
 charts.enable()
 

@@ -41,13 +41,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 import cpadapt
-from cpadapt import CPConfig, budget, charts
-from cpadapt.backbones import build_tiny, prepare
-from cpadapt.book import PROJECT
-from cpadapt.families import FAMILIES
-from cpadapt.frontier import frontier
-from cpadapt.protocol import PAPER
-from cpadapt.tasks import TASKS, load_task
+from companion import PROJECT
+from cpadapt import CPConfig
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import frontier
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.loading import build_tiny
+from cpadapt.inputs.backbones.sources import prepare
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import PAPER
 from cpadapt.tuner import export_to_lora
 
 transformers.logging.set_verbosity_error()
@@ -148,7 +151,7 @@ charts.table(pd.DataFrame({"text": train_texts, "label": named}).head(4))
 
 # %%
 projections = cpadapt.load_projections(backbone)
-offers = pd.DataFrame(budget.plan(projections, afford)).set_index("family")
+offers = pd.DataFrame(counting.plan(projections, afford)).set_index("family")
 charts.table(offers[["size", "parameters", "step", "unspent"]].reset_index())
 
 # %% [markdown]

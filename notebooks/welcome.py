@@ -36,12 +36,13 @@
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import budget, charts, contrasts
-from cpadapt.backbones import Projection
-from cpadapt.book import PROJECT
-from cpadapt.frontier import read_published
-from cpadapt.statistics import compare
-from cpadapt.wording import percent
+from companion import PROJECT, contrasts
+from companion.wording import percent
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import read_published
+from cpadapt.analysis.statistics import compare
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
 
@@ -170,7 +171,7 @@ charts.table(
 in_figure = contrasts.measured(("smollm2",), "sst2").outcomes
 smallest = compare(in_figure["cp", 11], in_figure["lora", 1])
 square = [Projection("square", 2048, 2048)]
-steps = {name: budget.step(name, square) for name in ("lora", "cp")}
+steps = {name: counting.step(name, square) for name in ("lora", "cp")}
 for name, value in {
     "lora_step": steps["lora"],
     "cp_step": steps["cp"],

@@ -32,12 +32,12 @@ from myst_nb import glue
 from transformers import AutoModel
 
 import cpadapt
-from cpadapt import charts
-from cpadapt.backbones import BACKBONES
-from cpadapt.book import PROJECT
-from cpadapt.record import load_records
-from cpadapt.statistics import compare, outcomes
-from cpadapt.trainer import TRAINING_TOKENS
+from companion import PROJECT
+from cpadapt.analysis import charts
+from cpadapt.analysis.statistics import compare, outcomes
+from cpadapt.bank.trainer import TRAINING_TOKENS
+from cpadapt.inputs.backbones.specs import BACKBONES
+from cpadapt.records.store import load_records
 
 charts.enable()
 

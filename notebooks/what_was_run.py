@@ -22,10 +22,10 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from cpadapt import charts
-from cpadapt.book import PROJECT
-from cpadapt.record import load_records
-from cpadapt.study import status
+from companion import PROJECT
+from cpadapt.analysis import charts
+from cpadapt.measure import status
+from cpadapt.records.store import load_records
 
 # %% [markdown]
 # A {term}`study` is a file in `studies/`, and each run that it asks for is either on {term}`record` in `results/` or

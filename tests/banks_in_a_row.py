@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from cpadapt import attention, lowrank, packing, trainer
-from cpadapt.backbones import load_backbone
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import load_spec, load_task
+from cpadapt.bank import packing, trainer
+from cpadapt.bank.kernels import attention, lowrank
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 
 
 class Unrecorded:
-    """In the place of `cpadapt.launches.Launches`."""
+    """In the place of `cpadapt.bank.launches.Launches`."""
 
     def __init__(self, device: torch.device) -> None: ...
 

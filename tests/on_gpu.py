@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cpadapt.packing import Segments
+from cpadapt.bank.packing import Segments
 
 
 def segments(lengths: Sequence[int], longest: int | None = None) -> Segments:

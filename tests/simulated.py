@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 from scipy.stats import norm
 
-from cpadapt.statistics import Outcomes
+from cpadapt.analysis.statistics import Outcomes
 
 
 def cell(right: object, first_seed: int = 0) -> Outcomes:

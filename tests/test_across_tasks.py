@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from cpadapt.across_tasks import (
+from cpadapt.analysis.across_tasks import (
     LEVEL,
     MARGIN,
     OnTask,
@@ -28,9 +28,10 @@ from cpadapt.across_tasks import (
     over_tasks,
     share_interval,
 )
+from cpadapt.analysis.statistics import Mean, estimate, outcomes
 from cpadapt.errors import InputError
-from cpadapt.record import Outcome, Record, load_records, pack_bitmap
-from cpadapt.statistics import Mean, estimate, outcomes
+from cpadapt.records.record import Outcome, Record, pack_bitmap
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[1]
 COVERAGE = json.loads(plan_coverage.RESULT.read_text(encoding="utf-8"))

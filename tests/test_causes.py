@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from simulated import cell
 
-from cpadapt import causes
-from cpadapt.causes import CHANCE, ITEMS, MEAN, ORDER, PARTS, TOGETHER, WEIGHTS
-from cpadapt.claims import Cells
-from cpadapt.contrasts import on_record
+from companion import causes
+from companion.causes import CHANCE, ITEMS, MEAN, ORDER, PARTS, TOGETHER, WEIGHTS
+from companion.contrasts import on_record
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.statistics import Floats, crossed_effects
 from cpadapt.errors import InputError
-from cpadapt.record import Record
-from cpadapt.statistics import Floats, crossed_effects
+from cpadapt.records.record import Record
 
 CELLS = [("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)]
 

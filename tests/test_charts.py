@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from cpadapt.charts import (
+from cpadapt.analysis.charts import (
     FAMILY_COLOURS,
     FURTHER_COLOURS,
     SHAPES,
@@ -26,9 +26,9 @@ from cpadapt.charts import (
     spread_chart,
     theme,
 )
-from cpadapt.charts import table as shown
-from cpadapt.frontier import best_under_budget, frontier
-from cpadapt.tasks import TASKS
+from cpadapt.analysis.charts import table as shown
+from cpadapt.analysis.frontier import best_under_budget, frontier
+from cpadapt.inputs.tasks.specs import TASKS
 
 ROWS = [
     # label, family, size, parameters, rate, seed, dev, eval

@@ -8,31 +8,31 @@ import numpy as np
 import pytest
 from simulated import Simulation, cell
 
-from cpadapt import load_projections, load_study
-from cpadapt.budget import count
-from cpadapt.claims import (
+from companion.claims import (
     ABOVE,
     ALIKE,
     MARGIN,
     NOT_AHEAD,
     RULES,
     SLIGHTLY_ABOVE,
-    Cells,
     Finding,
     Region,
     Verdict,
-    at_all_rates,
-    cells_of,
     every,
     interval,
     judge,
     learned,
     told,
 )
+from cpadapt import load_projections, load_study
+from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
+from cpadapt.analysis.frontier import frontier
+from cpadapt.analysis.statistics import estimate
 from cpadapt.errors import InputError
-from cpadapt.frontier import frontier
-from cpadapt.record import Record, load_records, tabulate
-from cpadapt.statistics import estimate
+from cpadapt.families.counting import count
+from cpadapt.records.record import Record
+from cpadapt.records.store import load_records
+from cpadapt.records.table import tabulate
 
 ROOT = Path(__file__).parents[1]
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED

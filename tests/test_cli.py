@@ -15,8 +15,10 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 
 from cpadapt import cli
-from cpadapt.backbones import Prepared, Source, load_backbone
-from cpadapt.record import load_records
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.backbones.sources import Prepared
+from cpadapt.inputs.backbones.specs import Source
+from cpadapt.records.store import load_records
 
 STUDY = """
 name = "small"
@@ -77,7 +79,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
 
 
 def test_the_installed_command_helps() -> None:

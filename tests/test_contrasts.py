@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from simulated import Simulation, cell
 
-from cpadapt import contrasts
-from cpadapt.claims import Cells
+from companion import contrasts
+from companion.wording import bounds, signed
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.statistics import Estimate, Outcomes, compare, holm
 from cpadapt.errors import InputError
-from cpadapt.record import Record
-from cpadapt.statistics import Estimate, Outcomes, compare, holm
-from cpadapt.wording import bounds, signed
+from cpadapt.records.record import Record
 
 BUDGETS = {("head", 0): 0, ("lora", 1): 1000, ("cp", 1): 90, ("cp", 11): 990, ("cp", 22): 1980}
 

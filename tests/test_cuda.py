@@ -6,12 +6,13 @@ import pytest
 import torch
 from on_gpu import assert_near, segments
 
-from cpadapt import packing
-from cpadapt.backbones import load_backbone
-from cpadapt.bank import AdaptedProjection
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import load_spec, load_task
-from cpadapt.trainer import Result, Trainer
+from cpadapt.bank import packing
+from cpadapt.bank.bank import AdaptedProjection
+from cpadapt.bank.trainer import Result, Trainer
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from cpadapt import contrasts, draws
-from cpadapt.draws import BEST, BOTH, EVAL, LAST, Drawn
-from cpadapt.noise import KEYS
-from cpadapt.statistics import Outcomes, compare
-from cpadapt.tasks import TASKS, load_task
+from companion import contrasts, draws
+from companion.draws import BEST, BOTH, EVAL, LAST, Drawn
+from companion.noise import KEYS
+from cpadapt.analysis.statistics import Outcomes, compare
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

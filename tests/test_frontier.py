@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cpadapt.analysis.frontier import CELL, best_under_budget, cells, frontier, read_published
 from cpadapt.errors import InputError
-from cpadapt.frontier import CELL, best_under_budget, cells, frontier, read_published
-from cpadapt.record import tabulate
+from cpadapt.records.table import tabulate
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "book" / "published.toml"

@@ -8,11 +8,11 @@ import pytest
 from by_hand import corrected, judged
 from simulated import Simulation, cell
 
-from cpadapt import ladder
-from cpadapt.claims import Cells
+from companion import ladder
+from companion.wording import bounds, signed
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.statistics import Outcomes
 from cpadapt.errors import InputError
-from cpadapt.statistics import Outcomes
-from cpadapt.wording import bounds, signed
 
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]
 BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))

@@ -5,8 +5,8 @@ import torch
 from on_gpu import assert_near, segments
 from torch import Tensor
 
-from cpadapt import kernels
-from cpadapt.packing import Components, Segments, adapter_product
+from cpadapt.bank import kernels
+from cpadapt.bank.packing import Components, Segments, adapter_product
 
 pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and kernels.AVAILABLE), reason="no CUDA or no Triton")
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cpadapt.errors import InputError
-from cpadapt.migrate import Migrated, migrate
-from cpadapt.record import SCHEMA, load_records, read_lines, record_files
+from cpadapt.records.migrate import Migrated, migrate
+from cpadapt.records.record import SCHEMA
+from cpadapt.records.store import load_records, read_lines, record_files
 
 ROOT = Path(__file__).parents[1]
 OLD = Path(__file__).parent / "data" / "schema-1.jsonl"

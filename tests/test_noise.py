@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from simulated import Simulation, cell
 
-from cpadapt import noise
-from cpadapt.claims import Cells
+from companion import noise
+from cpadapt.analysis.cells import Cells
 from cpadapt.errors import InputError
 
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]

@@ -8,7 +8,7 @@ import jupytext
 import papermill
 import pytest
 
-from cpadapt.record import load_records
+from cpadapt.records.store import load_records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 PARAMETERIZED = [path for path in NOTEBOOKS if 'tags=["parameters"]' in path.read_text(encoding="utf-8")]

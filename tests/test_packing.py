@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, OPTConfig, OPTModel, PreTrainedModel
 
-from cpadapt import packing
-from cpadapt.packing import Budget, Components, Segments, adapter_product, pack
+from cpadapt.bank import packing
+from cpadapt.bank.packing import Budget, Components, Segments, adapter_product, pack
 
 
 def opt() -> PreTrainedModel:

@@ -5,8 +5,8 @@ from typing import Any, Optional, Union
 
 import pytest
 
+from companion.parameters import INJECTED, check_parameters
 from cpadapt.errors import InputError
-from cpadapt.parameters import INJECTED, check_parameters
 
 DECLARED: dict[str, Any] = {
     "task": str,

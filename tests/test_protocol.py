@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cpadapt.errors import explain
-from cpadapt.protocol import LATER_PROTOCOL_FIELDS, LATER_RUN_FIELDS, PAPER, SEMANTICS, Protocol, RunConfig
+from cpadapt.records.config import LATER_PROTOCOL_FIELDS, LATER_RUN_FIELDS, PAPER, SEMANTICS, Protocol, RunConfig
 
 
 @pytest.mark.parametrize(

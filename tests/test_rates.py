@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpadapt import rates
-from cpadapt.claims import cells_of
+from companion import rates
+from cpadapt.analysis.cells import cells_of
+from cpadapt.analysis.statistics import estimate, outcomes
 from cpadapt.errors import InputError
-from cpadapt.record import Record, load_records, pack_bitmap, unpack_bitmap
-from cpadapt.statistics import estimate, outcomes
+from cpadapt.records.record import Record, pack_bitmap, unpack_bitmap
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[1]
 

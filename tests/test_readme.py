@@ -11,12 +11,14 @@ import numpy as np
 from by_hand import answers, judged, read
 from scipy import stats
 
-from cpadapt import budget, causes, contrasts, load_projections, noise, rates, read_records
-from cpadapt.book import pictures
-from cpadapt.claims import MARGIN, Verdict, cells_of, learned, lora_ahead
-from cpadapt.families import family
-from cpadapt.record import load_records
-from cpadapt.statistics import compare, holm
+from companion import causes, contrasts, noise, rates
+from companion.claims import MARGIN, Verdict, learned, lora_ahead
+from companion.sphinx import pictures
+from cpadapt import load_projections, read_records
+from cpadapt.analysis.cells import cells_of
+from cpadapt.analysis.statistics import compare, holm
+from cpadapt.families import counting, family
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +42,7 @@ def test_its_numbers() -> None:
     assert "on SST-2 under the paper's protocol, three seeds a cell" in SAID
     # The recipe's budget is one LoRA rank on MiniLM, the default backbone of the notebook; the plan's one on SmolLM2.
     for name, amount in (("minilm", 9216), ("smollm2", 57600)):
-        assert budget.step("lora", load_projections(name)) == amount
+        assert counting.step("lora", load_projections(name)) == amount
         assert re.search(rf"budget {amount}\b", README)
 
 

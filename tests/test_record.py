@@ -9,31 +9,25 @@ import numpy as np
 import pytest
 import torch
 
-from cpadapt.backbones import Source
+from cpadapt.bank.trainer import margin_codes
 from cpadapt.errors import InputError
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.record import (
+from cpadapt.inputs.backbones.specs import Source
+from cpadapt.measure import _source_state, provenance
+from cpadapt.records.config import Protocol, RunConfig
+from cpadapt.records.record import (
     SCHEMA,
     Cost,
     Counts,
     Evaluation,
     Outcome,
     Record,
-    RecordFile,
-    _source_state,
-    lines_of,
-    load_records,
-    margin_codes,
     pack_bitmap,
     pack_bytes,
-    provenance,
-    read_evaluations,
-    read_records,
-    records_from_lines,
     require_one_backbone,
     unpack_bitmap,
-    write_atomically,
 )
+from cpadapt.records.store import RecordFile, lines_of, load_records, records_from_lines, write_atomically
+from cpadapt.records.table import read_evaluations, read_records
 
 
 def outcome(items: list[int], codes: list[int], labels: list[int], rows: int) -> Outcome:
@@ -252,7 +246,7 @@ def test_a_finished_file_is_compressed(tmp_path: Path) -> None:
 
 
 def test_a_package_without_metadata_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpadapt.record.PACKAGES", ("torch", "not-there"))
+    monkeypatch.setattr("cpadapt.measure.PACKAGES", ("torch", "not-there"))
     with pytest.raises(InputError, match="the version of not-there is not known here"):
         provenance(torch.device("cpu"))
 
@@ -277,7 +271,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_commit_can_be_stated_where_there_is_no_git(
     stated: str | None, state: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpadapt.record.__file__", "/nowhere/cpadapt/record.py")
+    monkeypatch.setattr("cpadapt.measure.__file__", "/nowhere/cpadapt/measure.py")
     monkeypatch.delenv("CPADAPT_COMMIT", raising=False)
     if stated is not None:
         monkeypatch.setenv("CPADAPT_COMMIT", stated)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from cpadapt import load_projections, load_study, read_records
-from cpadapt.frontier import frontier
-from cpadapt.record import Record, load_records, read_lines, record_files
-from cpadapt.study import status
-from cpadapt.tasks import TASKS, load_task
+from cpadapt.analysis.frontier import frontier
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.measure import status
+from cpadapt.records.record import Record
+from cpadapt.records.store import load_records, read_lines, record_files
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -10,9 +10,7 @@ from by_hand import corrected, judged
 from scipy.stats import f
 from simulated import Simulation, cell
 
-from cpadapt.errors import InputError
-from cpadapt.record import load_records, pack_bitmap
-from cpadapt.statistics import (
+from cpadapt.analysis.statistics import (
     agreement,
     best_of,
     compare,
@@ -29,6 +27,9 @@ from cpadapt.statistics import (
     seed_effect,
     seeds_needed,
 )
+from cpadapt.errors import InputError
+from cpadapt.records.record import pack_bitmap
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 400

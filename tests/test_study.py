@@ -18,11 +18,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Shard, Study, load_study, train
-from cpadapt.backbones import Source, load_backbone, load_projections
-from cpadapt.bank import require_packable
-from cpadapt.record import RecordFile, lines_of, load_records
-from cpadapt.study import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, banks_of, status, with_protocol
-from cpadapt.trainer import Trainer
+from cpadapt.bank.bank import require_packable
+from cpadapt.bank.trainer import Trainer
+from cpadapt.inputs.backbones.loading import load_backbone, load_projections
+from cpadapt.inputs.backbones.specs import Source
+from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
+from cpadapt.records.store import RecordFile, lines_of, load_records
+from cpadapt.study import banks_of, with_protocol
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL = Protocol(steps=8, eval_every=4, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
@@ -193,7 +195,7 @@ def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pyt
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cpadapt.study.load_backbone", never)
+        patch.setattr("cpadapt.measure.load_backbone", never)
         assert train(study(), results=tmp_path) == first
         assert [r.label for r in train(study(), results=tmp_path, budget=100)] == ["head"] * 2 + ["cp"] * 2
     wider = study(seeds=(0, 1, 2))
@@ -276,7 +278,7 @@ def test_a_bank_is_bounded_by_its_time_too() -> None:
 
 def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(study())
-    monkeypatch.setattr("cpadapt.study.BANK_TOKENS", 1)
+    monkeypatch.setattr("cpadapt.measure.BANK_TOKENS", 1)
     made = []
     init = Trainer.__init__
     monkeypatch.setattr(Trainer, "__init__", lambda self, *a, **k: (made.append(1), init(self, *a, **k))[1])
@@ -290,13 +292,13 @@ def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pyte
 def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(study(), results=tmp_path)
     other = Source("memory", "seed 1", None, None)
-    monkeypatch.setattr("cpadapt.study.weights_at_hand", lambda name: other)
+    monkeypatch.setattr("cpadapt.measure.weights_at_hand", lambda name: other)
     for again in (lambda: train(study(), results=tmp_path), lambda: status(study(), tmp_path)):
         with pytest.raises(InputError, match=r"other weights of tiny: theirs are .*seed 0.*, those at hand .*seed 1"):
             again()
     # Where none are at hand the records' own count, if they agree.
-    monkeypatch.setattr("cpadapt.study.weights_at_hand", lambda name: None)
-    monkeypatch.setattr("cpadapt.study.load_backbone", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("cpadapt.measure.weights_at_hand", lambda name: None)
+    monkeypatch.setattr("cpadapt.measure.load_backbone", lambda *a, **k: pytest.fail("loaded"))
     assert len(train(study(), results=tmp_path)) == 8
     assert {s.missing for s in status(study(), tmp_path)} == {0}
     mixed = [replace(r, id=f"other {r.id}", weights=other) for r in load_records(tmp_path)]
@@ -321,8 +323,8 @@ def test_the_same_folder_elsewhere_is_the_same_run(tmp_path: Path) -> None:
 
 
 def test_what_records_need_is_looked_up_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
-    monkeypatch.setattr("cpadapt.record.PACKAGES", ("not-there",))
+    monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    monkeypatch.setattr("cpadapt.measure.PACKAGES", ("not-there",))
     with pytest.raises(InputError, match="the version of not-there is not known"):
         train(study())
 
@@ -392,7 +394,7 @@ def test_a_verbalizer_has_no_head_to_count_or_save(tmp_path: Path) -> None:
 
 
 def test_all_mistakes_are_found_before_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("cpadapt.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
     with pytest.raises(InputError, match="no task 'sst2'"):
         train(study(), task="sst2")
     with pytest.raises(InputError, match="--data-dir"):

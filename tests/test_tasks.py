@@ -16,12 +16,14 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from cpadapt import tasks
 from cpadapt.errors import InputError
-from cpadapt.tasks import TASKS, Caps, Examples, TaskSpec, encode, label_tokens, load_spec, load_task
+from cpadapt.inputs.tasks import examples, specs
+from cpadapt.inputs.tasks.encoding import encode, label_tokens
+from cpadapt.inputs.tasks.examples import Caps, Examples, load_task
+from cpadapt.inputs.tasks.specs import TASKS, TaskSpec, load_spec
 
-PACKAGE = Path(tasks.__file__).parent
-FILES = sorted((PACKAGE / "bundled_tasks").iterdir())
+PACKAGE = Path(specs.__file__).parent
+FILES = sorted((PACKAGE / "bundled").iterdir())
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no task data at {DATA}")
 REAL = [name for name, spec in TASKS.items() if spec.grammar is None]
@@ -82,9 +84,9 @@ def test_each_task_is_one_file_as_a_user_writes_it():
 
 def test_a_task_is_added_by_its_file_alone(tmp_path):
     folder = tmp_path / "bundled"
-    shutil.copytree(PACKAGE / "bundled_tasks", folder)
+    shutil.copytree(PACKAGE / "bundled", folder)
     (folder / "own.toml").write_text(OWN_TOML)
-    assert tasks._bundled(folder) == dict(sorted((TASKS | {"own": OWN}).items()))
+    assert specs._bundled(folder) == dict(sorted((TASKS | {"own": OWN}).items()))
     quoted = {
         file.name: set(re.findall(r"""["']([\w-]+)["']""", file.read_text())) & TASKS.keys()
         for file in PACKAGE.rglob("*.py")
@@ -274,14 +276,14 @@ def test_real_tasks_agree_with_their_manifest(name):
     if "label_names" in manifest:
         assert list(TASKS[name].label_names) == manifest["label_names"]
     task = load_task(TASKS[name], data_dir=DATA, caps=(100_000, 500, 100_000))
-    for split, examples in (("train", (task.train, task.dev)), ("validation", (task.eval,))):
+    for split, drawn in (("train", (task.train, task.dev)), ("validation", (task.eval,))):
         facts = manifest["files"][f"{split}.jsonl.xz"]
-        assert examples[0].source_size == facts["rows"]
-        left_out = facts["rows"] - sum(map(len, examples))
+        assert drawn[0].source_size == facts["rows"]
+        left_out = facts["rows"] - sum(map(len, drawn))
         source = task.summary["source"]["train" if split == "train" else "eval"]
         assert left_out == source["left_out_repeats"] + source.get("left_out_in_eval", 0)
         for index, label in enumerate(TASKS[name].labels):
-            counted = sum(int((part.labels == index).sum()) for part in examples)
+            counted = sum(int((part.labels == index).sum()) for part in drawn)
             assert facts["labels"][str(label)] - left_out <= counted <= facts["labels"][str(label)]
 
 
@@ -440,7 +442,7 @@ def test_rest_rows_of_sst2_are_sentences_that_the_run_has_not_seen_in_part():
     free = load_task(replace(spec, rest_apart_words=None), data_dir=DATA, caps=caps._replace(rest=350), data_seed=5)
     texts = dict(zip(free.rest.rows.tolist(), (text for (text,) in free.rest.texts), strict=True))
     passed_over = texts.keys() - set(task.rest.rows.tolist())
-    order = tasks._shuffled(sorted(texts.keys() | set(task.rest.rows.tolist())), "train/5")
+    order = examples._shuffled(sorted(texts.keys() | set(task.rest.rows.tolist())), "train/5")
     last = max(order.index(row) for row in task.rest.rows)
     passed_over = [row for row in order[:last] if row in passed_over]
     assert len(passed_over) > 10
@@ -467,7 +469,7 @@ def test_only_what_decides_the_data_is_in_the_fingerprint(own):
         assert load_task(replace(own, **change), caps=caps).fingerprint == here
         assert load_task(replace(own, **change), caps=with_rest).fingerprint != rested
     assert load_task(own, caps=(20, 10, 20, 6)).fingerprint != rested
-    assert {field.name for field in fields(TaskSpec)} - set(tasks._UNDECLARED) == {
+    assert {field.name for field in fields(TaskSpec)} - set(examples._UNDECLARED) == {
         "name", "text_columns", "label_column", "labels", "label_names", "train_split", "eval_split", "prompt",
         "label_words", "shorten", "grammar",
     }  # fmt: skip
@@ -478,8 +480,8 @@ def test_only_what_decides_the_data_is_in_the_fingerprint(own):
 
 def test_files_are_read_once_and_again_when_they_have_changed(own, monkeypatch):
     read = []
-    open_file = tasks._open_file
-    monkeypatch.setattr(tasks, "_open_file", lambda file: read.append(file.split) or open_file(file))
+    open_file = examples._open_file
+    monkeypatch.setattr(examples, "_open_file", lambda file: read.append(file.split) or open_file(file))
     draws = [load_task(own, caps=(20, 10, 5), data_seed=seed) for seed in range(5)]
     assert read == ["train", "validation"]
     assert len({draw.fingerprint for draw in draws}) == 5
@@ -616,7 +618,7 @@ def test_without_a_hub_one_sentence_names_the_ways_out(monkeypatch):
         raise ConnectionError("Couldn't reach 'nyu-mll/glue'\non the Hub (LocalEntryNotFoundError).")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    monkeypatch.setattr(tasks, "_read", tasks._read.__wrapped__)
+    monkeypatch.setattr(examples, "_read", examples._read.__wrapped__)
     with pytest.raises(InputError) as error:
         load_task(TASKS["sst2"])
     assert str(error.value) == (
@@ -645,7 +647,7 @@ def test_the_hub_is_asked_by_path_and_configuration(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     # What a made-up hub gives is not kept for other tests.
-    monkeypatch.setattr(tasks, "_read", tasks._read.__wrapped__)
+    monkeypatch.setattr(examples, "_read", examples._read.__wrapped__)
     task = load_task(TASKS["sst2"], caps=(20, 10, 20))
     assert asked == [("nyu-mll/glue", "sst2")]
     np.testing.assert_array_equal(task.train.labels, task.train.rows % 2)

@@ -29,13 +29,15 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from cpadapt.backbones import Backbone, Projection, load_backbone
-from cpadapt.bank import initial_params, require_packable, verbalizer
+from cpadapt.bank.bank import initial_params, require_packable, verbalizer
+from cpadapt.bank.packing import Row
+from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer
 from cpadapt.errors import InputError
-from cpadapt.packing import Row
-from cpadapt.protocol import Protocol, RunConfig
-from cpadapt.tasks import TaskData, load_spec, load_task
-from cpadapt.trainer import TRAINING_TOKENS, Result, Trainer
+from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.backbones.specs import Projection
+from cpadapt.inputs.tasks.examples import TaskData, load_task
+from cpadapt.inputs.tasks.specs import load_spec
+from cpadapt.records.config import Protocol, RunConfig
 from cpadapt.tuner import CPConfig
 
 TASK = "toy-entailment"
@@ -559,7 +561,7 @@ def test_a_killed_bank_goes_on_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkpoint = tmp_path / "bank.safetensors"
-    monkeypatch.setattr("cpadapt.trainer.CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr("cpadapt.bank.trainer.CHECKPOINT_SECONDS", seconds)
     trainer = Trainer(backbone, on(backbone, SEVEN), data, checkpoint=checkpoint)
     setattr(trainer, where, at_call(call, getattr(trainer, where)))
     with pytest.raises(Killed):

@@ -1,6 +1,6 @@
 """How shares are worded."""
 
-from cpadapt.wording import bounds, percent, signed
+from companion.wording import bounds, percent, signed
 
 
 def test_shares_are_told_in_percent_and_points() -> None:

@@ -13,7 +13,7 @@ import nbformat
 import papermill
 import pytest
 
-from cpadapt.charts import VEGA_LITE_MIME
+from cpadapt.analysis.charts import VEGA_LITE_MIME
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from cpadapt import book, charts
+from companion import sphinx
+from cpadapt.analysis import charts
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,23 +26,23 @@ def spec(description: str = "Two points.", **properties: Any) -> dict[str, Any]:
 
 
 def test_a_figure_carries_the_chart_twice() -> None:
-    made = book.figure(spec(width="container"))
+    made = sphinx.figure(spec(width="container"))
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', made, flags=re.S)
     assert json.loads(data)["encoding"]["x"]["field"] == "x"
     (still,) = re.findall(r'<div class="chart-still">(<svg .*?</svg>)</div>', made, flags=re.S)
-    assert int(re.search(r'width="(\d+)"', still)[1]) >= book.STATIC_WIDTH
+    assert int(re.search(r'width="(\d+)"', still)[1]) >= sphinx.STATIC_WIDTH
     assert still.count("<path") > 2
 
 
 def test_nothing_in_the_data_ends_the_script() -> None:
-    made = book.figure(spec(description='a </script><b> & "b"'))
+    made = sphinx.figure(spec(description='a </script><b> & "b"'))
     assert made.count("</script>") == 1
     assert 'aria-label="a &lt;/script&gt;&lt;b&gt; &amp; &quot;b&quot;"' in made
 
 
 def test_drawings_on_one_page_share_no_names() -> None:
-    named = [set(re.findall(r'id="([^"]+)"', book.figure(spec(description=text)))) for text in ("one", "other")]
-    first, second = named[0], set(re.findall(r'id="([^"]+)"', book.figure(spec(height=50))))
+    named = [set(re.findall(r'id="([^"]+)"', sphinx.figure(spec(description=text)))) for text in ("one", "other")]
+    first, second = named[0], set(re.findall(r'id="([^"]+)"', sphinx.figure(spec(height=50))))
     assert first
     assert first.isdisjoint(second)
 
@@ -50,8 +51,8 @@ def test_other_outputs_are_left_to_others() -> None:
     class Data:
         mime_type = "text/plain"
 
-    assert book.VegaLiteRenderer.handle_mime(None, Data(), inline=False) is None
-    assert book.VegaLiteRenderer.mime_priority_overrides == [("html", charts.VEGA_LITE_MIME, 1)]
+    assert sphinx.VegaLiteRenderer.handle_mime(None, Data(), inline=False) is None
+    assert sphinx.VegaLiteRenderer.mime_priority_overrides == [("html", charts.VEGA_LITE_MIME, 1)]
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,11 @@ def test_the_repository_is_where_git_says(
     origin: str | None, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    monkeypatch.setattr(book, "PROJECT", tmp_path)
+    monkeypatch.setattr(sphinx, "PROJECT", tmp_path)
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     if origin is not None:
         subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", origin], check=True)
-    assert book.repository() == (None if found is None else (found, "main"))
+    assert sphinx.repository() == (None if found is None else (found, "main"))
 
 
 def build(folder: Path, page: str, **environment: str) -> str:
@@ -109,6 +110,6 @@ def test_launch_buttons_lead_to_what_binder_will_hold(tmp_path: Path, monkeypatc
 
 def test_without_a_repository_there_is_no_button(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(html_theme_options={"launch_buttons": {"binderhub_url": "https://mybinder.org"}})
-    monkeypatch.setattr(book, "repository", lambda: None)
-    book._link_repository(None, config)
+    monkeypatch.setattr(sphinx, "repository", lambda: None)
+    sphinx._link_repository(None, config)
     assert config.html_theme_options == {}

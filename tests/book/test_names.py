@@ -5,7 +5,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from cpadapt import contrasts
+from companion import contrasts
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("noise", "causes", "rates", "protocol", "tensorization")

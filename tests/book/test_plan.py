@@ -8,9 +8,10 @@ from pathlib import Path
 import plan_coverage
 import pytest
 
-from cpadapt import across_tasks, load_study
-from cpadapt.charts import cell_name
-from cpadapt.tasks import TASKS
+from cpadapt import load_study
+from cpadapt.analysis import across_tasks
+from cpadapt.analysis.charts import cell_name
+from cpadapt.inputs.tasks.specs import TASKS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "plan.md").read_text(encoding="utf-8")

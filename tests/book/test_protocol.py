@@ -13,8 +13,9 @@ import transformers
 
 from cpadapt import FamilyPlan, Protocol
 from cpadapt.families import cp, lora
-from cpadapt.record import Record, load_records
-from cpadapt.tasks import TASKS
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.record import Record
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[2]
 STUDIES = {name: tomllib.loads((ROOT / "studies" / f"{name}.toml").read_text()) for name in ("paper", "smollm2-pilot")}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from by_hand import answers, bits, classes, corrected, judged, read, weights
 
-from cpadapt.tasks import load_spec
+from cpadapt.inputs.tasks.specs import load_spec
 
 Chapters = Callable[[str], Any]
 Line = dict[str, Any]

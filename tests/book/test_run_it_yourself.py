@@ -20,25 +20,21 @@ import pytest
 import torch
 import typer.main
 import yaml
+from transformers import AutoModel, BertConfig
 
-from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Study, TaskSpec, backbones, load_study
+from companion.parameters import check_parameters
+from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Study, TaskSpec, load_projections, load_study
+from cpadapt.bank.trainer import Trainer
 from cpadapt.cli import app
-from cpadapt.parameters import check_parameters
-from cpadapt.protocol import RunConfig
-from cpadapt.record import (
-    Cost,
-    Counts,
-    Evaluation,
-    Outcome,
-    Provenance,
-    Record,
-    lines_of,
-    load_records,
-    records_from_lines,
-)
-from cpadapt.study import CHECKPOINTS, Shard, train, with_protocol
-from cpadapt.tasks import TASKS, load_spec, load_task
-from cpadapt.trainer import Trainer
+from cpadapt.inputs.backbones import loading, sources
+from cpadapt.inputs.backbones.specs import BACKBONES, Source
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS, load_spec
+from cpadapt.measure import CHECKPOINTS, train
+from cpadapt.records.config import RunConfig
+from cpadapt.records.record import Cost, Counts, Evaluation, Outcome, Provenance, Record
+from cpadapt.records.store import lines_of, load_records, records_from_lines
+from cpadapt.study import Shard, with_protocol
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "run_it_yourself.md").read_text(encoding="utf-8")
@@ -138,7 +134,7 @@ def check_papermill(arguments: list[str]) -> None:
 
 
 def check_values(given: dict[str, Any]) -> None:
-    """What a command is given exists: studies, tasks, backbones, fields of the protocol."""
+    """What a command is given exists: studies, tasks, fields of the protocol."""
     study = load_study(given["study"]) if given.get("study") else None
     if given.get("shard"):
         Shard.parse(given["shard"])
@@ -146,9 +142,9 @@ def check_values(given: dict[str, Any]) -> None:
         assert load_spec(given["task"]).name
         assert study is None or given["task"] in study.tasks
     for name in (given.get("backbone"), given.get("name")):
-        assert name is None or name in backbones.BACKBONES
+        assert name is None or name in BACKBONES
     if study is not None and given.get("budget"):
-        assert study.cells(backbones.load_projections(study.backbone), given["budget"])
+        assert study.cells(load_projections(study.backbone), given["budget"])
     for text in given.get("set_") or ():
         assert text.partition("=")[0] in {f.name for f in fields(Protocol)}
     if cells := given.get("cell"):
@@ -159,20 +155,20 @@ def check_values(given: dict[str, Any]) -> None:
 def test_the_study_is_whole_and_every_field_of_it_is_explained(here: Path) -> None:
     study = load_study("mine.toml")
     assert study.specs()
-    assert study.cells(backbones.load_projections(study.backbone))
+    assert study.cells(load_projections(study.backbone))
     described = set(re.findall(r"^`(\w+)`\n: ", section("A study file"), re.M))
     assert described | {"data_seeds", "order_seeds", "draws"} == {f.name for f in fields(Study)}
     for kind, names in ((Ladder, ("ladder", r"$")), (FamilyPlan, ("families", r"$")), (Setting, ("families", r"$"))):
         (text,) = re.findall(rf"^`{names[0]}`\n: (.*?)(?=^`\w+`\n: |^A field)", section("A study file"), re.M | re.S)
         for field in fields(kind):
             assert re.search(rf"`{field.name}\b", text), field.name
-    assert set(backbones.BACKBONES) <= set(re.findall(r"`([\w.-]+)`", section("A study file")))
+    assert set(BACKBONES) <= set(re.findall(r"`([\w.-]+)`", section("A study file")))
 
 
 def test_the_study_compares_what_it_says(here: Path) -> None:
     """Its sizes of CP lie between and below LoRA's ranks."""
     study = load_study("mine.toml")
-    cells = study.cells(backbones.load_projections(study.backbone))
+    cells = study.cells(load_projections(study.backbone))
     by_label = {label: sorted(c.size for c in cells if c.label == label) for label in ("lora", "cp", "head")}
     assert by_label == {"lora": [1, 2], "cp": [1, 4, 9, 14, 18], "head": [0]}
 
@@ -192,7 +188,7 @@ def test_the_tasks_are_those_that_are_known() -> None:
     (folder,) = re.findall(r"^\*\*The known tasks\*\*.*?`(cpadapt/\w+)`", PAGE, re.M | re.S)
     assert sorted(file.stem for file in (ROOT / folder).glob("*.toml")) == sorted(TASKS)
     for ending in re.findall(r"`(\.[\w.]+)`", re.search(r"Files may end in.*?hub's do", PAGE, re.S)[0]):
-        assert ending in importlib.import_module("cpadapt.tasks")._BUILDERS
+        assert ending in importlib.import_module("cpadapt.inputs.tasks.examples")._BUILDERS
 
 
 def test_the_parameters_are_those_of_the_notebook() -> None:
@@ -234,7 +230,7 @@ def test_the_table_of_fields_is_that_of_a_record() -> None:
     assert [name.strip("`") for name in table] == [f.name for f in fields(Record)]
     nested = {
         "config": RunConfig, "counts": Counts, "evaluations": Evaluation, "outcome": Outcome, "cost": Cost,
-        "provenance": Provenance, "weights": backbones.Source,
+        "provenance": Provenance, "weights": Source,
     }  # fmt: skip
     for name, kind in nested.items():
         assert is_dataclass(kind)
@@ -252,7 +248,7 @@ def test_a_record_holds_no_text() -> None:
 def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"`{CHECKPOINTS}`" in section("Where things lie")
     monkeypatch.delenv("CPADAPT_HOME", raising=False)
-    assert backbones._home() == Path("~/.cache/cpadapt").expanduser()
+    assert sources._home() == Path("~/.cache/cpadapt").expanduser()
     assert "rm -rf build _build $(VENV)" in MAKEFILE
     for folder in ("build/notebooks", "build/book", "_build/html"):
         assert folder in MAKEFILE
@@ -268,7 +264,7 @@ def test_our_records_are_where_the_page_says() -> None:
     study = load_study(ROOT / "studies" / "smollm2-pilot.toml")
     found = load_records(ROOT / "results" / "smollm2-pilot")
     assert {r.config.config_id for r in found if r.config.task == "rte"} >= {
-        config.config_id for _, config in study.runs(backbones.load_projections(study.backbone), task="rte")
+        config.config_id for _, config in study.runs(load_projections(study.backbone), task="rte")
     }
 
 
@@ -292,11 +288,11 @@ def small() -> Study:
 
 
 def no_projections() -> None:
-    config = backbones.BertConfig(num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=1)
+    config = BertConfig(num_hidden_layers=1, hidden_size=8, intermediate_size=8, num_attention_heads=1)
     config.model_type = "unheard-of"
-    model = backbones.AutoModel.from_config(backbones.BACKBONES["tiny-encoder"].config())
+    model = AutoModel.from_config(BACKBONES["tiny-encoder"].config())
     model.config = config
-    backbones._projections("new", model, None)
+    loading._projections("new", model, None)
 
 
 def misspelt() -> None:
@@ -314,10 +310,10 @@ CAUSES: dict[str, Callable[[], Any]] = {
     "no study at mine.toml": lambda: load_study("mine.toml"),
     "unknown task": lambda: load_spec("sts2"),
     "protocol.eval_every": lambda: with_protocol(small(), steps=1000, eval_every=300),
-    "budget 500": lambda: small().cells(backbones.load_projections("minilm"), 500),
+    "budget 500": lambda: small().cells(load_projections("minilm"), 500),
     "the data folder": lambda: load_task(TASKS["rte"], data_dir="DATA"),
     "the task 'sick'": lambda: load_task(TASKS["sick"]),
-    "'smollm2'": lambda: backbones._locate("smollm2"),
+    "'smollm2'": lambda: sources.locate("smollm2"),
     "give the target modules": no_projections,
     "unknown parameter": misspelt,
     "device 'cuda'": lambda: train(small(), device="cuda", quiet=True),
@@ -336,7 +332,7 @@ def test_every_message_has_a_cause() -> None:
 def test_messages_are_what_is_said(message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CPADAPT_HOME", str(tmp_path))
-    monkeypatch.setattr(backbones, "_in_hub_cache", lambda hub, revision: None)
+    monkeypatch.setattr(sources, "_in_hub_cache", lambda hub, revision: None)
     if message.startswith("device") and torch.cuda.is_available():
         pytest.skip("there is a GPU, so this is no mistake")
     (cause,) = (cause for start, cause in CAUSES.items() if message.startswith(start))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from by_hand import answers, classes, judged, read, weights
 
-from cpadapt.tasks import TASKS
+from cpadapt.inputs.tasks.specs import TASKS
 
 PAIRS = list(zip((1, 2, 3, 4, 6, 8), (17, 35, 53, 71, 106, 142), strict=True))
 

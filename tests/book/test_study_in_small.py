@@ -9,7 +9,7 @@ import pytest
 from by_hand import judged
 
 from cpadapt import load_study
-from cpadapt.record import load_records
+from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[2]
 

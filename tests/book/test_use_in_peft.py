@@ -22,9 +22,9 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from cpadapt import CPConfig, InputError
-from cpadapt.backbones import BACKBONES
 from cpadapt.cli import app
-from cpadapt.record import load_records
+from cpadapt.inputs.backbones.specs import BACKBONES
+from cpadapt.records.store import load_records
 from cpadapt.tuner.registry import WORKS_WITH, CPType
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import jupytext
 import pytest
 from by_hand import answers, judged, read
 
-from cpadapt import book
+import companion
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "notebooks" / "what_a_run_costs.py"
@@ -683,7 +683,7 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: Any) -> dic
         path = folder / "results" / "bench" / f"{name.replace('_', '-')}.json"
         path.write_text(json.dumps(content), encoding="utf-8")
     glued: dict[str, Any] = {}
-    monkeypatch.setattr(book, "PROJECT", folder)
+    monkeypatch.setattr(companion, "PROJECT", folder)
     monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.__setitem__(name, value))
     left: dict[str, Any] = {"glued": glued}
     for code in (c.source for c in jupytext.read(SCRIPT).cells if c.cell_type == "code"):

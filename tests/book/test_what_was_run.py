@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from by_hand import read
 
-from cpadapt.tasks import TASKS
+from cpadapt.inputs.tasks.specs import TASKS
 
 ROOT = Path(__file__).parents[2]
 STUDIES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "studies").glob("*.toml"))]

@@ -1,0 +1,141 @@
+"""What cells with runs on several draws answer on dev, beside what they answer on eval.
+
+Each draw has dev examples of its own, so over draws many more items are asked of it than of eval, which is the same
+for all. Records count the right answers on dev and do not name them, so how much items differ is taken from eval. With
+s² the variance between the draws' own differences and σ²(i) that of an item's
+(`cpadapt.statistics.Estimate.item_variance`), the mean over D draws varies by
+
+    s²/D + σ²(i) · Σ w²ρ/n,
+
+the sum being over dev and eval: w is the weight of either, n how many of its items a run is asked, and ρ the share of
+them that two draws have in common. That is 1 of eval, and of dev what two samples of one pool share on average. What
+is common to all draws is not in s², which is why it stands beside it. Seeds whose initial weights are the same on all
+draws are in no error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from companion import contrasts
+from companion.ladder import Cell
+from companion.noise import KEYS
+from companion.wording import bounds, signed
+from cpadapt.analysis.charts import TASK_NAMES, pair_name
+from cpadapt.analysis.statistics import Floats, Mean, Outcomes, compare, holm
+from cpadapt.records.record import Record
+
+STUDIES = "smollm2-data-seeds", "smollm2-data-seeds-again"
+"""Of the same cells and draws, with another seed each."""
+
+EVAL, BEST, LAST = "eval", "dev, best step", "dev, last step"
+"""What is asked, and after which step. Eval is asked after the best one, which dev chose by these very answers; the
+last is fixed beforehand."""
+BOTH = "dev and eval, best step"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Cells with runs on several draws; several on one draw count as one, their mean."""
+
+    outcomes: Mapping[Cell, Outcomes]
+    """On eval, draw by draw."""
+    dev: Mapping[str, Mapping[Cell, Floats]]
+    """`[draws]`, accuracies of each cell by `BEST` and `LAST`."""
+    items: int
+    """Of one draw's dev."""
+    overlap: float
+    """The share of them that are another draw's too, on average."""
+
+
+def measured(task: str) -> Drawn:
+    """A task's runs in the project's own results of `STUDIES`.
+
+    Raises:
+        InputError: as `cpadapt.contrasts.mean_of`.
+    """
+    records = [record for record in contrasts.on_record(STUDIES) if record.config.task == task]
+    cells = contrasts.mean_of(*(contrasts.measured((study,), task) for study in STUDIES))
+    dev, source = records[0].data["sets"]["dev"], records[0].data["source"]["train"]
+    return Drawn(
+        cells.outcomes,
+        {
+            BEST: on_dev(records, [record.best_step for record in records]),
+            LAST: on_dev(records, [record.evaluations[-1].step for record in records]),
+        },
+        dev["size"],
+        dev["size"] / (source["rows"] - source["left_out_repeats"]),
+    )
+
+
+def on_dev(records: Sequence[Record], steps: Sequence[int | None]) -> dict[Cell, Floats]:
+    """`[draws]`, by cell: the mean accuracy on dev of the runs on each draw, after the step that is given for each."""
+    found: dict[Cell, dict[int, list[float]]] = {}
+    for record, step in zip(records, steps, strict=True):
+        (share,) = (e.dev_accuracy for e in record.evaluations if e.step == step)
+        cell = record.label, record.config.size
+        found.setdefault(cell, {}).setdefault(record.config.data_seed, []).append(share)
+    return {
+        cell: np.array([np.mean(shares) for _, shares in sorted(by_draw.items())]) for cell, by_draw in found.items()
+    }
+
+
+def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mean:
+    """The first cell minus the second, or a sum of such differences over what was asked.
+
+    Args:
+        of: the cells.
+        a: a label and a size.
+        b: likewise.
+        weights: of `EVAL`, `BEST` and `LAST`; of what is left out, none.
+
+    Returns:
+        The mean over draws and items. Its degrees of freedom are those of the draws alone, which errs towards wide
+        intervals.
+
+    Raises:
+        InputError: as `cpadapt.statistics.compare`.
+    """
+    on_eval = compare(of.outcomes[a], of.outcomes[b])
+    gaps = {name: cells[a] - cells[b] for name, cells in of.dev.items()}
+    gaps[EVAL] = of.outcomes[a].right.mean(1) - of.outcomes[b].right.mean(1)
+    by_draw = np.sum([weight * gaps[name] for name, weight in weights.items()], axis=0)
+    of_eval = weights.get(EVAL, 0.0)
+    of_dev = sum(weights.values()) - of_eval
+    shared = of_eval**2 / on_eval.items + of_dev**2 * of.overlap / of.items
+    variance = by_draw.var(ddof=1) / len(by_draw) + on_eval.item_variance * shared
+    return Mean(float(by_draw.mean()), float(np.sqrt(variance)), len(by_draw) - 1)
+
+
+def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
+    """The first cell minus the second by what was asked, and of `BOTH` the mean, weighted by the inverse variances.
+
+    On eval alone it is `cpadapt.statistics.compare`.
+
+    Raises:
+        InputError: as `difference`.
+    """
+    e = compare(of.outcomes[a], of.outcomes[b])
+    found = {EVAL: Mean(e.mean, e.standard_error, e.degrees)}
+    found |= {name: difference(of, a, b, {name: 1.0}) for name in (BEST, LAST)}
+    on_eval, on_dev = (1 / found[name].standard_error ** 2 for name in (EVAL, BEST))
+    weights = {name: each / (on_eval + on_dev) for name, each in ((EVAL, on_eval), (BEST, on_dev))}
+    return found | {BOTH: difference(of, a, b, weights)}
+
+
+def dev_table(tasks: Mapping[str, Drawn]) -> pd.DataFrame:
+    """The differences of `cpadapt.noise.KEYS`, to read: in points, with 95 % intervals.
+
+    *Holm* is the p value of no difference on dev after the last step, corrected over a task's.
+    """
+    rows = []
+    for task, of in tasks.items():
+        found = [differences(of, a, b) for a, b in KEYS]
+        corrected = holm([each[LAST].p_value() for each in found])
+        for (a, b), each, p in zip(KEYS, found, corrected, strict=True):
+            row = {"task": TASK_NAMES.get(task, task), "difference": pair_name(a, b)}
+            row |= {name: f"{signed(e.mean, 2)} ({bounds(e.interval(), 2)})" for name, e in each.items()}
+            rows.append(row | {"Holm, last step": f"{p:.3f}"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,314 @@
+"""One task's cells along their budgets, as its chapter shows them: tables to read, and figures for its sentences.
+
+Errors and intervals count seeds and items (`cpadapt.statistics`). What is computed stands in the first half, as shares
+as in the records; the second half words it, in points and percent.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from companion import PROJECT
+from companion.claims import LEVEL, MARGIN, interval, learned, lora_ahead
+from companion.contrasts import Contrast, frame
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis.cells import Cell as Cell
+from cpadapt.analysis.cells import Cells, cells_of
+from cpadapt.analysis.charts import cell_name
+from cpadapt.analysis.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
+from cpadapt.errors import InputError
+from cpadapt.records.config import HEAD, Protocol
+from cpadapt.records.store import load_records
+from cpadapt.records.table import tabulate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One task of a study, as it is on record."""
+
+    cells: Cells
+    runs: pd.DataFrame
+    """As `cpadapt.tabulate` gives it."""
+    evaluations: pd.DataFrame
+    """During training, likewise."""
+    protocol: Protocol
+    majority: dict[str, float]
+    """The most frequent label's share of each of the sets `train`, `dev` and `eval`."""
+    examples: dict[str, int]
+    """How many were drawn for each."""
+
+
+def measured(study: str, task: str) -> Measured:
+    """A task's runs in the project's own `results`, of a study with one learning rate a family.
+
+    Raises:
+        InputError: there are none, or as `cpadapt.record.load_records`.
+    """
+    records = [r for r in load_records(PROJECT / "results" / study) if r.config.task == task]
+    if not records:
+        raise InputError(f"no record of {task!r} in results/{study}: measure it first")
+    majority, examples = (
+        {name: found[what] for name, found in records[0].data["sets"].items()} for what in ("majority_rate", "size")
+    )
+    return Measured(cells_of(records), *tabulate(records), records[0].config.protocol, majority, examples)
+
+
+def accuracies(of: Cells) -> pd.DataFrame:
+    """How accurate each cell is, and how sure that is.
+
+    Returns:
+        One row a cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of the
+        seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
+    """
+    rows = []
+    for (label, size), outcomes in sorted(of.outcomes.items()):
+        e = estimate(outcomes.right)
+        sd = float(outcomes.right.mean(1).std(ddof=1))
+        rows.append(
+            {"label": label, "size": size, "parameters": of.budgets[label, size], "mean": e.mean, "sd": sd,
+             "error": e.standard_error}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def differences(of: Cells) -> pd.DataFrame:
+    """CP minus LoRA at each matched budget, run by run with the same seeds and item by item.
+
+    Returns:
+        One row a pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 % interval),
+        `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
+        a point, `cpadapt.claims.MARGIN`, or more).
+    """
+    pairs = of.matched()
+    found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
+    names = pd.DataFrame(pairs, columns=["rank", "components"])
+    return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
+
+
+def plateau_size(of: Cells, label: str) -> int:
+    """The smallest size of a family that is not worse than its best by more than a point (`cpadapt.claims.MARGIN`).
+
+    Raises:
+        InputError: no cell has this label.
+    """
+    known = of.sizes(label)
+    if not known:
+        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
+    return known[int(plateau(np.array([of.outcomes[label, size].right.mean() for size in known]), MARGIN))]
+
+
+def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+    """How sure `plateau_size` is.
+
+    Returns:
+        One row a size, rising, with the columns `size`, `chosen` (whether it is that one) and `share` (of the draws of
+        seeds and items in which it is).
+
+    Raises:
+        InputError: as `plateau_size`.
+    """
+    known, at = of.sizes(label), plateau_size(of, label)
+    cells = [of.outcomes[label, size] for size in known]
+    drawn = np.bincount(plateau(resampled_means(cells, draws, generator), MARGIN), minlength=len(known))
+    return pd.DataFrame({"size": known, "chosen": [size == at for size in known], "share": drawn / draws})
+
+
+def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
+    """The items whose answer differs between two cells.
+
+    Returns:
+        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of the one
+        get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
+        agree, one of each cell; `alike_before` and `alike_after`, the same within a cell.
+
+    Raises:
+        InputError: as `cpadapt.statistics.agreement`.
+    """
+    alike = agreement(before, after)
+    always, never = (lambda cell: cell.right.min(0) == 1), (lambda cell: cell.right.max(0) == 0)
+    items = np.array(before.items)
+    return {
+        "gained": tuple(items[never(before) & always(after)].tolist()),
+        "lost": tuple(items[always(before) & never(after)].tolist()),
+        "alike": alike,
+        "alike_before": agreement(before, before),
+        "alike_after": agreement(after, after),
+    }
+
+
+def ends(of: Cells) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
+    first, last = ({label: of.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
+    return [
+        ((HEAD, 0), ("cp", first["cp"])),
+        (("cp", first["cp"]), ("cp", last["cp"])),
+        (("lora", first["lora"]), ("lora", last["lora"])),
+        (("lora", last["lora"]), ("cp", last["cp"])),
+    ]
+
+
+def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
+    """Each cell's mean training loss over its seeds, since the evaluation before the last.
+
+    Args:
+        evaluations: of one task's runs at one rate a family, as `cpadapt.tabulate` gives them.
+    """
+    last = evaluations[evaluations["step"] == evaluations["step"].max()]
+    means = last.groupby(["label", "size"])["train_loss"].mean()
+    return {(str(label), int(size)): float(loss) for (label, size), loss in means.items()}
+
+
+def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """`accuracies` to read, in percent and points, beside balanced accuracy, where it is known, and `last_losses`."""
+    table, losses = accuracies(of), last_losses(evaluations)
+    shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
+    cells = list(zip(table["label"], table["size"], strict=True))
+    balanced = {"balanced, %": [percent(of.balanced(cell).mean()) for cell in cells]} if of.classes else {}
+    return pd.DataFrame(
+        {"adapter": [cell_name(*cell) for cell in cells], "scalars": table["parameters"].map("{:,}".format)}
+        | {title: table[name].map(percent) for name, title in shown.items()}
+        | balanced
+        | {"training loss": [f"{losses[cell]:.3f}" for cell in cells]}
+    )
+
+
+def difference_table(of: Cells) -> pd.DataFrame:
+    """`differences` to read, in points."""
+    table = differences(of)
+    return pd.DataFrame(
+        {
+            "LoRA": table["rank"],
+            "CP": table["components"],
+            "CP − LoRA, points": table["mean"].map(signed),
+            "95 % interval": table[["low", "high"]].apply(bounds, axis=1),
+            "p": table["p"].map("{:.3f}".format),
+            "Holm": table["holm"].map("{:.3f}".format),
+            "alike": table["p_alike"].map("{:.3f}".format),
+        }
+    )
+
+
+def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
+    """`plateaus` of both families to read; always the same draws."""
+    rows = []
+    for label in ("cp", "lora"):
+        table = plateaus(of, label, draws, np.random.default_rng(0))
+        rows += [
+            {
+                "adapter": cell_name(label, size),
+                "within a point of the best": "first" if chosen else "",
+                "draws in which it is the first, %": percent(share, 0),
+            }
+            for size, chosen, share in zip(table["size"], table["chosen"], table["share"], strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def change_table(of: Cells) -> pd.DataFrame:
+    """`changes` between the cells of `ends` to read."""
+    rows = []
+    for before, after in ends(of):
+        found = changes(of.outcomes[before], of.outcomes[after])
+        rows.append(
+            {
+                "from, to": f"{cell_name(*before)}, {cell_name(*after)}",
+                "agree, %": percent(found["alike"]),
+                "seeds of the first, %": percent(found["alike_before"]),
+                "seeds of the second, %": percent(found["alike_after"]),
+                "gained": len(found["gained"]),
+                "lost": len(found["lost"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def figures(task: Measured) -> dict[str, str]:
+    """What a chapter's sentences name, as they shall be read; of two seeds or more."""
+    of, runs, protocol = task.cells, task.runs, task.protocol
+    losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
+    table, pairs = accuracies(of), differences(of)
+    adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
+    ahead, taught = lora_ahead(of), learned(of)
+    behind, gain = ahead.estimate, taught.estimate
+    balanced = {cell: float(of.balanced(cell).mean()) for cell in of.outcomes}
+    of_adapters = [share for (label, _), share in balanced.items() if label != HEAD]
+    assert behind is not None
+    assert gain is not None
+    low, high = behind.interval()
+    told_low, told_high = interval(behind)
+    learned_low, learned_high = interval(gain)
+    flat = plateau_size(of, "cp")
+    along = ends(of)[1]
+    changed = changes(*(of.outcomes[cell] for cell in along))
+    clear = int((pairs["holm"] < LEVEL).sum())
+    found = {
+        "least_scalars": f"{adapted['parameters'].min():,}",
+        "most_scalars": f"{adapted['parameters'].max():,}",
+        "lowest": percent(adapted["mean"].min()),
+        "highest": percent(adapted["mean"].max()),
+        "floor": percent(of.outcomes[HEAD, 0].right.mean()),
+        "seeds": str(runs["seed"].nunique()),
+        "plateau_size": str(flat),
+        "plateau_share": percent(of.budgets["cp", flat] / of.budgets["lora", of.sizes("lora")[0]], 0),
+        "behind": percent(behind.mean),
+        "behind_low": percent(low),
+        "behind_high": percent(high),
+        "gap": signed(-behind.mean),
+        "gap_low": signed(-high),
+        "gap_high": signed(-low),
+        "gap_error": percent(behind.standard_error, 2),
+        "gap_items_error": percent(behind.error_with(math.inf, behind.items), 2),
+        "told": ahead.told,
+        "told_low": percent(told_low),
+        "told_high": percent(told_high),
+        "compared": str(2 * len(pairs)),
+        "unfit": ", ".join(cell_name(*cell) for cell in sorted(taught.unfit)) or "none",
+        "taught": str(2 * len(pairs) - len(taught.unfit)),
+        "balanced_floor": percent(balanced[HEAD, 0]),
+        "balanced_lowest": percent(min(of_adapters)),
+        "balanced_highest": percent(max(of_adapters)),
+        "learned": signed(gain.mean),
+        "learned_low": signed(learned_low),
+        "learned_high": signed(learned_high),
+        "majority": percent(task.majority["eval"]),
+        "dev_majority": percent(task.majority["dev"]),
+        "pairs": str(len(pairs)),
+        "clear": str(clear) if clear else "none",
+        "runs": str(len(runs)),
+        "items": f"{behind.items:,}",
+        "dev_items": f"{task.examples['dev']:,}",
+        "steps": f"{protocol.steps:,}",
+        "eval_every": f"{protocol.eval_every:,}",
+        "cap": f"{task.examples['train']:,}",
+        "epochs": f"{protocol.steps * protocol.batch_size / task.examples['train']:.0f}",
+        "looks": str(protocol.steps // protocol.eval_every),
+        "dev_over_eval": percent((trained["dev_accuracy"] - trained["eval_accuracy"]).mean()),
+        "correlation": f"{trained['dev_accuracy'].corr(trained['eval_accuracy']):.2f}",
+        "cp_correlation": _correlation(trained, "cp"),
+        "lora_correlation": _correlation(trained, "lora"),
+        "adapted": str(len(trained)),
+        "early": str((trained["best_step"] == protocol.eval_every).sum()),
+        "late": str((trained["best_step"] == protocol.steps).sum()),
+    }
+    places = {"floor": (HEAD, 0), "one": along[0], "most": along[1], "rank": ("lora", rank),
+              "matched": ("cp", components)}  # fmt: skip
+    found |= {f"{name}_loss": f"{losses[place]:.2f}" for name, place in places.items()}
+    for direction in ("gained", "lost"):
+        found[direction] = ", ".join(map(str, changed[direction])) or "none"
+    for label in ("cp", "lora"):
+        cells = [of.outcomes[label, size] for size in of.sizes(label)]
+        choice = best_of(cells, 400, np.random.default_rng(0))
+        found |= {
+            f"{label}_cells": str(len(cells)),
+            f"{label}_chosen": percent(choice.chosen),
+            f"{label}_held_out": percent(choice.held_out),
+        }
+    return found
+
+
+def _correlation(runs: pd.DataFrame, label: str) -> str:
+    of = runs[runs["label"] == label]
+    return f"{of['dev_accuracy'].corr(of['eval_accuracy']):.2f}"

@@ -1,0 +1,391 @@
+"""What the learning rate moves, beside the budget: one task's cells, all tried at the same rates of their family.
+
+Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.statistics`), and take a choice of rates as
+given: what another dev set would have chosen is no part of them. As in `cpadapt.ladder`, what is computed comes first,
+as shares, and then what words it, in percent and points.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from companion import PROJECT
+from companion.claims import interval, lora_ahead
+from companion.ladder import difference_table
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
+from cpadapt.analysis.charts import FAMILY_NAMES, TASK_NAMES, cell_name
+from cpadapt.analysis.frontier import frontier
+from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
+from cpadapt.errors import InputError
+from cpadapt.families import family
+from cpadapt.records.config import HEAD
+from cpadapt.records.record import Record
+from cpadapt.records.store import load_records
+from cpadapt.records.table import tabulate
+
+REDRAWN = 4000
+"""Dev sets to draw anew."""
+
+FAMILIES = ("lora", "cp")
+"""In the order of the pairs of `cpadapt.claims.Cells.matched`."""
+
+PAPERS: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in FAMILIES}
+"""The paper's rate, by family."""
+
+ONE_ANSWER = "one answer"
+"""What is said where two cells have nothing to be compared in."""
+
+WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
+"""Where learning rates come from; all but the first are chosen on dev."""
+
+
+def measured(studies: Sequence[str], task: str) -> list[Record]:
+    """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
+
+    Raises:
+        InputError: there are none, or as `cpadapt.record.load_records`.
+    """
+    records = [r for study in studies for r in load_records(PROJECT / "results" / study) if r.config.task == task]
+    if not records:
+        raise InputError(f"no record of {task!r} in the results of {', '.join(studies)}: measure it first")
+    return at_all_rates(records)
+
+
+def response(records: Sequence[Record]) -> pd.DataFrame:
+    """What each cell reaches at each rate, the readout alone left out.
+
+    Args:
+        records: of one task, with the readout alone, as `measured` gives them.
+
+    Returns:
+        One row a cell and rate, rising, with the columns `label`, `size`, `parameters`, `learning_rate`, `times` (that
+        rate over the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and items; missing where a
+        run has no outcome), `dev` (the mean on dev), `unfit` (the runs that diverged or end with a training loss above
+        the readout's mean one), `constant` (those that give one answer, see `one_answer`) and `chosen` (whether dev
+        chose it, see `cell_rates`).
+
+    Raises:
+        InputError: no run is of the readout alone, or none has an adapter; or as `cpadapt.statistics.estimate`.
+    """
+    runs, evaluations = tabulate(records)
+    if not 0 < (runs["label"] == HEAD).sum() < len(runs):
+        raise InputError("a response needs runs with an adapter and runs of the readout alone")
+    last = evaluations[evaluations["step"] == evaluations["step"].max()].set_index("id")["train_loss"]
+    floor = last[runs.loc[runs["label"] == HEAD, "id"]].mean()
+    by_id = {record.id: record for record in records}
+    constant, chosen = one_answer(records), cell_rates(records)
+    rows = []
+    cell = ["label", "size", "parameters", "learning_rate"]
+    for place, of in runs[runs["label"] != HEAD].groupby(cell):
+        label, size, parameters, rate = cast("tuple[str, int, int, float]", place)
+        judged = [by_id[name] for name in of["id"]]
+        e = estimate(outcomes(judged).right) if all(record.outcome for record in judged) else None
+        rows.append(
+            {"label": label, "size": size, "parameters": parameters, "learning_rate": rate,
+             "times": round(rate / PAPERS[label], 9), "runs": len(of), "diverged": of["diverged_at"].count(),
+             "mean": e.mean if e else np.nan, "error": e.standard_error if e else np.nan,
+             "dev": of["dev_accuracy"].mean(), "unfit": len(of) - int((last.reindex(of["id"]) <= floor).sum()),
+             "constant": len(constant & set(of["id"])), "chosen": chosen[label, size] == rate}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def one_answer(records: Iterable[Record]) -> set[str]:
+    """The ids of runs that give one and the same answer to every evaluation item, as far as their records show it.
+
+    A record says which items were right, not what was answered. So these are runs with as many right as a class has,
+    and on the very items that another such run has right, too, or, where there are two classes, wrong.
+    """
+    alike: dict[tuple[str, frozenset[int]], set[str]] = {}
+    for record in records:
+        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
+        if outcome and outcome.correct in classes.values():
+            of_class = [row for row, right in outcome.right_by_row.items() if right]
+            if len(classes) == 2:  # either class stands for both
+                of_class = min(of_class, sorted(outcome.right_by_row.keys() - set(of_class)))
+            alike.setdefault((record.config.task, frozenset(of_class)), set()).add(record.id)
+    return {name for ids in alike.values() if len(ids) > 1 for name in ids}
+
+
+def commonest(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """`[items]`, by row rising: whether the commonest answer is right, as runs tell that give no other.
+
+    Raises:
+        InputError: no such run is among them (`one_answer`).
+    """
+    constant = one_answer(records)
+    for record in records:
+        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
+        if record.id in constant and outcome and outcome.correct == max(classes.values()):
+            return np.array([right for _, right in sorted(outcome.right_by_row.items())])
+    raise InputError("no run gives the commonest answer to all items: which items have it is in no record")
+
+
+def balanced(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
+    """Outcomes of two classes, weighted so that their mean is that of what is right of each class.
+
+    Args:
+        right: `[..., items]`, 1 where a run is right and 0 where it is wrong.
+        commonest: `[items]`, whether the commonest answer is right.
+    """
+    share = commonest.mean()
+    weighted: Floats = right * np.where(commonest, 0.5 / share, 0.5 / (1 - share))
+    return weighted
+
+
+def adapters(of: Cells) -> Floats:
+    """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`.
+    """
+    found = [of.outcomes[label, size] for pair in of.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    require_pairs(found)
+    right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
+    return right
+
+
+def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """How far accuracy moves with the rate at one size, and with the size at one rate: from the worst to the best.
+
+    Both hold the noise of their cells, and the more of it the more cells there are.
+
+    Args:
+        found: as `response` gives it.
+
+    Returns:
+        By label the distance over rates, a mean over sizes, and the one over sizes, a mean over rates.
+    """
+    distances = {}
+    for label, of in found.groupby("label"):
+        reached = of.pivot_table(index="size", columns="learning_rate", values="mean").to_numpy()
+        distances[str(label)] = float(np.ptp(reached, axis=1).mean()), float(np.ptp(reached, axis=0).mean())
+    return distances
+
+
+def family_rates(found: pd.DataFrame) -> dict[str, float]:
+    """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
+
+    As in `cpadapt.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
+
+    Args:
+        found: as `response` gives it.
+    """
+    means = found.groupby(["label", "learning_rate"]).agg(dev=("dev", "mean"), diverged=("diverged", "sum"))
+    best = means.reset_index().sort_values(["diverged", "dev", "learning_rate"], ascending=[True, False, True])
+    best = best.drop_duplicates("label")
+    return dict(zip(best["label"], best["learning_rate"], strict=True))
+
+
+def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
+    """For each cell with an adapter the rate that dev chose, as `cpadapt.frontier.frontier`."""
+    best = frontier(tabulate(records)[0].assign(study=""))
+    best = best[best["label"] != HEAD]
+    return {
+        (label, int(size)): float(rate)
+        for label, size, rate in best[["label", "size", "learning_rate"]].itertuples(index=False)
+    }
+
+
+def ways(records: Sequence[Record]) -> dict[str, Cells]:
+    """The cells at the rates that each of `WAYS` gives."""
+    return {
+        PAPER: cells_of(records, PAPERS),
+        FAMILY: cells_of(records, family_rates(response(records))),
+        CELL: cells_of(records),
+    }
+
+
+def gain(before: Cells, after: Cells, label: str) -> Estimate:
+    """A family's accuracy after minus that before, over its sizes at matched budgets, run by run and item by item.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`.
+    """
+    place = FAMILIES.index(label)
+    cells = [(label, pair[place]) for pair in before.matched()]
+    require_pairs([of.outcomes[cell] for cell in cells for of in (before, after)])
+    return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
+
+
+def gap_change(before: Cells, after: Cells) -> Estimate:
+    """LoRA minus CP at matched budgets after, minus that before, run by run and item by item.
+
+    Raises:
+        InputError: as `cpadapt.statistics.require_pairs`.
+    """
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched()]
+    require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
+    gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
+    return estimate(gaps[1] - gaps[0])
+
+
+def optimism(records: Sequence[Record]) -> float:
+    """How far the best of a cell's rates on eval is above the one that dev chose, on the average over cells."""
+    found = response(records)
+    best = found.groupby(["label", "size"])["mean"].max()
+    return float(best.mean() - found.loc[found["chosen"], "mean"].mean())
+
+
+def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Generator) -> Floats:
+    """LoRA minus CP at matched budgets on eval as it is, at the rates that other dev sets would choose for each cell.
+
+    Another dev set moves what a cell reaches on dev at a rate by as much as a resample of eval's items, as many as dev
+    has, moves it on eval; what is hard for one cell is hard for the others in it. The noise of the dev set that there
+    is stays in, so these spread somewhat too far.
+
+    Args:
+        records: of one task, as `measured` gives them.
+        draws: how many dev sets.
+        generator: of the resamples.
+
+    Returns:
+        `[draws]`, shares, each an average over the matched budgets.
+
+    Raises:
+        InputError: as `response`, or as `cpadapt.statistics.outcomes`.
+    """
+    found = response(records).sort_values(["label", "size", "learning_rate"])
+    by_cell: dict[tuple[str, int, float], list[Record]] = {}
+    for record in records:
+        c = record.config
+        if c.learning_rate is not None:
+            by_cell.setdefault((record.label, c.size, c.learning_rate), []).append(record)
+    right = {place: outcomes(of).right.mean(0) for place, of in by_cell.items()}
+    size = records[0].data["sets"]["dev"]["size"]
+    items = len(next(iter(right.values())))
+    shares = generator.multinomial(size, np.full(items, 1 / items), draws) / size
+    gaps = np.zeros(draws)
+    pairs = cells_of(records).matched()
+    for pair in pairs:
+        for label, sign, own in zip(FAMILIES, (1, -1), pair, strict=True):
+            of = found[(found["label"] == label) & (found["size"] == own)]
+            table = np.array([right[label, own, rate] for rate in of["learning_rate"]])
+            means = table.mean(1)
+            chosen = (of["dev"].to_numpy() + shares @ table.T - means).argmax(1)
+            gaps += sign * means[chosen] / len(pairs)
+    return gaps
+
+
+def response_table(records: Sequence[Record]) -> pd.DataFrame:
+    """`response` to read, in percent: a column for each multiple of the paper's rate, and which of them dev chose."""
+    rows = []
+    for place, of in response(records).groupby(["label", "size"]):
+        label, size = cast("tuple[str, int]", place)
+        row = {"adapter": cell_name(label, size)}
+        row |= {_times(times): percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
+        rows.append(row | {"dev chose": _times(of.loc[of["chosen"], "times"].item())})
+    return pd.DataFrame(rows)
+
+
+def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """The families at matched budgets, by task and by the way to a rate."""
+    rows = []
+    for task, records in tasks.items():
+        of_families = family_rates(response(records))
+        given = {
+            way: ", ".join(_times(rates[name] / PAPERS[name]) for name in FAMILIES)
+            for way, rates in ((PAPER, PAPERS), (FAMILY, of_families))
+        }
+        for way, cells in ways(records).items():
+            ahead = lora_ahead(cells).estimate
+            assert ahead is not None
+            rows.append(
+                {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
+                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead))}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """CP minus LoRA at each matched budget, at the rates that dev chose (`cpadapt.ladder.difference_table`).
+
+    Where all runs of both cells give one answer (`one_answer`) there is nothing to test.
+    """
+    tables = []
+    for task, records in tasks.items():
+        table = difference_table(ways(records)[CELL])
+        found = response(records)
+        found = found[found["chosen"] & (found["constant"] == found["runs"])]
+        given_up = set(found[["label", "size"]].itertuples(index=False, name=None))
+        alike = [
+            {("lora", rank), ("cp", size)} <= given_up for rank, size in zip(table["LoRA"], table["CP"], strict=True)
+        ]
+        table.loc[alike, "CP − LoRA, points"] = ONE_ANSWER
+        table.loc[alike, ["95 % interval", "p", "Holm", "alike"]] = "–"
+        table.insert(0, "task", TASK_NAMES.get(task, task))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
+    """`moved` to read, in points; of all rates, and without the highest."""
+    rows = []
+    for task, records in tasks.items():
+        found = response(records)
+        lower = moved(found[found["times"] < found["times"].max()])
+        for label, (of_rate, of_size) in moved(found).items():
+            row = {"task": TASK_NAMES.get(task, task), "family": FAMILY_NAMES[label]}
+            row |= {"over the rates": percent(of_rate), "over the sizes": percent(of_size)}
+            of_rate, of_size = lower[label]
+            rows.append(row | {"rates, but one": percent(of_rate), "sizes, but one": percent(of_size)})
+    return pd.DataFrame(rows)
+
+
+def figures(records: Sequence[Record]) -> dict[str, str]:
+    """What a chapter's sentences name of a task, as they shall be read."""
+    found, by_way = response(records), ways(records)
+    cells = by_way[CELL]
+    ahead, change = lora_ahead(cells).estimate, gap_change(by_way[PAPER], cells)
+    assert ahead is not None
+    highest = found[found["learning_rate"] == found.groupby("label")["learning_rate"].transform("max")]
+    sizes = found[found["label"] == "cp"]
+    flat = sizes.groupby("times")["mean"].mean()
+    of_sizes = sizes.groupby("size")["mean"].agg(np.ptp)
+    matched = [f"{label} {size}" for pair in cells.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    compared = found[found["chosen"] & (found["label"] + " " + found["size"].astype(str)).isin(matched)]
+    small = found["parameters"] <= found.loc[found["label"] == "lora", "parameters"].min()
+    redrawn = redrawn_gaps(records, REDRAWN, np.random.default_rng(0))
+    named = {
+        "small_choices": str((found["chosen"] & small).sum()),
+        "small_edge": str((highest["chosen"] & small[highest.index]).sum()),
+        "redrawn_sd": percent(float(redrawn.std())),
+        "redrawn_ends": bounds(np.quantile(redrawn, (0.05, 0.95))),
+        "runs": str(len(records)),
+        "added": str(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum()),
+        "rates": str(flat.size),
+        "cp_sizes": str(sizes["size"].nunique()),
+        "pairs": str(len(cells.matched())),
+        "cp_flat": percent(flat.max() - flat.min()),
+        "gap": percent(ahead.mean),
+        "gap_ends": bounds(ahead.interval()),
+        "change": signed(change.mean),
+        "change_ends": bounds(change.interval()),
+        "optimism": percent(optimism(records)),
+        "unfit": str(found["unfit"].sum()),
+        "constant": str(highest["constant"].sum()),
+        "at_highest": str(highest["runs"].sum()),
+        "flat_low": percent(of_sizes.min()),
+        "flat_high": percent(of_sizes.max()),
+        "constant_chosen": str(compared["constant"].sum()),
+        "chosen_runs": str(compared["runs"].sum()),
+        "choices": str(found["chosen"].sum()),
+        "edge": str(highest["chosen"].sum()),
+    }
+    for label, (of_rate, of_size) in moved(found).items():
+        named |= {f"{label}_by_rate": percent(of_rate), f"{label}_by_size": percent(of_size)}
+    for label in FAMILIES:
+        e = gain(by_way[PAPER], cells, label)
+        named |= {
+            f"{label}_gain": signed(e.mean),
+            f"{label}_gain_ends": bounds(e.interval()),
+        }
+    return named
+
+
+def _times(of_the_papers: float) -> str:
+    return f"{of_the_papers:.3g}×"

@@ -1,0 +1,147 @@
+"""What the book needs beside its pages: a Sphinx extension, and a renderer of charts for MyST-NB.
+
+Nothing in a built page comes from another host: the charts' JavaScript is bundled once, MathJax is copied beside it,
+and every chart has a static twin for print and for readers without JavaScript.
+"""
+
+import dataclasses
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from companion import PROJECT
+
+VEGA_LITE = "6.4"
+"""The version of Vega-Lite that draws the charts here, and Altair's; notebooks name an older one for JupyterLab."""
+
+STATIC_WIDTH = 640
+"""Of a chart's static twin, in pixels; the live one is as wide as its column."""
+
+
+class VegaLiteRenderer:
+    """Draws a notebook's Vega-Lite outputs: MyST-NB finds this by its entry point, `myst_nb.mime_renderers`."""
+
+    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int]]] = [
+        ("html", "application/vnd.vegalite.v5+json", 1)
+    ]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[Any] | None:
+        """A chart as a figure of HTML; nothing for other outputs."""
+        from docutils import nodes
+
+        from cpadapt.analysis.charts import VEGA_LITE_MIME
+
+        if inline or data.mime_type != VEGA_LITE_MIME:
+            return None
+        return [nodes.raw(text=figure(data.content), format="html", classes=["output", "chart"])]
+
+
+def still(spec: dict[str, Any]) -> str:
+    """A chart as it stands where nothing can be drawn: SVG, with text and lines in `currentColor`."""
+    import vl_convert
+
+    fixed = {**spec, "width": STATIC_WIDTH} if spec.get("width") == "container" else spec
+    drawn: str = vl_convert.vegalite_to_svg(fixed, vl_version=VEGA_LITE)
+    return drawn
+
+
+def figure(spec: dict[str, Any]) -> str:
+    """A chart in a page: its static twin, and its specification for `book/assets/charts.js` to draw in its place."""
+    spec = {**spec, "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"}
+    drawn = still(spec)
+    # Many drawings share a page, so what they name within themselves has to differ.
+    mark = hashlib.sha256(drawn.encode()).hexdigest()[:8]
+    drawn = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{mark}-\2", drawn)
+    label = html.escape(spec.get("description", ""), quote=True)
+    # An end tag within the data would end the script element.
+    data = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+    return (
+        f'<figure class="chart" role="group" aria-label="{label}"><div class="chart-live"></div>'
+        f'<div class="chart-still">{drawn}</div><script type="application/json">{data}</script></figure>'
+    )
+
+
+def pictures() -> dict[str, str]:
+    """The README's picture, SmolLM2's frontier on SST-2 from the records, as SVG by file name: for light and dark."""
+    from cpadapt import read_records
+    from cpadapt.analysis import charts
+
+    records = read_records(PROJECT / "results/smollm2")
+    charts.enable()
+    drawn = still(charts.frontier_chart(records[records["task"] == "sst2"]).to_dict())
+    inks = {"light": "#1f2328", "dark": "#e6edf3"}
+    return {f"frontier-{scheme}.svg": drawn.replace("currentColor", ink) + "\n" for scheme, ink in inks.items()}
+
+
+def repository() -> tuple[str, str] | None:
+    """Address and branch of the repository, where it is on GitHub: as GitHub's runner says, else as git's origin."""
+    if name := os.environ.get("GITHUB_REPOSITORY"):
+        return f"https://github.com/{name}", os.environ.get("GITHUB_REF_NAME", "main")
+    command = ["git", "-C", str(PROJECT), "remote", "get-url", "origin"]
+    try:
+        origin = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    match = re.fullmatch(r"(?:https://github\.com/|git@github\.com:)([\w.-]+/[\w.-]+?)(?:\.git)?/?", origin)
+    return (f"https://github.com/{match[1]}", "main") if match else None
+
+
+def _link_repository(app: Any, config: Any) -> None:
+    """Buttons to the repository and to Binder, if there is a repository to lead to."""
+    options = config.html_theme_options
+    if found := repository():
+        address, branch = found
+        options |= {
+            "repository_url": address,
+            "repository_branch": branch,
+            "use_repository_button": True,
+            "use_issues_button": True,
+        }
+    else:
+        options.pop("launch_buttons", None)
+
+
+def _write_scripts(app: Any) -> None:
+    import mathjax
+    import vl_convert
+
+    if app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    (static / "mathjax").mkdir(parents=True, exist_ok=True)
+    source = Path(mathjax.__file__).parent / "static/mathjax/es5/tex-svg-full.js"
+    shutil.copyfile(source, static / "mathjax" / source.name)
+    snippet = (PROJECT / "book/assets/charts.js").read_text(encoding="utf-8")
+    bundle = vl_convert.javascript_bundle(snippet, vl_version=VEGA_LITE)
+    # In a function of its own, else its names would be the page's.
+    (static / "charts.bundle.js").write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")
+
+
+def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    if 'class="chart"' in context.get("body", ""):
+        app.add_js_file("charts.bundle.js", loading_method="defer")
+
+
+def _leave_out_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, None] | None:
+    """A data class shows its fields, with types and defaults, and needs no signature that repeats them."""
+    fields_follow = dataclasses.is_dataclass(obj) or getattr(obj, "_is_protocol", False)
+    return ("", None) if what == "class" and options.get("members") and fields_follow else None
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Let Sphinx use this as an extension."""
+    app.connect("config-inited", _link_repository)
+    app.connect("builder-inited", _write_scripts)
+    app.connect("html-page-context", _add_scripts)
+    app.connect("autodoc-process-signature", _leave_out_signature)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

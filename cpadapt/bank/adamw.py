@@ -1,0 +1,126 @@
+"""AdamW with everything per run: rate, clipping, and whether a run is still alive."""
+
+import torch
+from torch import Tensor
+
+from cpadapt.bank.bank import Bank
+from cpadapt.records.config import Protocol
+
+
+class RunAdamW:
+    """Decoupled Adam (Loshchilov and Hutter, arXiv 1711.05101) over a bank's stacked tensors.
+
+    For every run on its own, with g its whole gradient clipped to `clip` in 2-norm::
+
+        m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
+        w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
+
+    A run whose loss or gradient is not finite is stopped for good: its scalars keep their last value, and nothing of
+    it reaches another run. Nothing here waits for the device, and all that changes from step to step stands on it, so
+    a step can be recorded and replayed.
+    """
+
+    def __init__(self, bank: Bank, protocol: Protocol) -> None:
+        self.protocol = protocol
+        trained = list(bank.tensors())
+        self.names = [t.name for t in trained]
+        self.owners = [t.owners for t in trained]
+        # [layers, entries, scalars an entry]
+        self.tensors = [_three(t.tensor) for t in trained]
+        self.gradients = [_three(t.gradient) for t in trained]
+        self.means = [torch.zeros_like(t) for t in self.tensors]
+        self.squares = [torch.zeros_like(t) for t in self.tensors]
+        rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
+        head_rates = torch.full_like(rates, protocol.head_learning_rate)
+        self.rates = [head_rates if name.startswith("head.") else rates for name in self.names]
+        everyone = torch.arange(len(bank.runs), device=bank.device)
+        self.members = [owners == everyone[:, None] for owners in self.owners]
+        """`[runs, entries]`, which entries are a run's."""
+        self.diverged_at = torch.full((len(bank.runs),), -1, device=bank.device)
+        """The step (from 1) whose loss or gradient was not finite; -1 while there is none."""
+        self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
+        """Steps done."""
+        steps = range(protocol.steps)
+        by_warmup = {
+            warmup: torch.tensor([protocol.rate_factor(s, warmup) for s in steps])
+            for warmup in {run.warmup_steps for run in bank.runs}
+        }
+        self.factors = torch.stack([by_warmup[run.warmup_steps] for run in bank.runs], 1).to(bank.device)
+        """`[steps, runs]`, what the rates are multiplied by."""
+        self.corrections = torch.tensor(
+            [(1 - protocol.beta1 ** (s + 1), 1 - protocol.beta2 ** (s + 1)) for s in steps], device=bank.device
+        )
+        """`[steps, 2]`, Adam's bias corrections."""
+        self._update = torch.compile(update, dynamic=True) if bank.compiled else update
+
+    @torch.no_grad()
+    def step(self, losses: Tensor) -> None:
+        """Update every living run from the bank's gradients.
+
+        Args:
+            losses: `[runs]`, this step's.
+        """
+        p = self.protocol
+        squared = torch.zeros_like(losses)
+        for gradient, members in zip(self.gradients, self.members, strict=True):
+            # Not a product with ones and zeros: another run's infinity would come through.
+            squared += torch.where(members, torch.linalg.vector_norm(gradient, dim=(0, 2)).square(), 0.0).sum(1)
+        norms = squared.sqrt()
+        stopped = ~(torch.isfinite(losses) & torch.isfinite(norms)) & (self.diverged_at < 0)
+        self.diverged_at.copy_(torch.where(stopped, self.done + 1, self.diverged_at))
+        alive = self.diverged_at < 0
+        # As torch.nn.utils.clip_grad_norm_ has it.
+        shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
+
+        factors = self.factors.index_select(0, self.done)[0]
+        correction1, correction2 = self.corrections.index_select(0, self.done)[0]
+        for tensor, gradient, mean, square, owners, rates in zip(
+            self.tensors, self.gradients, self.means, self.squares, self.owners, self.rates, strict=True
+        ):
+            self._update(
+                tensor, gradient, mean, square, owners, alive, shrink, factors * rates, correction1, correction2,
+                p.beta1, p.beta2, p.epsilon, p.weight_decay,
+            )  # fmt: skip
+        self.done += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Its own tensors: the moments by tensor name, the steps done, and where runs diverged."""
+        state = {"diverged_at": self.diverged_at, "done": self.done}
+        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
+            state[f"{name}.mean"], state[f"{name}.square"] = mean, square
+        return state
+
+
+def update(
+    tensor: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    owners: Tensor,
+    alive: Tensor,
+    shrink: Tensor,
+    rate: Tensor,
+    correction1: Tensor,
+    correction2: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> None:
+    """One step of one tensor and its moments, in place.
+
+    Tensor, gradient and moments are `[layers, entries, scalars an entry]`, owners `[entries]`, and what runs differ in
+    `[runs]`.
+    """
+    alive, shrink, rate = alive[owners, None], shrink[owners, None], rate[owners, None]
+    gradient = torch.where(alive, gradient * shrink, 0.0)
+    mean.lerp_(gradient, 1 - beta1)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    change = (mean / correction1) / ((square / correction2).sqrt() + epsilon)
+    change += weight_decay * tensor
+    tensor.sub_(torch.where(alive, change * rate, 0.0))
+
+
+def _three(tensor: Tensor) -> Tensor:
+    """A view `[layers, entries, scalars an entry]`."""
+    return tensor.view(*tensor.shape[:2], -1)

@@ -1,0 +1,327 @@
+"""One packed row of real tokens for many runs, and the two functions that know where its segments end.
+
+A row holds the examples of several runs one after another, grouped by run, without padding. Embeddings, norms and
+frozen projections see it as one long sequence. Only attention must not look across examples, and only the adapters
+must differ by run:
+
+- :func:`packed_attention`, registered with transformers under :data:`ATTENTION`, attends within each example;
+- :func:`adapter_product` applies each run's factor pair to that run's tokens.
+
+Both have a fast path on CUDA in half precision (`cpadapt.attention`, `cpadapt.lowrank`) and a plain path elsewhere.
+Their slow twin is the model's own padded forward, in the tests.
+"""
+
+import functools
+import inspect
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from cpadapt.bank import kernels
+from cpadapt.bank.kernels import attention, lowrank
+from cpadapt.errors import InputError
+
+ATTENTION = "cpadapt_packed"
+"""The name under which transformers' models find the packed attention."""
+
+HALF = (torch.bfloat16, torch.float16)
+
+# Its arguments differ by version of torch.
+VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The fixed shape of a row whose real tokens vary, so that what was recorded for one row serves the next."""
+
+    tokens: int
+    """Of the row; what the real ones leave free is filled."""
+    longest: int
+    """Tokens of the longest example that may come."""
+    fillers: int
+    """Made-up examples that hold the filling, none longer than `longest`."""
+
+    @staticmethod
+    def of(tokens: int, longest: int) -> "Budget":
+        """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 128 tokens apart.
+
+        Rows of 2,048 tokens and more so have less than 1/16 too many.
+        """
+        step = max(128, 2 ** (tokens - 1).bit_length() // 32)
+        return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the examples and the runs of a packed row of T tokens end."""
+
+    example_offsets: Int[Tensor, "examples_1"]
+    """`[examples + 1]`, int32, on the row's device; those that fill a budget come last."""
+    run_offsets: Int[Tensor, "runs_1"]
+    """`[runs + 1]`, int32, on the row's device. The last run holds the filling too, which no loss depends on."""
+    run_ends: tuple[int, ...] | None
+    """The same ends as numbers of the host, for the loop over runs; `None` where the row's contents change."""
+    longest: int
+    """Tokens of the longest example that the row may hold."""
+    examples: int
+    """How many are real."""
+
+    @property
+    def lengths(self) -> Int[Tensor, "examples"]:
+        """Tokens of each example."""
+        return self.example_offsets.diff()
+
+    @functools.cached_property
+    def padded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """How the row is laid out with padding, for the plain path of attention.
+
+        Returns:
+            index of the token at each padded place `[examples · longest]`; whether it is one `[examples, longest]`;
+            padded place of each token `[T]`.
+        """
+        place = torch.arange(self.longest, device=self.lengths.device)
+        real = place < self.lengths[:, None]
+        index = torch.where(real, self.example_offsets[:-1, None] + place, 0)
+        return index.flatten(), real, real.flatten().nonzero().flatten()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A packed row, ready for a model: tensors of shape `[1, T]` and its segments."""
+
+    tokens: Int[Tensor, "1 T"]
+    positions: Int[Tensor, "1 T"]
+    token_types: Int[Tensor, "1 T"] | None
+    segments: Segments
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """Keyword arguments of a transformers model's forward; `segments` travels on to its attention."""
+        inputs: dict[str, object] = {
+            "input_ids": self.tokens,
+            "position_ids": self.positions,
+            "segments": self.segments,
+        }
+        if self.token_types is not None:
+            inputs["token_type_ids"] = self.token_types
+        return inputs
+
+    def copy_(self, other: "Row") -> None:
+        """Take over the contents of a row of the same budget, in place."""
+        into = [self.tokens, self.positions, self.segments.example_offsets, self.segments.run_offsets]
+        source = [other.tokens, other.positions, other.segments.example_offsets, other.segments.run_offsets]
+        if self.token_types is not None and other.token_types is not None:
+            into.append(self.token_types)
+            source.append(other.token_types)
+        for mine, theirs in zip(into, source, strict=True):
+            mine.copy_(theirs)
+
+
+def pack(
+    tokens: NDArray[np.int64],
+    token_types: NDArray[np.int64] | None,
+    offsets: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    device: torch.device,
+    budget: Budget | None = None,
+) -> Row:
+    """Lay chosen examples out as one row.
+
+    Args:
+        tokens: all examples' tokens, one after another.
+        token_types: their token types, for models that have them.
+        offsets: `[examples + 1]`, where each begins in `tokens`.
+        chosen: `[runs, examples a run]`, which examples, run by run.
+        device: where the row shall be.
+        budget: the shape to fill the row up to; by default it has the real tokens alone.
+    """
+    flat = chosen.ravel()
+    lengths = offsets[flat + 1] - offsets[flat]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    source = np.repeat(offsets[flat], lengths) + positions
+    run_offsets = ends[:: chosen.shape[1]].copy()
+    longest = int(lengths.max())
+    if budget is not None:
+        longest = budget.longest
+        # Any real token will do: the first of the pool, at its first position.
+        filling = (0, budget.tokens - ends[-1])
+        positions, source = np.pad(positions, filling), np.pad(source, filling)
+        ends = np.concatenate([ends, np.linspace(ends[-1], budget.tokens, budget.fillers + 1).astype(np.int64)[1:]])
+        run_offsets[-1] = budget.tokens
+
+    return Row(
+        tokens=put(tokens[source], torch.int64, device)[None],
+        positions=put(positions, torch.int64, device)[None],
+        token_types=None if token_types is None else put(token_types[source], torch.int64, device)[None],
+        segments=Segments(
+            example_offsets=put(ends, torch.int32, device),
+            run_offsets=put(run_offsets, torch.int32, device),
+            run_ends=tuple(int(end) for end in run_offsets[1:]) if budget is None else None,
+            longest=longest,
+            examples=len(flat),
+        ),
+    )
+
+
+def put(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Send numbers to a device without waiting for it."""
+    tensor = torch.from_numpy(values).to(dtype)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Float[Tensor, "1 heads T head_dim"],
+    key: Float[Tensor, "1 kv_heads T head_dim"],
+    value: Float[Tensor, "1 kv_heads T head_dim"],
+    attention_mask: Tensor | None,
+    *,
+    segments: Segments | None = None,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: object,
+) -> tuple[Float[Tensor, "1 T heads head_dim"], None]:
+    """Attend within each example of a packed row; the signature is transformers' for attention functions.
+
+    Raises:
+        InputError: the model was called without `segments`, or with dropout, or an example is longer than its sliding
+            window.
+    """
+    if segments is None:
+        raise InputError("packed attention needs the row's segments; the model was called without them")
+    if dropout:
+        raise InputError(f"packed attention has no dropout, but was asked for {dropout}")
+    if sliding_window is not None and segments.longest > sliding_window:
+        raise InputError(
+            f"an example of {segments.longest} tokens is longer than the model's sliding window; lower"
+            f" protocol.max_length to {sliding_window}"
+        )
+    causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", True))
+    grouped = query.shape[1] != key.shape[1]
+    attend = _variable_length if query.is_cuda and query.dtype in HALF else _padded
+    out = attend(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+        segments, scaling, causal, grouped,
+    )  # fmt: skip
+    return out.unsqueeze(0), None
+
+
+def _padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    scaling: float | None,
+    causal: bool,
+    grouped: bool,
+) -> Tensor:
+    """Unpack to a padded batch, scaled dot-product attention, repack; all `[T, heads, head_dim]`."""
+    index, real, place = segments.padded
+
+    def unpack(states: Tensor) -> Tensor:
+        return states.index_select(0, index).view(*real.shape, *states.shape[1:]).transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(
+        unpack(query),
+        unpack(key),
+        unpack(value),
+        # Padding is on the right, where a causal query of a real token never looks.
+        attn_mask=None if causal else real[:, None, None, :],
+        is_causal=causal,
+        scale=scaling,
+        enable_gqa=grouped,
+    )
+    return out.transpose(1, 2).flatten(0, 1).index_select(0, place)
+
+
+def _variable_length(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    scaling: float | None,
+    causal: bool,
+    grouped: bool,
+) -> Tensor:
+    """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
+    ends, longest, head_dim = segments.example_offsets, segments.longest, query.shape[-1]
+    if attention.takes(head_dim):
+        scale = head_dim**-0.5 if scaling is None else scaling
+        return attention.ragged_attention(query, key, value, ends, longest, causal, scale)
+    options: dict[str, Any] = {"scale": scaling}
+    if "enable_gqa" in VARLEN_OPTIONS:
+        options["enable_gqa"] = grouped
+    if "window_size" in VARLEN_OPTIONS:
+        options["window_size"] = (-1, 0) if causal else (-1, -1)
+    else:
+        options["is_causal"] = causal
+    out = varlen_attn(
+        query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, **options
+    )
+    return cast(Tensor, out)
+
+
+def no_mask(*args: object, **kwargs: object) -> None:
+    """What transformers' models get for a mask when attention keeps examples apart by itself."""
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, no_mask)
+
+
+@dataclass(frozen=True)
+class Components:
+    """Where each run's components end in pairs that hold all runs' components end to end."""
+
+    offsets: Int[Tensor, "runs_1"]
+    """`[runs + 1]`, int32, on the pairs' device."""
+    ends: tuple[int, ...]
+    """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
+    room: Float[Tensor, "0 most"]
+    """Empty; its second size is how many one run may have, or a few more. The compiler takes a number that a module
+    holds for fixed, but lets a size vary, so that one code serves every bank."""
+
+    @staticmethod
+    def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":
+        """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the kernels know it."""
+        ends = (0, *itertools.accumulate(sizes))
+        room = torch.empty(0, lowrank.columns(most), device=device)
+        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, room)
+
+
+def adapter_product(
+    x: Float[Tensor, "T inp"],
+    up: Float[Tensor, "components out"],
+    down: Float[Tensor, "components inp"],
+    segments: Segments,
+    components: Components,
+) -> Float[Tensor, "T out"]:
+    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]`; all of one dtype."""
+    if takes_kernels(x.device, x.dtype):
+        y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.room.shape[1])
+        return cast(Tensor, y)
+    if segments.run_ends is None:
+        raise InputError("a row of changing contents has no run ends for the loop over runs")
+    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.ends)
+    return torch.cat(
+        [F.linear(x[begin:end], down[a:b]) @ up[a:b] for (begin, end), (a, b) in zip(tokens, sizes, strict=True)]
+    )
+
+
+def takes_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether runs' pairs are applied by kernels that find a row's runs by themselves, not by a loop of the host's."""
+    return device.type == "cuda" and dtype in HALF and kernels.AVAILABLE

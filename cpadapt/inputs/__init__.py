@@ -1,0 +1,1 @@
+"""What is given: backbones, tasks and generated text."""

@@ -1,0 +1,289 @@
+"""From weights to a frozen model with its projections."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import torch
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from safetensors import safe_open
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.pytorch_utils import Conv1D
+
+from cpadapt.errors import InputError
+from cpadapt.inputs.backbones.sources import (
+    _config_in,
+    complete,
+    load_tokenizer,
+    locate,
+    quiet,
+    read_config,
+    weight_files,
+)
+from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, SPECIAL_TOKENS, Dtype, Projection, Source
+
+
+@dataclass
+class Backbone:
+    """A frozen model without a head, with its tokenizer."""
+
+    name: str
+    model: PreTrainedModel
+    """In `eval()`, so without dropout, and with no parameter that asks for a gradient."""
+    tokenizer: PreTrainedTokenizerBase
+    source: Source
+    decoder: bool
+    """Causal, so pooled at the last token, one text a prompt; an encoder takes the mean, and pairs of sentences."""
+    projections: tuple[Projection, ...]
+    """The target modules, in the model's order."""
+    max_length: int
+    """Tokens that the positions and the tokenizer allow."""
+    bos_token_id: int | None
+    """The token that must come first, whether or not the tokenizer puts it there by itself (OPT's `</s>`)."""
+    folder: Path | None = None
+    """Where its files lie; None where it was built in memory."""
+
+    def output_embedding(self, tokens: Sequence[int]) -> Tensor:
+        """Rows of a decoder's output embedding, `[tokens, hidden]`, float32.
+
+        Where it is the input's they are the model's; otherwise they are read from the files, as the files have them,
+        since the model is without a head.
+
+        Raises:
+            InputError: the output has a bias beside the embedding; the embedding is untied and in no file.
+        """
+        return _output_embedding(self, tokens)
+
+
+_BYTES = tuple(sorted(pre_tokenizers.ByteLevel.alphabet()))
+
+
+def load_backbone(
+    name: str,
+    *,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    target_modules: Sequence[str] | None = None,
+) -> Backbone:
+    """Load a frozen backbone and find the projections that adapters go on.
+
+    Args:
+        name: a known name (a key of `BACKBONES`), a hub id or a local folder; the text of `cpadapt.backbones` says
+            where each is looked for.
+        dtype: of the weights in memory.
+        device: as torch names it.
+        target_modules: the last parts of the modules' paths, such as `q_proj`; the default is PEFT's own for
+            LoRA on this architecture.
+
+    Raises:
+        InputError: there is no such backbone, or its weights are not here and the hub cannot be reached; a
+            file's sha256 is not the known one; weights are missing from the files; a target module is not in
+            the model.
+    """
+    if dtype not in get_args(Dtype):
+        raise InputError(f"unknown dtype {dtype!r}; known are {', '.join(get_args(Dtype))}")
+    if name in IN_MEMORY:
+        model, tokenizer, source = build_tiny(name, dtype=dtype)
+        folder = None
+    else:
+        located = locate(name)
+        folder = located.path
+        with quiet():
+            model = _load_model(name, folder, getattr(torch, dtype))
+            tokenizer = load_tokenizer(name, folder)
+            source = complete(name, located, tokenizer)
+    decoder = _is_decoder(name, model.config)
+    projections = _projections(name, model, target_modules)
+    model.eval().requires_grad_(False).to(device)
+    return Backbone(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        source=source,
+        decoder=decoder,
+        projections=projections,
+        max_length=_max_length(model.config, tokenizer),
+        bos_token_id=_leading_token(model.config, tokenizer),
+        folder=folder,
+    )
+
+
+def load_projections(name: str, target_modules: Sequence[str] | None = None) -> tuple[Projection, ...]:
+    """Find the projections that adapters go on, without the weights.
+
+    The named backbones need neither their files nor a network; another hub id needs its `config.json`.
+
+    Args:
+        name: as in `load_backbone`.
+        target_modules: as in `load_backbone`.
+
+    Raises:
+        InputError: there is no such backbone, or the hub cannot be reached; a target module is not in the
+            model.
+    """
+    config = BACKBONES[name].config() if name in BACKBONES else read_config(name)
+    _is_decoder(name, config)
+    with quiet(), torch.device("meta"):
+        model = AutoModel.from_config(config)
+    return _projections(name, model, target_modules)
+
+
+def build_tiny(
+    name: str, *, seed: int = 0, dtype: Dtype = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Source]:
+    """Build `tiny` or `tiny-encoder` in memory: the model, a tokenizer of one token a byte, and the source.
+
+    The weights are drawn here rather than by transformers, whose small initial spread would leave hardly a
+    trace of the text in the last layer: embeddings standard normal, matrices normal with variance 1/in,
+    norms one, biases zero.
+    """
+    with quiet(), torch.random.fork_rng(devices=[]):
+        model = AutoModel.from_config(
+            BACKBONES[name].config(), dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            for kind, weight in module.named_parameters(recurse=False):
+                if weight.dim() == 1:
+                    weight.fill_(float(kind == "weight"))
+                else:
+                    spread = 1.0 if isinstance(module, nn.Embedding) else 1 / math.sqrt(weight.shape[1])
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+    return (
+        model,
+        _byte_tokenizer(encoder=name == "tiny-encoder"),
+        Source("memory", f"seed {seed}", None, None),
+    )
+
+
+def _byte_tokenizer(encoder: bool) -> PreTrainedTokenizerBase:
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *_BYTES))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = {"pad_token": "[PAD]", "eos_token": "[SEP]"}
+    if encoder:
+        special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+        )
+    inputs = ["input_ids", "token_type_ids", "attention_mask"] if encoder else ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=1024, model_input_names=inputs, **special
+    )
+
+
+def _load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    config = _config_in(name, folder)
+    _is_decoder(name, config)
+    model, report = AutoModel.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    # transformers would draw what is missing at random and only log it. The pooler alone is not used here.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise InputError(f"the weights of {name!r} lack {len(missing)} tensors of its architecture: {missing[0]}, …")
+    return model
+
+
+def _is_decoder(name: str, config: PreTrainedConfig) -> bool:
+    """Whether a model is causal: its architecture has a causal head and no masked one, or is switched so."""
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if getattr(config, "is_encoder_decoder", False) or not (masked or causal):
+        raise InputError(
+            f"{name!r} is a {config.model_type} model, neither a decoder nor an encoder of text;"
+            " a backbone must be one of these"
+        )
+    return bool(getattr(config, "is_decoder", False)) or not masked
+
+
+def _max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    limit = int(getattr(config, "max_position_embeddings", sys.maxsize))
+    # RoBERTa and its kin count positions from the padding token's id + 1 on.
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xlm-roberta-xl"):
+        limit -= config.pad_token_id + 1
+    return min(limit, int(tokenizer.model_max_length))
+
+
+def _leading_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    # OPT was trained with </s> first; its tokenizer files say so in a way that fast tokenizers may not heed.
+    if config.model_type == "opt" or getattr(tokenizer, "add_bos_token", False):
+        token: int | None = tokenizer.bos_token_id
+        return token
+    return None
+
+
+def _projections(name: str, model: PreTrainedModel, target_modules: Sequence[str] | None) -> tuple[Projection, ...]:
+    linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    if isinstance(target_modules, str):
+        target_modules = [target_modules]
+    targets = target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, [])
+    # A path matches as in PEFT: it is the target or ends with it, whole parts only.
+    matches = {
+        target: [path for path in linear if path == target or path.endswith(f".{target}")] for target in targets
+    }
+    found = {path for paths in matches.values() for path in paths}
+    unmatched = [target for target, paths in matches.items() if not paths]
+    # PEFT's own table may name modules that only some models of an architecture have.
+    if not found or (target_modules and unmatched):
+        wrong = f"no linear module of {name!r} is called {', '.join(unmatched)}"
+        if not targets:
+            wrong = f"give the target modules of {name!r}: PEFT has none for a {model.config.model_type} model"
+        names = sorted({path.rpartition(".")[2] for path in linear})
+        raise InputError(f"{wrong}; its linear modules are {', '.join(names)}")
+    return tuple(Projection(path, *_features(module)) for path, module in linear.items() if path in found)
+
+
+def _features(module: nn.Linear | Conv1D) -> tuple[int, int]:
+    """Out and in features; transformers' Conv1D keeps its weight as `[in, out]`."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    inp, out = module.weight.shape
+    return out, inp
+
+
+def _output_embedding(backbone: Backbone, tokens: Sequence[int]) -> Tensor:
+    rows = torch.tensor(list(tokens))
+    config = backbone.model.config
+    if config.tie_word_embeddings:
+        weight = cast(nn.Embedding, backbone.model.get_input_embeddings()).weight.detach()
+        return weight[rows.to(weight.device)].float()
+    with quiet(), torch.device("meta"):
+        causal = AutoModelForCausalLM.from_config(config)
+    output = causal.get_output_embeddings()
+    if getattr(output, "bias", None) is not None:
+        raise InputError(f"the output of backbone {backbone.name!r} has a bias beside its embedding")
+    (name,) = (path for path, module in causal.named_modules() if module is output)
+    for file in weight_files(backbone.folder) if backbone.folder else ():
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as held:
+                if f"{name}.weight" in held.keys():  # noqa: SIM118
+                    whole = held.get_slice(f"{name}.weight")
+                    return torch.cat([whole[token : token + 1] for token in tokens]).float()
+        else:
+            state: dict[str, Tensor] = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+            if f"{name}.weight" in state:
+                return state[f"{name}.weight"][rows].float()
+    raise InputError(f"backbone {backbone.name!r} has an output embedding apart from the input's, which is in no file")

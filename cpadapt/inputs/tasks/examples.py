@@ -1,0 +1,414 @@
+"""From a task's source splits to its sets of examples."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cpadapt.errors import InputError
+from cpadapt.inputs import generated
+from cpadapt.inputs.tasks.specs import TASKS, TaskSpec, says_folder
+
+IntArray = npt.NDArray[np.int64]
+
+# How a split's file may end, and the builder of `datasets` that reads it.
+_BUILDERS = {".jsonl": "json", ".jsonl.xz": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+class Caps(NamedTuple):
+    """The most examples that each set may have; the defaults are the paper's."""
+
+    train: int = 1000
+    dev: int = 500
+    eval: int | None = 1000
+    """None: the whole split; 0: nothing."""
+    rest: int = 0
+    """Rows of the training split that are asked beside eval."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Examples drawn from one source split, in the order of their rows there."""
+
+    texts: tuple[tuple[str, ...], ...]
+    """`[n][text column]`, as they stand in the source."""
+
+    labels: IntArray
+    """`[n]`: class indices."""
+
+    rows: IntArray
+    """`[n]`: row numbers in the source split, counted from 0."""
+
+    source_size: int
+    """Rows of the source split."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """A task's sets of examples; see the module's text for how they are drawn."""
+
+    spec: TaskSpec
+    train: Examples
+    dev: Examples
+    eval: Examples
+    rest: Examples
+
+    fingerprint: str
+    """sha256 over what of the spec decides tokens and labels, wherever the data lie, and over the drawn texts, labels
+    and rows. The rule for rest rows counts where such rows are asked for."""
+
+    summary: dict[str, Any]
+    """Size, class counts and majority rate of each set (none of an empty one; of rest only where it is asked for); the
+    rows of the source splits and how many were left out; and how many eval examples have one text of two in common
+    with train or dev. JSON can hold it."""
+
+
+def load_task(
+    spec: TaskSpec,
+    *,
+    data_dir: str | Path | None = None,
+    caps: Caps | tuple[int, int, int | None] | tuple[int, int, int | None, int] = Caps(),  # noqa: B008 — a NamedTuple cannot be changed
+    data_seed: int = 0,
+) -> TaskData:
+    """Read a task's two source splits and draw train, dev, eval and rest.
+
+    What was read is kept, so that another draw of the same files costs no reading.
+
+    Args:
+        spec: the task. A generated one needs nothing else; one whose `path` is a folder is read from there.
+        data_dir: not the hub, but `<data_dir>/<task name>/<split>.jsonl.xz` (or .jsonl, .csv, .parquet).
+        caps: the most examples of train, dev, eval and rest. A cap above what there is takes all; dev goes first, rest
+            last. A larger cap on eval or rest adds to what a smaller one draws.
+        data_seed: draws train, dev and rest. Eval does not depend on it.
+
+    Raises:
+        InputError: a cap on train or dev is not positive, or one on eval or rest negative; the data cannot be found or
+            read; a column or split is missing; a text is empty; a label is unknown or absent; or dev leaves nothing to
+            train on.
+    """
+    caps = Caps(*caps)
+    if min(caps.train, caps.dev) < 1:
+        raise InputError(f"caps on train and dev are positive integers, not {(caps.train, caps.dev)}")
+    if (caps.eval is not None and caps.eval < 0) or caps.rest < 0:
+        raise InputError(f"caps on eval and rest are 0 or positive integers, not {(caps.eval, caps.rest)}")
+    read = _read(spec, _files(spec, None if data_dir is None else Path(data_dir)))
+    order = _shuffled(read.train_rows, f"train/{data_seed}")
+    if len(order) <= caps.dev:
+        raise InputError(
+            f"the split {spec.train_split!r} of the task {spec.name!r} has {len(order)} distinct examples, of"
+            f" which a dev cap of {caps.dev} leaves none to train on; lower the dev cap"
+        )
+    # Rest comes last, so that asking for it changes nothing of the others.
+    taken, left = order[: caps.dev + caps.train], order[caps.dev + caps.train :]
+    sets = {
+        "train": read.train.take(taken[caps.dev :]),
+        "dev": read.train.take(taken[: caps.dev]),
+        "eval": read.eval.take(_shuffled(read.eval_rows, "eval")[: caps.eval]),
+        "rest": read.train.take(list(islice(_allowed(spec, read.train.contents, left, taken), caps.rest))),
+    }
+    summary = {
+        "sets": {name: _census(spec, examples) for name, examples in sets.items() if name != "rest" or caps.rest},
+        "source": {
+            "train": {
+                "split": spec.train_split,
+                "rows": len(read.train.texts),
+                "left_out_repeats": read.train_repeats,
+                "left_out_in_eval": read.in_eval,
+            },
+            "eval": {
+                "split": spec.eval_split,
+                "rows": len(read.eval.texts),
+                "left_out_repeats": read.eval_repeats,
+            },
+        },
+        "eval_shares_text": _shared_texts(spec, sets),
+    }
+    return TaskData(spec, **sets, fingerprint=_fingerprint(spec, sets, with_rest=caps.rest > 0), summary=summary)
+
+
+def _allowed(
+    spec: TaskSpec, contents: Sequence[tuple[str, ...]], rows: Sequence[int], taken: Sequence[int]
+) -> Iterator[int]:
+    """Those of `rows` that the spec's rule allows as rest rows beside the `taken` ones, in their order."""
+    apart = spec.rest_apart_words
+    seen = [_Seen(texts, apart) for texts in zip(*(contents[row] for row in taken), strict=True)] if apart else []
+    for row in rows:
+        enough = sum(len(text.split()) for text in contents[row]) >= spec.rest_min_words
+        if enough and not any(of.touches(text) for of, text in zip(seen, contents[row], strict=False)):
+            yield row
+
+
+class _Seen:
+    """Texts, of which those of `words` words or more are looked for in other texts, and other texts in them."""
+
+    def __init__(self, texts: Iterable[str], words: int) -> None:
+        self._words = words
+        long = {text: text.split() for text in set(texts)}
+        long = {text: split for text, split in long.items() if len(split) >= words}
+        self._joined = "\n".join(f" {text} " for text in long)
+        self._runs = {run for split in long.values() for run in self._runs_of(split)}
+        self._by_start: dict[tuple[str, ...], list[list[str]]] = {}
+        for split in long.values():
+            self._by_start.setdefault(tuple(split[:words]), []).append(split)
+
+    def _runs_of(self, split: list[str]) -> list[tuple[str, ...]]:
+        return list(zip(*(split[k:] for k in range(self._words)), strict=False))
+
+    def touches(self, text: str) -> bool:
+        """Whether the text is part of one of these or around one, by whole words."""
+        split = text.split()
+        runs = self._runs_of(split)
+        # Few texts have only known runs of words, so the joined text is seldom searched.
+        if self._runs.issuperset(runs) and f" {text} " in self._joined:
+            return True
+        return any(
+            split[at : at + len(other)] == other
+            for at, run in enumerate(runs)
+            for other in self._by_start.get(run, ())
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One source split, read and checked."""
+
+    texts: list[tuple[str, ...]]
+    labels: IntArray
+    contents: list[tuple[str, ...]]
+
+    @classmethod
+    def read(cls, spec: TaskSpec, split: str, opened: Mapping[str, Any]) -> "_Source":
+        where = f"the split {split!r} of the task {spec.name!r}"
+        if split not in opened:
+            raise InputError(f"the task {spec.name!r} has no split {split!r}; it has {', '.join(opened)}")
+        dataset = opened[split]
+        for column in (*spec.text_columns, spec.label_column):
+            if column not in dataset.column_names:
+                raise InputError(f"{where} has no column {column!r}; it has {', '.join(dataset.column_names)}")
+        columns = dataset.select_columns([*spec.text_columns, spec.label_column])[:]
+        texts: list[tuple[str, ...]] = list(zip(*(columns[name] for name in spec.text_columns), strict=True))
+        contents: list[tuple[str, ...]] = []
+        for row, example in enumerate(texts):
+            for column, text in zip(spec.text_columns, example, strict=True):
+                if not isinstance(text, str) or not text.strip():
+                    raise InputError(f"row {row} of {where} has {text!r} in {column!r}, not a text")
+            contents.append(tuple(" ".join(text.split()) for text in example))
+        index: dict[str | float, int] = {label: k for k, label in enumerate(spec.labels)}
+        labels = np.empty(len(texts), np.int64)
+        for row, label in enumerate(columns[spec.label_column]):
+            if not isinstance(label, str | float | int) or label not in index:
+                raise InputError(f"row {row} of {where} has the label {label!r}, none of {spec.labels}")
+            labels[row] = index[label]
+        counts = np.bincount(labels, minlength=len(spec.labels))
+        if not counts.all():
+            absent = spec.labels[int(np.argmin(counts))]
+            raise InputError(f"{where} has no example of the label {absent!r} among its {len(texts)} rows")
+        return cls(texts, labels, contents)
+
+    def distinct(self, without: frozenset[tuple[str, ...]]) -> tuple[list[int], int, int]:
+        """Rows whose content is not in `without`, each content once, at its first row.
+
+        Returns them with the number of rows left out as repeats, and of those left out for `without`.
+        """
+        first: dict[tuple[str, ...], int] = {}
+        for row, content in enumerate(self.contents):
+            if content not in without:
+                first.setdefault(content, row)
+        outside = sum(content in without for content in self.contents)
+        return list(first.values()), len(self.contents) - outside - len(first), outside
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        at = np.sort(np.asarray(rows, np.int64))
+        return Examples(tuple(self.texts[row] for row in at), self.labels[at], at, len(self.texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sources:
+    """A task's two source splits and the rows of each that may be drawn, with how many may not."""
+
+    train: _Source
+    train_rows: list[int]
+    train_repeats: int
+    in_eval: int
+    eval: _Source
+    eval_rows: list[int]
+    eval_repeats: int
+
+
+@functools.lru_cache(maxsize=16)
+def _read(spec: TaskSpec, files: "tuple[_File, ...]") -> _Sources:
+    """Read a task's source splits, once a process for a state of its files."""
+    opened = _open(spec, files)
+    train = _Source.read(spec, spec.train_split, opened)
+    evaluation = _Source.read(spec, spec.eval_split, opened)
+    # All of the evaluation split is kept out of the training split, not only what is drawn from it: otherwise
+    # the cap on eval would change what is trained on.
+    eval_rows, eval_repeats, _ = evaluation.distinct(without=frozenset())
+    train_rows, train_repeats, in_eval = train.distinct(without=frozenset(evaluation.contents))
+    return _Sources(train, train_rows, train_repeats, in_eval, evaluation, eval_rows, eval_repeats)
+
+
+def _shuffled(rows: Sequence[int], key: str) -> list[int]:
+    """Order rows by a hash of `key` and their number: no platform or version of a library changes it."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{key}/{row}".encode()).digest())
+
+
+def _census(spec: TaskSpec, examples: Examples) -> dict[str, Any]:
+    counts = np.bincount(examples.labels, minlength=len(spec.labels))
+    return {
+        "size": len(examples),
+        "classes": {name: int(count) for name, count in zip(spec.label_names, counts, strict=True)},
+        "majority_rate": float(counts.max() / counts.sum()) if len(examples) else None,
+    }
+
+
+def _shared_texts(spec: TaskSpec, sets: Mapping[str, Examples]) -> dict[str, int]:
+    """By text column: eval examples whose text there also stands in train or dev, with another partner."""
+    shared = {}
+    for k, column in enumerate(spec.text_columns):
+        seen = {texts[k] for name in ("train", "dev") for texts in sets[name].texts}
+        shared[column] = sum(texts[k] in seen for texts in sets["eval"].texts)
+    return shared
+
+
+def _drawn(examples: Examples) -> list[Any]:
+    return [examples.rows.tolist(), examples.labels.tolist(), examples.texts]
+
+
+# Fields of a spec that change neither tokens nor labels, or only which rest rows there are.
+_UNDECLARED = ("path", "config_name", "title", "source_group", "rest_min_words", "rest_apart_words")
+
+
+def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples], *, with_rest: bool) -> str:
+    # The same examples are the same data, whether the hub gave them or a folder.
+    declared = {k: v for k, v in dataclasses.asdict(spec).items() if k not in _UNDECLARED}
+    digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode())
+    for name in ("train", "dev", "eval"):
+        digest.update(json.dumps([name, *_drawn(sets[name])]).encode())
+    if with_rest:
+        rule = [spec.rest_min_words, spec.rest_apart_words]
+        digest.update(json.dumps(["rest", rule, *_drawn(sets["rest"])]).encode())
+    return digest.hexdigest()
+
+
+class _File(NamedTuple):
+    """A file of a split, in one state."""
+
+    split: str
+    path: str
+    bytes: int
+    changed_ns: int
+
+
+def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
+    """Find the files of the task's two splits; none are where it is generated or comes from the hub."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"the data folder {data_dir} does not exist")
+    if spec.grammar is not None:
+        return ()
+    if spec.path is not None and Path(spec.path).expanduser().is_dir():
+        folder = Path(spec.path).expanduser()
+    elif data_dir is not None:
+        folder = data_dir / spec.name
+    else:
+        return ()
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
+    files = []
+    for split in (spec.train_split, spec.eval_split):
+        names = [f"{split}{ending}" for ending in _BUILDERS]
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if len(found) != 1:
+            there = " and ".join(file.name for file in found) or "none"
+            raise InputError(
+                f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)}; it holds {there}"
+            )
+        state = found[0].stat()
+        files.append(_File(split, str(found[0].absolute()), state.st_size, state.st_mtime_ns))
+    return tuple(files)
+
+
+def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
+    """Open the task's splits, by name, each a `datasets.Dataset`."""
+    # Importing datasets takes a second, which commands that need no data should not wait for.
+    import datasets
+
+    if files:
+        return {file.split: _open_file(file) for file in files}
+    if spec.grammar is not None:
+        splits = generated.generate(spec.grammar)
+        return {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
+    remedy = (
+        f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
+        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take an embedded task:"
+        f" {', '.join(name for name, known in TASKS.items() if known.grammar is not None)}"
+    )
+    if spec.path is None:
+        raise InputError(f"the task {spec.name!r} is not read from the hub; {remedy}")
+    if says_folder(spec.path):
+        raise InputError(f"the folder {spec.path} of the task {spec.name!r} does not exist")
+    try:
+        with _quiet(datasets):
+            opened: Mapping[str, Any] = datasets.load_dataset(spec.path, spec.config_name)
+    # The hub's client fails in a dozen ways, from a host that does not resolve to a configuration that is not
+    # there, under the classes of four libraries. The user's way out is one.
+    except Exception as error:
+        source = spec.path if spec.config_name is None else f"{spec.path} ({spec.config_name})"
+        if "/" not in spec.path:
+            source += ", nor is there a folder of that name"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')}; {remedy}"
+        ) from error
+    return opened
+
+
+def _open_file(file: _File) -> Any:
+    import datasets
+
+    builder = _BUILDERS[Path(file.path).name.removeprefix(file.split)]
+    # pandas would read the text "NA" of a CSV file as missing.
+    options = {"keep_default_na": False} if builder == "csv" else {}
+    try:
+        # The files are small and read in place: nothing is left behind in datasets' cache.
+        with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
+            return datasets.load_dataset(
+                builder,
+                data_files={"rows": file.path},
+                split="rows",
+                cache_dir=cache,
+                keep_in_memory=True,
+                **options,
+            )
+    # A damaged file fails under the classes of its decompressor, its parser or datasets, often wrapped.
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        raise InputError(f"cannot read {file.path}: {reason}") from error
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Keep the progress bars of datasets and the retry notes of the hub's client off the terminal."""
+    hub = logging.getLogger("huggingface_hub")
+    level, bars = hub.level, not datasets.are_progress_bars_disabled()
+    hub.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,181 @@
+"""What is kept of a measured run: one JSON object a run, one JSON Lines file a process.
+
+A record carries its whole config, so it says what it measured without the study file; and how sure the run was of
+every item it was judged on, by the item's row number in the source split, so that runs can be compared item by item.
+Which rows were drawn, and their classes, stand once in a file for each draw, before the first record that needs them.
+Dataset text is never in it. A file at work ends in `.jsonl`, a finished one in `.jsonl.xz`.
+"""
+
+import dataclasses
+import json
+import lzma
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cpadapt.errors import InputError, explain
+from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
+
+ENDINGS = (".jsonl", ".jsonl.xz")
+"""Of files of records: at work, and finished."""
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
+    """Read a file's lines, draws and records.
+
+    Raises:
+        InputError: a field is missing, unknown or of the wrong type, or a record's draw is not among the lines before
+            it; the line and each field are named.
+    """
+    draws: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+            if isinstance(content, dict) and "draw" in content:
+                draws[content["draw"]["fingerprint"]] = content["draw"]["sets"]
+            else:
+                yield _record(content, draws)
+        except json.JSONDecodeError as error:
+            raise InputError(f"line {number}: not JSON: {error}") from None
+        except ValidationError as error:
+            raise InputError(f"line {number}: {explain(error)}") from None
+        except (InputError, KeyError, TypeError) as error:
+            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"line {number}: {said}") from None
+
+
+def _record(content: Any, draws: Mapping[str, Mapping[str, Any]]) -> Record:
+    """A record as it stands in a file, with what its draw says of the items it was asked."""
+    if isinstance(content, dict):
+        require_schema(content.get("schema", SCHEMA))
+        for field, kind in SETS.items():
+            if isinstance(content.get(field), dict) and "data_fingerprint" in content:
+                drawn = draws.get(content["data_fingerprint"], {}).get(kind)
+                if drawn is None:
+                    raise InputError(f"no draw of {kind} stands before the record {content.get('id')!r}")
+                content[field] = {**drawn, **content[field]}
+    return _RECORD.validate_python(content)
+
+
+def lines_of(records: Iterable[Record]) -> Iterator[str]:
+    """Records as the lines of one file, each draw before the first record that needs it.
+
+    `records_from_lines` reads them back to equal records.
+    """
+    written: dict[str, dict[str, Any]] = {}
+    for record in records:
+        content = dataclasses.asdict(record)
+        sets = {}
+        for field, kind in SETS.items():
+            if content[field] is not None:
+                sets[kind] = {name: content[field].pop(name) for name in ("rows", "drawn", "labels")}
+                content[field] = {name: value for name, value in content[field].items() if value is not None}
+        known = written.setdefault(record.data_fingerprint, {})
+        if any(kind not in known for kind in sets):
+            known |= sets
+            draw = {"fingerprint": record.data_fingerprint, "sets": dict(known)}
+            yield json.dumps({"draw": draw}, sort_keys=True)
+        yield json.dumps(content, sort_keys=True, allow_nan=False)
+
+
+def record_files(path: str | Path) -> list[Path]:
+    """The files of records under a folder, in the order of their names; or the one file that was given.
+
+    Raises:
+        InputError: there is no such path.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no records at {path}: it does not exist")
+    return sorted(file for ending in ENDINGS for file in path.rglob(f"*{ending}")) if path.is_dir() else [path]
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a file of records.
+
+    Raises:
+        InputError: it is not what its ending says, or no UTF-8.
+    """
+    try:
+        content = file.read_bytes()
+        return (lzma.decompress(content) if file.suffix == ".xz" else content).decode().splitlines()
+    except lzma.LZMAError as error:
+        raise InputError(f"{file} is not xz: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def load_records(path: str | Path) -> list[Record]:
+    """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
+
+    Raises:
+        InputError: there is no such path, or a line is no valid record (the file and line are named).
+    """
+    newest: dict[str, Record] = {}
+    for file in record_files(path):
+        lines = read_lines(file)
+        try:
+            for record in records_from_lines(lines):
+                known = newest.get(record.id)
+                if known is None or known.provenance.finished <= record.provenance.finished:
+                    newest[record.id] = record
+        except InputError as error:
+            raise InputError(f"{file}, {error}") from None
+    return list(newest.values())
+
+
+class RecordFile:
+    """The one file that this process adds its records to, rewritten whole and atomically each time.
+
+    Args:
+        folder: where records are kept; made if need be. The file's name is new for each process, so that processes
+            that measure into one folder never write to one file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.path = Path(folder) / f"{stamp}-{secrets.token_hex(3)}.jsonl"
+        self._records: list[Record] = []
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Write these records too; either all of them are in the file afterwards, or none."""
+        together = [*self._records, *records]
+        write_atomically(self.path, _text(together))
+        self._records = together
+
+    def finish(self) -> None:
+        """Compress the file; nothing is added to it any more."""
+        if self._records:
+            write_compressed(self.path.with_name(f"{self.path.name}.xz"), self._records)
+            self.path.unlink()
+
+
+def write_compressed(path: Path, records: Iterable[Record]) -> None:
+    """Write a finished file of records, whole or not at all."""
+    write_atomically(path, lzma.compress(_text(records), preset=9))
+
+
+def _text(records: Iterable[Record]) -> bytes:
+    return "".join(line + "\n" for line in lines_of(records)).encode()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put a file in place whole or not at all, whatever happens meanwhile; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
