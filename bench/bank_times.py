@@ -78,7 +78,7 @@ def run_bank(
         backbone: frozen.
         runs: of the bank.
         data: of all of them.
-        compiled: as `cpadapt.trainer.Trainer` has it: so few steps would not repay what a whole study's do.
+        compiled: as `cpadapt.bank.trainer.Trainer` has it: so few steps would not repay what a whole study's do.
 
     Raises:
         InputError: the protocol has fewer than two blocks (`steps` over `eval_every`): the first one is start-up.

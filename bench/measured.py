@@ -34,7 +34,7 @@ DataFolder = Annotated[Path | None, typer.Option(envvar="CPADAPT_DATA_DIR", help
 ResultsFolder = Annotated[Path, typer.Option(help="Folder for the results.")]
 
 PACKAGES = ("accelerate", "tokenizers", "triton")
-"""Recorded where they are installed, besides those of every record (`cpadapt.record.PACKAGES`)."""
+"""Recorded where they are installed, besides those of every record (`cpadapt.measure.PACKAGES`)."""
 
 
 @dataclass(frozen=True)

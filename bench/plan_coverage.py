@@ -4,7 +4,7 @@ Each simulated study has the plan's fifteen tasks. What two adapters' answers di
 like it, runs and items are drawn with replacement from a table of them, whose mean is set to 0, and every draw is
 asked training rows besides, as the plan has it. So chance is as it is on record, runs and items being drawn one by
 one, and the truth is known: it is what is added, a mean over tasks, a difference of each source and of each task from
-it, and of each draw. The estimators then see what they would of the study (`cpadapt.across_tasks`).
+it, and of each draw. The estimators then see what they would of the study (`cpadapt.analysis.across_tasks`).
 """
 
 import itertools

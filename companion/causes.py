@@ -1,7 +1,7 @@
 """What moves one run's accuracy: its initial weights, the order of its examples, their draw, rounding, and the items.
 
 Causes are told apart by crossing them: each of several initial weights is trained with each of several orders, and
-each of several draws of the examples with each of two seeds (`cpadapt.statistics.crossed_effects`). What is computed
+each of several draws of the examples with each of two seeds (`cpadapt.analysis.statistics.crossed_effects`). What is computed
 comes first, in squared shares; then what words it, in points.
 """
 
@@ -94,7 +94,7 @@ def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, i
         `[first, second, items]`, all rising.
 
     Raises:
-        InputError: as `cpadapt.statistics.answers`, or a pair has no run or two.
+        InputError: as `cpadapt.analysis.statistics.answers`, or a pair has no run or two.
     """
     found: dict[tuple[int, int], Record] = {}
     for record in records:
@@ -120,7 +120,7 @@ def repeated(records: Iterable[Record], others: Iterable[Record]) -> Floats:
         `[2, runs]`, by their seeds rising.
 
     Raises:
-        InputError: as `cpadapt.statistics.answers`, the others lack such a run, or there is none.
+        InputError: as `cpadapt.analysis.statistics.answers`, the others lack such a run, or there is none.
     """
     first = {r.config.seed: r for r in records if r.config.order_seed == r.config.seed}
     second = {r.config.seed: r for r in others if r.config.order_seed is None}
@@ -190,7 +190,7 @@ def as_asked(by_order: Floats) -> tuple[Effect, Effect]:
         by_order: `[initial weights, orders, items]`.
 
     Raises:
-        InputError: as `cpadapt.statistics.seed_effect`.
+        InputError: as `cpadapt.analysis.statistics.seed_effect`.
     """
     runs = by_order.mean(2)
     return seed_effect(runs), seed_effect(runs.T)

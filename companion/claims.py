@@ -4,7 +4,7 @@ What a rule claims is a region of a difference in accuracy: above 0, say, or les
 the difference's 90 % interval lies within the region, and fails if it lies outside; else it cannot be told. So each
 end of a region is a one-sided test at 5 %. A verdict that hangs on one budget or on one answer is on the edge, and
 where a cell is not shown to have learned nothing is judged. Each rule is judged for itself: of many that are wrong,
-some will hold by chance, and with three seeds somewhat more of them (`cpadapt.statistics.Estimate.p_value`).
+some will hold by chance, and with three seeds somewhat more of them (`cpadapt.analysis.statistics.Estimate.p_value`).
 """
 
 import math

@@ -1,6 +1,6 @@
 """Paired differences between cells that differ in one thing: their family, their readout or their split of the tensor.
 
-Each is taken run by run with the same seeds and item by item, so its error counts both (`cpadapt.statistics`). What is
+Each is taken run by run with the same seeds and item by item, so its error counts both (`cpadapt.analysis.statistics`). What is
 computed comes first, as shares; then what words it, in points.
 """
 
@@ -38,7 +38,7 @@ def on_record(studies: Sequence[str]) -> list[Record]:
     """The records of studies in the project's own `results`; none of a study that is not measured.
 
     Raises:
-        InputError: as `cpadapt.record.load_records`.
+        InputError: as `cpadapt.records.store.load_records`.
     """
     folders = [PROJECT / "results" / study for study in studies]
     return [record for folder in folders if folder.is_dir() for record in load_records(folder)]
@@ -53,7 +53,7 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
         seeds: only these, as where a study is compared to one that has fewer.
 
     Raises:
-        InputError: as `on_record` and `cpadapt.claims.cells_of`.
+        InputError: as `on_record` and `cpadapt.analysis.cells.cells_of`.
     """
     records = [record for record in on_record(studies) if record.config.task == task]
     return cells_of(shared(r for r in records if seeds is None or r.config.seed in seeds))
@@ -128,7 +128,7 @@ def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
 def first_rank(studies: Sequence[str]) -> list[Contrast]:
     """LoRA's first rank minus the largest CP at or under its budget, on each task of these studies that both learn.
 
-    Whether they do is `cpadapt.claims.learned`'s verdict.
+    Whether they do is `companion.claims.learned`'s verdict.
     """
     found = []
     for study in studies:
@@ -185,7 +185,7 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     Returns:
         One row each, in their order, with the columns `group`, `what`, `seeds`, `mean`, `low` and `high` (the 95 %
         interval), `p` (of no difference), `holm` (that after Holm's correction over the group) and `p_alike` (of a
-        difference of a point, `cpadapt.claims.MARGIN`, or more).
+        difference of a point, `companion.claims.MARGIN`, or more).
     """
     rows = []
     for contrast in contrasts:

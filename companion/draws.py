@@ -3,7 +3,7 @@
 Each draw has dev examples of its own, so over draws many more items are asked of it than of eval, which is the same
 for all. Records count the right answers on dev and do not name them, so how much items differ is taken from eval. With
 s² the variance between the draws' own differences and σ²(i) that of an item's
-(`cpadapt.statistics.Estimate.item_variance`), the mean over D draws varies by
+(`cpadapt.analysis.statistics.Estimate.item_variance`), the mean over D draws varies by
 
     s²/D + σ²(i) · Σ w²ρ/n,
 
@@ -54,7 +54,7 @@ def measured(task: str) -> Drawn:
     """A task's runs in the project's own results of `STUDIES`.
 
     Raises:
-        InputError: as `cpadapt.contrasts.mean_of`.
+        InputError: as `companion.contrasts.mean_of`.
     """
     records = [record for record in contrasts.on_record(STUDIES) if record.config.task == task]
     cells = contrasts.mean_of(*(contrasts.measured((study,), task) for study in STUDIES))
@@ -96,7 +96,7 @@ def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mea
         intervals.
 
     Raises:
-        InputError: as `cpadapt.statistics.compare`.
+        InputError: as `cpadapt.analysis.statistics.compare`.
     """
     on_eval = compare(of.outcomes[a], of.outcomes[b])
     gaps = {name: cells[a] - cells[b] for name, cells in of.dev.items()}
@@ -112,7 +112,7 @@ def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mea
 def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
     """The first cell minus the second by what was asked, and of `BOTH` the mean, weighted by the inverse variances.
 
-    On eval alone it is `cpadapt.statistics.compare`.
+    On eval alone it is `cpadapt.analysis.statistics.compare`.
 
     Raises:
         InputError: as `difference`.
@@ -126,7 +126,7 @@ def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
 
 
 def dev_table(tasks: Mapping[str, Drawn]) -> pd.DataFrame:
-    """The differences of `cpadapt.noise.KEYS`, to read: in points, with 95 % intervals.
+    """The differences of `companion.noise.KEYS`, to read: in points, with 95 % intervals.
 
     *Holm* is the p value of no difference on dev after the last step, corrected over a task's.
     """

@@ -1,6 +1,6 @@
 """One task's cells along their budgets, as its chapter shows them: tables to read, and figures for its sentences.
 
-Errors and intervals count seeds and items (`cpadapt.statistics`). What is computed stands in the first half, as shares
+Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half, as shares
 as in the records; the second half words it, in points and percent.
 """
 
@@ -45,7 +45,7 @@ def measured(study: str, task: str) -> Measured:
     """A task's runs in the project's own `results`, of a study with one learning rate a family.
 
     Raises:
-        InputError: there are none, or as `cpadapt.record.load_records`.
+        InputError: there are none, or as `cpadapt.records.store.load_records`.
     """
     records = [r for r in load_records(PROJECT / "results" / study) if r.config.task == task]
     if not records:
@@ -80,7 +80,7 @@ def differences(of: Cells) -> pd.DataFrame:
     Returns:
         One row a pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 % interval),
         `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
-        a point, `cpadapt.claims.MARGIN`, or more).
+        a point, `companion.claims.MARGIN`, or more).
     """
     pairs = of.matched()
     found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
@@ -89,7 +89,7 @@ def differences(of: Cells) -> pd.DataFrame:
 
 
 def plateau_size(of: Cells, label: str) -> int:
-    """The smallest size of a family that is not worse than its best by more than a point (`cpadapt.claims.MARGIN`).
+    """The smallest size of a family that is not worse than its best by more than a point (`companion.claims.MARGIN`).
 
     Raises:
         InputError: no cell has this label.
@@ -125,7 +125,7 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
         agree, one of each cell; `alike_before` and `alike_after`, the same within a cell.
 
     Raises:
-        InputError: as `cpadapt.statistics.agreement`.
+        InputError: as `cpadapt.analysis.statistics.agreement`.
     """
     alike = agreement(before, after)
     always, never = (lambda cell: cell.right.min(0) == 1), (lambda cell: cell.right.max(0) == 0)

@@ -1,6 +1,6 @@
 """Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
 
-The variances of seeds, items and the rest (`cpadapt.statistics.Estimate`) are pooled over like cells, since three
+The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over like cells, since three
 seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the training
 examples, how far these spread is told cell by cell. What is computed comes first, as shares; then what words it.
 """
@@ -47,7 +47,7 @@ def sources(of: Cells) -> dict[str, Estimate]:
     Cells of which a run has no outcome are left out.
 
     Raises:
-        InputError: as `cpadapt.statistics.pooled` and `require_pairs`.
+        InputError: as `cpadapt.analysis.statistics.pooled` and `require_pairs`.
     """
     require_pairs(list(of.outcomes.values()))
     right = {cell: found.right for cell, found in of.outcomes.items()}
@@ -120,7 +120,7 @@ def misled(a: Outcomes, b: Outcomes, count: int) -> float:
         A share of all ways to take `count` of the seeds that both cells have; no difference counts as another sign.
 
     Raises:
-        InputError: as `cpadapt.statistics.require_pairs`, or there are fewer seeds than that.
+        InputError: as `cpadapt.analysis.statistics.require_pairs`, or there are fewer seeds than that.
     """
     require_pairs([a, b])
     if not 1 <= count <= len(a.seeds):

@@ -1,7 +1,7 @@
 """What the learning rate moves, beside the budget: one task's cells, all tried at the same rates of their family.
 
-Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.statistics`), and take a choice of rates as
-given: what another dev set would have chosen is no part of them. As in `cpadapt.ladder`, what is computed comes first,
+Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of rates as
+given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes first,
 as shares, and then what words it, in percent and points.
 """
 
@@ -31,7 +31,7 @@ REDRAWN = 4000
 """Dev sets to draw anew."""
 
 FAMILIES = ("lora", "cp")
-"""In the order of the pairs of `cpadapt.claims.Cells.matched`."""
+"""In the order of the pairs of `cpadapt.analysis.cells.Cells.matched`."""
 
 PAPERS: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in FAMILIES}
 """The paper's rate, by family."""
@@ -47,7 +47,7 @@ def measured(studies: Sequence[str], task: str) -> list[Record]:
     """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
 
     Raises:
-        InputError: there are none, or as `cpadapt.record.load_records`.
+        InputError: there are none, or as `cpadapt.records.store.load_records`.
     """
     records = [r for study in studies for r in load_records(PROJECT / "results" / study) if r.config.task == task]
     if not records:
@@ -69,7 +69,7 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
         chose it, see `cell_rates`).
 
     Raises:
-        InputError: no run is of the readout alone, or none has an adapter; or as `cpadapt.statistics.estimate`.
+        InputError: no run is of the readout alone, or none has an adapter; or as `cpadapt.analysis.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
     if not 0 < (runs["label"] == HEAD).sum() < len(runs):
@@ -141,7 +141,7 @@ def adapters(of: Cells) -> Floats:
     """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
 
     Raises:
-        InputError: as `cpadapt.statistics.require_pairs`.
+        InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     found = [of.outcomes[label, size] for pair in of.matched() for label, size in zip(FAMILIES, pair, strict=True)]
     require_pairs(found)
@@ -170,7 +170,7 @@ def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def family_rates(found: pd.DataFrame) -> dict[str, float]:
     """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
 
-    As in `cpadapt.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
+    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
 
     Args:
         found: as `response` gives it.
@@ -182,7 +182,7 @@ def family_rates(found: pd.DataFrame) -> dict[str, float]:
 
 
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
-    """For each cell with an adapter the rate that dev chose, as `cpadapt.frontier.frontier`."""
+    """For each cell with an adapter the rate that dev chose, as `cpadapt.analysis.frontier.frontier`."""
     best = frontier(tabulate(records)[0].assign(study=""))
     best = best[best["label"] != HEAD]
     return {
@@ -204,7 +204,7 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
     """A family's accuracy after minus that before, over its sizes at matched budgets, run by run and item by item.
 
     Raises:
-        InputError: as `cpadapt.statistics.require_pairs`.
+        InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     place = FAMILIES.index(label)
     cells = [(label, pair[place]) for pair in before.matched()]
@@ -216,7 +216,7 @@ def gap_change(before: Cells, after: Cells) -> Estimate:
     """LoRA minus CP at matched budgets after, minus that before, run by run and item by item.
 
     Raises:
-        InputError: as `cpadapt.statistics.require_pairs`.
+        InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched()]
     require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
@@ -247,7 +247,7 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
         `[draws]`, shares, each an average over the matched budgets.
 
     Raises:
-        InputError: as `response`, or as `cpadapt.statistics.outcomes`.
+        InputError: as `response`, or as `cpadapt.analysis.statistics.outcomes`.
     """
     found = response(records).sort_values(["label", "size", "learning_rate"])
     by_cell: dict[tuple[str, int, float], list[Record]] = {}
@@ -302,7 +302,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
 
 
 def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """CP minus LoRA at each matched budget, at the rates that dev chose (`cpadapt.ladder.difference_table`).
+    """CP minus LoRA at each matched budget, at the rates that dev chose (`companion.ladder.difference_table`).
 
     Where all runs of both cells give one answer (`one_answer`) there is nothing to test.
     """

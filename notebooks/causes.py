@@ -54,7 +54,7 @@ twice = {task: causes.trained_twice(task) for task in runs}
 # both nothing tells which of them made a run good. So `studies/smollm2-orders.toml` trains each of
 # {glue:text}`starts` initial weights with each of {glue:text}`orders` orders, on the draw of the examples that all
 # studies share. All runs are asked the same items, and an analysis of variance of weights, orders and items
-# ([`cpadapt.statistics`](../book/api.md)) gives five parts, which add up:
+# ([`cpadapt.analysis.statistics`](../book/api.md)) gives five parts, which add up:
 #
 # - *weights* and *order*: what is good about some initial weights whatever the order, or the other way round, on any
 #   items;

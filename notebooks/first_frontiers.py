@@ -132,7 +132,7 @@ figures("smollm2-pilot", "sst2")
 # %% [markdown]
 # The standard error is that of the mean, from both of its sources: other {term}`seeds <seed>` would have trained other
 # adapters, and other evaluation items would have been other questions. They are two crossed random effects, estimated
-# as in an analysis of variance ([`cpadapt.statistics`](../book/api.md)); the deviation over seeds holds the first
+# as in an analysis of variance ([`cpadapt.analysis.statistics`](../book/api.md)); the deviation over seeds holds the first
 # alone. An interval on this page comes from the same estimates and holds the true mean in about ninety-five of a
 # hundred cases. Which examples were trained on, and the rate that dev chose, are taken as given.
 #

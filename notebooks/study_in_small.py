@@ -133,7 +133,7 @@ charts.curve_chart(evaluations)
 #
 # At the budget of one LoRA rank, the largest CP that fits. Both were trained from the same seeds and judged on the
 # same examples, so what counts is the difference, run by run and example by example. Two things blur it: which seeds
-# were drawn, and which examples. The interval counts both ([`cpadapt.statistics`](../book/api.md)).
+# were drawn, and which examples. The interval counts both ([`cpadapt.analysis.statistics`](../book/api.md)).
 
 # %%
 rank = min(record.config.size for record in records if record.label == "lora")

@@ -1,4 +1,4 @@
-"""Records as their files have them, and `cpadapt.statistics` once more, in loops over plain lists."""
+"""Records as their files have them, and `cpadapt.analysis.statistics` once more, in loops over plain lists."""
 
 import base64
 import functools

@@ -78,7 +78,7 @@ def on_task(values: Floats, draws: NDArray[np.int64], items: NDArray[np.int64]) 
         items: `[answers]`, to what item, evaluation items and training rows numbered apart.
 
     Raises:
-        InputError: as `cpadapt.statistics.partly_crossed`.
+        InputError: as `cpadapt.analysis.statistics.partly_crossed`.
     """
     estimate = partly_crossed(values, draws, items)
     place, names = pd.factorize(draws, sort=True)
@@ -95,7 +95,7 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
     Raises:
         InputError: the runs are of several tasks, a cell has two runs on a draw or none where another has one, a run
             has no outcome or was not asked what another was on its draw, or the runs on a draw differ in seed or
-            examples; or as `cpadapt.statistics.partly_crossed`.
+            examples; or as `cpadapt.analysis.statistics.partly_crossed`.
     """
     cells = [(weight, _by_draw(records)) for weight, records in parts]
     runs = [record for _, of in cells for record in of.values()]

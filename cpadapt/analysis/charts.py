@@ -356,7 +356,7 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     A click on a family in the legend fades the others.
 
     Args:
-        response: one task's cells at their rates, as `cpadapt.rates.response` gives it.
+        response: one task's cells at their rates, as `companion.rates.response` gives it.
         floor: the mean accuracy of the readout alone, drawn as a dashed line across.
     """
     picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
@@ -408,7 +408,7 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
     """The chance to see a difference against the number of seeds, a line a task and a difference.
 
     Args:
-        powers: as `cpadapt.noise.powers` gives it.
+        powers: as `companion.noise.powers` gives it.
         chance: what is enough, drawn as a dashed line across.
     """
     table = powers.assign(
@@ -484,7 +484,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     """Differences with their intervals, one below the other: what is compared by place, its group by colour.
 
     Args:
-        contrasts: as `cpadapt.contrasts.frame` gives it.
+        contrasts: as `companion.contrasts.frame` gives it.
         title: of the axis: what minus what.
         margin: below which a difference counts as none; a dashed line on either side of zero.
     """
@@ -525,7 +525,7 @@ def spread_chart(runs: pd.DataFrame) -> Any:
     """The accuracy of each run of each cell, a stroke a run, by what the runs differ in; a point at their mean.
 
     Args:
-        runs: as `cpadapt.noise.runs` gives it.
+        runs: as `companion.noise.runs` gives it.
     """
     table = _named(runs)
     kinds = list(dict.fromkeys(table["over"]))
@@ -558,7 +558,7 @@ def part_chart(parts: pd.DataFrame) -> Any:
     """The variance of one run's accuracy, adapter by adapter, in parts that add up.
 
     Args:
-        parts: as `cpadapt.causes.parts` gives it, of one task.
+        parts: as `companion.causes.parts` gives it, of one task.
     """
     kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "of"))
     table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)

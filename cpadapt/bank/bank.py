@@ -405,8 +405,8 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
     """The rows of the output embedding that stand for a task's labels, `[labels, hidden]`, float32.
 
     Raises:
-        InputError: the backbone is no decoder; or as `cpadapt.backbones.Backbone.output_embedding` or
-            `cpadapt.tasks.label_tokens`.
+        InputError: the backbone is no decoder; or as `cpadapt.inputs.backbones.loading.Backbone.output_embedding` or
+            `cpadapt.inputs.tasks.encoding.label_tokens`.
     """
     if not backbone.decoder:
         raise InputError(

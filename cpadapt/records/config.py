@@ -216,8 +216,8 @@ class RunConfig:
         """Hash of what is trained: this config, but for the backbone's name, on these very data and weights.
 
         Args:
-            data_fingerprint: `cpadapt.tasks.TaskData.fingerprint`.
-            weights: `cpadapt.backbones.Source.identity`.
+            data_fingerprint: `cpadapt.inputs.tasks.examples.TaskData.fingerprint`.
+            weights: `cpadapt.inputs.backbones.specs.Source.identity`.
         """
         config = self._hashed()
         del config["backbone"]

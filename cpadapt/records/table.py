@@ -14,7 +14,7 @@ def read_records(path: str | Path) -> pd.DataFrame:
     """The records under a folder (or in one file) as a tidy table, one row a run; see `tabulate`.
 
     Raises:
-        InputError: as `cpadapt.record.load_records`.
+        InputError: as `cpadapt.records.store.load_records`.
     """
     return tabulate(load_records(path))[0]
 
@@ -23,7 +23,7 @@ def read_evaluations(path: str | Path) -> pd.DataFrame:
     """The evaluations during training, one row each; see `tabulate`.
 
     Raises:
-        InputError: as `cpadapt.record.load_records`.
+        InputError: as `cpadapt.records.store.load_records`.
     """
     return tabulate(load_records(path))[1]
 

@@ -20,7 +20,7 @@ class TaskSpec:
 
     Raises:
         pydantic.ValidationError: a field is missing, unknown, of the wrong type, or does not fit the others
-            (`cpadapt.tasks.load_spec` turns it into an `InputError`).
+            (`cpadapt.inputs.tasks.specs.load_spec` turns it into an `InputError`).
     """
 
     name: str

@@ -34,7 +34,7 @@ from cpadapt.records.record import Record
 from cpadapt.records.store import load_records
 from cpadapt.records.table import tabulate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
 EDGE, UNJUDGED = Verdict.EDGE, Verdict.UNJUDGED
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("lora", 3), ("cp", 1), ("cp", 11), ("cp", 15), ("cp", 22), ("cp", 33)]

@@ -13,7 +13,7 @@ from cpadapt.errors import InputError
 from cpadapt.records.record import Record, pack_bitmap, unpack_bitmap
 from cpadapt.records.store import load_records
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

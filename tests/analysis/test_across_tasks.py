@@ -33,7 +33,7 @@ from cpadapt.errors import InputError
 from cpadapt.records.record import Outcome, Record, pack_bitmap
 from cpadapt.records.store import load_records
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COVERAGE = json.loads(plan_coverage.RESULT.read_text(encoding="utf-8"))
 
 

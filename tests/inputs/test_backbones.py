@@ -53,7 +53,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MINILM_IDENTITY = "7808df8c4422f6e9"
 SMOLLM2_IDENTITY = "e90972104677329a"
 QWEN_IDENTITY = "601db8f2dbf8b6de"
-SMOLLM2_HOME = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[1] / ".local" / "cpadapt").expanduser()
+SMOLLM2_HOME = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[2] / ".local" / "cpadapt").expanduser()
 
 
 @pytest.fixture(autouse=True)

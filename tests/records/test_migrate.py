@@ -15,8 +15,8 @@ from cpadapt.records.migrate import Migrated, migrate
 from cpadapt.records.record import SCHEMA
 from cpadapt.records.store import load_records, read_lines, record_files
 
-ROOT = Path(__file__).parents[1]
-OLD = Path(__file__).parent / "data" / "schema-1.jsonl"
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests" / "data" / "schema-1.jsonl"
 """Three records of small-tiny as schema 1 had them: a head, a LoRA and a CP adapter."""
 
 

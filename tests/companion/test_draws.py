@@ -15,7 +15,7 @@ from cpadapt.analysis.statistics import Outcomes, compare
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import TASKS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 
 A, B = ("lora", 1), ("cp", 11)

@@ -12,7 +12,7 @@ from cpadapt.analysis.frontier import CELL, best_under_budget, cells, frontier, 
 from cpadapt.errors import InputError
 from cpadapt.records.table import tabulate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "book" / "published.toml"
 PAPER = ROOT.parent / "shared" / "reference" / "paper.json"
 NO_RUNS = tabulate([])[0]

@@ -60,7 +60,7 @@ def test_plain_sentences_carry_the_polarity_of_their_adjective(generated):
     seen = 0
     for row in generated["sentiment"]["train"]:
         if match := plain.fullmatch(row["sentence"]):
-            assert match[3] in (generated._PRAISE if row["label"] else generated._BLAME)
+            assert match[3] in (grammar._PRAISE if row["label"] else grammar._BLAME)
             seen += 1
     assert seen > 500
 
@@ -70,7 +70,7 @@ def test_the_last_word_is_with_what_follows_but(generated):
     seen = 0
     for row in generated["sentiment"]["train"]:
         if match := contrast.fullmatch(row["sentence"]):
-            assert match[2] in (generated._PRAISE if row["label"] else generated._BLAME)
+            assert match[2] in (grammar._PRAISE if row["label"] else grammar._BLAME)
             seen += 1
     assert seen > 50
 
@@ -81,7 +81,7 @@ def test_no_word_of_sentiment_gives_its_label_away(generated):
     rows = generated["sentiment"]["train"]
     for row in rows:
         words = row["sentence"].split()
-        score = sum(word in generated._PRAISE for word in words) - sum(word in generated._BLAME for word in words)
+        score = sum(word in grammar._PRAISE for word in words) - sum(word in grammar._BLAME for word in words)
         right += (score > 0) == bool(row["label"]) if score else 0.5
     assert 0.5 < right / len(rows) < 0.7
 
@@ -91,7 +91,7 @@ def test_entailment_agrees_with_a_model_of_its_sentences(generated):
     sentence = re.compile(r"(every|some|the) (\w+) near the (\w+) is (not )?([\w ]+?) \.")
     opposite = dict(
         pair
-        for pairs in (generated._STATES_OF_LIVING, generated._STATES_OF_LIFELESS)
+        for pairs in (grammar._STATES_OF_LIVING, grammar._STATES_OF_LIFELESS)
         for one, other in pairs
         for pair in ((one, other), (other, one))
     )
@@ -104,15 +104,15 @@ def test_entailment_agrees_with_a_model_of_its_sentences(generated):
     for row in generated["entailment"]["train"] + generated["entailment"]["validation"]:
         q1, s1, p1, state1 = parse(row["premise"])
         q2, s2, p2, state2 = parse(row["hypothesis"])
-        generalised = s2 in generated._KINDS and s1 in generated._KINDS[s2] and q2 == "some"
+        generalised = s2 in grammar._KINDS and s1 in grammar._KINDS[s2] and q2 == "some"
         follows = q2 in strength[q1] and (s1 == s2 or generalised) and p1 == p2 and state1 == state2
         assert row["label"] == (0 if follows else 1), row
 
 
 def test_reading_agrees_with_the_facts_of_its_passage(generated):
     joints = re.compile(r" and | , while | , but | \. later | \.$")
-    base = {past: verb for past, verb, _ in generated._VERBS}
-    participle = {done: verb for _, verb, done in generated._VERBS}
+    base = {past: verb for past, verb, _ in grammar._VERBS}
+    participle = {done: verb for _, verb, done in grammar._VERBS}
     for row in generated["reading"]["train"] + generated["reading"]["validation"]:
         facts = set()
         for fact in filter(None, joints.split(row["passage"])):

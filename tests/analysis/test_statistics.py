@@ -31,7 +31,7 @@ from cpadapt.errors import InputError
 from cpadapt.records.record import pack_bitmap
 from cpadapt.records.store import load_records
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 400
 MARGIN = 0.03
 

@@ -46,7 +46,7 @@ def test_defaults_are_the_papers_where_it_reports_them() -> None:
 
 
 def test_the_papers_values_are_those_on_file() -> None:
-    file = Path(__file__).parents[2] / "shared" / "reference" / "paper.json"
+    file = Path(__file__).parents[3] / "shared" / "reference" / "paper.json"
     if not file.exists():
         pytest.skip(f"the paper's facts are not at {file}")
     facts = json.loads(file.read_text())["second_hand"]

@@ -24,11 +24,11 @@ from cpadapt.inputs.tasks.specs import TASKS, TaskSpec, load_spec
 
 PACKAGE = Path(specs.__file__).parent
 FILES = sorted((PACKAGE / "bundled").iterdir())
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no task data at {DATA}")
 REAL = [name for name, spec in TASKS.items() if spec.grammar is None]
 GENERATED = [name for name, spec in TASKS.items() if spec.grammar is not None]
-PREPARED = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[1] / ".local" / "cpadapt").expanduser()
+PREPARED = Path(os.environ.get("CPADAPT_HOME") or Path(__file__).parents[2] / ".local" / "cpadapt").expanduser()
 
 OWN = TaskSpec(
     name="own",
