@@ -1,8 +1,8 @@
 """What moves one run's accuracy: its initial weights, the order of its examples, their draw, rounding, and the items.
 
 Causes are told apart by crossing them: each of several initial weights is trained with each of several orders, and
-each of several draws of the examples with each of two seeds (`cpadapt.analysis.statistics.crossed_effects`). What is computed
-comes first, in squared shares; then what words it, in points.
+each of several draws of the examples with each of two seeds (`cpadapt.analysis.statistics.crossed_effects`). What is
+computed comes first, in squared shares; then what words it, in points.
 """
 
 import math

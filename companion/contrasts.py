@@ -1,7 +1,7 @@
 """Paired differences between cells that differ in one thing: their family, their readout or their split of the tensor.
 
-Each is taken run by run with the same seeds and item by item, so its error counts both (`cpadapt.analysis.statistics`). What is
-computed comes first, as shares; then what words it, in points.
+Each is taken run by run with the same seeds and item by item, so its error counts both
+(`cpadapt.analysis.statistics`). What is computed comes first, as shares; then what words it, in points.
 """
 
 from collections.abc import Collection, Iterable, Sequence

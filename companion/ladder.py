@@ -1,7 +1,7 @@
 """One task's cells along their budgets, as its chapter shows them: tables to read, and figures for its sentences.
 
-Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half, as shares
-as in the records; the second half words it, in points and percent.
+Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half,
+as shares as in the records; the second half words it, in points and percent.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
 
-The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over like cells, since three
+The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over like cells, since
+three
 seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the training
 examples, how far these spread is told cell by cell. What is computed comes first, as shares; then what words it.
 """

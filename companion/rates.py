@@ -1,8 +1,9 @@
 """What the learning rate moves, beside the budget: one task's cells, all tried at the same rates of their family.
 
-Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of rates as
-given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes first,
-as shares, and then what words it, in percent and points.
+Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of
+rates as
+given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes
+first, as shares, and then what words it, in percent and points.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,7 +70,8 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
         chose it, see `cell_rates`).
 
     Raises:
-        InputError: no run is of the readout alone, or none has an adapter; or as `cpadapt.analysis.statistics.estimate`.
+        InputError: no run is of the readout alone, or none has an adapter; or as
+        `cpadapt.analysis.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
     if not 0 < (runs["label"] == HEAD).sum() < len(runs):

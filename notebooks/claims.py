@@ -44,8 +44,8 @@ from cpadapt.inputs.backbones.specs import Projection
 #
 # By rules, from records. A rule takes one task's cells and one difference in accuracy, such as LoRA minus CP at
 # matched budgets, averaged over these, {term}`seed` by seed and item by item; its error has both sources, seeds and
-# evaluation items ([`cpadapt.analysis.statistics`](../book/api.md)). The claim says where that difference lies: above zero, or
-# within {glue:text}`margin` point of it, or above it and below {glue:text}`slight` points. It
+# evaluation items ([`cpadapt.analysis.statistics`](../book/api.md)). The claim says where that difference lies: above
+# zero, or within {glue:text}`margin` point of it, or above it and below {glue:text}`slight` points. It
 #
 # - *holds* if the {glue:text}`confidence` % interval lies there altogether;
 # - *does not hold* if the interval lies elsewhere altogether;

@@ -132,8 +132,8 @@ figures("smollm2-pilot", "sst2")
 # %% [markdown]
 # The standard error is that of the mean, from both of its sources: other {term}`seeds <seed>` would have trained other
 # adapters, and other evaluation items would have been other questions. They are two crossed random effects, estimated
-# as in an analysis of variance ([`cpadapt.analysis.statistics`](../book/api.md)); the deviation over seeds holds the first
-# alone. An interval on this page comes from the same estimates and holds the true mean in about ninety-five of a
+# as in an analysis of variance ([`cpadapt.analysis.statistics`](../book/api.md)); the deviation over seeds holds the
+# first alone. An interval on this page comes from the same estimates and holds the true mean in about ninety-five of a
 # hundred cases. Which examples were trained on, and the rate that dev chose, are taken as given.
 #
 # All cells with an adapter lie between {glue:text}`sst2_lowest:.1f` and {glue:text}`sst2_best:.1f` %. One component

@@ -70,8 +70,8 @@ from cpadapt.records.store import load_records
 # ## Few seeds, many verdicts
 #
 # {glue:text}`sst2.ipynb::seeds:s` seeds a cell. Errors count seeds and items both, and with so few their tails are not
-# quite what they say ([`cpadapt.analysis.statistics`](../book/api.md)). Each verdict is one-sided at five percent and made for
-# itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
+# quite what they say ([`cpadapt.analysis.statistics`](../book/api.md)). Each verdict is one-sided at five percent and
+# made for itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #

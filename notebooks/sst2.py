@@ -56,7 +56,8 @@ charts.frontier_chart(task.runs, budget_slider=True)
 charts.table(ladder.accuracy_table(task.cells, task.evaluations))
 
 # %% [markdown]
-# The standard error counts seeds and evaluation items both ([`cpadapt.analysis.statistics`](../book/api.md)); the deviation
+# The standard error counts seeds and evaluation items both ([`cpadapt.analysis.statistics`](../book/api.md)); the
+# deviation
 # over seeds is the smaller part of it. *Training loss* is the mean over the last {glue:text}`eval_every` steps. It is
 # there that the budget counts: from {glue:text}`floor_loss` for the head alone it falls to {glue:text}`one_loss` with
 # one component and to {glue:text}`most_loss` with the most of them, with every size a little further. The training

@@ -876,7 +876,8 @@ table(alone, ADAPTERS)
 # On the GPU the times above are those of a backbone in bfloat16, products with adapters included; the adapters' own
 # scalars, heads and AdamW's moments are float32 all the same. Does that change what a study finds? Two studies of
 # whole runs on SST-2 differ in nothing but the backbone's precision, so their difference is taken {term}`seed` by seed
-# and item by item, and its interval counts both ([`cpadapt.analysis.statistics`](../book/api.md)). {glue:text}`precision`
+# and item by item, and its interval counts both ([`cpadapt.analysis.statistics`](../book/api.md)).
+# {glue:text}`precision`
 
 # %% tags=["hide-input"]
 HALF, FULL = "bfloat16", "float32"

@@ -91,7 +91,8 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
 
     Args:
         records: of one backbone, task, protocol and draw of the data.
-        rates: the learning rate to take, by family, where a cell has several; without it, `cpadapt.analysis.frontier.frontier`
+        rates: the learning rate to take, by family, where a cell has several; without it,
+        `cpadapt.analysis.frontier.frontier`
             chooses each cell's, on dev alone, and cells that had less of a choice (`at_all_rates`) are left out.
 
     Raises:

@@ -7,8 +7,8 @@ must differ by run:
 - :func:`packed_attention`, registered with transformers under :data:`ATTENTION`, attends within each example;
 - :func:`adapter_product` applies each run's factor pair to that run's tokens.
 
-Both have a fast path on CUDA in half precision (`cpadapt.bank.kernels.attention`, `cpadapt.bank.kernels.lowrank`) and a plain path elsewhere.
-Their slow twin is the model's own padded forward, in the tests.
+Both have a fast path on CUDA in half precision (`cpadapt.bank.kernels.attention`, `cpadapt.bank.kernels.lowrank`) and
+a plain path elsewhere. Their slow twin is the model's own padded forward, in the tests.
 """
 
 import functools

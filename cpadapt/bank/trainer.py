@@ -164,7 +164,8 @@ class TrainingRow:
 class Trainer:
     """Trains the runs of one bank together.
 
-    On a GPU in half precision a step is a few launches (see `cpadapt.bank.launches`): one a row, one for the optimizer.
+    On a GPU in half precision a step is a few launches (see `cpadapt.bank.launches`): one a row, one for the
+    optimizer.
 
     Args:
         backbone: the frozen model.

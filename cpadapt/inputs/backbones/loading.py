@@ -81,7 +81,8 @@ def load_backbone(
     """Load a frozen backbone and find the projections that adapters go on.
 
     Args:
-        name: a known name (a key of `BACKBONES`), a hub id or a local folder; the text of `cpadapt.inputs.backbones` says
+        name: a known name (a key of `BACKBONES`), a hub id or a local folder; the text of `cpadapt.inputs.backbones`
+        says
             where each is looked for.
         dtype: of the weights in memory.
         device: as torch names it.
