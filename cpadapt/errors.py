@@ -1,8 +1,13 @@
 """What a user's mistake raises, and how validation says what is wrong."""
 
-from pydantic import ConfigDict, ValidationError
+from __future__ import annotations
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, ValidationError
+
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 """How everything is validated that is read from a file: no unknown fields, no infinities."""
 
 

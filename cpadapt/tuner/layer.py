@@ -1,12 +1,13 @@
 """A projection with CP adapters around it."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -15,6 +16,9 @@ from cpadapt.errors import InputError
 from cpadapt.families import cp
 from cpadapt.tuner.config import CPConfig
 from cpadapt.tuner.pairs import Pairs, make_pair
+
+if TYPE_CHECKING:
+    from jaxtyping import Float  # for those who read the shapes; the adapter alone does not need it
 
 BASE_ADAPTER = "__base__"
 """The name that, in a mixed batch, stands for no adapter."""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cpadapt.families import cp
@@ -16,7 +15,8 @@ from cpadapt.families import cp
 if TYPE_CHECKING:
     from cpadapt.tuner.layer import CPLayer
 
-Pair = tuple[Float[Tensor, "*leading out components"], Float[Tensor, "*leading components inp"]]
+Pair = tuple[Tensor, Tensor]
+"""`up` `[*leading, out, components]` and `down` `[*leading, components, in]`."""
 
 
 def make_pair(params: dict[str, Tensor], scale: float) -> Pair:

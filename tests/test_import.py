@@ -1,0 +1,128 @@
+"""What importing cpadapt costs, does and needs; each in a fresh process."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cpadapt
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+# What `pip install cpadapt` brings, with the standard library; the extras bring the rest.
+BEYOND_CORE = ("altair", "datasets", "jaxtyping", "pandas", "scipy", "statsmodels")
+FORBID = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BEYOND_CORE!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_names_that_are_promised_are_there() -> None:
+    tree = ast.parse((ROOT / "cpadapt" / "__init__.py").read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {(node.module, a.name) for node in checked.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    assert declared == {(module, name) for name, module in cpadapt._MODULE_OF.items()}
+    assert sorted(cpadapt.__all__) == sorted(cpadapt._MODULE_OF)
+    for name in cpadapt.__all__:
+        assert getattr(cpadapt, name) is not None
+        assert name in dir(cpadapt)
+    assert cpadapt.__version__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cpadapt.nothing
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "peft", "numpy", "pydantic", "typer", "rich", *BEYOND_CORE)
+    assert run(f"import sys, cpadapt; print([name for name in {heavy!r} if name in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize("module", ["cpadapt.records.store", "cpadapt.records.table", "cpadapt.study", "cpadapt.cli"])
+def test_what_reads_records_and_studies_imports_no_torch(module: str) -> None:
+    assert run(f"import sys, {module}; print('torch' in sys.modules)") == "False"
+
+
+REGISTERED = "'CP' in __import__('peft').mapping.PEFT_TYPE_TO_TUNER_MAPPING"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import peft, cpadapt",
+        "import cpadapt, peft",
+        "import cpadapt; from peft import PeftModel",
+        "import cpadapt, importlib.util; importlib.util.find_spec('peft'); import transformers, peft",
+        "import peft.tuners.lora; import cpadapt",
+        "import cpadapt.tuner",
+        "import importlib, cpadapt; importlib.reload(cpadapt); import peft",
+    ],
+)
+def test_cp_is_registered_in_either_order(imports: str) -> None:
+    assert run(f"{imports}; print({REGISTERED})") == "True"
+
+
+def test_peft_is_as_it_was_but_for_cp() -> None:
+    code = (
+        "import sys, cpadapt, peft, inspect, importlib.resources as r; print(type(peft.__spec__.loader).__name__,"
+        " len(inspect.getsource(peft)) > 0, r.files('peft').is_dir(),"
+        " [f for f in sys.meta_path if type(f).__module__.startswith('cpadapt')])"
+    )
+    assert run(code) == "SourceFileLoader True True []"
+
+
+def test_a_saved_adapter_loads_without_a_word_of_its_config(tmp_path: Path) -> None:
+    model = "torch.nn.Sequential(torch.nn.Linear(6, 4))"
+    run(
+        "import torch, peft; from cpadapt import CPConfig; torch.manual_seed(0)\n"
+        f"m = peft.get_peft_model({model}, CPConfig(num_components=2, target_modules=['0'], init='normal'))\n"
+        f"m.save_pretrained({str(tmp_path)!r})"
+    )
+    code = (
+        "import cpadapt, torch; from peft import PeftModel\n"
+        f"m = PeftModel.from_pretrained({model}, {str(tmp_path)!r})\n"
+        "print(sum(p.numel() for n, p in m.named_parameters() if 'cp_' in n))"
+    )
+    assert run(code) == str(2 * (2 + 2 + 2 + 3 + 1))  # two components on 2·2 × 2·3
+
+
+def test_a_peft_that_does_not_fit_still_loads_and_says_so() -> None:
+    code = (
+        "import sys, warnings, cpadapt\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'cpadapt.tuner': raise ImportError('works with peft>=0.21')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    import peft\n"
+        "print(peft.LoraConfig.__name__, [str(w.message) for w in caught if 'CP' in str(w.message)])"
+    )
+    assert run(code) == "LoraConfig ['CP is not registered with PEFT: works with peft>=0.21']"
+
+
+def test_the_adapter_needs_the_core_packages_alone() -> None:
+    code = (
+        "import torch, peft, cpadapt; from cpadapt import CPConfig, to_lora\n"
+        "m = peft.get_peft_model(torch.nn.Sequential(torch.nn.Linear(6, 4)),"
+        " CPConfig(num_components=2, target_modules=['0']))\n"
+        "m(torch.zeros(1, 6)).sum().backward(); print(type(m.base_model).__name__)"
+    )
+    assert run(FORBID + code) == "CPModel"
+
+
+def test_it_imports_where_resource_is_not() -> None:
+    """As on Windows."""
+    code = "import sys; sys.modules['resource'] = None\nimport cpadapt.bank.trainer; print('there')"
+    assert run(code) == "there"
