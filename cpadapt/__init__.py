@@ -1,7 +1,7 @@
 """cpadapt: finer parameter steps for low-rank PEFT, and how sure one can be of what they buy.
 
-Importing it registers `CPConfig` with PEFT: at once where peft is loaded, else as soon as it is. It costs nothing else,
-because every name below is imported where it is first asked for.
+Importing it registers `CPConfig` with PEFT, at once where peft is loaded and else as soon as it is. Each name below is
+imported when it is first asked for.
 """
 
 import importlib

@@ -1,7 +1,8 @@
 """Registers CP with PEFT without importing PEFT, which takes seconds.
 
 `cpadapt.tuner` registers when it is imported. Where peft is not loaded yet, a finder on `sys.meta_path` imports
-`cpadapt.tuner` right after peft. So `peft.PeftModel.from_pretrained` loads a saved CP adapter in either order of imports.
+`cpadapt.tuner` right after peft. So `peft.PeftModel.from_pretrained` loads a saved CP adapter in either order of
+imports.
 """
 
 import importlib

@@ -7,49 +7,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-# From the bottom; those of one line don't import each other.
-LAYERS = (
-    ("errors", "registration"),
-    ("inputs",),
-    ("families",),
-    ("records",),
-    ("bank", "tuner", "analysis"),
-    ("study",),
-    ("measure",),
-    ("cli",),
-)
+from companion import PROJECT
+from companion.architecture import FILES, LAYERS, imports, module_of, part_of
+
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 WITHOUT_TORCH = ("records", "analysis")
-FILES = sorted((ROOT / "cpadapt").rglob("*.py"))
-
-
-def part(module: str) -> str:
-    """The part of the library that a module is in."""
-    return module.split(".")[1] if "." in module else "__init__"
-
-
-def module_of(file: Path) -> str:
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imports(file: Path) -> set[str]:
-    """Every module that a file imports, wherever in it, but what only type checkers see."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    unseen: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            unseen |= {inner for child in node.body for inner in ast.walk(child)}
-    found = set()
-    for node in ast.walk(tree):
-        if node in unseen:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute"
-            found |= {str(node.module), *(f"{node.module}.{name.name}" for name in node.names)}
-    return found
 
 
 def within(modules: set[str]) -> set[Path]:
@@ -59,30 +21,30 @@ def within(modules: set[str]) -> set[Path]:
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_imports_point_down(file: Path) -> None:
-    if (own := part(module_of(file))) == "__init__":
+    if (own := part_of(module_of(file))) == "__init__":
         return
     for module in imports(file):
         if module.startswith("cpadapt."):
-            other = part(module)
+            other = part_of(module)
             assert other == own or LEVEL[other] < LEVEL[own], f"{module_of(file)} imports {module}"
         assert not module.startswith("companion"), f"{module_of(file)} imports {module}"
 
 
 def test_every_part_has_its_layer() -> None:
-    assert {part(module_of(file)) for file in FILES} - {"__init__"} == set(LEVEL)
+    assert {part_of(module_of(file)) for file in FILES} - {"__init__"} == set(LEVEL)
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_no_torch_is_reached(name: str) -> None:
     """By import or at run time: whatever a function of these parts may import, and what that imports."""
-    reached = [file for file in FILES if part(module_of(file)) == name]
+    reached = [file for file in FILES if part_of(module_of(file)) == name]
     for file in reached:
         found = imports(file)
         assert not found & {"torch", "transformers", "peft"}, f"{module_of(file)}, reached from {name}"
         reached += sorted(within(found) - set(reached))
 
 
-STUDIES = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((ROOT / "studies").glob("*.toml"))]
+STUDIES = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((PROJECT / "studies").glob("*.toml"))]
 # "paper" is where a protocol's value comes from, too.
 NAMES = {study["name"] for study in STUDIES} - {"paper"}
 NAMES |= {task for study in STUDIES for task in study["tasks"]} | {study["backbone"] for study in STUDIES}
@@ -103,6 +65,6 @@ def test_the_library_names_nothing_of_this_book(file: Path) -> None:
     assert [text for text in said(file) if re.fullmatch(r"(?i)(lora|cp)[ :-]\d+", text)] == []
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if part(module_of(f)) in WITHOUT_TORCH], ids=module_of)
+@pytest.mark.parametrize("file", [f for f in FILES if part_of(module_of(f)) in WITHOUT_TORCH], ids=module_of)
 def test_records_and_analysis_know_no_label(file: Path) -> None:
     assert said(file) & LABELS == set()
