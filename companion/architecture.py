@@ -92,34 +92,19 @@ def import_table() -> pd.DataFrame:
 
 
 def import_chart() -> Any:
-    """The parts by layer, the command line on top, with a line from each importer down to what it imports."""
+    """Who imports whom as a grid: importers by row, imported by column, both from the bottom layer up."""
     import altair as alt
 
-    parts = part_table()
-    width = parts.groupby("layer")["part"].transform("count")
-    place = parts.groupby("layer").cumcount()
-    parts = parts.assign(x=(place + 0.5) - width / 2)
-    spots = parts.set_index("part")[["x", "layer"]]
-    arrows = import_table().join(spots, on="importer").join(spots, on="imported", rsuffix=" below")
-    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-1.8, 1.8]))
-    y = alt.Y("layer:Q", axis=None, scale=alt.Scale(domain=[-0.4, len(LAYERS) - 0.6]))
-    tips = ["importer", "imported", "imports"]
-    near = alt.selection_point(on="pointerover", fields=["part"], empty=False, clear="pointerout")
-    lines = (
-        alt.Chart(arrows)
-        .mark_rule(strokeWidth=1.2)
-        .encode(x=x, y=y, x2="x below", y2="layer below", tooltip=tips, opacity=alt.value(0.35))
-    )
-    boxes = (
-        alt.Chart(parts)
-        .mark_point(filled=True, size=5200, shape="square", opacity=1)
-        .encode(x=x, y=y, color=alt.value("#0072B2"), tooltip=["part", "modules", "lines", "about"])
-        .add_params(near)
-    )
-    names = alt.Chart(parts).mark_text(color="white", fontSize=11).encode(x=x, y=y, text="part")
-    drawing = (lines + boxes + names).properties(width=560, height=620)
-    return drawing.properties(
-        title="Every line leads down",
-        description="The parts of cpadapt in layers, from errors at the bottom to cli on top, with a line from each "
-        "part to those that it imports; all of these lie below it.",
+    order = [part for layer in LAYERS for part in layer]
+    x = alt.X("imported:N", sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(orient="top", labelAngle=-40))
+    y = alt.Y("importer:N", sort=order, scale=alt.Scale(domain=order))
+    base = alt.Chart(import_table()).encode(x=x.title("imported"), y=y.title("importer"))
+    squares = base.mark_rect(color="#0072B2", opacity=0.75).encode(tooltip=["importer", "imported", "imports"])
+    counts = base.mark_text(color="white").encode(text="imports:Q")
+    return (squares + counts).properties(
+        width=420,
+        height=420,
+        title="A part imports only what stands to the left of itself",
+        description="A grid of the parts of cpadapt, importers by row and imported by column, from errors to cli. "
+        "Every filled square lies below the diagonal; its number is that of the files that import.",
     )

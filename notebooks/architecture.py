@@ -15,8 +15,8 @@
 #
 # **Where in the code is something, and what may it import?**
 #
-# The library has layers, and imports point down only. This book's own analysis stands above all of them, in
-# `companion`.
+# The library has layers, and a part imports only what lies below it. This book's own analysis stands above all of
+# them, in `companion`.
 
 # %% tags=["remove-input"]
 from companion import architecture
@@ -26,8 +26,8 @@ charts.enable()
 architecture.import_chart()
 
 # %% [markdown]
-# A line leads from a part to each part that it imports. The drawing is made from the code, and a test fails on a line
-# that points up.
+# A number says how many files of the row's part import the column's part. The grid is made from the code, and a test
+# fails on a square above the diagonal.
 #
 # ## The parts
 
