@@ -24,7 +24,7 @@ import torch
 from transformers import OPTConfig
 
 from cpadapt.bank.packing import pack
-from cpadapt.bank.trainer import Trainer
+from cpadapt.bank.trainer import Result, Trainer
 from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.specs import BACKBONES
@@ -151,10 +151,23 @@ def test_a_bank_is_timed_from_its_second_block_on(data: TaskData) -> None:
     assert (times.runs, times.block_steps, times.diverged) == (3, peer.BLOCK, 0)
     assert (times.step.repeats, times.dev.repeats) == (1, 1)
     assert min(times.step.min, times.dev.min, times.eval_seconds) > 0
-    assert times.startup_seconds >= 0
     single = dataclasses.replace(PROTOCOL, eval_every=STEPS)
     with pytest.raises(InputError, match="two blocks"):
         bank_times.run_bank(backbone, bank_times.study_runs("tiny", TASK, single, 1), data)
+
+
+def test_start_up_is_what_the_first_block_took_longer(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = bank_times._Watched.train
+
+    def with_a_slow_start(trainer: bank_times._Watched) -> list[Result]:
+        results = train(trainer)
+        assert len(trainer.marks) == 2
+        trainer.marks[:] = [(9.0, 3.0), (11.0, 3.5)]
+        return results
+
+    monkeypatch.setattr(bank_times._Watched, "train", with_a_slow_start)
+    times = bank_times.run_bank(load_backbone("tiny"), bank_times.study_runs("tiny", TASK, PROTOCOL, 3), data)
+    assert times.startup_seconds == pytest.approx((9.0 - 2.0) + (3.0 - 0.5))
 
 
 def test_a_bank_is_a_mix_like_a_studys() -> None:
