@@ -47,8 +47,8 @@ Records of every run that the book rests on, a folder a study. [`cpadapt.read_re
 
 TAIL = """
 Two folders hold no runs: `bench`, times that `make bench` writes, read by
-[what_a_run_costs](../notebooks/what_a_run_costs.py), and `plan`, simulations that `bench/plan_coverage.py` writes, read
-by [the plan](../book/plan.md).
+[what_a_run_costs](../notebooks/what_a_run_costs.py), and `plan`, simulations that `bench/plan_coverage.py` writes,
+read by [the plan](../book/plan.md).
 """
 
 
