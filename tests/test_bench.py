@@ -110,6 +110,7 @@ def work(data: TaskData, **changes: Any) -> peers_at_once.Work:
     return dataclasses.replace(made, **changes)
 
 
+@pytest.mark.slow
 def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
     # The children share two cores here.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -310,6 +311,7 @@ def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert bank["real_tokens"] == pytest.approx(3 * 4 * average, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(cpu_bank.typer.Exit) as ended:
@@ -371,6 +373,7 @@ eval_cap = 24
 """
 
 
+@pytest.mark.slow
 def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
     monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)
