@@ -538,6 +538,7 @@ def at_call(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
     return dying
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "call", "seconds", "resumes_at"),
     [
