@@ -285,6 +285,7 @@ def test_more_peers_are_tried_until_they_no_longer_pay(
     assert two["runs_per_hour"] == pytest.approx(2 * report.rows[1]["runs_per_hour"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
