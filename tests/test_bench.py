@@ -24,7 +24,7 @@ import torch
 from transformers import OPTConfig
 
 from cpadapt.bank.packing import pack
-from cpadapt.bank.trainer import Trainer
+from cpadapt.bank.trainer import Result, Trainer
 from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.specs import BACKBONES
@@ -110,6 +110,7 @@ def work(data: TaskData, **changes: Any) -> peers_at_once.Work:
     return dataclasses.replace(made, **changes)
 
 
+@pytest.mark.slow
 def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
     # The children share two cores here.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -151,10 +152,23 @@ def test_a_bank_is_timed_from_its_second_block_on(data: TaskData) -> None:
     assert (times.runs, times.block_steps, times.diverged) == (3, peer.BLOCK, 0)
     assert (times.step.repeats, times.dev.repeats) == (1, 1)
     assert min(times.step.min, times.dev.min, times.eval_seconds) > 0
-    assert times.startup_seconds >= 0
     single = dataclasses.replace(PROTOCOL, eval_every=STEPS)
     with pytest.raises(InputError, match="two blocks"):
         bank_times.run_bank(backbone, bank_times.study_runs("tiny", TASK, single, 1), data)
+
+
+def test_start_up_is_what_the_first_block_took_longer(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = bank_times._Watched.train
+
+    def with_a_slow_start(trainer: bank_times._Watched) -> list[Result]:
+        results = train(trainer)
+        assert len(trainer.marks) == 2
+        trainer.marks[:] = [(9.0, 3.0), (11.0, 3.5)]
+        return results
+
+    monkeypatch.setattr(bank_times._Watched, "train", with_a_slow_start)
+    times = bank_times.run_bank(load_backbone("tiny"), bank_times.study_runs("tiny", TASK, PROTOCOL, 3), data)
+    assert times.startup_seconds == pytest.approx((9.0 - 2.0) + (3.0 - 0.5))
 
 
 def test_a_bank_is_a_mix_like_a_studys() -> None:
@@ -271,6 +285,7 @@ def test_more_peers_are_tried_until_they_no_longer_pay(
     assert two["runs_per_hour"] == pytest.approx(2 * report.rows[1]["runs_per_hour"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
@@ -297,6 +312,7 @@ def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert bank["real_tokens"] == pytest.approx(3 * 4 * average, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(cpu_bank.typer.Exit) as ended:
@@ -358,6 +374,7 @@ eval_cap = 24
 """
 
 
+@pytest.mark.slow
 def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
     monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)

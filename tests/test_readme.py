@@ -26,10 +26,16 @@ SAID = " ".join(README.split())
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def nearly(svg: str) -> str:
+    """A picture without what other versions of pandas round otherwise: last digits, and a name made from them."""
+    named = re.sub(r"view_[0-9a-f]{16}", "view", svg)
+    return re.sub(r"-?\d+\.\d{4,}", lambda number: f"{float(number[0]):.3f}", named)
+
+
 def test_the_picture_is_drawn_from_the_records() -> None:
     for name, drawn in pictures().items():
         kept = (ROOT / "book" / "assets" / name).read_text(encoding="utf-8")
-        assert kept == drawn, f"{name} is not what `make picture` draws"
+        assert nearly(kept) == nearly(drawn), f"{name} is not what `make picture` draws"
         assert f"book/assets/{name}" in README
 
 

@@ -1,16 +1,16 @@
-"""Attention within a packed row's examples against the padded path in float32; skipped without CUDA."""
+"""Attention within a packed row's examples against the padded path in float32, on a GPU or in Triton's interpreter."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from on_gpu import assert_near, segments
+from on_gpu import BOUND, DEVICE, DTYPE, assert_near, needs_kernels, segments
 from torch import Tensor
 
 from cpadapt.bank.kernels.attention import ragged_attention, takes
 from cpadapt.bank.packing import Segments, _padded
 
-pytestmark = pytest.mark.skipif(not (torch.cuda.is_available() and takes(64)), reason="no CUDA or no Triton")
+pytestmark = needs_kernels
 
 SHORT = [1, 5, 0, 13, 16, 17, 31, 33, 66]
 MIXED = [1, 300, 5, 128, 129, 0, 700, 64, 257, 13, 17, 33]
@@ -19,12 +19,12 @@ SCALE = 0.2
 
 def drawn(tokens: int, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
     """Query, key and value as transformers has them, and a gradient of the output."""
-    generator = torch.Generator("cuda").manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     states = [
-        torch.randn(1, count, tokens, head_dim, device="cuda", generator=generator).to(dtype)[0].transpose(0, 1)
+        torch.randn(1, count, tokens, head_dim, device=DEVICE, generator=generator).to(dtype)[0].transpose(0, 1)
         for count in (heads, kv_heads, kv_heads)
     ]
-    return [*states, torch.randn(tokens, heads, head_dim, device="cuda", generator=generator).to(dtype)]
+    return [*states, torch.randn(tokens, heads, head_dim, device=DEVICE, generator=generator).to(dtype)]
 
 
 def with_gradients(attend: Callable[..., Tensor], states: list[Tensor]) -> list[Tensor]:
@@ -38,7 +38,29 @@ def ragged(rows: Segments, causal: bool) -> Callable[..., Tensor]:
     return lambda q, k, v: ragged_attention(q, k, v, rows.example_offsets, rows.longest, causal, SCALE)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "causal", "heads", "kv_heads", "head_dim"),
+    [
+        ([1, 5, 0, 17], True, 4, 2, 16),
+        ([1, 5, 0, 17], False, 2, 2, 32),
+        ([130, 3, 16], False, 3, 1, 16),
+        ([1, 300, 5, 128, 129, 0, 66], True, 2, 1, 16),
+    ],
+)
+def test_small_shapes_equal_the_padded_path(
+    lengths: list[int], causal: bool, heads: int, kv_heads: int, head_dim: int
+) -> None:
+    rows = segments(lengths)
+    states = drawn(sum(lengths), heads, kv_heads, head_dim, DTYPE)
+    got = with_gradients(ragged(rows, causal), states)
+    expected = with_gradients(
+        lambda q, k, v: _padded(q, k, v, rows, SCALE, causal, heads != kv_heads), [t.float() for t in states]
+    )
+    assert_near(got, expected, BOUND)
+
+
 # Few combinations: each compiles eight kernels.
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     ("lengths", "causal", "heads", "kv_heads", "head_dim", "dtype"),
     [
@@ -68,12 +90,14 @@ def test_it_equals_the_padded_path_in_float32(
     assert_near(got, expected)
 
 
+@pytest.mark.gpu
 def test_a_higher_bound_changes_nothing() -> None:
     states = drawn(sum(SHORT), 9, 3, 64)
     near, far = (with_gradients(ragged(segments(SHORT, longest), True), states) for longest in (66, 1024))
     assert all(map(torch.equal, near, far))
 
 
+@pytest.mark.gpu
 def test_two_calls_give_the_same_bits() -> None:
     rows = segments(MIXED)
     states = drawn(sum(MIXED), 9, 3, 64)
@@ -81,6 +105,7 @@ def test_two_calls_give_the_same_bits() -> None:
     assert all(map(torch.equal, first, second))
 
 
+@pytest.mark.gpu
 def test_a_gradient_of_any_strides_will_do() -> None:
     rows = segments(MIXED)
     *states, gradient = drawn(sum(MIXED), 9, 3, 64)
@@ -91,6 +116,7 @@ def test_a_gradient_of_any_strides_will_do() -> None:
         assert all(map(torch.equal, with_gradients(ragged(rows, True), [*states, strided]), expected))
 
 
+@pytest.mark.gpu
 def test_the_compiler_leaves_it_alone_at_any_length() -> None:
     torch.compiler.reset()
 
@@ -115,6 +141,7 @@ def test_the_compiler_leaves_it_alone_at_any_length() -> None:
                 check(lengths)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("lengths", [SHORT, MIXED], ids=["short", "mixed"])
 def test_it_can_be_recorded_and_replayed_on_other_examples(lengths: list[int]) -> None:
     rows = segments(lengths)

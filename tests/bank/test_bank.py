@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cpadapt.bank.bank import AdaptedProjection, Bank
 from cpadapt.bank.packing import ATTENTION
 from cpadapt.inputs.backbones.loading import load_backbone
@@ -26,6 +28,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 def test_a_second_bank_compiles_nothing() -> None:
     """Whatever its task, its mixture of runs and the cut of its rows."""
     done = subprocess.run(

@@ -14,7 +14,7 @@ from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import Protocol, RunConfig
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 LENGTHS = [5, 1, 17, 3, 9, 9, 2, 130]
 

@@ -461,6 +461,7 @@ def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, d
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_out_of_memory_splits_the_bank_and_changes_no_result(
     backbone: Backbone,
     data: dict[int, TaskData],
@@ -538,6 +539,7 @@ def at_call(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
     return dying
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "call", "seconds", "resumes_at"),
     [
@@ -569,6 +571,7 @@ def test_a_killed_bank_goes_on_bit_for_bit(
     resumed_equals_undisturbed(backbone, data, together, checkpoint, resumes_at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "step", "evaluated", "resumes_at"),
     [("_step", 5, 4, 6), ("_score", 8, 4, 8), ("_score", 12, 12, 12)],

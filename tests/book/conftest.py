@@ -18,6 +18,13 @@ from cpadapt.analysis.charts import VEGA_LITE_MIME
 ROOT = Path(__file__).parents[2]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder, of all that was collected."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.book)
+
+
 @dataclass(frozen=True)
 class Chapter:
     """An executed notebook."""

@@ -127,12 +127,18 @@ def test_tables_word_what_is_found() -> None:
     assert [row["of"] for row in drawn] == list(causes.subjects(runs))
     of_draw = crossed_effects(runs["cp", 1].by_draw).second
     assert drawn[0]["mine (95 %)"].startswith(f"{100 * math.sqrt(of_draw.variance):.2f} (")
-    listed = causes.parts({"sst2": runs})
-    assert len(listed) == len(CELLS) * len(PARTS)
-    assert (listed["variance"] >= 0).all()
     still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
     (row, *_) = causes.part_table(still).to_dict("records")
     assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00–0.00)", "–")
+
+
+def test_a_part_that_is_estimated_below_zero_is_drawn_as_zero() -> None:
+    runs = {c: made(np.random.default_rng(k), order=0.0) for k, c in enumerate(CELLS)}
+    estimated = [v for of in runs.values() for v in causes.variances(crossed_effects(of.by_order)).values()]
+    drawn = causes.parts({"sst2": runs})
+    assert list(drawn["part"]) == [*PARTS] * len(CELLS)
+    assert min(estimated) < 0
+    assert list(drawn["variance"]) == [max(variance, 0.0) for variance in estimated]
 
 
 def test_what_is_a_runs_own() -> None:

@@ -114,6 +114,7 @@ def test_what_dev_shows_of_the_two_tasks(tasks: dict[str, Drawn]) -> None:
     assert high < 0, "which is no chance"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="the public data are not at hand")
 def test_rows_of_sst2_are_phrases_in_training_and_sentences_in_validation() -> None:
     said = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))["sst2_rows"]

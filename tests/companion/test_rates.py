@@ -168,6 +168,7 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
     assert rates.one_answer(of_three) == set(), "of three classes what one leaves is no class"
 
 
+@pytest.mark.slow
 def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     """The one that gives the rarer answer among them."""
     found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}

@@ -850,6 +850,7 @@ def assert_knows_paris_and_starts_as_it_is(name: str, step: int) -> None:
         assert torch.equal(adapted(**prompt).logits, before)
 
 
+@pytest.mark.slow
 class TestSmolLM2:
     @pytest.fixture(autouse=True)
     def _home(self, smollm2_home: Path, _alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -875,6 +876,7 @@ class TestSmolLM2:
         assert_as_transformers_reads(file_in("SMOLLM2_GGUF"), prepare("smollm2").path)
 
 
+@pytest.mark.slow
 class TestQwen:
     """Where `cpadapt backbone qwen-0.5b` has been run."""
 

@@ -266,6 +266,7 @@ def test_a_spec_that_fits_no_task_is_refused(change, message):
 # Loading
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize("name", REAL)
 def test_real_tasks_agree_with_their_manifest(name):
@@ -287,6 +288,7 @@ def test_real_tasks_agree_with_their_manifest(name):
             assert facts["labels"][str(label)] - left_out <= counted <= facts["labels"][str(label)]
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_row_is_read_with_its_own_label(name):
@@ -299,6 +301,7 @@ def test_a_real_row_is_read_with_its_own_label(name):
         assert spec.labels[label] == rows[row][spec.label_column]
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize("name", REAL)
 def test_the_papers_caps_on_real_tasks(name):
@@ -430,6 +433,7 @@ def test_rest_rows_are_apart_from_train_and_dev_as_a_search_in_all_pairs_says(tm
     assert sum(near) > 20
 
 
+@pytest.mark.slow
 @real_data
 def test_rest_rows_of_sst2_are_sentences_that_the_run_has_not_seen_in_part():
     spec = TASKS["sst2"]
@@ -449,6 +453,7 @@ def test_rest_rows_of_sst2_are_sentences_that_the_run_has_not_seen_in_part():
     assert all(touches(texts[row], seen, 3) for row in passed_over)
 
 
+@pytest.mark.slow
 @real_data
 def test_rest_rows_of_mnli_have_premises_of_their_own():
     """As those of eval, whose premises stand nowhere in train."""
@@ -887,6 +892,7 @@ def test_a_slow_tokenizer_is_refused():
         encode(examples_of(("a",)), OWN, Slow(), prompted=False, max_length=9)
 
 
+@pytest.mark.slow
 @real_data
 def test_real_passages_are_shortened_and_their_questions_kept(bpe):
     spec = TASKS["boolq"]

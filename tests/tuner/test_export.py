@@ -83,6 +83,7 @@ def test_to_lora_of_conv1d():
     assert_close(converted.merge_and_unload()[0].weight, model.merge_and_unload()[0].weight, **TIGHT)
 
 
+@pytest.mark.slow
 def test_peft_alone_loads_the_export(llama, tmp_path):
     """In a process where `cpadapt` cannot be imported."""
     model = adapted(llama, task_type="SEQ_CLS", tensor_shape={48: (3, 16)})

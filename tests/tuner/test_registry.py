@@ -68,6 +68,7 @@ def test_fails_where_peft_asks_a_tuner_for_more():
         register(CPConfig, Unfinished)
 
 
+@pytest.mark.slow
 def test_importing_on_such_a_peft_says_so_too():
     code = "import peft.mapping; del peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING; import cpadapt.tuner"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
