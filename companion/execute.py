@@ -27,15 +27,15 @@ SIDE_BY_SIDE = 2
 
 
 class _Publisher(DisplayPublisher):
-    def publish(self, data: Any, metadata: Any = None, **kwargs: Any) -> None:
-        self.shell.outputs.append(new_output("display_data", data=data, metadata=metadata or {}))
+    def publish(self, data: Any, metadata: Any = None, *args: Any, **kwargs: Any) -> None:
+        _Shell.instance().outputs.append(new_output("display_data", data=data, metadata=metadata or {}))
 
 
 class _Hook(DisplayHook):
     def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
         count = self.prompt_count
         result = new_output("execute_result", data=format_dict, metadata=md_dict or {}, execution_count=count)
-        self.shell.outputs.append(result)
+        _Shell.instance().outputs.append(result)
 
     def write_output_prompt(self) -> None:
         """Nothing: the result knows its number."""
@@ -111,7 +111,8 @@ def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -
         importlib.import_module(module)
     fork = multiprocessing.get_context("fork")
     folder.mkdir(parents=True, exist_ok=True)
-    waiting, running, failed = scripts[::-1], {}, []
+    waiting, failed = scripts[::-1], []
+    running: dict[Any, tuple[Path, Any]] = {}
     while waiting or running:
         while waiting and len(running) < SIDE_BY_SIDE:
             script = waiting.pop()

@@ -59,6 +59,7 @@ def test_conda_and_pip_install_the_same() -> None:
 def locked() -> dict[str, list[tuple[Requirement, set[str]]]]:
     """The lock's lines by name, one for each range of Pythons, and what asks for each as the comments below it say."""
     found: dict[str, list[tuple[Requirement, set[str]]]] = {}
+    name = ""
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         if line.startswith("    #"):
             asking = line.strip("# ").removeprefix("via").strip()
