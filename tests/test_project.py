@@ -101,9 +101,8 @@ def test_the_lock_holds_nothing_that_nobody_asks_for() -> None:
     for name, lines in lock.items():
         for line, by in lines:
             assert by, name
-            assert {asking for asking in by if canonicalize_name(asking) not in lock} <= {
-                "cpadapt (pyproject.toml)"
-            }, name
+            strangers = {asking for asking in by if canonicalize_name(asking) not in lock}
+            assert strangers <= {"cpadapt (pyproject.toml)"}, name
             assert [pin.operator for pin in line.specifier] == ["=="]
             assert line.url is None
 
