@@ -65,13 +65,13 @@ build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
 	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY)
 	touch $@
 
-# Two processes of one thread each train sooner than one of two threads. The notebook finds their records, and trains
-# what has none.
+# tqdm would like to draw a widget, and says so.
+build/book/notebooks/run_budget.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
+# The one that trains, on all cores. From the repository's folder, where studies and results are.
 build/book/notebooks/run_budget.ipynb: build/notebooks/run_budget.ipynb $(READ)
 	@mkdir -p $(@D)
-	[ -d build/$(STUDY) ] || printf '%s\n' 1/4 2/4 3/4 4/4 | OMP_NUM_THREADS=1 xargs -P 2 -I PART \
-	  $(BIN)/cpadapt run studies/$(STUDY).toml --results build/$(STUDY) --shard PART --quiet
-	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) $< $@
+	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . \
+	  -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) $< $@
 
 picture: setup ## draw the README's picture anew from the records
 	$(BIN)/python -c 'from cpadapt.book import PROJECT, pictures; \
