@@ -127,7 +127,7 @@ def test_make_alone_lists_its_targets() -> None:
 @pytest.mark.parametrize(
     "built",
     [
-        ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/",
+        ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/", ".coverage",
         ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/", "results/x/.checkpoints/",
     ],
 )  # fmt: skip
