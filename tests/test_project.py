@@ -127,8 +127,9 @@ def test_make_alone_lists_its_targets() -> None:
 @pytest.mark.parametrize(
     "built",
     [
-        ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/", ".coverage",
-        ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/", "results/x/.checkpoints/",
+        ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/",
+        ".coverage", ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/",
+        "results/x/.checkpoints/",
     ],
 )  # fmt: skip
 def test_git_ignores_what_is_built(built: str, tmp_path: Path) -> None:
