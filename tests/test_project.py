@@ -9,16 +9,27 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def specification(requirement: str) -> tuple[str, str]:
-    """Name and versions of a requirement."""
-    match = re.fullmatch(r"([A-Za-z0-9_.-]+?)\s*((?:[<>=!~].*)?)", requirement)
-    assert match is not None, requirement
-    return match[1], match[2]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """What the project with these extras asks for, by name; an extra may name others, as `cpadapt[study]`."""
+    found: dict[str, Requirement] = {}
+    for requirement in map(
+        Requirement, [*PROJECT["dependencies"], *(text for name in extras for text in EXTRAS[name])]
+    ):
+        more = requirements(*requirement.extras) if requirement.name == "cpadapt" else {requirement.name: requirement}
+        for name, wanted in more.items():
+            assert found.setdefault(name, wanted) == wanted, f"{name} is asked for twice, at different versions"
+    return {canonicalize_name(name): requirement for name, requirement in found.items()}
 
 
 def tracked() -> list[Path]:
@@ -38,13 +49,62 @@ def test_conda_and_pip_install_the_same() -> None:
     of_conda = [entry for entry in environment if isinstance(entry, str) and entry != "pip"]
     assert "--editable ." in of_pip
     listed = [*of_conda, *(entry for entry in of_pip if entry != "--editable .")]
-    given = dict(specification(entry) for entry in listed)
+    given = {canonicalize_name(asked.name): asked for asked in map(Requirement, listed)}
     assert len(given) == len(listed), "one is listed twice"
-    assert given.pop("python") == PROJECT["requires-python"]
-    given["torch"] = given.pop("pytorch")
-    extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["minilm"], *extras["smollm2"], *extras["book"]]
-    assert given == dict(specification(requirement) for requirement in wanted)
+    assert given.pop("python").specifier == Requirement(f"python{PROJECT['requires-python']}").specifier
+    given["torch"] = Requirement(str(given.pop("pytorch")).replace("pytorch", "torch"))
+    assert given == requirements(*EXTRAS.keys() - {"test"})
+
+
+def locked() -> dict[str, list[tuple[Requirement, set[str]]]]:
+    """The lock's lines by name, one for each range of Pythons, and what asks for each as the comments below it say."""
+    found: dict[str, list[tuple[Requirement, set[str]]]] = {}
+    name = ""
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line.startswith("    #"):
+            asking = line.strip("# ").removeprefix("via").strip()
+            found[name][-1][1].update({asking} - {""})
+        elif not line.startswith("#"):
+            requirement = Requirement(line)
+            name = canonicalize_name(requirement.name)
+            found.setdefault(name, []).append((requirement, set()))
+    return found
+
+
+def test_the_lock_holds_what_the_project_asks_for() -> None:
+    lock, asked = locked(), requirements(*EXTRAS)
+    # torch's build is the machine's.
+    assert "torch" not in lock
+    del asked["torch"]
+    direct = {name for name, lines in lock.items() if any("cpadapt (pyproject.toml)" in by for _, by in lines)}
+    assert direct == asked.keys(), "`make lock` renews it"
+    for name, requirement in asked.items():
+        for line, _ in lock[name]:
+            (version,) = (pin.version for pin in line.specifier if pin.operator == "==")
+            assert requirement.specifier.contains(version, prereleases=True), f"{line}: `make lock` renews it"
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_has_one_version_of_each_for_every_python(python: str) -> None:
+    assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.1")
+    here = {"python_version": python, "python_full_version": f"{python}.1"}
+    lock = locked()
+    for name, lines in lock.items():
+        applying = [line for line, _ in lines if line.marker is None or line.marker.evaluate(here)]
+        assert len(applying) <= 1, name
+        assert applying or name not in requirements(*EXTRAS), name
+
+
+def test_the_lock_holds_nothing_that_nobody_asks_for() -> None:
+    lock = locked()
+    for name, lines in lock.items():
+        for line, by in lines:
+            assert by, name
+            strangers = {asking for asking in by if canonicalize_name(asking) not in lock}
+            assert strangers <= {"cpadapt (pyproject.toml)"}, name
+            assert [pin.operator for pin in line.specifier] == ["=="]
+            assert line.url is None
 
 
 def test_one_version() -> None:
@@ -57,8 +117,8 @@ def test_one_version() -> None:
 
 def test_make_alone_lists_its_targets() -> None:
     shown = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = re.findall(r"^  make (\w+) +\S", shown.stdout, flags=re.M)
-    assert {"setup", "test", "lint", "notebooks", "lab", "clean"} <= set(listed)
+    listed = re.findall(r"^  make ([\w-]+) +\S", shown.stdout, flags=re.M)
+    assert {"setup", "lock", "test", "test-fast", "coverage", "lint", "notebooks", "lab", "clean"} <= set(listed)
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.M)
     assert phony is not None
     assert sorted(phony[1].split()) == sorted(listed)
@@ -68,7 +128,8 @@ def test_make_alone_lists_its_targets() -> None:
     "built",
     [
         ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/",
-        ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/", "results/x/.checkpoints/",
+        ".coverage", ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/",
+        "results/x/.checkpoints/",
     ],
 )  # fmt: skip
 def test_git_ignores_what_is_built(built: str, tmp_path: Path) -> None:

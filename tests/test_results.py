@@ -80,8 +80,7 @@ def test_the_data_are_what_they_were(records: list[Record]) -> None:
     """Public texts too, where they are at hand."""
     measured = set()
     for record in records:
-        p = record.config.protocol
-        drawn = (record.config.task, (p.train_cap, p.dev_cap, p.eval_cap), record.config.data_seed)
+        drawn = (record.config.task, record.config.protocol.caps, record.config.data_seed)
         measured.add((*drawn, record.data_fingerprint))
     at_hand = {place for place in measured if TASKS[place[0]].grammar or DATA.is_dir()}
     assert len(at_hand) >= (70 if DATA.is_dir() else 4)

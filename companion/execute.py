@@ -1,0 +1,136 @@
+"""Executes the book's chapters: `python -m companion.execute FOLDER SCRIPT... [-p NAME=VALUE]...`.
+
+What the chapters import is imported once; then each of them runs in a fork of that process, two side by side. So the
+libraries are loaded once for all, and what a chapter changes no other sees. The outputs are papermill's, which loads
+them anew for each notebook.
+"""
+
+import argparse
+import ast
+import importlib
+import json
+import multiprocessing
+import sys
+from io import TextIOBase
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from nbformat.v4 import new_code_cell, new_output
+
+SIDE_BY_SIDE = 2
+
+
+class _Publisher(DisplayPublisher):
+    def publish(self, data: Any, metadata: Any = None, *args: Any, **kwargs: Any) -> None:
+        _Shell.instance().outputs.append(new_output("display_data", data=data, metadata=metadata or {}))
+
+
+class _Hook(DisplayHook):
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        count = self.prompt_count
+        result = new_output("execute_result", data=format_dict, metadata=md_dict or {}, execution_count=count)
+        _Shell.instance().outputs.append(result)
+
+    def write_output_prompt(self) -> None:
+        """Nothing: the result knows its number."""
+
+    def finish_displayhook(self) -> None:
+        self._is_active = False
+
+
+class _Shell(InteractiveShell):
+    """One that keeps what a cell shows, in order, as a notebook does."""
+
+    displayhook_class = _Hook
+    display_pub_class = _Publisher
+    outputs: list[Any]
+
+
+class _Stream(TextIOBase):
+    def __init__(self, name: str, shell: _Shell) -> None:
+        self.name, self.shell = name, shell
+
+    def write(self, text: str) -> int:
+        last = self.shell.outputs[-1] if self.shell.outputs else {}
+        if last.get("name") == self.name:
+            last["text"] += text
+        elif text:
+            self.shell.outputs.append(new_output("stream", name=self.name, text=text))
+        return len(text)
+
+
+def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
+    """Run a notebook in this process, which nothing else should be using, and write it with its outputs.
+
+    Args:
+        script: the notebook, as jupytext writes it.
+        made: the file to write.
+        parameters: put behind the cell that is tagged `parameters`, as papermill does; without that cell, not used.
+
+    Raises:
+        SystemExit: a cell failed; with the notebook's name and the traceback.
+    """
+    notebook = jupytext.read(script)
+    declared = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+    if declared and parameters:
+        source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
+        notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    shell = _Shell.instance()
+    streams = sys.stdout, sys.stderr
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        shell.outputs = cell.outputs
+        sys.stdout, sys.stderr = (_Stream(name, shell) for name in ("stdout", "stderr"))
+        result = shell.run_cell(cell.source, store_history=True)
+        sys.stdout, sys.stderr = streams
+        cell.execution_count = result.execution_count
+        if not result.success:
+            shown = "".join(output.get("text", "") for output in cell.outputs)
+            sys.exit(f"{script}: this cell failed:\n{cell.source}\n{shown}")
+    nbformat.write(notebook, made)
+
+
+def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -> list[Path]:
+    """Run notebooks, each in a process of its own, into a folder; those that failed."""
+    modules = set()
+    for script in scripts:
+        for statement in ast.parse(script.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.ImportFrom):
+                modules.add(str(statement.module))
+            elif isinstance(statement, ast.Import):
+                modules |= {name.name for name in statement.names}
+    for module in sorted(modules):
+        importlib.import_module(module)
+    fork = multiprocessing.get_context("fork")
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting, failed = scripts[::-1], []
+    running: dict[Any, tuple[Path, Any]] = {}
+    while waiting or running:
+        while waiting and len(running) < SIDE_BY_SIDE:
+            script = waiting.pop()
+            process = fork.Process(target=execute, args=(script, folder / f"{script.stem}.ipynb", parameters))
+            process.start()
+            running[process.sentinel] = (script, process)
+        for sentinel in wait(list(running)):
+            script, process = running.pop(sentinel)
+            process.join()
+            failed += [script] if process.exitcode else []
+    return failed
+
+
+if __name__ == "__main__":
+    reader = argparse.ArgumentParser(description=__doc__)
+    reader.add_argument("folder", type=Path)
+    reader.add_argument("scripts", type=Path, nargs="+")
+    reader.add_argument("-p", dest="parameters", action="append", default=[], type=lambda given: given.split("=", 1))
+    given = reader.parse_args()
+    if failed := execute_all(given.scripts, given.folder, dict(given.parameters)):
+        sys.exit(f"failed: {', '.join(map(str, failed))}")
