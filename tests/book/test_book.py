@@ -47,12 +47,16 @@ def test_drawings_on_one_page_share_no_names() -> None:
     assert first.isdisjoint(second)
 
 
-def test_other_outputs_are_left_to_others() -> None:
-    class Data:
-        mime_type = "text/plain"
-
-    assert sphinx.VegaLiteRenderer.handle_mime(None, Data(), inline=False) is None
-    assert sphinx.VegaLiteRenderer.mime_priority_overrides == [("html", charts.VEGA_LITE_MIME, 1)]
+def test_a_notebook_s_charts_get_their_figures() -> None:
+    outputs = [{"data": {charts.VEGA_LITE_MIME: spec(), "text/plain": "a chart"}}, {"data": {"text/plain": "1"}}]
+    cells = [{"cell_type": "code", "outputs": outputs}, {"cell_type": "markdown", "source": "text"}]
+    text = json.dumps({"cells": cells})
+    for name, drawn in (("a.ipynb", True), ("a.md", False)):
+        app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda page, name=name: name))
+        sphinx.draw_charts(app, "a", source := [text])
+        assert ('<figure class=\\"chart' in source[0]) == drawn
+    (first, second) = json.loads(text)["cells"][0]["outputs"]
+    assert second == outputs[1]
 
 
 @pytest.mark.parametrize(
