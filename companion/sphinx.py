@@ -186,7 +186,7 @@ def _close_number(writer: Any, node: PrintedNumber) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     """Let Sphinx use this as an extension."""
-    app.add_node(PrintedNumber, html=(_open_number, _close_number))
+    app.add_node(PrintedNumber, override=True, html=(_open_number, _close_number))
     app.add_role("q", PrintNumber())
     app.add_role("says", Claim())
     app.connect("config-inited", _link_repository)

@@ -22,6 +22,7 @@
 # {glue:text}`clear` of the {glue:text}`pairs` single differences is {term}`clear` of its own. A hundred seeds of the
 # first budget, at ten times the rates, have {q}`noise.over_seeds.rte.lora1_cp11` points
 # ({q}`noise.over_seeds.rte.lora1_cp11|interval`).
+# {says}`noise.over_seeds.rte.lora1_cp11.low < 0 < noise.over_seeds.rte.lora1_cp11.high`
 
 # %%
 from myst_nb import glue

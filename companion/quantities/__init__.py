@@ -215,9 +215,11 @@ def value(name: str) -> Quantity:
         InputError: there is none of that name.
     """
     chapter = name.partition(".")[0]
-    known = of_chapter(chapter) if chapter in CHAPTERS else {}
+    if chapter not in CHAPTERS:
+        raise InputError(f"no quantity {name!r}: no chapter {chapter!r}{near(chapter, CHAPTERS)}")
+    known = of_chapter(chapter)
     if name not in known:
-        raise InputError(f"no quantity {name!r}{near(name, known or CHAPTERS)}")
+        raise InputError(f"no quantity {name!r}{near(name, known)}")
     return known[name]
 
 
