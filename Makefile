@@ -16,7 +16,8 @@ NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebo
 # run_budget is executed apart: it trains.
 CHAPTERS := $(filter-out notebooks/run_budget.py,$(wildcard notebooks/*.py))
 # What the chapters read besides themselves.
-READ := $(shell find cpadapt companion results studies -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml') $(wildcard book/*.toml)
+READ := $(filter-out results/quantities.json,$(shell find companion cpadapt results studies \
+  -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml')) $(wildcard book/*.toml)
 PAGES := $(shell find book -type f) CHANGELOG.md _config.yml _toc.yml
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
 STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
@@ -24,7 +25,7 @@ STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book results-readme picture bench test test-fast coverage lint format notebooks lab clean
+.PHONY: help setup lock book quantities results-readme picture bench test test-fast coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -53,6 +54,7 @@ book: _build/html/.complete ## measure the study in small, execute the chapters,
 
 # Where nothing changed nothing is built, else all: Sphinx reports a broken link only on the pages that it writes.
 _build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed $(PAGES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
 	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
@@ -79,6 +81,9 @@ results-readme: setup ## renew results/README.md from the records
 picture: setup ## draw the README's picture anew from the records
 	$(BIN)/python -c 'from companion import PROJECT; from companion.sphinx import pictures; \
 	  [(PROJECT / "book/assets" / name).write_text(drawn) for name, drawn in pictures().items()]'
+
+quantities: setup ## compute the book's numbers anew: results/quantities.json and those of the README
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities --renew
 
 test: setup ## run the tests, in two processes
 	$(PYTEST) $(PYTEST_OPTIONS)

@@ -14,13 +14,13 @@ from statsmodels.stats.meta_analysis import combine_effects
 
 from companion import PROJECT
 from companion.claims import MARGIN, Verdict, learned
+from companion.records import records
 from companion.wording import bounds, signed
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, pair_name
 from cpadapt.analysis.statistics import Estimate, compare, estimate, holm
 from cpadapt.errors import InputError
 from cpadapt.records.record import Record
-from cpadapt.records.store import load_records
 from cpadapt.study import load_study
 
 
@@ -35,13 +35,12 @@ class Contrast:
 
 
 def on_record(studies: Sequence[str]) -> list[Record]:
-    """The records of studies in the project's own `results`; none of a study that is not measured.
+    """The records of studies in the project's own `results`.
 
     Raises:
-        InputError: as `cpadapt.records.store.load_records`.
+        InputError: as `companion.records.records`.
     """
-    folders = [PROJECT / "results" / study for study in studies]
-    return [record for folder in folders if folder.is_dir() for record in load_records(folder)]
+    return [record for study in studies for record in records(study)]
 
 
 def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
@@ -55,8 +54,8 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
     Raises:
         InputError: as `on_record` and `cpadapt.analysis.cells.cells_of`.
     """
-    records = [record for record in on_record(studies) if record.config.task == task]
-    return cells_of(shared(r for r in records if seeds is None or r.config.seed in seeds))
+    of_task = [record for record in on_record(studies) if record.config.task == task]
+    return cells_of(shared(r for r in of_task if seeds is None or r.config.seed in seeds))
 
 
 def mean_of(first: Cells, other: Cells) -> Cells:

@@ -13,18 +13,15 @@ is common to all draws is not in s², which is why it stands beside it. Seeds wh
 draws are in no error.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from companion import contrasts
 from companion.ladder import Cell
-from companion.noise import KEYS
-from companion.wording import bounds, signed
-from cpadapt.analysis.charts import TASK_NAMES, pair_name
-from cpadapt.analysis.statistics import Floats, Mean, Outcomes, compare, holm
+from cpadapt.analysis.statistics import Floats, Mean, Outcomes, compare
 from cpadapt.records.record import Record
 
 STUDIES = "smollm2-data-seeds", "smollm2-data-seeds-again"
@@ -50,7 +47,8 @@ class Drawn:
     """The share of them that are another draw's too, on average."""
 
 
-def measured(task: str) -> Drawn:
+@functools.cache
+def drawn(task: str) -> Drawn:
     """A task's runs in the project's own results of `STUDIES`.
 
     Raises:
@@ -123,19 +121,3 @@ def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
     on_eval, on_dev = (1 / found[name].standard_error ** 2 for name in (EVAL, BEST))
     weights = {name: each / (on_eval + on_dev) for name, each in ((EVAL, on_eval), (BEST, on_dev))}
     return found | {BOTH: difference(of, a, b, weights)}
-
-
-def dev_table(tasks: Mapping[str, Drawn]) -> pd.DataFrame:
-    """The differences of `companion.noise.KEYS`, to read: in points, with 95 % intervals.
-
-    *Holm* is the p value of no difference on dev after the last step, corrected over a task's.
-    """
-    rows = []
-    for task, of in tasks.items():
-        found = [differences(of, a, b) for a, b in KEYS]
-        corrected = holm([each[LAST].p_value() for each in found])
-        for (a, b), each, p in zip(KEYS, found, corrected, strict=True):
-            row = {"task": TASK_NAMES.get(task, task), "difference": pair_name(a, b)}
-            row |= {name: f"{signed(e.mean, 2)} ({bounds(e.interval(), 2)})" for name, e in each.items()}
-            rows.append(row | {"Holm, last step": f"{p:.3f}"})
-    return pd.DataFrame(rows)

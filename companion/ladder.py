@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from companion import PROJECT
 from companion.claims import LEVEL, MARGIN, interval, learned, lora_ahead
 from companion.contrasts import Contrast, frame
+from companion.records import records
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.cells import Cell as Cell
 from cpadapt.analysis.cells import Cells, cells_of
@@ -21,7 +21,6 @@ from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, Protocol
-from cpadapt.records.store import load_records
 from cpadapt.records.table import tabulate
 
 
@@ -45,15 +44,15 @@ def measured(study: str, task: str) -> Measured:
     """A task's runs in the project's own `results`, of a study with one learning rate a family.
 
     Raises:
-        InputError: there are none, or as `cpadapt.records.store.load_records`.
+        InputError: there are none, or as `companion.records.records`.
     """
-    records = [r for r in load_records(PROJECT / "results" / study) if r.config.task == task]
-    if not records:
+    runs = [r for r in records(study) if r.config.task == task]
+    if not runs:
         raise InputError(f"no record of {task!r} in results/{study}: measure it first")
     majority, examples = (
-        {name: found[what] for name, found in records[0].data["sets"].items()} for what in ("majority_rate", "size")
+        {name: found[what] for name, found in runs[0].data["sets"].items()} for what in ("majority_rate", "size")
     )
-    return Measured(cells_of(records), *tabulate(records), records[0].config.protocol, majority, examples)
+    return Measured(cells_of(runs), *tabulate(runs), runs[0].config.protocol, majority, examples)
 
 
 def accuracies(of: Cells) -> pd.DataFrame:

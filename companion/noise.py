@@ -1,22 +1,24 @@
 """Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
 
 The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over like cells, since
-three
-seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the training
-examples, how far these spread is told cell by cell. What is computed comes first, as shares; then what words it.
+three seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the
+training examples, their spread is estimated cell by cell. The runs come first, then what is estimated of them, as
+shares, then tables to read.
 """
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion.claims import MARGIN, lora_ahead
-from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cells
+from companion import contrasts, ladder, quantities
+from companion.wording import percent
+from cpadapt.analysis.cells import Cell, Cells
 from cpadapt.analysis.charts import TASK_NAMES, cell_name, pair_name
 from cpadapt.analysis.statistics import (
     Estimate,
@@ -31,15 +33,67 @@ from cpadapt.analysis.statistics import (
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD
 
-ACCURACY, FAMILIES, SIZES = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
+ONE_ACCURACY, ONE_BUDGET, NEXT_SIZE = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
+"""Of what there is an error."""
+
 EFFECTS = (0.005, 0.01, 0.02)
 """True differences that one would like to see, half a point, one and two."""
 
 TEN = 10
 """Seeds that one can afford in most studies."""
 
+CP1, CP11, CP44, LORA1, HEAD_ONLY = ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1), (HEAD, 0)
+CELLS: dict[str, Cell] = {"cp1": CP1, "cp11": CP11, "cp44": CP44, "lora1": LORA1, "head": HEAD_ONLY}
+"""Those that have many runs, by the name that quantities have: LoRA's first rank, and CP's smallest, at its budget and
+at four times that."""
+
+PAIRS: dict[str, tuple[Cell, Cell]] = {
+    "lora1_cp11": (LORA1, CP11), "lora1_cp44": (LORA1, CP44), "cp11_cp1": (CP11, CP1), "cp44_cp11": (CP44, CP11),
+    "cp44_cp1": (CP44, CP1), "cp11_head": (CP11, HEAD_ONLY),
+}  # fmt: skip
+"""The differences between them that are looked at one by one, likewise."""
+
+CELL_NAMES = {name: cell_name(*cell) for name, cell in sorted(CELLS.items(), key=operator.itemgetter(1))}
+PAIR_NAMES = {name: pair_name(*pair) for name, pair in PAIRS.items()}
+"""What a reader sees of them."""
+
 ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
 """The chance to see a difference that is enough, and the seeds and items at which a search for it ends."""
+
+
+def study_over_seeds(task: str) -> str:
+    """The study that has many seeds of a task."""
+    return "smollm2-seeds-boolq" if task == "boolq" else "smollm2-seeds"
+
+
+@functools.cache
+def at_papers_rates(task: str) -> Cells:
+    """A task's cells under the paper's protocol, three seeds each."""
+    return ladder.measured("smollm2", task).cells
+
+
+@functools.cache
+def over_seeds(task: str) -> Cells:
+    """The cells with many runs, over seeds, on one draw of the examples."""
+    return contrasts.measured((study_over_seeds(task),), task)
+
+
+@functools.cache
+def over_draws(task: str) -> Cells:
+    """The same cells over draws of the examples, with one seed."""
+    return contrasts.measured(("smollm2-data-seeds",), task)
+
+
+@functools.cache
+def two_on_each_draw(task: str) -> Cells:
+    """The same over draws, with two seeds, which share a draw's examples and so count as one run, their mean."""
+    return contrasts.mean_of(over_draws(task), contrasts.measured(("smollm2-data-seeds-again",), task))
+
+
+def minus(of: Cells, pair: str) -> Estimate:
+    """The first cell of one of `PAIRS` minus the second."""
+    a, b = PAIRS[pair]
+    return compare(of.outcomes[a], of.outcomes[b])
 
 
 def sources(of: Cells) -> dict[str, Estimate]:
@@ -54,9 +108,9 @@ def sources(of: Cells) -> dict[str, Estimate]:
     right = {cell: found.right for cell, found in of.outcomes.items()}
     sizes = [size for size in of.sizes("cp") if ("cp", size) in right]
     return {
-        ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
-        FAMILIES: pooled([right[lora] - right[cp] for lora, cp in _pairs(of)]),
-        SIZES: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(sizes)]),
+        ONE_ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
+        ONE_BUDGET: pooled([right[lora] - right[cp] for lora, cp in _pairs(of)]),
+        NEXT_SIZE: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(sizes)]),
     }
 
 
@@ -114,7 +168,7 @@ def spread(values: Sequence[float], level: float = 0.95) -> tuple[float, float, 
     return sd, low, high
 
 
-def misled(a: Outcomes, b: Outcomes, count: int) -> float:
+def wrong_sign(a: Outcomes, b: Outcomes, count: int) -> float:
     """How often a few of the seeds give the difference of two cells another sign than all of them do.
 
     Returns:
@@ -178,7 +232,7 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     """What it takes to see each of `EFFECTS` four times in five, were the variances of `sources` the true ones."""
     rows = []
     for task, found in tasks.items():
-        for what in (FAMILIES, SIZES):
+        for what in (ONE_BUDGET, NEXT_SIZE):
             row = {"task": TASK_NAMES.get(task, task), "of": what}
             for effect in EFFECTS:
                 row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(found[what], effect, ENOUGH, MOST_SEEDS))
@@ -190,70 +244,35 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread_table(over: Mapping[str, Cells]) -> pd.DataFrame:
-    """Mean and spread of each cell's runs, to read: in percent and points.
-
-    Args:
-        over: the same cells by what their runs differ in, such as seeds or draws.
-    """
-    rows = []
-    for cell in sorted(next(iter(over.values())).outcomes):
-        row = {"adapter": cell_name(*cell)}
-        for name, of in over.items():
-            right = of.outcomes[cell].right
-            sd, low, high = (percent(share, 2) for share in spread(right.mean(1).tolist()))
-            row |= {
-                f"{name}: mean": percent(right.mean()),
-                f"{name}: sd": sd,
-                f"{name}: 95 %": f"{low} to {high}",
-            }
-        rows.append(row)
-    return pd.DataFrame(rows)
+def spread_table(task: str, *over: str) -> pd.DataFrame:
+    """Mean and spread of each cell's runs, to read; over `seeds` and `draws`, side by side."""
+    columns = {}
+    for each in over:
+        columns[f"{each}: mean"] = f"noise.mean_over_{each}.{task}.{{}}"
+        columns[f"{each}: sd"] = f"noise.sd_over_{each}.{task}.{{}}"
+        columns[f"{each}: 95 %"] = f"noise.sd_over_{each}.{task}.{{}}|interval"
+    return quantities.table(CELL_NAMES, columns, "adapter")
 
 
-KEYS = (
-    (("lora", 1), ("cp", 11)), (("lora", 1), ("cp", 44)), (("cp", 11), ("cp", 1)), (("cp", 44), ("cp", 11)),
-    (("cp", 44), ("cp", 1)), (("cp", 11), (HEAD, 0)),
-)  # fmt: skip
-"""The differences between the key cells that are looked at one by one."""
-
-
-def key_table(of: Cells, mislead: bool = True) -> pd.DataFrame:
-    """The differences of `KEYS`, to read: in points.
-
-    Args:
-        of: the cells.
-        mislead: whether to say how often three of the runs give another sign, which are then those of single seeds.
-    """
-    rows = []
-    for a, b in KEYS:
-        pair = of.outcomes[a], of.outcomes[b]
-        e = compare(*pair)
-        row = {
-            "difference": pair_name(a, b),
-            "points": signed(e.mean, 2),
-            "95 %": bounds(e.interval(), 2),
-            "alike": f"{e.equivalence_p_value(MARGIN):.3f}",
-        }
-        rows.append(row | ({"three mislead, %": percent(misled(*pair, 3), 0)} if mislead else {}))
-    return pd.DataFrame(rows)
-
-
-def figures(of: Cells) -> dict[str, str]:
-    """What a chapter's sentences name of a task, as they shall be read."""
-    found, ahead = sources(of), lora_ahead(of).estimate
-    assert ahead is not None
-    accuracy, families = found[ACCURACY], found[FAMILIES]
-    return {
-        "items": f"{families.items:,}",
-        "one": _needed(seeds_needed(families, EFFECTS[1], ENOUGH, MOST_SEEDS)),
-        "accuracy_end": percent(accuracy.error_with(math.inf, accuracy.items)),
-        "error": percent(families.standard_error, 2),
-        "end": percent(families.error_with(math.inf, families.items), 2),
-        "unpaired": percent(unpaired(of), 2),
-        "apart": percent(disagreement(of), 0),
-        "average": percent(ahead.standard_error, 2),
+def difference_table(task: str, over: str) -> pd.DataFrame:
+    """The differences of `PAIRS`, to read, over `seeds` or `draws`."""
+    columns = {
+        "points": f"noise.over_{over}.{task}.{{}}|signed",
+        "95 %": f"noise.over_{over}.{task}.{{}}|interval|signed",
+        "alike": f"noise.alike_over_{over}.{task}.{{}}",
     }
+    if over == "seeds":
+        columns["three mislead, %"] = f"noise.wrong_sign.{task}.{{}}"
+    return quantities.table(PAIR_NAMES, columns, "difference")
+
+
+def dev_table(task: str) -> pd.DataFrame:
+    """The same over draws by what was asked, to read, with 95 % intervals."""
+    asked = {"eval": "over_draws", "dev, best step": "on_dev_at_best", "dev, last step": "on_dev",
+             "dev and eval, best step": "on_dev_and_eval"}  # fmt: skip
+    columns = {title: f"noise.{name}.{task}.{{}}|bare|signed" for title, name in asked.items()}
+    columns["Holm, last step"] = f"noise.on_dev_p.{task}.{{}}"
+    return quantities.table(PAIR_NAMES, columns, f"{TASK_NAMES[task]}, points")
 
 
 def _needed(count: int | None) -> str:

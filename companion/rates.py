@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion import PROJECT
 from companion.claims import interval, lora_ahead
+from companion.contrasts import on_record
 from companion.ladder import difference_table
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
@@ -25,7 +25,6 @@ from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.records.config import HEAD
 from cpadapt.records.record import Record
-from cpadapt.records.store import load_records
 from cpadapt.records.table import tabulate
 
 REDRAWN = 4000
@@ -48,12 +47,12 @@ def measured(studies: Sequence[str], task: str) -> list[Record]:
     """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
 
     Raises:
-        InputError: there are none, or as `cpadapt.records.store.load_records`.
+        InputError: there are none, or as `companion.records.records`.
     """
-    records = [r for study in studies for r in load_records(PROJECT / "results" / study) if r.config.task == task]
-    if not records:
+    runs = [r for r in on_record(studies) if r.config.task == task]
+    if not runs:
         raise InputError(f"no record of {task!r} in the results of {', '.join(studies)}: measure it first")
-    return at_all_rates(records)
+    return at_all_rates(runs)
 
 
 def response(records: Sequence[Record]) -> pd.DataFrame:

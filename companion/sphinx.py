@@ -15,8 +15,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from companion import PROJECT
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxRole
+
+from companion import PROJECT, quantities, statements
 from cpadapt.analysis.charts import VEGA_LITE_MIME
+from cpadapt.errors import InputError
+
+log = logging.getLogger(__name__)
 
 VEGA_LITE = "6.4"
 """The version of Vega-Lite that draws the charts here, and Altair's; notebooks name an older one for JupyterLab."""
@@ -139,8 +146,52 @@ def _leave_out_signature(
     return ("", None) if what == "class" and options.get("members") and fields_follow else None
 
 
+class PrintedNumber(nodes.inline):  # type: ignore[misc]
+    """A number in a page, with its name and where it comes from."""
+
+
+class PrintNumber(SphinxRole):
+    """{q}`noise.lead.sst2|full`: a quantity, as `companion.quantities.Quantity.text` has it."""
+
+    def run(self) -> tuple[list[Any], list[Any]]:
+        """The number; a warning where there is none of that name."""
+        name, _, style = self.text.partition("|")
+        try:
+            found = quantities.value(name)
+            printed = found.text(style)
+        except InputError as error:
+            log.warning("%s", error, location=self.get_location())
+            return [nodes.Text(self.text)], []
+        self.env.note_dependency(str(quantities.kept(name.partition(".")[0])))
+        return [PrintedNumber(printed, printed, quantity=name, title=found.about)], []
+
+
+class Claim(SphinxRole):
+    """{says}`noise.lead.sst2.low > 0`: a predicate that the page's words claim (`companion.statements`)."""
+
+    def run(self) -> tuple[list[Any], list[Any]]:
+        """Nothing; and a warning where it is not so."""
+        try:
+            statements.check(self.text, quantities.everything())
+        except InputError as error:
+            log.warning("%s", error, location=self.get_location())
+        return [], []
+
+
+def _open_number(writer: Any, node: PrintedNumber) -> None:
+    attributes = {"data-quantity": node["quantity"], "title": node["title"]}
+    writer.body.append(writer.starttag(node, "span", "", CLASS="quantity", **attributes))
+
+
+def _close_number(writer: Any, node: PrintedNumber) -> None:
+    writer.body.append("</span>")
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Let Sphinx use this as an extension."""
+    app.add_node(PrintedNumber, override=True, html=(_open_number, _close_number))
+    app.add_role("q", PrintNumber())
+    app.add_role("says", Claim())
     app.connect("config-inited", _link_repository)
     app.connect("builder-inited", _write_scripts)
     app.connect("source-read", draw_charts)

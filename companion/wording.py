@@ -1,6 +1,19 @@
 """How shares are worded, in percent and points, with as many digits as a sentence or a table has."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
+
+
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """A number as pages have it, such as 1,234 or −0.7; one that rounds to 0 has no sign."""
+    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    return text.replace("-", "−") if text.strip("+-0.,") else text.lstrip("+-")
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """What an error about an unknown name adds to it: the name that was probably meant, if there is one."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def percent(share: float, digits: int = 1) -> str:

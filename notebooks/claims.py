@@ -172,7 +172,7 @@ charts.table(table)
 # average over matched budgets (ninety percent, {glue:text}`tuned_ends`), and without one of them the interval holds
 # zero; at the paper's rates that interval begins at {glue:text}`paper_low`. With a hundred seeds, at ten times the
 # paper's rates and LoRA's first budget alone, it cannot be told: LoRA minus CP is
-# {glue:text}`noise.ipynb::rte_gap:s` points (ninety percent, {glue:text}`noise.ipynb::rte_told_ends:s`), and what is
+# {q}`noise.over_seeds.rte.lora1_cp11` points (90 %, {q}`noise.lead_judged_over_seeds.rte|interval`), and what is
 # short is items. What the hundred do show there is that CP is not ahead by a point or more.
 #
 # The plateau of SST-2 holds on the items of eval; dev, which is of phrases as the training examples are, [says

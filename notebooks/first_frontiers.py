@@ -17,7 +17,7 @@
 # **What do the first measured frontiers look like, and how much can they carry?**
 #
 # They were a pilot and are superseded: CP's rise on RTE, {glue:text}`rte_rise:.1f` points here, is
-# {glue:text}`noise.ipynb::rte_gain:s` over {glue:text}`noise.ipynb::rte_seeds:s` [seeds](noise.ipynb), and [more
+# {q}`noise.over_seeds.rte.cp44_cp1` over {q}`noise.over_seeds.rte.lora1_cp11|n` [seeds](noise.ipynb), and [more
 # rates](rates.ipynb) are tried at more sizes. On SST-2 one CP component,
 # {glue:text}`one_scalars:,d` scalars, takes a frozen SmolLM2-135M-Instruct from
 # {glue:text}`sst2_head:.1f` to {glue:text}`sst2_one:.1f` % and so most of the way to the best cell's

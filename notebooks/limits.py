@@ -64,6 +64,8 @@ from cpadapt.records.store import load_records
 # shared draw is the worst of them all, {glue:text}`causes.ipynb::shared_below:s` points below their mean ([what moves
 # a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds and
 # items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
+# {says}`noise.shared_draw < noise.other_draws.least`
+# {says}`all(noise.on_the_shared_draw.low < 0, noise.on_the_shared_draw.high > 0)`
 #
 # *To close it*: a study with `data_seeds` for the cell in question, which costs what its seeds cost.
 #
@@ -78,6 +80,7 @@ from cpadapt.records.store import load_records
 # Many seeds of a few cells show on SST-2, RTE and BoolQ what three could not, at one pair of rates and one matched
 # budget; on RTE a hundred leave LoRA's lead open, for its few items. *To close it*: the same for more cells, and tasks
 # with more items.
+# {says}`noise.lead_judged_over_seeds.rte.low < 0 < noise.lead_judged_over_seeds.rte.high`
 #
 # ## Numbers that do not come again
 #

@@ -54,7 +54,7 @@ def floor(task):
 # The paper gives each {term}`family` one rate, {glue:text}`lora_rate` to LoRA and {glue:text}`cp_rate` to CP. Here a
 # part of its grid is trained at three, ten and thirty times that too, under the same protocol otherwise:
 # {glue:text}`added` more runs, all on one draw of the examples, on SST-2 the worst of
-# {glue:text}`noise.ipynb::draws_known:s`. Nothing but dev may choose among them, and all that was tried is shown.
+# {q}`noise.draws_known`. Nothing but dev may choose among them, and all that was tried is shown.
 #
 # ## The response
 #

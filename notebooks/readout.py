@@ -196,7 +196,7 @@ charts.table(verdicts)
 # several of these read the same difference. They part on SST-2 and on RTE, where "LoRA is ahead" holds with words and
 # cannot be told with a head; the same goes for "LoRA is slightly ahead" on SST-2 and for "CP is not ahead" on RTE.
 # These are few seeds. With a head a hundred show both on SST-2; on RTE they have LoRA minus CP at
-# {glue:text}`noise.ipynb::rte_gap:s` points (ninety percent, {glue:text}`noise.ipynb::rte_told_ends:s`), so that CP is
+# {q}`noise.over_seeds.rte.lora1_cp11` points (90 %, {q}`noise.lead_judged_over_seeds.rte|interval`), so that CP is
 # not ahead by the point that would count, and whether LoRA is ahead cannot be told ([seeds and items](noise.ipynb)).
 # On a thousand examples of BoolQ "CP gains from components" holds with words alone, to LoRA's first budget, though its
 # mean falls beyond it ({glue:text}`few_falls` points, {glue:text}`few_falls_ends`, uncorrected), and "CP is not ahead"

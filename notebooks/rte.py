@@ -20,8 +20,9 @@
 # above CP's at every matched budget, by {glue:text}`behind` points on the average over {glue:text}`seeds`
 # {term}`seeds <seed>` (ninety-five-percent interval {glue:text}`behind_low` to {glue:text}`behind_high`), and
 # {glue:text}`clear` of the {glue:text}`pairs` single differences is {term}`clear` of its own. A hundred seeds of the
-# first budget, at ten times the rates, have {glue:text}`noise.ipynb::rte_gap:s` points
-# ({glue:text}`noise.ipynb::rte_gap_ends:s`).
+# first budget, at ten times the rates, have {q}`noise.over_seeds.rte.lora1_cp11` points
+# ({q}`noise.over_seeds.rte.lora1_cp11|interval`).
+# {says}`noise.over_seeds.rte.lora1_cp11.low < 0 < noise.over_seeds.rte.lora1_cp11.high`
 
 # %%
 from myst_nb import glue

@@ -17,7 +17,7 @@
 #
 # On SmolLM2-135M-Instruct, dequantized from four bits, at one budget and ten times the paper's rate, with
 # {glue:text}`seeds` {term}`seeds <seed>` on one draw of the examples, on SST-2 the worst of
-# {glue:text}`noise.ipynb::draws_known:s`, all {glue:text}`splits` other splits tried are shown to lie within a point
+# {q}`noise.draws_known`, all {glue:text}`splits` other splits tried are shown to lie within a point
 # of the default on SST-2 (differences of {glue:text}`sst2_least` to {glue:text}`sst2_most` points), and on RTE all
 # have a lower mean than the same runs of the default ({glue:text}`rte_least` to {glue:text}`rte_most`), but no
 # difference is {term}`clear` and none is shown to be within a point. At the paper's rates and with {glue:text}`few`

@@ -22,11 +22,12 @@
 # the smallest LoRA's, to {glue:text}`sst2.ipynb::most_scalars:s`, learned from a thousand examples; with all of
 # BoolQ's {glue:text}`readout.ipynb::train:s` size does pay, CP gaining {glue:text}`readout.ipynb::first_gain:s` points
 # from one component to LoRA's first budget and {glue:text}`readout.ipynb::second_gain:s` more to four times it. At
-# equal budgets LoRA's mean is the higher one, by {glue:text}`noise.ipynb::hundred_gap:s` points at SST-2's smallest
-# over {glue:text}`noise.ipynb::hundred:s` seeds (ninety-five-percent interval
-# {glue:text}`noise.ipynb::hundred_gap_ends:s`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
+# equal budgets LoRA's mean is the higher one, by {q}`noise.over_seeds.sst2.lora1_cp11` points at SST-2's smallest
+# over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds (ninety-five-percent interval
+# {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
 # ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {glue:text}`rte.ipynb::items:s`
 # items of eval cannot say. From sizes between LoRA's ranks no gain is seen ([the claims](claims.ipynb)).
+# {says}`noise.over_seeds.sst2.lora1_cp11.low > 0 and noise.over_seeds.rte.lora1_cp11.low < 0`
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its own
 # figures are read from records of runs, or measured on the machine that builds it; the paper's are transcribed, from a
@@ -88,18 +89,18 @@ charts.table(
 # ## What is found here so far
 #
 # - *Parts of the paper's pattern appear, at ten times its rates or with more examples; at its own rates most cannot be
-#   told.* SST-2 is flat to within a point from one component to {glue:text}`noise.ipynb::most_cp:s` on the sentences
+#   told.* SST-2 is flat to within a point from one component to 44 on the sentences
 #   of eval, with a hundred seeds on one draw of its examples, and with two over thirty others; on dev, which is of
 #   phrases as its training is, it is [not](noise.ipynb). With all of its examples BoolQ gains from components, and
 #   LoRA is ahead at equal budgets; that CP saturates there is not shown ([the readout, and more
-#   examples](readout.ipynb)). With a thousand examples and {glue:text}`noise.ipynb::boolq_seeds:s` seeds it gains too,
-#   {glue:text}`noise.ipynb::boolq_gain:s` points on one draw. RTE, at ten times the paper's rates and from a thousand
-#   examples, seems to gain {glue:text}`noise.ipynb::rte_gain:s` points from one component to
-#   {glue:text}`noise.ipynb::most_cp:s` on one draw, over {glue:text}`noise.ipynb::rte_seeds:s` seeds
-#   ({glue:text}`noise.ipynb::rte_gain_ends:s`, just not clear after correction), and not clearly over thirty others on
-#   eval, but clearly on [dev's other items](noise.ipynb); the mean of LoRA's first rank is
-#   {glue:text}`noise.ipynb::rte_gap:s` above CP's at its budget, which is not clear
-#   ({glue:text}`noise.ipynb::rte_gap_ends:s`). Each claim has [its verdict](claims.ipynb).
+#   examples](readout.ipynb)). With a thousand examples and {q}`noise.over_seeds.boolq.lora1_cp11|n` seeds it gains
+#   too, {q}`noise.over_seeds.boolq.cp44_cp1` points on one draw. RTE, at ten times the paper's rates and from a
+#   thousand examples, seems to gain {q}`noise.over_seeds.rte.cp44_cp1` points from one component to
+#   44 on one draw, over {q}`noise.over_seeds.rte.lora1_cp11|n` seeds
+#   ({q}`noise.over_seeds.rte.cp44_cp1|interval`, just not clear after correction), and not clearly over thirty others
+#   on eval, but clearly on [dev's other items](noise.ipynb); the mean of LoRA's first rank is
+#   {q}`noise.over_seeds.rte.lora1_cp11` above CP's at its budget, which is not clear
+#   ({q}`noise.over_seeds.rte.lora1_cp11|interval`). Each claim has [its verdict](claims.ipynb).
 # - *A budget is felt in training first.* Under the paper's protocol every larger adapter of a family has the smaller
 #   training loss, and the largest CP learns its examples by heart ({glue:text}`boolq.ipynb::most_loss:s` on
 #   [BoolQ](boolq.ipynb)). Little of that arrives on eval: on BoolQ balanced accuracy is
@@ -113,7 +114,7 @@ charts.table(
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates,
 #   {glue:text}`rte.ipynb::behind:s` points, has an error of {glue:text}`rte.ipynb::gap_error:s`, and with no end of
 #   seeds an error of {glue:text}`rte.ipynb::gap_items_error:s` would remain. And of all threes of the hundred seeds on
-#   SST-2 {glue:text}`noise.ipynb::hundred_misled:s` % have the families' means the wrong way round or level ([seeds
+#   SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
 #   and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
 #   moves a run by {glue:text}`causes.ipynb::sst2_chance:s` points and on RTE by

@@ -205,8 +205,8 @@ def test_what_is_found() -> None:
     assert {e.seeds for e in over_draws.values()} == {30}
     assert over_draws["rte"].interval()[0] < 0 < over_draws["rte"].mean, "not clearly on eval over draws"
     assert compare(of_rte.outcomes["cp", 44], of_rte.outcomes["cp", 1]).interval()[0] > 0, "seems to pay"
-    p_values = [c.estimate.p_value() for c in contrasts.pairs(of_rte, noise.KEYS, "RTE")]
-    gain = noise.KEYS.index((("cp", 44), ("cp", 1)))
+    p_values = [c.estimate.p_value() for c in contrasts.pairs(of_rte, list(noise.PAIRS.values()), "RTE")]
+    gain = list(noise.PAIRS).index("cp44_cp1")
     assert 0.05 < holm(p_values)[gain] < 0.06, "just not clear after correction"
     assert compare(keys.outcomes["cp", 44], keys.outcomes["cp", 1]).equivalence_p_value(MARGIN) < 0.05, "flat"
     assert over_draws["sst2"].equivalence_p_value(MARGIN) < 0.05, "flat over draws too"

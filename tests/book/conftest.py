@@ -90,13 +90,15 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
         script = ROOT / "notebooks" / f"{name}.py"
         made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
         folders = [
+            (ROOT / "companion", "*.py"),
             (ROOT / "cpadapt", "*.py"),
             (ROOT / "results", "*.jsonl.xz"),
             (ROOT / "results", "*.json"),
             (ROOT / "studies", "*.toml"),
             (ROOT / "book", "*.toml"),
         ]
-        sources = [script, *(path for folder, names in folders for path in folder.rglob(names))]
+        read = {path for folder, names in folders for path in folder.rglob(names)}
+        sources = [script, *read - {ROOT / "results" / "quantities.json"}]
         stale = not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime for source in sources)
         if stale or parameters:
             folder = tmp_path_factory.mktemp(name)

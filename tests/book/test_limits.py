@@ -40,11 +40,6 @@ def test_what_is_said(chapter: Chapters) -> None:
     drawn = [{line["config"]["data_seed"] for line in read(f"smollm2-data-seeds{which}")} for which in ("", "-again")]
     assert drawn == [set(range(1, 31))] * 2, "thirty other draws, with two seeds each"
     assert {line["config"]["task"] for line in read("smollm2-data-seeds-again")} == {"sst2", "rte"}
-    told = chapter("noise").glued
-    assert float(told["shared_mean"]) < float(told["worst_draw"])
-    assert "on RTE a hundred leave LoRA's lead open" in said
-    low, high = map(float, told["rte_told_ends"].split(" to "))
-    assert low < 0 < high
     assert "public data sets" in said
     assert "may have seen them" in said
     assert "answers without any training stands beside the head" in said

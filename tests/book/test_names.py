@@ -26,8 +26,7 @@ def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
 def test_the_draw_is_said_to_be_the_worst_where_sst2_is_first_judged_on_it(page: str) -> None:
     text = written(page)
     draw = text.index("one draw of the examples")
-    known = "{glue:text}`draws_known`" if page == "noise" else "{glue:text}`noise.ipynb::draws_known:s`"
-    assert text[draw:].startswith(f"one draw of the examples, on SST-2 the worst of {known}")
+    assert text[draw:].startswith("one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`")
 
 
 def test_it_is_dequantized_from_four_bits() -> None:

@@ -60,9 +60,7 @@ def test_the_answer(chapter: Chapters) -> None:
     many = "SmolLM2, many seeds"
     finer = [row for row in chapter("claims").rows("claim", many) if row["claim"].startswith("A finer step alone")]
     assert {row["task"]: row[many] for row in finer} == {"SST-2": "holds", "RTE": "holds", "BoolQ": "holds"}
-    for page, name in (("noise", "hundred_gap_ends"), ("readout", "gap_ends")):
-        assert float(chapter(page).glued[name].split()[0]) > 0
-    assert float(chapter("noise").glued["rte_gap_ends"].split()[0]) < 0, "RTE cannot say"
+    assert float(chapter("readout").glued["gap_ends"].split()[0]) > 0
     said = " ".join(chapter("welcome").source.split())
     lead = said[: said.index("## What the paper asks")]
     assert "rates.ipynb::rte_gap" not in lead, "three seeds at chosen rates are no lead"
@@ -148,10 +146,6 @@ def test_what_is_found_over_seeds_and_draws(chapter: Chapters) -> None:
     assert 0.05 < p < 0.06, "just not clear after correction"
     for of in (lead, drawn):
         assert of["interval"][0] < 0 < of["gap"], "not clear, and the mean is above"
-    for name, of in (("rte_gain", gain), ("rte_gap", lead)):
-        glued = chapter("noise").glued
-        shown = [float(glued[name]), *map(float, glued[f"{name}_ends"].split(" to "))]
-        assert shown == pytest.approx([of["gap"], *of["interval"]], abs=0.005 + 1e-9)
 
 
 def test_the_papers_key_cells_are_shown_and_marked(chapter: Chapters) -> None:

@@ -23,9 +23,9 @@ def made(seeds: int = 3, items: int = 400, seed_sd: float = 0.3) -> Cells:
 def test_a_difference_on_the_same_items_has_less_of_their_variance() -> None:
     of = made(seeds=10, items=4000, seed_sd=0.02)
     found = noise.sources(of)
-    assert list(found) == [noise.ACCURACY, noise.FAMILIES, noise.SIZES]
-    assert found[noise.FAMILIES].item_variance < found[noise.ACCURACY].item_variance
-    assert noise.unpaired(of) > 1.5 * found[noise.FAMILIES].standard_error
+    assert list(found) == [noise.ONE_ACCURACY, noise.ONE_BUDGET, noise.NEXT_SIZE]
+    assert found[noise.ONE_BUDGET].item_variance < found[noise.ONE_ACCURACY].item_variance
+    assert noise.unpaired(of) > 1.5 * found[noise.ONE_BUDGET].standard_error
 
 
 def test_runs_that_vary_more_agree_less() -> None:
@@ -37,12 +37,12 @@ def test_cells_without_outcomes_are_left_out() -> None:
     part = dataclasses.replace(whole, outcomes={p: of for p, of in whole.outcomes.items() if p != ("cp", 11)})
     found = noise.sources(part)
     alone = whole.outcomes["lora", 2].right - whole.outcomes["cp", 22].right
-    assert found[noise.FAMILIES].mean == pytest.approx(alone.mean())
+    assert found[noise.ONE_BUDGET].mean == pytest.approx(alone.mean())
     assert noise.unpaired(part) > 0
 
 
 def test_powers_are_those_of_each_estimate() -> None:
-    found = {"mine": noise.sources(made())[noise.FAMILIES]}
+    found = {"mine": noise.sources(made())[noise.ONE_BUDGET]}
     table = noise.powers(found, [3, 30])
     assert len(table) == len(noise.EFFECTS) * 2
     for row in table.to_dict("records"):
@@ -72,17 +72,17 @@ def test_the_interval_of_a_spread_covers_as_often_as_it_says() -> None:
         noise.spread([0.8])
 
 
-def test_how_often_a_few_seeds_mislead() -> None:
+def test_how_often_a_few_seeds_have_the_wrong_sign() -> None:
     # Differences by seed, in items: +2, +2, −3. All together +1; of pairs +4, −1 and −1.
     a, b = cell([[1, 1, 0], [1, 1, 0], [0, 0, 0]]), cell([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
-    assert [noise.misled(a, b, count) for count in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 0])
+    assert [noise.wrong_sign(a, b, count) for count in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 0])
     # No difference is another sign.
     level = cell([[0, 0, 0], [0, 0, 0], [0, 1, 1]])
-    assert noise.misled(a, level, 1) == pytest.approx(1 / 3)
+    assert noise.wrong_sign(a, level, 1) == pytest.approx(1 / 3)
     with pytest.raises(InputError, match="4 of 3 seeds"):
-        noise.misled(a, b, 4)
+        noise.wrong_sign(a, b, 4)
     with pytest.raises(InputError, match="0 of 3 seeds"):
-        noise.misled(a, b, 0)
+        noise.wrong_sign(a, b, 0)
 
 
 def test_every_run_is_listed() -> None:

@@ -1,0 +1,34 @@
+"""Compute the book's numbers, once a build; with --renew also what is committed of them."""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from companion import PROJECT, snapshot, statements
+from companion.quantities import CHAPTERS, everything, of_chapter
+from cpadapt.records.store import write_atomically
+
+
+def main() -> None:
+    """`python -m companion.quantities`."""
+    parser = argparse.ArgumentParser(prog="python -m companion.quantities", description=__doc__)
+    parser.add_argument("--only", metavar="CHAPTER", choices=CHAPTERS, help="this chapter's numbers")
+    parser.add_argument("--renew", action="store_true", help="write results/quantities.json and the README's numbers")
+    asked = parser.parse_args()
+    # A process for each chapter, so that what it reads is all that it reads (`companion.quantities.compute`).
+    with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for _ in processes.map(of_chapter, [asked.only] if asked.only else CHAPTERS):
+            pass
+    if asked.only:
+        for name, of in of_chapter(asked.only).items():
+            style = "value" if isinstance(of.value, str) else "unit" if of.low is None else "full"
+            print(f"{name}: {of.text(style)}")
+        return
+    if asked.renew:
+        values, readme = everything(), PROJECT / "README.md"
+        write_atomically(snapshot.FILE, snapshot.text(values).encode())
+        write_atomically(readme, statements.renewed(readme.read_text(encoding="utf-8"), values).encode())
+
+
+if __name__ == "__main__":
+    main()

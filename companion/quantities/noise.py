@@ -1,0 +1,534 @@
+"""Numbers of the chapter on seeds and items."""
+
+import functools
+import itertools
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from companion import PROJECT, contrasts, draws, noise, rates
+from companion.claims import MARGIN
+from companion.draws import BEST, BOTH, EVAL, LAST
+from companion.noise import CELLS, CP11, ONE_ACCURACY, ONE_BUDGET, PAIRS
+from companion.quantities import Value, quantity
+from companion.records import records
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.statistics import Estimate, Floats, Mean, estimate, holm, seeds_needed
+from cpadapt.records.config import HEAD
+from cpadapt.records.table import tabulate
+from cpadapt.study import load_study
+
+TASKS = ("sst2", "rte", "boolq")
+ON_DRAWS = ("sst2", "rte")
+SEEDS, DRAWS, AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-rates")
+PUBLISHED = "book/published.toml"
+
+ADAPTERS = [name for name in CELLS if name != "head"]
+EFFECTS = dict(zip(("half", "one", "two"), noise.EFFECTS, strict=True))
+
+
+def over_seeds_study(task: str, *_: str) -> str:
+    """The source of what is over seeds."""
+    return noise.study_over_seeds(task)
+
+
+# Under the paper's protocol, three seeds a cell.
+
+
+@functools.cache
+def sources(task: str) -> dict[str, Estimate]:
+    """Of each kind, with variances pooled over cells."""
+    return noise.sources(noise.at_papers_rates(task))
+
+
+KINDS = dict(zip(("accuracy", "budget", "size"), (ONE_ACCURACY, ONE_BUDGET, noise.NEXT_SIZE), strict=True))
+
+
+@quantity(
+    "points", 2, "smollm2",
+    each=[(task, *part) for task in TASKS for part in (
+        ("accuracy", "items"), ("accuracy", "one_run"), ("budget", "seeds"), ("budget", "items"), ("budget", "rest"),
+        ("size", "items"))],
+)  # fmt: skip
+def part(task: str, kind: str, source: str) -> float:
+    """The part of seeds, items or the rest in the error of one run's accuracy or difference, and that error."""
+    e = sources(task)[KINDS[kind]]
+    variances = {"seeds": e.seed_variance, "items": e.item_variance / e.items, "rest": e.rest_variance / e.items}
+    return e.error_with(1, e.items) if source == "one_run" else math.sqrt(variances[source])
+
+
+@quantity("items", source="smollm2", each=TASKS)
+def items(task: str) -> int:
+    """That the protocol asks."""
+    return sources(task)[ONE_BUDGET].items
+
+
+@quantity("points", 1, "smollm2", each=["rte"])
+def accuracy_limit(task: str) -> float:
+    """The standard error of an accuracy with no end of seeds."""
+    e = sources(task)[ONE_ACCURACY]
+    return e.error_with(math.inf, e.items)
+
+
+@quantity("points", 2, "smollm2", each=TASKS)
+def error(task: str) -> Value:
+    """The standard error of LoRA minus CP at one budget."""
+    e = sources(task)[ONE_BUDGET]
+    return Value(e.standard_error, n=e.seeds)
+
+
+@quantity("points", 2, "smollm2", each=TASKS)
+def error_limit(task: str) -> float:
+    """The same with no end of seeds."""
+    e = sources(task)[ONE_BUDGET]
+    return e.error_with(math.inf, e.items)
+
+
+@quantity("points", 2, "smollm2", each=TASKS)
+def error_unpaired(task: str) -> float:
+    """The same if each family had other items and other seeds."""
+    return noise.unpaired(noise.at_papers_rates(task))
+
+
+@quantity("points", 2, "smollm2", each=TASKS)
+def error_average(task: str) -> float:
+    """The standard error of LoRA minus CP on the average over matched budgets."""
+    cells = noise.at_papers_rates(task)
+    gaps = [cells.outcomes["lora", r].right - cells.outcomes["cp", c].right for r, c in cells.matched()]
+    return estimate(np.mean(gaps, axis=0)).standard_error
+
+
+@quantity("", source="smollm2")
+def budgets() -> int:
+    """How many of LoRA's budgets a CP size matches."""
+    return len(noise.at_papers_rates("sst2").matched())
+
+
+@quantity("percent", source="smollm2", each=TASKS)
+def apart(task: str) -> float:
+    """Items on which two seeds of one cell differ."""
+    return noise.disagreement(noise.at_papers_rates(task))
+
+
+@quantity("", source="smollm2", each=TASKS)
+def clear_budgets(task: str) -> int:
+    """Matched budgets at which LoRA minus CP is clear of its error after Holm's correction."""
+    table = contrasts.frame(contrasts.families(noise.at_papers_rates(task), task))
+    return int((table["holm"] < 0.05).sum())
+
+
+@quantity("points", 2, "smollm2")
+def at_papers_rates() -> Estimate:
+    """LoRA's first rank minus CP at its budget on SST-2."""
+    return noise.minus(noise.at_papers_rates("sst2"), "lora1_cp11")
+
+
+@quantity("seeds", source="smollm2")
+def seeds_for_a_point() -> float | str:
+    """That show a whole point between the families on SST-2 four times in five."""
+    return _needed(sources("sst2")[ONE_BUDGET], "one")
+
+
+@quantity("seeds", source=("smollm2", PUBLISHED))
+def seeds_for_a_point_on_all() -> float | str:
+    """The same on all items of BoolQ's validation split."""
+    return _needed(replace(sources("boolq")[ONE_BUDGET], items=all_items()), "one")
+
+
+@quantity("items", source=PUBLISHED)
+def all_items() -> int:
+    """Of BoolQ's validation split."""
+    return int(_published()["validation"]["boolq"])
+
+
+@quantity(
+    "percent", source="smollm2",
+    each=[("sst2", "half"), ("rte", "half"), ("boolq", "half"), ("rte", "one"), ("boolq", "one"), ("rte", "two")],
+)  # fmt: skip
+def power_at_most(task: str, effect: str) -> float:
+    """The chance that 1,000 seeds show such a true difference between the families at one budget."""
+    return _power(sources(task)[ONE_BUDGET], effect)
+
+
+# The cells with many runs.
+
+
+@quantity("points", 2, over_seeds_study, each=itertools.product(TASKS, PAIRS))
+def over_seeds(task: str, pair: str) -> Estimate:
+    """A difference between two cells, over seeds."""
+    return noise.minus(noise.over_seeds(task), pair)
+
+
+@quantity("points", 2, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def over_draws(task: str, pair: str) -> Estimate:
+    """The same over draws of the examples, two seeds on each."""
+    return noise.minus(noise.two_on_each_draw(task), pair)
+
+
+@quantity("points", 2, "smollm2-data-seeds")
+def first_seed_gain() -> Estimate:
+    """CP's largest minus its smallest on SST-2 over draws, with the first seed alone."""
+    return noise.minus(noise.over_draws("sst2"), "cp44_cp1")
+
+
+@quantity("points", 2, over_seeds_study, level=0.9, each=["rte"])
+def lead_judged_over_seeds(task: str) -> Estimate:
+    """LoRA's lead with the interval by which a claim is judged."""
+    return over_seeds(task, "lora1_cp11")
+
+
+@quantity("points", 2, DRAWS, level=0.9, each=["rte"])
+def lead_judged_over_draws(task: str) -> Estimate:
+    """The same over draws."""
+    return over_draws(task, "lora1_cp11")
+
+
+@quantity("", 3, over_seeds_study, each=itertools.product(TASKS, PAIRS))
+def alike_over_seeds(task: str, pair: str) -> float:
+    """The p value of a difference of a point or more."""
+    return over_seeds(task, pair).equivalence_p_value(MARGIN)
+
+
+@quantity("", 3, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def alike_over_draws(task: str, pair: str) -> float:
+    """The same over draws."""
+    return over_draws(task, pair).equivalence_p_value(MARGIN)
+
+
+@quantity("", 3, SEEDS)
+def gain_p() -> float:
+    """That CP gains nothing from components on RTE, after Holm's correction over all six differences."""
+    p_values = {pair: over_seeds("rte", pair).p_value() for pair in PAIRS}
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))["cp44_cp1"]
+
+
+@quantity("percent", source=over_seeds_study, each=itertools.product(TASKS, PAIRS))
+def wrong_sign(task: str, pair: str) -> float:
+    """How often three of the seeds give a difference another sign than all of them."""
+    a, b = PAIRS[pair]
+    outcomes = noise.over_seeds(task).outcomes
+    return noise.wrong_sign(outcomes[a], outcomes[b], 3)
+
+
+@quantity("points", 2, SEEDS, each=itertools.product(ON_DRAWS, ("lora1_cp11", "lora1_cp44", "cp11_cp1")))
+def item_sd(task: str, pair: str) -> float:
+    """How far items differ in a difference."""
+    return math.sqrt(over_seeds(task, pair).item_variance)
+
+
+@quantity("points", 2, (SEEDS, *DRAWS), each=[pair for pair in PAIRS if "head" not in pair])
+def on_the_shared_draw(pair: str) -> Value:
+    """A difference on SST-2 on the shared draw minus the same over other draws, as if they had no items in common."""
+    on, off = over_seeds("sst2", pair), over_draws("sst2", pair)
+    reach = float(stats.norm.ppf(0.975)) * math.hypot(on.standard_error, off.standard_error)
+    return Value(on.mean - off.mean, on.mean - off.mean - reach, on.mean - off.mean + reach)
+
+
+@quantity("percent", source=over_seeds_study, each=[("sst2", "half"), ("rte", "one")])
+def own_power_at_most(task: str, effect: str) -> float:
+    """The chance that 1,000 seeds show such a true lead, by the variances of these many seeds."""
+    return _power(over_seeds(task, "lora1_cp11"), effect)
+
+
+@quantity("seeds", source=over_seeds_study, each=[("rte", "two"), ("boolq", "one")])
+def own_seeds_for(task: str, effect: str) -> float | str:
+    """That show such a true lead four times in five, likewise."""
+    return _needed(over_seeds(task, "lora1_cp11"), effect)
+
+
+@quantity("points", 2, over_seeds_study, each=["rte"])
+def lead_error(task: str) -> float:
+    """The standard error of LoRA's lead."""
+    return over_seeds(task, "lora1_cp11").standard_error
+
+
+@quantity("points", 2, over_seeds_study, each=["rte"])
+def lead_error_limit(task: str) -> float:
+    """The same with no end of seeds."""
+    e = over_seeds(task, "lora1_cp11")
+    return e.error_with(math.inf, e.items)
+
+
+# How high their runs are, and how far they spread.
+
+
+@quantity("percent", 1, over_seeds_study, each=itertools.product(TASKS, CELLS))
+def mean_over_seeds(task: str, cell: str) -> float:
+    """A cell's accuracy over seeds."""
+    return float(noise.over_seeds(task).outcomes[CELLS[cell]].right.mean())
+
+
+@quantity("percent", 1, "smollm2-data-seeds", each=itertools.product(ON_DRAWS, CELLS))
+def mean_over_draws(task: str, cell: str) -> float:
+    """The same over draws."""
+    return float(noise.over_draws(task).outcomes[CELLS[cell]].right.mean())
+
+
+@quantity("points", 2, over_seeds_study, each=itertools.product(TASKS, CELLS))
+def sd_over_seeds(task: str, cell: str) -> Value:
+    """How far runs spread over seeds."""
+    return _spread(noise.over_seeds(task).outcomes[CELLS[cell]].right)
+
+
+@quantity("points", 2, "smollm2-data-seeds", each=itertools.product(ON_DRAWS, CELLS))
+def sd_over_draws(task: str, cell: str) -> Value:
+    """How far runs spread over draws."""
+    return _spread(noise.over_draws(task).outcomes[CELLS[cell]].right)
+
+
+@quantity("points", 2, over_seeds_study, each=itertools.product(ON_DRAWS, ("least", "most")))
+def adapters_sd_over_seeds(task: str, which: str) -> float:
+    """The least and the greatest of the adapters' spreads."""
+    return _end([sd_over_seeds(task, cell).value for cell in ADAPTERS], which)
+
+
+@quantity("points", 2, "smollm2-data-seeds", each=itertools.product(["sst2"], ("least", "most")))
+def adapters_sd_over_draws(task: str, which: str) -> float:
+    """The same over draws."""
+    return _end([sd_over_draws(task, cell).value for cell in ADAPTERS], which)
+
+
+@quantity("points", 2, SEEDS)
+def lead_sd_over_seeds() -> Value:
+    """How far runs spread in LoRA's lead on SST-2."""
+    return _spread(_gap(noise.over_seeds("sst2")))
+
+
+@quantity("points", 2, "smollm2-data-seeds")
+def lead_sd_over_draws() -> Value:
+    """The same over draws."""
+    return _spread(_gap(noise.over_draws("sst2")))
+
+
+@quantity("percent", 1, SEEDS)
+def shared_draw() -> float:
+    """The mean of the adapters on SST-2 on the shared draw, over seeds."""
+    return float(np.mean(_heights(noise.over_seeds("sst2"))))
+
+
+@quantity("percent", 1, DRAWS, each=("least", "most", "mean"))
+def other_draws(which: str) -> float:
+    """The worst, the best and the mean draw of the others."""
+    return _end(_heights(noise.two_on_each_draw("sst2")), which)
+
+
+@quantity("draws", source=(SEEDS, *DRAWS))
+def draws_known() -> int:
+    """Of SST-2, the shared one among them."""
+    return len(noise.over_draws("sst2").outcomes[CP11].seeds) + 1
+
+
+@quantity("percent", 1, AT_RATES, each=("here", "least", "most"))
+def cp11_at_rates(which: str) -> float:
+    """CP at LoRA's first budget on SST-2 at ten times the paper's rate, at its worst rate and at its best."""
+    table = rates.response(rates.measured(AT_RATES, "sst2")).query("label == 'cp' and size == 11")
+    return (
+        float(table.loc[table["times"] == 10, "mean"].item())
+        if which == "here"
+        else _end(table["mean"].tolist(), which)
+    )
+
+
+@quantity("steps", source=SEEDS)
+def steps() -> int:
+    """Of each of the many runs."""
+    return load_study(PROJECT / "studies" / f"{SEEDS}.toml").protocol.steps
+
+
+@quantity("points", 2, (SEEDS, "smollm2-rates"), each=TASKS)
+def dev_left(task: str) -> float:
+    """The height on dev of longer runs at these rates, in the mean of all adapters, minus that by as many steps."""
+    at = {run.config.learning_rate for run in records(SEEDS)}
+    evaluations = tabulate(records("smollm2-rates"))[1]
+    here = evaluations["learning_rate"].isin(at - {None})
+    on_dev = evaluations[here & (evaluations["task"] == task)].groupby("step")["dev_accuracy"].mean()
+    return float(on_dev.max() - on_dev[on_dev.index <= steps()].max())
+
+
+# Above the readout alone.
+
+
+@quantity("points", 1, over_seeds_study, level=0.9, each=("rte", "boolq"))
+def over_floor(task: str) -> Estimate:
+    """The adapters at LoRA's first budget minus the readout alone, or the commonest answer where that is better."""
+    of = noise.over_seeds(task)
+    return estimate(rates.adapters(of) - (of.majority if task == "boolq" else of.outcomes[HEAD, 0].right))
+
+
+@quantity("points", 1, over_seeds_study, each=["boolq"])
+def over_floor_limit(task: str) -> float:
+    """The standard error of the adapters' mean with no end of seeds."""
+    e = estimate(rates.adapters(noise.over_seeds(task)))
+    return e.error_with(math.inf, e.items)
+
+
+@quantity("percent", 1, over_seeds_study, each=["boolq"])
+def majority(task: str) -> float:
+    """What the commonest answer gets right."""
+    return noise.over_seeds(task).majority
+
+
+@quantity("points", 2, over_seeds_study, each=itertools.product(["boolq"], CELLS))
+def over_majority(task: str, cell: str) -> Estimate:
+    """A cell minus the commonest answer."""
+    of = noise.over_seeds(task)
+    return estimate(of.outcomes[CELLS[cell]].right - of.majority)
+
+
+@quantity("percent", source=over_seeds_study, each=["boolq"])
+def gain_below_majority(task: str) -> float:
+    """The part of CP's gain that may be no more than the way up to the commonest answer."""
+    return -over_majority(task, "cp1").mean / over_seeds(task, "cp44_cp1").mean
+
+
+@quantity("points", 1, (over_seeds_study("boolq"), *AT_RATES))
+def balanced_over_head() -> Estimate:
+    """The adapters at LoRA's first budget minus the readout alone on BoolQ, in balanced accuracy."""
+    of = noise.over_seeds("boolq")
+    return _balanced(rates.adapters(of) - of.outcomes[HEAD, 0].right)
+
+
+@quantity("points", 1, (over_seeds_study("boolq"), *AT_RATES))
+def balanced_gain() -> Estimate:
+    """CP's largest minus its smallest on BoolQ, likewise."""
+    a, b = PAIRS["cp44_cp1"]
+    outcomes = noise.over_seeds("boolq").outcomes
+    return _balanced(outcomes[a].right - outcomes[b].right)
+
+
+# On dev, which has other items for each draw.
+
+
+@quantity("points", 2, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def on_dev(task: str, pair: str) -> Value:
+    """A difference on dev over draws, after the last step."""
+    return _on_dev(task, pair, LAST)
+
+
+@quantity("points", 2, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def on_dev_at_best(task: str, pair: str) -> Value:
+    """The same after the best step, which dev chose."""
+    return _on_dev(task, pair, BEST)
+
+
+@quantity("points", 2, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def on_dev_and_eval(task: str, pair: str) -> Value:
+    """The mean of dev's and eval's after the best step, weighted by the inverse variances."""
+    return _on_dev(task, pair, BOTH)
+
+
+@quantity("", 3, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
+def on_dev_p(task: str, pair: str) -> float:
+    """Of no difference on dev, after Holm's correction over the task's six."""
+    p_values = {name: _differences(task, name)[LAST].p_value() for name in PAIRS}
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))[pair]
+
+
+@quantity("", 3, DRAWS)
+def on_dev_and_on_eval_p() -> float:
+    """That LoRA's first rank minus CP at four times its budget is the same on SST-2's dev and eval."""
+    return draws.difference(draws.drawn("sst2"), *PAIRS["lora1_cp44"], {LAST: 1.0, EVAL: -1.0}).p_value()
+
+
+@quantity("items", source=DRAWS)
+def dev_items() -> int:
+    """Of a draw."""
+    return draws.drawn("rte").items
+
+
+@quantity("words", source=PUBLISHED, each=("dev", "eval"))
+def words(asked: str) -> int:
+    """In the median row of SST-2."""
+    return int(_published()["sst2_rows"][f"{asked}_words"])
+
+
+@quantity("percent", source=PUBLISHED)
+def dev_nested() -> float:
+    """Dev's rows of SST-2 that are part of a training row, or around one of three words or more."""
+    return float(_published()["sst2_rows"]["dev_nested"])
+
+
+@quantity("percent", 1, PUBLISHED)
+def eval_nested() -> float:
+    """The same of the validation split."""
+    return float(_published()["sst2_rows"]["eval_nested"])
+
+
+# Over tasks and backbones.
+
+FIRST_RANK_STUDIES = ("smollm2-seeds", "smollm2-seeds-boolq", "minilm")
+
+
+@quantity("points", 2, FIRST_RANK_STUDIES)
+def first_rank() -> Value:
+    """LoRA's lead at its first rank, in the mean over tasks and backbones on which adapters learn."""
+    return _pooled(contrasts.first_rank(FIRST_RANK_STUDIES))
+
+
+@quantity("points", 1, FIRST_RANK_STUDIES)
+def first_rank_spread() -> float:
+    """The standard deviation of true leads about that."""
+    return contrasts.pooled(contrasts.first_rank(FIRST_RANK_STUDIES)).spread
+
+
+@quantity("points", 2, "minilm")
+def further_ranks() -> Value:
+    """The same above that rank, on MiniLM."""
+    return _pooled(contrasts.further_ranks("minilm"))
+
+
+def _needed(e: Estimate, effect: str) -> float | str:
+    found = seeds_needed(e, EFFECTS[effect], noise.ENOUGH, noise.MOST_SEEDS)
+    return "never" if found is None else found
+
+
+def _power(e: Estimate, effect: str) -> float:
+    return e.power(EFFECTS[effect], noise.MOST_SEEDS, e.items)
+
+
+def _spread(right: Floats) -> Value:
+    return Value(*noise.spread(right.mean(1).tolist()), n=len(right))
+
+
+def _gap(of: Cells) -> Floats:
+    a, b = PAIRS["lora1_cp11"]
+    return of.outcomes[a].right - of.outcomes[b].right
+
+
+def _heights(of: Cells) -> list[float]:
+    """`[runs]`, the mean of the adapters."""
+    found: list[float] = np.mean([of.outcomes[CELLS[cell]].right.mean(1) for cell in ADAPTERS], axis=0).tolist()
+    return found
+
+
+def _end(of: Sequence[float], which: str) -> float:
+    return {"least": min(of), "most": max(of), "mean": float(np.mean(of))}[which]
+
+
+def _balanced(values: Floats) -> Estimate:
+    return estimate(rates.balanced(values, rates.commonest(rates.measured(AT_RATES, "boolq"))))
+
+
+@functools.cache
+def _differences(task: str, pair: str) -> dict[str, Mean]:
+    return draws.differences(draws.drawn(task), *PAIRS[pair])
+
+
+def _on_dev(task: str, pair: str, asked: str) -> Value:
+    found = _differences(task, pair)[asked]
+    return Value(found.mean, *found.interval(), n=len(draws.drawn(task).outcomes[CP11].seeds))
+
+
+def _pooled(found: Sequence[contrasts.Contrast]) -> Value:
+    pooled = contrasts.pooled(found)
+    return Value(pooled.mean, *pooled.interval, n=len(found))
+
+
+@functools.cache
+def _published() -> dict[str, Any]:
+    return tomllib.loads((PROJECT / PUBLISHED).read_text(encoding="utf-8"))

@@ -1,0 +1,32 @@
+"""The project's own records, read once: every number of the book comes through here."""
+
+import functools
+from collections.abc import Sequence
+
+from companion import PROJECT
+from companion.wording import near
+from cpadapt.errors import InputError
+from cpadapt.records.record import Record
+from cpadapt.records.store import load_records
+
+read: set[str] = set()
+"""The studies whose records were asked for in this process; `companion.quantities` compares it to the sources."""
+
+
+def records(study: str) -> Sequence[Record]:
+    """The records of a study in `results`; none where it is not measured yet.
+
+    Raises:
+        InputError: `studies` has no file of that name; or as `cpadapt.records.store.load_records`.
+    """
+    read.add(study)
+    return _load(study)
+
+
+@functools.cache
+def _load(study: str) -> tuple[Record, ...]:
+    known = [path.stem for path in (PROJECT / "studies").glob("*.toml")]
+    if study not in known:
+        raise InputError(f"no study {study!r} in studies{near(study, known)}")
+    folder = PROJECT / "results" / study
+    return tuple(load_records(folder)) if folder.is_dir() else ()

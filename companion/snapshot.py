@@ -1,0 +1,49 @@
+"""The committed numbers of the book, `results/quantities.json`: what has changed is a line of a diff.
+
+`make quantities` renews it, and a test compares it with what the records give now.
+"""
+
+import json
+from collections.abc import Mapping
+
+from companion import PROJECT
+from companion.quantities import Quantity, as_json, from_json
+
+FILE = PROJECT / "results" / "quantities.json"
+
+MORE = 2
+"""Digits that are kept beyond those that are printed, so that machines that round otherwise agree."""
+
+
+def text(values: Mapping[str, Quantity]) -> str:
+    """The file: a line for each quantity, by name."""
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(as_json(of, MORE), ensure_ascii=False)}"
+        for name, of in sorted(values.items())
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
+    """What the file has otherwise than it is now, a line each.
+
+    Args:
+        kept: the file's content.
+        values: as they are now.
+    """
+    before = {name: from_json(name, of) for name, of in json.loads(kept).items()}
+    said = [f"{name} is new" for name in sorted(values.keys() - before.keys())]
+    said += [f"{name} is no more" for name in sorted(before.keys() - values.keys())]
+    for name in sorted(before.keys() & values.keys()):
+        old, new = as_json(before[name]), as_json(values[name], MORE)
+        # One in the last digit that is kept may be rounding.
+        near = 1.01 * 10.0 ** -(values[name].digits + MORE)
+        if old.keys() != new.keys() or any(not _alike(old[part], new[part], near) for part in old):
+            said.append(f"{name}: {old} before, {new} now")
+    return said
+
+
+def _alike(a: object, b: object, near: float) -> bool:
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return abs(a - b) <= near
+    return list(a) == list(b) if isinstance(a, list | tuple) and isinstance(b, list | tuple) else a == b

@@ -1,0 +1,177 @@
+"""Errors put into a copy of the project, one at a time, each of which a test has to catch.
+
+    python tests/planted_errors.py [--only NAME]
+
+A number stands in one place and its second computation in none, so what guards it has to be shown: each error here is
+one that somebody might make, and the tests beside it are those that must fail. It is no test itself, as it takes
+minutes; run it where quantities, their tests or what they rest on change.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", "_build", "__pycache__", ".*_cache", "dist", "*.egg-info", "notebooks.lock"
+)
+
+QUANTITIES = "tests/companion/test_quantities.py"
+KEPT = f"{QUANTITIES}::test_the_committed_numbers_are_those_of_the_records"
+CLAIMED = f"{QUANTITIES}::test_what_a_page_claims_is_so"
+PRINTED = f"{QUANTITIES}::test_what_a_page_prints_is_known"
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One error, and what has to catch it."""
+
+    file: str
+    old: str | Callable[[bytes], bytes]
+    """Text that stands there once, or what makes the file's content from what it is."""
+    new: str = ""
+    caught_by: tuple[str, ...] = (KEPT,)
+    """Tests of which each has to fail."""
+    renewed: bool = False
+    """Whether `make quantities` is run after it, as whoever makes the error might: then a claim or an oracle has to
+    catch it."""
+
+
+def _without_last_record(content: bytes) -> bytes:
+    import lzma
+
+    lines = lzma.decompress(content).decode().splitlines(keepends=True)
+    return lzma.compress("".join(lines[:-1]).encode())
+
+
+NUMBERS = "tests/book/test_noise.py"
+SEEDS = "noise.over_seeds.sst2.lora1_cp11"
+
+ERRORS: dict[str, Planted] = {
+    "wrong sign": Planted(
+        "companion/noise.py", "return compare(of.outcomes[a], of.outcomes[b])",
+        "return compare(of.outcomes[b], of.outcomes[a])", (f"{NUMBERS}::test_differences", CLAIMED), renewed=True,
+    ),
+    "swapped family": Planted(
+        "companion/noise.py", '"lora1_cp11": (LORA1, CP11)', '"lora1_cp11": (CP11, LORA1)',
+        (f"{NUMBERS}::test_differences", CLAIMED), renewed=True,
+    ),
+    "lost record": Planted(
+        "results/smollm2-seeds", _without_last_record, caught_by=(KEPT,),
+    ),
+    "lost interval": Planted(
+        "companion/quantities/__init__.py", "result = Value(result.mean, *result.interval(of.level), n=seeds, level=of.level)",
+        "result = Value(result.mean, n=seeds)", (CLAIMED, f"{QUANTITIES}::test_shares_become_points"), renewed=True,
+    ),
+    "wrong level": Planted(
+        "companion/quantities/__init__.py", "*result.interval(of.level), n=seeds", "*result.interval(0.9), n=seeds",
+        (f"{NUMBERS}::test_differences",), renewed=True,
+    ),
+    "wrong study": Planted(
+        "companion/noise.py", 'return "smollm2-seeds-boolq" if task == "boolq" else "smollm2-seeds"',
+        'return "smollm2-seeds-boolq" if task == "boolq" else "smollm2-data-seeds"', (f"{NUMBERS}::test_differences", CLAIMED),
+        renewed=True,
+    ),
+    "unnamed study": Planted(
+        "companion/quantities/noise.py", 'SEEDS, DRAWS, AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-rates")',
+        'SEEDS, DRAWS, AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2",)',
+    ),
+    "wrong rounding": Planted(
+        "companion/wording.py", 'text = f"{value:+,.{digits}f}" if sign', 'text = f"{value:+,.{digits + 1}f}" if sign',
+        (f"{QUANTITIES}::test_how_a_quantity_is_printed",), renewed=True,
+    ),
+    "points twice": Planted(
+        "companion/quantities/noise.py", "    return math.sqrt(over_seeds(task, pair).item_variance)",
+        "    return 100 * math.sqrt(over_seeds(task, pair).item_variance)",
+    ),
+    "claim turned round": Planted(
+        "notebooks/noise.py", "{says}`noise.over_floor.rte.low > 0`", "{says}`noise.over_floor.rte.low < 0`", (CLAIMED,),
+    ),
+    "claim of an unknown number": Planted(
+        "notebooks/noise.py", "{says}`noise.over_floor.rte.low > 0`", "{says}`noise.over_flor.rte.low > 0`", (CLAIMED,),
+    ),
+    "misspelt name": Planted(
+        "notebooks/noise.py", "{q}`noise.first_rank_spread`", "{q}`noise.first_rank_sd`",
+        (PRINTED, f"{QUANTITIES}::test_every_quantity_is_used"),
+    ),
+    "typed number": Planted(
+        "notebooks/noise.py", "{q}`noise.first_rank_spread`", "0.4", (f"{QUANTITIES}::test_every_quantity_is_used",),
+    ),
+    "number changed by hand": Planted(
+        "results/quantities.json", '"noise.steps": {"value": 2000', '"noise.steps": {"value": 2500',
+    ),
+    "one-sided for two-sided": Planted(
+        "cpadapt/analysis/statistics.py", "reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error",
+        "reach = float(stats.t.ppf(level, self.degrees)) * self.standard_error", (f"{NUMBERS}::test_differences",), renewed=True,
+    ),
+    "items left out of the error": Planted(
+        "companion/draws.py", "variance = by_draw.var(ddof=1) / len(by_draw) + on_eval.item_variance * shared",
+        "variance = by_draw.var(ddof=1) / len(by_draw)", (f"{NUMBERS}::test_dev_over_draws",), renewed=True,
+    ),
+}  # fmt: skip
+
+
+def caught(planted: Planted) -> tuple[bool, str]:
+    """Whether each of the tests fails on a copy of the project that has the error, and what pytest said."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+        file = copy / planted.file
+        if callable(planted.old):
+            if file.is_dir():
+                (file,) = sorted(file.glob("*.jsonl.xz"))[-1:]
+            file.write_bytes(planted.old(file.read_bytes()))
+        else:
+            text = file.read_text(encoding="utf-8")
+            if text.count(planted.old) != 1:
+                raise SystemExit(f"{planted.file} has {planted.old!r} {text.count(planted.old)} times, not once")
+            file.write_text(text.replace(planted.old, planted.new), encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+
+        def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", *arguments],
+                cwd=copy,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        if planted.renewed:
+            renewed = python("companion.quantities", "--renew")
+            if renewed.returncode:
+                return True, "it cannot be computed"
+        said = []
+        for test in planted.caught_by:
+            # By -k, so that of a parametrized test one case is enough.
+            path, _, name = test.partition("::")
+            run = python("pytest", "-q", "-x", "-p", "no:cacheprovider", path, *(["-k", name] if name else []))
+            if run.returncode != 1:
+                return False, f"{test} passes" if run.returncode == 0 else run.stdout + run.stderr
+            said.append(next((line for line in run.stdout.splitlines() if line.startswith("FAILED")), ""))
+        return True, "; ".join(said)
+
+
+def main() -> None:
+    """Say of each error whether it is caught."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=ERRORS, help="this error alone")
+    only = parser.parse_args().only
+    missed = []
+    for name, planted in ERRORS.items():
+        if only in (None, name):
+            found, said = caught(planted)
+            print(f"{'caught' if found else 'MISSED'}: {name} ({said})", flush=True)
+            missed += [] if found else [name]
+    sys.exit(f"{len(missed)} missed: {', '.join(missed)}" if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
