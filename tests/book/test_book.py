@@ -55,7 +55,7 @@ def test_a_notebook_s_charts_get_their_figures() -> None:
         app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda page, name=name: name))
         sphinx.draw_charts(app, "a", source := [text])
         assert ('<figure class=\\"chart' in source[0]) == drawn
-    (first, second) = json.loads(text)["cells"][0]["outputs"]
+    (_, second) = json.loads(text)["cells"][0]["outputs"]
     assert second == outputs[1]
 
 
