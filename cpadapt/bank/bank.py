@@ -25,6 +25,7 @@ from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.inputs.tasks.encoding import label_tokens
 from cpadapt.inputs.tasks.specs import TaskSpec
 from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.config import stacking_order as stacking_order
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,6 @@ def require_packable(backbone: Backbone) -> None:
             f"backbone {backbone.name!r} gives other hidden states for packed rows than for padded ones (relative"
             f" difference {difference:.1e}): its architecture, {model.config.model_type}, is not supported"
         )
-
-
-def stacking_order(run: RunConfig) -> tuple[str, str, int]:
-    """Sort key that puts runs of one stack side by side."""
-    if run.family == HEAD:
-        return "", "", 0
-    return run.family, repr(sorted(run.shape_options.items())), run.size
 
 
 def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[str, dict[str, Tensor]]:

@@ -1,10 +1,11 @@
 """What is held fixed when runs are compared, and what one run is."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
@@ -115,7 +116,7 @@ class Protocol:
     @property
     def id(self) -> str:
         """Hash of all fields."""
-        return _digest(_without_later_defaults(dataclasses.asdict(self), LATER_PROTOCOL_FIELDS))
+        return _protocol_id(self)
 
     def rate_factor(self, step: int, warmup_steps: int | None = None) -> float:
         """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it.
@@ -137,6 +138,12 @@ class Protocol:
             f.name: "paper" if f.name in PAPER and PAPER[f.name] == getattr(self, f.name) else "ours"
             for f in dataclasses.fields(self)
         }
+
+
+@functools.cache
+def _protocol_id(protocol: Protocol) -> str:
+    """Kept, as thousands of records have a handful of protocols."""
+    return _digest(_without_later_defaults(dataclasses.asdict(protocol), LATER_PROTOCOL_FIELDS))
 
 
 @validated(frozen=True, config=STRICT)
@@ -227,6 +234,22 @@ class RunConfig:
         config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
         config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
         return config
+
+
+class Cell(NamedTuple):
+    """A place on a study's ladder: what is compared with what, over seeds."""
+
+    label: str
+    """What the study calls this variant of a family, or `head`."""
+    size: int
+    """Rank or components; 0 for `head`."""
+
+
+def stacking_order(run: RunConfig) -> tuple[str, str, int]:
+    """Sort key that puts runs with the same parameter shapes side by side, smaller ones first."""
+    if run.family == HEAD:
+        return "", "", 0
+    return run.family, repr(sorted(run.shape_options.items())), run.size
 
 
 def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:

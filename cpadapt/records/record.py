@@ -102,23 +102,25 @@ class Outcome:
     @property
     def label_by_row(self) -> dict[int, int] | None:
         """The class, by row number in the source split, where known."""
-        return None if self.label is None else dict(zip(self.items.tolist(), self.label.tolist(), strict=True))
+        label = self.label
+        return None if label is None else dict(zip(self.items.tolist(), label.tolist(), strict=True))
 
     @property
     def right_by_class(self) -> tuple[int, ...] | None:
         """How many items of each class are right, where their classes are known."""
-        if self.label is None:
+        label = self.label
+        if label is None:
             return None
-        classes = int(self.label.max()) + 1
-        return tuple(np.bincount(self.label, self.is_right, classes).astype(int).tolist())
+        return tuple(np.bincount(label, self.is_right, int(label.max()) + 1).astype(int).tolist())
 
     @property
     def balanced_accuracy(self) -> float | None:
         """The mean over classes of the share of their items that is right, where classes are known."""
-        if self.label is None or self.right_by_class is None:
+        label = self.label
+        if label is None:
             return None
-        asked = np.bincount(self.label)
-        return float(np.mean(np.array(self.right_by_class)[asked > 0] / asked[asked > 0]))
+        asked, right = np.bincount(label), np.bincount(label, self.is_right)
+        return float(np.mean(right[asked > 0] / asked[asked > 0]))
 
 
 @validated(frozen=True, config=STRICT)

@@ -2,11 +2,14 @@
 
 A record carries its whole config, so it says what it measured without the study file; and how sure the run was of
 every item it was judged on, by the item's row number in the source split, so that runs can be compared item by item.
-Which rows were drawn, and their classes, stand once in a file for each draw, before the first record that needs them.
+Which rows were drawn, and their classes, are written once for each draw, before the first record that needs them.
 Dataset text is never in it. A file at work ends in `.jsonl`, a finished one in `.jsonl.xz`.
 """
 
+import contextlib
 import dataclasses
+import functools
+import gc
 import json
 import lzma
 import os
@@ -14,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,6 +27,8 @@ from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 ENDINGS = (".jsonl", ".jsonl.xz")
 """Of files of records: at work, and finished."""
 
+Drawn = dict[str, dict[str, Any]]
+"""By a draw's fingerprint: the rows and labels of each of its sets."""
 
 _RECORD = TypeAdapter(Record)
 
@@ -35,42 +40,46 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
         InputError: a field is missing, unknown or of the wrong type, or a record's draw is not among the lines before
             it; the line and each field are named.
     """
-    draws: dict[str, dict[str, Any]] = {}
+    drawn: Drawn = {}
     for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
             if isinstance(content, dict) and "draw" in content:
-                draws[content["draw"]["fingerprint"]] = content["draw"]["sets"]
+                drawn[content["draw"]["fingerprint"]] = content["draw"]["sets"]
             else:
-                yield _record(content, draws)
+                yield _record(content, drawn)
         except json.JSONDecodeError as error:
             raise InputError(f"line {number}: not JSON: {error}") from None
         except ValidationError as error:
             raise InputError(f"line {number}: {explain(error)}") from None
         except (InputError, KeyError, TypeError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"line {number}: {said}") from None
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"line {number}: {problem}") from None
 
 
-def _record(content: Any, draws: Mapping[str, Mapping[str, Any]]) -> Record:
-    """A record as it stands in a file, with what its draw says of the items it was asked."""
+def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
+    """A record as written in a file, completed with what its draw says of the items asked."""
     if isinstance(content, dict):
         require_schema(content.get("schema", SCHEMA))
         for field, kind in SETS.items():
             if isinstance(content.get(field), dict) and "data_fingerprint" in content:
-                drawn = draws.get(content["data_fingerprint"], {}).get(kind)
-                if drawn is None:
+                items = drawn.get(content["data_fingerprint"], {}).get(kind)
+                if items is None:
                     raise InputError(f"no draw of {kind} stands before the record {content.get('id')!r}")
-                content[field] = {**drawn, **content[field]}
+                content[field] = {**items, **content[field]}
     return _RECORD.validate_python(content)
 
 
-def lines_of(records: Iterable[Record]) -> Iterator[str]:
+def lines_of(records: Iterable[Record], drawn: Drawn | None = None) -> Iterator[str]:
     """Records as the lines of one file, each draw before the first record that needs it.
 
     `records_from_lines` reads them back to equal records.
+
+    Args:
+        records: what to write.
+        drawn: the draws that the file already has; those written now are added. By default it has none.
     """
-    written: dict[str, dict[str, Any]] = {}
+    drawn = {} if drawn is None else drawn
     for record in records:
         content = dataclasses.asdict(record)
         sets = {}
@@ -78,7 +87,7 @@ def lines_of(records: Iterable[Record]) -> Iterator[str]:
             if content[field] is not None:
                 sets[kind] = {name: content[field].pop(name) for name in ("rows", "drawn", "labels")}
                 content[field] = {name: value for name, value in content[field].items() if value is not None}
-        known = written.setdefault(record.data_fingerprint, {})
+        known = drawn.setdefault(record.data_fingerprint, {})
         if any(kind not in known for kind in sets):
             known |= sets
             draw = {"fingerprint": record.data_fingerprint, "sets": dict(known)}
@@ -87,7 +96,7 @@ def lines_of(records: Iterable[Record]) -> Iterator[str]:
 
 
 def record_files(path: str | Path) -> list[Path]:
-    """The files of records under a folder, in the order of their names; or the one file that was given.
+    """The files of records under a folder, sorted by their paths; or the one file that was given.
 
     Raises:
         InputError: there is no such path.
@@ -102,7 +111,7 @@ def read_lines(file: Path) -> list[str]:
     """The lines of a file of records.
 
     Raises:
-        InputError: it is not what its ending says, or no UTF-8.
+        InputError: it is not what its ending says, or not UTF-8.
     """
     try:
         content = file.read_bytes()
@@ -116,24 +125,58 @@ def read_lines(file: Path) -> list[str]:
 def load_records(path: str | Path) -> list[Record]:
     """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
 
+    Files are read once in a process, and anew when they change; callers share the records and must not change them.
+
     Raises:
-        InputError: there is no such path, or a line is no valid record (the file and line are named).
+        InputError: there is no such path, or a line is not a valid record (the file and line are named).
     """
     newest: dict[str, Record] = {}
     for file in record_files(path):
-        lines = read_lines(file)
-        try:
-            for record in records_from_lines(lines):
-                known = newest.get(record.id)
-                if known is None or known.provenance.finished <= record.provenance.finished:
-                    newest[record.id] = record
-        except InputError as error:
-            raise InputError(f"{file}, {error}") from None
+        for record in _records_in(file, _state(file)):
+            known = newest.get(record.id)
+            if known is None or known.provenance.finished <= record.provenance.finished:
+                newest[record.id] = record
     return list(newest.values())
 
 
+class _State(NamedTuple):
+    """What changes when a file does."""
+
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def _state(file: Path) -> _State:
+    stat = file.stat()
+    return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _records_in(file: Path, state: _State) -> tuple[Record, ...]:
+    """A file's records; `state` tells the cache when to read again."""
+    lines = read_lines(file)
+    try:
+        with _collector_paused():
+            return tuple(records_from_lines(lines))
+    except InputError as error:
+        raise InputError(f"{file}, {error}") from None
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Thousands of records, all kept: a garbage collector that walks them as they are made doubles the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class RecordFile:
-    """The one file that this process adds its records to, rewritten whole and atomically each time.
+    """The one file that this process adds its records to.
 
     Args:
         folder: where records are kept; made if need be. The file's name is new for each process, so that processes
@@ -143,28 +186,37 @@ class RecordFile:
     def __init__(self, folder: str | Path) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.path = Path(folder) / f"{stamp}-{secrets.token_hex(3)}.jsonl"
-        self._records: list[Record] = []
+        self._content = b""
+        self._drawn: Drawn = {}
 
     def add(self, records: Iterable[Record]) -> None:
-        """Write these records too; either all of them are in the file afterwards, or none."""
-        together = [*self._records, *records]
-        write_atomically(self.path, _text(together))
-        self._records = together
+        """Write these records too; either all of them are in the file afterwards, or none.
+
+        Only these are turned into text; the file is then replaced by its old bytes and the new ones.
+        """
+        drawn = {fingerprint: dict(sets) for fingerprint, sets in self._drawn.items()}
+        content = self._content + _text(lines_of(records, drawn))
+        write_atomically(self.path, content)
+        self._content, self._drawn = content, drawn
 
     def finish(self) -> None:
         """Compress the file; nothing is added to it any more."""
-        if self._records:
-            write_compressed(self.path.with_name(f"{self.path.name}.xz"), self._records)
+        if self._content:
+            _write_xz(self.path.with_name(f"{self.path.name}.xz"), self._content)
             self.path.unlink()
 
 
 def write_compressed(path: Path, records: Iterable[Record]) -> None:
     """Write a finished file of records, whole or not at all."""
-    write_atomically(path, lzma.compress(_text(records), preset=9))
+    _write_xz(path, _text(lines_of(records)))
 
 
-def _text(records: Iterable[Record]) -> bytes:
-    return "".join(line + "\n" for line in lines_of(records)).encode()
+def _write_xz(path: Path, content: bytes) -> None:
+    write_atomically(path, lzma.compress(content, preset=9))
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(line + "\n" for line in lines).encode()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,13 +1,59 @@
 """Records as tidy tables."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cpadapt.records.record import Record
+from cpadapt.records.record import Evaluation, Record
 from cpadapt.records.store import load_records
+
+RUN_COLUMNS: Mapping[str, Callable[[Record], Any]] = {
+    "id": lambda r: r.id,
+    "study": lambda r: r.study,
+    "backbone": lambda r: r.config.backbone,
+    "task": lambda r: r.config.task,
+    "label": lambda r: r.label,
+    "family": lambda r: r.config.family,
+    "size": lambda r: r.config.size,
+    "parameters": lambda r: r.counts.adapter,
+    "learning_rate": lambda r: r.config.learning_rate,
+    "scale": lambda r: r.config.scale,
+    "seed": lambda r: r.config.seed,
+    "data_seed": lambda r: r.config.data_seed,
+    "order_seed": lambda r: r.config.order_seed,
+    "protocol": lambda r: r.config.protocol.id,
+    "steps": lambda r: r.config.protocol.steps,
+    "best_step": lambda r: r.best_step,
+    "dev_accuracy": lambda r: r.best.dev_accuracy if r.best else None,
+    "eval_accuracy": lambda r: r.outcome.accuracy if r.outcome else None,
+    "balanced_accuracy": lambda r: r.outcome.balanced_accuracy if r.outcome else None,
+    "rest_accuracy": lambda r: r.rest.accuracy if r.rest else None,
+    "correct": lambda r: r.outcome.correct if r.outcome else None,
+    "total": lambda r: r.outcome.total if r.outcome else None,
+    "majority_rate": lambda r: r.data["sets"].get("eval", {}).get("majority_rate"),
+    "diverged_at": lambda r: r.diverged_at,
+    "run_seconds": lambda r: r.cost.train_seconds / r.cost.bank_runs,
+    "peak_memory_bytes": lambda r: r.cost.peak_memory_bytes,
+    "device": lambda r: r.provenance.device,
+    "finished": lambda r: r.provenance.finished,
+    "warmup_steps": lambda r: (
+        r.config.protocol.warmup_steps if r.config.warmup_steps is None else r.config.warmup_steps
+    ),
+    "weights": lambda r: r.weights.identity,
+}
+"""The table of runs: each column and what it shows of a record."""
+
+EVALUATION_COLUMNS: Mapping[str, Callable[[Evaluation], Any]] = {
+    "step": lambda e: e.step,
+    "train_loss": lambda e: e.train_loss,
+    "dev_loss": lambda e: e.dev_loss,
+    "dev_accuracy": lambda e: e.dev_accuracy,
+}
+"""The table of evaluations: each column and what it shows of one, after those of its run."""
+
+_RUN_OF_EVALUATION = ("id", "task", "label", "family", "size", "learning_rate", "seed", "data_seed")
 
 
 def read_records(path: str | Path) -> pd.DataFrame:
@@ -47,65 +93,14 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     runs, evaluations = [], []
     for record in records:
-        run = _row(record)
+        run = {column: get(record) for column, get in RUN_COLUMNS.items()}
         runs.append(run)
-        of_run = {name: run[name] for name in _EVALUATION_COLUMNS[:8]}
+        shared = {column: run[column] for column in _RUN_OF_EVALUATION}
         evaluations += [
-            of_run
-            | {
-                "step": e.step,
-                "train_loss": e.train_loss,
-                "dev_loss": e.dev_loss,
-                "dev_accuracy": e.dev_accuracy,
-            }
-            for e in record.evaluations
+            shared | {column: get(evaluation) for column, get in EVALUATION_COLUMNS.items()}
+            for evaluation in record.evaluations
         ]
-    return pd.DataFrame(runs, columns=list(_COLUMNS)), pd.DataFrame(evaluations, columns=list(_EVALUATION_COLUMNS))
-
-
-_COLUMNS = (
-    "id", "study", "backbone", "task", "label", "family", "size", "parameters", "learning_rate", "scale", "seed",
-    "data_seed", "order_seed", "protocol", "steps", "best_step", "dev_accuracy", "eval_accuracy", "balanced_accuracy",
-    "rest_accuracy", "correct", "total", "majority_rate", "diverged_at", "run_seconds", "peak_memory_bytes", "device",
-    "finished", "warmup_steps", "weights",
-)  # fmt: skip
-_EVALUATION_COLUMNS = (
-    "id", "task", "label", "family", "size", "learning_rate", "seed", "data_seed",
-    "step", "train_loss", "dev_loss", "dev_accuracy",
-)  # fmt: skip
-
-
-def _row(record: Record) -> dict[str, Any]:
-    config, outcome, best = record.config, record.outcome, record.best
-    return {
-        "id": record.id,
-        "study": record.study,
-        "backbone": config.backbone,
-        "task": config.task,
-        "label": record.label,
-        "family": config.family,
-        "size": config.size,
-        "parameters": record.counts.adapter,
-        "learning_rate": config.learning_rate,
-        "scale": config.scale,
-        "seed": config.seed,
-        "data_seed": config.data_seed,
-        "order_seed": config.order_seed,
-        "protocol": config.protocol.id,
-        "steps": config.protocol.steps,
-        "best_step": record.best_step,
-        "dev_accuracy": best.dev_accuracy if best else None,
-        "eval_accuracy": outcome.accuracy if outcome else None,
-        "balanced_accuracy": outcome.balanced_accuracy if outcome else None,
-        "rest_accuracy": record.rest.accuracy if record.rest else None,
-        "correct": outcome.correct if outcome else None,
-        "total": outcome.total if outcome else None,
-        "majority_rate": record.data["sets"].get("eval", {}).get("majority_rate"),
-        "diverged_at": record.diverged_at,
-        "run_seconds": record.cost.train_seconds / record.cost.bank_runs,
-        "peak_memory_bytes": record.cost.peak_memory_bytes,
-        "device": record.provenance.device,
-        "finished": record.provenance.finished,
-        "warmup_steps": config.protocol.warmup_steps if config.warmup_steps is None else config.warmup_steps,
-        "weights": record.weights.identity,
-    }
+    return (
+        pd.DataFrame(runs, columns=list(RUN_COLUMNS)),
+        pd.DataFrame(evaluations, columns=[*_RUN_OF_EVALUATION, *EVALUATION_COLUMNS]),
+    )

@@ -11,7 +11,15 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cpadapt.errors import explain
-from cpadapt.records.config import LATER_PROTOCOL_FIELDS, LATER_RUN_FIELDS, PAPER, SEMANTICS, Protocol, RunConfig
+from cpadapt.records.config import (
+    LATER_PROTOCOL_FIELDS,
+    LATER_RUN_FIELDS,
+    PAPER,
+    SEMANTICS,
+    Protocol,
+    RunConfig,
+    stacking_order,
+)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +148,11 @@ def test_a_run_that_cannot_be_is_refused(changes: dict[str, Any], says: str) -> 
     with pytest.raises(ValidationError) as caught:
         run(**changes)
     assert says in explain(caught.value)
+
+
+def test_runs_of_one_shape_sort_together_the_smaller_first() -> None:
+    head = run(family="head", size=0, learning_rate=None, scale=None)
+    flat = {"options": {"tensor_shape": {32: (32,)}}}
+    ordered = [head, run(size=1), run(size=4), run(size=1, **flat), run(size=9, **flat), run(family="lora", size=2)]
+    assert sorted(ordered[::-1], key=stacking_order) == ordered
+    assert stacking_order(run(seed=1)) == stacking_order(run(learning_rate=1.0))

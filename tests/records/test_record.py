@@ -245,6 +245,52 @@ def test_a_finished_file_is_compressed(tmp_path: Path) -> None:
     assert load_records(tmp_path) == before
 
 
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RecordFile(tmp_path)
+    file.add([record(0)])
+    (first,) = load_records(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("cpadapt.records.store.read_lines", lambda path: pytest.fail(f"read {path} again"))
+        assert load_records(tmp_path)[0] is first
+    file.add([record(1)])
+    assert [r.config.seed for r in load_records(tmp_path)] == [0, 1]
+    file.path.write_text("{}\n")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"line 1: .*is missing"):
+            load_records(tmp_path)
+
+
+def test_adding_writes_what_all_at_once_would_and_makes_text_of_the_new_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [[record(0, dev=None)], [record(1, dev=None), record(2)], [record(3)]]
+    made: list[int] = []
+    asdict = dataclasses.asdict
+    monkeypatch.setattr("dataclasses.asdict", lambda r: (made.append(r.config.seed), asdict(r))[1])
+    file = RecordFile(tmp_path)
+    for part in parts:
+        file.add(part)
+    assert made == [0, 1, 2, 3]
+    lines = list(lines_of([r for part in parts for r in part]))
+    assert file.path.read_text().splitlines() == lines
+
+
+def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RecordFile(tmp_path)
+    file.add([record(0, dev=None)])
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            file.add([record(1)])
+    assert [r.config.seed for r in load_records(tmp_path)] == [0]
+    file.add([record(2)])
+    assert [r.config.seed for r in load_records(tmp_path)] == [0, 2]
+
+
 def test_a_package_without_metadata_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpadapt.measure.PACKAGES", ("torch", "not-there"))
     with pytest.raises(InputError, match="the version of not-there is not known here"):
