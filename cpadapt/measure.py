@@ -1,4 +1,4 @@
-"""From a study's runs to their records: what has none yet is trained, bank by bank."""
+"""From a study's runs to their records: what has no record yet is trained, bank by bank."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,26 +32,25 @@ from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.records.config import HEAD, Protocol, RunConfig
 from cpadapt.records.record import SCHEMA, Counts, Provenance, Record, require_one_backbone
 from cpadapt.records.store import RecordFile, load_records
-from cpadapt.study import Shard, Study, banks_of
+from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 
 CHECKPOINTS = ".checkpoints"
 """The folder, within that of the records, of banks at work."""
 
-
 BANK_TOKENS = 16_384
-"""Tokens that a bank trains on in a step, on average: more no longer make a run cheaper."""
+"""Tokens that a bank trains on in a step, on average: beyond this a run gets no cheaper."""
 
 BANK_SECONDS = 18 * 60
-"""Of a bank's training on a GPU: what has no record when a machine is taken away is trained on from a checkpoint, and
-nothing of a bank is recorded before its end."""
+"""The most seconds that a bank may train on a GPU: its records are written at its end, and of a machine that is taken
+away before it only the bank's checkpoint is left."""
 
 GPU_FLOPS = 3e14
-"""Floating-point operations a second by which a bank's time is guessed: an H100 or H200, half precision."""
+"""Floating-point operations a second by which a bank's time is estimated: an H100 or H200, half precision."""
 
 
 def _most_tokens(backbone: Backbone, protocol: Protocol) -> float:
-    """Tokens a step at most of a bank on this backbone, by its memory and its time."""
+    """The most tokens a step of a bank on this backbone, by its memory and its time."""
     if backbone.model.device.type != "cuda":
         return BANK_TOKENS
     embedding = backbone.model.get_input_embeddings().weight.numel()
@@ -75,125 +74,223 @@ def train(
 ) -> list[Record]:
     """Measure a study's runs, or go on measuring them.
 
-    Everything that can be wrong is found before any training starts. A run whose record is in `results` is not
-    trained again. Runs of a task train in banks of whole draws or seeds (see `banks_of`). The state of a bank is kept
-    under `results/.checkpoints`, so a process that was killed, or asked to end by SIGTERM, goes on from there; a
-    bank's records are written when it is done.
+    Every mistake in the input is found before any training starts. A run whose record is in `results` is not trained
+    again. The runs of a task train in banks of whole draws or seeds (see `cpadapt.study.banks_of`). A bank's state is
+    kept under `results/.checkpoints`, so a process that was killed, or asked to end by SIGTERM, continues from there;
+    a bank's records are written when it is done.
 
     Args:
         study: what to measure.
         task: only this one of its tasks.
-        budget: only at this budget (trainable scalars over all target modules).
-        shard: only this part of the runs of each task, for several processes side by side.
+        budget: only the cells at this budget (trainable scalars over all target modules).
+        shard: only this part of each task's runs, for several processes side by side.
         data_dir: folder with the tasks' data, instead of the hub.
         results: folder of records. `None` keeps nothing on disk.
         save: folder for each run's best weights: by run id, a PEFT adapter and its head, where it has them. A run with
             a record but without weights there is trained again.
-        force: train runs anew that have a record.
+        force: retrain runs that already have a record.
         device: as torch names it; by default the first GPU, or the CPU.
-        quiet: no progress bar (there is none anyway where the output is no terminal).
+        quiet: show no progress bar (there is none anyway where the output is not a terminal).
 
     Returns:
-        The records of all runs asked for, those measured before included, in the study's order.
+        The records of all runs asked for, including those measured before, in the study's order.
 
     Raises:
         InputError: something asked for is wrong or missing.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    projections = load_projections(study.backbone, study.target_modules)
-    wanted = study.runs(projections, task=task, budget=budget)
-    tasks = list(dict.fromkeys(config.task for _, config in wanted))
-    specs = study.specs()
-    p = study.protocol
-    data = {
-        name: {seed: load_task(specs[name], data_dir=data_dir, caps=p.caps, data_seed=seed) for seed in study.drawn}
-        for name in tasks
-    }
+    runs = study.runs(load_projections(study.backbone, study.target_modules), task=task, budget=budget)
+    data = _load_data(study, runs, data_dir)
     known = _known(results)
-    asked = {name: (shard or Shard()).of([(label, c) for label, c in wanted if c.task == name]) for name in tasks}
     backbone: Backbone | None = None
-
-    def load() -> Backbone:
-        _require_device(device)
-        for folder in (results, save):
-            if folder is not None:
-                _require_folder(Path(folder))
-        return load_backbone(study.backbone, dtype=p.dtype, device=device, target_modules=study.target_modules)
-
     source = weights_at_hand(study.backbone) or _recorded_weights(known.values(), study, results)
     if source is None:
-        backbone = load()
+        backbone = _load(study, device, (results, save))
         source = backbone.source
     _require_same_weights(known.values(), study, source, results)
-    identity = source.identity
-
-    def run_id(config: RunConfig) -> str:
-        return config.run_id(data[config.task][config.data_seed].fingerprint, identity)
-
-    def is_done(config: RunConfig) -> bool:
-        saved = save is None or (Path(save) / run_id(config)).is_dir()
-        return not force and saved and run_id(config) in known
-
-    everything = [labelled for runs in asked.values() for labelled in runs]
-    found = {run_id(config) for _, config in everything}
-    records = {of: record for of, record in known.items() if of in found}
-    undone = [name for name in tasks if not all(is_done(config) for _, config in asked[name])]
-    if undone:
-        backbone = backbone or load()
+    asked = _by_task(runs, shard or Shard())
+    done = set(known) if not force else set()
+    if save is not None:
+        done = {run_id for run_id in done if (Path(save) / run_id).is_dir()}
+    plan = _Plan(asked, data, source.identity, done)
+    ids = {plan.id_of(run.config) for part in asked.values() for run in part}
+    records = {run_id: record for run_id, record in known.items() if run_id in ids}
+    if plan.unfinished:
+        backbone = backbone or _load(study, device, (results, save))
         _require_same_weights(known.values(), study, backbone.source, results)
-        identity = backbone.source.identity
+        measurement = _Measurement(study, plan, backbone, results=results, save=save, force=force, quiet=quiet)
+        records |= {record.id: record for record in measurement.train()}
+    return [records[run_id] for run_id in (plan.id_of(run.config) for run in runs) if run_id in ids]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which runs are asked for, on which data and weights, and which of them are done."""
+
+    asked: Mapping[str, Sequence[Run]]
+    """By task."""
+    data: Mapping[str, Mapping[int, TaskData]]
+    """By task and data seed."""
+    weights: str
+    """The identity of the backbone's weights."""
+    done: Collection[str]
+    """Ids of runs that need no training."""
+
+    def id_of(self, config: RunConfig) -> str:
+        """The run's id on these data and weights."""
+        return config.run_id(self.data[config.task][config.data_seed].fingerprint, self.weights)
+
+    def left(self, runs: Iterable[Run]) -> dict[str, Run]:
+        """Those of the runs that are to be trained, by id."""
+        return {run_id: run for run in runs if (run_id := self.id_of(run.config)) not in self.done}
+
+    @functools.cached_property
+    def unfinished(self) -> list[str]:
+        """The tasks with runs to train."""
+        return [task for task, runs in self.asked.items() if self.left(runs)]
+
+
+class _Measurement:
+    """The training of what a plan leaves to do, bank by bank.
+
+    Raises:
+        InputError: a text does not fit, the backbone cannot be packed, or its readout or a package's version is
+            missing; all of it before any training.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        plan: _Plan,
+        backbone: Backbone,
+        *,
+        results: str | Path | None,
+        save: str | Path | None,
+        force: bool,
+        quiet: bool,
+    ) -> None:
+        self._study, self._plan, self._backbone = study, plan, backbone
+        self._results, self._save, self._force, self._quiet = results, save, force, quiet
         require_packable(backbone)
-        made_on = provenance(backbone.model.device)
+        self._made_on = provenance(backbone.model.device)
         # All texts are read before any is trained on, so that one too long for the last bank stops it all at once.
-        pools = {name: pools_of(data[name], backbone, p) for name in undone}
-        if p.readout == "verbalizer":
-            for name in undone:
-                verbalizer(backbone, specs[name])
-        file = RecordFile(results) if results is not None else None
-        for name in undone:
-            tokens = p.batch_size * float(np.diff(pools[name]["train"].offsets).mean())
-            banks = banks_of(asked[name], tokens, _most_tokens(backbone, p))
-            for number, whole in enumerate(banks, start=1):
-                bank = {run_id(labelled[1]): labelled for labelled in whole if not is_done(labelled[1])}
-                if not bank:
-                    continue
-                trainer = Trainer(
-                    backbone,
-                    [config for _, config in bank.values()],
-                    data[name],
-                    pools=pools[name],
-                    checkpoint=_checkpoint(results, bank, force),
-                )
-                part = f", bank {number} of {len(banks)}" if len(banks) > 1 else ""
-                with _progress(trainer, f"{study.name} {name}{part}", quiet) as progress:
-                    trainer.progress = progress
-                    outcomes = trainer.train()
-                fresh = []
-                for result in outcomes:
-                    of = run_id(result.config)
-                    drawn = data[name][result.config.data_seed]
-                    fresh.append(_record(study, bank[of][0], of, result, backbone, drawn, made_on))
-                    if save is not None:
-                        _save(Path(save) / of, result, backbone)
-                if file is not None:
-                    file.add(fresh)
-                trainer.forget()
-                records |= {record.id: record for record in fresh}
-                # Its recorded launches hold the memory that the next one needs.
-                del trainer, outcomes
-        if file is not None:
-            file.finish()
-        if results is not None:
+        self._pools = {task: pools_of(plan.data[task], backbone, study.protocol) for task in plan.unfinished}
+        if study.protocol.readout == "verbalizer":
+            specs = study.specs()
+            for task in plan.unfinished:
+                verbalizer(backbone, specs[task])
+        self._file = RecordFile(results) if results is not None else None
+
+    def train(self) -> list[Record]:
+        """The records of what was left to do; each bank's are on disk before the next one starts."""
+        records = []
+        for task in self._plan.unfinished:
+            banks = self._banks(task)
+            for number, bank in enumerate(banks, start=1):
+                if left := self._plan.left(bank):
+                    part = f", bank {number} of {len(banks)}" if len(banks) > 1 else ""
+                    records += self._train_bank(task, left, f"{self._study.name} {task}{part}")
+        if self._file is not None:
+            self._file.finish()
+        if self._results is not None:
             with contextlib.suppress(OSError):  # other banks' checkpoints are still there
-                (Path(results) / CHECKPOINTS).rmdir()
-    return [records[run_id(config)] for _, config in wanted if run_id(config) in found]
+                (Path(self._results) / CHECKPOINTS).rmdir()
+        return records
+
+    def _banks(self, task: str) -> list[list[Run]]:
+        """All of a task's runs, done or not, in banks: so a bank is the same whatever was done before."""
+        tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
+        return banks_of(self._plan.asked[task], tokens, _most_tokens(self._backbone, self._study.protocol))
+
+    def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> list[Record]:
+        """Train and record runs, given by id; the trainer ends with the call, as the next bank needs its memory."""
+        trainer = Trainer(
+            self._backbone,
+            [run.config for run in runs.values()],
+            self._plan.data[task],
+            pools=self._pools[task],
+            checkpoint=_checkpoint(self._results, runs, self._force),
+        )
+        with _progress(trainer, title, self._quiet) as progress:
+            trainer.progress = progress
+            outcomes = trainer.train()
+        records = []
+        for result in outcomes:
+            run_id = self._plan.id_of(result.config)
+            records.append(self._record(run_id, runs[run_id].label, result))
+            if self._save is not None:
+                _save(Path(self._save) / run_id, result, self._backbone)
+        if self._file is not None:
+            self._file.add(records)
+        trainer.forget()
+        return records
+
+    def _record(self, run_id: str, label: str, result: Result) -> Record:
+        config, projections = result.config, self._backbone.projections
+        drawn = self._plan.data[config.task][config.data_seed]
+        parameters = step = 0
+        if config.family != HEAD:
+            parameters = counting.count(config.family, projections, config.size, config.shape_options)
+            step = counting.step(config.family, projections, config.shape_options)
+        return Record(
+            schema=SCHEMA,
+            id=run_id,
+            config_id=config.config_id,
+            study=self._study.name,
+            label=label,
+            config=config,
+            protocol_sources=config.protocol.sources(),
+            weights=self._backbone.source,
+            data_fingerprint=drawn.fingerprint,
+            data=drawn.summary,
+            counts=Counts(
+                adapter=parameters,
+                step=step,
+                head=sum(tensor.numel() for tensor in result.head.values()),
+                adam_bytes=counting.ADAM_BYTES_PER_SCALAR * parameters,
+            ),
+            evaluations=tuple(result.evaluations),
+            best_step=result.best_step,
+            outcome=result.outcome,
+            rest=result.rest,
+            dev=result.dev,
+            diverged_at=result.diverged_at,
+            cost=result.cost,
+            provenance=replace(self._made_on, finished=datetime.now(UTC).isoformat(timespec="seconds")),
+        )
+
+
+def _by_task(runs: Sequence[Run], shard: Shard) -> dict[str, list[Run]]:
+    """The shard's part of each task's runs."""
+    tasks = dict.fromkeys(run.config.task for run in runs)
+    return {task: shard.of([run for run in runs if run.config.task == task]) for task in tasks}
+
+
+def _load_data(study: Study, runs: Iterable[Run], data_dir: str | Path | None) -> dict[str, dict[int, TaskData]]:
+    """The examples that the runs need, by task and data seed."""
+    specs, caps = study.specs(), study.protocol.caps
+    return {
+        task: {seed: load_task(specs[task], data_dir=data_dir, caps=caps, data_seed=seed) for seed in study.drawn}
+        for task in dict.fromkeys(run.config.task for run in runs)
+    }
+
+
+def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Backbone:
+    """The study's backbone, once the device and the folders to write to are found usable."""
+    _require_device(device)
+    for folder in folders:
+        if folder is not None:
+            _require_folder(Path(folder))
+    return load_backbone(
+        study.backbone, dtype=study.protocol.dtype, device=device, target_modules=study.target_modules
+    )
 
 
 def _recorded_weights(known: Iterable[Record], study: Study, results: str | Path | None) -> Source | None:
-    """What a study's backbone was where its records were measured, if there are any.
+    """The weights on which a study's records were measured, if there are any.
 
     Raises:
-        InputError: they do not agree.
+        InputError: the records do not agree.
     """
     own = [record for record in known if record.config.backbone == study.backbone_name]
     require_one_backbone(own, f"the records of {study.backbone_name} in {results}")
@@ -201,22 +298,22 @@ def _recorded_weights(known: Iterable[Record], study: Study, results: str | Path
 
 
 def _require_same_weights(known: Iterable[Record], study: Study, source: Source, results: str | Path | None) -> None:
-    """Refuse to go on where a backbone of this name was other weights.
+    """Refuse to add to records of a backbone with the same name and other weights.
 
     Raises:
-        InputError: it was; both are named.
+        InputError: there is such a record; both weights are named.
     """
     for record in known:
         if record.config.backbone == study.backbone_name and record.weights.identity != source.identity:
             raise InputError(
                 f"the records in {results} are of other weights of {study.backbone_name}: theirs are {record.weights},"
-                f" those at hand {source}; give another folder of results"
+                f" those at hand {source}; choose another folder for the records"
             )
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far one place of a study's ladder has come on one task."""
+    """Progress of one cell on one task."""
 
     task: str
     label: str
@@ -225,21 +322,21 @@ class Status:
     learning_rate: float | None
     scale: float | None
     warmup_steps: int | None
-    """Its own; `None` is the protocol's."""
+    """The runs' own number; `None` is the protocol's."""
     done: int
     missing: int
     diverged: int
-    """Of those done."""
+    """How many of those done."""
 
 
 def status(study: Study, results: str | Path) -> list[Status]:
     """Which of a study's runs have a record, cell by cell.
 
-    A run counts by its config; that its data were the same is for the reader of its fingerprint to see. The weights
-    are those at hand or, where none are, those of the records.
+    A run counts as done by its config; whether its data were the same, its fingerprint tells. The weights are those at
+    hand or, where there are none, those of the records.
 
     Raises:
-        InputError: a record in `results` is not valid; the records are of other weights than those at hand, or of
+        InputError: a record in `results` is not valid; or the records are of other weights than those at hand, or of
             several.
     """
     projections = load_projections(study.backbone, study.target_modules)
@@ -247,25 +344,25 @@ def status(study: Study, results: str | Path) -> list[Status]:
     source = weights_at_hand(study.backbone) or _recorded_weights(records, study, results)
     if source is not None:
         _require_same_weights(records, study, source, results)
-    known = {record.config_id: record for record in records}
+    by_config = {record.config_id: record for record in records}
     cells: dict[tuple[Any, ...], list[Record | None]] = {}
     for label, config in study.runs(projections):
-        place = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)
-        cells.setdefault(place, []).append(known.get(config.config_id))
+        cell = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)
+        cells.setdefault(cell, []).append(by_config.get(config.config_id))
     return [
         Status(
             task=task,
             label=label,
             size=size,
-            parameters=study._count(projections, label, size) if size else 0,
+            parameters=study.count(projections, label, size),
             learning_rate=rate,
             scale=scale,
             warmup_steps=warmup_steps,
-            done=sum(record is not None for record in found),
-            missing=sum(record is None for record in found),
-            diverged=sum(record is not None and record.diverged_at is not None for record in found),
+            done=sum(record is not None for record in runs),
+            missing=sum(record is None for record in runs),
+            diverged=sum(record is not None and record.diverged_at is not None for record in runs),
         )
-        for (task, label, size, rate, scale, warmup_steps), found in cells.items()
+        for (task, label, size, rate, scale, warmup_steps), runs in cells.items()
     ]
 
 
@@ -279,12 +376,12 @@ def _require_device(device: str) -> None:
 
 
 def _require_folder(folder: Path) -> None:
-    """That a folder can be written to, or made; nothing is made yet."""
+    """Check that a folder can be written to, or made; nothing is made yet."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{folder} cannot be a folder: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be made: {there} may not be written to")
+        raise InputError(f"{folder} cannot be made: {there} is not writable")
 
 
 def _known(results: str | Path | None) -> dict[str, Record]:
@@ -303,56 +400,14 @@ def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> 
     return path
 
 
-def _record(
-    study: Study,
-    label: str,
-    run_id: str,
-    result: Result,
-    backbone: Backbone,
-    drawn: TaskData,
-    made_on: Provenance,
-) -> Record:
-    config = result.config
-    parameters = step = 0
-    if config.family != HEAD:
-        parameters = counting.count(config.family, backbone.projections, config.size, config.shape_options)
-        step = counting.step(config.family, backbone.projections, config.shape_options)
-    return Record(
-        schema=SCHEMA,
-        id=run_id,
-        config_id=config.config_id,
-        study=study.name,
-        label=label,
-        config=config,
-        protocol_sources=config.protocol.sources(),
-        weights=backbone.source,
-        data_fingerprint=drawn.fingerprint,
-        data=drawn.summary,
-        counts=Counts(
-            adapter=parameters,
-            step=step,
-            head=sum(tensor.numel() for tensor in result.head.values()),
-            adam_bytes=counting.ADAM_BYTES_PER_SCALAR * parameters,
-        ),
-        evaluations=tuple(result.evaluations),
-        best_step=result.best_step,
-        outcome=result.outcome,
-        rest=result.rest,
-        dev=result.dev,
-        diverged_at=result.diverged_at,
-        cost=result.cost,
-        provenance=replace(made_on, finished=datetime.now(UTC).isoformat(timespec="seconds")),
-    )
-
-
 def _save(out: Path, result: Result, backbone: Backbone) -> None:
-    """Write a run's best weights: the adapter as PEFT reads it, and beside it `head.safetensors` if it has a head."""
+    """Write a run's best weights: the adapter as PEFT reads it and, beside it, `head.safetensors` if it has a head."""
     config = result.config
-    known = BACKBONES.get(backbone.name)
-    # From a run that was killed before its record was written, or trained again by force.
+    spec = BACKBONES.get(backbone.name)
+    # What a run left that was killed before its record was written, or that is retrained.
     shutil.rmtree(out, ignore_errors=True)
     if config.family != HEAD and config.scale is not None:
-        name = known.hub if known is not None and known.hub is not None else backbone.name
+        name = spec.hub if spec is not None and spec.hub is not None else backbone.name
         save_adapter(out, config.family, config.scale, result.adapter, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)
     if result.head:
@@ -388,7 +443,7 @@ COMMIT_VARIABLE = "CPADAPT_COMMIT"
 
 @functools.cache
 def _source_state() -> tuple[str | None, bool | None]:
-    """The commit of cpadapt's own checkout and whether tracked files are as committed; none where unknown."""
+    """The commit of cpadapt's checkout and whether tracked files are as committed; `None` where unknown."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(checkout), *arguments]
@@ -408,7 +463,7 @@ def provenance(device: torch.device) -> Provenance:
     """The versions, the commit and the device of a run that finishes now.
 
     Raises:
-        InputError: a package's metadata is not installed, so that its version cannot be told.
+        InputError: a package's metadata is not installed, so its version is unknown.
     """
     commit, clean = _source_state()
     if device.type == "cuda":
@@ -419,8 +474,8 @@ def provenance(device: torch.device) -> Provenance:
         own, packages = importlib.metadata.version("cpadapt"), {n: importlib.metadata.version(n) for n in PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(
-            f"the version of {error.name} is not known here, and every record says it: install it with pip"
-            " (cpadapt itself with `pip install --no-deps --editable .` where it lies in a folder)"
+            f"the version of {error.name} is not known here, and every record needs it: install it with pip"
+            " (cpadapt itself with `pip install --no-deps --editable .` in its folder)"
         ) from None
     return Provenance(
         cpadapt=own,

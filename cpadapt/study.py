@@ -1,5 +1,5 @@
-"""A study file → its runs, with their ids, and the banks that they train in: the one way in for the command line,
-the notebooks and Python."""
+"""A study file → its runs and the banks that they train in: the one way in for the command line, the notebooks and
+Python."""
 
 import itertools
 import math
@@ -8,30 +8,29 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.bank.bank import stacking_order
 from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
-from cpadapt.records.config import HEAD, Protocol, RunConfig
+from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, stacking_order
 
 
 @validated(frozen=True, config=STRICT)
 class Setting:
-    """One way of training a family's adapters; each is a run of its own."""
+    """One way of training a family's adapters; each setting is a separate run."""
 
     learning_rate: float
     scale: float | None = None
-    """By default the plan's."""
+    """The factor in front of the pair; by default the plan's."""
     warmup_steps: int | None = None
-    """By default the protocol's."""
+    """Steps of linear rise from 0; by default the protocol's."""
     sizes: tuple[int, ...] | None = None
-    """Ranks or components that are trained so; by default all on the ladder."""
+    """Ranks or components that this setting is for; by default all on the ladder."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -39,81 +38,85 @@ class FamilyPlan:
     """How a study trains one family, or one variant of it."""
 
     family: str | None = None
-    """The family; by default the label under which the study lists it."""
+    """The family's name; by default the label under which the study lists it."""
     learning_rates: tuple[float, ...] | None = None
-    """Each is a run of its own; by default the paper's one, where there are no `settings` either."""
+    """Each rate is a separate run; by default the paper's rate, unless there are `settings`."""
     settings: tuple[Setting, ...] = ()
-    """Further ways of training, where runs differ in more than their rate, or sizes in their rates."""
+    """Further ways of training, for runs that differ in more than their rate, or rates that differ by size."""
     scale: float | None = None
-    """By default the family's."""
+    """The factor in front of the pair; by default the family's."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The family's own knobs that shall differ from their defaults.
+    """Options that override the family's defaults.
 
     :meta hide-value:
     """
 
     def settings_of(self, name: str, size: int) -> list[Setting]:
-        """The ways in which an adapter of this size of the family `name` is trained.
+        """The settings for an adapter of this size, with the plan's and the family's defaults filled in.
+
+        Args:
+            name: the family.
+            size: rank or components.
 
         Raises:
-            InputError: there is none.
+            InputError: there is no setting for this size, or one is given twice.
         """
         rates = self.learning_rates
         if rates is None:
             rates = () if self.settings else (family(name).LEARNING_RATE,)
         scale = family(name).SCALE if self.scale is None else self.scale
-        found = [Setting(rate, scale) for rate in rates]
-        found += [
+        settings = [Setting(rate, scale) for rate in rates]
+        settings += [
             replace(setting, scale=scale if setting.scale is None else setting.scale, sizes=None)
             for setting in self.settings
             if setting.sizes is None or size in setting.sizes
         ]
-        if not found:
+        if not settings:
             raise InputError(f"no setting is for size {size} of family {name!r}: add one with sizes = [{size}]")
-        if twice := next((setting for k, setting in enumerate(found) if setting in found[:k]), None):
+        if twice := next((setting for k, setting in enumerate(settings) if setting in settings[:k]), None):
             raise InputError(f"family {name!r} has the setting {twice} twice at size {size}")
-        return found
+        return settings
 
 
 @validated(frozen=True, config=STRICT)
 class Ladder:
-    """Which sizes a study compares: any of the three ways, or several."""
+    """The sizes that a study compares; at least one of these must be given."""
 
     head: bool = False
-    """Runs without an adapter too, which train the readout alone."""
+    """Whether to add runs without an adapter, which train the readout alone."""
     budgets: tuple[int, ...] = ()
-    """Trainable scalars over all target modules; each family takes the largest size at or under each."""
+    """Trainable scalars over all target modules; each family takes its largest size at or under each."""
     sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """Ranks or components by family label.
 
     :meta hide-value:
     """
     pairs: tuple[dict[str, int], ...] = ()
-    """Sizes, by family label, that count as one budget although they are not matched from below."""
+    """Sizes, by family label, that are compared as one budget although their counts differ."""
 
     def __post_init__(self) -> None:
         if not (self.head or self.budgets or self.sizes or self.pairs):
             raise InputError("the ladder is empty: give budgets, sizes, pairs or head = true")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A place on a ladder."""
+class Run(NamedTuple):
+    """A run that a study asks for."""
 
     label: str
-    size: int
+    """What the study calls this variant of a family, or `head`."""
+    config: RunConfig
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
-    """The seeds that are written as ranges and single ones, such as `0-99` or `0,3,7-9`.
+    """Read seeds written as ranges and single numbers, such as `0-99` or `0,3,7-9`.
 
     Raises:
-        InputError: it is something else, or a range runs backwards.
+        InputError: the text is neither, or a range runs backwards.
     """
     seeds: list[int] = []
     for part in text.split(","):
         if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
-            raise InputError(f"seeds {text!r}: write such as 0-2 or 0,3,7")
+            raise InputError(f"seeds {text!r}: write ranges and numbers, such as 0-2 or 0,3,7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise InputError(f"seeds {text!r}: {part.strip()} runs backwards")
@@ -123,58 +126,61 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 @validated(frozen=True, config=STRICT)
 class Study:
-    """What is to be measured: every run follows from this."""
+    """What to measure: every run follows from this."""
 
     name: str
-    """Letters, digits, `.`, `_` and `-`: the folder of its records under `results/`, too."""
+    """Letters, digits, `.`, `_` and `-`; also the folder of its records under `results/`."""
     backbone: str
     """A known name, a hub id or a local folder, as in `load_backbone`."""
     tasks: tuple[str, ...]
-    """Names of tasks, or TOML files of one's own."""
+    """Names of known tasks, or TOML files that describe others."""
     ladder: Ladder
     seeds: tuple[int, ...] = (0,)
-    """Of the initial weights and the order of the data; each is a run. Text is read by `seeds_of`."""
+    """Seeds of the initial weights and of the order of the data; each is a separate run. Text is read by
+    `seeds_of`."""
     data_seeds: tuple[int, ...] = (0,)
-    """Of the draw of train and dev; each is a set of runs. Text is read by `seeds_of`."""
+    """Seeds of the draw of train and dev; all runs are repeated for each. Text is read by `seeds_of`."""
     order_seeds: tuple[int, ...] = ()
-    """Of the order of the data alone, each with every seed; by default each seed has its own order."""
+    """Seeds of the order of the data alone, crossed with `seeds`; by default each seed decides its order too."""
     draws: tuple[int, ...] = ()
-    """Instead of `seeds` and `data_seeds`: each is a seed and a data seed in one, so no two runs of a cell share
-    anything. Text is read by `seeds_of`."""
+    """Instead of `seeds` and `data_seeds`: each number is both, so that no two runs of a cell share anything. Text is
+    read by `seeds_of`."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
-    """How each is trained, by label; by default `lora` and `cp`, each at the paper's rate.
+    """How each family is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 
     :meta hide-value:
     """
     protocol: Protocol = Field(default_factory=Protocol)
-    """By default with every field at its default.
+    """What all runs share; by default the defaults of `Protocol`.
 
     :meta hide-value:
     """
     target_modules: tuple[str, ...] | None = None
-    """The last parts of the modules' paths, such as `q_proj`; by default PEFT's own for LoRA."""
+    """The last parts of the modules' paths, such as `q_proj`; by default those that PEFT has for LoRA."""
     about: str = ""
     """What the study is for, in a sentence."""
 
     @field_validator("seeds", "data_seeds", "order_seeds", "draws", mode="before")
     @classmethod
-    def _written_out(cls, given: object) -> object:
+    def _read_text(cls, given: object) -> object:
         return seeds_of(given) if isinstance(given, str) else given
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
-            raise InputError(f"name = {self.name!r}: letters, digits, '.', '_' and '-', a letter or digit first")
+            raise InputError(
+                f"name = {self.name!r}: use letters, digits, '.', '_' and '-', and start with a letter or digit"
+            )
         if self.draws and ((self.seeds, self.data_seeds) != ((0,), (0,)) or self.order_seeds):
-            raise InputError("draws stand for seeds, data_seeds and order_seeds: give the one or the others")
+            raise InputError("draws replace seeds, data_seeds and order_seeds: give either, not both")
         for name in ("tasks", "seeds", "data_seeds", "order_seeds", "draws", "families"):
             values = list(getattr(self, name))
             if not values and name not in ("order_seeds", "draws"):
                 raise InputError(f"{name} is empty: give at least one")
             if len(set(values)) < len(values):
-                raise InputError(f"{name} = {values}: each may stand there once")
+                raise InputError(f"{name} = {values}: values must be unique")
         for label, plan in self.families.items():
             if label == HEAD:
-                raise InputError(f"{HEAD!r} is not a family: say ladder.head = true")
+                raise InputError(f"{HEAD!r} is not a family: set ladder.head = true")
             family(plan.family or label)
         for label in {*self.ladder.sizes, *(label for pair in self.ladder.pairs for label in pair)}:
             if label not in self.families:
@@ -183,27 +189,27 @@ class Study:
                 )
 
     def specs(self) -> dict[str, TaskSpec]:
-        """What the study's tasks are, by name.
+        """The specs of the study's tasks, by name.
 
         Raises:
-            InputError: there is no such task, a task's file is wrong, or two tasks have one name.
+            InputError: there is no such task, a task's file is wrong, or two tasks have the same name.
         """
-        found = [load_spec(task) for task in self.tasks]
-        names = [spec.name for spec in found]
+        specs = [load_spec(task) for task in self.tasks]
+        names = [spec.name for spec in specs]
         if len(set(names)) < len(names):
-            raise InputError(f"two of the tasks have one name: {', '.join(names)}")
-        return dict(zip(names, found, strict=True))
+            raise InputError(f"two of the tasks have the same name: {', '.join(names)}")
+        return dict(zip(names, specs, strict=True))
 
     def cells(self, projections: Sequence[Projection], budget: int | None = None) -> list[Cell]:
-        """The places on the ladder, or those at one budget.
+        """The cells on the ladder, or those at one budget.
 
         Args:
             projections: the backbone's target modules.
-            budget: trainable scalars over all of them; one that a pair's member has stands for that pair, for any
-                other each family takes its largest size at or under it.
+            budget: trainable scalars over all of them. The count of a pair's member selects that pair; for any other
+                number each family takes its largest size at or under it.
 
         Raises:
-            InputError: no family has so small an adapter.
+            InputError: no family has an adapter that small.
         """
         wanted = [Cell(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
@@ -211,7 +217,7 @@ class Study:
             if not matched:
                 raise InputError(
                     f"budget {budget} is below the smallest adapters: "
-                    + ", ".join(f"{label} {self._count(projections, label, 1)}" for label in self.families)
+                    + ", ".join(f"{label} {self.count(projections, label, 1)}" for label in self.families)
                 )
             return wanted + matched
         for amount in self.ladder.budgets:
@@ -224,7 +230,7 @@ class Study:
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
         for pair in self.ladder.pairs:
-            if budget in {self._count(projections, label, size) for label, size in pair.items()}:
+            if budget in {self.count(projections, label, size) for label, size in pair.items()}:
                 return [Cell(label, size) for label, size in pair.items()]
         sizes = {
             label: counting.largest_size(plan.family or label, projections, budget, self._shape_options(label))
@@ -232,15 +238,24 @@ class Study:
         }
         return [Cell(label, size) for label, size in sizes.items() if size]
 
-    def _count(self, projections: Sequence[Projection], label: str, size: int) -> int:
+    def count(self, projections: Sequence[Projection], label: str, size: int) -> int:
+        """Trainable scalars of a cell's adapter over all target modules; 0 at size 0, which is the head alone.
+
+        Args:
+            projections: the backbone's target modules.
+            label: one of `families`, or `head`.
+            size: rank or components.
+        """
+        if size == 0:
+            return 0
         name = self.families[label].family or label
         return counting.count(name, projections, size, self._shape_options(label))
 
     def _shape_options(self, label: str) -> dict[str, Any]:
         plan = self.families[label]
-        # Through a run's config, which reads and checks them.
         name = plan.family or label
-        asked = RunConfig(
+        # A run's config reads and checks them.
+        config = RunConfig(
             backbone=self.backbone_name,
             task=self.tasks[0],
             family=name,
@@ -252,37 +267,41 @@ class Study:
             scale=1.0,
             options=plan.options,
         )
-        return asked.shape_options
+        return config.shape_options
 
     @property
     def backbone_name(self) -> str:
-        """Its known name or hub id, or the name alone of a local folder, as records have it."""
+        """The backbone's known name or hub id, or a local folder's name without its path, as records keep it."""
         folder = Path(self.backbone).expanduser()
         return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The data seeds that its runs have."""
+        """The data seeds of its runs."""
         return self.draws or self.data_seeds
 
     @property
     def _seeds(self) -> list[tuple[int, int, int | None]]:
-        """Data seed, seed and order seed of every run of a cell."""
+        """Data seed, seed and order seed of each of a cell's runs."""
         if self.draws:
             return [(draw, draw, None) for draw in self.draws]
         return list(itertools.product(self.data_seeds, self.seeds, self.order_seeds or (None,)))
 
     def runs(
         self, projections: Sequence[Projection], *, task: str | None = None, budget: int | None = None
-    ) -> list[tuple[str, RunConfig]]:
-        """Every run with its family label, task by task; of one task, or at one budget, if asked.
+    ) -> list[Run]:
+        """Every run, task by task.
+
+        Args:
+            projections: the backbone's target modules.
+            task: only the runs of this task, by its name or as the study lists it.
+            budget: only the cells at this budget, as in `cells`.
 
         Raises:
             InputError: the study has no such task; or as `specs` and `cells`.
         """
         names = list(self.specs())
         if task is not None:
-            # By its name, or as the study has it.
             if task not in (*names, *self.tasks):
                 raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
@@ -303,7 +322,7 @@ class Study:
             "target_modules": self.target_modules,
         }
         return [
-            (
+            Run(
                 label,
                 RunConfig(task=name, data_seed=data_seed, seed=seed, order_seed=order_seed, **common, **trained),
             )
@@ -312,10 +331,13 @@ class Study:
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study file (TOML; the fields of `Study`, with "none" for a field of the protocol that shall be `None`).
+    """Read a study file: TOML with the fields of `Study`.
+
+    TOML has no null: "none" stands for `None` in the protocol. A task's file is named relative to the study's.
 
     Raises:
-        InputError: there is no such file, it is no TOML, or a field is missing, unknown or wrong; each is named.
+        InputError: there is no such file, it is not valid TOML, or a field is missing, unknown or wrong; each is
+            named.
     """
     path = Path(path)
     try:
@@ -323,12 +345,10 @@ def load_study(path: str | Path) -> Study:
     except FileNotFoundError:
         raise InputError(f"no study at {path}: there is no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from None
+        raise InputError(f"{path} is not valid TOML: {error}") from None
     if isinstance(content.get("protocol"), dict):
-        # TOML has no word for it.
         content["protocol"] = {name: None if value == "none" else value for name, value in content["protocol"].items()}
     if isinstance(content.get("tasks"), list):
-        # A task's file is named relative to the study's.
         content["tasks"] = [
             str(path.parent / task) if isinstance(task, str) and task.endswith(".toml") else task
             for task in content["tasks"]
@@ -350,60 +370,61 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise InputError(f"shard {self.index}/{self.count}: the first number goes from 1 to the second")
+            raise InputError(f"shard {self.index}/{self.count}: the first number must be from 1 to the second")
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """Read `I/N`, such as 1/2.
 
         Raises:
-            InputError: it is something else, or I is not from 1 to N.
+            InputError: the text is something else, or I is not from 1 to N.
         """
         if not (match := re.fullmatch(r"(\d+)/(\d+)", text)):
-            raise InputError(f"shard {text!r}: write I/N such as 1/2")
+            raise InputError(f"shard {text!r}: write I/N, such as 1/2")
         return cls(int(match[1]), int(match[2]))
 
-    def of(self, runs: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, RunConfig]]:
+    def of(self, runs: Sequence[Run]) -> list[Run]:
         """This part of one task's runs.
 
-        Whole draws or seeds are dealt, which belong in one bank, unless there are fewer of them than parts; then runs
-        are, in order of size, so that parts cost about the same.
+        Whole draws or seeds are dealt, because each belongs in one bank. Where there are fewer of them than parts,
+        single runs are dealt in order of size, so that the parts cost about the same.
         """
         blocks = _blocks(runs)
         if len(blocks) >= self.count:
-            return [labelled for block in blocks[self.index - 1 :: self.count] for labelled in block]
-        return sorted(runs, key=lambda labelled: stacking_order(labelled[1]))[self.index - 1 :: self.count]
+            return list(itertools.chain(*blocks[self.index - 1 :: self.count]))
+        return _by_size(runs)[self.index - 1 :: self.count]
 
 
-def _blocks(runs: Sequence[tuple[str, RunConfig]]) -> list[list[tuple[str, RunConfig]]]:
+def _blocks(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs by draw or, where all share one, by seed: what is compared run by run and belongs in one bank."""
-    several = len({config.data_seed for _, config in runs}) > 1
-    blocks: dict[int, list[tuple[str, RunConfig]]] = {}
-    for labelled in runs:
-        blocks.setdefault(labelled[1].data_seed if several else labelled[1].seed, []).append(labelled)
+    several = len({run.config.data_seed for run in runs}) > 1
+    blocks: dict[int, list[Run]] = {}
+    for run in runs:
+        blocks.setdefault(run.config.data_seed if several else run.config.seed, []).append(run)
     return list(blocks.values())
 
 
-def banks_of(
-    runs: Sequence[tuple[str, RunConfig]], run_tokens: float, most_tokens: float
-) -> list[list[tuple[str, RunConfig]]]:
-    """Cut one task's runs into banks of whole draws or seeds, as even as can be.
+def _by_size(runs: Sequence[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: stacking_order(run.config))
+
+
+def banks_of(runs: Sequence[Run], run_tokens: float, most_tokens: float) -> list[list[Run]]:
+    """Cut one task's runs into banks of whole draws or seeds, as evenly as possible.
 
     Args:
-        runs: with their labels.
-        run_tokens: that one run trains on in a step, on average.
-        most_tokens: that a bank may train on in a step. A draw or seed that has more by itself is cut too.
+        runs: the task's runs.
+        run_tokens: tokens that one run trains on in a step, on average.
+        most_tokens: the most that a bank may train on in a step. A draw or seed that exceeds it by itself is cut too.
     """
     most = max(1, int(most_tokens / run_tokens))
-    banks: list[list[tuple[str, RunConfig]]] = []
+    banks: list[list[Run]] = []
     small = []
     for block in _blocks(runs):
         if len(block) <= most:
             small.append(block)
         else:
             parts = math.ceil(len(block) / most)
-            ordered = sorted(block, key=lambda labelled: stacking_order(labelled[1]))
-            banks += [ordered[part::parts] for part in range(parts)]
+            banks += [_by_size(block)[part::parts] for part in range(parts)]
     if small:
         count = math.ceil(len(small) / max(1, most // max(map(len, small))))
         cuts = [len(small) * i // count for i in range(count + 1)]
@@ -413,6 +434,10 @@ def banks_of(
 
 def with_protocol(study: Study, **changes: Any) -> Study:
     """The study with other values in its protocol.
+
+    Args:
+        study: left as it is.
+        changes: new values by field of `Protocol`.
 
     Raises:
         InputError: a value is wrong, or the protocol has no such field.

@@ -115,7 +115,7 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
     ("text", "says"),
     [
         ("nme = 'x'", "nme is not a known field"),
-        ("name = '../../x'", r"name = '\.\./\.\./x': letters, digits"),
+        ("name = '../../x'", r"name = '\.\./\.\./x': use letters, digits"),
         ("draws = [0, 0]", r"draws = \[0, 0\]"),
         ("name = 3", "name = 3"),
         ("tasks = []", "tasks is empty"),
@@ -123,13 +123,13 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
         ("seeds = '0-2,1'", r"seeds = \[0, 1, 2, 1\]"),
         ("seeds = '3-1'", "'3-1': 3-1 runs backwards"),
         ("order_seeds = [2, 2]", r"order_seeds = \[2, 2\]"),
-        ("data_seeds = '1-x'", "'1-x': write such as 0-2 or 0,3,7"),
+        ("data_seeds = '1-x'", "'1-x': write ranges and numbers, such as 0-2 or 0,3,7"),
         ("[ladder.sizes]\nlorra = [1]", "'lorra'"),
         ("[families.lorra]", "'lorra'; known are cp, lora"),
         ("[families.head]", "ladder.head = true"),
         ("[protocol]\nsteps = -1", r"protocol\.steps = -1"),
         ("[protocol]\nstep = 1", r"protocol\.step is not a known field"),
-        ("not toml", "is not TOML"),
+        ("not toml", "is not valid TOML"),
     ],
 )
 def test_a_wrong_study_file_is_named_with_what_is_wrong(text: str, says: str, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_task_of_ones_own_lies_beside_the_study_and_goes_by_its_name(tmp_path:
     assert train(asked, task="reviews")[0].id == train(asked, task=asked.tasks[0])[0].id == record.id
     twice = study(tasks=(asked.tasks[0], str(tmp_path / "copy.toml")))
     (tmp_path / "copy.toml").write_text((tmp_path / "own.toml").read_text())
-    with pytest.raises(InputError, match="two of the tasks have one name: reviews, reviews"):
+    with pytest.raises(InputError, match="two of the tasks have the same name: reviews, reviews"):
         train(twice)
 
 
@@ -234,7 +234,7 @@ def test_a_draw_is_seed_and_data_seed_in_one() -> None:
     asked = study(draws="3-5", seeds=(0,), ladder=Ladder(sizes={"cp": (1,)}))
     runs = [config for _, config in asked.runs(load_projections("tiny"))]
     assert [(c.seed, c.data_seed, c.order) for c in runs] == [(3, 3, 3), (4, 4, 4), (5, 5, 5)]
-    with pytest.raises(ValueError, match="draws stand for seeds"):
+    with pytest.raises(ValueError, match="draws replace seeds"):
         study(draws=(1,), seeds=(0, 1))
 
 
