@@ -89,7 +89,7 @@ def steps(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what one more rank or component costs on a projection of OUT x IN.
+    """Show what one more rank or component costs on a projection.
 
     Example: cpadapt steps 2048 2048
     """
@@ -132,7 +132,9 @@ def plan(
 
 @app.command()
 def run(
-    study: Annotated[Path | None, typer.Argument(help="Study file, such as studies/smollm2-pilot.toml.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(metavar="STUDY", help="Study file, such as studies/small.toml.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Measure only this task.")] = None,
     budget: Annotated[
         int | None, typer.Option(metavar="N", parser=_integer, help="Measure only the cells at this budget.")
@@ -146,7 +148,7 @@ def run(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a study or a part of it; runs that have a record are not trained again.
+    """Measure a study; runs with a record are not trained again.
 
     Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
@@ -254,7 +256,7 @@ def _measure(study: "Study", settings: list[str] | None, results: Path | None, *
 
 @app.command("status")
 def show_status(
-    study: Annotated[Path, typer.Argument(help="Study file.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.")],
     results: Annotated[Path | None, typer.Option(help="Folder of records (default: results/STUDY-NAME).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -280,7 +282,10 @@ def export(
     out_dir: Annotated[Path, typer.Argument(help="Folder for the new adapter; must be empty or not exist.")],
     to: Annotated[str, typer.Option(help="Format; only lora.")] = "lora",
 ) -> None:
-    """Convert a CP adapter to a plain LoRA adapter that is exactly equal and needs only PEFT."""
+    """Convert a CP adapter to an exactly equal LoRA adapter.
+
+    The LoRA adapter loads wherever PEFT does, without cpadapt.
+    """
     from cpadapt.tuner import export_to_lora
 
     if to != "lora":
@@ -296,7 +301,10 @@ def backbone(
         Path | None, typer.Option(help="GGUF file to read, instead of the packages that carry it.")
     ] = None,
 ) -> None:
-    """Prepare a backbone for use without a network, and say where it is and where it came from."""
+    """Prepare a backbone for use without a network.
+
+    Prints where it is and where it came from.
+    """
     from cpadapt.inputs.backbones.sources import prepare
 
     prepared = prepare(name, gguf)

