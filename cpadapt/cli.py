@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cpadapt.errors import InputError, explain
 
-EXTRA = ("typer", "rich", "pydantic", "datasets")
-"""Packages of the extra `study`, without which no command runs."""
+EXTRA = ("datasets", "filelock", "jaxtyping", "pandas", "pydantic", "rich", "typer")
+"""Packages of the extra `study`, which the commands need."""
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,1 +1,1 @@
-"""What was asked and what came out."""
+"""Configs and identity of runs, their records, and the files that keep them."""

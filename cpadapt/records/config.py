@@ -1,4 +1,4 @@
-"""What is held fixed when runs are compared, and what one run is."""
+"""The protocol that runs share, and the config that identifies one run."""
 
 import dataclasses
 import functools
@@ -14,16 +14,16 @@ from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
 HEAD = "head"
-"""The family, and the label, of runs without an adapter, which train the readout alone (a verbalizer has nothing to
-train): the floor of a frontier."""
+"""The family name and the label of runs without an adapter: the floor of a frontier. They train the readout alone; a
+verbalizer has nothing to train."""
 
 SEMANTICS = 1
-"""Version of what a config means. It goes up when the same config would train differently; ids then change."""
+"""Version of what a config means. Raise it when the same config would train differently; all ids then change."""
 
 LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
 LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
-"""Fields that are younger than the first records, with the values at which a config means what it meant without them.
-At these they are left out of every hash, so that a new field changes no id."""
+"""Fields added after the first records, with the values at which a config means what it meant without them. At these
+values they are left out of every hash, so that a new field changes no id."""
 
 PAPER: Mapping[str, Any] = {
     "steps": 5000,
@@ -34,37 +34,37 @@ PAPER: Mapping[str, Any] = {
     "dtype": "float16",
     "readout": "head",
 }
-"""The values that the paper (arXiv 2606.00428) is reported to use, second-hand; on all other fields it is silent."""
+"""The values that the paper (arXiv 2606.00428) is reported to use, second-hand; it says nothing of other fields."""
 
 
 @validated(frozen=True, config=STRICT)
 class Protocol:
-    """How every run of a study is trained and judged; two runs compare only under the same protocol.
+    """How every run of a study is trained and judged; runs can be compared only under the same protocol.
 
-    The defaults are the paper's values where it reports them (arXiv 2606.00428) and ours where it is silent;
-    :meth:`sources` tells them apart.
+    The defaults are the paper's values (arXiv 2606.00428) where it reports them, and ours elsewhere; :meth:`sources`
+    tells which is which.
     """
 
     steps: int = 5000
     """Optimizer steps."""
     batch_size: int = 8
-    """Examples a step."""
+    """Training examples a step."""
     eval_every: int = 1000
-    """Steps between two evaluations on dev; must divide `steps`, so that the last step is judged too."""
+    """Steps between two evaluations on dev; must divide `steps`, so that the last step is evaluated too."""
     train_cap: int = 1000
     """Training examples drawn from the training split."""
     dev_cap: int = 500
     """Examples for choosing the best step, drawn from the training split too."""
     eval_cap: int | None = 1000
-    """Examples for the final figure, drawn from the evaluation split; `None` takes all, 0 judges on dev alone."""
+    """Examples for the final accuracy, drawn from the evaluation split; `None` takes all, 0 judges on dev alone."""
     rest_cap: int = 0
-    """Further examples to judge on, drawn from the rows of the training split that are in neither train nor dev."""
+    """Further examples to judge on, drawn from the rows of the training split that train and dev leave."""
     schedule: Literal["linear", "constant"] = "linear"
-    """Every learning rate decays linearly to 0 at the last step, or is constant."""
+    """Learning rates decay linearly to 0 at the last step, or stay constant."""
     warmup_steps: int = 0
-    """Steps of linear rise from 0, before the schedule."""
+    """Steps in which learning rates rise linearly from 0, before the schedule."""
     weight_decay: float = 0.0
-    """Decoupled (AdamW); on adapters and head alike."""
+    """Decoupled (AdamW), on adapters and head alike."""
     clip: float | None = 1.0
     """Bound on the 2-norm of one run's whole gradient; `None` does not clip."""
     beta1: float = 0.9
@@ -72,19 +72,20 @@ class Protocol:
     epsilon: float = 1e-8
     """Adam's constants; its bias correction is always on."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
+    """Type of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
     readout: Literal["head", "verbalizer"] = "head"
-    """`head` is a linear classification head, trained and left out of the budget. `verbalizer` asks the backbone's own
-    frozen output embedding for the first token of each label word after the prompt, as MeZO does (arXiv 2305.17333),
-    and trains nothing besides the adapter; it is for decoders."""
+    """`head` is a linear classification head, trained and not counted in the budget. `verbalizer` is for decoders: it
+    reads the scores of each label word's first token after the prompt from the backbone's frozen output embedding, as
+    MeZO does (arXiv 2305.17333), and trains nothing besides the adapter."""
     head_learning_rate: float = 1e-3
-    """Of the head, in every run that has one; the adapter's own rate is the run's."""
+    """Learning rate of the head; the adapter's is part of each run's config."""
     pooling: Literal["auto", "last", "mean"] = "auto"
-    """The readout sees the last real token's hidden state or the mean over tokens; `auto` is `last` for decoders."""
+    """The readout sees the last real token's hidden state or the mean over tokens; `auto` is `last` for decoders and
+    `mean` for encoders."""
     max_length: int | None = None
-    """Tokens of an example at most; `None` is what the backbone allows."""
+    """The most tokens of an example; `None` is what the backbone allows."""
     dropout: float = 0.0
-    """Variable-length attention has none, so only 0 is accepted; of OPT's own 0.1 that is a recorded deviation."""
+    """Only 0 is accepted, because variable-length attention has no dropout; OPT's default is 0.1."""
 
     def __post_init__(self) -> None:
         def require(holds: bool, name: str, want: str) -> None:
@@ -110,7 +111,7 @@ class Protocol:
 
     @property
     def caps(self) -> tuple[int, int, int | None, int]:
-        """Examples drawn for train, dev, eval and rest at most, as `cpadapt.load_task` takes them."""
+        """The most examples drawn for train, dev, eval and rest, as `cpadapt.load_task` takes them."""
         return self.train_cap, self.dev_cap, self.eval_cap, self.rest_cap
 
     @property
@@ -119,11 +120,11 @@ class Protocol:
         return _protocol_id(self)
 
     def rate_factor(self, step: int, warmup_steps: int | None = None) -> float:
-        """What every learning rate is multiplied by in this step (from 0), as transformers' schedulers have it.
+        """The factor on every learning rate in this step, as in transformers' schedulers.
 
         Args:
-            step: from 0.
-            warmup_steps: a run's own; by default the protocol's.
+            step: counted from 0.
+            warmup_steps: the run's, if it has its own; by default the protocol's.
         """
         warmup = self.warmup_steps if warmup_steps is None else warmup_steps
         if step < warmup:
@@ -133,7 +134,7 @@ class Protocol:
         return (self.steps - step) / (self.steps - warmup)
 
     def sources(self) -> dict[str, Literal["paper", "ours"]]:
-        """Say of every field whether its value is the paper's or ours (the paper says nothing, or something else)."""
+        """For every field, whether its value is the paper's or ours, where the paper has another or none."""
         return {
             f.name: "paper" if f.name in PAPER and PAPER[f.name] == getattr(self, f.name) else "ours"
             for f in dataclasses.fields(self)
@@ -148,39 +149,39 @@ def _protocol_id(protocol: Protocol) -> str:
 
 @validated(frozen=True, config=STRICT)
 class RunConfig:
-    """One run: what is trained, on what, from which seed. Its hash is its identity."""
+    """One run: what is trained, on what, from which seed. Its hash identifies it."""
 
     backbone: str
     task: str
     family: str
-    """A name in the table of families, or `head` for the head alone, without an adapter."""
+    """A name in `cpadapt.FAMILIES`, or `head` for a run without an adapter."""
     size: int
     """Rank or components; 0 for `head`."""
     seed: int
-    """Of the initial weights, and of the order of the data unless `order_seed` is given."""
+    """Seed of the initial weights, and of the order of the data unless `order_seed` is given."""
     data_seed: int
-    """Of the draw of train and dev from the training split."""
+    """Seed of the draw of train and dev from the training split."""
     protocol: Protocol
     learning_rate: float | None = None
-    """Of the adapter; `None` for `head`."""
+    """Learning rate of the adapter; `None` for `head`."""
     scale: float | None = None
     """The factor in front of the pair; `None` for `head`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The family's own knobs, every one of them.
+    """All of the family's options, defaults included.
 
     :meta hide-value:
     """
     target_modules: tuple[str, ...] | None = None
-    """`None` is the architecture's default."""
+    """The last parts of the modules' paths; `None` is the architecture's default."""
     order_seed: int | None = None
-    """Of the order of the data alone; `None` is `seed`."""
+    """Seed of the order of the data alone; `None` is `seed`."""
     warmup_steps: int | None = None
-    """Steps of linear rise of this run's rates; `None` is the protocol's number."""
+    """Steps in which this run's rates rise linearly; `None` is the protocol's number."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "data_seed", "order_seed"):
             if (getattr(self, name) or 0) < 0:
-                raise InputError(f"{name} = {getattr(self, name)}: seeds are 0 or positive")
+                raise InputError(f"{name} = {getattr(self, name)}: seeds must be 0 or positive")
         if self.warmup_steps is not None and not 0 <= self.warmup_steps < self.protocol.steps:
             raise InputError(
                 f"warmup_steps = {self.warmup_steps}: must be from 0 to below steps = {self.protocol.steps}"
@@ -201,7 +202,7 @@ class RunConfig:
             raise InputError(
                 f"family {self.family!r} has no option {min(unknown)!r}; it has {', '.join(sorted(knobs))}"
             )
-        # Every knob is written out, so that a default that changes later cannot change what a record means.
+        # Every option is written out, so that a default that changes later cannot change what a record means.
         object.__setattr__(self, "options", {**knobs, **_int_keys(self.options)})
 
     @property
@@ -211,16 +212,16 @@ class RunConfig:
 
     @property
     def order(self) -> int:
-        """Which seed draws the order of the data, `order_seed` or, where that is not given, `seed`."""
+        """The seed that draws the order of the data: `order_seed`, or `seed` where that is not given."""
         return self.seed if self.order_seed is None else self.order_seed
 
     @property
     def config_id(self) -> str:
-        """Hash of what is asked for, that is, of this config and the version of its meaning."""
+        """Hash of this config and `SEMANTICS`: what is asked for."""
         return _digest({"config": self._hashed(), "semantics": SEMANTICS})
 
     def run_id(self, data_fingerprint: str, weights: str) -> str:
-        """Hash of what is trained: this config, but for the backbone's name, on these very data and weights.
+        """Hash of what is trained: this config without the backbone's name, on these data and weights.
 
         Args:
             data_fingerprint: `cpadapt.inputs.tasks.examples.TaskData.fingerprint`.
@@ -253,7 +254,7 @@ def stacking_order(run: RunConfig) -> tuple[str, str, int]:
 
 
 def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON and TOML write a tensor shape's dimensions as strings and its modes as lists; read them back."""
+    """Read a tensor shape back from JSON or TOML, where dimensions are strings and modes are lists."""
     shape = options.get("tensor_shape")
     if shape is None:
         return dict(options)

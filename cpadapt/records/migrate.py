@@ -1,7 +1,7 @@
-"""Records of earlier schemas, carried over to the present one without loss.
+"""Converting records of earlier schemas to the present one, without loss.
 
-Schema 1 kept of an item only whether it was right, as a bitmap over all rows of the source split, and repeated the
-rows drawn in every record; and its ids did not depend on what the weights were.
+Schema 1 stored of each item only whether its answer was right, as a bitmap over all rows of the source split; it
+repeated the drawn rows in every record; and its ids did not depend on the weights.
 """
 
 import dataclasses
@@ -34,35 +34,36 @@ KNOWN_WEIGHTS = {
         "config": "362999e59d0b35c72d5a1ade0687d1c7b712e5ddfd37b811020838f3cec9a40f",
     },
 }
-"""What the weights were that records of schema 1 name by the sha256 of their file alone."""
+"""Further hashes of the weights that records of schema 1 name by the sha256 of their file alone."""
 
 _CONFIG, _SOURCE, _RECORD = TypeAdapter(RunConfig), TypeAdapter(Source), TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """What became of a folder's records."""
+    """What was done to a folder's records."""
 
     records: int
     converted: int
-    """Of an earlier schema before."""
+    """Number of records that had an earlier schema."""
     labelled: int
-    """Whose items' classes were not known before and are now."""
+    """Number of records whose items' classes were added."""
 
 
 def migrate(path: str | Path, data_dir: str | Path | None = None) -> Migrated:
-    """Carry all records under a folder over to the present schema, file by file.
+    """Convert all records under a folder to the present schema, file by file.
 
-    A file is written anew, compressed, where any of its records changes, or where a process that was killed left it
-    uncompressed; the old one goes once the new one is whole.
+    A file is rewritten, compressed, if any of its records changes or if a killed process left it uncompressed; the old
+    file is removed once the new one is whole.
 
     Args:
         path: a folder of records, or one file.
-        data_dir: folder with the tasks' data. With it the classes of the items asked are added, from which follow the
-            counts of what was right by class; generated tasks need none.
+        data_dir: folder with the tasks' data. With it the classes of the items are added, so that accuracy by class is
+            known; generated tasks do not need it.
 
     Raises:
-        InputError: a line is no valid record of this schema or the one before; or the data are not those of a record.
+        InputError: a line is not a valid record of this schema or the one before, or the data are not those that a
+            record was measured on.
     """
     folder = None if data_dir is None else Path(data_dir)
     draws: dict[tuple[Any, ...], TaskData] = {}
@@ -86,7 +87,7 @@ def migrate(path: str | Path, data_dir: str | Path | None = None) -> Migrated:
 
 
 def _records(lines: list[str]) -> Iterator[tuple[Record, bool]]:
-    """A file's records, and whether each was of an earlier schema."""
+    """A file's records, and whether each had an earlier schema."""
     contents = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -102,12 +103,12 @@ def _records(lines: list[str]) -> Iterator[tuple[Record, bool]]:
         except ValidationError as error:
             raise InputError(f"line {number}: {explain(error)}") from None
         except (KeyError, TypeError) as error:
-            raise InputError(f"line {number}: no record of schema 1: {error} is missing or wrong") from None
+            raise InputError(f"line {number}: not a record of schema 1: {error} is missing or wrong") from None
 
 
 def _from_first_schema(content: dict[str, Any]) -> Record:
     source = _SOURCE.validate_python(content["weights"] | KNOWN_WEIGHTS.get(content["weights"]["sha256"] or "", {}))
-    # A local folder went by its path.
+    # Schema 1 named a local folder by its path.
     name = source.name if source.kind == "local" else content["config"]["backbone"]
     config = _CONFIG.validate_python({**content["config"], "backbone": name})
     outcome = content["outcome"]
@@ -131,7 +132,7 @@ def _from_first_schema(content: dict[str, Any]) -> Record:
 
 
 def _with_labels(record: Record, data_dir: Path | None, draws: dict[tuple[Any, ...], TaskData]) -> Record:
-    """The record with its items' classes; the same one where they are known, or cannot be."""
+    """The record with its items' classes; the same object where they are known already or cannot be found."""
     outcome, spec = record.outcome, TASKS.get(record.config.task)
     if outcome is None or outcome.labels is not None or spec is None or (data_dir is None and spec.grammar is None):
         return record

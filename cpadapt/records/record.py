@@ -1,4 +1,4 @@
-"""What is kept of one measured run."""
+"""What is recorded of one run."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -16,15 +16,15 @@ SCHEMA = 2
 """Version of a record's fields."""
 
 SETS = {"outcome": "eval", "rest": "rest", "dev": "dev"}
-"""A record's fields of answers, and the set of examples that each is on."""
+"""A record's outcomes, and the set of examples that each is on."""
 
 MARGIN_RESOLUTION = 32.0
-"""A margin of m nats is kept as the whole number nearest to this times √|m|, at most 127 (15.75 nats)."""
+"""A margin of m nats is stored as the integer nearest to this times √|m|, at most 127 (15.75 nats)."""
 
 
 @validated(frozen=True, config=STRICT)
 class Evaluation:
-    """One look at dev during training."""
+    """One evaluation on dev during training."""
 
     step: int
     train_loss: float
@@ -35,52 +35,52 @@ class Evaluation:
 
     @property
     def dev_accuracy(self) -> float:
-        """Share of dev examples that are right."""
+        """Share of dev examples answered correctly."""
         return self.dev_correct / self.dev_total
 
 
 @validated(frozen=True, config=STRICT)
 class Outcome:
-    """How the chosen weights did on one set of items: eval, rest or dev."""
+    """What the chosen weights answered on one set of items: eval, rest or dev."""
 
     correct: int
     total: int
     rows: int
-    """Rows of the source split, of which `total` were drawn."""
+    """Number of rows of the source split, of which `total` were drawn."""
     drawn: str
-    """Which rows of the source were drawn, as a bitmap over them (base64, most significant bit first)."""
+    """The rows of the source split that were drawn, as a bitmap (base64, most significant bit first)."""
     labels: str | None = None
     """The class of each drawn item, by row, one byte each (base64); unknown in records older than schema 2."""
     margins: str | None = None
-    """The margin of each drawn item, by row, one byte each (base64), which is the true label's score minus the best
-    other one, as `margin_codes` keeps it."""
+    """The margin of each drawn item, by row, one byte each (base64): the true label's score minus the best other one,
+    as `cpadapt.bank.trainer.margin_codes` stores it."""
     right: str | None = None
-    """Which drawn items were right, by row, as a bitmap, in records older than margins."""
+    """The drawn items answered correctly, by row, as a bitmap; only in records older than margins."""
 
     def __post_init__(self) -> None:
         if (self.margins is None) == (self.right is None):
-            raise InputError("an outcome has either margins or a bitmap of what was right")
+            raise InputError("an outcome must have either margins or right, a bitmap")
 
     @property
     def accuracy(self) -> float:
-        """Share of the items that are right."""
+        """Share of the items answered correctly."""
         return self.correct / self.total
 
     @property
     def items(self) -> NDArray[np.int64]:
-        """`[total]`, the items' row numbers in the source split, rising."""
+        """`[total]`, the items' row numbers in the source split, ascending."""
         return unpack_bitmap(self.drawn, self.rows).nonzero()[0]
 
     @property
     def is_right(self) -> NDArray[np.bool_]:
-        """`[total]`, by row."""
+        """`[total]`, whether each item was answered correctly, by row."""
         if self.right is not None:
             return unpack_bitmap(self.right, self.total)
         return np.frombuffer(base64.b64decode(str(self.margins)), np.int8) > 0
 
     @property
     def margin(self) -> NDArray[np.float64] | None:
-        """`[total]`, by row, in nats; negative where the item is wrong, cut off at ±15.75. None in older records."""
+        """`[total]`, by row, in nats, clipped at ±15.75; negative for a wrong answer. `None` in older records."""
         if self.margins is None:
             return None
         codes = np.frombuffer(base64.b64decode(self.margins), np.int8).astype(float)
@@ -89,25 +89,25 @@ class Outcome:
 
     @property
     def label(self) -> NDArray[np.int64] | None:
-        """`[total]`, the items' classes, by row, where known."""
+        """`[total]`, the items' classes, by row; `None` where unknown."""
         if self.labels is None:
             return None
         return np.frombuffer(base64.b64decode(self.labels), np.uint8).astype(np.int64)
 
     @property
     def right_by_row(self) -> dict[int, bool]:
-        """Right or wrong, by row number in the source split."""
+        """Whether the answer was right, by row number in the source split."""
         return dict(zip(self.items.tolist(), self.is_right.tolist(), strict=True))
 
     @property
     def label_by_row(self) -> dict[int, int] | None:
-        """The class, by row number in the source split, where known."""
+        """The class by row number in the source split; `None` where unknown."""
         label = self.label
         return None if label is None else dict(zip(self.items.tolist(), label.tolist(), strict=True))
 
     @property
     def right_by_class(self) -> tuple[int, ...] | None:
-        """How many items of each class are right, where their classes are known."""
+        """Number of items of each class answered correctly; `None` where classes are unknown."""
         label = self.label
         if label is None:
             return None
@@ -115,7 +115,7 @@ class Outcome:
 
     @property
     def balanced_accuracy(self) -> float | None:
-        """The mean over classes of the share of their items that is right, where classes are known."""
+        """Mean over the classes asked of the share answered correctly; `None` where classes are unknown."""
         label = self.label
         if label is None:
             return None
@@ -125,34 +125,34 @@ class Outcome:
 
 @validated(frozen=True, config=STRICT)
 class Counts:
-    """What was trained, over all target modules."""
+    """Trainable scalars, over all target modules."""
 
     adapter: int
-    """Trainable scalars of the adapter, the budget it uses."""
+    """Of the adapter: the budget that it uses."""
     step: int
-    """What one more unit of the family's size would cost; 0 for head only."""
+    """What one more rank or component costs; 0 for the head alone."""
     head: int
-    """Trainable scalars of the readout, outside the budget; 0 for a verbalizer."""
+    """Of the readout, outside the budget; 0 for a verbalizer."""
     adam_bytes: int
-    """Two float32 moments a trainable scalar of the adapter."""
+    """Bytes of Adam's two float32 moments for the adapter."""
 
 
 @validated(frozen=True, config=STRICT)
 class Cost:
-    """What the bank that held the run took; a run's share is its part of the bank."""
+    """What the run's bank cost; a run's share is this divided by `bank_runs`."""
 
     bank_runs: int
     train_seconds: float
     evaluation_seconds: float
     peak_memory_bytes: int
-    """On CUDA the allocator's peak, elsewhere the process's resident peak."""
+    """The allocator's peak on CUDA, the process's resident peak elsewhere."""
     resumed: int
-    """How often the bank was taken up again from a checkpoint."""
+    """How often the bank was resumed from a checkpoint."""
 
 
 @validated(frozen=True, config=STRICT)
 class Provenance:
-    """On what, with what and when the run was measured."""
+    """Software, device and time of the measurement."""
 
     cpadapt: str
     python: str
@@ -173,26 +173,26 @@ class Record:
     config_id: str
     study: str
     label: str
-    """What the study calls this variant of a family; the family's name unless the study says otherwise."""
+    """The study's name for this variant of a family; by default the family's name."""
     config: RunConfig
     protocol_sources: dict[str, Literal["paper", "ours"]]
     weights: Source
-    """Where the backbone's came from."""
+    """Where the backbone's weights came from."""
     data_fingerprint: str
     data: dict[str, Any]
     counts: Counts
     evaluations: tuple[Evaluation, ...]
     best_step: int | None
-    """The first evaluation with the most dev examples right; none if the run diverged before it."""
+    """Step of the first evaluation with the most correct dev examples; `None` if the run diverged before any."""
     outcome: Outcome | None
-    """The best-dev weights on the evaluation split; none if the run diverged before there were any, or was asked
-    nothing there."""
+    """The best-dev weights on the evaluation split; `None` if the run diverged before there were any, or if the
+    protocol draws no eval examples."""
     rest: Outcome | None
-    """The same weights on rows of the training split that the draw left, if the run was asked any."""
+    """The same weights on rows of the training split that the draw left; `None` if the protocol draws none."""
     dev: Outcome | None
-    """The same weights on dev, by which they were chosen; none in records older than schema 2."""
+    """The same weights on dev, by which they were chosen; `None` in records older than schema 2."""
     diverged_at: int | None
-    """The step whose loss or gradient was not finite."""
+    """The step whose loss or gradient was not finite; `None` if there was none."""
     cost: Cost
     provenance: Provenance
 
@@ -201,37 +201,41 @@ class Record:
 
     @property
     def best(self) -> Evaluation | None:
-        """The evaluation whose weights were kept."""
+        """The evaluation at `best_step`, whose weights were kept."""
         return next((e for e in self.evaluations if e.step == self.best_step), None)
 
 
 def require_schema(schema: Any) -> None:
-    """Refuse records of another version.
+    """Refuse records of another schema.
 
     Raises:
         InputError: `schema` is not `SCHEMA`.
     """
     if schema != SCHEMA:
-        older = "; `cpadapt records migrate FOLDER` carries older ones over" if schema == 1 else ""
+        older = "; `cpadapt records migrate FOLDER` converts older ones" if schema == 1 else ""
         raise InputError(f"schema = {schema!r}: this version reads records of schema {SCHEMA}{older}")
 
 
 def require_one_backbone(records: Iterable[Record], what: str) -> None:
-    """Check that runs that are to be compared were measured on the same weights.
+    """Check that runs were measured on the same weights, so that they can be compared.
+
+    Args:
+        records: the runs.
+        what: what the error calls them.
 
     Raises:
         InputError: they were not; two of the sources are named.
     """
-    found = {record.weights.identity: record for record in records}
-    if len(found) > 1:
+    by_weights = {record.weights.identity: record for record in records}
+    if len(by_weights) > 1:
         raise InputError(
-            f"{what} were measured on different weights, so they do not compare: "
-            + " and ".join(f"{record.weights} (run {record.id})" for record in list(found.values())[:2])
+            f"{what} were measured on different weights, so they cannot be compared: "
+            + " and ".join(f"{record.weights} (run {record.id})" for record in list(by_weights.values())[:2])
         )
 
 
 def pack_bitmap(rows: Sequence[int] | NDArray[np.int64], size: int) -> str:
-    """Bitmap over `size` rows with these set, as base64, most significant bit first."""
+    """A bitmap of `size` bits with the bits of these rows set, as base64, most significant bit first."""
     bits = np.zeros(size, dtype=bool)
     bits[rows] = True
     return base64.b64encode(np.packbits(bits).tobytes()).decode()
@@ -243,5 +247,5 @@ def unpack_bitmap(bitmap: str, size: int) -> NDArray[np.bool_]:
 
 
 def pack_bytes(values: NDArray[Any]) -> str:
-    """Whole numbers as base64, a byte each: margins from −127 to 127, classes from 0 to 255."""
+    """Integers as base64, one byte each: margins from −127 to 127, classes from 0 to 255."""
     return base64.b64encode(values.astype(np.int16).astype(np.uint8).tobytes()).decode()

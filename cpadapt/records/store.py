@@ -1,9 +1,9 @@
-"""What is kept of a measured run: one JSON object a run, one JSON Lines file a process.
+"""Reading and writing records: one JSON object a run, one JSON Lines file a process.
 
-A record carries its whole config, so it says what it measured without the study file; and how sure the run was of
-every item it was judged on, by the item's row number in the source split, so that runs can be compared item by item.
-Which rows were drawn, and their classes, are written once for each draw, before the first record that needs them.
-Dataset text is never in it. A file at work ends in `.jsonl`, a finished one in `.jsonl.xz`.
+A record carries its whole config, so it needs no study file to be understood, and the run's margin on every item that
+it was judged on, so that runs can be compared item by item. The rows that were drawn, and their classes, are written
+once for each draw, before the first record that needs them. No text of a data set is ever stored. A file in use ends
+in `.jsonl`, a finished one in `.jsonl.xz`.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from cpadapt.errors import InputError, explain
 from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 
 ENDINGS = (".jsonl", ".jsonl.xz")
-"""Of files of records: at work, and finished."""
+"""Of files of records: in use, and finished."""
 
 Drawn = dict[str, dict[str, Any]]
 """By a draw's fingerprint: the rows and labels of each of its sets."""
@@ -165,7 +165,7 @@ def _records_in(file: Path, state: _State) -> tuple[Record, ...]:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Thousands of records, all kept: a garbage collector that walks them as they are made doubles the time."""
+    """Keep the garbage collector from walking thousands of new records, none of them garbage: it doubles the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -220,7 +220,7 @@ def _text(lines: Iterable[str]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file in place whole or not at all, whatever happens meanwhile; its folder is made if need be."""
+    """Write a file whole or not at all, even if the process is killed; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:

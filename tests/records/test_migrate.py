@@ -1,4 +1,4 @@
-"""Records of an earlier schema are carried over: none is lost, and what they say stays."""
+"""Records of an earlier schema are converted: none is lost, and what they say stays."""
 
 import base64
 import dataclasses
@@ -83,7 +83,7 @@ def test_classes_need_the_data_that_were_measured_on(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"schema": 1}\n', r"old\.jsonl, line 1: no record of schema 1: 'weights' is missing"),
+        ('{"schema": 1}\n', r"old\.jsonl, line 1: not a record of schema 1: 'weights' is missing"),
         ('{"schema": 1\n', r"old\.jsonl, line 1: not JSON"),
         ('{"schema": 7}\n', r"old\.jsonl, line 1: schema = 7"),
     ],
