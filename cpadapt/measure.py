@@ -103,23 +103,21 @@ def train(
     data = _load_data(study, runs, data_dir)
     known = _known(results)
     backbone: Backbone | None = None
-    source = weights_at_hand(study.backbone) or _recorded_weights(known.values(), study, results)
+    source = _weights(known.values(), study, results, weights_at_hand(study.backbone))
     if source is None:
         backbone = _load(study, device, (results, save))
         source = backbone.source
-    _require_same_weights(known.values(), study, source, results)
     asked = _by_task(runs, shard or Shard())
-    done = set(known) if not force else set()
-    if save is not None:
-        done = {run_id for run_id in done if (Path(save) / run_id).is_dir()}
+    done = set() if force else {run_id for run_id in known if save is None or (Path(save) / run_id).is_dir()}
     plan = _Plan(asked, data, source.identity, done)
-    ids = {plan.id_of(run.config) for part in asked.values() for run in part}
-    records = {run_id: record for run_id, record in known.items() if run_id in ids}
+    records = dict(known)
     if plan.unfinished:
         backbone = backbone or _load(study, device, (results, save))
-        _require_same_weights(known.values(), study, backbone.source, results)
+        _weights(known.values(), study, results, backbone.source)
+        plan = replace(plan, weights=backbone.source.identity)
         measurement = _Measurement(study, plan, backbone, results=results, save=save, force=force, quiet=quiet)
         records |= {record.id: record for record in measurement.train()}
+    ids = {plan.id_of(run.config) for part in asked.values() for run in part}
     return [records[run_id] for run_id in (plan.id_of(run.config) for run in runs) if run_id in ids]
 
 
@@ -286,29 +284,25 @@ def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Ba
     )
 
 
-def _recorded_weights(known: Iterable[Record], study: Study, results: str | Path | None) -> Source | None:
-    """The weights on which a study's records were measured, if there are any.
+def _weights(
+    known: Iterable[Record], study: Study, results: str | Path | None, at_hand: Source | None
+) -> Source | None:
+    """The weights that runs are told by: those at hand or, where there are none, those of the study's records, if any.
 
     Raises:
-        InputError: the records do not agree.
+        InputError: the records of this backbone are of other weights, or of several; two are named.
     """
     own = [record for record in known if record.config.backbone == study.backbone_name]
-    require_one_backbone(own, f"the records of {study.backbone_name} in {results}")
-    return own[0].weights if own else None
-
-
-def _require_same_weights(known: Iterable[Record], study: Study, source: Source, results: str | Path | None) -> None:
-    """Refuse to add to records of a backbone with the same name and other weights.
-
-    Raises:
-        InputError: there is such a record; both weights are named.
-    """
-    for record in known:
-        if record.config.backbone == study.backbone_name and record.weights.identity != source.identity:
+    if at_hand is None:
+        require_one_backbone(own, f"the records of {study.backbone_name} in {results}")
+        return own[0].weights if own else None
+    for record in own:
+        if record.weights.identity != at_hand.identity:
             raise InputError(
                 f"the records in {results} are of other weights of {study.backbone_name}: theirs are {record.weights},"
-                f" those at hand {source}; choose another folder for the records"
+                f" those at hand {at_hand}; choose another folder for the records"
             )
+    return at_hand
 
 
 @dataclass(frozen=True)
@@ -341,9 +335,7 @@ def status(study: Study, results: str | Path) -> list[Status]:
     """
     projections = load_projections(study.backbone, study.target_modules)
     records = _known(results).values()
-    source = weights_at_hand(study.backbone) or _recorded_weights(records, study, results)
-    if source is not None:
-        _require_same_weights(records, study, source, results)
+    _weights(records, study, results, weights_at_hand(study.backbone))
     by_config = {record.config_id: record for record in records}
     cells: dict[tuple[Any, ...], list[Record | None]] = {}
     for label, config in study.runs(projections):
