@@ -105,6 +105,7 @@ class Run(NamedTuple):
     label: str
     """What the study calls this variant of a family, or `head`."""
     config: RunConfig
+    """What is trained, on what, from which seeds."""
 
 
 def seeds_of(text: str) -> tuple[int, ...]:

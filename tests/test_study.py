@@ -68,6 +68,20 @@ def test_pairs_stand_for_their_budget_although_above_it() -> None:
     assert len(cells(paper)) == 19
 
 
+def test_a_cell_is_counted_over_all_modules_with_its_familys_options() -> None:
+    # Two layers of q 32×32 and v 16×32.
+    flat = FamilyPlan(family="cp", options={"tensor_shape": {"32": [32], "16": [16]}})
+    asked = study(families={"lora": FamilyPlan(), "cp": FamilyPlan(), "cp-flat": flat})
+    counts = {label: asked.count(load_projections("tiny"), label, 2) for label in asked.families}
+    assert counts == {
+        "lora": 2 * 2 * (64 + 48),
+        "cp": 2 * 2 * ((4 + 8 + 4 + 8 + 1) + (4 + 4 + 4 + 8 + 1)),
+        "cp-flat": 2 * 2 * ((32 + 32 + 1) + (16 + 32 + 1)),
+    }
+    assert asked.count(load_projections("tiny"), "head", 0) == 0
+    assert ("cp", 2) in asked.cells(load_projections("tiny")), "a cell is a label and a size"
+
+
 def test_a_budget_below_every_step_says_what_there_is() -> None:
     with pytest.raises(InputError, match=r"budget 100 .*lora 9216, cp 972"):
         cells(study(backbone="minilm"), 100)
