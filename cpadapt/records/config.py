@@ -212,12 +212,12 @@ class RunConfig:
 
     @property
     def order(self) -> int:
-        """The seed that draws the order of the data: `order_seed`, or `seed` where that is not given."""
+        """The seed that draws the order of the data, which is `order_seed` or, where that is not given, `seed`."""
         return self.seed if self.order_seed is None else self.order_seed
 
     @property
     def config_id(self) -> str:
-        """Hash of this config and `SEMANTICS`: what is asked for."""
+        """Hash of this config and `SEMANTICS`, which is what is asked for."""
         return _digest({"config": self._hashed(), "semantics": SEMANTICS})
 
     def run_id(self, data_fingerprint: str, weights: str) -> str:

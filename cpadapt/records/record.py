@@ -52,8 +52,8 @@ class Outcome:
     labels: str | None = None
     """The class of each drawn item, by row, one byte each (base64); unknown in records older than schema 2."""
     margins: str | None = None
-    """The margin of each drawn item, by row, one byte each (base64): the true label's score minus the best other one,
-    as `cpadapt.bank.trainer.margin_codes` stores it."""
+    """The margin of each drawn item, by row, one byte each (base64), which is the true label's score minus the best
+    other one, as `cpadapt.bank.trainer.margin_codes` stores it."""
     right: str | None = None
     """The drawn items answered correctly, by row, as a bitmap; only in records older than margins."""
 
@@ -128,7 +128,7 @@ class Counts:
     """Trainable scalars, over all target modules."""
 
     adapter: int
-    """Of the adapter: the budget that it uses."""
+    """Of the adapter, which is the budget that it uses."""
     step: int
     """What one more rank or component costs; 0 for the head alone."""
     head: int
