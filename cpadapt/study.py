@@ -144,8 +144,8 @@ class Study:
     order_seeds: tuple[int, ...] = ()
     """Seeds of the order of the data alone, crossed with `seeds`; by default each seed decides its order too."""
     draws: tuple[int, ...] = ()
-    """Instead of `seeds` and `data_seeds`: each number is both, so that no two runs of a cell share anything. Text is
-    read by `seeds_of`."""
+    """Numbers that are seed and data seed in one, instead of `seeds` and `data_seeds`, so that no two runs of a cell
+    share anything. Text is read by `seeds_of`."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     """How each family is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 

@@ -74,7 +74,7 @@ class Protocol:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the frozen backbone and of the adapters' products. Trained scalars and moments are always float32."""
     readout: Literal["head", "verbalizer"] = "head"
-    """`head` is a linear classification head, trained and not counted in the budget. `verbalizer` is for decoders: it
+    """`head` is a linear classification head, trained and not counted in the budget. `verbalizer`, for decoders,
     reads the scores of each label word's first token after the prompt from the backbone's frozen output embedding, as
     MeZO does (arXiv 2305.17333), and trains nothing besides the adapter."""
     head_learning_rate: float = 1e-3
