@@ -145,7 +145,7 @@ def test_lora_is_ahead_at_its_first_rank_over_tasks_and_backbones_and_not_seen_t
 
 
 def test_what_is_not_on_record_has_no_cells() -> None:
-    assert contrasts.measured(("no-such-study",), "sst2").outcomes == {}
+    assert contrasts.measured(("paper",), "sst2").outcomes == {}
     some = contrasts.measured(("smollm2-seeds",), "sst2", seeds=range(3))
     assert {of.seeds for of in some.outcomes.values()} == {((0, 0), (1, 0), (2, 0))}
     assert contrasts.measured(("smollm2-seeds",), "sst2", seeds=[1000]).outcomes == {}

@@ -32,7 +32,7 @@ def in_code() -> Iterator[str]:
     begins = "|".join(quantities.CHAPTERS)
     for path in sources:
         for found in re.findall(rf'"((?:{begins})\.[\w.{{}}]+)', path.read_text(encoding="utf-8")):
-            yield re.sub(r"\{\w*\}|\{\{\}\}", r"[a-z0-9_.]+", found)
+            yield re.sub(r"\{+\w*\}+", "[a-z0-9_]+", found.replace(".", r"\."))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
