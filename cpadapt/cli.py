@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpadapt.errors import InputError, explain
-from cpadapt.families import FAMILIES, counting, cp
+from cpadapt.families import FAMILIES, counting
 from cpadapt.inputs.backbones.loading import load_projections
 from cpadapt.inputs.backbones.sources import prepare
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
@@ -69,12 +69,15 @@ def steps(
     """
     if min(out_features, in_features) < 1:
         raise InputError(f"{out_features}x{in_features} is no projection: both must be positive")
-    rows = [{"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()]
+    rows = counting.step_rows(Projection("", out_features, in_features))
     if as_json:
         _print_json(rows)
         return
-    sides = " x ".join("·".join(map(str, cp.modes(n))) for n in (out_features, in_features))
-    _print_table(f"{out_features} x {in_features}, for CP as {sides}", rows)
+    for row in rows:
+        if row["step"] is not None:
+            tensors = FAMILIES[row["family"]].shapes(out_features, in_features, 1)
+            row["a unit's tensors"] = " + ".join(f"{math.prod(shape):,}" for shape in tensors.values())
+    _print_table(f"{out_features} x {in_features}", rows)
 
 
 @app.command()
@@ -90,12 +93,13 @@ def plan(
     Example: cpadapt plan --backbone smollm2 --budget 57600
     """
     projections = load_projections(backbone)
-    offers = [dataclasses.asdict(offer) for offer in counting.plan(projections, budget)]
+    offers = counting.rows(counting.plan(projections, budget))
     if as_json:
         _print_json(offers)
         return
     for offer in offers:
-        offer["Adam's state"] = f"{offer.pop('adam_bytes') / 2**20:.3f} MiB"
+        state = offer.pop("adam_bytes")
+        offer["Adam's state"] = None if state is None else f"{state / 2**20:.3f} MiB"
     _print_table(f"{backbone}: {_shapes(projections)}; budget {budget:,}", offers)
 
 

@@ -316,7 +316,7 @@ def _record(
     parameters = step = 0
     if config.family != HEAD:
         parameters = counting.count(config.family, backbone.projections, config.size, config.shape_options)
-        step = counting.step(config.family, backbone.projections, config.shape_options)
+        step = counting.step(config.family, backbone.projections, config.shape_options, config.size) or 0
     return Record(
         schema=SCHEMA,
         id=run_id,

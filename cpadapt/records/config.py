@@ -15,6 +15,9 @@ from cpadapt.families import family
 HEAD = "head"
 """The family, and the label, of runs without an adapter, which train the readout alone (a verbalizer has nothing to
 train): the floor of a frontier."""
+HEAD_TITLE = "head only"
+HEAD_COLOUR = "#777777"
+"""What tables and charts call it, and its colour in charts: grey, since it is a floor and no family."""
 
 SEMANTICS = 1
 """Version of what a config means. It goes up when the same config would train differently; ids then change."""
