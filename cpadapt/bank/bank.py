@@ -38,7 +38,7 @@ class Stack:
     """`[runs + 1]`, where each run's components end."""
     owners: Tensor
     """`[components]`, which of the bank's runs each belongs to."""
-    column_ends: tuple[int, ...]
+    column_offsets: tuple[int, ...]
     """`[runs + 1]`, where each run's columns end in the pairs."""
     column_owners: Tensor
     """`[columns]`, likewise."""
@@ -262,7 +262,7 @@ class Bank:
                     runs=runs,
                     ends=(0, *sizes.cumsum(0).tolist()),
                     owners=everyone.repeat_interleave(sizes).to(self.device),
-                    column_ends=(0, *columns.cumsum(0).tolist()),
+                    column_offsets=(0, *columns.cumsum(0).tolist()),
                     column_owners=everyone.repeat_interleave(columns).to(self.device),
                     projections=tuple(names),
                     params=params,
@@ -327,7 +327,7 @@ class Bank:
             if first < last:
                 own, columns = (
                     slice(ends[first - stack.runs.start], ends[last - stack.runs.start])
-                    for ends in (stack.ends, stack.column_ends)
+                    for ends in (stack.ends, stack.column_offsets)
                 )
                 part = Part(
                     stack,

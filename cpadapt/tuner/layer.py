@@ -94,12 +94,6 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         """Whether PEFT may convert the adapter; `cpadapt.to_lora` does it without loss."""
         return True
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Adapters saved before modes of length 1 were left out have their vectors too.
-        for adapter in self.cp_weight:
-            _leave_out_single_modes(state_dict, prefix, adapter)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's own would also cast to the base layer's type, and so round what was read from a file.
         target = device if device is not None else self.get_base_layer().weight.device
@@ -223,19 +217,6 @@ class CPLinear(nn.Module, CPLayer):
 
     def __repr__(self) -> str:
         return f"cp.{super().__repr__()}"
-
-
-def _leave_out_single_modes(state_dict: dict[str, Any], prefix: str, adapter: str) -> None:
-    """Take an adapter's modes of length 1 out of a layer's state, and the sign that their vectors stand for into λ."""
-    for side in ("up", "down"):
-        stem = f"{prefix}cp_{side}.{adapter}."
-        names = sorted((key for key in state_dict if key.startswith(stem)), key=lambda key: int(key[len(stem) :]))
-        if not any(state_dict[name].shape[-1] == 1 for name in names):
-            continue
-        weight, raw = f"{prefix}cp_weight.{adapter}", [state_dict.pop(name) for name in names]
-        for single in (tensor for tensor in raw if tensor.shape[-1] == 1):
-            state_dict[weight] = state_dict[weight] * single[:, 0].sign()
-        state_dict |= {f"{stem}{m}": tensor for m, tensor in enumerate(t for t in raw if t.shape[-1] > 1)}
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:

@@ -344,7 +344,7 @@ def test_published_figures_are_hollow_named_and_can_be_hidden() -> None:
         (["head"], ["head only"], [HEAD_COLOUR]),
         (["cp"], ["CP"], [cp.COLOUR]),
         (["cp", "lora"], ["LoRA", "CP"], [lora.COLOUR, cp.COLOUR]),
-        (["melora", "cp", "cp long"], ["CP", "cp long", "melora"], [cp.COLOUR, *FURTHER_COLOURS[:2]]),
+        (["theirs", "cp", "cp long"], ["CP", "cp long", "theirs"], [cp.COLOUR, *FURTHER_COLOURS[:2]]),
     ],
 )
 def test_a_family_has_its_colour_whatever_stands_beside_it(
