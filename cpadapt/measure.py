@@ -353,7 +353,8 @@ def _save(out: Path, result: Result, backbone: Backbone) -> None:
     shutil.rmtree(out, ignore_errors=True)
     if config.family != HEAD and config.scale is not None:
         name = known.hub if known is not None and known.hub is not None else backbone.name
-        save_adapter(out, config.family, config.scale, result.adapter, base_model_name=name)
+        options = config.shape_options
+        save_adapter(out, config.family, config.scale, result.adapter, shape_options=options, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)
     if result.head:
         head = {name: tensor.cpu() for name, tensor in result.head.items()}
