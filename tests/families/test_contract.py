@@ -105,7 +105,8 @@ def test_what_is_drawn_has_the_shapes_that_are_counted(case: tuple[str, Any, dic
 
 def test_a_seed_draws_the_same_again_and_another_draws_otherwise(case: tuple[str, Any, dict[str, Any]]) -> None:
     _, module, options = case
-    one, again, other = (module.init(generator(seed), 12, 12, 2, **options) for seed in (0, 0, 1))
+    sides = accepted(module, options)[0]
+    one, again, other = (module.init(generator(seed), *sides, 2, **options) for seed in (0, 0, 1))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
@@ -174,14 +175,16 @@ def test_every_scalar_that_is_counted_moves_the_update(case: tuple[str, Any, dic
 def test_a_size_is_positive(case: tuple[str, Any, dict[str, Any]], size: int) -> None:
     _, module, options = case
     with pytest.raises(InputError, match=str(size)):
-        module.shapes(12, 12, size, **options)
+        module.shapes(*accepted(module, options)[0], size, **options)
 
 
 def test_a_refused_projection_is_named_with_the_reason(case: tuple[str, Any, dict[str, Any]]) -> None:
     name, module, options = case
     for sides in SIDES:
         reason = module.accepts(*sides, **options)
-        shown = counting.refusal(name, [Projection("", 12, 12), Projection("", *sides)], options)
+        shown = counting.refusal(
+            name, [Projection("", *accepted(module, options)[0]), Projection("", *sides)], options
+        )
         assert shown == (None if reason is None else f"{sides[0]}x{sides[1]}: {reason}")
         if reason is not None:
             for call in (counting.count, counting.largest_size):
