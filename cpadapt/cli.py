@@ -74,9 +74,9 @@ def steps(
         _print_json(rows)
         return
     for row in rows:
-        if row["step"] is not None:
-            tensors = FAMILIES[row["family"]].shapes(out_features, in_features, 1)
-            row["a unit's tensors"] = " + ".join(f"{math.prod(shape):,}" for shape in tensors.values())
+        refused = row.get("not applicable") is not None
+        tensors = {} if refused else FAMILIES[row["family"]].shapes(out_features, in_features, 1)
+        row["a unit's tensors"] = " + ".join(f"{math.prod(shape):,}" for shape in tensors.values())
     _print_table(f"{out_features} x {in_features}", rows)
 
 

@@ -4,6 +4,7 @@ In a bank, against itself alone and a slow loop: tests/bank/test_trainer.py. Its
 """
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> Non
     lora, cp, *_, toy = json.loads(cpadapt("steps", 192, 576, "--json"))
     assert (lora["step"], cp["step"]) == (768, 77)
     assert toy == {"family": "toy", "step": None, "not applicable": "192x576: it is not square"}
-    assert "192x576: it is not square" in " ".join(cpadapt("steps", 192, 576).split())
+    shown = cpadapt("steps", 192, 576).splitlines()
+    assert re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1", shown[-2])
+    assert re.search(r"toy +192x576: it is not square", shown[-1])
 
     # 12 projections of 384×384.
     *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))

@@ -180,15 +180,14 @@ def test_a_size_is_positive(case: tuple[str, Any, dict[str, Any]], size: int) ->
 
 def test_a_refused_projection_is_named_with_the_reason(case: tuple[str, Any, dict[str, Any]]) -> None:
     name, module, options = case
+    fits = Projection("", *accepted(module, options)[0])
     for sides in SIDES:
         reason = module.accepts(*sides, **options)
-        shown = counting.refusal(
-            name, [Projection("", *accepted(module, options)[0]), Projection("", *sides)], options
-        )
+        shown = counting.refusal(name, [fits, Projection("", *sides)], options)
         assert shown == (None if reason is None else f"{sides[0]}x{sides[1]}: {reason}")
         if reason is not None:
-            for call in (counting.count, counting.largest_size):
-                with pytest.raises(
-                    InputError, match=re.escape(f"family {name!r} cannot adapt a projection of {shown}")
-                ):
-                    call(name, [Projection("", *sides)], 1, options)
+            message = re.escape(f"family {name!r} cannot adapt a projection of {shown}")
+            with pytest.raises(InputError, match=message):
+                counting.count(name, [Projection("", *sides)], 1, options)
+            with pytest.raises(InputError, match=message):
+                counting.largest_size(name, [Projection("", *sides)], 1, options)
