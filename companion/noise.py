@@ -19,7 +19,7 @@ from scipy import stats
 from companion import contrasts, ladder, quantities
 from companion.wording import percent
 from cpadapt.analysis.cells import Cell, Cells
-from cpadapt.analysis.charts import task_name, cell_name, pair_name
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
     Outcomes,
