@@ -38,10 +38,6 @@ class Stack:
     """`[runs + 1]`, where each run's components end."""
     owners: Tensor
     """`[components]`, which of the bank's runs each belongs to."""
-    column_offsets: tuple[int, ...]
-    """`[runs + 1]`, where each run's columns end in the pairs."""
-    column_owners: Tensor
-    """`[columns]`, likewise."""
     projections: tuple[str, ...]
     """Module names, in model order; they are the layer axis."""
     params: dict[str, Tensor]
@@ -250,8 +246,6 @@ class Bank:
                 continue
             own = drawn[runs]
             sizes = torch.tensor([run.size for run in members])
-            columns = torch.tensor([_columns(run) for run in members])
-            everyone = torch.arange(runs.start, runs.stop)
             for names in by_shape.values():
                 params = {
                     key: torch.stack([torch.cat([of[name][key] for of in own]) for name in names]).to(self.device)
@@ -261,9 +255,7 @@ class Bank:
                     family=members[0].family,
                     runs=runs,
                     ends=(0, *sizes.cumsum(0).tolist()),
-                    owners=everyone.repeat_interleave(sizes).to(self.device),
-                    column_offsets=(0, *columns.cumsum(0).tolist()),
-                    column_owners=everyone.repeat_interleave(columns).to(self.device),
+                    owners=torch.arange(runs.start, runs.stop).repeat_interleave(sizes).to(self.device),
                     projections=tuple(names),
                     params=params,
                     gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
@@ -325,13 +317,12 @@ class Bank:
         for stack in self.stacks:
             first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
             if first < last:
-                own, columns = (
-                    slice(ends[first - stack.runs.start], ends[last - stack.runs.start])
-                    for ends in (stack.ends, stack.column_offsets)
-                )
+                own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
+                columns = self._columns[first:last]
+                repeats = torch.tensor(columns, device=self.device)
                 part = Part(
                     stack,
-                    self.scales[stack.column_owners[columns]],
+                    self.scales[first:last].repeat_interleave(repeats, output_size=sum(columns)),
                     {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
                     {name: tensor[:, own] for name, tensor in stack.gradients.items()},
                 )
