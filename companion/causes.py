@@ -18,7 +18,7 @@ from companion.contrasts import on_record
 from companion.ladder import Cell
 from companion.wording import percent
 from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.charts import TASK_NAMES, cell_name, pair_name
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, RunConfig
@@ -243,7 +243,7 @@ def draw_table(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
     shown = {}
     for task, runs in tasks.items():
         found = {name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()}
-        shown[f"{TASK_NAMES.get(task, task)} (95 %)"] = {
+        shown[f"{task_name(task)} (95 %)"] = {
             name: _with_ends(effect.variance, effect.interval) for name, effect in found.items()
         }
     return pd.DataFrame(shown).rename_axis("of").reset_index()
@@ -262,7 +262,7 @@ def own_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
     """`own`, by adapter and task, to read: a standard deviation in points, and the share in percent."""
     table: dict[str, list[str]] = {}
     for task, of in tasks.items():
-        found, name = own(of), TASK_NAMES.get(task, task)
+        found, name = own(of), task_name(task)
         table.setdefault("adapter", [cell_name(*cell) for cell in found])
         table[f"{name} (95 %)"] = [_with_ends(effect.variance, effect.interval) for effect, _ in found.values()]
         table[f"{name}: share, %"] = [
@@ -298,7 +298,7 @@ def again_table(tasks: Mapping[str, Mapping[Cell, Floats]]) -> pd.DataFrame:
     """The standard deviation of `again`, by adapter and task, to read: in points, and how many pairs are equal."""
     table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in next(iter(tasks.values()))]}
     for task, twice in tasks.items():
-        name = TASK_NAMES.get(task, task)
+        name = task_name(task)
         table[f"{name} (95 %)"] = [_with_ends(*again(of)) for of in twice.values()]
         table[f"{name}: equal"] = [f"{(of[0] == of[1]).sum()} of {of.shape[1]}" for of in twice.values()]
     return pd.DataFrame(table)

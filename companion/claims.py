@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 
 from cpadapt.analysis.cells import Cell, Cells
-from cpadapt.analysis.charts import FAMILY_NAMES, cell_name
+from cpadapt.analysis.charts import cell_name, family_name
 from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate
 from cpadapt.records.config import HEAD
 
@@ -98,7 +98,7 @@ class Finding:
         if self.verdict is not Verdict.UNJUDGED:
             return self.verdict.value
         # A variant's label begins with its family's.
-        families = {FAMILY_NAMES[label.partition("-")[0]]: None for label, _ in sorted(self.unfit)}
+        families = {family_name(label.partition("-")[0]): None for label, _ in sorted(self.unfit)}
         if set(self.collapsed) == set(self.unfit):
             return f"{self.verdict.value}: {' and '.join(families)} at an unsuitable rate"
         few = {cell_name(*cell): None for cell in sorted(self.unfit)} if len(self.unfit) <= 3 else families

@@ -19,7 +19,7 @@ from scipy import stats
 from companion import contrasts, ladder, quantities
 from companion.wording import percent
 from cpadapt.analysis.cells import Cell, Cells
-from cpadapt.analysis.charts import TASK_NAMES, cell_name, pair_name
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
     Outcomes,
@@ -223,7 +223,7 @@ def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
                 "10 seeds": e.error_with(TEN, e.items),
                 "no end": e.error_with(math.inf, e.items),
             }
-            row = {"task": TASK_NAMES.get(task, task), "of": what}
+            row = {"task": task_name(task), "of": what}
             rows.append(row | {name: percent(error, 2) if error else "–" for name, error in errors.items()})
     return pd.DataFrame(rows)
 
@@ -233,7 +233,7 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
     rows = []
     for task, found in tasks.items():
         for what in (ONE_BUDGET, NEXT_SIZE):
-            row = {"task": TASK_NAMES.get(task, task), "of": what}
+            row = {"task": task_name(task), "of": what}
             for effect in EFFECTS:
                 row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(found[what], effect, ENOUGH, MOST_SEEDS))
             for effect in EFFECTS:
@@ -272,7 +272,7 @@ def dev_table(task: str) -> pd.DataFrame:
              "dev and eval, best step": "on_dev_and_eval"}  # fmt: skip
     columns = {title: f"noise.{name}.{task}.{{}}|bare|signed" for title, name in asked.items()}
     columns["Holm, last step"] = f"noise.on_dev_p.{task}.{{}}"
-    return quantities.table(PAIR_NAMES, columns, f"{TASK_NAMES[task]}, points")
+    return quantities.table(PAIR_NAMES, columns, f"{task_name(task)}, points")
 
 
 def _needed(count: int | None) -> str:

@@ -18,7 +18,7 @@ from companion.contrasts import on_record
 from companion.ladder import difference_table
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
-from cpadapt.analysis.charts import FAMILY_NAMES, TASK_NAMES, cell_name
+from cpadapt.analysis.charts import cell_name, family_name, task_name
 from cpadapt.analysis.frontier import frontier
 from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
@@ -296,7 +296,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             ahead = lora_ahead(cells).estimate
             assert ahead is not None
             rows.append(
-                {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
+                {"task": task_name(task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
                  "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead))}
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -318,7 +318,7 @@ def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
         ]
         table.loc[alike, "CP − LoRA, points"] = ONE_ANSWER
         table.loc[alike, ["95 % interval", "p", "Holm", "alike"]] = "–"
-        table.insert(0, "task", TASK_NAMES.get(task, task))
+        table.insert(0, "task", task_name(task))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -330,7 +330,7 @@ def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
         found = response(records)
         lower = moved(found[found["times"] < found["times"].max()])
         for label, (of_rate, of_size) in moved(found).items():
-            row = {"task": TASK_NAMES.get(task, task), "family": FAMILY_NAMES[label]}
+            row = {"task": task_name(task), "family": family_name(label)}
             row |= {"over the rates": percent(of_rate), "over the sizes": percent(of_size)}
             of_rate, of_size = lower[label]
             rows.append(row | {"rates, but one": percent(of_rate), "sizes, but one": percent(of_size)})

@@ -93,16 +93,20 @@ def steps(
 
     Example: cpadapt steps 2048 2048
     """
-    from cpadapt.families import FAMILIES, cp
+    from cpadapt.families import FAMILIES, counting
+    from cpadapt.inputs.backbones.specs import Projection
 
     if min(out_features, in_features) < 1:
         raise InputError(f"{out_features}x{in_features} is not a valid projection: both must be positive")
-    rows = [{"family": name, "step": family.step(out_features, in_features)} for name, family in FAMILIES.items()]
+    rows = counting.step_rows(Projection("", out_features, in_features))
     if as_json:
         _print_json(rows)
         return
-    sides = " x ".join("·".join(map(str, cp.modes(n))) for n in (out_features, in_features))
-    _print_table(f"{out_features} x {in_features}, for CP as {sides}", rows)
+    for row in rows:
+        refused = row.get("not applicable") is not None
+        tensors = {} if refused else FAMILIES[row["family"]].shapes(out_features, in_features, 1)
+        row["a unit's tensors"] = " + ".join(f"{math.prod(shape):,}" for shape in tensors.values())
+    _print_table(f"{out_features} x {in_features}", rows)
 
 
 @app.command()
@@ -121,12 +125,13 @@ def plan(
     from cpadapt.inputs.backbones.loading import load_projections
 
     projections = load_projections(backbone)
-    offers = [dataclasses.asdict(offer) for offer in counting.plan(projections, budget)]
+    offers = counting.rows(counting.plan(projections, budget))
     if as_json:
         _print_json(offers)
         return
     for offer in offers:
-        offer["Adam's state"] = f"{offer.pop('adam_bytes') / 2**20:.3f} MiB"
+        state = offer.pop("adam_bytes")
+        offer["Adam's state"] = None if state is None else f"{state / 2**20:.3f} MiB"
     _print_table(f"{backbone}: {_shapes(projections)}; budget {budget:,}", offers)
 
 

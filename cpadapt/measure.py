@@ -229,7 +229,7 @@ class _Measurement:
         parameters = step = 0
         if config.family != HEAD:
             parameters = counting.count(config.family, projections, config.size, config.shape_options)
-            step = counting.step(config.family, projections, config.shape_options)
+            step = counting.step(config.family, projections, config.shape_options, config.size) or 0
         return Record(
             schema=SCHEMA,
             id=run_id,
@@ -400,7 +400,8 @@ def _save(out: Path, result: Result, backbone: Backbone) -> None:
     shutil.rmtree(out, ignore_errors=True)
     if config.family != HEAD and config.scale is not None:
         name = spec.hub if spec is not None and spec.hub is not None else backbone.name
-        save_adapter(out, config.family, config.scale, result.adapter, base_model_name=name)
+        options = config.shape_options
+        save_adapter(out, config.family, config.scale, result.adapter, shape_options=options, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)
     if result.head:
         head = {name: tensor.cpu() for name, tensor in result.head.items()}

@@ -210,7 +210,7 @@ class Study:
                 number each family takes its largest size at or under it.
 
         Raises:
-            InputError: no family has an adapter that small.
+            InputError: no family has an adapter that small, or a family on the ladder refuses a projection.
         """
         wanted = [Cell(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
@@ -227,7 +227,10 @@ class Study:
             wanted += [Cell(label, size) for size in sizes]
         for pair in self.ladder.pairs:
             wanted += [Cell(label, size) for label, size in pair.items()]
-        return list(dict.fromkeys(wanted))
+        wanted = list(dict.fromkeys(wanted))
+        for label in dict.fromkeys(cell.label for cell in wanted if cell.label != HEAD):
+            counting.require(self.families[label].family or label, projections, self._shape_options(label))
+        return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
         for pair in self.ladder.pairs:

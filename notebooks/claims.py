@@ -152,7 +152,7 @@ cells = {
 found, verdicts = [], []
 for claim in ledger["claim"]:
     for task in claim["tasks"]:
-        row = {"task": charts.TASK_NAMES[task], "claim": said(claim)}
+        row = {"task": charts.task_name(task), "claim": said(claim)}
         for case in CASES:
             verdict, findings = judge(cells[case, task], claim["rules"])
             row[case] = told(verdict, findings)
@@ -222,7 +222,7 @@ charts.table(
     contrasts.contrast_table(
         contrasts.frame(
             [
-                contrasts.Contrast(charts.TASK_NAMES[task], f"CP {sizes} − {charts.cell_name(*below)}", e)
+                contrasts.Contrast(charts.task_name(task), f"CP {sizes} − {charts.cell_name(*below)}", e)
                 for (task, below), e in steps.items()
             ]
         ),
@@ -309,7 +309,7 @@ for lora in published[published["label"] == "lora"].itertuples():
         both = math.hypot(of_seeds, of_items) if borrowed else None
         reread.append(
             {
-                "task": charts.TASK_NAMES[lora.task],
+                "task": charts.task_name(lora.task),
                 "cells": f"LoRA {lora.size} − CP {cp.size}",
                 "difference": signed(gap),
                 "error, seeds": percent(of_seeds),

@@ -38,7 +38,8 @@ from companion import PROJECT
 from cpadapt import CPConfig
 from cpadapt.analysis import charts
 from cpadapt.analysis.charts import table
-from cpadapt.families import cp, lora
+from cpadapt.families import counting, cp, lora
+from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
 
@@ -196,8 +197,9 @@ table(worked)
 scalars = worked.set_index("tensor")["scalars"]
 for name, value in scalars.items():
     glue(f"worked_{name}", int(value), display=False)
-glue("step", cp.step(2048, 2048), display=False)
-glue("lora_step", lora.step(2048, 2048), display=False)
+square = [Projection("", 2048, 2048)]
+glue("step", counting.step("cp", square), display=False)
+glue("lora_step", counting.step("lora", square), display=False)
 glue("entries", 2048 * 2048, display=False)
 
 # %% [markdown]
@@ -301,7 +303,7 @@ needed = reach.set_index("update")["components needed at least"]
 glue("small_needed", int(needed["one LoRA rank, drawn at random"]), display=False)
 needed_2048 = min(cp.modes(2048)) ** 2
 glue("needed", needed_2048, display=False)
-glue("needed_scalars", needed_2048 * cp.step(2048, 2048), display=False)
+glue("needed_scalars", counting.count("cp", square, needed_2048), display=False)
 
 # %% [markdown]
 # On `4·6 × 4·6` a LoRA update of rank one drawn at random takes {glue:text}`small_needed:d` components; on `2048×2048`
@@ -573,7 +575,7 @@ for size in (1, 2, 3):
             "size": size,
             "LoKr, scalars": scalars,
             "LoKr, matrix rank": torch.linalg.matrix_rank(of_lokr).item(),
-            "CP, scalars": cp.count(384, 384, size),
+            "CP, scalars": counting.count("cp", [Projection("", 384, 384)], size),
             "CP, matrix rank": torch.linalg.matrix_rank(of_cp).item(),
         }
     )

@@ -37,7 +37,7 @@ from companion.rates import one_answer
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
 from cpadapt.analysis.cells import cells_of
-from cpadapt.analysis.charts import TASK_NAMES, cell_name, pair_name
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
 
 charts.enable()
 
@@ -60,7 +60,7 @@ runs, _ = cpadapt.tabulate(records)
 
 # %% tags=["hide-input"]
 for task in cells:
-    display(charts.frontier_chart(runs[runs["task"] == task]).properties(title=TASK_NAMES[task]))
+    display(charts.frontier_chart(runs[runs["task"] == task]).properties(title=task_name(task)))
 
 # %% [markdown]
 # On {glue:text}`untaught` there is nothing to compare. The adapters at matched budgets minus the head are
@@ -74,7 +74,7 @@ for task in cells:
 charts.table(
     pd.DataFrame(
         [
-            {"task": TASK_NAMES[task], "head": percent(known.balanced(("head", 0)).mean())}
+            {"task": task_name(task), "head": percent(known.balanced(("head", 0)).mean())}
             | {"CP 1": percent(known.balanced(("cp", 1)).mean())}
             | {"best": percent(max(known.balanced(cell).mean() for cell in known.outcomes))}
             | {"one answer": percent(1 / len(set(known.classes.values())))}
@@ -103,7 +103,7 @@ below = [size for size in sizes if of_any.budgets["cp", size] < of_any.budgets[F
 fewest, nearly, most = ("cp", sizes[0]), ("cp", below[-1]), ("cp", sizes[-1])
 STEPS = [(fewest, HEAD), (nearly, fewest), (most, nearly), (most, fewest), (FIRST, nearly), (LAST, FIRST)]
 steps = contrasts.frame(
-    [contrast for task, known in cells.items() for contrast in contrasts.pairs(known, STEPS, TASK_NAMES[task])]
+    [contrast for task, known in cells.items() for contrast in contrasts.pairs(known, STEPS, task_name(task))]
 )
 charts.interval_chart(steps, "difference, points", MARGIN)
 
@@ -124,7 +124,7 @@ charts.table(contrasts.contrast_table(steps, "task", "difference"))
 # seeds and items are drawn anew:
 
 # %% tags=["hide-input"]
-of_tasks = {TASK_NAMES[task]: ladder.plateau_table(known) for task, known in cells.items()}
+of_tasks = {task_name(task): ladder.plateau_table(known) for task, known in cells.items()}
 charts.table(pd.concat(of_tasks, names=["task"]).reset_index("task"))
 
 # %% [markdown]
@@ -134,7 +134,7 @@ charts.table(pd.concat(of_tasks, names=["task"]).reset_index("task"))
 
 # %% tags=["hide-input"]
 matched = contrasts.frame(
-    [contrast for task, known in cells.items() for contrast in contrasts.families(known, TASK_NAMES[task])]
+    [contrast for task, known in cells.items() for contrast in contrasts.families(known, task_name(task))]
 )
 charts.interval_chart(matched, "LoRA − CP, points", MARGIN)
 
@@ -153,7 +153,7 @@ charts.table(contrasts.contrast_table(matched, "task", "pair"))
 # Next: [the paper's size](size.ipynb).
 
 # %% tags=["remove-cell"]
-titles = [TASK_NAMES[task] for task in taught]
+titles = [task_name(task) for task in taught]
 of_steps = {pair: steps[steps["what"] == pair_name(*pair)].set_index("group").loc[titles] for pair in STEPS}
 of_matched = matched[matched["group"].isin(titles)]
 clear = of_matched[of_matched["holm"] < LEVEL]
@@ -197,7 +197,7 @@ for name, value in {
     "further": gaps(most, nearly),
     "gained_further": clear_on(most, nearly),
     "tasks": listed(titles),
-    "all_tasks": listed([TASK_NAMES[task] for task in cells]),
+    "all_tasks": listed([task_name(task) for task in cells]),
     "fewest_share": percent(of_any.budgets[fewest] / of_any.budgets[FIRST], 0),
     "nearly_share": percent(of_any.budgets[nearly] / of_any.budgets[FIRST], 0),
     "first": gaps(FIRST, nearly),
@@ -213,11 +213,11 @@ for name, value in {
     "passes": listed([f"{draws / train[task]:.1f}" for task in cells]),
     "sick_items": f"{one_of['sick'].data['sets']['eval']['size']:,}",
     "sick_shared": f"{one_of['sick'].data['eval_shares_text']['sentence_A']:,}",
-    "untaught": TASK_NAMES[untaught],
+    "untaught": task_name(untaught),
     "untaught_examples": f"{train[untaught]:,}",
     "unfit": listed(
         [
-            f"{cell_name(*cell)} on {TASK_NAMES[task]}"
+            f"{cell_name(*cell)} on {task_name(task)}"
             for task in taught
             for cell in learned(cells[task], *(cell for cell in cells[task].outcomes if cell != HEAD)).unfit
         ]
@@ -228,10 +228,10 @@ for name, value in {
     "component": f"{of_any.budgets['cp', 1]:,}",
     "under": str(len(below)),
     "way": ", ".join(taken(cells[task]) for task in taught),
-    "lost": percent(-of_steps[LAST, FIRST].loc[TASK_NAMES["boolq"], "mean"]),
+    "lost": percent(-of_steps[LAST, FIRST].loc[task_name("boolq"), "mean"]),
     "lost_to": percent(cells["boolq"].outcomes[LAST].right.mean()),
     "lost_floor": percent(cells["boolq"].majority),
     "gave_up": str(sum(record.id in constant for record in last_on_boolq)),
-    "drop": percent(-of_steps[LAST, FIRST].loc[TASK_NAMES["mrpc"], "mean"]),
+    "drop": percent(-of_steps[LAST, FIRST].loc[task_name("mrpc"), "mean"]),
 }.items():
     glue(name, value, display=False)

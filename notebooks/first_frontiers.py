@@ -67,8 +67,8 @@ overview = of_bank.agg(
     seconds=("run_seconds", "sum"),
     device=("device", "first"),
 ).reset_index()
-overview["backbone"] = overview["backbone"].map(charts.BACKBONE_NAMES)
-overview["task"] = [charts.TASK_NAMES.get(task, task) for task in overview["task"]]
+overview["backbone"] = overview["backbone"].map(charts.backbone_name)
+overview["task"] = [charts.task_name(task) for task in overview["task"]]
 overview["seconds"] = overview["seconds"].map("{:.0f}".format)
 charts.table(
     overview.rename(columns={"items": "evaluation items", "seconds": "training, s"}).drop(columns=["study", "device"])
@@ -110,7 +110,7 @@ charts.frontier_chart(measured("smollm2-pilot", "sst2"), budget_slider=True)
 def figures(study, task):
     rows = best[(best["study"] == study) & (best["task"] == task)]
     errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in rows.itertuples()]
-    names = [f"{charts.FAMILY_NAMES[row.label]} {row.size or ''}".strip() for row in rows.itertuples()]
+    names = [f"{charts.family_name(row.label)} {row.size or ''}".strip() for row in rows.itertuples()]
     return charts.table(
         pd.DataFrame(
             {
@@ -192,7 +192,7 @@ theirs = {task: [100 * (b - a) for a, b in zip(lora[task], cp[task], strict=True
 charts.table(
     pd.DataFrame(
         [
-            {"task (published, second-hand)": charts.TASK_NAMES[task]}
+            {"task (published, second-hand)": charts.task_name(task)}
             | {f"CP − LoRA {r}, points": f"{gap:+.1f}" for r, gap in zip(ranks, gaps, strict=True)}
             for task, gaps in theirs.items()
         ]
@@ -234,8 +234,8 @@ change = by_rate.xs(10.0, level="rate", axis=1) - by_rate.xs(1.0, level="rate", 
 charts.table(
     pd.DataFrame(
         {
-            "task": [charts.TASK_NAMES[task] for task, _, _ in by_rate.index],
-            "adapter": [f"{charts.FAMILY_NAMES[label]} {size}" for _, label, size in by_rate.index],
+            "task": [charts.task_name(task) for task, _, _ in by_rate.index],
+            "adapter": [f"{charts.family_name(label)} {size}" for _, label, size in by_rate.index],
             "paper's rate, eval %": (100 * by_rate["eval_mean", 1.0]).map("{:.1f}".format),
             "ten times, eval %": (100 * by_rate["eval_mean", 10.0]).map("{:.1f}".format),
             "change on dev, points": (100 * change["dev_mean"]).map("{:+.1f}".format),
@@ -316,7 +316,7 @@ charts.table(
     pd.DataFrame(
         {
             "backbone": [backbone.get(study, "MiniLM-L6") for study in matched["study"]],
-            "task": [charts.TASK_NAMES.get(task, task) for task in matched["task"]],
+            "task": [charts.task_name(task) for task in matched["task"]],
             "LoRA": matched["rank"],
             "CP": matched["components"],
             "CP − LoRA, points": matched["gap"].map("{:+.1f}".format),
@@ -350,7 +350,7 @@ charts.table(
 # %% tags=["hide-input"]
 toys = best[best["study"] == "generated-tasks"]
 shown = toys.assign(
-    adapter=[f"{charts.FAMILY_NAMES[row.label]} {row.size or ''}".strip() for row in toys.itertuples()],
+    adapter=[f"{charts.family_name(row.label)} {row.size or ''}".strip() for row in toys.itertuples()],
     accuracy=[f"{100 * row.eval_mean:.1f} ± {100 * row.eval_sd:.1f}" for row in toys.itertuples()],
     scalars=toys["parameters"].map("{:,}".format),
 )

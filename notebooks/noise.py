@@ -378,7 +378,7 @@ charts.table(noise.difference_table("boolq", "seeds"))
 
 # %% tags=["hide-input"]
 first = contrasts.frame(contrasts.first_rank(("smollm2-seeds", "smollm2-seeds-boolq", "minilm")))
-first["group"] = first["group"].map(charts.BACKBONE_NAMES)
+first["group"] = first["group"].map(charts.backbone_name)
 charts.table(contrasts.contrast_table(first, "backbone", "LoRA − CP"))
 
 # %% [markdown]

@@ -32,7 +32,7 @@ import cpadapt
 from companion import PROJECT
 from cpadapt.analysis import charts
 from cpadapt.analysis.charts import table
-from cpadapt.families import counting, cp, lora
+from cpadapt.families import counting, cp
 from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
@@ -58,8 +58,9 @@ charts.enable()
 # Neither depends on $k$: all steps of a family are equally high.
 
 # %%
-lora_step = lora.step(2048, 2048)
-cp_step = cp.step(2048, 2048)
+projection = [Projection("q_proj", 2048, 2048)]
+lora_step = counting.step("lora", projection)
+cp_step = counting.step("cp", projection)
 split = cp.modes(2048)
 lora_step, cp_step, split
 
@@ -76,18 +77,17 @@ colour = alt.Color(
     "family:N",
     legend=None,
     scale=alt.Scale(
-        domain=[charts.FAMILY_NAMES[name] for name in STEPS], range=[charts.FAMILY_COLOURS[name] for name in STEPS]
+        domain=[charts.family_name(name) for name in STEPS], range=[charts.family_colours()[name] for name in STEPS]
     ),
 )
 treads = pd.DataFrame(
-    {"family": charts.FAMILY_NAMES[name], "size": k, "budget": k * step, "spent": k * step}
+    {"family": charts.family_name(name), "size": k, "budget": k * step, "spent": k * step}
     for name, step in STEPS.items()
     for k in range(END // step + 1)
 )
 ends = treads.groupby("family", as_index=False, sort=False).last().assign(budget=END)
 families = pd.DataFrame(
-    {"family": charts.FAMILY_NAMES[name], "step": step, "line": line}
-    for line, (name, step) in enumerate(STEPS.items())
+    {"family": charts.family_name(name), "step": step, "line": line} for line, (name, step) in enumerate(STEPS.items())
 )
 slider = alt.param(
     name="budget", value=SHOWN, bind=alt.binding_range(min=0, max=END, step=1, name="budget, scalars: ")
@@ -124,7 +124,6 @@ alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
 )
 
 # %% tags=["remove-cell"]
-projection = [Projection("q_proj", 2048, 2048)]
 at_shown = {offer.family: offer for offer in counting.plan(projection, SHOWN)}
 
 
@@ -181,8 +180,8 @@ lokr_step, lokr_end
 
 # %% tags=["hide-input"]
 TOP = 3 * lora_step
-NAMES = {**charts.FAMILY_NAMES, "lokr": "LoKr"}
-COLOURS = {**charts.FAMILY_COLOURS, "lokr": charts.FURTHER_COLOURS[0]}
+NAMES = {**{name: charts.family_name(name) for name in STEPS}, "lokr": "LoKr"}
+COLOURS = {**charts.family_colours(), "lokr": charts.FURTHER_COLOURS[0]}
 sizes = {
     "lora": [k * lora_step for k in range(1, TOP // lora_step + 1)],
     "lokr": sorted(set(lokr_sizes)),
@@ -272,15 +271,19 @@ def parts(side):
     return "·".join(map(str, cp.modes(side)))
 
 
+def step(family, m, n):
+    return counting.step(family, [Projection("", m, n)])
+
+
 shapes = pd.DataFrame(
     {
         "out×in": name,
         "such as": where,
         "split": f"{parts(m)} × {parts(n)}",
-        "LoRA": lora.step(m, n),
-        "CP": cp.step(m, n),
+        "LoRA": step("lora", m, n),
+        "CP": step("cp", m, n),
         "LoKr": lokr(1, m, n),
-        "LoRA : CP": lora.step(m, n) / cp.step(m, n),
+        "LoRA : CP": step("lora", m, n) / step("cp", m, n),
     }
     for name, (m, n, where) in SHAPES.items()
 )
@@ -300,8 +303,12 @@ SPLITS = {
     "eleven": (2,) * 11,
 }
 other_splits = pd.DataFrame(
-    {"parts a side": name, "split": "·".join(map(str, of)), "CP": cp.step(2048, 2048, tensor_shape={2048: of})}
-    for name, of in SPLITS.items()
+    {
+        "parts a side": name,
+        "split": "·".join(map(str, modes)),
+        "CP": counting.step("cp", projection, {"tensor_shape": {2048: modes}}),
+    }
+    for name, modes in SPLITS.items()
 )
 table(other_splits)
 
@@ -366,8 +373,8 @@ table(models.assign(**{column: models[column].map(form.format) for column, form 
 # %%
 LITTLE = 50_000
 smollm2 = cpadapt.load_projections("smollm2")
-offers = pd.DataFrame(counting.plan(smollm2, LITTLE)).drop(columns="adam_bytes")
-table(offers.assign(**{column: offers[column].map("{:,}".format) for column in ("parameters", "step", "unspent")}))
+offers = pd.DataFrame(counting.rows(counting.plan(smollm2, LITTLE)), dtype=object).drop(columns="adam_bytes")
+table(offers.map(lambda value: f"{value:,}" if isinstance(value, int) else value).fillna(""))
 
 # %% [markdown]
 # {glue:text}`little:,d` scalars buy LoRA rank {glue:text}`little_lora_size:d`, so nothing, and

@@ -85,12 +85,16 @@ charts.table(
 # paper's, its scale and its start ours.
 
 # %% tags=["hide-input"]
+paper = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
 options = {name: {**f.SHAPE_OPTIONS, **f.INIT_OPTIONS} for name, f in FAMILIES.items()}
 charts.table(
     pd.DataFrame(
         {
-            "family": [charts.FAMILY_NAMES[name] for name in FAMILIES],
-            "learning rate (paper's)": [f"{f.LEARNING_RATE:.0e}".replace("e-0", "e-") for f in FAMILIES.values()],
+            "family": [charts.family_name(name) for name in FAMILIES],
+            "learning rate (paper's)": [
+                f"{f.LEARNING_RATE:.0e}".replace("e-0", "e-") + ("" if name in paper.families else " (ours)")
+                for name, f in FAMILIES.items()
+            ],
             "scale (ours)": [f.SCALE for f in FAMILIES.values()],
             "options (ours)": [
                 ", ".join(f"{option} = {value}" for option, value in options[name].items()) for name in FAMILIES
@@ -178,7 +182,6 @@ charts.table(
 
 # %%
 opt = cpadapt.load_projections("opt-1.3b")
-paper = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
 pairs = []
 for pair in paper.ladder.pairs:
     spent = {name: counting.count(name, opt, size) for name, size in pair.items()}
@@ -213,8 +216,8 @@ def grid(study):
     rates = {label: sorted({run.learning_rate for name, run in runs if name == label}) for label in sizes}
     written = {label: ", ".join(f"{rate:.0e}".replace("e-0", "e-") for rate in rates[label]) for label in sizes}
     return {
-        "backbone": charts.BACKBONE_NAMES[study.backbone],
-        "tasks": ", ".join(charts.TASK_NAMES[task] for task in study.tasks),
+        "backbone": charts.backbone_name(study.backbone),
+        "tasks": ", ".join(charts.task_name(task) for task in study.tasks),
         "LoRA, ranks": ", ".join(map(str, sizes["lora"])),
         "CP, components": ", ".join(map(str, sizes["cp"])),
         "head only": "yes" if study.ladder.head else "no",
@@ -249,7 +252,7 @@ levels = (0.5, 0.75, 0.95)
 charts.table(
     pd.DataFrame(
         [
-            {"task": charts.TASK_NAMES[task], "validation split": f"{items[task]:,}", "judged on": f"{count:,}"}
+            {"task": charts.task_name(task), "validation split": f"{items[task]:,}", "judged on": f"{count:,}"}
             | {f"error at {100 * a:.0f} %, points": f"{100 * (a * (1 - a) / count) ** 0.5:.1f}" for a in levels}
             for task, count in judged.items()
         ]

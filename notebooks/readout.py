@@ -39,7 +39,7 @@ from companion.claims import LEVEL, MARGIN, Verdict, interval, judge, learned, l
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
 from cpadapt.analysis.cells import cells_of
-from cpadapt.analysis.charts import TASK_NAMES, cell_name
+from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import compare, estimate, holm
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import HEAD
@@ -49,7 +49,7 @@ charts.enable()
 # %%
 words = cpadapt.load_study(PROJECT / "studies" / "smollm2-verbalizer.toml")
 HEADS, WORDS = "head", "words"
-ALL = f"all of {TASK_NAMES['boolq']}"
+ALL = f"all of {task_name('boolq')}"
 
 
 def both(task):
@@ -58,7 +58,7 @@ def both(task):
     return {HEADS: heads, WORDS: contrasts.measured((words.name,), task)}
 
 
-settings = {TASK_NAMES[task]: both(task) for task in words.tasks}
+settings = {task_name(task): both(task) for task in words.tasks}
 settings[ALL] = {
     HEADS: contrasts.measured(("boolq-lifted",), "boolq"),
     WORDS: contrasts.measured(("boolq-lifted-verbalizer",), "boolq"),
@@ -217,7 +217,7 @@ few = cells_of(rates.measured(("smollm2", "smollm2-rates"), "boolq"), TEN_TIMES)
 asked = few.outcomes["cp", 1].items
 many = contrasts.measured(("boolq-lifted",), "boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])
 many = replace(many, outcomes={cell: of.on(asked) for cell, of in many.outcomes.items()})
-more = contrasts.frame(contrasts.between(few, many, TASK_NAMES["boolq"]))
+more = contrasts.frame(contrasts.between(few, many, task_name("boolq")))
 charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
 
 # %% [markdown]
@@ -280,11 +280,11 @@ same = (verdicts[HEADS] == verdicts[WORDS]).groupby(verdicts["task"])
 opposite = sum(
     {row[HEADS], row[WORDS]} == {Verdict.HOLDS.value, Verdict.FAILS.value} for row in verdicts.to_dict("records")
 )
-SHORT = {"sst2": TASK_NAMES["sst2"], "rte": TASK_NAMES["rte"], "few": TASK_NAMES["boolq"], "boolq": ALL}
+SHORT = {"sst2": task_name("sst2"), "rte": task_name("rte"), "few": task_name("boolq"), "boolq": ALL}
 for name, task in SHORT.items():
     glue(f"{name}_same", str(same.sum()[task]), display=False)
     glue(f"{name}_compared", str(same.size()[task]), display=False)
-headed_few, spoken_few = (settings[TASK_NAMES["boolq"]][readout] for readout in (HEADS, WORDS))
+headed_few, spoken_few = (settings[task_name("boolq")][readout] for readout in (HEADS, WORDS))
 for name, of in (("head", headed_few), ("words", spoken_few)):
     over = learned(of).estimate
     glue(f"{name}_over", percent(over.mean), display=False)
@@ -301,7 +301,7 @@ def by_words(task, adapters):
 
 adapters = {task: [cell for cell in of[HEADS].outcomes if cell[0] != HEAD] for task, of in settings.items()}
 change = {name: by_words(task, adapters[task]) for name, task in SHORT.items()}
-all_by_words = by_words(ALL, adapters[TASK_NAMES["boolq"]])[:, np.isin(whole.outcomes["cp", 1].items, asked)]
+all_by_words = by_words(ALL, adapters[task_name("boolq")])[:, np.isin(whole.outcomes["cp", 1].items, asked)]
 # What sentences name by its size, having said which way it goes.
 AHEAD = ("more_last", "more_gain", "gap", "first_gain", "second_gain")
 for name, e in {
@@ -343,5 +343,5 @@ for name, value in {
 for task in words.tasks:
     glue(f"{task}_words", " and ".join(f"“{word.strip()}”" for word in load_spec(task).label_words), display=False)
 floors = apart[apart["what"] == cell_name(HEAD, 0)].set_index("group")["mean"]
-for name, group in (("sst2", TASK_NAMES["sst2"]), ("boolq", ALL)):
+for name, group in (("sst2", task_name("sst2")), ("boolq", ALL)):
     glue(f"{name}_apart", percent(-floors[group], 0), display=False)

@@ -50,8 +50,6 @@ check_parameters(globals())
 # Without a study, `budget = "all"` stands for one LoRA rank: the smallest budget at which LoRA exists at all.
 
 # %%
-import dataclasses
-
 import pandas as pd
 from IPython.display import display
 
@@ -91,14 +89,15 @@ charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("
 
 # %% [markdown]
 # At a single budget: one unit of size costs `step` scalars over all target modules, and what is left of the budget
-# when no further unit fits stays unspent. A whole ladder has a budget for every cell.
+# when no further unit fits stays unspent. A family that cannot adapt one of them says why. A whole ladder has a budget
+# for every cell.
 
 # %%
 if budget == "all" and study is not None:
     print(f"the whole ladder of {asked.name}")
 else:
     offers = counting.plan(projections, amount if budget == "all" else budget)
-    display(charts.table(pd.DataFrame(map(dataclasses.asdict, offers))))
+    display(charts.table(pd.DataFrame(counting.rows(offers), dtype=object).fillna("")))
 
 # %% [markdown]
 # ## Training

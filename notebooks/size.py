@@ -71,7 +71,7 @@ for words, trained in (("size-zero-shot", "size-paper"), ("smollm2-verbalizer", 
     study = cpadapt.load_study(PROJECT / "studies" / f"{words}.toml")
     rows += [
         {
-            "model": charts.BACKBONE_NAMES[study.backbone],
+            "model": charts.backbone_name(study.backbone),
             "task": TASKS[name].title,
             "classes": len(TASKS[name].labels),
             "items": f"{untrained[name].outcome.total:,}",

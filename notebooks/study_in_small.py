@@ -108,7 +108,7 @@ charts.frontier_chart(table)
 
 # %% tags=["hide-input"]
 best = frontier(table)
-names = [charts.FAMILY_NAMES[label] for label in best["label"]]
+names = [charts.family_name(label) for label in best["label"]]
 charts.table(
     pd.DataFrame(
         {
@@ -207,7 +207,7 @@ for name, value in {
     "steps": p.steps,
     "seconds": records[0].cost.train_seconds + records[0].cost.evaluation_seconds,
     "device": table["device"].iloc[0],
-    "best_cell": f"{charts.FAMILY_NAMES[top['label']]} {top['size']}".removesuffix(" 0"),
+    "best_cell": f"{charts.family_name(top['label'])} {top['size']}".removesuffix(" 0"),
     "best": 100 * float(top["eval_mean"]),
     "head": 100 * float(best.loc[best["label"] == "head", "eval_mean"].iloc[0]),
     "verdict": verdict,

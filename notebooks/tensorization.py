@@ -37,7 +37,7 @@ from companion import PROJECT, contrasts
 from companion.claims import LEVEL, MARGIN
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
-from cpadapt.analysis.charts import TASK_NAMES
+from cpadapt.analysis.charts import task_name
 from cpadapt.analysis.statistics import estimate, holm
 from cpadapt.families import cp
 
@@ -101,7 +101,7 @@ charts.table(
 # is a point on either side of none.
 
 # %% tags=["hide-input"]
-at_fixed = [c for task, cells in fixed.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
+at_fixed = [c for task, cells in fixed.items() for c in contrasts.splits(cells, task_name(task))]
 known = contrasts.frame(at_fixed)
 charts.interval_chart(known, "split − default, points", MARGIN)
 
@@ -123,7 +123,7 @@ charts.table(contrasts.contrast_table(known, "task", "split"))
 # loss above the readout's ([the learning rate](rates.ipynb)):
 
 # %% tags=["hide-input"]
-at_trained = [c for task, cells in trained.items() for c in contrasts.splits(cells, TASK_NAMES[task])]
+at_trained = [c for task, cells in trained.items() for c in contrasts.splits(cells, task_name(task))]
 well = contrasts.frame(at_trained)
 charts.interval_chart(well, "split − default, points", MARGIN)
 
@@ -149,7 +149,7 @@ charts.table(contrasts.contrast_table(well, "task", "split"))
 clear = (known["holm"] < LEVEL).sum()
 alike = sum(p < LEVEL for p in holm(known["p_alike"].tolist()))
 for task in trained:
-    points = well.loc[well["group"] == TASK_NAMES[task], "mean"]
+    points = well.loc[well["group"] == task_name(task), "mean"]
     glue(f"{task}_least", signed(points.min(), 2), display=False)
     glue(f"{task}_most", signed(points.max(), 2), display=False)
 of_rte = trained["rte"].outcomes

@@ -151,8 +151,8 @@ charts.table(pd.DataFrame({"text": train_texts, "label": named}).head(4))
 
 # %%
 projections = cpadapt.load_projections(backbone)
-offers = pd.DataFrame(counting.plan(projections, afford)).set_index("family")
-charts.table(offers[["size", "parameters", "step", "unspent"]].reset_index())
+offers = pd.DataFrame(counting.rows(counting.plan(projections, afford)), dtype=object).set_index("family")
+charts.table(offers.drop(columns="adam_bytes").fillna("").reset_index())
 
 # %% [markdown]
 # Of {glue:text}`afford:,d` scalars LoRA can use {glue:text}`lora_scalars:,d` and leaves {glue:text}`lora_unspent:,d`;
@@ -431,7 +431,7 @@ charts.table(shown.rename(columns=columns))
 # - **LoRA's variants and extras** are not there: no DoRA (`use_dora`), no `lora_dropout`, no `bias`, no sizes by
 #   module (`rank_pattern`, `alpha_pattern`), no `trainable_token_indices`. An argument that `CPConfig` does not have
 #   is an error.
-# - **A prime dimension** has no two factors; `tensor_shape` has to say how to treat it, such as `{769: (769,)}`.
+# - **A prime dimension** has no two factors and is not split: its component costs as much there as LoRA's rank.
 # - **Weighted sums.** `add_weighted_adapter` is refused, because the sum of two CP adapters is a larger one. Convert
 #   each with `to_lora` and add those, or set several adapters active at once.
 # - **Mixed batches** are for inference: `adapter_names` in training mode is an error, and so it is while an adapter

@@ -75,8 +75,8 @@ published = read_published(PROJECT / "book" / "published.toml")
 key = published[published["seeds"] == published["seeds"].max()].dropna(subset="sd").reset_index(drop=True)
 charts.table(
     key.assign(
-        task=key["task"].map(charts.TASK_NAMES),
-        adapter=[f"{charts.FAMILY_NAMES[row.label]} {row.size}" for row in key.itertuples()],
+        task=key["task"].map(charts.task_name),
+        adapter=[f"{charts.family_name(row.label)} {row.size}" for row in key.itertuples()],
         scalars=key["parameters"].map("{:,}".format),
         accuracy=[f"{100 * row.accuracy:.1f} ± {100 * row.sd:.1f}" for row in key.itertuples()],
     )[["task", "adapter", "scalars", "accuracy"]].rename(columns={"accuracy": "accuracy, %"})

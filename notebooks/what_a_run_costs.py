@@ -49,7 +49,8 @@ charts.enable()
 # %% tags=["hide-input"]
 NOT = "not measured"
 PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
-NAMES = charts.BACKBONE_NAMES | {f"{name}-shape": f"{text}'s shape" for name, text in charts.BACKBONE_NAMES.items()}
+NAMES = {name: spec.title for name, spec in BACKBONES.items()}
+NAMES |= {f"{name}-shape": f"{title}'s shape" for name, title in NAMES.items()}
 bench = {path.stem: json.loads(path.read_text()) for path in sorted((PROJECT / "results" / "bench").glob("*.json"))}
 
 
@@ -96,7 +97,7 @@ def brief(value):
 
 def named(place):
     backbone, task, batch = place
-    return {"backbone": NAMES.get(backbone, backbone), "task": charts.TASK_NAMES.get(task, task), "batch": batch}
+    return {"backbone": NAMES.get(backbone, backbone), "task": charts.task_name(task), "batch": batch}
 
 
 def told(value, form):
@@ -637,7 +638,7 @@ for place, result in places("components", [("smollm2", "sst2", 8)]).items():
         larger.append(
             named(place)
             | {
-                "adapter": f"{charts.FAMILY_NAMES[row['family']]} {row['size']}",
+                "adapter": f"{charts.family_name(row['family'])} {row['size']}",
                 "parameters": row["parameters"],
                 "runs": result["settings"]["runs"],
                 "ms a run and step": 1e3 * seconds(row) / result["settings"]["runs"],
@@ -807,7 +808,7 @@ for task in PAPER.tasks:
     steps = PAPER.protocol.steps * took["step"]["median"] if took else None
     of_grid.append(
         {
-            "task": charts.TASK_NAMES[task],
+            "task": charts.task_name(task),
             "runs": RUNS,
             "records, command": proofs["command"],
             "records, papermill": proofs["papermill"],
@@ -896,7 +897,7 @@ for (label, size), of_dtype in by_cell.items():
     low, high = (100 * end for end in gap.interval())
     drift.append(
         {
-            "adapter": f"{charts.FAMILY_NAMES[label]} {size}",
+            "adapter": f"{charts.family_name(label)} {size}",
             "seeds": gap.seeds,
             f"{HALF}, %": 100 * half.right.mean(),
             f"{FULL}, %": 100 * full.right.mean(),

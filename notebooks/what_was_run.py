@@ -38,8 +38,8 @@ from cpadapt.records.store import load_records
 # %% tags=["hide-input"]
 studies = [cpadapt.load_study(path) for path in sorted((PROJECT / "studies").glob("*.toml"))]
 cells = [
-    {"study": study.name, "backbone": charts.BACKBONE_NAMES.get(study.backbone, study.backbone)}
-    | {"task": charts.TASK_NAMES.get(cell.task, cell.task)}
+    {"study": study.name, "backbone": charts.backbone_name(study.backbone)}
+    | {"task": charts.task_name(cell.task)}
     | {"runs": cell.done + cell.missing, "done": cell.done, "missing": cell.missing, "diverged": cell.diverged}
     for study in studies
     for cell in status(study, PROJECT / "results" / study.name)

@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 
 from cpadapt import cli
+from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones import sources
 from cpadapt.inputs.backbones.loading import load_backbone
 from cpadapt.inputs.backbones.sources import Prepared
@@ -105,14 +106,19 @@ def test_every_command_helps(command: str, cpadapt: Cli) -> None:
 
 
 def test_steps(cpadapt: Cli) -> None:
-    assert cpadapt("steps", 2048, 2048, "--json").json == [
-        {"family": "lora", "step": 4096},
-        {"family": "cp", "step": 193},
-    ]
+    rows = cpadapt("steps", 2048, 2048, "--json").json
+    assert rows[:2] == [{"family": "lora", "step": 4096}, {"family": "cp", "step": 193}]
+    assert [row["family"] for row in rows] == list(FAMILIES)
     shown = cpadapt("steps", 192, 576).out
-    assert shown.startswith("192 x 576, for CP as 12·16 x 24·24\n")
-    assert "768" in shown
-    assert "77" in shown
+    assert shown.startswith("192 x 576\n")
+    assert re.search(r"lora +768 +192 \+ 576 *\n", shown)
+    assert re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1\n", shown)
+
+
+def test_steps_of_primes_and_of_one(cpadapt: Cli) -> None:
+    for sides, lora, cp in (((1009, 2048), 3057, 1009 + 32 + 64 + 1), ((1, 1009), 1010, 1010), ((1, 1), 2, None)):
+        steps = {row["family"]: row["step"] for row in cpadapt("steps", *sides, "--json").json}
+        assert (steps["lora"], steps["cp"]) == (lora, cp)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +133,9 @@ def test_steps(cpadapt: Cli) -> None:
 )
 def test_plan(backbone: str, budget: int, lora: tuple[int, ...], cp: tuple[int, ...], cpadapt: Cli) -> None:
     offers = cpadapt("plan", "--backbone", backbone, "--budget", budget, "--json").json
-    assert [offer["family"] for offer in offers] == ["lora", "cp"]
-    for offer, expected in zip(offers, (lora, cp), strict=True):
+    assert [offer["family"] for offer in offers] == list(FAMILIES)
+    by_family = {offer["family"]: offer for offer in offers}
+    for offer, expected in ((by_family["lora"], lora), (by_family["cp"], cp)):
         assert (offer["size"], offer["parameters"], offer["step"], offer["unspent"]) == expected
         assert offer["adam_bytes"] == 8 * offer["parameters"]
 
@@ -299,7 +306,6 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("steps many 4", "'many'"),
         ("steps -1 4", "-1"),
         ("steps 0 4", "0x4"),
-        ("steps 1009 64", "{1009: (1009,)}"),
         ("plan --budget 5", "'--backbone'"),
         ("plan --backbone tiny", "'--budget'"),
         ("plan --backbone tiny --budget lots", "'lots'"),
@@ -369,11 +375,11 @@ def test_a_mistake_is_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--cell", "melora:1"), ("--cell", "lora"), ("--cell", "lora:0"), ("--cell", "cp:-1"), ("--cell", "cp:1.5"),
+        ("--cell", "nosuch:1"), ("--cell", "lora"), ("--cell", "lora:0"), ("--cell", "cp:-1"), ("--cell", "cp:1.5"),
         ("--cell", "head:1"), ("--cell", "cp:99999"), ("--seeds", "x"), ("--seeds", ""), ("--seeds", "3-1"),
         ("--seeds", "-1"), ("--steps", "0"), ("--steps", "ten"), ("--learning-rate", "cp"),
         ("--learning-rate", "cp=0"), ("--learning-rate", "cp=nan"), ("--learning-rate", "cp=inf"),
-        ("--learning-rate", "cp=fast"), ("--learning-rate", "melora=1e-3"), ("--task", "sst3"), ("--task", "my.toml"),
+        ("--learning-rate", "cp=fast"), ("--learning-rate", "nosuch=1e-3"), ("--task", "sst3"), ("--task", "my.toml"),
         ("--backbone", "no/such"), ("--data-dir", "nowhere"),
     ],
 )  # fmt: skip
@@ -406,10 +412,10 @@ def test_a_rate_is_for_a_family_among_the_cells(cpadapt: Cli) -> None:
         ("[ladder]", "seeds = [1, 1]\n[ladder]", "seeds = [1, 1]"),
         ("[ladder]", 'target_modules = ["nope"]\n[ladder]', "nope"),
         ("cp = [1, 2]", "cp = [0]", "size = 0"),
-        ("cp = [1, 2]", "melora = [1]", "'melora'"),
+        ("cp = [1, 2]", "nosuch = [1]", "'nosuch'"),
         ("[protocol]", "[families.cp]\noptions = {tensor_shape = {32 = [5, 5]}}\n[protocol]", "(5, 5)"),
         ("[protocol]", "[families.cp]\noptions = {split = 3}\n[protocol]", "'split'"),
-        ("[protocol]", "[families.melora]\n[protocol]", "'melora'"),
+        ("[protocol]", "[families.nosuch]\n[protocol]", "'nosuch'"),
         ("[protocol]", "[families.cp]\nlearning_rates = [-1.0]\n[protocol]", "learning_rate = -1.0"),
         ('"toy-reading"', '"mine.toml"', "mine.toml"),
         ('"toy-reading"', '"toy-readin"', "'toy-readin' (did you mean 'toy-reading'?)"),

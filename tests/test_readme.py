@@ -17,7 +17,8 @@ from companion.sphinx import pictures
 from cpadapt import load_projections, read_records
 from cpadapt.analysis.cells import cells_of
 from cpadapt.analysis.statistics import compare, holm
-from cpadapt.families import counting, family
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +41,9 @@ def test_the_picture_is_drawn_from_the_records() -> None:
 
 
 def test_its_numbers() -> None:
-    assert f"one rank, {family('lora').step(2048, 2048)} scalars on\na 2048×2048 projection" in README
-    assert f"over 32×64×32×64 spends it in steps of {family('cp').step(2048, 2048)}" in README
+    square = [Projection("", 2048, 2048)]
+    assert f"one rank, {counting.step('lora', square)} scalars on\na 2048×2048 projection" in README
+    assert f"over 32×64×32×64 spends it in steps of {counting.step('cp', square)}" in README
     records = read_records(ROOT / "results" / "smollm2")
     seeds = records[records["task"] == "sst2"].groupby(["label", "size", "learning_rate"], dropna=False)["seed"]
     assert set(seeds.nunique()) == {3}

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Shard, Study, load_study, train
 from cpadapt.bank.bank import require_packable
 from cpadapt.bank.trainer import Trainer
+from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.loading import load_backbone, load_projections
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
@@ -139,7 +140,7 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
         ("order_seeds = [2, 2]", r"order_seeds = \[2, 2\]"),
         ("data_seeds = '1-x'", "'1-x': write ranges and numbers, such as 0-2 or 0,3,7"),
         ("[ladder.sizes]\nlorra = [1]", "'lorra'"),
-        ("[families.lorra]", "'lorra'; known are cp, lora"),
+        ("[families.lorra]", "'lorra'; known are " + ", ".join(sorted(FAMILIES))),
         ("[families.head]", "ladder.head = true"),
         ("[protocol]\nsteps = -1", r"protocol\.steps = -1"),
         ("[protocol]\nstep = 1", r"protocol\.step is not a known field"),

@@ -14,25 +14,16 @@ import altair as alt
 import pandas as pd
 
 from cpadapt.analysis.frontier import CELL, frontier
+from cpadapt.families import FAMILIES
+from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, HEAD_COLOUR, HEAD_TITLE
 
-# Okabe and Ito's palette, told apart with any colour vision; head only is grey, a floor and no family. A fifth of the
-# others is a lighter grey, since the palette's yellow is hard to see on white.
-FAMILY_COLOURS = {"head": "#777777", "lora": "#0072B2", "cp": "#D55E00"}
 FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
-FAMILY_NAMES = {"head": "head only", "lora": "LoRA", "cp": "CP"}
+"""Okabe and Ito's palette, told apart with any colour vision, without the two that LoRA and CP have. The fifth is a
+lighter grey, since the palette's yellow is hard to see on white."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 """What the tasks of a chart take in turn, in the order of the alphabet."""
-
-TASK_NAMES = {name: spec.title or name for name, spec in TASKS.items()}
-BACKBONE_NAMES = {
-    "minilm": "MiniLM-L6",
-    "smollm2": "SmolLM2-135M",
-    "qwen-0.5b": "Qwen2.5-Coder-0.5B",
-    "qwen-1.5b": "Qwen2.5-Coder-1.5B",
-    "opt-1.3b": "OPT-1.3B",
-}
 
 VEGA_LITE = "5.21"
 """What a notebook's charts say they are, for JupyterLab's sake; the book draws them with Altair's own version."""
@@ -56,7 +47,7 @@ def theme() -> dict[str, Any]:
             "header": ink,
             "text": {"color": "currentColor"},
             "rule": {"color": "currentColor"},
-            "range": {"category": [FAMILY_COLOURS["lora"], FAMILY_COLOURS["cp"], *FURTHER_COLOURS]},
+            "range": {"category": [*(family.COLOUR for family in FAMILIES.values()), *FURTHER_COLOURS]},
         }
     }  # fmt: skip
 
@@ -84,13 +75,32 @@ def table(frame: pd.DataFrame) -> Any:
     return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))
 
 
-def _name(label: str) -> str:
-    return FAMILY_NAMES.get(label, label)
+def family_name(label: str) -> str:
+    """What a reader sees of a family or of head only; a label of a study's own stays as it is."""
+    if label == HEAD:
+        return HEAD_TITLE
+    return FAMILIES[label].TITLE if label in FAMILIES else label
+
+
+def family_colours() -> dict[str, str]:
+    """The colours of head only and of every family, in the order of a legend."""
+    return {HEAD: HEAD_COLOUR, **{name: family.COLOUR for name, family in FAMILIES.items()}}
+
+
+def task_name(task: str) -> str:
+    """What a reader sees of a task: a bundled one's title, if it has one."""
+    spec = TASKS.get(task)
+    return task if spec is None or spec.title is None else spec.title
+
+
+def backbone_name(backbone: str) -> str:
+    """What a reader sees of a backbone: a known one's title."""
+    return BACKBONES[backbone].title if backbone in BACKBONES else backbone
 
 
 def cell_name(label: str, size: int) -> str:
     """What a reader sees of a cell, such as `CP 11`; head only has no size."""
-    return f"{_name(label)} {size}" if size else _name(label)
+    return f"{family_name(label)} {size}" if size else family_name(label)
 
 
 def pair_name(after: tuple[str, int], before: tuple[str, int]) -> str:
@@ -99,14 +109,15 @@ def pair_name(after: tuple[str, int], before: tuple[str, int]) -> str:
 
 
 def _tasks(table: pd.DataFrame) -> str:
-    return ", ".join(TASK_NAMES.get(task, task) for task in sorted(set(table["task"])))
+    return ", ".join(task_name(task) for task in sorted(set(table["task"])))
 
 
 def _colour(labels: set[str]) -> Any:
-    known = [label for label in FAMILY_COLOURS if label in labels]
-    further = sorted(labels - set(FAMILY_COLOURS))
-    colours = [FAMILY_COLOURS[label] for label in known] + list(FURTHER_COLOURS[: len(further)])
-    names = [_name(label) for label in known + further]
+    known = {label: colour for label, colour in family_colours().items() if label in labels}
+    further = sorted(labels - set(known))
+    free = [colour for colour in FURTHER_COLOURS if colour not in known.values()]
+    colours = [*known.values(), *free[: len(further)]]
+    names = [family_name(label) for label in (*known, *further)]
     return alt.Color("family name:N", title="family", scale=alt.Scale(domain=names, range=colours))
 
 
@@ -119,7 +130,7 @@ def _shape(tasks: list[str]) -> Any:
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """With the names that a reader sees, and one that a cell shares with its seeds."""
     names = [cell_name(label, size) for label, size in zip(table["label"], table["size"], strict=True)]
-    return table.assign(**{"family name": [_name(label) for label in table["label"]], "cell": names})
+    return table.assign(**{"family name": [family_name(label) for label in table["label"]], "cell": names})
 
 
 OF_ONE_LINE = ["study", "backbone", "task", "label"]
@@ -234,7 +245,7 @@ def frontier_chart(
     )
     if published is None:
         return chart
-    on = ", ".join(BACKBONE_NAMES.get(name, name) for name in sorted(set(published["backbone"])))
+    on = ", ".join(backbone_name(name) for name in sorted(set(published["backbone"])))
     note = [f"filled: {MEASURED}", f"hollow: {PUBLISHED}, on {on}"]
     return chart.properties(title=alt.TitleParams(note, fontSize=12))
 
@@ -254,7 +265,7 @@ def _best_under(adapters: pd.DataFrame, colour: Any) -> list[Any]:
         )
     ]
     for row, (label, cells) in enumerate(adapters.groupby("label"), start=1):
-        name = _name(str(label))
+        name = family_name(str(label))
         texts.append(
             alt.Chart(cells)
             .transform_calculate(reached="datum.parameters <= budget && isValid(datum.accuracy) ? datum.accuracy : -1")
@@ -393,7 +404,7 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     )  # fmt: skip
     readout = (
         alt.Chart(pd.DataFrame({"mean": [floor]}))
-        .mark_rule(strokeDash=[6, 4], strokeWidth=2, color=FAMILY_COLOURS[HEAD])
+        .mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR)
         .encode(y)
     )
     return alt.layer(readout, lines, points).properties(
@@ -412,7 +423,7 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
         chance: what is enough, drawn as a dashed line across.
     """
     table = powers.assign(
-        name=[TASK_NAMES.get(task, task) for task in powers["task"]],
+        name=[task_name(task) for task in powers["task"]],
         difference=[f"{100 * e:g} point{'s' * (e > 0.01)}" for e in powers["effect"]],
     )
     names, effects = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["difference"]))

@@ -6,10 +6,10 @@ end to end. One forward pass over a packed row serves all runs; each sees only i
 equals the same run alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpadapt.bank.packing import ATTENTION, Components, Row, Segments, adapter_product, pack
 from cpadapt.errors import InputError
-from cpadapt.families import family
+from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.loading import Backbone
 from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.inputs.tasks.encoding import label_tokens
@@ -65,7 +65,7 @@ class Part:
 
     stack: Stack
     scales: Tensor
-    """Of the runs' updates, `[components]`."""
+    """Of the runs' updates, `[columns]`."""
     params: dict[str, Tensor]
     """`[layers, components, …]`; leaves of a graph of their own."""
     gradients: dict[str, Tensor]
@@ -166,14 +166,24 @@ def require_packable(backbone: Backbone) -> None:
 
 
 def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[str, dict[str, Tensor]]:
-    """Draw a run's adapter from its seed: the family's tensors by module name. Empty for a head-only run."""
+    """Draw a run's adapter from its seed: the family's tensors by module name. Empty for a head-only run.
+
+    Raises:
+        InputError: the family refuses a projection; or as its `init`.
+    """
     if run.family == HEAD:
         return {}
+    counting.require(run.family, projections, run.shape_options)
     generator = torch.Generator().manual_seed(run.seed)
     return {
         p.name: family(run.family).init(generator, p.out_features, p.in_features, run.size, **run.options)
         for p in projections
     }
+
+
+def _columns(run: RunConfig) -> int:
+    """Columns of a run's pairs; none for head only."""
+    return 0 if run.family == HEAD else family(run.family).columns(run.size, **run.shape_options)
 
 
 class Bank:
@@ -213,7 +223,7 @@ class Bank:
             for _ in range(2)
         )
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
-        self._sizes = [0 if run.family == HEAD else run.size for run in runs]
+        self._columns = [_columns(run) for run in runs]
         self.compiled = compiled
         self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
         self._pair = torch.compile(factor_pair) if compiled else factor_pair
@@ -302,16 +312,18 @@ class Bank:
             first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
             if first < last:
                 own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
+                columns = self._columns[first:last]
+                repeats = torch.tensor(columns, device=self.device)
                 part = Part(
                     stack,
-                    self.scales[stack.owners[own]],
+                    self.scales[first:last].repeat_interleave(repeats, output_size=sum(columns)),
                     {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
                     {name: tensor[:, own] for name, tensor in stack.gradients.items()},
                 )
                 parts.append(part)
         return Share(
             runs,
-            Components.of(self._sizes[runs], self.device, max(self._sizes)),
+            Components.of(self._columns[runs], self.device, max(self._columns)),
             tuple(parts),
             {name: _leaf(tensor[runs]) for name, tensor in self.head.items()},
             {name: tensor[runs] for name, tensor in self.head_gradients.items()},
@@ -360,7 +372,8 @@ class Bank:
             torch._dynamo.maybe_mark_dynamic(part.scales, 0)
             for tensor in params.values():
                 torch._dynamo.maybe_mark_dynamic(tensor, 1)
-        return self._pair(part.stack.family, params, part.scales, self.dtype)
+        options = self.runs[part.stack.runs.start].shape_options
+        return self._pair(part.stack.family, params, options, part.scales, self.dtype)
 
     def _hand_out(self, row: Row, share: Share) -> None:
         """Make the share's factor pairs and give every projection its own."""
@@ -379,19 +392,22 @@ class Bank:
                 self._adapted[projection].update = Update(up, down, segments, share.components)
 
 
-def factor_pair(name: str, params: dict[str, Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def factor_pair(
+    name: str, params: dict[str, Tensor], options: Mapping[str, Any], scales: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """The pairs of neighbouring runs of one family on all projections of one shape, end to end.
 
     Args:
         name: of the family.
         params: its runs' scalars, `[layers, components, …]`.
-        scales: of the runs' updates, `[components]`.
+        options: the family's shape options, which the runs share.
+        scales: of the runs' updates, `[columns]`.
         dtype: of the pairs.
 
     Returns:
-        `up` `[layers, components, out]`, scaled, and `down` `[layers, components, in]`.
+        `up` `[layers, columns, out]`, scaled, and `down` `[layers, columns, in]`.
     """
-    up, down = family(name).factors(params)
+    up, down = family(name).factors(params, **options)
     return (up.mT * scales[:, None]).to(dtype), down.to(dtype)
 
 

@@ -1,53 +1,124 @@
-"""The one place that counts parameters over a whole model, so that no two figures can disagree."""
+"""The one place that counts parameters, from a family's shapes, so that no two figures can disagree."""
 
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, family
-from cpadapt.inputs.backbones.specs import Projection
+
+if TYPE_CHECKING:
+    from cpadapt.inputs.backbones.specs import Projection
 
 ADAM_BYTES_PER_SCALAR = 8
 """Adam keeps two float32 moments a trainable scalar."""
 
 
+def refusal(
+    name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None
+) -> str | None:
+    """Why a family cannot adapt all these projections, such as `192x576: it is not square`; None if it can."""
+    for out_features, in_features in _by_shape(projections):
+        reason = family(name).accepts(out_features, in_features, **(shape_options or {}))
+        if reason is not None:
+            return f"{out_features}x{in_features}: {reason}"
+    return None
+
+
+def require(name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None) -> None:
+    """Check that a family can adapt these projections.
+
+    Raises:
+        InputError: it refuses one of them; the message has its reason.
+    """
+    reason = refusal(name, projections, shape_options)
+    if reason is not None:
+        raise InputError(f"family {name!r} cannot adapt a projection of {reason}")
+
+
 def count(
     name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
 ) -> int:
-    """Trainable scalars of a family at this size over all projections; 0 at size 0."""
+    """P(size): trainable scalars of a family at this size over all projections; 0 at size 0.
+
+    Raises:
+        InputError: the family refuses a projection, an option or the size.
+    """
     if size == 0:
         return 0
-    options = shape_options or {}
-    return sum(family(name).count(p.out_features, p.in_features, size, **options) for p in projections)
+    require(name, projections, shape_options)
+    return sum(
+        times * math.prod(shape)
+        for sides, times in _by_shape(projections).items()
+        for shape in family(name).shapes(*sides, size, **(shape_options or {})).values()
+    )
 
 
-def step(name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None) -> int:
-    """The parameter step: trainable scalars that one more unit of size costs over all projections."""
-    options = shape_options or {}
-    return sum(family(name).step(p.out_features, p.in_features, **options) for p in projections)
+def step(
+    name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None, size: int = 1
+) -> int | None:
+    """The parameter step: P(size + 1) − P(size), the scalars that one more unit costs over all projections.
+
+    Returns:
+        The scalars; `None` where the family has no larger size.
+
+    Raises:
+        InputError: as `count` of this size.
+    """
+    before = count(name, projections, size, shape_options)
+    try:
+        return count(name, projections, size + 1, shape_options) - before
+    except InputError:
+        return None
 
 
 def largest_size(
     name: str, projections: Sequence[Projection], budget: int, shape_options: Mapping[str, Any] | None = None
 ) -> int:
-    """The largest size whose count is at or under the budget; 0 if one unit is above it already."""
+    """The largest size whose count is at or under the budget; 0 if one unit is above it already.
+
+    Raises:
+        InputError: the budget is negative, there are no projections, or as `count` of one unit.
+    """
     if budget < 0:
         raise InputError(f"a budget is a number of trainable scalars, 0 or more, not {budget}")
-    return budget // step(name, projections, shape_options)
+    if not projections:
+        raise InputError("no adapter has a largest size without projections to adapt")
+
+    def too_large(size: int) -> bool:
+        try:
+            return count(name, projections, size, shape_options) > budget
+        except InputError:  # the family ends below this size
+            return True
+
+    if count(name, projections, 1, shape_options) > budget:
+        return 0
+    # By halving, since a family need not cost the same at every step.
+    above = 2
+    while not too_large(above):
+        above *= 2
+    return bisect.bisect_left(range(above), True, lo=1, key=too_large) - 1
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a family can do with a budget."""
+    """What a family can do with a budget; no numbers but `None` where it refuses a projection."""
 
     family: str
-    size: int
-    parameters: int
-    step: int
-    unspent: int
-    adam_bytes: int
+    size: int | None = None
+    parameters: int | None = None
+    step: int | None = None
+    """What one more unit would cost; `None` too where there is no larger size."""
+    unspent: int | None = None
+    adam_bytes: int | None = None
     """Adam's state at this size, two float32 moments a scalar."""
+    not_applicable: str | None = None
+    """Why the family refuses."""
 
 
 def plan(projections: Sequence[Projection], budget: int) -> list[Offer]:
@@ -58,20 +129,49 @@ def plan(projections: Sequence[Projection], budget: int) -> list[Offer]:
         budget: trainable scalars.
 
     Raises:
-        InputError: the budget is negative.
+        InputError: the budget is negative, or there are no projections.
     """
-    offers = []
+    return [_offer(name, projections, budget) for name in FAMILIES]
+
+
+def _offer(name: str, projections: Sequence[Projection], budget: int) -> Offer:
+    reason = refusal(name, projections)
+    if reason is not None:
+        return Offer(name, not_applicable=reason)
+    size = largest_size(name, projections, budget)
+    parameters = count(name, projections, size)
+    return Offer(
+        family=name,
+        size=size,
+        parameters=parameters,
+        step=step(name, projections, size=size),
+        unspent=budget - parameters,
+        adam_bytes=ADAM_BYTES_PER_SCALAR * parameters,
+    )
+
+
+def rows(offers: Sequence[Offer]) -> list[dict[str, Any]]:
+    """Offers as a table's rows; the column "not applicable" is there only where a family refuses."""
+    return _with_reasons([asdict(offer) for offer in offers])
+
+
+def step_rows(projection: Projection) -> list[dict[str, Any]]:
+    """Every family's step on one projection as a table's rows, with the same last column."""
+    found = []
     for name in FAMILIES:
-        size = largest_size(name, projections, budget)
-        parameters = count(name, projections, size)
-        offers.append(
-            Offer(
-                family=name,
-                size=size,
-                parameters=parameters,
-                step=step(name, projections),
-                unspent=budget - parameters,
-                adam_bytes=ADAM_BYTES_PER_SCALAR * parameters,
-            )
-        )
-    return offers
+        reason = refusal(name, [projection])
+        price = step(name, [projection]) if reason is None else None
+        found.append({"family": name, "step": price, "not_applicable": reason})
+    return _with_reasons(found)
+
+
+def _with_reasons(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    reasons = [row.pop("not_applicable") for row in found]
+    if any(reasons):
+        for row, reason in zip(found, reasons, strict=True):
+            row["not applicable"] = reason
+    return found
+
+
+def _by_shape(projections: Sequence[Projection]) -> Counter[tuple[int, int]]:
+    return Counter((p.out_features, p.in_features) for p in projections)

@@ -19,20 +19,25 @@ raw v₁ₛ, v₂ₛ, …  `down_0`, `down_1`, …  `[components, i_m]`
 
 Raw vectors are stored and made unit length in every forward pass. The gradient of a raw vector is therefore
 orthogonal to it and scales with 1/‖raw‖: their initial length, `raw_norm`, is a learning-rate knob that does not look
-like one. Each unit vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones.
+like one. Each unit vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones. A mode of
+length 1 would lose its only one: its unit vector is 1 or −1 and never moves. So there is none: a prime side is one
+mode, and a side of 1 has no mode, its vector is 1.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TITLE = "CP"
+COLOUR = "#D55E00"
 LEARNING_RATE = 2e-4
 SCALE = 8.0
 SHAPE_OPTIONS: Mapping[str, Any] = {"tensor_shape": None}
@@ -42,32 +47,33 @@ TensorShape = Mapping[int, tuple[int, ...]]
 
 
 def modes(dimension: int, tensor_shape: TensorShape | None = None) -> tuple[int, ...]:
-    """The modes that a dimension is split into.
+    """The modes that a dimension is split into, each longer than 1.
 
     Args:
         dimension: features of one side of a projection.
         tensor_shape: modes by dimension, for those where the default is not wanted. The default is the factor pair
-            nearest to a square, the smaller first: 2048 → (32, 64), 576 → (24, 24), 384 → (16, 24).
+            nearest to a square, the smaller first: 2048 → (32, 64), 576 → (24, 24), 384 → (16, 24), 1009 → (1009,),
+            1 → (). A mode of 1 that is given is left out: (1, 1009) is the same tensor as (1009,).
 
     Raises:
-        InputError: the modes given do not multiply to the dimension, or the dimension is prime (it has no factor
-            pair) and no modes are given.
+        InputError: the modes given do not multiply to the dimension.
     """
     if tensor_shape and dimension in tensor_shape:
-        given = tuple(tensor_shape[dimension])
-        if not given or any(mode < 1 for mode in given) or math.prod(given) != dimension:
+        split = tuple(tensor_shape[dimension])
+        if any(mode < 1 for mode in split) or math.prod(split) != dimension:
             raise InputError(
-                f"tensor_shape splits {dimension} into {given}, which multiply to {math.prod(given)};"
+                f"tensor_shape splits {dimension} into {split}, which multiply to {math.prod(split)};"
                 f" give positive modes with product {dimension}"
             )
-        return given
-    smaller = next(d for d in range(math.isqrt(dimension), 0, -1) if dimension % d == 0)
-    if smaller == 1 and dimension > 1:
-        raise InputError(
-            f"dimension {dimension} is prime and cannot be split into two modes;"
-            f" pass tensor_shape={{{dimension}: ({dimension},)}} to keep it as one"
-        )
-    return smaller, dimension // smaller
+    else:
+        smaller = next(d for d in range(math.isqrt(dimension), 0, -1) if dimension % d == 0)
+        split = smaller, dimension // smaller
+    return tuple(mode for mode in split if mode > 1)
+
+
+def accepts(out_features: int, in_features: int, *, tensor_shape: TensorShape | None = None) -> str | None:
+    """Every projection is accepted."""
+    return None
 
 
 def shapes(
@@ -80,7 +86,7 @@ def shapes(
     """Name and shape of the trainable tensors of one projection.
 
     Raises:
-        InputError: `size` is not a positive integer, or is above out·in, or a dimension cannot be split.
+        InputError: `size` is not a positive integer, or is above out·in, or as `modes`.
     """
     if size < 1:
         raise InputError(f"the number of CP components must be a positive integer, not {size}")
@@ -98,21 +104,9 @@ def shapes(
     return tensors
 
 
-def count(
-    out_features: int,
-    in_features: int,
-    size: int,
-    *,
-    tensor_shape: TensorShape | None = None,
-) -> int:
-    """Trainable scalars of one projection: (Σ modes + 1) · components."""
-    tensors = shapes(out_features, in_features, size, tensor_shape=tensor_shape)
-    return sum(math.prod(shape) for shape in tensors.values())
-
-
-def step(out_features: int, in_features: int, *, tensor_shape: TensorShape | None = None) -> int:
-    """Trainable scalars of one more component: Σ modes + 1 (193 for 2048×2048 as 32·64×32·64)."""
-    return count(out_features, in_features, 1, tensor_shape=tensor_shape)
+def columns(size: int, *, tensor_shape: TensorShape | None = None) -> int:
+    """A column of the pair for each component."""
+    return size
 
 
 def init(
@@ -133,6 +127,8 @@ def init(
     Raises:
         InputError: as `shapes`; or ``init`` is neither, or `raw_norm` is not positive.
     """
+    import torch
+
     if init not in ("zero", "normal"):
         raise InputError(f"the initialisation of CP is 'zero' or 'normal', not {init!r}")
     if not raw_norm > 0:
@@ -141,7 +137,7 @@ def init(
     for name, shape in shapes(out_features, in_features, size, tensor_shape=tensor_shape).items():
         drawn = torch.randn(shape, generator=generator)
         if name != "weight":
-            params[name] = F.normalize(drawn, dim=-1) * raw_norm
+            params[name] = _unit(drawn) * raw_norm
         elif init == "zero":
             params[name] = torch.zeros(shape)
         else:
@@ -149,23 +145,38 @@ def init(
     return params
 
 
-def factors(
-    params: dict[str, Tensor],
-) -> tuple[Float[Tensor, "*leading out components"], Float[Tensor, "*leading components inp"]]:
-    """Make the pair: `up` `[*leading, out, components]`, weighted by λ, and `down` `[*leading, components, in]`."""
-    up = [F.normalize(params[name], dim=-1) for name in _ordered(params, "up_")]
-    down = [F.normalize(params[name], dim=-1) for name in _ordered(params, "down_")]
+def factors(params: dict[str, Tensor], *, tensor_shape: TensorShape | None = None) -> tuple[Tensor, Tensor]:
+    """Make the pair: `up` `[*leading, out, components]`, weighted by λ, and `down` `[*leading, components, in]`.
+
+    The tensors say themselves how the sides are split.
+    """
+    weight = params["weight"].unsqueeze(-1)
+    up = [_unit(params[name]) for name in _ordered(params, "up_")]
+    down = [_unit(params[name]) for name in _ordered(params, "down_")]
     # On one short vector, so that backward keeps no second tensor as long as the product.
-    up[0] = up[0] * params["weight"].unsqueeze(-1)
-    return _khatri_rao(up).mT, _khatri_rao(down)
+    up[:1] = [up[0] * weight] if up else [weight]
+    return _khatri_rao(up).mT, _khatri_rao(down or [weight.new_ones(weight.shape)])
+
+
+def _unit(raw: Tensor) -> Tensor:
+    """Vectors along the last axis made unit length, as `torch.nn.functional.normalize` makes them."""
+    unit: Tensor = raw / raw.norm(2.0, -1, keepdim=True).clamp_min(1e-12).expand_as(raw)
+    return unit
 
 
 def _ordered(params: dict[str, Tensor], prefix: str) -> list[str]:
     return sorted((n for n in params if n.startswith(prefix)), key=lambda n: int(n.removeprefix(prefix)))
 
 
-def _khatri_rao(vectors: list[Tensor]) -> Float[Tensor, "*leading components features"]:
-    """Outer product of the modes' vectors, component by component; the last mode varies fastest."""
+def _khatri_rao(vectors: list[Tensor]) -> Tensor:
+    """Outer product of the modes' vectors, component by component; the last mode varies fastest.
+
+    Args:
+        vectors: `[*leading, components, mode]`, one tensor a mode.
+
+    Returns:
+        `[*leading, components, features]`.
+    """
     product = vectors[0]
     for further in vectors[1:]:
         product = (product.unsqueeze(-1) * further.unsqueeze(-2)).flatten(-2)

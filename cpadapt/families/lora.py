@@ -10,20 +10,29 @@ A                    `down`  `[rank, in]`
 ===================  ======  =============
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TITLE = "LoRA"
+COLOUR = "#0072B2"
 LEARNING_RATE = 1e-4
 SCALE = 2.0
 SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero"}
+
+
+def accepts(out_features: int, in_features: int) -> str | None:
+    """Every projection is accepted."""
+    return None
 
 
 def shapes(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -37,14 +46,9 @@ def shapes(out_features: int, in_features: int, size: int) -> dict[str, tuple[in
     return {"up": (size, out_features), "down": (size, in_features)}
 
 
-def count(out_features: int, in_features: int, size: int) -> int:
-    """Trainable scalars of one projection: (out + in) · rank."""
-    return sum(math.prod(shape) for shape in shapes(out_features, in_features, size).values())
-
-
-def step(out_features: int, in_features: int) -> int:
-    """Trainable scalars of one more rank: out + in (4096 for 2048×2048)."""
-    return count(out_features, in_features, 1)
+def columns(size: int) -> int:
+    """A column of the pair for each rank."""
+    return size
 
 
 def init(
@@ -62,6 +66,8 @@ def init(
     Raises:
         InputError: as `shapes`; or ``init`` is neither.
     """
+    import torch
+
     drawn = shapes(out_features, in_features, size)
     # kaiming_uniform_ with a = √5, which is what PEFT calls, is exactly this bound.
     bound = 1 / math.sqrt(in_features)
@@ -73,8 +79,6 @@ def init(
     raise InputError(f"the initialisation of LoRA is 'zero' or 'normal', not {init!r}")
 
 
-def factors(
-    params: dict[str, Tensor],
-) -> tuple[Float[Tensor, "*leading out rank"], Float[Tensor, "*leading rank inp"]]:
+def factors(params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The pair is what is trained: `up` `[*leading, out, rank]`, `down` `[*leading, rank, in]`."""
     return params["up"].mT, params["down"]

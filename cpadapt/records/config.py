@@ -16,6 +16,9 @@ from cpadapt.families import family
 HEAD = "head"
 """The family name and the label of runs without an adapter: the floor of a frontier. They train the readout alone; a
 verbalizer has nothing to train."""
+HEAD_TITLE = "head only"
+HEAD_COLOUR = "#777777"
+"""What tables and charts call it, and its colour in charts: grey, since it is a floor and no family."""
 
 SEMANTICS = 1
 """Version of what a config means. Raise it when the same config would train differently; all ids then change."""

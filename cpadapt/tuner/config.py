@@ -23,7 +23,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
 
     Args:
         num_components: components of every adapted projection, c: (Σ modes + 1) · c trainable scalars each.
-        tensor_shape: modes by dimension, `{2048: (32, 64)}`; the others are split nearest to a square.
+        tensor_shape: modes by dimension, `{2048: (32, 64)}`; the others are split nearest to a square, and a prime is
+            one mode.
         scale: the factor in front of the update.
         init: `"zero"` starts as a no-op with λ = 0, `"normal"` draws λ from N(0, 1)/c.
         raw_norm: initial length of the raw vectors, which act as unit vectors: a learning-rate knob.

@@ -119,6 +119,7 @@ def save_adapter(
     scale: float,
     params_by_module: Mapping[str, Mapping[str, Tensor]],
     *,
+    shape_options: Mapping[str, Any] | None = None,
     base_model_name: str | None = None,
     revision: str | None = None,
 ) -> Path:
@@ -133,6 +134,8 @@ def save_adapter(
         params_by_module: for each adapted module, by its name in the base model, the family's tensors of one
             projection, without leading axes (CP: `up_0` `[components, o_1]`, …, `weight` `[components]`;
             LoRA: `up` `[rank, out]`, `down` `[rank, in]`).
+        shape_options: the family's options that decide shapes, where they are not the defaults; the tensors of "cp"
+            say them.
         base_model_name: where the base model comes from, for the adapter's configuration.
         revision: its revision there.
 
@@ -160,7 +163,9 @@ def save_adapter(
                 state[f"base_model.model.{module}.cp_{name.replace('_', '.')}"] = tensor
         return _write(out_dir, config, state)
     pairs = {
-        module: family(family_name).factors({name: tensor.float() for name, tensor in params.items()})
+        module: family(family_name).factors(
+            {name: tensor.float() for name, tensor in params.items()}, **(shape_options or {})
+        )
         for module, params in params_by_module.items()
     }
     rank = _common_size(down.shape[0] for _, down in pairs.values())

@@ -53,7 +53,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         """Add an adapter, or draw it anew. The global random state decides, as with PEFT's own.
 
         Raises:
-            InputError: a dimension cannot be split, or there are more components than entries.
+            InputError: a given split does not multiply to its dimension, or there are more components than entries.
         """
         params = cp.init(
             torch.default_generator,

@@ -1,5 +1,6 @@
 """A model with CP adapters."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -7,7 +8,7 @@ from typing import Any, NoReturn
 
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from cpadapt.errors import InputError
 from cpadapt.tuner.config import CPConfig
@@ -54,6 +55,16 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
             adapted.requires_grad_(False)
         self._replace_module(parent, target_name, adapted, target)
         self._adapted.append(adapted)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: CPConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What PEFT asks of a tuner's tensors as they were saved."""
+        remapped: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
+            model, config, adapter_name, _without_single_modes(state_dict)
+        )
+        return remapped
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused.
@@ -102,6 +113,26 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _without_single_modes(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A saved adapter's tensors, of an older one without its modes of length 1, whose signs go into λ."""
+    tensors: dict[str, Tensor] = {}
+    sides: dict[str, dict[int, Tensor]] = defaultdict(dict)
+    for key, tensor in state_dict.items():
+        side, _, mode = key.rpartition(".")
+        if side.endswith((f".{PREFIX}up", f".{PREFIX}down")):
+            sides[side][int(mode)] = tensor
+        else:
+            tensors[key] = tensor
+    for side, modes in sides.items():
+        raw = [modes[mode] for mode in sorted(modes)]
+        weight = f"{side.rpartition('.')[0]}.{PREFIX}weight"
+        for single in (vectors for vectors in raw if vectors.shape[-1] == 1):
+            tensors[weight] = tensors[weight] * single[:, 0].sign()
+        longer = (vectors for vectors in raw if vectors.shape[-1] > 1)
+        tensors |= {f"{side}.{mode}": vectors for mode, vectors in enumerate(longer)}
+    return tensors
 
 
 def _with_adapter_names(

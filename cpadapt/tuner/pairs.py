@@ -69,7 +69,7 @@ def _make(layers: Iterable[CPLayer]) -> dict[tuple[CPLayer, str], Pair]:
             if adapter in layer.cp_weight:
                 params = layer.params(adapter)
                 if all(_is_whole(name, raw) for name, raw in params.items()):
-                    kind = tuple((raw.shape, raw.dtype, raw.device) for raw in params.values())
+                    kind = tuple((name, raw.shape, raw.dtype, raw.device) for name, raw in params.items())
                     alike[kind, layer.cp_scale[adapter], dtype].append((layer, adapter, params))
     made = {}
     for (_, scale, dtype), members in alike.items():

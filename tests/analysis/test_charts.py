@@ -10,10 +10,8 @@ import pytest
 import vl_convert
 
 from cpadapt.analysis.charts import (
-    FAMILY_COLOURS,
     FURTHER_COLOURS,
     SHAPES,
-    TASK_NAMES,
     VEGA_LITE,
     VEGA_LITE_MIME,
     curve_chart,
@@ -24,11 +22,14 @@ from cpadapt.analysis.charts import (
     power_chart,
     rate_chart,
     spread_chart,
+    task_name,
     theme,
 )
 from cpadapt.analysis.charts import table as shown
 from cpadapt.analysis.frontier import best_under_budget, frontier
+from cpadapt.families import cp, lora
 from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import HEAD_COLOUR
 
 ROWS = [
     # label, family, size, parameters, rate, seed, dev, eval
@@ -239,7 +240,7 @@ def test_the_frontier_shows_means_seeds_behind_them_and_a_floor() -> None:
         assert layer["encoding"]["y"]["field"] == "accuracy"
         assert layer["encoding"]["color"]["scale"] == {
             "domain": ["head only", "LoRA", "CP"],
-            "range": [FAMILY_COLOURS[name] for name in ("head", "lora", "cp")],
+            "range": [HEAD_COLOUR, lora.COLOUR, cp.COLOUR],
         }
     assert spec["description"].endswith("Highest of each: LoRA 1 70.0%, CP 4 64.0%, head only 53.0%.")
 
@@ -265,8 +266,8 @@ def test_each_task_of_a_chart_has_a_shape_of_its_own() -> None:
 
 
 def test_tasks_are_called_by_their_titles() -> None:
-    assert {name: spec.title or name for name, spec in TASKS.items()} == TASK_NAMES
-    assert (TASK_NAMES["sst2"], TASK_NAMES["agnews"], TASK_NAMES["toy-reading"]) == ("SST-2", "AG News", "toy-reading")
+    assert {name: spec.title or name for name, spec in TASKS.items()} == {name: task_name(name) for name in TASKS}
+    assert (task_name("sst2"), task_name("agnews"), task_name("toy-reading")) == ("SST-2", "AG News", "toy-reading")
 
 
 LADDER = [
@@ -340,10 +341,10 @@ def test_published_figures_are_hollow_named_and_can_be_hidden() -> None:
 @pytest.mark.parametrize(
     ("labels", "domain", "colours"),
     [
-        (["head"], ["head only"], [FAMILY_COLOURS["head"]]),
-        (["cp"], ["CP"], [FAMILY_COLOURS["cp"]]),
-        (["cp", "lora"], ["LoRA", "CP"], [FAMILY_COLOURS["lora"], FAMILY_COLOURS["cp"]]),
-        (["melora", "cp", "cp long"], ["CP", "cp long", "melora"], [FAMILY_COLOURS["cp"], *FURTHER_COLOURS[:2]]),
+        (["head"], ["head only"], [HEAD_COLOUR]),
+        (["cp"], ["CP"], [cp.COLOUR]),
+        (["cp", "lora"], ["LoRA", "CP"], [lora.COLOUR, cp.COLOUR]),
+        (["theirs", "cp", "cp long"], ["CP", "cp long", "theirs"], [cp.COLOUR, *FURTHER_COLOURS[:2]]),
     ],
 )
 def test_a_family_has_its_colour_whatever_stands_beside_it(

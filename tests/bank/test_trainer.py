@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+import toy_family
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import (
@@ -29,10 +30,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from cpadapt.bank.bank import initial_params, require_packable, verbalizer
+from cpadapt.bank.bank import initial_params, require_packable, stacking_order, verbalizer
 from cpadapt.bank.packing import Row
 from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer
 from cpadapt.errors import InputError
+from cpadapt.families import FAMILIES, family
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.inputs.tasks.examples import TaskData, load_task
@@ -163,6 +165,39 @@ def test_a_run_in_a_bank_equals_the_slow_loop(
 ) -> None:
     (run,) = on(backbone, [run])
     assert_as_slow(together[run.config_id], SlowLoop(run, load_backbone(backbone.name), data).train())
+
+
+@pytest.fixture
+def third(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Runs of a family with several columns a unit, between others."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family)
+    runs = [
+        config("toy", 2),
+        config("cp", 3),
+        config("toy", 1, seed=1, learning_rate=3e-3, scale=2.0),
+        config("toy", 3, seed=2, options={"blocks": 4, "spread": 0.5}),
+        config("lora", 2),
+        config("head", 0),
+    ]
+    return sorted(runs, key=stacking_order)
+
+
+def test_a_family_of_several_columns_a_unit_trains_among_others(
+    third: list[RunConfig], data: dict[int, TaskData]
+) -> None:
+    together = train(load_backbone("tiny-encoder"), third, data)
+    in_parts = train(load_backbone("tiny-encoder"), third, data, max_tokens=700)
+    for run in on(load_backbone("tiny-encoder"), third):
+        ((identity, alone),) = train(load_backbone("tiny-encoder"), [run], data).items()
+        assert_same(together[identity], alone)
+        assert_same(together[identity], in_parts[identity])
+        assert_as_slow(together[identity], SlowLoop(run, load_backbone("tiny-encoder"), data).train())
+
+
+def test_a_bank_refuses_what_a_family_refuses(third: list[RunConfig], data: dict[int, TaskData]) -> None:
+    message = "family 'toy' cannot adapt a projection of 16x32: it is not square"
+    with pytest.raises(InputError, match=message):
+        Trainer(load_backbone("tiny"), on(load_backbone("tiny"), third), data)
 
 
 def test_runs_with_a_verbalizer_equal_the_slow_loop(data: dict[int, TaskData]) -> None:
@@ -304,6 +339,27 @@ def assert_as_slow(fast: Result, slow: "SlowLoop") -> None:
         torch.testing.assert_close(slow.best[name], tensor, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
+class Dense(torch.nn.Module):
+    """A projection that any family adapts: its whole update is made and applied as a matrix."""
+
+    def __init__(self, projection: torch.nn.Linear, run: RunConfig) -> None:
+        super().__init__()
+        self.projection, self.run = projection, run
+        self.params = torch.nn.ParameterDict()
+
+    def parameter(self, name: str) -> torch.nn.Parameter:
+        if name not in self.params:
+            shapes = family(self.run.family).shapes(
+                self.projection.out_features, self.projection.in_features, self.run.size, **self.run.shape_options
+            )
+            self.params[name] = torch.nn.Parameter(torch.empty(shapes[name]))
+        return self.params[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        up, down = family(self.run.family).factors(dict(self.params.items()), **self.run.shape_options)
+        return self.projection(x) + F.linear(x, self.run.scale * up @ down)
+
+
 class SlowLoop:
     """One run as anyone would write it: PEFT, padded batches, torch.optim.AdamW. The bank must equal it."""
 
@@ -326,6 +382,9 @@ class SlowLoop:
         elif run.family == "cp":
             cp = CPConfig(num_components=run.size, scale=run.scale, target_modules=targets, **run.shape_options)
             self.model = get_peft_model(backbone.model, cp)
+        elif run.family != "head":
+            for p in backbone.projections:
+                backbone.model.set_submodule(p.name, Dense(backbone.model.get_submodule(p.name), run))
         for name, tensors in initial_params(run, backbone.projections).items():
             layer = backbone.model.get_submodule(name)
             for tensor, start in tensors.items():
@@ -334,6 +393,8 @@ class SlowLoop:
                 self.adapter[f"{name}.{tensor}"] = parameter.T if transposed else parameter
 
     def _parameter(self, layer: Any, tensor: str) -> tuple[torch.nn.Parameter, bool]:
+        if isinstance(layer, Dense):
+            return layer.parameter(tensor), False
         if self.run.family == "lora":
             return (layer.lora_B if tensor == "up" else layer.lora_A)["default"].weight, tensor == "up"
         if tensor == "weight":

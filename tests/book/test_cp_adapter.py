@@ -12,6 +12,8 @@ from peft.tuners.lora import convert_to_lora
 from torch import nn
 
 import cpadapt
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -280,7 +282,8 @@ def test_merging_and_export(page, measured):
     for name in ("svd_less", "svd_share"):
         assert page.glued[name] > 1000 * FLOAT32
     assert page.glued["rounding_64"] < 1e-6 * page.glued["rounding_32"]
-    assert cpadapt.families.lora.step(2048, 2048) > cpadapt.families.cp.step(2048, 2048)
+    square = [Projection("", 2048, 2048)]
+    assert counting.step("lora", square) > counting.step("cp", square)
 
 
 def test_pefts_conversion_builds_the_whole_update(monkeypatch):

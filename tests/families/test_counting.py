@@ -1,0 +1,137 @@
+"""Counts by hand, and sizes at a budget for families whose steps are not all alike."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import toy_family
+
+from cpadapt import families
+from cpadapt.errors import InputError
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.specs import Projection
+
+
+def square(side: int, times: int = 1) -> list[Projection]:
+    return [Projection("", side, side)] * times
+
+
+@pytest.mark.parametrize(
+    ("family", "sides", "step"),
+    [
+        ("cp", (2048, 2048), 193),
+        ("lora", (2048, 2048), 4096),
+        ("cp", (576, 576), 97),
+        ("cp", (192, 576), 77),
+        ("lora", (576, 576), 1152),
+        ("lora", (192, 576), 768),
+        ("cp", (384, 384), 81),
+        ("lora", (384, 384), 768),
+        ("cp", (1009, 64), 1009 + 8 + 8 + 1),
+        ("cp", (1, 64), 8 + 8 + 1),
+        ("lora", (1, 64), 65),
+    ],
+)
+def test_steps_by_hand(family: str, sides: tuple[int, int], step: int) -> None:
+    projections = [Projection("", *sides)]
+    assert counting.step(family, projections) == counting.step(family, projections, size=5) == step
+    assert counting.count(family, projections, 7) == 7 * step
+
+
+# arXiv 2606.00428: 48 projections of 2048×2048.
+@pytest.mark.parametrize(
+    ("family", "size", "scalars"),
+    [
+        ("cp", 21, 194_544),
+        ("cp", 28, 259_392),
+        ("cp", 43, 398_352),
+        ("cp", 64, 592_896),
+        ("lora", 1, 196_608),
+        ("lora", 6, 1_179_648),
+    ],
+)
+def test_the_papers_counts(family: str, size: int, scalars: int) -> None:
+    assert counting.count(family, square(2048, 48), size) == scalars
+    assert counting.largest_size(family, square(2048, 48), scalars) == size
+    assert counting.largest_size(family, square(2048, 48), scalars - 1) == size - 1
+
+
+def test_the_papers_adam_memory() -> None:
+    def mib(family: str) -> float:
+        return counting.step(family, square(2048, 48)) * counting.ADAM_BYTES_PER_SCALAR / 2**20
+
+    assert round(mib("lora"), 2) == 1.50
+    assert round(mib("cp"), 3) == 0.071
+
+
+def made_of(shapes: Any) -> Any:
+    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None)
+
+
+def affine(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
+    """A core of 10 scalars that all units share."""
+    return {"core": (10,), "rest": (size, 3)}
+
+
+def in_jumps(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
+    """A unit is dearer from the fourth on."""
+    return {"first": (size, 2), "later": (max(0, size - 3), 5)}
+
+
+def ending(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
+    if size > 6:
+        raise InputError("6 is the largest size")
+    return {"all": (size, 4)}
+
+
+@pytest.mark.parametrize("shapes", [affine, in_jumps, ending])
+def test_the_largest_size_is_that_of_trying_all(shapes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "made", made_of(shapes))
+    costs = [sum(map(math.prod, shapes(8, 8, size).values())) for size in range(1, 7)]
+    for budget in range(costs[-1]):
+        expected = sum(2 * cost <= budget for cost in costs)
+        assert counting.largest_size("made", square(8, 2), budget) == expected
+        offer = {offer.family: offer for offer in counting.plan(square(8, 2), budget)}["made"]
+        spent = 2 * costs[expected - 1] if expected else 0
+        assert (offer.size, offer.parameters, offer.unspent) == (expected, spent, budget - spent)
+
+
+def test_steps_that_differ_are_those_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, shapes in (("affine", affine), ("jumps", in_jumps), ("ending", ending)):
+        monkeypatch.setitem(FAMILIES, name, made_of(shapes))
+    assert counting.step("affine", square(8)) == 3
+    assert counting.step("affine", square(8), size=0) == 13
+    assert [counting.step("jumps", square(8), size=k) for k in (1, 2, 3, 4)] == [2, 2, 7, 7]
+    assert [counting.step("ending", square(8), size=k) for k in (5, 6)] == [4, None]
+    assert counting.largest_size("ending", square(8), 10**9) == 6
+
+
+def test_what_cannot_be_counted_is_named() -> None:
+    with pytest.raises(InputError, match="not -1"):
+        counting.largest_size("cp", square(8), -1)
+    with pytest.raises(InputError, match="without projections"):
+        counting.largest_size("cp", [], 5)
+    with pytest.raises(InputError, match=r"splits 8 into \(3, 3\)"):
+        counting.largest_size("cp", square(8), 100, {"tensor_shape": {8: (3, 3)}})
+    with pytest.raises(InputError, match="'lorra'; known are " + ", ".join(sorted(FAMILIES))):
+        families.family("lorra")
+
+
+def test_a_refusal_is_a_familys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in its row with the reason; the other rows are as without it."""
+    oblong = [Projection("q", 12, 12), Projection("v", 6, 12)]
+    monkeypatch.setattr(counting, "FAMILIES", {name: FAMILIES[name] for name in ("lora", "cp")})
+    without = counting.rows(counting.plan(oblong, 100)), counting.step_rows(oblong[1])
+    assert all("not applicable" not in row for rows in without for row in rows)
+    counting.FAMILIES["toy"] = toy_family
+    monkeypatch.setitem(FAMILIES, "toy", toy_family)
+    for rows, before in zip(
+        (counting.rows(counting.plan(oblong, 100)), counting.step_rows(oblong[1])), without, strict=True
+    ):
+        *others, toy = rows
+        assert [{k: v for k, v in row.items() if k != "not applicable"} for row in others] == before
+        assert {row["not applicable"] for row in others} == {None}
+        assert toy["not applicable"] == "6x12: it is not square"
+        assert {value for key, value in toy.items() if key not in ("family", "not applicable")} == {None}
+    assert "not applicable" not in counting.step_rows(oblong[0])[-1]

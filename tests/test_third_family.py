@@ -1,0 +1,185 @@
+"""A family that nobody but its file and its line in `FAMILIES` knows goes everywhere that LoRA and CP go.
+
+In a bank, against itself alone and a slow loop: tests/bank/test_trainer.py. Its counts: tests/families.
+"""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import toy_family
+from peft import LoraConfig, PeftModel
+from typer.testing import CliRunner
+
+from cpadapt import load_backbone, load_records, save_adapter, tabulate
+from cpadapt.analysis import charts
+from cpadapt.analysis.frontier import frontier
+from cpadapt.cli import app, main
+from cpadapt.families import FAMILIES
+
+ROOT = Path(__file__).parents[1]
+STUDY = """
+name = "third"
+backbone = "tiny-encoder"
+tasks = ["toy-sentiment"]
+seeds = [0, 1]
+[ladder]
+head = true
+budgets = [300]
+[families.lora]
+[families.cp]
+[families.toy]
+options = { blocks = 4 }
+[protocol]
+steps = 4
+eval_every = 2
+batch_size = 4
+train_cap = 20
+dev_cap = 10
+eval_cap = 10
+"""
+
+
+@pytest.fixture(autouse=True)
+def third(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "toy", toy_family)
+
+
+def cpadapt(*arguments: object) -> str:
+    ran = CliRunner().invoke(app, list(map(str, arguments)))
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
+
+
+def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> None:
+    assert json.loads(cpadapt("steps", 576, 576, "--json"))[-1] == {"family": "toy", "step": 1152}
+    lora, cp, *_, toy = json.loads(cpadapt("steps", 192, 576, "--json"))
+    assert (lora["step"], cp["step"]) == (768, 77)
+    assert toy == {"family": "toy", "step": None, "not applicable": "192x576: it is not square"}
+    shown = cpadapt("steps", 192, 576).splitlines()
+    assert re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1", shown[-2])
+    assert re.search(r"toy +192x576: it is not square", shown[-1])
+
+    # 12 projections of 384×384.
+    *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))
+    assert (toy["size"], toy["parameters"], toy["unspent"]) == (2, 2 * 12 * 768, 20_000 - 2 * 12 * 768)
+    lora, cp, *_, toy = json.loads(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600, "--json"))
+    assert (lora["size"], cp["size"]) == (1, 11)
+    assert toy["not applicable"] == "192x576: it is not square"
+    assert {value for key, value in toy.items() if key not in ("family", "not applicable")} == {None}
+    assert "it is not square" in " ".join(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).split())
+
+
+def test_a_study_is_trained_known_as_done_tabulated_and_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "third.toml"
+    file.write_text(STUDY)
+    cpadapt("run", file, "--results", tmp_path / "r", "--save", tmp_path / "w", "--quiet")
+    rows = json.loads(cpadapt("status", file, "--results", tmp_path / "r", "--json"))
+    assert {(row["label"], row["done"], row["missing"]) for row in rows} == {
+        (label, 2, 0) for label in ("head", "lora", "cp", "toy")
+    }
+    records = load_records(tmp_path / "r")
+    toys = [record for record in records if record.label == "toy"]
+    # 4 projections of 32×32: one unit is 64 scalars of each.
+    assert {(r.config.size, r.counts.adapter, r.counts.step) for r in toys} == {(1, 256, 256)}
+    assert {(r.config.learning_rate, r.config.scale) for r in toys} == {(3e-4, 1.5)}
+    assert toys[0].config.options == {"blocks": 4, "spread": 1.0}
+
+    table, _ = tabulate(records)
+    assert set(frontier(table)["label"]) == {"head", "lora", "cp", "toy"}
+    spec = charts.frontier_chart(table).to_dict()
+    scales = [layer["encoding"]["color"]["scale"] for layer in spec["layer"] if "color" in layer["encoding"]]
+    assert {(*scale["domain"], *scale["range"]) for scale in scales} == {
+        ("head only", "LoRA", "CP", "Blocks", "#777777", "#0072B2", "#D55E00", "#56B4E9")
+    }
+    assert "Blocks 1" in spec["description"]
+
+    # What was saved is the equal LoRA adapter, with a rank for each column.
+    config = LoraConfig.from_pretrained(tmp_path / "w" / toys[0].id)
+    assert (type(config), config.r) == (LoraConfig, 4)
+
+
+def test_it_is_exported_as_plain_lora_without_loss(tmp_path: Path) -> None:
+    backbone, scale = load_backbone("tiny-encoder"), 1.5
+    source = torch.Generator().manual_seed(0)
+    params = {
+        p.name: {
+            name: torch.randn(shape, generator=source)
+            for name, shape in toy_family.shapes(p.out_features, p.in_features, 3, blocks=4).items()
+        }
+        for p in backbone.projections
+    }
+    save_adapter(tmp_path, "toy", scale, params, shape_options={"blocks": 4})
+    loaded = PeftModel.from_pretrained(load_backbone("tiny-encoder").model, tmp_path)
+    assert loaded.peft_config["default"].r == 12
+    for name, tensors in params.items():
+        projection = backbone.model.get_submodule(name)
+        cut = [torch.stack(tensors[side].split(8, 1)) for side in ("up", "down")]  # [block, size, part]
+        delta = torch.block_diag(*(up.T @ down for up, down in zip(*cut, strict=True)))
+        projection.weight.data += scale * delta
+    tokens = torch.arange(5, 25)[None]
+    expected = backbone.model(tokens).last_hidden_state
+    torch.testing.assert_close(loaded(tokens).last_hidden_state, expected, rtol=1e-5, atol=1e-5)
+    with loaded.disable_adapter():
+        assert (loaded(tokens).last_hidden_state - expected).abs().max() > 1e-2
+
+
+def test_a_study_that_asks_for_it_where_it_does_not_fit_ends_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
+    text = STUDY.replace('"tiny-encoder"', '"tiny"')
+    for ladder in ("budgets = [300]", "sizes = { toy = [1] }"):
+        (tmp_path / "third.toml").write_text(text.replace("budgets = [300]", ladder))
+        monkeypatch.setattr(sys, "argv", ["cpadapt", "run", str(tmp_path / "third.toml"), "--results", str(tmp_path)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        said = capsys.readouterr().err
+        assert (exit_.value.code, said.count("\n")) == (2, 1)
+        assert "family 'toy' cannot adapt a projection of 16x32: it is not square" in said
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[pd.DataFrame]:
+    """The tables that a page shows."""
+    shown: list[pd.DataFrame] = []
+    monkeypatch.setattr(charts, "table", shown.append)
+    monkeypatch.setattr(charts, "enable", lambda: None)
+    return shown
+
+
+def executed(text: str, folder: Path) -> None:
+    file = folder / "page.py"
+    file.write_text(text, encoding="utf-8")
+    runpy.run_path(str(file), {"In": []})  # the inputs that IPython keeps
+
+
+def test_the_protocols_page_shows_it(tables: list[pd.DataFrame], tmp_path: Path) -> None:
+    executed((ROOT / "notebooks" / "protocol.py").read_text(encoding="utf-8"), tmp_path)
+    (families,) = (table for table in tables if "family" in table.columns)
+    rows = families.set_index("family").to_dict("index")
+    assert list(rows) == [family.TITLE for family in FAMILIES.values()]
+    assert rows["Blocks"]["learning rate (paper's)"] == "3e-4 (ours)"
+    assert [rows[name]["learning rate (paper's)"] for name in ("LoRA", "CP")] == ["1e-4", "2e-4"]
+    assert rows["Blocks"]["options (ours)"] == "blocks = 2, spread = 1.0"
+
+
+def test_the_page_of_one_budget_says_why_it_does_not_fit(tables: list[pd.DataFrame], tmp_path: Path) -> None:
+    page = (ROOT / "notebooks" / "run_budget.py").read_text(encoding="utf-8")
+    text, *_ = page.partition("# %% [markdown]\n# ## Training")
+    assert 'backbone: str = "minilm"' in text
+    executed(text.replace('backbone: str = "minilm"', 'backbone: str = "tiny"'), tmp_path)
+    offers = tables[-1].set_index("family").to_dict("index")
+    assert offers["toy"]["not applicable"] == "16x32: it is not square"
+    assert offers["toy"]["size"] == offers["lora"]["not applicable"] == ""
+    assert offers["lora"]["size"] == 1
+
+
+def test_the_charts_theme_has_its_colour() -> None:
+    colours = charts.theme()["config"]["range"]["category"]
+    assert colours[: len(FAMILIES)] == [family.COLOUR for family in FAMILIES.values()]
