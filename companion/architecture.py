@@ -34,20 +34,26 @@ def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(file: Path) -> set[str]:
-    """The modules that a file imports, at its top or in a function, without what only type checkers see.
+def imports(file: Path, *, in_functions: bool = True) -> set[str]:
+    """The modules that a file imports, without what only type checkers see.
+
+    Args:
+        file: a module of the library.
+        in_functions: with those that a function imports when it is called.
 
     Raises:
         ValueError: an import is relative.
     """
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    for_checkers: set[ast.AST] = set()
+    skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for_checkers |= {inner for child in node.body for inner in ast.walk(child)}
+            skipped |= {inner for child in node.body for inner in ast.walk(child)}
+        elif isinstance(node, ast.FunctionDef) and not in_functions:
+            skipped |= set(ast.walk(node))
     modules: set[str] = set()
     for node in ast.walk(tree):
-        if node in for_checkers:
+        if node in skipped:
             continue
         if isinstance(node, ast.Import):
             modules |= {name.name for name in node.names}

@@ -14,11 +14,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 # What `pip install cpadapt` brings, with the standard library; the extras bring the rest.
 BEYOND_CORE = ("altair", "datasets", "jaxtyping", "pandas", "scipy", "statsmodels")
-FORBID = f"""
+
+
+def without(*packages: str) -> str:
+    """Code after which none of the packages can be imported."""
+    return f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {BEYOND_CORE!r}:
+        if name.partition(".")[0] in {packages!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 """
@@ -52,6 +56,20 @@ def test_importing_it_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("module", ["cpadapt.records.store", "cpadapt.records.table", "cpadapt.study", "cpadapt.cli"])
 def test_what_reads_records_and_studies_imports_no_torch(module: str) -> None:
     assert run(f"import sys, {module}; print('torch' in sys.modules)") == "False"
+
+
+def test_records_are_read_and_analysed_without_torch() -> None:
+    code = (
+        "import cpadapt\n"
+        "from cpadapt.analysis import across_tasks, cells, charts, frontier, statistics\n"
+        "records = cpadapt.load_records('results/smollm2-pilot')\n"
+        "table, _ = cpadapt.tabulate(records)\n"
+        "frontier.frontier(table)\n"
+        "charts.frontier_chart(table[table['task'] == 'rte']).to_dict()\n"
+        "found = cells.cells_of([record for record in records if record.config.task == 'rte'])\n"
+        "print(len(found.outcomes) > 3)"
+    )
+    assert run(without("torch", "transformers", "peft") + code) == "True"
 
 
 REGISTERED = "'CP' in __import__('peft').mapping.PEFT_TYPE_TO_TUNER_MAPPING"
@@ -119,7 +137,7 @@ def test_the_adapter_needs_the_core_packages_alone() -> None:
         " CPConfig(num_components=2, target_modules=['0']))\n"
         "m(torch.zeros(1, 6)).sum().backward(); print(type(m.base_model).__name__)"
     )
-    assert run(FORBID + code) == "CPModel"
+    assert run(without(*BEYOND_CORE) + code) == "CPModel"
 
 
 def test_it_imports_where_resource_is_not() -> None:
