@@ -396,7 +396,7 @@ def test_random_weights_stand_in_for_a_known_backbone(monkeypatch: pytest.Monkey
 def test_a_banks_rows_have_room_for_what_comes(data: TaskData) -> None:
     runs = bank_times.study_runs("tiny", TASK, PROTOCOL, 6)
     trainer = Trainer(load_backbone("tiny"), runs, {0: data}, max_tokens=300)
-    budgets = bank_times.budgets(trainer, 4)
+    budgets = bank_times.capacities(trainer, 4)
     assert len(trainer.rows) > 1
     for step, of_rows in enumerate(budgets):
         chosen = trainer._batches(step)

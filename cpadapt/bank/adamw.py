@@ -28,8 +28,8 @@ class RunAdamW:
         # [layers, entries, scalars an entry]
         self.tensors = [_three(t.tensor) for t in trained]
         self.gradients = [_three(t.gradient) for t in trained]
-        self.means = [torch.zeros_like(t) for t in self.tensors]
-        self.squares = [torch.zeros_like(t) for t in self.tensors]
+        self.exp_avgs = [torch.zeros_like(t) for t in self.tensors]
+        self.exp_avg_sqs = [torch.zeros_like(t) for t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
         head_rates = torch.full_like(rates, protocol.head_learning_rate)
         self.rates = [head_rates if name.startswith("head.") else rates for name in self.names]
@@ -38,7 +38,7 @@ class RunAdamW:
         """`[runs, entries]`, which entries are a run's."""
         self.diverged_at = torch.full((len(bank.runs),), -1, device=bank.device)
         """The step (from 1) whose loss or gradient was not finite; -1 while there is none."""
-        self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
+        self.steps_done = torch.zeros(1, dtype=torch.int64, device=bank.device)
         """Steps done."""
         steps = range(protocol.steps)
         by_warmup = {
@@ -67,35 +67,35 @@ class RunAdamW:
             squared += torch.where(members, torch.linalg.vector_norm(gradient, dim=(0, 2)).square(), 0.0).sum(1)
         norms = squared.sqrt()
         stopped = ~(torch.isfinite(losses) & torch.isfinite(norms)) & (self.diverged_at < 0)
-        self.diverged_at.copy_(torch.where(stopped, self.done + 1, self.diverged_at))
+        self.diverged_at.copy_(torch.where(stopped, self.steps_done + 1, self.diverged_at))
         alive = self.diverged_at < 0
         # As torch.nn.utils.clip_grad_norm_ has it.
         shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
 
-        factors = self.factors.index_select(0, self.done)[0]
-        correction1, correction2 = self.corrections.index_select(0, self.done)[0]
-        for tensor, gradient, mean, square, owners, rates in zip(
-            self.tensors, self.gradients, self.means, self.squares, self.owners, self.rates, strict=True
+        factors = self.factors.index_select(0, self.steps_done)[0]
+        correction1, correction2 = self.corrections.index_select(0, self.steps_done)[0]
+        for tensor, gradient, exp_avg, exp_avg_sq, owners, rates in zip(
+            self.tensors, self.gradients, self.exp_avgs, self.exp_avg_sqs, self.owners, self.rates, strict=True
         ):
             self._update(
-                tensor, gradient, mean, square, owners, alive, shrink, factors * rates, correction1, correction2,
-                p.beta1, p.beta2, p.epsilon, p.weight_decay,
+                tensor, gradient, exp_avg, exp_avg_sq, owners, alive, shrink, factors * rates,
+                correction1, correction2, p.beta1, p.beta2, p.epsilon, p.weight_decay,
             )  # fmt: skip
-        self.done += 1
+        self.steps_done += 1
 
     def state(self) -> dict[str, Tensor]:
         """Its own tensors: the moments by tensor name, the steps done, and where runs diverged."""
-        state = {"diverged_at": self.diverged_at, "done": self.done}
-        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
-            state[f"{name}.mean"], state[f"{name}.square"] = mean, square
+        state = {"diverged_at": self.diverged_at, "steps_done": self.steps_done}
+        for name, exp_avg, exp_avg_sq in zip(self.names, self.exp_avgs, self.exp_avg_sqs, strict=True):
+            state[f"{name}.exp_avg"], state[f"{name}.exp_avg_sq"] = exp_avg, exp_avg_sq
         return state
 
 
 def update(
     tensor: Tensor,
     gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     owners: Tensor,
     alive: Tensor,
     shrink: Tensor,
@@ -114,9 +114,9 @@ def update(
     """
     alive, shrink, rate = alive[owners, None], shrink[owners, None], rate[owners, None]
     gradient = torch.where(alive, gradient * shrink, 0.0)
-    mean.lerp_(gradient, 1 - beta1)
-    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    change = (mean / correction1) / ((square / correction2).sqrt() + epsilon)
+    exp_avg.lerp_(gradient, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    change = (exp_avg / correction1) / ((exp_avg_sq / correction2).sqrt() + epsilon)
     change += weight_decay * tensor
     tensor.sub_(torch.where(alive, change * rate, 0.0))
 

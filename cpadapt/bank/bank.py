@@ -34,7 +34,7 @@ class Stack:
     family: str
     runs: slice
     """Which of the bank's runs."""
-    ends: tuple[int, ...]
+    offsets: tuple[int, ...]
     """`[runs + 1]`, where each run's components end."""
     owners: Tensor
     """`[components]`, which of the bank's runs each belongs to."""
@@ -46,7 +46,7 @@ class Stack:
     """As `params`."""
 
 
-class Trained(NamedTuple):
+class TrainedTensor(NamedTuple):
     """One tensor that a bank trains, stacked or of the head."""
 
     name: str
@@ -59,7 +59,7 @@ class Trained(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class StackSlice:
     """What of a stack belongs to some neighbouring runs: views of its tensors."""
 
     stack: Stack
@@ -71,12 +71,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Share:
+class RunSlice:
     """All that some neighbouring runs of a bank train, as views: what one packed row needs, and what it moves."""
 
     runs: slice
     components: Components
-    parts: tuple[Part, ...]
+    stacks: tuple[StackSlice, ...]
     head: dict[str, Tensor]
     """`weight` `[runs, labels, hidden]` and `bias` `[runs, labels]`; empty where the readout is not trained."""
     head_gradients: dict[str, Tensor]
@@ -84,17 +84,16 @@ class Share:
     @property
     def leaves(self) -> list[Tensor]:
         """What is trained."""
-        return [*(t for part in self.parts for t in part.params.values()), *self.head.values()]
+        return [*(t for stack in self.stacks for t in stack.params.values()), *self.head.values()]
 
     @property
     def gradients(self) -> list[Tensor]:
         """Where the leaves' gradients belong, in the same order."""
-        own = [t for part in self.parts for t in part.gradients.values()]
-        return [*own, *self.head_gradients.values()]
+        return [*(t for stack in self.stacks for t in stack.gradients.values()), *self.head_gradients.values()]
 
 
 @dataclass(frozen=True)
-class Update:
+class RowAdapters:
     """What the runs of a packed row add to the output of one projection."""
 
     up: Tensor
@@ -111,15 +110,16 @@ class AdaptedProjection(torch.nn.Module):
     def __init__(self, projection: torch.nn.Module) -> None:
         super().__init__()
         self.projection = projection
-        self.update: Update | None = None
+        self.adapters: RowAdapters | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a packed row `[1, T, in]` to `[1, T, out]`."""
         output: Tensor = self.projection(x)
-        add = self.update
-        if add is None:
+        adapters = self.adapters
+        if adapters is None:
             return output
-        return output + adapter_product(x[0], add.up, add.down, add.segments, add.components).unsqueeze(0)
+        update = adapter_product(x[0], adapters.up, adapters.down, adapters.segments, adapters.components)
+        return output + update.unsqueeze(0)
 
 
 PROBE_LENGTHS = (7, 3, 12)
@@ -151,12 +151,12 @@ def require_packable(backbone: Backbone) -> None:
         model.set_attn_implementation(ATTENTION)
         if model.config._attn_implementation != ATTENTION:
             raise InputError(f"its architecture, {model.config.model_type}, has an attention of its own")
-        got = model(**row.inputs).last_hidden_state[0].float()
+        packed = model(**row.inputs).last_hidden_state[0].float()
     except (TypeError, ValueError) as error:
         raise InputError(f"backbone {backbone.name!r} does not take packed rows: {error}") from None
     finally:
         model.set_attn_implementation(before)
-    difference = float((got - expected).norm() / expected.norm())
+    difference = float((packed - expected).norm() / expected.norm())
     if not difference < (1e-4 if model.dtype == torch.float32 else 5e-2):
         raise InputError(
             f"backbone {backbone.name!r} gives other hidden states for packed rows than for padded ones (relative"
@@ -234,43 +234,44 @@ class Bank:
             members = self.runs[runs]
             if members[0].family == HEAD:
                 continue
-            own = drawn[runs]
+            adapters = drawn[runs]
             sizes = torch.tensor([run.size for run in members])
             for names in by_shape.values():
                 params = {
-                    key: torch.stack([torch.cat([of[name][key] for of in own]) for name in names]).to(self.device)
-                    for key in own[0][names[0]]
+                    key: torch.stack([torch.cat([adapter[name][key] for adapter in adapters]) for name in names])
+                    for key in adapters[0][names[0]]
                 }
+                params = {key: tensor.to(self.device) for key, tensor in params.items()}
                 yield Stack(
                     family=members[0].family,
                     runs=runs,
-                    ends=(0, *sizes.cumsum(0).tolist()),
+                    offsets=(0, *sizes.cumsum(0).tolist()),
                     owners=torch.arange(runs.start, runs.stop).repeat_interleave(sizes).to(self.device),
                     projections=tuple(names),
                     params=params,
                     gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
                 )
 
-    def tensors(self) -> Iterator[Trained]:
+    def tensors(self) -> Iterator[TrainedTensor]:
         """All that is trained, in a fixed order; the names are stable for the same runs."""
         for i, stack in enumerate(self.stacks):
             for name, tensor in stack.params.items():
-                yield Trained(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
+                yield TrainedTensor(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
         everyone = torch.arange(len(self.runs), device=self.device)
         for name, tensor in self.head.items():
-            yield Trained(f"head.{name}", tensor[None], self.head_gradients[name][None], everyone)
+            yield TrainedTensor(f"head.{name}", tensor[None], self.head_gradients[name][None], everyone)
 
     def adapter_of(self, run: int) -> dict[str, dict[str, Tensor]]:
         """One run's adapter as the family's tensors by module name; empty for head only."""
-        found: dict[str, dict[str, Tensor]] = {}
+        adapter: dict[str, dict[str, Tensor]] = {}
         for stack in self.stacks:
             if stack.runs.start <= run < stack.runs.stop:
-                own = slice(*stack.ends[run - stack.runs.start :][:2])
+                components = slice(*stack.offsets[run - stack.runs.start :][:2])
                 for layer, projection in enumerate(stack.projections):
-                    found[projection] = {
-                        name: tensor[layer, own].detach().clone() for name, tensor in stack.params.items()
+                    adapter[projection] = {
+                        name: tensor[layer, components].detach().clone() for name, tensor in stack.params.items()
                     }
-        return found
+        return adapter
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -298,91 +299,91 @@ class Bank:
                 layer._compiled_call_impl = None
             model.set_attn_implementation(before)
             for name, adapted in self._adapted.items():
-                adapted.update = None
+                adapted.adapters = None
                 model.set_submodule(name, adapted.projection)
 
-    def share(self, runs: slice) -> Share:
+    def run_slice(self, runs: slice) -> RunSlice:
         """Views of what these neighbouring runs train."""
-        parts = []
+        stacks = []
         for stack in self.stacks:
             first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
             if first < last:
-                own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
-                part = Part(
+                begin, end = (stack.offsets[run - stack.runs.start] for run in (first, last))
+                stack_slice = StackSlice(
                     stack,
-                    self.scales[stack.owners[own]],
-                    {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
-                    {name: tensor[:, own] for name, tensor in stack.gradients.items()},
+                    self.scales[stack.owners[begin:end]],
+                    {name: _leaf(tensor[:, begin:end]) for name, tensor in stack.params.items()},
+                    {name: tensor[:, begin:end] for name, tensor in stack.gradients.items()},
                 )
-                parts.append(part)
-        return Share(
+                stacks.append(stack_slice)
+        return RunSlice(
             runs,
             Components.of(self._sizes[runs], self.device, max(self._sizes)),
-            tuple(parts),
+            tuple(stacks),
             {name: _leaf(tensor[runs]) for name, tensor in self.head.items()},
             {name: tensor[runs] for name, tensor in self.head_gradients.items()},
         )
 
-    def logits(self, row: Row, share: Share) -> Tensor:
+    def logits(self, row: Row, run_slice: RunSlice) -> Tensor:
         """Class scores of a packed row that holds the share's runs' examples, equally many for each.
 
         Returns:
             `[runs, examples a run, labels]`, float32.
         """
-        self._hand_out(row, share)
+        self._hand_out(row, run_slice)
         hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
-        by_run = (share.runs.stop - share.runs.start, -1)
+        by_run = (run_slice.runs.stop - run_slice.runs.start, -1)
         if self.words is not None:
             return (features @ self.words.mT).view(*by_run, len(self.words))
         features = F.layer_norm(features, features.shape[-1:]).view(*by_run, features.shape[-1])
-        return features @ share.head["weight"].mT + share.head["bias"][:, None]
+        return features @ run_slice.head["weight"].mT + run_slice.head["bias"][:, None]
 
-    def backward(self, row: Row, labels: Tensor, share: Share) -> Tensor:
+    def backward(self, row: Row, labels: Tensor, run_slice: RunSlice) -> Tensor:
         """Leave every run's gradient of its own mean loss in `gradients`.
 
         Args:
             row: a packed row with the share's runs' examples.
             labels: `[runs, examples a run]`.
-            share: of the runs.
+            run_slice: of the runs.
 
         Returns:
             The losses, `[runs]`.
         """
-        logits = self.logits(row, share)
+        logits = self.logits(row, run_slice)
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
         # No other run's loss depends on a run's scalars, so the sum's gradient is each one's own. Without adapters a
         # verbalizer has nothing to train.
-        if share.leaves:
-            torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
+        if run_slice.leaves:
+            torch._foreach_copy_(run_slice.gradients, torch.autograd.grad(losses.sum(), run_slice.leaves))
         return losses.detach()
 
-    def _pair_of(self, part: Part) -> tuple[Tensor, Tensor]:
-        params = part.params
+    def _pair_of(self, stack_slice: StackSlice) -> tuple[Tensor, Tensor]:
+        params = stack_slice.params
         if self.compiled:
             # The components alone differ from row to row and from bank to bank, and sizes that the compiler knows cost
             # less. Some of a stack's runs lie apart in memory, all of them do not: in one piece, both have one code.
             params = {name: tensor.contiguous() for name, tensor in params.items()}
-            torch._dynamo.maybe_mark_dynamic(part.scales, 0)
+            torch._dynamo.maybe_mark_dynamic(stack_slice.scales, 0)
             for tensor in params.values():
                 torch._dynamo.maybe_mark_dynamic(tensor, 1)
-        return self._pair(part.stack.family, params, part.scales, self.dtype)
+        return self._pair(stack_slice.stack.family, params, stack_slice.scales, self.dtype)
 
-    def _hand_out(self, row: Row, share: Share) -> None:
+    def _hand_out(self, row: Row, run_slice: RunSlice) -> None:
         """Make the share's factor pairs and give every projection its own."""
         # A copy: the compiler takes a number that it meets in a module first, here the longest example's length, for
         # fixed, and would compile anew for every task.
         segments = replace(row.segments)
-        by_projections: dict[tuple[str, ...], list[Part]] = {}
-        for part in share.parts:
-            by_projections.setdefault(part.stack.projections, []).append(part)
+        by_projections: dict[tuple[str, ...], list[StackSlice]] = {}
+        for stack_slice in run_slice.stacks:
+            by_projections.setdefault(stack_slice.stack.projections, []).append(stack_slice)
         for adapted in self._adapted.values():
             # A row of head-only runs has none.
-            adapted.update = None
-        for projections, parts in by_projections.items():
-            ups, downs = (torch.cat(made, 1) for made in zip(*map(self._pair_of, parts), strict=True))
+            adapted.adapters = None
+        for projections, stacks in by_projections.items():
+            ups, downs = (torch.cat(factors, 1) for factors in zip(*map(self._pair_of, stacks), strict=True))
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
-                self._adapted[projection].update = Update(up, down, segments, share.components)
+                self._adapted[projection].adapters = RowAdapters(up, down, segments, run_slice.components)
 
 
 def factor_pair(name: str, params: dict[str, Tensor], scales: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

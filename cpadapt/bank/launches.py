@@ -1,7 +1,8 @@
 """A piece of a training step as one launch: a CUDA graph, recorded once and replayed.
 
 A small backbone's layers run faster than the host can launch their kernels one by one. Where shapes are fixed
-(`cpadapt.bank.packing.Budget`) and all that changes lies in tensors on the device, the launches can be recorded once.
+(`cpadapt.bank.packing.RowCapacity`) and all that changes lies in tensors on the device, the launches can be recorded
+once.
 """
 
 from collections.abc import Callable, Hashable, Iterator

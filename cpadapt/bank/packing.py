@@ -42,7 +42,7 @@ VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
 
 
 @dataclass(frozen=True)
-class Budget:
+class RowCapacity:
     """The fixed shape of a row whose real tokens vary, so that what was recorded for one row serves the next."""
 
     tokens: int
@@ -53,13 +53,13 @@ class Budget:
     """Made-up examples that hold the filling, none longer than `longest`."""
 
     @staticmethod
-    def of(tokens: int, longest: int) -> "Budget":
+    def for_tokens(tokens: int, longest: int) -> "RowCapacity":
         """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 128 tokens apart.
 
         Rows of 2,048 tokens and more so have less than 1/16 too many.
         """
         step = max(128, 2 ** (tokens - 1).bit_length() // 32)
-        return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
+        return RowCapacity(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def pack(
     offsets: NDArray[np.int64],
     chosen: NDArray[np.int64],
     device: torch.device,
-    budget: Budget | None = None,
+    capacity: RowCapacity | None = None,
 ) -> Row:
     """Lay chosen examples out as one row.
 
@@ -144,7 +144,7 @@ def pack(
         offsets: `[examples + 1]`, where each begins in `tokens`.
         chosen: `[runs, examples a run]`, which examples, run by run.
         device: where the row shall be.
-        budget: the shape to fill the row up to; by default it has the real tokens alone.
+        capacity: the shape to fill the row up to; by default it has the real tokens alone.
     """
     flat = chosen.ravel()
     lengths = offsets[flat + 1] - offsets[flat]
@@ -153,29 +153,30 @@ def pack(
     source = np.repeat(offsets[flat], lengths) + positions
     run_offsets = ends[:: chosen.shape[1]].copy()
     longest = int(lengths.max())
-    if budget is not None:
-        longest = budget.longest
+    if capacity is not None:
+        longest = capacity.longest
         # Any real token will do: the first of the pool, at its first position.
-        filling = (0, budget.tokens - ends[-1])
+        filling = (0, capacity.tokens - ends[-1])
         positions, source = np.pad(positions, filling), np.pad(source, filling)
-        ends = np.concatenate([ends, np.linspace(ends[-1], budget.tokens, budget.fillers + 1).astype(np.int64)[1:]])
-        run_offsets[-1] = budget.tokens
+        fillers = np.linspace(ends[-1], capacity.tokens, capacity.fillers + 1).astype(np.int64)[1:]
+        ends = np.concatenate([ends, fillers])
+        run_offsets[-1] = capacity.tokens
 
     return Row(
-        tokens=put(tokens[source], torch.int64, device)[None],
-        positions=put(positions, torch.int64, device)[None],
-        token_types=None if token_types is None else put(token_types[source], torch.int64, device)[None],
+        tokens=to_device(tokens[source], torch.int64, device)[None],
+        positions=to_device(positions, torch.int64, device)[None],
+        token_types=None if token_types is None else to_device(token_types[source], torch.int64, device)[None],
         segments=Segments(
-            example_offsets=put(ends, torch.int32, device),
-            run_offsets=put(run_offsets, torch.int32, device),
-            run_ends=tuple(int(end) for end in run_offsets[1:]) if budget is None else None,
+            example_offsets=to_device(ends, torch.int32, device),
+            run_offsets=to_device(run_offsets, torch.int32, device),
+            run_ends=tuple(int(end) for end in run_offsets[1:]) if capacity is None else None,
             longest=longest,
             examples=len(flat),
         ),
     )
 
 
-def put(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+def to_device(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Send numbers to a device without waiting for it."""
     tensor = torch.from_numpy(values).to(dtype)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
@@ -289,7 +290,7 @@ class Components:
 
     offsets: Int[Tensor, "runs_1"]
     """`[runs + 1]`, int32, on the pairs' device."""
-    ends: tuple[int, ...]
+    host_offsets: tuple[int, ...]
     """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
     room: Float[Tensor, "0 most"]
     """Empty; its second size is how many one run may have, or a few more. The compiler takes a number that a module
@@ -298,9 +299,9 @@ class Components:
     @staticmethod
     def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":
         """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the kernels know it."""
-        ends = (0, *itertools.accumulate(sizes))
+        offsets = (0, *itertools.accumulate(sizes))
         room = torch.empty(0, lowrank.columns(most), device=device)
-        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, room)
+        return Components(torch.tensor(offsets, dtype=torch.int32, device=device), offsets, room)
 
 
 def adapter_product(
@@ -316,7 +317,7 @@ def adapter_product(
         return cast(Tensor, y)
     if segments.run_ends is None:
         raise InputError("a row of changing contents has no run ends for the loop over runs")
-    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.ends)
+    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.host_offsets)
     return torch.cat(
         [F.linear(x[begin:end], down[a:b]) @ up[a:b] for (begin, end), (a, b) in zip(tokens, sizes, strict=True)]
     )

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpadapt.bank.adamw import RunAdamW
-from cpadapt.bank.bank import Bank, Share, stacking_order
+from cpadapt.bank.bank import Bank, RunSlice, stacking_order
 from cpadapt.bank.launches import Launches
-from cpadapt.bank.packing import Budget, Row, pack, put, takes_kernels
+from cpadapt.bank.packing import Row, RowCapacity, pack, takes_kernels, to_device
 from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.loading import Backbone
 from cpadapt.inputs.tasks.encoding import Encoded, encode
@@ -49,7 +49,7 @@ CHECKPOINT_SECONDS = 120.0
 STEPS_AHEAD = 4
 """How many steps the host may queue before the device has done them: so many it finishes after SIGTERM."""
 
-KINDS = ("train", "dev", "eval", "rest")
+SETS = ("train", "dev", "eval", "rest")
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a word on the losses."""
@@ -74,21 +74,21 @@ class Result:
 def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[str, Encoded]:
     """The tokens of each set of examples, as a backbone sees them under a protocol."""
     return {
-        kind: encode(
-            getattr(data, kind),
+        set_name: encode(
+            getattr(data, set_name),
             data.spec,
             backbone.tokenizer,
             prompted=backbone.decoder,
             max_length=min(backbone.max_length, protocol.max_length or backbone.max_length),
             bos_token_id=backbone.bos_token_id,
         )
-        for kind in KINDS
+        for set_name in SETS
     }
 
 
 @dataclass
 class Pool:
-    """Examples of one kind (of `KINDS`) of every data seed, tokens end to end."""
+    """Examples of one set (of `SETS`) of every data seed, tokens end to end."""
 
     tokens: NDArray[np.int64]
     token_types: NDArray[np.int64] | None
@@ -120,7 +120,7 @@ class Pool:
 
 
 def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protocol) -> dict[str, Pool]:
-    """The tokens of every draw of a task, by kind (of `KINDS`).
+    """The tokens of every draw of a task, by set (of `SETS`).
 
     Args:
         data: the task's examples by data seed.
@@ -131,7 +131,7 @@ def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protoco
         InputError: an example is too long even when shortened, or draws differ in their numbers of examples.
     """
     encoded = {seed: encode_sets(drawn, backbone, protocol) for seed, drawn in data.items()}
-    return {kind: Pool.of({seed: sets[kind] for seed, sets in encoded.items()}) for kind in KINDS}
+    return {set_name: Pool.of({seed: sets[set_name] for seed, sets in encoded.items()}) for set_name in SETS}
 
 
 @dataclass
@@ -152,13 +152,13 @@ class State:
 class TrainingRow:
     """Neighbouring runs that train on one packed row, step after step."""
 
-    share: Share
-    budgets: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
+    run_slice: RunSlice
+    buffers: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
     """By tokens: the row and its labels whose memory the recorded launches read."""
 
     def key(self, tokens: int) -> Hashable:
         """What names the launch at a budget of so many tokens."""
-        return self.share.runs.start, self.share.runs.stop, tokens
+        return self.run_slice.runs.start, self.run_slice.runs.stop, tokens
 
 
 class Trainer:
@@ -263,10 +263,12 @@ class Trainer:
             with torch.no_grad():
                 for trained, best in zip(self.bank.tensors(), self.best, strict=True):
                     trained.tensor.copy_(best)
-            margins = {kind: self._judge(kind)[0] for kind in ("eval", "rest")} | {"dev": self.best_dev}
+            margins = {set_name: self._judge(set_name)[0] for set_name in ("eval", "rest")} | {"dev": self.best_dev}
             self.state.evaluation_seconds += time.perf_counter() - started
         self._note_memory()
-        return [self._result(run, {kind: m[run] for kind, m in margins.items()}) for run in range(len(self.runs))]
+        return [
+            self._result(run, {set_name: m[run] for set_name, m in margins.items()}) for run in range(len(self.runs))
+        ]
 
     def _train_to(self, end: int) -> None:
         """Train up to a step, writing the state now and then."""
@@ -357,7 +359,7 @@ class Trainer:
         """Cut the runs into neighbours that train on one row each, as even as can be."""
         count = min(math.ceil(len(self.runs) * self.run_tokens / self.max_tokens), len(self.runs))
         cuts = [len(self.runs) * i // count for i in range(count + 1)]
-        self.rows = [TrainingRow(self.bank.share(slice(a, b))) for a, b in itertools.pairwise(cuts)]
+        self.rows = [TrainingRow(self.bank.run_slice(slice(a, b))) for a, b in itertools.pairwise(cuts)]
         if self.launches is not None:
             self.launches.forget()
 
@@ -369,7 +371,7 @@ class Trainer:
             # The bound is lowered after this block: until then the exception's frames hold what did not fit.
             with contextlib.suppress(torch.OutOfMemoryError):
                 for row in self.rows:
-                    self._backward(row, chosen[row.share.runs])
+                    self._backward(row, chosen[row.run_slice.runs])
                 done = True
             if not done:
                 self._halve_rows("train", chosen)
@@ -386,58 +388,64 @@ class Trainer:
         self.optimizer.step(self.losses)
         self.loss_sums += self.losses
 
-    def _backward(self, of: TrainingRow, chosen: NDArray[np.int64]) -> None:
+    def _backward(self, training_row: TrainingRow, chosen: NDArray[np.int64]) -> None:
         """Leave the gradients of a row's runs in the bank, and their losses in `losses`."""
         if self.launches is None:
             row, labels = self._pack("train", chosen)
         else:
-            budget = self._budget(chosen)
-            fresh, fresh_labels = self._pack("train", chosen, budget)
-            row, labels = of.budgets.setdefault(budget.tokens, (fresh, fresh_labels))
+            capacity = self._capacity(chosen)
+            fresh, fresh_labels = self._pack("train", chosen, capacity)
+            row, labels = training_row.buffers.setdefault(capacity.tokens, (fresh, fresh_labels))
             if row is not fresh:
                 row.copy_(fresh)
                 labels.copy_(fresh_labels)
 
         def work() -> None:
-            self.losses[of.share.runs] = self.bank.backward(row, labels, of.share)
+            self.losses[training_row.run_slice.runs] = self.bank.backward(row, labels, training_row.run_slice)
 
-        self._launch(of.key(row.tokens.shape[1]), work)
+        self._launch(training_row.key(row.tokens.shape[1]), work)
 
-    def _budget(self, chosen: NDArray[np.int64]) -> Budget:
+    def _capacity(self, chosen: NDArray[np.int64]) -> RowCapacity:
         """Of a row with these training examples."""
-        return Budget.of(int(self._lengths("train", chosen).sum()), self.longest)
+        return RowCapacity.for_tokens(int(self._lengths("train", chosen).sum()), self.longest)
 
-    def _pack(self, kind: str, chosen: NDArray[np.int64], budget: Budget | None = None) -> tuple[Row, Tensor]:
+    def _pack(
+        self, set_name: str, chosen: NDArray[np.int64], capacity: RowCapacity | None = None
+    ) -> tuple[Row, Tensor]:
         """A packed row of chosen examples `[runs, examples]` and their labels, of the same shape."""
-        pool = self.pools[kind]
-        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, budget)
-        return row, put(pool.labels[chosen], torch.int64, self.bank.device)
+        pool = self.pools[set_name]
+        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, capacity)
+        return row, to_device(pool.labels[chosen], torch.int64, self.bank.device)
 
-    def _evaluation_rows(self, kind: str, chosen: NDArray[np.int64]) -> list[slice]:
+    def _evaluation_rows(self, set_name: str, chosen: NDArray[np.int64]) -> list[slice]:
         """Cut the runs into slices of neighbours whose chosen examples fill one packed row each."""
         cuts, held = [0], 0
-        for run, length in enumerate(self._lengths(kind, chosen)):
+        for run, length in enumerate(self._lengths(set_name, chosen)):
             if held and held + length > self.evaluation_tokens:
                 cuts.append(run)
                 held = 0
             held += length
         return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(chosen)])]
 
-    def _lengths(self, kind: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _lengths(self, set_name: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """`[runs]`, tokens of each run's chosen examples together."""
-        lengths: NDArray[np.int64] = np.diff(self.pools[kind].offsets)[chosen].sum(1)
+        lengths: NDArray[np.int64] = np.diff(self.pools[set_name].offsets)[chosen].sum(1)
         return lengths
 
-    def _halve_rows(self, kind: str, chosen: NDArray[np.int64]) -> None:
+    def _halve_rows(self, set_name: str, chosen: NDArray[np.int64]) -> None:
         """Lower the bound on a row's tokens after these chosen examples did not fit the device's memory."""
-        lengths = self._lengths(kind, chosen)
-        rows = [row.share.runs for row in self.rows] if kind == "train" else self._evaluation_rows(kind, chosen)
-        if len(rows) == len(lengths) and (kind == "train" or chosen.shape[1] == 1):
+        lengths = self._lengths(set_name, chosen)
+        rows = (
+            [row.run_slice.runs for row in self.rows]
+            if set_name == "train"
+            else self._evaluation_rows(set_name, chosen)
+        )
+        if len(rows) == len(lengths) and (set_name == "train" or chosen.shape[1] == 1):
             raise InputError(
                 f"{chosen.shape[1]} examples of one run ({lengths.max()} tokens) do not fit the memory of"
                 f" {self.bank.device}; lower protocol.batch_size or protocol.max_length"
             )
-        if kind == "train":
+        if set_name == "train":
             self.max_tokens = max(row.stop - row.start for row in rows) * self.run_tokens / 2
             self._cut()
         else:
@@ -470,9 +478,9 @@ class Trainer:
     # Compiling for evaluations alone would take longer than all of them do.
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
-    def _judge(self, kind: str) -> tuple[Tensor, Tensor]:
+    def _judge(self, set_name: str) -> tuple[Tensor, Tensor]:
         """The examples' margins, `[runs, examples]`, as `margin_codes` gives them, and the mean loss, `[runs]`."""
-        pool = self.pools[kind]
+        pool = self.pools[set_name]
         if not pool.count:
             nothing = torch.zeros(len(self.runs), 0, dtype=torch.int8, device=self.bank.device)
             return nothing, nothing.sum(1).float()
@@ -489,21 +497,21 @@ class Trainer:
             chosen = starts[:, None] + np.arange(at, min(until, pool.count))
             scored = None
             with contextlib.suppress(torch.OutOfMemoryError):
-                scored = self._score(kind, chosen)
+                scored = self._score(set_name, chosen)
             if scored is None:
-                self._halve_rows(kind, chosen)
+                self._halve_rows(set_name, chosen)
                 continue
             margins.append(scored[0])
             losses.append(scored[1])
             at += chosen.shape[1]
         return torch.cat(margins, 1), torch.cat(losses, 1).mean(1)
 
-    def _score(self, kind: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _score(self, set_name: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The margin of each chosen example and its loss, both `[runs, examples]`."""
         margins, losses = [], []
-        for runs in self._evaluation_rows(kind, chosen):
-            row, labels = self._pack(kind, chosen[runs])
-            logits = self.bank.logits(row, self.bank.share(runs))
+        for runs in self._evaluation_rows(set_name, chosen):
+            row, labels = self._pack(set_name, chosen[runs])
+            logits = self.bank.logits(row, self.bank.run_slice(runs))
             margins.append(margin_codes(logits, labels))
             losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
         return torch.cat(margins), torch.cat(losses)
@@ -513,8 +521,8 @@ class Trainer:
         diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
         data = self.data[self.runs[run].data_seed]
         outcomes = {
-            kind: _outcome(getattr(data, kind), codes) if best_step > 0 and len(codes) else None
-            for kind, codes in margins.items()
+            set_name: _outcome(getattr(data, set_name), codes) if best_step > 0 and len(codes) else None
+            for set_name, codes in margins.items()
         }
         return Result(
             config=self.runs[run],

@@ -194,7 +194,7 @@ def test_a_verbalizer_gives_the_language_models_own_logits(
     trainer = Trainer(backbone, [floor], {0: data[0]})
     row, _ = trainer._pack("eval", np.arange(24)[None])
     with trainer.bank.attached(), torch.no_grad():
-        got = trainer.bank.logits(row, trainer.bank.share(slice(0, 1)))[0]
+        got = trainer.bank.logits(row, trainer.bank.run_slice(slice(0, 1)))[0]
     words = tokenizer.convert_tokens_to_ids(["Y", "N"])
     tokens = np.split(trainer.pools["eval"].tokens, trainer.pools["eval"].offsets[1:-1])
     with torch.no_grad():
@@ -438,20 +438,20 @@ def test_rows_of_bounded_length_give_the_same_results(
 
 def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, data: dict[int, TaskData]) -> None:
     trainer = Trainer(backbone, on(backbone, SEVEN), data)
-    bank, share = trainer.bank, trainer.bank.share(slice(0, len(SEVEN)))
+    bank, run_slice = trainer.bank, trainer.bank.run_slice(slice(0, len(SEVEN)))
     bank.head["weight"].normal_(generator=torch.Generator().manual_seed(0))
     chosen = trainer._batches(0)
-    budget = trainer._budget(chosen)
+    capacity = trainer._capacity(chosen)
 
     def backward(row: Row, labels: Tensor) -> list[Tensor]:
         with bank.attached():
-            return [bank.backward(row, labels, share), *(trained.gradient.clone() for trained in bank.tensors())]
+            return [bank.backward(row, labels, run_slice), *(trained.gradient.clone() for trained in bank.tensors())]
 
     row, labels = trainer._pack("train", chosen)
     exact = backward(row, labels)
-    filled, labels = trainer._pack("train", chosen, budget)
-    assert filled.tokens.shape == (1, budget.tokens)
-    assert budget.tokens > row.tokens.shape[1]
+    filled, labels = trainer._pack("train", chosen, capacity)
+    assert filled.tokens.shape == (1, capacity.tokens)
+    assert capacity.tokens > row.tokens.shape[1]
     with pytest.raises(InputError, match="no run ends"):
         backward(filled, labels)
     # On a CPU there is only the loop over runs, which needs the ends.
@@ -471,11 +471,11 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
     rows: list[int] = []
     forward = trainer.bank.logits
 
-    def with_little_memory(row: Any, share: Any) -> Tensor:
+    def with_little_memory(row: Any, run_slice: Any) -> Tensor:
         if row.tokens.shape[1] > 1000:
             raise torch.OutOfMemoryError("out of memory")
         rows.append(row.tokens.shape[1])
-        return forward(row, share)
+        return forward(row, run_slice)
 
     monkeypatch.setattr(trainer.bank, "logits", with_little_memory)
     results = trainer.train()
@@ -488,7 +488,7 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
 def test_a_cpu_never_gets_rows_without_a_bound(backbone: Backbone, data: dict[int, TaskData]) -> None:
     """There nothing says that memory is out: the system ends the process."""
     trainer = Trainer(backbone, on(backbone, [config("lora", 1, seed=seed) for seed in range(40)]), data)
-    rows = [row.share.runs for row in trainer.rows]
+    rows = [row.run_slice.runs for row in trainer.rows]
     assert len(rows) > 1
     assert [rows[0].start, rows[-1].stop] == [0, 40]
     assert max(row.stop - row.start for row in rows) * trainer.run_tokens <= TRAINING_TOKENS["cpu"]
