@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 import math
 import signal
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from transformers import (
 
 from cpadapt.bank.bank import initial_params, require_packable, verbalizer
 from cpadapt.bank.packing import Row
-from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer
+from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer, fits, peak_resident_bytes
 from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.specs import Projection
@@ -507,6 +509,67 @@ def test_a_run_that_does_not_fit_alone_is_an_error_that_says_so(
         trainer.train()
 
 
+def test_work_that_does_not_fit_is_made_smaller_first() -> None:
+    size, done, freed = 8, [], []
+
+    class Held:
+        def __del__(self) -> None:
+            freed.append(True)
+
+    def work() -> int:
+        held = Held()
+        if size > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        done.append(held)
+        return size
+
+    def halve() -> None:
+        nonlocal size
+        # What the failed call held is free by now.
+        assert len(freed) == {8: 1, 4: 2}[size]
+        size //= 2
+
+    assert fits(work, halve) == 2
+    assert len(done) == 1
+
+
+def test_work_that_cannot_be_made_smaller_is_an_error() -> None:
+    calls = []
+
+    def work() -> None:
+        calls.append("work")
+        raise torch.OutOfMemoryError("out of memory")
+
+    def refuse() -> None:
+        raise InputError("too large")
+
+    with pytest.raises(InputError, match="too large") as caught:
+        fits(work, refuse)
+    assert calls == ["work"]
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes(platform: str, unit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = types.SimpleNamespace(
+        RUSAGE_SELF=0, getrusage=lambda who: types.SimpleNamespace(ru_maxrss=3_000_000 if who == 0 else 0)
+    )
+    monkeypatch.setitem(sys.modules, "resource", usage)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert peak_resident_bytes() == 3_000_000 * unit
+
+
+def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_resident_bytes() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_peak_memory_is_that_of_this_process() -> None:
+    """Python with torch takes more than 50 MB, and no machine of ours has 10 TB."""
+    assert 50e6 < peak_resident_bytes() < 10e12
+
+
 def test_a_diverged_run_is_reported_and_touches_no_other(
     backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:
@@ -667,7 +730,7 @@ def test_a_checkpoint_of_another_layout_is_refused(
         state = file.metadata()
     tensors = safetensors.torch.load_file(checkpoint)
     safetensors.torch.save_file(tensors | {"head.bias": tensors["head.bias"][None]}, checkpoint, state)
-    with pytest.raises(InputError, match="another version's checkpoint"):
+    with pytest.raises(InputError, match="checkpoint of another version"):
         train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
 
 
