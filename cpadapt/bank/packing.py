@@ -153,18 +153,18 @@ def pack(
     """
     flat = chosen.ravel()
     lengths = offsets[flat + 1] - offsets[flat]
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    example_offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(example_offsets[-1]) - np.repeat(example_offsets[:-1], lengths)
     source = np.repeat(offsets[flat], lengths) + positions
-    run_offsets = ends[:: chosen.shape[1]].copy()
+    run_offsets = example_offsets[:: chosen.shape[1]].copy()
     longest = int(lengths.max())
     if capacity is not None:
         longest = capacity.longest
         # Any token will do: here the first of the pool, at position 0.
-        filling = (0, capacity.tokens - ends[-1])
+        filling = (0, capacity.tokens - example_offsets[-1])
         positions, source = np.pad(positions, filling), np.pad(source, filling)
-        fillers = np.linspace(ends[-1], capacity.tokens, capacity.fillers + 1).astype(np.int64)[1:]
-        ends = np.concatenate([ends, fillers])
+        fillers = np.linspace(example_offsets[-1], capacity.tokens, capacity.fillers + 1).astype(np.int64)[1:]
+        example_offsets = np.concatenate([example_offsets, fillers])
         run_offsets[-1] = capacity.tokens
 
     return Row(
@@ -172,7 +172,7 @@ def pack(
         positions=to_device(positions, torch.int64, device)[None],
         token_types=None if token_types is None else to_device(token_types[source], torch.int64, device)[None],
         segments=Segments(
-            example_offsets=to_device(ends, torch.int32, device),
+            example_offsets=to_device(example_offsets, torch.int32, device),
             run_offsets=to_device(run_offsets, torch.int32, device),
             run_ends=tuple(int(end) for end in run_offsets[1:]) if capacity is None else None,
             longest=longest,

@@ -208,7 +208,12 @@ def test_a_verbalizer_gives_the_language_models_own_logits(
     ("backbone", "task", "changes", "message"),
     [
         ("tiny-encoder", TASK, {}, "'tiny-encoder' is an encoder"),
-        ("tiny", "toy-sentiment", {}, "' great' of the task 'toy-sentiment' begins as ' terrible' does"),
+        (
+            "tiny",
+            "toy-sentiment",
+            {},
+            "' great' of the task 'toy-sentiment' begins with the same token as ' terrible'",
+        ),
         ("tiny", TASK, {"label_words": None}, "'toy-entailment' needs a prompt and label_words"),
         ("tiny", TASK, {"prompt": None}, "'toy-entailment' needs a prompt and label_words"),
     ],
