@@ -234,13 +234,13 @@ def test_a_verbalizer_needs_an_output_embedding_that_says_all(tmp_path: Path) ->
     backbone = load_backbone("tiny")
     backbone.model.config.tie_word_embeddings = False
     with pytest.raises(
-        InputError, match=r"readout = 'verbalizer': .*apart from the input's, which is in no file; take"
+        InputError, match=r"readout = 'verbalizer': .*is untied, and no file contains it; take"
     ):
         verbalizer(backbone, load_spec(TASK))
     sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     PhiForCausalLM(PhiConfig(intermediate_size=32, **sizes)).save_pretrained(tmp_path)
     backbone.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="has a bias beside its embedding; take 'head'"):
+    with pytest.raises(InputError, match="has a bias, which is not supported; take 'head'"):
         verbalizer(load_backbone(str(tmp_path)), load_spec(TASK))
 
 
