@@ -586,9 +586,9 @@ def test_data_mistakes_name_the_value_and_where_it_stands(own):
         with pytest.raises(InputError, match=message):
             load_task(own, caps=caps)
         write(Path(own.path), "train", some_rows("train", 40))
-    with pytest.raises(InputError, match="no column 'words'; it has text, label"):
+    with pytest.raises(InputError, match="no column 'words'; its columns are text, label"):
         load_task(replace(own, text_columns=("words",)), caps=caps)
-    with pytest.raises(InputError, match="no example of the label 'fair' among its 40 rows"):
+    with pytest.raises(InputError, match="no example with the label 'fair' in its 40 rows"):
         load_task(replace(own, labels=("bad", "fair", "good"), label_names=("b", "f", "g")), caps=caps)
 
 
