@@ -106,24 +106,24 @@ def run_bank(
     )
 
 
-def budgets(trainer: Trainer, steps: int) -> list[list[int]]:
-    """The tokens of the rows' budgets in each of the first steps."""
+def capacities(trainer: Trainer, steps: int) -> list[list[int]]:
+    """The tokens of the rows in each of the first steps."""
     chosen = map(trainer._batches, range(steps))
-    return [[trainer._budget(of_step[row.share.runs]).tokens for row in trainer.rows] for of_step in chosen]
+    return [[trainer._capacity(step[row.run_slice.runs]).tokens for row in trainer.rows] for step in chosen]
 
 
-def most_common(budgets: Sequence[Sequence[int]]) -> list[int]:
+def most_common(capacities: Sequence[Sequence[int]]) -> list[int]:
     """Of each row."""
-    return [statistics.mode(of_row) for of_row in zip(*budgets, strict=True)]
+    return [statistics.mode(row) for row in zip(*capacities, strict=True)]
 
 
-def launch(trainer: Trainer, budgets: Sequence[int]) -> None:
-    """A step of a trainer on a GPU, on what its rows of these budgets hold already."""
+def launch(trainer: Trainer, capacities: Sequence[int]) -> None:
+    """A step of a trainer on a GPU, on what its rows of these capacities hold already."""
     assert trainer.launches is not None
-    for row, tokens in zip(trainer.rows, budgets, strict=True):
-        packed, labels = row.budgets[tokens]
+    for row, tokens in zip(trainer.rows, capacities, strict=True):
+        packed, labels = row.buffers[tokens]
         trainer.launches.launch(
-            row.key(tokens), lambda p=packed, n=labels, s=row.share: trainer.bank.backward(p, n, s)
+            row.key(tokens), lambda p=packed, n=labels, s=row.run_slice: trainer.bank.backward(p, n, s)
         )
     trainer.launches.launch("update", trainer._update)
 
@@ -145,17 +145,17 @@ class _Watched(Trainer):
         return losses
 
     def _record(self) -> None:
-        """Record all budgets that will come: a few hundred steps would not repay what a study's thousands do."""
+        """Record all capacities that will come: a few hundred steps would not repay what a study's thousands do."""
         known = set()
         for step in range(self.protocol.steps):
             chosen = self._batches(step)
             for row in self.rows:
-                own = chosen[row.share.runs]
-                if (key := row.key(self._budget(own).tokens)) not in known:
+                examples = chosen[row.run_slice.runs]
+                if (key := row.key(self._capacity(examples).tokens)) not in known:
                     known.add(key)
                     # Once as it is, once to be recorded.
-                    self._backward(row, own)
-                    self._backward(row, own)
+                    self._backward(row, examples)
+                    self._backward(row, examples)
 
     def _evaluate(self) -> None:
         super()._evaluate()

@@ -50,7 +50,7 @@ def main(
         with report.phase(f"{family} {size}"):
             configs = bank_times.study_runs(backbone, task, protocol, runs, [(family, (size,))])
             trainer = Trainer(loaded, configs, data, compiled=True)
-            tokens = bank_times.most_common(bank_times.budgets(trainer, steps))
+            tokens = bank_times.most_common(bank_times.capacities(trainer, steps))
             assert trainer.launches is not None
             with trainer.launches.on_stream(), trainer.bank.attached():
                 for step in range(steps):

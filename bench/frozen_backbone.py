@@ -133,21 +133,22 @@ class _Measuring:
         trainer, bank = self.trainer, self.bank
         with self.launches.on_stream(), bank.attached():
             self._add("first step", time_calls(lambda: trainer._step(0), bank.device, repeats=1, warmup=0))
-            budgets = bank_times.budgets(trainer, self.steps)
+            capacities = bank_times.capacities(trainer, self.steps)
             lengths = [trainer._lengths("train", trainer._batches(step)).sum() for step in range(self.steps)]
-            # The first time a budget comes it is not recorded yet, the second time it is being recorded.
+            # The first time a capacity comes it is not recorded yet, the second time it is being recorded.
             for _ in range(2):
                 self._train()
             torch.cuda.reset_peak_memory_stats()
             self._add(
                 "steps", self._a_step(self._train), real_tokens=float(np.mean(lengths)),
-                computed_tokens=float(np.sum(budgets, 1).mean()), budgets=[len(row.budgets) for row in trainer.rows],
+                computed_tokens=float(np.sum(capacities, 1).mean()),
+                budgets=[len(row.buffers) for row in trainer.rows],
             )  # fmt: skip
-            alone = self._a_step(lambda: [bank_times.launch(trainer, of_step) for of_step in budgets])
+            alone = self._a_step(lambda: [bank_times.launch(trainer, tokens) for tokens in capacities])
             self._add("launches alone", alone)
             self._add("memory", None, peak_memory_bytes=torch.cuda.max_memory_reserved())
 
-            common = bank_times.most_common(budgets)
+            common = bank_times.most_common(capacities)
 
             def step() -> None:
                 bank_times.launch(trainer, common)
@@ -157,9 +158,9 @@ class _Measuring:
             self._timed("update", lambda: self.launches.launch("update", trainer._update))
             self.launches.forget()
             torch.cuda.empty_cache()
-            rows = [row.budgets[tokens][0] for row, tokens in zip(trainer.rows, common, strict=True)]
+            rows = [row.buffers[tokens][0] for row, tokens in zip(trainer.rows, common, strict=True)]
             for adapted in bank._adapted.values():
-                adapted.update = None
+                adapted.adapters = None
             work = [_frozen(bank, row) for row in rows]
 
             def frozen() -> None:

@@ -413,12 +413,12 @@ def test_random_weights_stand_in_for_a_known_backbone(monkeypatch: pytest.Monkey
 def test_a_banks_rows_have_room_for_what_comes(data: TaskData) -> None:
     runs = bank_times.study_runs("tiny", TASK, PROTOCOL, 6)
     trainer = Trainer(load_backbone("tiny"), runs, {0: data}, max_tokens=300)
-    budgets = bank_times.budgets(trainer, 4)
+    capacities = bank_times.capacities(trainer, 4)
     assert len(trainer.rows) > 1
-    for step, of_rows in enumerate(budgets):
+    for step, row_tokens in enumerate(capacities):
         chosen = trainer._batches(step)
-        for row, tokens in zip(trainer.rows, of_rows, strict=True):
-            assert tokens >= trainer._lengths("train", chosen[row.share.runs]).sum()
+        for row, tokens in zip(trainer.rows, row_tokens, strict=True):
+            assert tokens >= trainer._lengths("train", chosen[row.run_slice.runs]).sum()
     assert bank_times.most_common([[3, 5], [4, 5], [4, 6]]) == [4, 5]
 
 

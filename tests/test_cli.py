@@ -360,7 +360,10 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("backbone tiny", "'tiny'"),
         ("backbone no/such", "'no/such'"),
         ("backbone minilm --gguf x.gguf", "'minilm' is not read from a GGUF file"),
-        ("backbone qwen-1.5b --gguf nowhere.gguf", "no file 'nowhere.gguf'; qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
+        (
+            "backbone qwen-1.5b --gguf nowhere.gguf",
+            "no file 'nowhere.gguf'; it should be qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(

@@ -36,7 +36,7 @@ def test_every_part_has_its_layer() -> None:
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_no_import_reaches_torch(name: str) -> None:
-    """Neither these parts, in their functions too, nor what is imported with them; test_import.py runs them without."""
+    """Neither these parts, in their functions too, nor what is imported with them."""
     reached = [file for file in FILES if part_of(module_of(file)) == name]
     own = len(reached)
     for number, file in enumerate(reached):

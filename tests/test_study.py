@@ -429,7 +429,7 @@ def test_an_architecture_that_packing_would_change_is_refused() -> None:
             vocab_size=99, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
         )
     ).eval()  # fmt: skip
-    with pytest.raises(InputError, match=r"other hidden states.*roberta"):
+    with pytest.raises(InputError, match=r"different hidden states.*roberta"):
         require_packable(backbone)
 
 

@@ -1,4 +1,4 @@
-"""AdamW with everything per run: rate, clipping, and whether a run is still alive."""
+"""AdamW for a bank: learning rate, clipping and divergence run by run."""
 
 import torch
 from torch import Tensor
@@ -10,14 +10,18 @@ from cpadapt.records.config import Protocol
 class RunAdamW:
     """Decoupled Adam (Loshchilov and Hutter, arXiv 1711.05101) over a bank's stacked tensors.
 
-    For every run on its own, with g its whole gradient clipped to `clip` in 2-norm::
+    For every run by itself, with g its whole gradient clipped to `clip` in 2-norm::
 
         m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
 
-    A run whose loss or gradient is not finite is stopped for good: its scalars keep their last value, and nothing of
-    it reaches another run. Nothing here waits for the device, and all that changes from step to step stands on it, so
-    a step can be recorded and replayed.
+    As in torch, `exp_avg` is m and `exp_avg_sq` is v. A run whose loss or gradient is not finite stops for good: its
+    scalars keep their last values, and it affects no other run. No operation waits for the device, and everything that
+    changes between steps is on it, so a step can be recorded and replayed.
+
+    Args:
+        bank: holds the tensors and their gradients.
+        protocol: clipping, betas, epsilon, weight decay and the schedule, the same for all runs.
     """
 
     def __init__(self, bank: Bank, protocol: Protocol) -> None:
@@ -28,17 +32,17 @@ class RunAdamW:
         # [layers, entries, scalars an entry]
         self.tensors = [_three(t.tensor) for t in trained]
         self.gradients = [_three(t.gradient) for t in trained]
-        self.means = [torch.zeros_like(t) for t in self.tensors]
-        self.squares = [torch.zeros_like(t) for t in self.tensors]
+        self.exp_avgs = [torch.zeros_like(t) for t in self.tensors]
+        self.exp_avg_sqs = [torch.zeros_like(t) for t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
         head_rates = torch.full_like(rates, protocol.head_learning_rate)
         self.rates = [head_rates if name.startswith("head.") else rates for name in self.names]
         everyone = torch.arange(len(bank.runs), device=bank.device)
         self.members = [owners == everyone[:, None] for owners in self.owners]
-        """`[runs, entries]`, which entries are a run's."""
+        """For each tensor `[runs, entries]`, which entries belong to a run."""
         self.diverged_at = torch.full((len(bank.runs),), -1, device=bank.device)
-        """The step (from 1) whose loss or gradient was not finite; -1 while there is none."""
-        self.done = torch.zeros(1, dtype=torch.int64, device=bank.device)
+        """`[runs]`, the first step (from 1) with a loss or gradient that is not finite; -1 if there is none."""
+        self.steps_done = torch.zeros(1, dtype=torch.int64, device=bank.device)
         """Steps done."""
         steps = range(protocol.steps)
         by_warmup = {
@@ -46,7 +50,7 @@ class RunAdamW:
             for warmup in {run.warmup_steps for run in bank.runs}
         }
         self.factors = torch.stack([by_warmup[run.warmup_steps] for run in bank.runs], 1).to(bank.device)
-        """`[steps, runs]`, what the rates are multiplied by."""
+        """`[steps, runs]`, the schedule: factors on the learning rates."""
         self.corrections = torch.tensor(
             [(1 - protocol.beta1 ** (s + 1), 1 - protocol.beta2 ** (s + 1)) for s in steps], device=bank.device
         )
@@ -55,47 +59,47 @@ class RunAdamW:
 
     @torch.no_grad()
     def step(self, losses: Tensor) -> None:
-        """Update every living run from the bank's gradients.
+        """Update every run that has not diverged, from the bank's gradients.
 
         Args:
-            losses: `[runs]`, this step's.
+            losses: `[runs]`, the losses of this step.
         """
         p = self.protocol
         squared = torch.zeros_like(losses)
         for gradient, members in zip(self.gradients, self.members, strict=True):
-            # Not a product with ones and zeros: another run's infinity would come through.
+            # Not a product with ones and zeros: infinity in another run times zero is NaN.
             squared += torch.where(members, torch.linalg.vector_norm(gradient, dim=(0, 2)).square(), 0.0).sum(1)
         norms = squared.sqrt()
         stopped = ~(torch.isfinite(losses) & torch.isfinite(norms)) & (self.diverged_at < 0)
-        self.diverged_at.copy_(torch.where(stopped, self.done + 1, self.diverged_at))
+        self.diverged_at.copy_(torch.where(stopped, self.steps_done + 1, self.diverged_at))
         alive = self.diverged_at < 0
-        # As torch.nn.utils.clip_grad_norm_ has it.
+        # As in torch.nn.utils.clip_grad_norm_.
         shrink = torch.ones_like(norms) if p.clip is None else (p.clip / (norms + 1e-6)).clamp(max=1.0)
 
-        factors = self.factors.index_select(0, self.done)[0]
-        correction1, correction2 = self.corrections.index_select(0, self.done)[0]
-        for tensor, gradient, mean, square, owners, rates in zip(
-            self.tensors, self.gradients, self.means, self.squares, self.owners, self.rates, strict=True
+        factors = self.factors.index_select(0, self.steps_done)[0]
+        correction1, correction2 = self.corrections.index_select(0, self.steps_done)[0]
+        for tensor, gradient, exp_avg, exp_avg_sq, owners, rates in zip(
+            self.tensors, self.gradients, self.exp_avgs, self.exp_avg_sqs, self.owners, self.rates, strict=True
         ):
             self._update(
-                tensor, gradient, mean, square, owners, alive, shrink, factors * rates, correction1, correction2,
-                p.beta1, p.beta2, p.epsilon, p.weight_decay,
+                tensor, gradient, exp_avg, exp_avg_sq, owners, alive, shrink, factors * rates,
+                correction1, correction2, p.beta1, p.beta2, p.epsilon, p.weight_decay,
             )  # fmt: skip
-        self.done += 1
+        self.steps_done += 1
 
     def state(self) -> dict[str, Tensor]:
-        """Its own tensors: the moments by tensor name, the steps done, and where runs diverged."""
-        state = {"diverged_at": self.diverged_at, "done": self.done}
-        for name, mean, square in zip(self.names, self.means, self.squares, strict=True):
-            state[f"{name}.mean"], state[f"{name}.square"] = mean, square
+        """The tensors that change, by name: the moments of each trained tensor, steps done, where runs diverged."""
+        state = {"diverged_at": self.diverged_at, "steps_done": self.steps_done}
+        for name, exp_avg, exp_avg_sq in zip(self.names, self.exp_avgs, self.exp_avg_sqs, strict=True):
+            state[f"{name}.exp_avg"], state[f"{name}.exp_avg_sq"] = exp_avg, exp_avg_sq
         return state
 
 
 def update(
     tensor: Tensor,
     gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     owners: Tensor,
     alive: Tensor,
     shrink: Tensor,
@@ -107,16 +111,29 @@ def update(
     epsilon: float,
     weight_decay: float,
 ) -> None:
-    """One step of one tensor and its moments, in place.
+    """Do one step of AdamW for one tensor, in place (equations in `RunAdamW`).
 
-    Tensor, gradient and moments are `[layers, entries, scalars an entry]`, owners `[entries]`, and what runs differ in
-    `[runs]`.
+    Args:
+        tensor: `[layers, entries, scalars an entry]`, changed.
+        gradient: as `tensor`.
+        exp_avg: as `tensor`, the running mean m of the gradients, changed.
+        exp_avg_sq: as `tensor`, the running mean v of their squares, changed.
+        owners: `[entries]`, the run of each entry.
+        alive: `[runs]`, bool; runs that have diverged do not change.
+        shrink: `[runs]`, the factor on the gradients that clipping asks for.
+        rate: `[runs]`, the learning rates of this step.
+        correction1: 1 − β₁ᵗ.
+        correction2: 1 − β₂ᵗ.
+        beta1: β₁.
+        beta2: β₂.
+        epsilon: ε.
+        weight_decay: the factor on the weights, times the rate.
     """
     alive, shrink, rate = alive[owners, None], shrink[owners, None], rate[owners, None]
     gradient = torch.where(alive, gradient * shrink, 0.0)
-    mean.lerp_(gradient, 1 - beta1)
-    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    change = (mean / correction1) / ((square / correction2).sqrt() + epsilon)
+    exp_avg.lerp_(gradient, 1 - beta1)
+    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    change = (exp_avg / correction1) / ((exp_avg_sq / correction2).sqrt() + epsilon)
     change += weight_decay * tensor
     tensor.sub_(torch.where(alive, change * rate, 0.0))
 

@@ -1,9 +1,9 @@
 """Many runs' adapters and readouts, stacked on one frozen backbone.
 
-A bank holds runs of different families, sizes, scales and seeds. Projections that share a shape, and runs that share
-a family, share one stack of trainable tensors `[layers, components, …]`, in which the runs' components (or ranks) lie
-end to end. One forward pass over a packed row serves all runs; each sees only its own tokens, so a run in a bank
-equals the same run alone.
+A bank holds runs of different families, sizes, scales and seeds. Runs of one family have one stack of trainable
+tensors `[layers, components, …]` for all projections of one shape, in which the components (or ranks) of the runs
+follow one another. One forward pass over a packed row serves all runs. Each run sees only its tokens, so a run in a
+bank equals the same run alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cpadapt.bank.packing import ATTENTION, Components, Row, Segments, adapter_product, pack
+from cpadapt.bank.private_torch import compiled_calls, compiling_for_many_banks, copy_all, mark_dynamic
 from cpadapt.errors import InputError
 from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.loading import Backbone
@@ -34,69 +35,71 @@ class Stack:
 
     family: str
     runs: slice
-    """Which of the bank's runs."""
-    ends: tuple[int, ...]
-    """`[runs + 1]`, where each run's components end."""
+    """Which runs of the bank."""
+    offsets: tuple[int, ...]
+    """`[runs + 1]`: run k has the components `offsets[k] : offsets[k + 1]`."""
     owners: Tensor
-    """`[components]`, which of the bank's runs each belongs to."""
+    """`[components]`: the bank's run that each component belongs to."""
     projections: tuple[str, ...]
-    """Module names, in model order; they are the layer axis."""
+    """`[layers]`: module names, in model order."""
     params: dict[str, Tensor]
-    """`[layers, components, …]` by the family's own names, float32."""
+    """`[layers, components, …]`, float32, by the names that the family gives its tensors."""
     gradients: dict[str, Tensor]
     """As `params`."""
 
 
-class Trained(NamedTuple):
-    """One tensor that a bank trains, stacked or of the head."""
+class TrainedTensor(NamedTuple):
+    """One tensor that a bank trains: from a stack or from the head."""
 
     name: str
     tensor: Tensor
     """`[layers, entries, …]`"""
     gradient: Tensor
-    """Where `Bank.backward` leaves its gradient, likewise."""
+    """`[layers, entries, …]`, where `Bank.backward` writes the gradient."""
     owners: Tensor
-    """`[entries]`, which of the bank's runs each belongs to."""
+    """`[entries]`: the bank's run that each entry belongs to."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of a stack belongs to some neighbouring runs: views of its tensors."""
+class StackSlice:
+    """The components of neighbouring runs in a stack, as views of its tensors."""
 
     stack: Stack
     scales: Tensor
-    """Of the runs' updates, `[columns]`."""
+    """`[columns]`: the factor in front of each column of the pair."""
     params: dict[str, Tensor]
-    """`[layers, components, …]`; leaves of a graph of their own."""
+    """`[layers, components, …]`, leaves of the graph."""
     gradients: dict[str, Tensor]
+    """As `params`."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """All that some neighbouring runs of a bank train, as views: what one packed row needs, and what it moves."""
+class RunSlice:
+    """All that neighbouring runs of a bank train, as views: what a packed row reads and updates."""
 
     runs: slice
+    """Which runs of the bank."""
     components: Components
-    parts: tuple[Part, ...]
+    stacks: tuple[StackSlice, ...]
     head: dict[str, Tensor]
     """`weight` `[runs, labels, hidden]` and `bias` `[runs, labels]`; empty where the readout is not trained."""
     head_gradients: dict[str, Tensor]
+    """As `head`."""
 
     @property
     def leaves(self) -> list[Tensor]:
-        """What is trained."""
-        return [*(t for part in self.parts for t in part.params.values()), *self.head.values()]
+        """All trained tensors."""
+        return [*(t for stack in self.stacks for t in stack.params.values()), *self.head.values()]
 
     @property
     def gradients(self) -> list[Tensor]:
-        """Where the leaves' gradients belong, in the same order."""
-        own = [t for part in self.parts for t in part.gradients.values()]
-        return [*own, *self.head_gradients.values()]
+        """Where the gradients of the leaves go, in the same order."""
+        return [*(t for stack in self.stacks for t in stack.gradients.values()), *self.head_gradients.values()]
 
 
 @dataclass(frozen=True)
-class Update:
-    """What the runs of a packed row add to the output of one projection."""
+class RowAdapters:
+    """The factor pairs that one projection applies to a packed row."""
 
     up: Tensor
     """`[components, out]`"""
@@ -107,20 +110,21 @@ class Update:
 
 
 class AdaptedProjection(torch.nn.Module):
-    """A frozen projection plus each run's update of its own tokens; stands in its place while a bank is attached."""
+    """A frozen projection plus each run's update on that run's tokens. Replaces the projection in an attached bank."""
 
     def __init__(self, projection: torch.nn.Module) -> None:
         super().__init__()
         self.projection = projection
-        self.update: Update | None = None
+        self.adapters: RowAdapters | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a packed row `[1, T, in]` to `[1, T, out]`."""
         output: Tensor = self.projection(x)
-        add = self.update
-        if add is None:
+        adapters = self.adapters
+        if adapters is None:
             return output
-        return output + adapter_product(x[0], add.up, add.down, add.segments, add.components).unsqueeze(0)
+        update = adapter_product(x[0], adapters.up, adapters.down, adapters.segments, adapters.components)
+        return output + update.unsqueeze(0)
 
 
 PROBE_LENGTHS = (7, 3, 12)
@@ -128,10 +132,10 @@ PROBE_LENGTHS = (7, 3, 12)
 
 @torch.no_grad()
 def require_packable(backbone: Backbone) -> None:
-    """Check that packed rows give this backbone's own padded forward, on a few made-up tokens.
+    """Check on a few random tokens that a packed row gives the same hidden states as the model's padded forward.
 
-    An architecture that attends by other ways than transformers' attention interface, or numbers positions in a way of
-    its own, would train on something else without a word.
+    An architecture that bypasses transformers' attention interface, or numbers positions differently, would silently
+    train on something else.
 
     Raises:
         InputError: the two differ, or the model does not take packed rows at all.
@@ -151,16 +155,18 @@ def require_packable(backbone: Backbone) -> None:
     try:
         model.set_attn_implementation(ATTENTION)
         if model.config._attn_implementation != ATTENTION:
-            raise InputError(f"its architecture, {model.config.model_type}, has an attention of its own")
-        got = model(**row.inputs).last_hidden_state[0].float()
+            raise InputError(
+                f"its architecture, {model.config.model_type}, does not use transformers' attention interface"
+            )
+        packed = model(**row.inputs).last_hidden_state[0].float()
     except (TypeError, ValueError) as error:
         raise InputError(f"backbone {backbone.name!r} does not take packed rows: {error}") from None
     finally:
         model.set_attn_implementation(before)
-    difference = float((got - expected).norm() / expected.norm())
+    difference = float((packed - expected).norm() / expected.norm())
     if not difference < (1e-4 if model.dtype == torch.float32 else 5e-2):
         raise InputError(
-            f"backbone {backbone.name!r} gives other hidden states for packed rows than for padded ones (relative"
+            f"backbone {backbone.name!r} gives different hidden states for packed and for padded rows (relative"
             f" difference {difference:.1e}): its architecture, {model.config.model_type}, is not supported"
         )
 
@@ -194,18 +200,18 @@ class Bank:
             examples, and its target projections add each run's update.
         runs: what to train, in `stacking_order`.
         spec: the task.
-        compiled: fuse the frozen layers' and the factors' elementwise work (torch.compile): the same arithmetic in
-            fewer passes over memory, for a wait at the start.
+        compiled: fuse elementwise work of the frozen layers and of the factors with torch.compile. The arithmetic
+            stays; it takes fewer passes over memory, after a wait at the start.
 
     Raises:
-        InputError: the runs are not in stacking order; or as `verbalizer`, where that is the readout.
+        InputError: the runs are not in stacking order; or as `verbalizer`, if that is the readout.
     """
 
     def __init__(
         self, backbone: Backbone, runs: Sequence[RunConfig], spec: TaskSpec, *, compiled: bool = False
     ) -> None:
         if list(runs) != sorted(runs, key=stacking_order):
-            raise InputError("a bank takes its runs in stacking order: sort them with key=stacking_order")
+            raise InputError("the runs of a bank must be in stacking order: sort them with key=stacking_order")
         self.backbone = backbone
         self.runs = tuple(runs)
         self.device = backbone.model.device
@@ -213,9 +219,9 @@ class Bank:
         drawn = [initial_params(run, backbone.projections) for run in runs]
         self.stacks = tuple(self._stacks(drawn))
         self.words = verbalizer(backbone, spec) if runs[0].protocol.readout == "verbalizer" else None
-        """`[labels, hidden]`, what a verbalizer reads."""
+        """`[labels, hidden]`: the rows of the output embedding that a verbalizer reads."""
         config = backbone.model.config
-        # Some OPT models project their last hidden states to the size of the embeddings.
+        # Some OPT models project the last hidden states to the size of the embeddings.
         hidden = getattr(config, "word_embed_proj_dim", config.hidden_size)
         shapes = {"weight": (len(spec.labels), hidden), "bias": (len(spec.labels),)} if self.words is None else {}
         self.head, self.head_gradients = (
@@ -238,171 +244,165 @@ class Bank:
             members = self.runs[runs]
             if members[0].family == HEAD:
                 continue
-            own = drawn[runs]
+            adapters = drawn[runs]
             sizes = torch.tensor([run.size for run in members])
             for names in by_shape.values():
                 params = {
-                    key: torch.stack([torch.cat([of[name][key] for of in own]) for name in names]).to(self.device)
-                    for key in own[0][names[0]]
+                    key: torch.stack([torch.cat([adapter[name][key] for adapter in adapters]) for name in names])
+                    for key in adapters[0][names[0]]
                 }
+                params = {key: tensor.to(self.device) for key, tensor in params.items()}
                 yield Stack(
                     family=members[0].family,
                     runs=runs,
-                    ends=(0, *sizes.cumsum(0).tolist()),
+                    offsets=(0, *sizes.cumsum(0).tolist()),
                     owners=torch.arange(runs.start, runs.stop).repeat_interleave(sizes).to(self.device),
                     projections=tuple(names),
                     params=params,
                     gradients={name: torch.zeros_like(tensor) for name, tensor in params.items()},
                 )
 
-    def tensors(self) -> Iterator[Trained]:
-        """All that is trained, in a fixed order; the names are stable for the same runs."""
+    def tensors(self) -> Iterator[TrainedTensor]:
+        """All trained tensors in a fixed order; the same runs always get the same names."""
         for i, stack in enumerate(self.stacks):
             for name, tensor in stack.params.items():
-                yield Trained(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
+                yield TrainedTensor(f"stack_{i}.{name}", tensor, stack.gradients[name], stack.owners)
         everyone = torch.arange(len(self.runs), device=self.device)
         for name, tensor in self.head.items():
-            yield Trained(f"head.{name}", tensor[None], self.head_gradients[name][None], everyone)
+            yield TrainedTensor(f"head.{name}", tensor[None], self.head_gradients[name][None], everyone)
 
     def adapter_of(self, run: int) -> dict[str, dict[str, Tensor]]:
-        """One run's adapter as the family's tensors by module name; empty for head only."""
-        found: dict[str, dict[str, Tensor]] = {}
+        """One run's adapter: by module name, the family's tensors. Empty for a head-only run."""
+        adapter: dict[str, dict[str, Tensor]] = {}
         for stack in self.stacks:
             if stack.runs.start <= run < stack.runs.stop:
-                own = slice(*stack.ends[run - stack.runs.start :][:2])
+                components = slice(*stack.offsets[run - stack.runs.start :][:2])
                 for layer, projection in enumerate(stack.projections):
-                    found[projection] = {
-                        name: tensor[layer, own].detach().clone() for name, tensor in stack.params.items()
+                    adapter[projection] = {
+                        name: tensor[layer, components].detach().clone() for name, tensor in stack.params.items()
                     }
-        return found
+        return adapter
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Put the bank on its backbone: packed attention and adapted target projections; taken off at the end."""
+        """Put the bank on its backbone: packed attention and adapted projections. Leaving restores the backbone."""
         model = self.backbone.model
         before = model.config._attn_implementation
         layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         for name, adapted in self._adapted.items():
             model.set_submodule(name, adapted)
         model.set_attn_implementation(ATTENTION)
-        if self.compiled:
-            # One layer's code serves all of them: their weights and factors are its inputs.
-            for layer in layers:
-                layer.compile(dynamic=True)
         try:
-            # For the compiler: two sizes that happen to be equal in one row are not so in the next, and a process may
-            # train banks of many mixtures of families, shapes and backbones.
-            with (
-                torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
-                torch._dynamo.config.patch(recompile_limit=64),
-            ):
+            with compiled_calls(layers if self.compiled else ()), compiling_for_many_banks():
                 yield
         finally:
-            for layer in layers:
-                layer._compiled_call_impl = None
             model.set_attn_implementation(before)
             for name, adapted in self._adapted.items():
-                adapted.update = None
+                adapted.adapters = None
                 model.set_submodule(name, adapted.projection)
 
-    def share(self, runs: slice) -> Share:
-        """Views of what these neighbouring runs train."""
-        parts = []
+    def run_slice(self, runs: slice) -> RunSlice:
+        """Views of what neighbouring runs train."""
+        stacks = []
         for stack in self.stacks:
             first, last = max(stack.runs.start, runs.start), min(stack.runs.stop, runs.stop)
             if first < last:
-                own = slice(stack.ends[first - stack.runs.start], stack.ends[last - stack.runs.start])
+                begin, end = (stack.offsets[run - stack.runs.start] for run in (first, last))
                 columns = self._columns[first:last]
                 repeats = torch.tensor(columns, device=self.device)
-                part = Part(
+                stack_slice = StackSlice(
                     stack,
                     self.scales[first:last].repeat_interleave(repeats, output_size=sum(columns)),
-                    {name: _leaf(tensor[:, own]) for name, tensor in stack.params.items()},
-                    {name: tensor[:, own] for name, tensor in stack.gradients.items()},
+                    {name: _leaf(tensor[:, begin:end]) for name, tensor in stack.params.items()},
+                    {name: tensor[:, begin:end] for name, tensor in stack.gradients.items()},
                 )
-                parts.append(part)
-        return Share(
+                stacks.append(stack_slice)
+        return RunSlice(
             runs,
             Components.of(self._columns[runs], self.device, max(self._columns)),
-            tuple(parts),
+            tuple(stacks),
             {name: _leaf(tensor[runs]) for name, tensor in self.head.items()},
             {name: tensor[runs] for name, tensor in self.head_gradients.items()},
         )
 
-    def logits(self, row: Row, share: Share) -> Tensor:
-        """Class scores of a packed row that holds the share's runs' examples, equally many for each.
+    def logits(self, row: Row, run_slice: RunSlice) -> Tensor:
+        """Class scores of a packed row.
+
+        Args:
+            row: equally many examples of each run, run by run.
+            run_slice: the runs.
 
         Returns:
             `[runs, examples a run, labels]`, float32.
         """
-        self._hand_out(row, share)
+        self._hand_out(row, run_slice)
         hidden = self.backbone.model(**row.inputs, use_cache=False).last_hidden_state[0]
         features = pool(hidden, row, self.runs[0].protocol.pooling, decoder=self.backbone.decoder)
-        by_run = (share.runs.stop - share.runs.start, -1)
+        by_run = (run_slice.runs.stop - run_slice.runs.start, -1)
         if self.words is not None:
             return (features @ self.words.mT).view(*by_run, len(self.words))
         features = F.layer_norm(features, features.shape[-1:]).view(*by_run, features.shape[-1])
-        return features @ share.head["weight"].mT + share.head["bias"][:, None]
+        return features @ run_slice.head["weight"].mT + run_slice.head["bias"][:, None]
 
-    def backward(self, row: Row, labels: Tensor, share: Share) -> Tensor:
-        """Leave every run's gradient of its own mean loss in `gradients`.
+    def backward(self, row: Row, labels: Tensor, run_slice: RunSlice) -> Tensor:
+        """Write the gradient of each run's mean loss into `run_slice.gradients`.
 
         Args:
-            row: a packed row with the share's runs' examples.
-            labels: `[runs, examples a run]`.
-            share: of the runs.
+            row: equally many examples of each run, run by run.
+            labels: `[runs, examples a run]`, class indices.
+            run_slice: the runs.
 
         Returns:
-            The losses, `[runs]`.
+            `[runs]`, the mean losses in nats.
         """
-        logits = self.logits(row, share)
+        logits = self.logits(row, run_slice)
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
-        # No other run's loss depends on a run's scalars, so the sum's gradient is each one's own. Without adapters a
-        # verbalizer has nothing to train.
-        if share.leaves:
-            torch._foreach_copy_(share.gradients, torch.autograd.grad(losses.sum(), share.leaves))
+        # A run's scalars change its loss alone, so the gradient of the sum is the gradient of that loss. With a
+        # verbalizer, a run without an adapter has nothing to train.
+        if run_slice.leaves:
+            copy_all(run_slice.gradients, torch.autograd.grad(losses.sum(), run_slice.leaves))
         return losses.detach()
 
-    def _pair_of(self, part: Part) -> tuple[Tensor, Tensor]:
-        params = part.params
+    def _pair_of(self, stack_slice: StackSlice) -> tuple[Tensor, Tensor]:
+        params = stack_slice.params
         if self.compiled:
-            # The components alone differ from row to row and from bank to bank, and sizes that the compiler knows cost
-            # less. Some of a stack's runs lie apart in memory, all of them do not: in one piece, both have one code.
+            # Only the number of components differs between rows and banks; fixed sizes give faster code. A slice of a
+            # stack is not contiguous, a whole stack is: made contiguous, both use the same code.
             params = {name: tensor.contiguous() for name, tensor in params.items()}
-            torch._dynamo.maybe_mark_dynamic(part.scales, 0)
+            mark_dynamic(stack_slice.scales, 0)
             for tensor in params.values():
-                torch._dynamo.maybe_mark_dynamic(tensor, 1)
-        options = self.runs[part.stack.runs.start].shape_options
-        return self._pair(part.stack.family, params, options, part.scales, self.dtype)
+                mark_dynamic(tensor, 1)
+        options = self.runs[stack_slice.stack.runs.start].shape_options
+        return self._pair(stack_slice.stack.family, params, options, stack_slice.scales, self.dtype)
 
-    def _hand_out(self, row: Row, share: Share) -> None:
-        """Make the share's factor pairs and give every projection its own."""
-        # A copy: the compiler takes a number that it meets in a module first, here the longest example's length, for
-        # fixed, and would compile anew for every task.
+    def _hand_out(self, row: Row, run_slice: RunSlice) -> None:
+        """Make the factor pairs of these runs and give each projection its pairs."""
+        # A copy: the compiler takes the first value of a number in a module (here the length of the longest example)
+        # for fixed, and would compile again for every task.
         segments = replace(row.segments)
-        by_projections: dict[tuple[str, ...], list[Part]] = {}
-        for part in share.parts:
-            by_projections.setdefault(part.stack.projections, []).append(part)
+        by_projections: dict[tuple[str, ...], list[StackSlice]] = {}
+        for stack_slice in run_slice.stacks:
+            by_projections.setdefault(stack_slice.stack.projections, []).append(stack_slice)
         for adapted in self._adapted.values():
-            # A row of head-only runs has none.
-            adapted.update = None
-        for projections, parts in by_projections.items():
-            ups, downs = (torch.cat(made, 1) for made in zip(*map(self._pair_of, parts), strict=True))
+            # A row of head-only runs has no adapters.
+            adapted.adapters = None
+        for projections, stacks in by_projections.items():
+            ups, downs = (torch.cat(factors, 1) for factors in zip(*map(self._pair_of, stacks), strict=True))
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
-                self._adapted[projection].update = Update(up, down, segments, share.components)
+                self._adapted[projection].adapters = RowAdapters(up, down, segments, run_slice.components)
 
 
 def factor_pair(
     name: str, params: dict[str, Tensor], options: Mapping[str, Any], scales: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The pairs of neighbouring runs of one family on all projections of one shape, end to end.
+    """The pairs of neighbouring runs of one family, on all projections of one shape.
 
     Args:
-        name: of the family.
-        params: its runs' scalars, `[layers, components, …]`.
+        name: the family.
+        params: the runs' scalars, `[layers, components, …]`.
         options: the family's shape options, which the runs share.
-        scales: of the runs' updates, `[columns]`.
-        dtype: of the pairs.
+        scales: `[columns]`, the factor in front of each column.
+        dtype: the type of the result.
 
     Returns:
         `up` `[layers, columns, out]`, scaled, and `down` `[layers, columns, in]`.
@@ -415,13 +415,14 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
     """The rows of the output embedding that stand for a task's labels, `[labels, hidden]`, float32.
 
     Raises:
-        InputError: the backbone is no decoder; or as `cpadapt.inputs.backbones.loading.Backbone.output_embedding` or
+        InputError: the backbone is not a decoder; or as
+            `cpadapt.inputs.backbones.loading.Backbone.output_embedding` or
             `cpadapt.inputs.tasks.encoding.label_tokens`.
     """
     if not backbone.decoder:
         raise InputError(
-            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not say how a text"
-            " goes on; take 'head'"
+            f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not predict the"
+            " next word; take 'head'"
         )
     words = label_tokens(spec, backbone.tokenizer)
     try:
@@ -431,13 +432,14 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
 
 
 def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
-    """One feature vector an example from a packed row's hidden states.
+    """Pool the hidden states of a packed row into one feature vector per example.
 
     Args:
         hidden: `[T, hidden]`.
         row: the packed row.
-        pooling: `last` (the last real token), `mean` (over the example's tokens) or `auto` (`last` for decoders).
-        decoder: whether the backbone is one.
+        pooling: `last` (the last real token), `mean` (over the example's tokens) or `auto` (`last` for decoders,
+            `mean` for encoders).
+        decoder: whether the backbone is a decoder.
 
     Returns:
         `[examples, hidden]`, float32.
@@ -455,5 +457,5 @@ def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
 
 
 def _leaf(view: Tensor) -> Tensor:
-    """The same memory as a leaf that asks for a gradient."""
+    """The same memory as a leaf that requires a gradient."""
     return view.detach().requires_grad_()

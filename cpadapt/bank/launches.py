@@ -1,7 +1,8 @@
 """A piece of a training step as one launch: a CUDA graph, recorded once and replayed.
 
-A small backbone's layers run faster than the host can launch their kernels one by one. Where shapes are fixed
-(`cpadapt.bank.packing.Budget`) and all that changes lies in tensors on the device, the launches can be recorded once.
+A GPU runs the layers of a small backbone faster than the host can launch their kernels one by one. Where shapes are
+fixed (`cpadapt.bank.packing.RowCapacity`) and everything that changes is in tensors on the device, the launches can be
+recorded once.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -11,10 +12,10 @@ import torch
 
 
 class Launches:
-    """Does pieces of work as recorded graphs from their second time on.
+    """Runs pieces of work, from the second time on as recorded graphs.
 
-    The first time a piece runs as it is, for real: that compiles its kernels and fills the libraries' caches, which a
-    recording must not do. The graphs share their memory, so no work may read what another one allocated.
+    The first time a piece runs eagerly. That compiles its kernels and fills the caches of libraries, which must not
+    happen while recording. The graphs share their memory, so no piece may read what another one allocated.
 
     Args:
         device: a CUDA device.
@@ -32,18 +33,18 @@ class Launches:
 
     @contextmanager
     def on_stream(self) -> Iterator[None]:
-        """Run on a stream of its own: work that was begun on the default stream cannot be recorded."""
+        """Run on a separate stream: work that began on the default stream cannot be recorded."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             yield
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def launch(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Do a piece of work.
+        """Run a piece of work.
 
         Args:
-            key: the same key, the same work on the same tensors.
-            work: reads and writes tensors that outlive it, of shapes that do not change, and never waits for the
+            key: names the work; under one key it is always the same work on the same tensors.
+            work: reads and writes tensors that outlive it and whose shapes do not change, and never waits for the
                 device.
         """
         if key not in self._graphs:

@@ -1,14 +1,13 @@
 """One packed row of real tokens for many runs, and the two functions that know where its segments end.
 
 A row holds the examples of several runs one after another, grouped by run, without padding. Embeddings, norms and
-frozen projections see it as one long sequence. Only attention must not look across examples, and only the adapters
-must differ by run:
+frozen projections see it as one long sequence. Only two functions look at its segments:
 
 - :func:`packed_attention`, registered with transformers under :data:`ATTENTION`, attends within each example;
 - :func:`adapter_product` applies each run's factor pair to that run's tokens.
 
 Both have a fast path on CUDA in half precision (`cpadapt.bank.kernels.attention`, `cpadapt.bank.kernels.lowrank`) and
-a plain path elsewhere. Their slow twin is the model's own padded forward, in the tests.
+a plain path elsewhere. The tests compare them with the model's padded forward.
 """
 
 import functools
@@ -37,45 +36,51 @@ ATTENTION = "cpadapt_packed"
 
 HALF = (torch.bfloat16, torch.float16)
 
-# Its arguments differ by version of torch.
+# The arguments differ between versions of torch.
 VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
 
 
 @dataclass(frozen=True)
-class Budget:
-    """The fixed shape of a row whose real tokens vary, so that what was recorded for one row serves the next."""
+class RowCapacity:
+    """The fixed shape of a row with a varying number of real tokens, so that one recording serves many rows."""
 
     tokens: int
-    """Of the row; what the real ones leave free is filled."""
+    """Tokens of the row. Filling takes the places that real tokens leave free."""
     longest: int
-    """Tokens of the longest example that may come."""
+    """Tokens of the longest example that the row must be able to hold."""
     fillers: int
     """Made-up examples that hold the filling, none longer than `longest`."""
 
     @staticmethod
-    def of(tokens: int, longest: int) -> "Budget":
-        """The smallest budget for so many real tokens: budgets lie a sixteenth of an octave or 128 tokens apart.
+    def for_tokens(tokens: int, longest: int) -> "RowCapacity":
+        """The smallest capacity for a number of real tokens.
 
-        Rows of 2,048 tokens and more so have less than 1/16 too many.
+        Capacities are 128 tokens apart, or a 32nd of the next power of two where that is more. A row of 2,048 tokens
+        or more therefore has less than 1/16 of filling.
+
+        Args:
+            tokens: the real tokens.
+            longest: as the attribute.
         """
         step = max(128, 2 ** (tokens - 1).bit_length() // 32)
-        return Budget(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
+        return RowCapacity(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the examples and the runs of a packed row of T tokens end."""
+    """Where the examples and the runs of a packed row of T tokens begin and end."""
 
     example_offsets: Int[Tensor, "examples_1"]
-    """`[examples + 1]`, int32, on the row's device; those that fill a budget come last."""
+    """`[examples + 1]`, int32, on the row's device: example k has the tokens `example_offsets[k] :
+    example_offsets[k + 1]`. Made-up examples come last."""
     run_offsets: Int[Tensor, "runs_1"]
-    """`[runs + 1]`, int32, on the row's device. The last run holds the filling too, which no loss depends on."""
+    """`[runs + 1]`, int32, on the row's device. The last run includes the filling, on which no loss depends."""
     run_ends: tuple[int, ...] | None
-    """The same ends as numbers of the host, for the loop over runs; `None` where the row's contents change."""
+    """`run_offsets[1:]` as numbers on the host, for the loop over runs; `None` where the row's contents change."""
     longest: int
     """Tokens of the longest example that the row may hold."""
     examples: int
-    """How many are real."""
+    """Number of real examples."""
 
     @property
     def lengths(self) -> Int[Tensor, "examples"]:
@@ -84,11 +89,11 @@ class Segments:
 
     @functools.cached_property
     def padded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """How the row is laid out with padding, for the plain path of attention.
+        """How the row maps to a padded batch, for the plain path of attention.
 
         Returns:
-            index of the token at each padded place `[examples · longest]`; whether it is one `[examples, longest]`;
-            padded place of each token `[T]`.
+            `[examples · longest]`, the token at each padded place; `[examples, longest]`, whether that place holds a
+            token or padding; `[T]`, the padded place of each token.
         """
         place = torch.arange(self.longest, device=self.lengths.device)
         real = place < self.lengths[:, None]
@@ -98,7 +103,7 @@ class Segments:
 
 @dataclass(frozen=True)
 class Row:
-    """A packed row, ready for a model: tensors of shape `[1, T]` and its segments."""
+    """A packed row that a model can take: tensors `[1, T]` and the segments."""
 
     tokens: Int[Tensor, "1 T"]
     positions: Int[Tensor, "1 T"]
@@ -107,7 +112,7 @@ class Row:
 
     @property
     def inputs(self) -> dict[str, object]:
-        """Keyword arguments of a transformers model's forward; `segments` travels on to its attention."""
+        """Keyword arguments for the forward of a transformers model, which passes `segments` on to its attention."""
         inputs: dict[str, object] = {
             "input_ids": self.tokens,
             "position_ids": self.positions,
@@ -118,14 +123,14 @@ class Row:
         return inputs
 
     def copy_(self, other: "Row") -> None:
-        """Take over the contents of a row of the same budget, in place."""
-        into = [self.tokens, self.positions, self.segments.example_offsets, self.segments.run_offsets]
-        source = [other.tokens, other.positions, other.segments.example_offsets, other.segments.run_offsets]
+        """Copy the contents of a row of the same capacity into this one, in place."""
+        targets = [self.tokens, self.positions, self.segments.example_offsets, self.segments.run_offsets]
+        sources = [other.tokens, other.positions, other.segments.example_offsets, other.segments.run_offsets]
         if self.token_types is not None and other.token_types is not None:
-            into.append(self.token_types)
-            source.append(other.token_types)
-        for mine, theirs in zip(into, source, strict=True):
-            mine.copy_(theirs)
+            targets.append(self.token_types)
+            sources.append(other.token_types)
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)
 
 
 def pack(
@@ -134,49 +139,56 @@ def pack(
     offsets: NDArray[np.int64],
     chosen: NDArray[np.int64],
     device: torch.device,
-    budget: Budget | None = None,
+    capacity: RowCapacity | None = None,
 ) -> Row:
-    """Lay chosen examples out as one row.
+    """Pack chosen examples into one row.
 
     Args:
-        tokens: all examples' tokens, one after another.
-        token_types: their token types, for models that have them.
-        offsets: `[examples + 1]`, where each begins in `tokens`.
-        chosen: `[runs, examples a run]`, which examples, run by run.
-        device: where the row shall be.
-        budget: the shape to fill the row up to; by default it has the real tokens alone.
+        tokens: the tokens of all examples, one example after another.
+        token_types: the token types, for models that use them.
+        offsets: `[examples + 1]`, where each example begins in `tokens`.
+        chosen: `[runs, examples a run]`, the examples to pack, run by run.
+        device: the device of the result.
+        capacity: the shape to fill the row up to; by default it has only real tokens.
     """
     flat = chosen.ravel()
     lengths = offsets[flat + 1] - offsets[flat]
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    positions = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    example_offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(example_offsets[-1]) - np.repeat(example_offsets[:-1], lengths)
     source = np.repeat(offsets[flat], lengths) + positions
-    run_offsets = ends[:: chosen.shape[1]].copy()
+    run_offsets = example_offsets[:: chosen.shape[1]].copy()
     longest = int(lengths.max())
-    if budget is not None:
-        longest = budget.longest
-        # Any real token will do: the first of the pool, at its first position.
-        filling = (0, budget.tokens - ends[-1])
+    if capacity is not None:
+        longest = capacity.longest
+        # Any token will do: here the first of the pool, at position 0.
+        filling = (0, capacity.tokens - example_offsets[-1])
         positions, source = np.pad(positions, filling), np.pad(source, filling)
-        ends = np.concatenate([ends, np.linspace(ends[-1], budget.tokens, budget.fillers + 1).astype(np.int64)[1:]])
-        run_offsets[-1] = budget.tokens
+        fillers = np.linspace(example_offsets[-1], capacity.tokens, capacity.fillers + 1).astype(np.int64)[1:]
+        example_offsets = np.concatenate([example_offsets, fillers])
+        run_offsets[-1] = capacity.tokens
 
     return Row(
-        tokens=put(tokens[source], torch.int64, device)[None],
-        positions=put(positions, torch.int64, device)[None],
-        token_types=None if token_types is None else put(token_types[source], torch.int64, device)[None],
+        tokens=to_device(tokens[source], torch.int64, device)[None],
+        positions=to_device(positions, torch.int64, device)[None],
+        token_types=None if token_types is None else to_device(token_types[source], torch.int64, device)[None],
         segments=Segments(
-            example_offsets=put(ends, torch.int32, device),
-            run_offsets=put(run_offsets, torch.int32, device),
-            run_ends=tuple(int(end) for end in run_offsets[1:]) if budget is None else None,
+            example_offsets=to_device(example_offsets, torch.int32, device),
+            run_offsets=to_device(run_offsets, torch.int32, device),
+            run_ends=tuple(int(end) for end in run_offsets[1:]) if capacity is None else None,
             longest=longest,
             examples=len(flat),
         ),
     )
 
 
-def put(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Send numbers to a device without waiting for it."""
+def to_device(values: NDArray[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Send numbers to a device without waiting for the transfer.
+
+    Args:
+        values: an array on the host.
+        dtype: the type of the result.
+        device: the device of the result.
+    """
     tensor = torch.from_numpy(values).to(dtype)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
@@ -195,19 +207,33 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs: object,
 ) -> tuple[Float[Tensor, "1 T heads head_dim"], None]:
-    """Attend within each example of a packed row; the signature is transformers' for attention functions.
+    """Attend within each example of a packed row.
+
+    The signature is the one that transformers has for attention functions.
+
+    Args:
+        module: the attention module; its `is_causal` counts if the argument is None.
+        query: the queries.
+        key: the keys.
+        value: the values.
+        attention_mask: ignored; the segments keep examples apart.
+        segments: the examples of the row.
+        scaling: the factor on the scores; by default head_dim ** -0.5.
+        is_causal: whether a token sees only itself and the tokens before it.
+        dropout: must be 0.
+        sliding_window: tokens that the model lets a token look back, if limited.
+        kwargs: ignored.
 
     Raises:
-        InputError: the model was called without `segments`, or with dropout, or an example is longer than its sliding
-            window.
+        InputError: `segments` is missing, `dropout` is not 0, or an example is longer than the sliding window.
     """
     if segments is None:
         raise InputError("packed attention needs the row's segments; the model was called without them")
     if dropout:
-        raise InputError(f"packed attention has no dropout, but was asked for {dropout}")
+        raise InputError(f"packed attention has no dropout; the model asks for {dropout}")
     if sliding_window is not None and segments.longest > sliding_window:
         raise InputError(
-            f"an example of {segments.longest} tokens is longer than the model's sliding window; lower"
+            f"an example has {segments.longest} tokens, more than the model's sliding window; lower"
             f" protocol.max_length to {sliding_window}"
         )
     causal = is_causal if is_causal is not None else bool(getattr(module, "is_causal", True))
@@ -229,7 +255,7 @@ def _padded(
     causal: bool,
     grouped: bool,
 ) -> Tensor:
-    """Unpack to a padded batch, scaled dot-product attention, repack; all `[T, heads, head_dim]`."""
+    """Attend in a padded batch: unpack, scaled dot-product attention, repack; all `[T, heads, head_dim]`."""
     index, real, place = segments.padded
 
     def unpack(states: Tensor) -> Tensor:
@@ -239,7 +265,7 @@ def _padded(
         unpack(query),
         unpack(key),
         unpack(value),
-        # Padding is on the right, where a causal query of a real token never looks.
+        # Padding is on the right, where the causal query of a real token never looks.
         attn_mask=None if causal else real[:, None, None, :],
         is_causal=causal,
         scale=scaling,
@@ -257,11 +283,11 @@ def _variable_length(
     causal: bool,
     grouped: bool,
 ) -> Tensor:
-    """One kernel over all examples of the row; all `[T, heads, head_dim]`."""
-    ends, longest, head_dim = segments.example_offsets, segments.longest, query.shape[-1]
+    """Attend with one kernel over all examples of the row; all `[T, heads, head_dim]`."""
+    offsets, longest, head_dim = segments.example_offsets, segments.longest, query.shape[-1]
     if attention.takes(head_dim):
         scale = head_dim**-0.5 if scaling is None else scaling
-        return attention.ragged_attention(query, key, value, ends, longest, causal, scale)
+        return attention.ragged_attention(query, key, value, offsets, longest, causal, scale)
     options: dict[str, Any] = {"scale": scaling}
     if "enable_gqa" in VARLEN_OPTIONS:
         options["enable_gqa"] = grouped
@@ -270,13 +296,13 @@ def _variable_length(
     else:
         options["is_causal"] = causal
     out = varlen_attn(
-        query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, **options
+        query.contiguous(), key.contiguous(), value.contiguous(), offsets, offsets, longest, longest, **options
     )
     return cast(Tensor, out)
 
 
 def no_mask(*args: object, **kwargs: object) -> None:
-    """What transformers' models get for a mask when attention keeps examples apart by itself."""
+    """The mask function for transformers' models: none, since the attention function keeps examples apart."""
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -285,22 +311,28 @@ AttentionMaskInterface.register(ATTENTION, no_mask)
 
 @dataclass(frozen=True)
 class Components:
-    """Where each run's components end in pairs that hold all runs' components end to end."""
+    """Which components belong to which run, in factor pairs that hold the components of all runs one after another."""
 
     offsets: Int[Tensor, "runs_1"]
-    """`[runs + 1]`, int32, on the pairs' device."""
-    ends: tuple[int, ...]
-    """`[runs + 1]`, the same as numbers of the host, for the loop over runs."""
+    """`[runs + 1]`, int32, on the pairs' device: run k has the components `offsets[k] : offsets[k + 1]`."""
+    host_offsets: tuple[int, ...]
+    """`[runs + 1]`, the same numbers on the host, for the loop over runs."""
     room: Float[Tensor, "0 most"]
-    """Empty; its second size is how many one run may have, or a few more. The compiler takes a number that a module
-    holds for fixed, but lets a size vary, so that one code serves every bank."""
+    """Empty. Its second size is the largest number of components that a run may have, rounded up for the kernels. The
+    compiler treats a number in a module as fixed but lets a size vary, so one compiled code serves every bank."""
 
     @staticmethod
     def of(sizes: Sequence[int], device: torch.device, most: int) -> "Components":
-        """Of runs of these sizes, from 0 to `most`: one bound for all of a bank's rows, as the kernels know it."""
-        ends = (0, *itertools.accumulate(sizes))
+        """Lay out runs of these sizes.
+
+        Args:
+            sizes: the components of each run, from 0 to `most`.
+            device: the device of the pairs.
+            most: the largest number of components of any run; the same for all rows of a bank.
+        """
+        offsets = (0, *itertools.accumulate(sizes))
         room = torch.empty(0, lowrank.columns(most), device=device)
-        return Components(torch.tensor(ends, dtype=torch.int32, device=device), ends, room)
+        return Components(torch.tensor(offsets, dtype=torch.int32, device=device), offsets, room)
 
 
 def adapter_product(
@@ -310,18 +342,29 @@ def adapter_product(
     segments: Segments,
     components: Components,
 ) -> Float[Tensor, "T out"]:
-    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]`; all of one dtype."""
+    """Apply each run's factor pair to that run's tokens: `x[run] · down[run]ᵀ · up[run]`.
+
+    Args:
+        x: the tokens of all runs, one run after another.
+        up: the runs' `up` factors, one run after another; `x`, `up` and `down` have one dtype.
+        down: the runs' `down` factors.
+        segments: which tokens belong to which run.
+        components: which components belong to which run.
+
+    Raises:
+        InputError: there is no kernel here, and `segments` lacks the `run_ends` that the loop over runs needs.
+    """
     if takes_kernels(x.device, x.dtype):
         y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.room.shape[1])
         return cast(Tensor, y)
     if segments.run_ends is None:
-        raise InputError("a row of changing contents has no run ends for the loop over runs")
-    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.ends)
+        raise InputError("a row with changing contents has no run ends for the loop over runs")
+    tokens, sizes = itertools.pairwise((0, *segments.run_ends)), itertools.pairwise(components.host_offsets)
     return torch.cat(
         [F.linear(x[begin:end], down[a:b]) @ up[a:b] for (begin, end), (a, b) in zip(tokens, sizes, strict=True)]
     )
 
 
 def takes_kernels(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether runs' pairs are applied by kernels that find a row's runs by themselves, not by a loop of the host's."""
+    """Whether kernels apply the runs' pairs; elsewhere a loop on the host does."""
     return device.type == "cuda" and dtype in HALF and kernels.AVAILABLE

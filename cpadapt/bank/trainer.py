@@ -1,18 +1,18 @@
-"""One loop that trains and judges a bank of any size, one run included, and survives being killed."""
+"""One loop that trains and evaluates a bank of any size, a single run included, and can be killed and resumed."""
 
 import collections
 import contextlib
 import itertools
 import json
 import math
-import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpadapt.bank.adamw import RunAdamW
-from cpadapt.bank.bank import Bank, Share, stacking_order
+from cpadapt.bank.bank import Bank, RunSlice, stacking_order
 from cpadapt.bank.launches import Launches
-from cpadapt.bank.packing import Budget, Row, pack, put, takes_kernels
+from cpadapt.bank.packing import Row, RowCapacity, pack, takes_kernels, to_device
 from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.loading import Backbone
 from cpadapt.inputs.tasks.encoding import Encoded, encode
@@ -34,30 +34,33 @@ from cpadapt.records.record import MARGIN_RESOLUTION, Cost, Evaluation, Outcome,
 from cpadapt.records.store import write_atomically
 
 TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
-"""Tokens of a packed row in training, on average, at first. CUDA says when its memory is out; on a CPU the system ends
-the process without a word."""
+"""Tokens of a packed row in training, on average, to begin with. CUDA reports when memory runs out; on a CPU the
+system kills the process."""
 
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 4096}
-"""Tokens of a packed row at first, where nothing is kept for a backward pass."""
+"""Tokens of a packed row in evaluations, which keep nothing for a backward pass, to begin with."""
 
 COMPILED_FROM = 1e15
-"""Tokens to train on times weights of the backbone from which fusing kernels repays compiling them."""
+"""Training tokens times weights of the backbone from which fusing kernels is worth the time to compile them."""
 
 CHECKPOINT_SECONDS = 120.0
-"""Of training after which the state is written again: what a machine that is taken away costs at most."""
+"""Seconds of training after which the state is written again: the most that a lost machine costs."""
 
 STEPS_AHEAD = 4
-"""How many steps the host may queue before the device has done them: so many it finishes after SIGTERM."""
+"""Steps that the host may queue ahead of the device, which still finishes them after SIGTERM."""
 
-KINDS = ("train", "dev", "eval", "rest")
+SETS = ("train", "dev", "eval", "rest")
+"""The sets of examples, as the text of `cpadapt.inputs.tasks` defines them."""
 
 Progress = Callable[[int, str], None]
-"""Called with the steps done and a word on the losses."""
+"""Called with the number of steps done and a short text on the losses."""
+
+T = TypeVar("T")
 
 
 @dataclass
 class Result:
-    """What training one run gave; `head` and `adapter` are the best-dev weights, empty if there are none."""
+    """The outcome of training one run; `head` and `adapter` are the best-dev weights, empty if there are none."""
 
     config: RunConfig
     evaluations: list[Evaluation]
@@ -72,40 +75,55 @@ class Result:
 
 
 def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[str, Encoded]:
-    """The tokens of each set of examples, as a backbone sees them under a protocol."""
+    """Tokenize each set of examples.
+
+    Args:
+        data: the examples.
+        backbone: its tokenizer is used; decoders get a prompt.
+        protocol: its `max_length` holds, if the backbone allows as much.
+
+    Raises:
+        InputError: as `cpadapt.inputs.tasks.encoding.encode`.
+    """
     return {
-        kind: encode(
-            getattr(data, kind),
+        set_name: encode(
+            getattr(data, set_name),
             data.spec,
             backbone.tokenizer,
             prompted=backbone.decoder,
             max_length=min(backbone.max_length, protocol.max_length or backbone.max_length),
             bos_token_id=backbone.bos_token_id,
         )
-        for kind in KINDS
+        for set_name in SETS
     }
 
 
 @dataclass
 class Pool:
-    """Examples of one kind (of `KINDS`) of every data seed, tokens end to end."""
+    """One set of examples for all data seeds, one example after another."""
 
     tokens: NDArray[np.int64]
     token_types: NDArray[np.int64] | None
     offsets: NDArray[np.int64]
+    """`[examples + 1]`: example k has the tokens `offsets[k] : offsets[k + 1]`."""
     labels: NDArray[np.int64]
+    """`[examples]`: class indices."""
     start: dict[int, int]
-    """Where each data seed's examples begin."""
+    """By data seed, the number of its first example."""
     count: int
     """Examples of each data seed."""
 
     @staticmethod
     def of(encoded: Mapping[int, Encoded]) -> "Pool":
-        """Lay the data seeds' examples end to end."""
+        """Put the examples of all data seeds one after another.
+
+        Raises:
+            InputError: data seeds have different numbers of examples.
+        """
         parts = list(encoded.values())
         counts = {len(part.labels) for part in parts}
         if len(counts) > 1:
-            raise InputError(f"data seeds draw different numbers of examples: {sorted(counts)}; lower the cap")
+            raise InputError(f"data seeds have different numbers of examples, {sorted(counts)}; lower the cap")
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         count = counts.pop()
         types = [part.token_types for part in parts if part.token_types is not None]
@@ -120,28 +138,33 @@ class Pool:
 
 
 def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protocol) -> dict[str, Pool]:
-    """The tokens of every draw of a task, by kind (of `KINDS`).
+    """Tokenize every draw of a task.
 
     Args:
-        data: the task's examples by data seed.
-        backbone: whose tokenizer and limits count.
-        protocol: whose limit on an example's tokens counts.
+        data: the examples by data seed.
+        backbone: its tokenizer and its limits hold.
+        protocol: its limit on the tokens of an example holds.
+
+    Returns:
+        By name of the set (`SETS`), the examples of all data seeds.
 
     Raises:
-        InputError: an example is too long even when shortened, or draws differ in their numbers of examples.
+        InputError: an example is too long even when shortened, or data seeds have different numbers of examples.
     """
     encoded = {seed: encode_sets(drawn, backbone, protocol) for seed, drawn in data.items()}
-    return {kind: Pool.of({seed: sets[kind] for seed, sets in encoded.items()}) for kind in KINDS}
+    return {set_name: Pool.of({seed: sets[set_name] for seed, sets in encoded.items()}) for set_name in SETS}
 
 
 @dataclass
 class State:
-    """Where a bank's training stands, tensors apart."""
+    """How far the training of a bank is, without its tensors."""
 
     step: int = 0
+    """Optimizer steps done."""
     evaluated: int = 0
     """The step of the last evaluation."""
     evaluations: list[list[Evaluation]] = field(default_factory=list)
+    """`[runs][evaluations]`"""
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -150,37 +173,36 @@ class State:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """Neighbouring runs that train on one packed row, step after step."""
+    """Neighbouring runs that share a packed row in every step."""
 
-    share: Share
-    budgets: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
-    """By tokens: the row and its labels whose memory the recorded launches read."""
+    run_slice: RunSlice
+    buffers: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
+    """By number of tokens, the row and the labels that the recorded launches read."""
 
     def key(self, tokens: int) -> Hashable:
-        """What names the launch at a budget of so many tokens."""
-        return self.share.runs.start, self.share.runs.stop, tokens
+        """The name of the launch for a row of so many tokens."""
+        return self.run_slice.runs.start, self.run_slice.runs.stop, tokens
 
 
 class Trainer:
     """Trains the runs of one bank together.
 
-    On a GPU in half precision a step is a few launches (see `cpadapt.bank.launches`): one a row, one for the
+    On a GPU in half precision a step is a few launches (see `cpadapt.bank.launches`): one for each row and one for the
     optimizer.
 
     Args:
         backbone: the frozen model.
-        runs: runs of one task under one protocol; their order is free.
-        data: the task's examples by data seed, one for every data seed among the runs.
-        pools: their tokens as `pools_of` gives them, where they are known already.
-        checkpoint: file that holds the whole state at the last evaluation or, if that is longer ago, at most
-            `CHECKPOINT_SECONDS` of training before; if it is there, training goes on from it. `None` keeps nothing.
-        max_tokens: tokens of one packed row in training, on average; a step that has more is done in several rows of
-            whole runs, with the same result. `None` takes the device's default (see `TRAINING_TOKENS`). Where a GPU
-            runs out of memory the bound is halved and the step done again; so it is with evaluations, whose rows have
-            a bound of their own.
-        compiled: fuse kernels (see `cpadapt.bank.Bank`). `None` does so on a GPU in bfloat16, where the training is
-            long enough to repay it (see `COMPILED_FROM`).
-        progress: told of every step.
+        runs: runs of one task under one protocol, in any order.
+        data: the task's examples, for every data seed of the runs.
+        pools: the tokenized examples, if `pools_of` has made them already.
+        checkpoint: the file for the whole state: as of the last evaluation, or of at most `CHECKPOINT_SECONDS` of
+            training ago. Training resumes from it if it exists. `None` writes no file.
+        max_tokens: tokens of one packed row in training, on average. A step with more tokens is done in several rows
+            of whole runs, with the same result. `None` takes the default of the device (see `TRAINING_TOKENS`). When a
+            GPU runs out of memory the bound is halved and the step repeated. Evaluations have a separate bound.
+        compiled: fuse kernels (see `cpadapt.bank.bank.Bank`). `None` does so on a GPU in half precision if the
+            training is long enough (see `COMPILED_FROM`).
+        progress: called with the number of steps done and a short text.
 
     Raises:
         InputError: the runs do not belong to one bank, or data are missing for one of their data seeds.
@@ -199,9 +221,9 @@ class Trainer:
         progress: Progress | None = None,
     ) -> None:
         if len({(run.backbone, run.task, run.protocol, run.target_modules) for run in runs}) != 1:
-            raise InputError("the runs of a bank share backbone, task, protocol and target modules")
+            raise InputError("the runs of a bank must share backbone, task, protocol and target modules")
         if missing := {run.data_seed for run in runs} - set(data):
-            raise InputError(f"no data were given for data seed {min(missing)}")
+            raise InputError(f"there are no data for data seed {min(missing)}")
         self.runs = sorted(runs, key=stacking_order)
         self.protocol = self.runs[0].protocol
         self.backbone = backbone
@@ -212,7 +234,7 @@ class Trainer:
         self.pools = pools_of(data, backbone, self.protocol) if pools is None else pools
         train_lengths = np.diff(self.pools["train"].offsets)
         self.run_tokens = self.protocol.batch_size * float(train_lengths.mean())
-        """Tokens of one run's step, on average."""
+        """Tokens of one run in one step, on average."""
         self.longest = int(train_lengths.max())
         """Tokens of the longest training example."""
         device, dtype = backbone.model.device, backbone.model.dtype
@@ -222,7 +244,7 @@ class Trainer:
             compiled = kernels and tokens * backbone.model.num_parameters() > COMPILED_FROM
         self.bank = Bank(backbone, self.runs, next(iter(data.values())).spec, compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
-        # Elsewhere attention and the product depend on what a row holds, which a recording cannot.
+        # Without kernels, attention and the product depend on a row's contents, so they cannot be recorded.
         self.launches = Launches(device) if kernels else None
         self.losses = torch.zeros(len(self.runs), device=device)
         self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
@@ -231,29 +253,30 @@ class Trainer:
         self.best_correct = torch.full((len(self.runs),), -1, device=device)
         self.best_step = torch.full((len(self.runs),), -1, device=device)
         self.best_dev = torch.zeros(len(self.runs), self.pools["dev"].count, dtype=torch.int8, device=device)
-        """`[runs, dev examples]`, the margins at the best step, as `margin_codes` gives them."""
+        """`[runs, dev examples]`, the margins at the best step, as `margin_codes` codes them."""
         self.loss_sums = torch.zeros(len(self.runs), device=device)
         self.state = State(evaluations=[[] for _ in self.runs])
         self._saved_at = math.inf
         self._stopped_by: int | None = None
         self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._cut()
+        self._cut_rows()
 
     def train(self) -> list[Result]:
-        """Train to the last step, evaluating as the protocol says; then judge the best-dev weights.
+        """Train to the last step, evaluate on the way as the protocol says, then judge the best-dev weights.
 
         Returns:
-            One result a run, in the bank's order.
+            One result for each run, in the bank's order.
 
         Raises:
-            SystemExit: the process got SIGTERM; the state was written first.
+            SystemExit: the process got SIGTERM; the state has been written.
+            InputError: the checkpoint belongs to other runs, or one run's examples do not fit the device's memory.
         """
         self._resume()
         if self.bank.device.type == "cuda":
-            # Another bank's peak, in the same process, is not this one's.
+            # An earlier bank in this process may have had a higher peak.
             torch.cuda.reset_peak_memory_stats(self.bank.device)
         on_stream = contextlib.nullcontext() if self.launches is None else self.launches.on_stream()
-        with self._heeding_sigterm(), on_stream, self.bank.attached():
+        with self._noting_sigterm(), on_stream, self.bank.attached():
             self._saved_at = time.perf_counter()
             while self.state.evaluated < self.protocol.steps:
                 self._train_to(self.state.evaluated + self.protocol.eval_every)
@@ -263,20 +286,20 @@ class Trainer:
             with torch.no_grad():
                 for trained, best in zip(self.bank.tensors(), self.best, strict=True):
                     trained.tensor.copy_(best)
-            margins = {kind: self._judge(kind)[0] for kind in ("eval", "rest")} | {"dev": self.best_dev}
+            margins = {name: self._judge(name)[0] for name in ("eval", "rest")} | {"dev": self.best_dev}
             self.state.evaluation_seconds += time.perf_counter() - started
         self._note_memory()
-        return [self._result(run, {kind: m[run] for kind, m in margins.items()}) for run in range(len(self.runs))]
+        return [self._result(run, {name: m[run] for name, m in margins.items()}) for run in range(len(self.runs))]
 
     def _train_to(self, end: int) -> None:
-        """Train up to a step, writing the state now and then."""
+        """Train up to a step, and write the state when it is due."""
         queued: collections.deque[torch.cuda.Event] = collections.deque()
         started = time.perf_counter()
         while self.state.step < end:
             losses = self._step(self.state.step)
             self.state.step += 1
             if self.bank.device.type == "cuda":
-                # Without a bound on what is queued the host would be done long before the device, and deaf till then.
+                # Without a bound the host would queue all steps at once, and could then no longer react to SIGTERM.
                 done = torch.cuda.Event()
                 done.record()
                 queued.append(done)
@@ -286,20 +309,23 @@ class Trainer:
                 self.progress(self.state.step, f"loss {_span(losses)}")
             due = self.checkpoint is not None and time.perf_counter() - self._saved_at > CHECKPOINT_SECONDS
             if self._stopped_by is not None or (due and self.state.step < end):
-                # A transfer, so the device is done with these steps when the clock is read.
+                # The transfer waits until the device has done these steps, so the clock includes them.
                 self.loss_sums.cpu()
                 self.state.train_seconds += time.perf_counter() - started
-                self._obey()
+                self._stop_if_asked()
                 self._save()
                 started = time.perf_counter()
         self.loss_sums.cpu()
         self.state.train_seconds += time.perf_counter() - started
 
     @contextlib.contextmanager
-    def _heeding_sigterm(self) -> Iterator[None]:
-        """Note SIGTERM, with which a cluster takes a machine away; it is obeyed once the state is written."""
+    def _noting_sigterm(self) -> Iterator[None]:
+        """Note SIGTERM, which a cluster sends before it takes a machine away; end once the state is written.
+
+        Windows knows this signal but never sends it.
+        """
         if threading.current_thread() is not threading.main_thread():
-            # Signals are the main thread's alone.
+            # Only the main thread may handle signals.
             yield
             return
 
@@ -312,27 +338,26 @@ class Trainer:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _obey(self) -> None:
-        """End if SIGTERM came, with the state on file."""
+    def _stop_if_asked(self) -> None:
+        """After SIGTERM, write the state and end the process."""
         if self._stopped_by is not None:
             self._save()
             raise SystemExit(128 + self._stopped_by)
 
     def forget(self) -> None:
-        """Remove the checkpoint, and free the recordings' memory for the next bank; for when the records are safe."""
+        """Remove the checkpoint and free the memory of the recordings. Call it when the records are written."""
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
         if self.launches is not None:
             self.launches.forget()
-            # Memory that is free but kept is not given back while another bank is recorded.
+            # torch does not return cached memory to the device while another bank is being recorded.
             torch.cuda.empty_cache()
 
     def _batch(self, run: RunConfig, step: int) -> NDArray[np.int64]:
-        """`[batch_size]`, which training examples this run sees in this step.
+        """`[batch_size]`, the training examples that a run sees in a step.
 
-        Every epoch is a fresh permutation that depends on the seed of the order (`RunConfig.order`) and the
-        epoch alone, so that a run's order is the same in any bank and after any interruption; a batch may reach across
-        two epochs.
+        Each epoch has a permutation that depends only on the seed of the order (`RunConfig.order`) and on the epoch.
+        So the order of a run is the same in any bank and after any interruption. A batch may span two epochs.
         """
         pool, size = self.pools["train"], self.protocol.batch_size
         places = np.arange(step * size, (step + 1) * size)
@@ -343,7 +368,7 @@ class Trainer:
         return chosen + pool.start[run.data_seed]
 
     def _batches(self, step: int) -> NDArray[np.int64]:
-        """`[runs, batch_size]`, which training examples each run sees in this step."""
+        """`[runs, batch_size]`, the training examples that each run sees in a step."""
         return np.stack([self._batch(run, step) for run in self.runs])
 
     def _order(self, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -353,26 +378,23 @@ class Trainer:
             self._orders[seed, epoch] = generator.permutation(self.pools["train"].count)
         return self._orders[seed, epoch]
 
-    def _cut(self) -> None:
-        """Cut the runs into neighbours that train on one row each, as even as can be."""
+    def _cut_rows(self) -> None:
+        """Divide the runs into training rows of neighbours, as evenly as possible."""
         count = min(math.ceil(len(self.runs) * self.run_tokens / self.max_tokens), len(self.runs))
         cuts = [len(self.runs) * i // count for i in range(count + 1)]
-        self.rows = [TrainingRow(self.bank.share(slice(a, b))) for a, b in itertools.pairwise(cuts)]
+        self.rows = [TrainingRow(self.bank.run_slice(slice(a, b))) for a, b in itertools.pairwise(cuts)]
         if self.launches is not None:
             self.launches.forget()
 
     def _step(self, step: int) -> Tensor:
-        """One optimizer step of every run. Returns the losses before it, `[runs]`."""
+        """Do one optimizer step of every run. Returns `[runs]`, the losses before it."""
         chosen = self._batches(step)
-        done = False
-        while not done:
-            # The bound is lowered after this block: until then the exception's frames hold what did not fit.
-            with contextlib.suppress(torch.OutOfMemoryError):
-                for row in self.rows:
-                    self._backward(row, chosen[row.share.runs])
-                done = True
-            if not done:
-                self._halve_rows("train", chosen)
+
+        def backward() -> None:
+            for row in self.rows:
+                self._backward(row, chosen[row.run_slice.runs])
+
+        fits(backward, lambda: self._halve_training_rows(chosen))
         self._launch("update", self._update)
         return self.losses
 
@@ -386,66 +408,83 @@ class Trainer:
         self.optimizer.step(self.losses)
         self.loss_sums += self.losses
 
-    def _backward(self, of: TrainingRow, chosen: NDArray[np.int64]) -> None:
-        """Leave the gradients of a row's runs in the bank, and their losses in `losses`."""
+    def _backward(self, training_row: TrainingRow, chosen: NDArray[np.int64]) -> None:
+        """Write the gradients of a row's runs into the bank, and their losses into `losses`."""
         if self.launches is None:
             row, labels = self._pack("train", chosen)
         else:
-            budget = self._budget(chosen)
-            fresh, fresh_labels = self._pack("train", chosen, budget)
-            row, labels = of.budgets.setdefault(budget.tokens, (fresh, fresh_labels))
+            capacity = self._capacity(chosen)
+            fresh, fresh_labels = self._pack("train", chosen, capacity)
+            row, labels = training_row.buffers.setdefault(capacity.tokens, (fresh, fresh_labels))
             if row is not fresh:
                 row.copy_(fresh)
                 labels.copy_(fresh_labels)
 
         def work() -> None:
-            self.losses[of.share.runs] = self.bank.backward(row, labels, of.share)
+            self.losses[training_row.run_slice.runs] = self.bank.backward(row, labels, training_row.run_slice)
 
-        self._launch(of.key(row.tokens.shape[1]), work)
+        self._launch(training_row.key(row.tokens.shape[1]), work)
 
-    def _budget(self, chosen: NDArray[np.int64]) -> Budget:
-        """Of a row with these training examples."""
-        return Budget.of(int(self._lengths("train", chosen).sum()), self.longest)
+    def _capacity(self, chosen: NDArray[np.int64]) -> RowCapacity:
+        """The capacity of a row with these training examples."""
+        return RowCapacity.for_tokens(int(self._lengths("train", chosen).sum()), self.longest)
 
-    def _pack(self, kind: str, chosen: NDArray[np.int64], budget: Budget | None = None) -> tuple[Row, Tensor]:
-        """A packed row of chosen examples `[runs, examples]` and their labels, of the same shape."""
-        pool = self.pools[kind]
-        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, budget)
-        return row, put(pool.labels[chosen], torch.int64, self.bank.device)
+    def _pack(
+        self, set_name: str, chosen: NDArray[np.int64], capacity: RowCapacity | None = None
+    ) -> tuple[Row, Tensor]:
+        """Pack chosen examples `[runs, examples]`. Returns the row and the labels, in the same shape."""
+        pool = self.pools[set_name]
+        row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, capacity)
+        return row, to_device(pool.labels[chosen], torch.int64, self.bank.device)
 
-    def _evaluation_rows(self, kind: str, chosen: NDArray[np.int64]) -> list[slice]:
-        """Cut the runs into slices of neighbours whose chosen examples fill one packed row each."""
-        cuts, held = [0], 0
-        for run, length in enumerate(self._lengths(kind, chosen)):
-            if held and held + length > self.evaluation_tokens:
+    def _evaluation_rows(self, set_name: str, chosen: NDArray[np.int64]) -> list[slice]:
+        """Divide the runs into slices of neighbours whose chosen examples fill one packed row each."""
+        cuts, tokens = [0], 0
+        for run, length in enumerate(self._lengths(set_name, chosen)):
+            if tokens and tokens + length > self.evaluation_tokens:
                 cuts.append(run)
-                held = 0
-            held += length
+                tokens = 0
+            tokens += length
         return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(chosen)])]
 
-    def _lengths(self, kind: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`[runs]`, tokens of each run's chosen examples together."""
-        lengths: NDArray[np.int64] = np.diff(self.pools[kind].offsets)[chosen].sum(1)
+    def _lengths(self, set_name: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`[runs]`, the total tokens of each run's chosen examples."""
+        lengths: NDArray[np.int64] = np.diff(self.pools[set_name].offsets)[chosen].sum(1)
         return lengths
 
-    def _halve_rows(self, kind: str, chosen: NDArray[np.int64]) -> None:
-        """Lower the bound on a row's tokens after these chosen examples did not fit the device's memory."""
-        lengths = self._lengths(kind, chosen)
-        rows = [row.share.runs for row in self.rows] if kind == "train" else self._evaluation_rows(kind, chosen)
-        if len(rows) == len(lengths) and (kind == "train" or chosen.shape[1] == 1):
-            raise InputError(
-                f"{chosen.shape[1]} examples of one run ({lengths.max()} tokens) do not fit the memory of"
-                f" {self.bank.device}; lower protocol.batch_size or protocol.max_length"
-            )
-        if kind == "train":
-            self.max_tokens = max(row.stop - row.start for row in rows) * self.run_tokens / 2
-            self._cut()
-        else:
-            self.evaluation_tokens = max(int(lengths[row].sum()) for row in rows) // 2
+    def _halve_training_rows(self, chosen: NDArray[np.int64]) -> None:
+        """Cut the runs into shorter rows, after these examples did not fit the device's memory.
+
+        Raises:
+            InputError: a row holds a single run already.
+        """
+        if len(self.rows) == len(chosen):
+            raise self._too_large("train", chosen)
+        longest = max(row.run_slice.runs.stop - row.run_slice.runs.start for row in self.rows)
+        self.max_tokens = longest * self.run_tokens / 2
+        self._cut_rows()
         torch.cuda.empty_cache()
 
+    def _halve_evaluation_rows(self, set_name: str, chosen: NDArray[np.int64]) -> None:
+        """Lower the bound on the tokens of a row, after these examples did not fit the device's memory.
+
+        Raises:
+            InputError: a row holds a single example already.
+        """
+        rows, lengths = self._evaluation_rows(set_name, chosen), self._lengths(set_name, chosen)
+        if len(rows) == len(chosen) and chosen.shape[1] == 1:
+            raise self._too_large(set_name, chosen)
+        self.evaluation_tokens = max(int(lengths[row].sum()) for row in rows) // 2
+        torch.cuda.empty_cache()
+
+    def _too_large(self, set_name: str, chosen: NDArray[np.int64]) -> InputError:
+        return InputError(
+            f"{chosen.shape[1]} examples of one run ({self._lengths(set_name, chosen).max()} tokens) do not fit the"
+            f" memory of {self.bank.device}; lower protocol.batch_size or protocol.max_length"
+        )
+
     def _evaluate(self) -> None:
-        """Judge every run on dev, note it, and keep the weights of those that are better than ever before."""
+        """Judge every run on dev, note the result, and keep the weights of the runs that are better than before."""
         started = time.perf_counter()
         margins, losses = self._judge("dev")
         correct = (margins > 0).sum(1)
@@ -467,54 +506,60 @@ class Trainer:
         self.state.evaluated = step
         self.state.evaluation_seconds += time.perf_counter() - started
 
-    # Compiling for evaluations alone would take longer than all of them do.
+    # Compiling for evaluations would take longer than all evaluations together.
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
-    def _judge(self, kind: str) -> tuple[Tensor, Tensor]:
-        """The examples' margins, `[runs, examples]`, as `margin_codes` gives them, and the mean loss, `[runs]`."""
-        pool = self.pools[kind]
+    def _judge(self, set_name: str) -> tuple[Tensor, Tensor]:
+        """Judge every run on a set of examples.
+
+        Returns:
+            `[runs, examples]`, the margins as `margin_codes` codes them; `[runs]`, the mean losses.
+        """
+        pool = self.pools[set_name]
         if not pool.count:
             nothing = torch.zeros(len(self.runs), 0, dtype=torch.int8, device=self.bank.device)
             return nothing, nothing.sum(1).float()
         starts = np.array([pool.start[run.data_seed] for run in self.runs])
-        # Runs may have other examples at the same place; the longest of them counts.
+        # Data seeds have examples of different lengths at the same place; the longest counts.
         lengths = np.diff(pool.offsets)
-        ends = np.cumsum(np.max([lengths[s : s + pool.count] for s in set(starts.tolist())], axis=0))
-        margins, losses, at = [], [], 0
-        while at < pool.count:
-            # The state is that before the evaluation, which is then done again as a whole.
-            self._obey()
-            room = (ends[at - 1] if at else 0) + self.evaluation_tokens // len(self.runs)
-            until = max(at + 1, int(np.searchsorted(ends, room, side="right")))
-            chosen = starts[:, None] + np.arange(at, min(until, pool.count))
-            scored = None
-            with contextlib.suppress(torch.OutOfMemoryError):
-                scored = self._score(kind, chosen)
-            if scored is None:
-                self._halve_rows(kind, chosen)
-                continue
-            margins.append(scored[0])
-            losses.append(scored[1])
-            at += chosen.shape[1]
+        total_tokens = np.cumsum(np.max([lengths[s : s + pool.count] for s in set(starts.tolist())], axis=0))
+        margins, losses, judged = [], [], 0
+
+        def next_examples() -> NDArray[np.int64]:
+            """`[runs, examples]`: from the first unjudged one on, as many as fit one row; at least one."""
+            bound = (total_tokens[judged - 1] if judged else 0) + self.evaluation_tokens // len(self.runs)
+            stop = max(judged + 1, int(np.searchsorted(total_tokens, bound, side="right")))
+            return starts[:, None] + np.arange(judged, min(stop, pool.count))
+
+        def score() -> tuple[Tensor, Tensor]:
+            # The state to write is the one before the evaluation, which is then repeated as a whole.
+            self._stop_if_asked()
+            return self._score(set_name, next_examples())
+
+        while judged < pool.count:
+            margin, loss = fits(score, lambda: self._halve_evaluation_rows(set_name, next_examples()))
+            margins.append(margin)
+            losses.append(loss)
+            judged += margin.shape[1]
         return torch.cat(margins, 1), torch.cat(losses, 1).mean(1)
 
-    def _score(self, kind: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The margin of each chosen example and its loss, both `[runs, examples]`."""
+    def _score(self, set_name: str, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Score chosen examples. Returns their margins and their losses, both `[runs, examples]`."""
         margins, losses = [], []
-        for runs in self._evaluation_rows(kind, chosen):
-            row, labels = self._pack(kind, chosen[runs])
-            logits = self.bank.logits(row, self.bank.share(runs))
+        for runs in self._evaluation_rows(set_name, chosen):
+            row, labels = self._pack(set_name, chosen[runs])
+            logits = self.bank.logits(row, self.bank.run_slice(runs))
             margins.append(margin_codes(logits, labels))
             losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
         return torch.cat(margins), torch.cat(losses)
 
     def _result(self, run: int, margins: Mapping[str, Tensor]) -> Result:
-        """What a run gave, from its margins on eval, rest and dev."""
+        """The result of a run, given its margins on eval, rest and dev."""
         diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
         data = self.data[self.runs[run].data_seed]
         outcomes = {
-            kind: _outcome(getattr(data, kind), codes) if best_step > 0 and len(codes) else None
-            for kind, codes in margins.items()
+            name: _outcome(getattr(data, name), codes) if best_step > 0 and len(codes) else None
+            for name, codes in margins.items()
         }
         return Result(
             config=self.runs[run],
@@ -539,11 +584,11 @@ class Trainer:
         if self.bank.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.bank.device)
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = peak_resident_bytes()
         self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, peak)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors that change in training, by names that are stable for the same runs."""
+        """All tensors that change in training, by name; the same runs always get the same names."""
         tensors = self.optimizer.state() | {
             "best_correct": self.best_correct,
             "best_step": self.best_step,
@@ -555,7 +600,7 @@ class Trainer:
         return tensors
 
     def _save(self) -> None:
-        """Write the whole state as one file, atomically: tensors as safetensors, the rest as JSON in its header."""
+        """Write the whole state atomically to one file: the tensors as safetensors, the rest as JSON in the header."""
         self._note_memory()
         self._saved_at = time.perf_counter()
         if self.checkpoint is None:
@@ -578,16 +623,18 @@ class Trainer:
             state = json.loads(file.metadata()["state"])
             if state.pop("runs") != self._identities():
                 raise InputError(
-                    f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start afresh"
+                    f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start anew"
                 )
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         tensors = self._tensors()
         if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
-            raise InputError(f"{self.checkpoint} is another version's checkpoint; remove it to start afresh")
+            raise InputError(
+                f"{self.checkpoint} is a checkpoint of another version of cpadapt; remove it to start anew"
+            )
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])
         self.max_tokens = state.pop("max_tokens")
-        self._cut()
+        self._cut_rows()
         state["evaluations"] = [[Evaluation(**e) for e in noted] for noted in state["evaluations"]]
         self.state = State(**state)
         self.state.resumed += 1
@@ -596,6 +643,36 @@ class Trainer:
     def _identities(self) -> list[str]:
         weights = self.backbone.source.identity
         return [run.run_id(self.data[run.data_seed].fingerprint, weights) for run in self.runs]
+
+
+def fits(work: Callable[[], T], shrink: Callable[[], None]) -> T:
+    """Do a piece of work; as long as it runs out of memory, make it smaller and do it again.
+
+    Args:
+        work: can be done again from its start after `torch.OutOfMemoryError`.
+        shrink: makes the next call of `work` need less memory, or raises if it cannot.
+
+    Returns:
+        What `work` returns.
+    """
+    while True:
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            pass
+        # Not in the handler, where the exception's frames still hold the memory that ran out.
+        shrink()
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has had in RAM, in bytes; 0 where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB.
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _outcome(examples: Examples, margins: Tensor) -> Outcome:
@@ -616,10 +693,10 @@ def _span(losses: Tensor) -> str:
 
 
 def margin_codes(scores: Tensor, labels: Tensor) -> Tensor:
-    """How sure the scores are of the true labels, a byte each: the sign says right or wrong, exactly.
+    """Code the margins of the true labels in one byte each; the sign says exactly whether the answer is right.
 
-    The margin m is the true label's score minus the best other one, in nats. It is kept as ±round(32 √|m|), at least 1
-    and at most 127: to 3 % at one nat, and with the sign of what `argmax` says.
+    The margin m is the true label's score minus the best other score, in nats. Its code is ±round(32 √|m|), at least 1
+    and at most 127, so m is kept to 3 % at one nat. The sign is positive where `argmax` picks the true label.
 
     Args:
         scores: `[..., labels]`, log-probabilities up to a constant.

@@ -1,1 +1,1 @@
-"""What is given: backbones, tasks and generated text."""
+"""The inputs of a run: backbones, tasks and generated text."""

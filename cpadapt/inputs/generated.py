@@ -1,15 +1,15 @@
-"""Three tasks from a small grammar of our own: no network, no third-party text, the same examples everywhere.
+"""Three tasks generated from small grammars: no network, no third-party text, the same examples everywhere.
 
 ============  ==========================  =======================================================
 grammar       an example is               its label is decided by
 ============  ==========================  =======================================================
 `sentiment`   a sentence                  what turns its adjectives, and which clause prevails
-`entailment`  a premise and a hypothesis  whether quantifier, kind, place and state still follow
-`reading`     a passage and a question    who did what to which thing, beside another who did not
+`entailment`  a premise and a hypothesis  whether quantifier, kind, place and state follow
+`reading`     a passage and a question    who did what to which thing, and who did not
 ============  ==========================  =======================================================
 
-Most words stand under both labels alike, so a linear head on a frozen backbone's features
-finds little: what decides is how words bear on each other, and that an adapter can learn to attend to.
+Most words are equally frequent under both labels, so a linear head on the features of a frozen backbone finds little.
+The label depends on how words relate to each other, which an adapter can learn to attend to.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ T = TypeVar("T")
 Row = dict[str, str | int | bool]
 
 ROWS: Mapping[str, int] = {"train": 4000, "validation": 1200}
-"""Examples of each split, half of each class."""
+"""Examples of each split, half of them of each class."""
 
 
 def generate(name: str, seed: int = 0) -> dict[str, list[Row]]:
-    """Generate a grammar's examples, by split; no two have the same texts, within a split or across.
+    """Generate the examples of a grammar, by split. No two have the same texts, in one split or in both.
 
     Args:
         name: one of `GRAMMARS`.
-        seed: decides every draw, through SHA-256: no platform or version of Python changes them.
+        seed: decides every draw, through SHA-256, so that all platforms and versions of Python agree.
 
     Raises:
         InputError: there is no such grammar.
@@ -47,7 +47,7 @@ def generate(name: str, seed: int = 0) -> dict[str, list[Row]]:
 
 
 class _Dice:
-    """Draws from SHA-256 of a seed and a counter."""
+    """Random draws from the SHA-256 of a seed and a counter."""
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
@@ -57,14 +57,14 @@ class _Dice:
         self._drawn += 1
         return int.from_bytes(hashlib.sha256(f"{self._seed}/{self._drawn}".encode()).digest()[:8]) % n
 
-    def chance(self, hits: int, of: int) -> bool:
-        return self.below(of) < hits
+    def chance(self, hits: int, total: int) -> bool:
+        return self.below(total) < hits
 
     def pick(self, choices: Sequence[T]) -> T:
         return choices[self.below(len(choices))]
 
     def shuffled(self, choices: Sequence[T], n: int) -> list[T]:
-        """`n` different ones of the choices, in random order."""
+        """`n` different choices in random order."""
         left = list(choices)
         return [left.pop(self.below(len(left))) for _ in range(n)]
 
@@ -73,10 +73,10 @@ def _words(line: str) -> tuple[str, ...]:
     return tuple(line.split())
 
 
-# Sentiment. In a clause, {right} is an adjective of the clause's own polarity and {wrong} one of the other;
-# {right_wish} is how one looks forward to a {right} thing: hoping or fearing. In a sentence, {this} is a
-# clause of the sentence's polarity and {that} one of the other. As many wrong words as right ones would leave
-# a head at chance, so some sentences are plain.
+# Sentiment. In a clause, {right} is an adjective of the clause's polarity and {wrong} one of the opposite polarity;
+# {right_wish} is how one looks forward to a {right} thing: hoping or fearing. In a sentence, {this} is a clause of the
+# sentence's polarity and {that} one of the opposite polarity. As many wrong words as right ones would leave a head at
+# chance, so some sentences are plain.
 
 _THINGS = _words(
     "film novel plot acting script music ending cast dialogue story pacing show opening hero humour "
@@ -150,7 +150,7 @@ def _clause(dice: _Dice, thing: str, other: str, good: bool, plain: bool) -> str
     return f"the {thing} {said}"
 
 
-# Entailment. Whatever is said of every one is said of some one, too: there is always one.
+# Entailment. What holds for every one holds for some one, too: there is always one.
 
 _LIVING = {
     "bird": _words("sparrow robin parrot pigeon owl crow"),
@@ -197,7 +197,8 @@ def _entailment(dice: _Dice, label: int) -> Row:
     quantifier = dice.pick(("every", "some", "the"))
     premise = f"{quantifier} {member} near the {place} is {state} ."
 
-    # A hypothesis that follows: the same or a weaker quantifier, the kind for its member, a denied opposite.
+    # A hypothesis that follows has the same or a weaker quantifier, the kind in place of its member, or the denied
+    # opposite.
     weaker = quantifier if quantifier == "some" or dice.chance(1, 2) else "some"
     subject = kind if weaker == "some" and quantifier != "every" and dice.chance(1, 2) else member
     predicate = f"not {opposite}" if dice.chance(1, 2) else state
@@ -218,9 +219,8 @@ def _entailment(dice: _Dice, label: int) -> Row:
     }
 
 
-# Reading. The question is about one of two facts. The answer is no where that fact is denied, where the
-# question names something absent, or where it mixes the two facts; the last is the hardest to see, and so the
-# rarest.
+# Reading. The question is about one of two facts. The answer is no if that fact is denied, if the question names
+# something absent, or if it mixes the two facts. The last is the hardest to see, and therefore the rarest.
 
 _NAMES = _words("Anna Ben Carla David Emma Frank Grace Henry Irene Jack Karen Leo")
 _OBJECTS = _words("lamp violin ladder clock bicycle kettle painting camera basket guitar mirror tent")
@@ -275,4 +275,4 @@ GRAMMARS: Mapping[str, Callable[[_Dice, int], Row]] = {
     "entailment": _entailment,
     "reading": _reading,
 }
-"""What makes one example of a class."""
+"""By name, the function that makes an example of a class."""

@@ -15,28 +15,27 @@ from cpadapt.tuner.registry import CPType
 
 @dataclass
 class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
-    """What a CP adapter is made of (arXiv 2606.00428); used as PEFT's `LoraConfig` is.
+    """The configuration of a CP adapter (arXiv 2606.00428), used like PEFT's `LoraConfig`.
 
-    A projection's update is a sum of `num_components` outer products over the modes of its two sides, see
-    `cpadapt.families.cp`. Loading gives back what was saved: integers and tuples, not JSON's
-    strings and lists.
+    The update of a projection is a sum of `num_components` outer products over the modes of its two sides, see
+    `cpadapt.families.cp`. Loading restores what was saved: integers and tuples, not JSON's strings and lists.
 
     Args:
-        num_components: components of every adapted projection, c: (Σ modes + 1) · c trainable scalars each.
-        tensor_shape: modes by dimension, `{2048: (32, 64)}`; the others are split nearest to a square, and a prime is
-            one mode.
+        num_components: components c of each adapted projection, which has (Σ modes + 1) · c trainable scalars.
+        tensor_shape: modes by dimension, such as `{2048: (32, 64)}`. Other dimensions are split nearest to a
+            square; a prime is one mode.
         scale: the factor in front of the update.
-        init: `"zero"` starts as a no-op with λ = 0, `"normal"` draws λ from N(0, 1)/c.
-        raw_norm: initial length of the raw vectors, which act as unit vectors: a learning-rate knob.
+        init: `"zero"` starts with λ = 0 and no effect, `"normal"` draws λ from N(0, 1)/c.
+        raw_norm: initial length of the raw vectors. They act as unit vectors, so the length sets their learning rate.
         target_modules: which `nn.Linear` and `Conv1D` to adapt: a list of names or name endings, a regular
             expression, or `"all-linear"`; by default what PEFT adapts with LoRA on the architecture.
         exclude_modules: which of these to leave out: names, name endings or a regular expression.
-        modules_to_save: modules trained and saved whole, such as a new head.
-        layers_to_transform: adapt only in the layers with these indices.
-        layers_pattern: what the list of layers is called, where that is not one of the common names.
+        modules_to_save: modules to train and save in full, such as a new head.
+        layers_to_transform: adapt only the layers with these indices.
+        layers_pattern: the name of the list of layers, if it is not one of the common names.
 
     Raises:
-        InputError: a value that cannot be; the message says which and what would be right.
+        InputError: a value is not valid; the message says which and what would be right.
     """
 
     num_components: int = field(kw_only=True)
@@ -72,18 +71,17 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             self.layers_to_transform = [self.layers_to_transform]
         if self.layers_pattern is not None and not self.layers_to_transform:
             raise InputError(
-                f"layers_pattern={self.layers_pattern!r} says where to count layers, but layers_to_transform"
-                " names none"
+                f"layers_pattern={self.layers_pattern!r} needs layers_to_transform, which names no layers"
             )
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
             raise InputError(
-                f"layers_to_transform={self.layers_to_transform} picks among listed modules; with the regular"
-                f" expression target_modules={self.target_modules!r} write the layers into the expression"
+                f"layers_to_transform={self.layers_to_transform} needs a list of target_modules; write the layers"
+                f" into the regular expression target_modules={self.target_modules!r} instead"
             )
 
 
 def _tensor_shape(given: Any) -> dict[int, tuple[int, ...]] | None:
-    """Integer keys and tuples, also from JSON's strings and lists; each split checked by the family."""
+    """Convert to integer keys and tuples, also from JSON's strings and lists. The family checks each split."""
     if given is None:
         return None
     try:
@@ -95,7 +93,7 @@ def _tensor_shape(given: Any) -> dict[int, tuple[int, ...]] | None:
         }
     except (AttributeError, TypeError, ValueError):
         raise InputError(
-            f"tensor_shape maps dimensions to their modes, as {{2048: (32, 64)}}, and cannot be {given!r}"
+            f"tensor_shape must map dimensions to their modes, as {{2048: (32, 64)}}, not {given!r}"
         ) from None
     for dimension in split:
         cp.modes(dimension, split)

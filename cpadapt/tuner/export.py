@@ -1,11 +1,10 @@
 """Adapters as plain LoRA, without loss, and trained weights as adapter folders.
 
-An update made of a factor pair with c components has rank at most c, so it *is* a LoRA update of rank c::
+The update of a factor pair with c components has rank at most c, so it *is* a LoRA update of rank c::
 
     ΔW = scale · up · down = (α / r) · B · A   with   B = scale · up,   A = down,   α = r = c.
 
-PEFT's own conversion goes through a singular value decomposition of ΔW; this needs none and makes nothing of
-size out×in.
+PEFT's conversion computes a singular value decomposition of ΔW. This one needs none, and no matrix of size out×in.
 """
 
 import copy
@@ -37,7 +36,7 @@ from cpadapt.tuner.registry import CPType
 # A CP tensor in a saved adapter: its module, and `up.0`, `down.1`, … or `weight`.
 _CP_TENSOR = re.compile(r"(?P<module>.+)\.cp_(?P<name>(?:up|down)\.\d+|weight)")
 
-# What an adapter is applied to, which no kind of adapter changes.
+# The fields that say what the adapter is applied to. They are the same for all kinds of adapters.
 _SHARED_FIELDS = (
     "task_type",
     "auto_mapping",
@@ -53,23 +52,24 @@ _SHARED_FIELDS = (
 
 
 def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
-    """Copy a model, its CP adapter as the exactly equal LoRA adapter of rank `num_components`.
+    """Copy a model and replace its CP adapter by the exactly equal LoRA adapter of rank `num_components`.
 
-    The given model stays as it is and shares nothing with the result; `cpadapt.tuner.export_to_lora` does without the
-    copy. Modules saved whole come along. The adapter has the same name, and is trainable if it was.
+    The given model does not change and shares nothing with the result; `cpadapt.tuner.export_to_lora` works on folders
+    and needs no copy. Modules that are saved in full are copied. The adapter keeps its name, and stays trainable if it
+    was.
 
     Raises:
-        InputError: the model is no PEFT model with CP adapters or has none of this name, or adapters are
-            merged into its weights.
+        InputError: the model is not a PEFT model with CP adapters, has no adapter of this name, or has adapters merged
+            into its weights.
     """
     if not isinstance(model, PeftModel) or not isinstance(model.base_model, CPModel):
-        raise InputError(f"to_lora takes a PEFT model with CP adapters, not a {type(model).__name__}")
+        raise InputError(f"to_lora needs a PEFT model with CP adapters, not a {type(model).__name__}")
     if adapter_name not in model.peft_config:
         raise InputError(f"there is no adapter {adapter_name!r}; there are {', '.join(sorted(model.peft_config))}")
     layers = [layer for layer in model.modules() if isinstance(layer, CPLayer)]
     if merged := sorted({name for layer in layers for name in layer.merged_adapters}):
-        raise InputError(f"the base weights have {', '.join(merged)} merged in; call unmerge_adapter first")
-    # The embeddings are part of the copy, so they need no place among the adapter's weights.
+        raise InputError(f"{', '.join(merged)} is merged into the base weights; call unmerge_adapter first")
+    # The copy has the embeddings, so the adapter's weights need not include them.
     state = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
     config, lora_state = _as_lora(model.peft_config[adapter_name], state)
     config.fan_in_fan_out = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers)
@@ -86,29 +86,29 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
 def export_to_lora(adapter_dir: str | Path, out_dir: str | Path) -> Path:
     """Write a saved CP adapter as the exactly equal LoRA adapter, which PEFT loads by itself.
 
-    Needs neither the base model nor a network.
+    This needs neither the base model nor a network.
 
     Args:
-        adapter_dir: a folder with `adapter_config.json` and `adapter_model.safetensors`.
-        out_dir: the folder to write the same two files to; made if it is not there.
+        adapter_dir: the folder with `adapter_config.json` and `adapter_model.safetensors`.
+        out_dir: the folder for the new files of the same names; it must be empty or not exist.
 
     Returns:
         `out_dir`.
 
     Raises:
-        InputError: there is no adapter, it is not a CP adapter, or `out_dir` is not empty.
+        InputError: there is no adapter, it is not a CP adapter, or `out_dir` is not an empty folder.
     """
     source = Path(adapter_dir)
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (source / name).is_file():
-            raise InputError(f"{source} is not the folder of a saved adapter: it has no {name}")
+            raise InputError(f"{source} is not a folder with a saved adapter: it has no {name}")
     try:
         peft_type = PeftConfig.from_json_file(str(source / CONFIG_NAME))["peft_type"]
         state = load_file(source / SAFETENSORS_WEIGHTS_NAME)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # no JSON, no adapter's, no safetensors
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # not JSON, not an adapter, not safetensors
         raise InputError(f"the adapter in {source} cannot be read: {error}") from None
     if peft_type != CPType.CP:
-        raise InputError(f"the adapter in {source} is of type {peft_type}; only CP adapters are exported")
+        raise InputError(f"the adapter in {source} is of type {peft_type}; only CP adapters can be exported")
     config = CPConfig.from_pretrained(str(source))
     return _write(out_dir, *_as_lora(config, state))
 
@@ -125,31 +125,31 @@ def save_adapter(
 ) -> Path:
     """Write trained weights as an adapter folder that `PeftModel.from_pretrained` loads.
 
-    "cp" becomes a CP adapter, "lora" a LoRA adapter, any other family the LoRA adapter that equals its pair.
+    "cp" becomes a CP adapter, "lora" a LoRA adapter, and any other family the LoRA adapter that equals its pair.
 
     Args:
-        out_dir: the folder to write to; made if it is not there.
+        out_dir: the folder to write to; it must be empty or not exist.
         family_name: a name in `cpadapt.families.FAMILIES`.
         scale: the factor in front of the pair.
-        params_by_module: for each adapted module, by its name in the base model, the family's tensors of one
+        params_by_module: for each adapted module, by its name in the base model, the family's tensors for one
             projection, without leading axes (CP: `up_0` `[components, o_1]`, …, `weight` `[components]`;
             LoRA: `up` `[rank, out]`, `down` `[rank, in]`).
-        shape_options: the family's options that decide shapes, where they are not the defaults; the tensors of "cp"
-            say them.
-        base_model_name: where the base model comes from, for the adapter's configuration.
-        revision: its revision there.
+        shape_options: the family's options that decide shapes, if they are not the defaults. For "cp" the tensors
+            decide them.
+        base_model_name: the base model's hub id or path, for the adapter's configuration.
+        revision: the revision of the base model.
 
     Returns:
         `out_dir`.
 
     Raises:
-        InputError: the family is unknown, there are no modules, they differ in size or in how they split the
-            same dimension, a CP tensor is missing or has a wrong shape, or `out_dir` is not empty.
+        InputError: the family is unknown; there are no modules; they differ in size or split one dimension in
+            different ways; a CP tensor is missing or has a wrong shape; or `out_dir` is not an empty folder.
     """
     if not params_by_module:
-        raise InputError("an adapter without modules cannot be saved: params_by_module is empty")
+        raise InputError("params_by_module is empty; an adapter must have at least one module")
     fields: dict[str, Any] = {
-        # In full: the endings alone might fit modules that were not adapted.
+        # Full names: their endings could match modules that were not adapted.
         "target_modules": sorted(params_by_module),
         "base_model_name_or_path": base_model_name,
         "revision": revision,
@@ -177,7 +177,7 @@ def save_adapter(
 
 
 def _as_lora(config: CPConfig, state: Mapping[str, Tensor]) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """A CP adapter's configuration and tensors, named as in its file, as LoRA's; others as they are."""
+    """Convert a CP adapter's configuration and its tensors, named as in its file, to LoRA's. Others do not change."""
     lora_state = {}
     modules: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
@@ -189,7 +189,7 @@ def _as_lora(config: CPConfig, state: Mapping[str, Tensor]) -> tuple[LoraConfig,
     for module, params in modules.items():
         up, down = cp.factors(params)
         lora_state |= _lora_tensors(module, config.scale * up, down)
-    # Copied, because PEFT adds to some of these when it makes a model.
+    # Copies, because PEFT adds to some of these when it makes a model.
     fields = {name: copy.deepcopy(getattr(config, name)) for name in _SHARED_FIELDS}
     return LoraConfig(r=config.num_components, lora_alpha=config.num_components, **fields), lora_state
 
@@ -199,7 +199,7 @@ def _lora_tensors(module: str, up: Tensor, down: Tensor) -> dict[str, Tensor]:
 
 
 def _cp_config(params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: float, **fields: Any) -> CPConfig:
-    """The configuration whose adapter has these tensors, all splits written out."""
+    """The configuration of an adapter with these tensors, with all splits written out."""
     tensor_shape: dict[int, tuple[int, ...]] = {}
     size = _common_size(params["weight"].shape[0] for params in params_by_module.values() if "weight" in params)
     for module, params in params_by_module.items():
@@ -209,8 +209,8 @@ def _cp_config(params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: f
             dimensions.append(torch.Size(modes).numel())
             if tensor_shape.setdefault(dimensions[-1], modes) != modes:
                 raise InputError(
-                    f"module {module!r} splits {dimensions[-1]} into {modes}, another module into"
-                    f" {tensor_shape[dimensions[-1]]}; one adapter has one split a dimension"
+                    f"module {module!r} splits {dimensions[-1]} into {modes}, another module splits it into"
+                    f" {tensor_shape[dimensions[-1]]}; an adapter must split a dimension in one way"
                 )
         expected = cp.shapes(dimensions[0], dimensions[1], size, tensor_shape=tensor_shape)
         given = {name: tuple(tensor.shape) for name, tensor in params.items()}
@@ -220,10 +220,10 @@ def _cp_config(params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: f
 
 
 def _common_size(sizes: Iterable[int]) -> int:
-    found = sorted(set(sizes))
-    if len(found) != 1:
-        raise InputError(f"the modules of one adapter have one size, not the sizes {found}")
-    return found[0]
+    distinct = sorted(set(sizes))
+    if len(distinct) != 1:
+        raise InputError(f"the modules of an adapter must have one size, not the sizes {distinct}")
+    return distinct[0]
 
 
 def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor]) -> Path:
@@ -233,13 +233,13 @@ def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor])
     out.mkdir(parents=True, exist_ok=True)
     for name, value in vars(config).items():
         if isinstance(value, set):
-            # PEFT writes a set in an order of its own each time.
+            # PEFT writes a set in a different order each time.
             setattr(config, name, sorted(value))
     # Copies, because views of one another cannot be saved.
     tensors = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()
     }
     save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
-    # Last, so that a folder cut off in writing is no adapter.
+    # Written last, so that an interrupted folder is not taken for an adapter.
     config.save_pretrained(str(out))
     return out

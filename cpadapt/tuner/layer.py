@@ -35,7 +35,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     `cp_weight[adapter]`   `[components]`       `weight`
     =====================  ===================  ========================
 
-    They are float32 whatever the base layer is: the factor pair is made in float32 and cast for the product.
+    They are float32 for any base layer: the factor pair is made in float32 and cast for the product.
     """
 
     adapter_layer_names = ("cp_up", "cp_down", "cp_weight")
@@ -50,7 +50,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     get_base_layer: Callable[[], Any]
 
     def update_layer(self, adapter_name: str, config: CPConfig) -> None:
-        """Add an adapter, or draw it anew. The global random state decides, as with PEFT's own.
+        """Add an adapter, or draw it again. Torch's global random state decides the draw, as in PEFT.
 
         Raises:
             InputError: a given split does not multiply to its dimension, or there are more components than entries.
@@ -73,7 +73,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def params(self, adapter_name: str) -> dict[str, Tensor]:
-        """An adapter's trainable tensors under the family's names."""
+        """The trainable tensors of an adapter, by the family's names."""
         named = {"weight": self.cp_weight[adapter_name]}
         for side, lists in (("up", self.cp_up), ("down", self.cp_down)):
             for m, raw in enumerate(lists[adapter_name].parameters()):
@@ -85,7 +85,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         return make_pair(self.params(adapter_name), self.cp_scale[adapter_name])
 
     def get_delta_weight(self, adapter_name: str) -> Float[Tensor, "rows columns"]:
-        """ΔW as the base layer stores its weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
+        """ΔW in the layout of the base layer's weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
         up, down = self.factors(adapter_name)
         delta = up @ down
         return delta.T if isinstance(self.get_base_layer(), Conv1D) else delta
@@ -95,7 +95,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         return True
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        # PEFT's own would also cast to the base layer's type, and so round what was read from a file.
+        # PEFT's method would also cast to the base layer's type, and so round what was read from a file.
         target = device if device is not None else self.get_base_layer().weight.device
         raw = [*self.cp_up[adapter_name].parameters(), *self.cp_down[adapter_name].parameters()]
         for parameter in (*raw, self.cp_weight[adapter_name]):
@@ -106,17 +106,17 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 class CPLinear(nn.Module, CPLayer):
     """An `nn.Linear` or a transformers `Conv1D` plus its CP adapters: y = W x + b + Σ_active up · (down · x).
 
-    Nothing of size out×in is made but in merging. The pair is made once a forward pass and adapter: within a call of
-    a `PeftModel` for all its layers at once, else here.
+    Only merging makes a matrix of size out×in. The factor pair is made once for each forward pass and adapter: in a
+    call of a `PeftModel` for all layers at once, otherwise here.
 
     Args:
-        base_layer: what is adapted.
-        adapter_name: the first adapter.
-        config: what it is made of.
-        pairs: where the model puts the pairs that it makes.
+        base_layer: the layer to adapt.
+        adapter_name: the name of the first adapter.
+        config: the configuration of that adapter.
+        pairs: the store in which the model puts the pairs that it makes.
 
     Raises:
-        InputError: the base layer is neither, is quantized, or is one that its parent never calls.
+        InputError: the base layer is neither, is quantized, or is a layer that its parent never calls.
     """
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: CPConfig, pairs: Pairs | None = None) -> None:
@@ -138,12 +138,13 @@ class CPLinear(nn.Module, CPLayer):
 
         Args:
             x: the input.
-            args: for the base layer.
-            adapter_names: one adapter a row of the batch, "__base__" for none, in place of the active ones.
-            kwargs: for the base layer.
+            args: further arguments for the base layer.
+            adapter_names: for each row of the batch, the adapter to use instead of the active ones; "__base__" for
+                none.
+            kwargs: further arguments for the base layer.
 
         Raises:
-            InputError: there are not as many names as rows, or adapters are merged.
+            InputError: the number of names is not the number of rows, or adapters are merged.
         """
         if adapter_names is not None:
             self._check_mixed(x, adapter_names)
@@ -153,7 +154,7 @@ class CPLinear(nn.Module, CPLayer):
         if self.disable_adapters or self.merged:
             return result
         if adapter_names is not None:
-            # In the order of their first rows, so that two runs do the same sums.
+            # In the order of their first rows, so that every run adds in the same order.
             for adapter in dict.fromkeys(adapter_names):
                 if adapter in self.cp_weight:
                     rows = torch.tensor(
@@ -167,11 +168,11 @@ class CPLinear(nn.Module, CPLayer):
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add adapters into the base weight, in float32 or better.
+        """Add adapters to the base weight, in float32 or better.
 
         Args:
-            safe_merge: look for infinite and undefined entries first, and leave the weight alone if so.
-            adapter_names: which; by default the active ones.
+            safe_merge: refuse to change the weight if the result has infinite or undefined entries.
+            adapter_names: the adapters to merge; by default the active ones.
 
         Raises:
             InputError: `safe_merge` found such entries.
@@ -182,15 +183,15 @@ class CPLinear(nn.Module, CPLayer):
             merged = self._plus(self.get_delta_weight(adapter))
             if safe_merge and not torch.isfinite(merged).all():
                 raise InputError(
-                    f"adapter {adapter!r} cannot be merged: the merged weight has NaN or infinite entries"
+                    f"adapter {adapter!r} cannot be merged: the merged weight would have NaN or infinite entries"
                 )
             self.get_base_layer().weight.data = merged
             self.merged_adapters.append(adapter)
 
     def unmerge(self) -> None:
-        """Take all merged adapters out of the base weight, up to its rounding."""
+        """Subtract all merged adapters from the base weight, which is then as before up to rounding."""
         if not self.merged:
-            warnings.warn("there is no merged adapter to take out", stacklevel=2)
+            warnings.warn("there is no merged adapter to unmerge", stacklevel=2)
         while self.merged_adapters:
             adapter = self.merged_adapters.pop()
             self.get_base_layer().weight.data = self._plus(-self.get_delta_weight(adapter))
@@ -206,7 +207,7 @@ class CPLinear(nn.Module, CPLayer):
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
             raise InputError(
-                f"adapter_names must name one adapter a row, but there are {len(adapter_names)} names for"
+                f"adapter_names must name one adapter for each row, but there are {len(adapter_names)} names for"
                 f" {len(x)} rows"
             )
         if self.merged:
@@ -220,16 +221,16 @@ class CPLinear(nn.Module, CPLayer):
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:
-    """Output and input features."""
+    """Output and input features of a layer."""
     if isinstance(layer, Conv1D):
         return layer.weight.shape[1], layer.weight.shape[0]
     if not isinstance(layer, nn.Linear):
-        raise InputError(f"it is of type {type(layer).__name__}; CP adapts nn.Linear and transformers' Conv1D")
+        raise InputError(f"it is of type {type(layer).__name__}, but must be nn.Linear or transformers' Conv1D")
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
             " an adapter around it would do nothing"
         )
     if not layer.weight.dtype.is_floating_point:
-        raise InputError(f"it has a quantized weight of type {layer.weight.dtype}; CP adapts floating-point weights")
+        raise InputError(f"it has a quantized weight of type {layer.weight.dtype}; CP needs floating-point weights")
     return layer.out_features, layer.in_features

@@ -20,7 +20,7 @@ from cpadapt.tuner.registry import PREFIX
 class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     """The tuner behind `peft.get_peft_model(model, CPConfig(…))`.
 
-    Without `target_modules` it adapts the modules that PEFT adapts with LoRA on the same architecture.
+    Without `target_modules` it adapts the modules that PEFT adapts with LoRA on this architecture.
     """
 
     prefix = PREFIX
@@ -51,7 +51,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         except InputError as error:
             raise InputError(f"module {current_key!r} cannot be adapted: {error}") from None
         if adapter_name not in self.active_adapters:
-            # A further adapter is not trained before it is set active.
+            # An additional adapter is not trained until it is set active.
             adapted.requires_grad_(False)
         self._replace_module(parent, target_name, adapted, target)
         self._adapted.append(adapted)
@@ -67,30 +67,30 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         return remapped
 
     def add_weighted_adapter(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused.
+        """Refuse: the sum of CP adapters is not a CP adapter of the same size.
 
         Raises:
             InputError: always.
         """
         raise InputError(
-            "the weighted sum of CP adapters is no CP adapter of the same size: convert each with to_lora and"
+            "the weighted sum of CP adapters is not a CP adapter of the same size; convert each with to_lora and"
             " add those, or set several adapters active at once"
         )
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Make the layers' pairs for one call of the model or hand them `adapter_names`, one a row of the batch."""
+        """For one call of the model, make the layers' pairs, or give the layers `adapter_names`, one for each row."""
         adapter_names = kwargs.get("adapter_names")
         if adapter_names is None:
             with self._pairs.made_for(self._adapted):
                 yield
             return
         if self.training:
-            raise InputError("adapter_names mixes adapters in inference only; call eval() on the model first")
+            raise InputError("adapter_names works in inference only; call eval() on the model first")
         known = {name for layer in self.modules() if isinstance(layer, CPLayer) for name in layer.cp_weight}
         if unknown := sorted(set(adapter_names) - known - {BASE_ADAPTER}):
             raise InputError(
-                f"adapter_names has the unknown {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f"adapter_names has the unknown names {', '.join(unknown)}; known are {', '.join(sorted(known))}"
                 f" and {BASE_ADAPTER}"
             )
         handles = []
@@ -102,8 +102,8 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                     handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
         beams = kwargs.get("num_beams") or 1
-        # A beam search repeats every row, but not for the encoder: it runs before, on the rows as they came.
-        # Hooks run in the order they were registered, so the encoder's own names win.
+        # A beam search repeats every row, but not for the encoder, which runs first on the original rows. Hooks run in
+        # the order of their registration, so the names for the encoder win.
         hand_to(self, [name for name in adapter_names for _ in range(beams)])
         encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
         if beams > 1 and encoder is not None and encoder is not self.model:

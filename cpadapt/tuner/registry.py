@@ -1,8 +1,8 @@
-"""Make PEFT know the adapter type "CP". The one place that touches PEFT's registries.
+"""Register the adapter type "CP" with PEFT. No other module touches PEFT's registries.
 
-PEFT's `PeftType` is an enumeration with members and so cannot be extended from outside. But its registries
-are plain dictionaries, and a member of a `str` enumeration hashes as its *name* and compares as its *value*:
-one of our own, where the two are equal, is found by itself and by the string "CP" of a saved adapter.
+PEFT's `PeftType` is an enumeration and cannot be extended from outside. But its registries are plain dictionaries, and
+a member of a `str` enumeration hashes as its *name* and compares as its *value*. A member of another enumeration with
+equal name and value is therefore found both by itself and by the string "CP" of a saved adapter.
 """
 
 import importlib
@@ -12,10 +12,10 @@ from typing import Any
 import peft
 
 WORKS_WITH = "peft>=0.21,<0.22"
-"""The versions that the tests ran with; `pyproject.toml` asks for the same."""
+"""The versions that the tests run with; `pyproject.toml` requires the same."""
 
 PREFIX = "cp_"
-"""What the names of CP's parameters start with: PEFT tells adapter weights by it."""
+"""The start of the names of CP's parameters, by which PEFT recognizes adapter weights."""
 
 _NEEDED = {
     "peft.mapping": (
@@ -35,10 +35,10 @@ class CPType(str, Enum):  # noqa: UP042  PEFT reads the type's name out of `str(
 
 
 def require_peft() -> None:
-    """Look for all that CP uses of PEFT.
+    """Check that PEFT has everything that CP uses.
 
     Raises:
-        ImportError: something is missing; names it, the installed version and the versions that work.
+        ImportError: something is missing; the message names it, the installed version and the versions that work.
     """
     for module, names in _NEEDED.items():
         for name in names:
@@ -49,15 +49,15 @@ def require_peft() -> None:
 
 
 def register(config_cls: type[Any], tuner_cls: type[Any]) -> None:
-    """Enter CP into PEFT's registries. Doing it again changes nothing.
+    """Enter CP into PEFT's registries. A second call changes nothing.
 
     Raises:
-        ImportError: this PEFT lacks a registry, asks a tuner for methods that CP's has not, or has given the
-            name "CP" or the prefix "cp_" to another method; nothing is entered then.
+        ImportError: this PEFT lacks a registry, requires a tuner to have methods that CP's tuner lacks, or uses the
+            name "CP" or the prefix "cp_" for another method. Nothing is entered then.
     """
     require_peft()
     if missing := sorted(tuner_cls.__abstractmethods__):
-        raise _refusal(f"it asks a tuner for {', '.join(missing)}")
+        raise _refusal(f"it requires a tuner to have {', '.join(missing)}")
     entries = {
         "PEFT_TYPE_TO_CONFIG_MAPPING": config_cls,
         "PEFT_TYPE_TO_TUNER_MAPPING": tuner_cls,
@@ -67,17 +67,17 @@ def register(config_cls: type[Any], tuner_cls: type[Any]) -> None:
     for name, entry in entries.items():
         taken = registries[name].get(CPType.CP, entry)
         if not _same(taken, entry):
-            raise _refusal(f"{name} has given 'CP' to {taken!r}")
+            raise _refusal(f"{name} uses 'CP' for {taken!r}")
     for peft_type, prefix in registries["PEFT_TYPE_TO_PREFIX_MAPPING"].items():
         if prefix == PREFIX and peft_type != CPType.CP:
-            raise _refusal(f"the prefix {PREFIX!r} belongs to {peft_type!r}")
+            raise _refusal(f"it uses the prefix {PREFIX!r} for {peft_type!r}")
     for name, entry in entries.items():
         registries[name][CPType.CP] = entry
 
 
 def _same(taken: object, entry: object) -> bool:
     if isinstance(taken, type) and isinstance(entry, type):
-        # By name, so that a notebook's autoreload, which makes the class anew, does not clash with itself.
+        # By name, because a notebook's autoreload defines the class a second time.
         return (taken.__module__, taken.__qualname__) == (entry.__module__, entry.__qualname__)
     return taken == entry
 
@@ -88,6 +88,6 @@ def _refusal(why: str) -> ImportError:
     )
 
 
-# Here and not only in `register`: the modules that need these names are imported before it can be called, and
-# would fail first with less to say.
+# Here and not only in `register`: modules that need these names are imported before it is called, and would fail
+# with a less helpful message.
 require_peft()

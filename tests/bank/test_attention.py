@@ -164,5 +164,5 @@ def test_it_can_be_recorded_and_replayed_on_other_examples(lengths: list[int]) -
 def test_heads_of_other_sizes_are_refused() -> None:
     assert [size for size in (8, 12, 16, 48, 64, 128, 256) if takes(size)] == [16, 64, 128]
     states = drawn(8, 4, 4, 12)[:3]
-    with pytest.raises(ValueError, match=r"heads of .* numbers, not 12"):
+    with pytest.raises(ValueError, match=r"head size of .*, not 12"):
         ragged_attention(*states, segments([8]).example_offsets, 8, True, SCALE)

@@ -33,7 +33,7 @@ def test_a_second_bank_compiles_nothing() -> None:
     """Whatever its task, its mixture of runs and the cut of its rows."""
     done = subprocess.run(
         [sys.executable, HERE / "banks_in_a_row.py", json.dumps([FIRST, *OTHERS.values()]), "tiny", "tiny-encoder"],
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

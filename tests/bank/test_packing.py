@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, OPTConfig, OPTModel, PreTrainedModel
 
 from cpadapt.bank import packing
-from cpadapt.bank.packing import Budget, Components, Segments, adapter_product, pack
+from cpadapt.bank.packing import Components, RowCapacity, Segments, adapter_product, pack
 
 
 def opt() -> PreTrainedModel:
@@ -99,15 +99,15 @@ def test_rows_know_their_runs_and_examples(examples: tuple[np.ndarray, ...]) -> 
 def test_budgets_are_near_and_their_filling_fits() -> None:
     for tokens in (*range(1, 9000, 7), *range(9000, 200_000, 911)):
         for longest in (1, 9, 66, 300, 5000):
-            budget = Budget.of(tokens, longest)
-            assert tokens <= budget.tokens < tokens + max(128, tokens / 16)
-            assert (budget.tokens - tokens) <= budget.fillers * longest
+            capacity = RowCapacity.for_tokens(tokens, longest)
+            assert tokens <= capacity.tokens < tokens + max(128, tokens / 16)
+            assert (capacity.tokens - tokens) <= capacity.fillers * longest
 
 
 def test_rows_of_one_budget_have_one_shape() -> None:
-    """Also where the distance between budgets doubles: a recorded row has to take the next one in."""
-    budgets = {Budget.of(tokens, 66) for tokens in range(1, 20_000)}
-    assert len({budget.tokens for budget in budgets}) == len(budgets)
+    """Also where the distance between capacities doubles: a recorded row has to take the next one in."""
+    capacities = {RowCapacity.for_tokens(tokens, 66) for tokens in range(1, 20_000)}
+    assert len({capacity.tokens for capacity in capacities}) == len(capacities)
 
 
 def test_attention_refuses_what_it_cannot_do() -> None:
@@ -125,7 +125,7 @@ def test_adapter_product_gives_each_run_its_own_pair() -> None:
     ends = (4, 4, 11, 15)  # the second run has no tokens in this row
     offsets = torch.tensor([0, *ends], dtype=torch.int32)
     components = Components.of([2, 3, 1, 0], torch.device("cpu"), most=5)  # the last is the head alone
-    assert (components.offsets.tolist(), components.ends) == ([0, 2, 5, 6, 6], (0, 2, 5, 6, 6))
+    assert (components.offsets.tolist(), components.host_offsets) == ([0, 2, 5, 6, 6], (0, 2, 5, 6, 6))
     assert components.room.shape[1] >= 5
     x = torch.randn(15, 6, generator=generator)
     up = torch.randn(6, 10, generator=generator)

@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 import math
 import signal
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from transformers import (
 
 from cpadapt.bank.bank import initial_params, require_packable, stacking_order, verbalizer
 from cpadapt.bank.packing import Row
-from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer
+from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer, fits, peak_resident_bytes
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, family
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
@@ -229,7 +231,7 @@ def test_a_verbalizer_gives_the_language_models_own_logits(
     trainer = Trainer(backbone, [floor], {0: data[0]})
     row, _ = trainer._pack("eval", np.arange(24)[None])
     with trainer.bank.attached(), torch.no_grad():
-        got = trainer.bank.logits(row, trainer.bank.share(slice(0, 1)))[0]
+        got = trainer.bank.logits(row, trainer.bank.run_slice(slice(0, 1)))[0]
     words = tokenizer.convert_tokens_to_ids(["Y", "N"])
     tokens = np.split(trainer.pools["eval"].tokens, trainer.pools["eval"].offsets[1:-1])
     with torch.no_grad():
@@ -241,7 +243,12 @@ def test_a_verbalizer_gives_the_language_models_own_logits(
     ("backbone", "task", "changes", "message"),
     [
         ("tiny-encoder", TASK, {}, "'tiny-encoder' is an encoder"),
-        ("tiny", "toy-sentiment", {}, "' great' of the task 'toy-sentiment' begins as ' terrible' does"),
+        (
+            "tiny",
+            "toy-sentiment",
+            {},
+            "' great' of the task 'toy-sentiment' begins with the same token as ' terrible'",
+        ),
         ("tiny", TASK, {"label_words": None}, "'toy-entailment' needs a prompt and label_words"),
         ("tiny", TASK, {"prompt": None}, "'toy-entailment' needs a prompt and label_words"),
     ],
@@ -261,14 +268,12 @@ def test_what_a_verbalizer_cannot_read_is_refused(
 def test_a_verbalizer_needs_an_output_embedding_that_says_all(tmp_path: Path) -> None:
     backbone = load_backbone("tiny")
     backbone.model.config.tie_word_embeddings = False
-    with pytest.raises(
-        InputError, match=r"readout = 'verbalizer': .*apart from the input's, which is in no file; take"
-    ):
+    with pytest.raises(InputError, match=r"readout = 'verbalizer': .*is untied, and no file contains it; take"):
         verbalizer(backbone, load_spec(TASK))
     sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     PhiForCausalLM(PhiConfig(intermediate_size=32, **sizes)).save_pretrained(tmp_path)
     backbone.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="has a bias beside its embedding; take 'head'"):
+    with pytest.raises(InputError, match="has a bias, which is not supported; take 'head'"):
         verbalizer(load_backbone(str(tmp_path)), load_spec(TASK))
 
 
@@ -499,20 +504,20 @@ def test_rows_of_bounded_length_give_the_same_results(
 
 def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, data: dict[int, TaskData]) -> None:
     trainer = Trainer(backbone, on(backbone, SEVEN), data)
-    bank, share = trainer.bank, trainer.bank.share(slice(0, len(SEVEN)))
+    bank, run_slice = trainer.bank, trainer.bank.run_slice(slice(0, len(SEVEN)))
     bank.head["weight"].normal_(generator=torch.Generator().manual_seed(0))
     chosen = trainer._batches(0)
-    budget = trainer._budget(chosen)
+    capacity = trainer._capacity(chosen)
 
     def backward(row: Row, labels: Tensor) -> list[Tensor]:
         with bank.attached():
-            return [bank.backward(row, labels, share), *(trained.gradient.clone() for trained in bank.tensors())]
+            return [bank.backward(row, labels, run_slice), *(trained.gradient.clone() for trained in bank.tensors())]
 
     row, labels = trainer._pack("train", chosen)
     exact = backward(row, labels)
-    filled, labels = trainer._pack("train", chosen, budget)
-    assert filled.tokens.shape == (1, budget.tokens)
-    assert budget.tokens > row.tokens.shape[1]
+    filled, labels = trainer._pack("train", chosen, capacity)
+    assert filled.tokens.shape == (1, capacity.tokens)
+    assert capacity.tokens > row.tokens.shape[1]
     with pytest.raises(InputError, match="no run ends"):
         backward(filled, labels)
     # On a CPU there is only the loop over runs, which needs the ends.
@@ -533,11 +538,11 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
     rows: list[int] = []
     forward = trainer.bank.logits
 
-    def with_little_memory(row: Any, share: Any) -> Tensor:
+    def with_little_memory(row: Any, run_slice: Any) -> Tensor:
         if row.tokens.shape[1] > 1000:
             raise torch.OutOfMemoryError("out of memory")
         rows.append(row.tokens.shape[1])
-        return forward(row, share)
+        return forward(row, run_slice)
 
     monkeypatch.setattr(trainer.bank, "logits", with_little_memory)
     results = trainer.train()
@@ -550,7 +555,7 @@ def test_out_of_memory_splits_the_bank_and_changes_no_result(
 def test_a_cpu_never_gets_rows_without_a_bound(backbone: Backbone, data: dict[int, TaskData]) -> None:
     """There nothing says that memory is out: the system ends the process."""
     trainer = Trainer(backbone, on(backbone, [config("lora", 1, seed=seed) for seed in range(40)]), data)
-    rows = [row.share.runs for row in trainer.rows]
+    rows = [row.run_slice.runs for row in trainer.rows]
     assert len(rows) > 1
     assert [rows[0].start, rows[-1].stop] == [0, 40]
     assert max(row.stop - row.start for row in rows) * trainer.run_tokens <= TRAINING_TOKENS["cpu"]
@@ -567,6 +572,67 @@ def test_a_run_that_does_not_fit_alone_is_an_error_that_says_so(
     monkeypatch.setattr(trainer.bank, "logits", no_memory)
     with pytest.raises(InputError, match=r"4 examples of one run .*protocol\.batch_size"):
         trainer.train()
+
+
+def test_work_that_does_not_fit_is_made_smaller_first() -> None:
+    size, done, freed = 8, [], []
+
+    class Held:
+        def __del__(self) -> None:
+            freed.append(True)
+
+    def work() -> int:
+        held = Held()
+        if size > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        done.append(held)
+        return size
+
+    def halve() -> None:
+        nonlocal size
+        # What the failed call held is free by now.
+        assert len(freed) == {8: 1, 4: 2}[size]
+        size //= 2
+
+    assert fits(work, halve) == 2
+    assert len(done) == 1
+
+
+def test_work_that_cannot_be_made_smaller_is_an_error() -> None:
+    calls = []
+
+    def work() -> None:
+        calls.append("work")
+        raise torch.OutOfMemoryError("out of memory")
+
+    def refuse() -> None:
+        raise InputError("too large")
+
+    with pytest.raises(InputError, match="too large") as caught:
+        fits(work, refuse)
+    assert calls == ["work"]
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes(platform: str, unit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = types.SimpleNamespace(
+        RUSAGE_SELF=0, getrusage=lambda who: types.SimpleNamespace(ru_maxrss=3_000_000 if who == 0 else 0)
+    )
+    monkeypatch.setitem(sys.modules, "resource", usage)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert peak_resident_bytes() == 3_000_000 * unit
+
+
+def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_resident_bytes() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_peak_memory_is_that_of_this_process() -> None:
+    """Python with torch takes more than 50 MB, and no machine of ours has 10 TB."""
+    assert 50e6 < peak_resident_bytes() < 10e12
 
 
 def test_a_diverged_run_is_reported_and_touches_no_other(
@@ -731,7 +797,7 @@ def test_a_checkpoint_of_another_layout_is_refused(
         state = file.metadata()
     tensors = safetensors.torch.load_file(checkpoint)
     safetensors.torch.save_file(tensors | {"head.bias": tensors["head.bias"][None]}, checkpoint, state)
-    with pytest.raises(InputError, match="another version's checkpoint"):
+    with pytest.raises(InputError, match="checkpoint of another version"):
         train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
 
 

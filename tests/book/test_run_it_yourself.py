@@ -279,7 +279,7 @@ class Roomless(Trainer):
     def __init__(self) -> None:
         self.rows, self.bank = [Mock()], Mock(device=torch.device("cuda", 0))
 
-    def _lengths(self, kind: str, chosen: Any) -> Any:
+    def _lengths(self, set_name: str, chosen: Any) -> Any:
         return torch.tensor([5]).numpy()
 
 
@@ -317,7 +317,7 @@ CAUSES: dict[str, Callable[[], Any]] = {
     "give the target modules": no_projections,
     "unknown parameter": misspelt,
     "device 'cuda'": lambda: train(small(), device="cuda", quiet=True),
-    "do not fit": lambda: Roomless()._halve_rows("train", torch.zeros(1, 8).numpy()),
+    "do not fit": lambda: Roomless()._halve_training_rows(torch.zeros(1, 8).numpy()),
     "schema = 1: this version": other_schema,
 }
 

@@ -155,9 +155,9 @@ def test_labels_mean_what_their_words_say():
         "NEUTRAL": "Maybe",
         "CONTRADICTION": "No",
     }
-    for name, of in (("mrpc", "paraphrase"), ("qqp", "duplicate")):
+    for name, meaning in (("mrpc", "paraphrase"), ("qqp", "duplicate")):
         spec = TASKS[name]
-        assert (spec.label_names[spec.labels.index(1)], spec.label_words[spec.labels.index(1)]) == (of, "Yes")
+        assert (spec.label_names[spec.labels.index(1)], spec.label_words[spec.labels.index(1)]) == (meaning, "Yes")
     for name in ("mr", "cr", "mpqa"):
         assert TASKS[name].label_names == TASKS["sst2"].label_names
         assert TASKS[name].label_words == TASKS["sst2"].label_words
@@ -212,12 +212,12 @@ def test_labels_in_toml_keep_their_types(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "is no TOML"),
+        ("name = ", "is not valid TOML"),
         (OWN_TOML.replace('label_column = "label"', ""), "label_column is missing"),
         (OWN_TOML + "colour = 3", "colour is not a known field"),
         (OWN_TOML + "prompt = 3", "prompt = 3: input should be a valid string"),
         (OWN_TOML + 'path = "./none"', r"has the path '\./none', but there is no folder .*none"),
-        (OWN_TOML + 'shorten = "words"', "shorten is one of the text_columns.*'words'"),
+        (OWN_TOML + 'shorten = "words"', "shorten must be one of the text_columns.*'words'"),
     ],
 )
 def test_a_wrong_toml_file_says_what_is_wrong(tmp_path, text, message):
@@ -237,25 +237,25 @@ def test_a_missing_toml_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "a/b"}, "name is letters"),
+        ({"name": "a/b"}, "name must be letters"),
         ({"text_columns": ()}, "one column or two"),
         ({"text_columns": ("a", "b", "c")}, "one column or two"),
         ({"text_columns": ("a", "a")}, "one column or two"),
-        ({"text_columns": ("label",)}, "is one of the text_columns"),
+        ({"text_columns": ("label",)}, "must not be one of the text_columns"),
         ({"labels": ("bad",)}, "two or more different"),
         ({"labels": (1, True)}, "two or more different"),
-        ({"label_names": ("bad",)}, "label_names gives each of 2"),
-        ({"label_words": (" bad", " bad")}, "label_words gives each of 2"),
-        ({"eval_split": "train"}, "both 'train'"),
-        ({"prompt": "{txt} It was"}, r"prompt names \{text\}"),
-        ({"prompt": "{text} {text}"}, r"prompt names \{text\} once"),
-        ({"prompt": "{text!r} was"}, r"prompt names \{text\} once"),
-        ({"prompt": "{text was"}, r"no str\.format template"),
-        ({"prompt": "{text} It was "}, "ends in a space"),
-        ({"grammar": "poem"}, "grammar is one of sentiment"),
+        ({"label_names": ("bad",)}, "label_names must have 2 different values"),
+        ({"label_words": (" bad", " bad")}, "label_words must have 2 different values"),
+        ({"eval_split": "train"}, "both are 'train'"),
+        ({"prompt": "{txt} It was"}, r"prompt must have each of the fields \{text\}"),
+        ({"prompt": "{text} {text}"}, r"prompt must have each of the fields \{text\} once"),
+        ({"prompt": "{text!r} was"}, r"prompt must have each of the fields \{text\} once"),
+        ({"prompt": "{text was"}, r"not a valid str\.format template"),
+        ({"prompt": "{text} It was "}, "must not end in a space"),
+        ({"grammar": "poem"}, "grammar must be one of sentiment"),
         ({"grammar": "sentiment", "path": "x"}, "exclude each other"),
-        ({"rest_min_words": -1}, "rest_min_words is 0 or a positive integer, not -1"),
-        ({"rest_apart_words": 0}, "rest_apart_words is a positive integer, not 0"),
+        ({"rest_min_words": -1}, "rest_min_words must be 0 or a positive integer, not -1"),
+        ({"rest_apart_words": 0}, "rest_apart_words must be a positive integer, not 0"),
     ],
 )
 def test_a_spec_that_fits_no_task_is_refused(change, message):
@@ -356,13 +356,13 @@ def test_a_cap_on_eval_changes_neither_train_nor_the_order_of_eval(own):
 def test_caps_above_what_there_is_take_all(own):
     task = load_task(own, caps=Caps(1000, 10, 1000))
     assert (len(task.train), len(task.dev), len(task.eval)) == (30, 10, 20)
-    with pytest.raises(InputError, match="40 distinct examples, of which a dev cap of 40 leaves none"):
+    with pytest.raises(InputError, match="40 distinct examples, and a dev cap of 40 leaves none"):
         load_task(own, caps=(1000, 40, 1000))
-    with pytest.raises(InputError, match=r"caps on train and dev are positive integers, not \(0, 10\)"):
+    with pytest.raises(InputError, match=r"caps on train and dev must be positive integers, not \(0, 10\)"):
         load_task(own, caps=(0, 10, 10))
-    with pytest.raises(InputError, match=r"caps on eval and rest are 0 or positive integers, not \(-1, 0\)"):
+    with pytest.raises(InputError, match=r"caps on eval and rest must be 0 or positive integers, not \(-1, 0\)"):
         load_task(own, caps=(10, 10, -1))
-    with pytest.raises(InputError, match=r"caps on eval and rest are 0 or positive integers, not \(None, -2\)"):
+    with pytest.raises(InputError, match=r"caps on eval and rest must be 0 or positive integers, not \(None, -2\)"):
         load_task(own, caps=(10, 10, None, -2))
 
 
@@ -427,7 +427,9 @@ def test_rest_rows_are_apart_from_train_and_dev_as_a_search_in_all_pairs_says(tm
     free = load_task(replace(spec, rest_min_words=0, rest_apart_words=None), caps=(12, 4, 4, 1000)).rest
     seen = list(zip(*task.train.texts, *task.dev.texts, strict=True))
     long = [sum(len(text.split()) for text in texts) >= 4 for texts in free.texts]
-    near = [any(touches(text, of, apart) for text, of in zip(texts, seen, strict=True)) for texts in free.texts]
+    near = [
+        any(touches(text, others, apart) for text, others in zip(texts, seen, strict=True)) for texts in free.texts
+    ]
     assert task.rest.rows.tolist() == free.rows[np.array(long) & ~np.array(near)].tolist()
     assert len(task.rest) > 20
     assert sum(near) > 20
@@ -576,9 +578,12 @@ def broken(own, split, **changes):
 def test_data_mistakes_name_the_value_and_where_it_stands(own):
     caps = (20, 10, 20)
     cases = [
-        ({"label": "fair"}, r"row 3 of the split 'train' of the task 'own' has the label 'fair', none of"),
-        ({"text": "  "}, "row 3 of the split 'train' of the task 'own' has '  ' in 'text', not a text"),
-        ({"text": None}, "row 3 .* has None in 'text'"),
+        ({"label": "fair"}, r"row 3 of the split 'train' of the task 'own' has the label 'fair', which is not one of"),
+        (
+            {"text": "  "},
+            "row 3 of the split 'train' of the task 'own' has '  ' in column 'text', which must be a text",
+        ),
+        ({"text": None}, "row 3 .* has None in column 'text'"),
         ({"label": None}, "row 3 .* has the label None"),
     ]
     for changes, message in cases:
@@ -586,9 +591,9 @@ def test_data_mistakes_name_the_value_and_where_it_stands(own):
         with pytest.raises(InputError, match=message):
             load_task(own, caps=caps)
         write(Path(own.path), "train", some_rows("train", 40))
-    with pytest.raises(InputError, match="no column 'words'; it has text, label"):
+    with pytest.raises(InputError, match="no column 'words'; its columns are text, label"):
         load_task(replace(own, text_columns=("words",)), caps=caps)
-    with pytest.raises(InputError, match="no example of the label 'fair' among its 40 rows"):
+    with pytest.raises(InputError, match="no example with the label 'fair' in its 40 rows"):
         load_task(replace(own, labels=("bad", "fair", "good"), label_names=("b", "f", "g")), caps=caps)
 
 
@@ -604,7 +609,7 @@ def test_missing_files_are_named(own, tmp_path):
         load_task(TASKS["sst2"], data_dir=tmp_path)
     with pytest.raises(InputError, match=r"the folder \./nowhere of the task 'own' does not exist"):
         load_task(replace(OWN, path="./nowhere"))
-    with pytest.raises(InputError, match="'toy-reading' has no split 'dev'; it has train, validation"):
+    with pytest.raises(InputError, match="'toy-reading' has no split 'dev'; its splits are train, validation"):
         load_task(replace(TASKS["toy-reading"], eval_split="dev"))
 
 
@@ -630,7 +635,7 @@ def test_without_a_hub_one_sentence_names_the_ways_out(monkeypatch):
         "the task 'sst2' could not be loaded from the hub as nyu-mll/glue (sst2):"
         " Couldn't reach 'nyu-mll/glue' on the Hub (LocalEntryNotFoundError);"
         " pass --data-dir with a folder that holds sst2/train.jsonl.xz and sst2/validation.jsonl.xz,"
-        " or take an embedded task: toy-entailment, toy-reading, toy-sentiment"
+        " or take a generated task: toy-entailment, toy-reading, toy-sentiment"
     )
     with pytest.raises(InputError, match="'sick' is not read from the hub; pass --data-dir"):
         load_task(TASKS["sick"])
@@ -773,7 +778,7 @@ def test_a_label_words_first_token_is_the_one_that_comes_after_the_prompt(bpe):
 def test_a_label_word_that_is_no_token_of_its_own_is_refused(bpe):
     # "wa" + "s" is one token, " was".
     merged = replace(TASKS["toy-sentiment"], prompt="{sentence} It wa", label_words=("s great", " terrible"))
-    with pytest.raises(InputError, match="'s great' of the task 'toy-sentiment' is no token of its own"):
+    with pytest.raises(InputError, match="'s great' of the task 'toy-sentiment' is not a separate token"):
         label_tokens(merged, bpe)
 
 
@@ -833,9 +838,9 @@ def test_line_breaks_within_the_shortened_text_are_lost_with_it(bpe):
 def test_what_cannot_be_shortened_enough_is_an_error_that_says_what_would_do(bpe, wordpiece, prompted):
     tokenizer = bpe if prompted else wordpiece
     examples = examples_of(("a film", "it was great"), (LONG, QUESTION), rows=[4, 9])
-    with pytest.raises(InputError, match=r"row 9 of the task 'own' takes .*a max_length of 10 is too small") as error:
+    with pytest.raises(InputError, match=r"row 9 of the task 'own' has .*a max_length of 10 is too small") as error:
         encode(examples_of((LONG, QUESTION), rows=[9]), PAIR, tokenizer, prompted=prompted, max_length=10)
-    enough = int(str(error.value).split()[-3])
+    enough = int(str(error.value).split()[-1])
     encoded = encode(examples, PAIR, tokenizer, prompted=prompted, max_length=enough)
     assert max(np.diff(encoded.offsets)) == enough
     with pytest.raises(InputError, match="row 9"):

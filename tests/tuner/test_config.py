@@ -21,15 +21,21 @@ from cpadapt.tuner import CPConfig
         ({"init": "ones"}, "'zero' or 'normal', not 'ones'"),
         ({"tensor_shape": {2048: (32, 63)}}, "splits 2048 into (32, 63), which multiply to 2016"),
         ({"tensor_shape": {12: (-3, -4)}}, "give positive modes with product 12"),
-        ({"tensor_shape": {12: 12}}, "as {2048: (32, 64)}, and cannot be {12: 12}"),
-        ({"tensor_shape": {12: (1.5, 8)}}, "as {2048: (32, 64)}, and cannot be {12: (1.5, 8)}"),
-        ({"tensor_shape": {"many": (1, 2)}}, "as {2048: (32, 64)}, and cannot be {'many': (1, 2)}"),
-        ({"tensor_shape": [32, 64]}, "as {2048: (32, 64)}, and cannot be [32, 64]"),
-        ({"target_modules": "q|v", "layers_to_transform": [0]}, "layers_to_transform=[0] picks among listed"),
-        ({"target_modules": "q|v", "layers_to_transform": 0}, "layers_to_transform=[0] picks among listed"),
+        ({"tensor_shape": {12: 12}}, "as {2048: (32, 64)}, not {12: 12}"),
+        ({"tensor_shape": {12: (1.5, 8)}}, "as {2048: (32, 64)}, not {12: (1.5, 8)}"),
+        ({"tensor_shape": {"many": (1, 2)}}, "as {2048: (32, 64)}, not {'many': (1, 2)}"),
+        ({"tensor_shape": [32, 64]}, "as {2048: (32, 64)}, not [32, 64]"),
+        (
+            {"target_modules": "q|v", "layers_to_transform": [0]},
+            "layers_to_transform=[0] needs a list of target_modules",
+        ),
+        (
+            {"target_modules": "q|v", "layers_to_transform": 0},
+            "layers_to_transform=[0] needs a list of target_modules",
+        ),
         (
             {"layers_pattern": "h"},
-            "layers_pattern='h' says where to count layers, but layers_to_transform",
+            "layers_pattern='h' needs layers_to_transform",
         ),
     ],
 )

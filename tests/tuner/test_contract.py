@@ -156,7 +156,7 @@ def test_mixed_batches_row_by_row(case):
 
 def test_mixed_batches_refused(toy):
     model = two_adapters(toy)
-    with pytest.raises(ValueError, match=r"unknown c; there are a, b and __base__"):
+    with pytest.raises(ValueError, match=r"unknown names c; known are a, b and __base__"):
         toy.logits(model, adapter_names=["a", "b", "c", "a"])
     with pytest.raises(ValueError, match=r"2 names for 4 rows"):
         toy.logits(model, adapter_names=["a", "b"])

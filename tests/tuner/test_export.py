@@ -117,10 +117,10 @@ def test_export_refused(toy, tmp_path):
     (tmp_path / "weightless").mkdir()
     (tmp_path / "weightless" / "adapter_config.json").write_text(json.dumps({"peft_type": "CP"}))
     for source, target, why in [
-        ("nowhere", "out", "is not the folder of a saved adapter: it has no adapter_config.json"),
+        ("nowhere", "out", "is not a folder with a saved adapter: it has no adapter_config.json"),
         ("empty", "out", "it has no adapter_config.json"),
         ("weightless", "out", "it has no adapter_model.safetensors"),
-        ("lora", "out", "is of type LORA; only CP adapters are exported"),
+        ("lora", "out", "is of type LORA; only CP adapters can be exported"),
         ("cp", "lora", "exists and is not an empty folder"),
         ("cp", "cp/adapter_config.json", "exists and is not an empty folder"),
     ]:
@@ -140,7 +140,7 @@ def test_to_lora_refused(toy):
     with pytest.raises(InputError, match="not a PeftModel"):
         to_lora(get_peft_model(toy.model(), LoraConfig(target_modules=["q_proj"])))
     model.merge_adapter()
-    with pytest.raises(InputError, match="have default merged in"):
+    with pytest.raises(InputError, match="default is merged into the base weights"):
         to_lora(model)
 
 
@@ -224,7 +224,7 @@ def test_save_adapter_refused(toy, tmp_path, run_params):
         (
             "cp",
             split | {"v_proj": resplit["v_proj"]},
-            r"'v_proj' splits 24 into \(24,\), another module into",
+            r"'v_proj' splits 24 into \(24,\), another module splits it into",
         ),
         ("cp", without(three, "v_proj", "weight"), "the CP tensors of module 'v_proj' must be"),
         ("cp", {n: p | {"extra": torch.zeros(3)} for n, p in three.items()}, "of module 'q_proj' must be"),

@@ -104,8 +104,8 @@ class Quantized(nn.Linear):
 @pytest.mark.parametrize(
     ("module", "target", "fields", "why"),
     [
-        (nn.Embedding(9, 4), "block", {}, r"module 'block' .* of type Embedding; CP adapts nn.Linear and"),
-        (nn.Conv1d(4, 4, 1), "block", {}, r"module 'block' .* of type Conv1d; CP adapts"),
+        (nn.Embedding(9, 4), "block", {}, r"module 'block' .* of type Embedding, but must be nn.Linear or"),
+        (nn.Conv1d(4, 4, 1), "block", {}, r"module 'block' .* of type Conv1d, but must be"),
         (nn.MultiheadAttention(8, 2), "block.out_proj", {}, r"module 'block.out_proj' .* would do nothing"),
         (Quantized(), "block", {}, r"module 'block' .* quantized weight of type torch.int8"),
         (

@@ -39,8 +39,8 @@ class Other:
 @pytest.mark.parametrize(
     ("registry", "entry", "why"),
     [
-        *[(name, {"CP": Other}, f"{name} has given 'CP' to") for name in REGISTRIES],
-        ("PEFT_TYPE_TO_PREFIX_MAPPING", {"CPX": "cp_"}, "the prefix 'cp_' belongs to 'CPX'"),
+        *[(name, {"CP": Other}, f"{name} uses 'CP' for") for name in REGISTRIES],
+        ("PEFT_TYPE_TO_PREFIX_MAPPING", {"CPX": "cp_"}, "the prefix 'cp_' for 'CPX'"),
         *[(name, None, f"peft.mapping.{name} is missing") for name in REGISTRIES],
     ],
 )
@@ -64,7 +64,7 @@ def test_fails_where_peft_asks_a_tuner_for_more():
         @abstractmethod
         def _grow(self): ...
 
-    with pytest.raises(ImportError, match=r"works with peft.*: it asks a tuner for _grow"):
+    with pytest.raises(ImportError, match=r"works with peft.*: it requires a tuner to have _grow"):
         register(CPConfig, Unfinished)
 
 

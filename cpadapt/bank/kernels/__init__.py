@@ -1,4 +1,4 @@
-"""What the files of Triton kernels share: Triton itself, where there is one, and what its kernels ask of a matrix."""
+"""What the Triton kernels share: Triton itself, if it is installed, and the memory layout that they need."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ except ImportError:
 __all__ = ["AVAILABLE", "by_row", "jit", "tl", "triton"]
 
 AVAILABLE = triton is not None
-"""Whether there is a Triton to compile kernels with."""
+"""Whether Triton is installed."""
 
 
-def _left_alone(kernel: Any = None, **options: Any) -> Any:
-    return _left_alone if kernel is None else kernel
+def _no_jit(kernel: Any = None, **options: Any) -> Any:
+    return _no_jit if kernel is None else kernel
 
 
-jit: Any = _left_alone if triton is None else triton.jit
-"""Triton's; without it a kernel stays a function that nobody can call."""
+jit: Any = _no_jit if triton is None else triton.jit
+"""`triton.jit`; without Triton a kernel stays a Python function that is never called."""
 
 
 def by_row(tensor: Tensor) -> Tensor:
-    """As it is, if what lies along its last axis lies in one piece; a contiguous copy else."""
+    """The tensor itself if its last axis has stride 1, else a contiguous copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -1,23 +1,58 @@
-"""Attention within each example of one packed row, as Triton kernels behind one operator of torch.
+"""Attention within each example of a packed row: Triton kernels behind one operator of torch.
 
-FlashAttention's variable-length kernels work in tiles of 128 tokens an example, and backward takes four launches that
-read all of the row. Where an example has a dozen tokens, nearly all of a tile is masked away, and attention costs many
-times what its bytes do; and a few longer examples in a row do not change that for the others. So examples are done in
-two ways, and every kernel picks its own by their lengths on the device.
+The variable-length kernels of FlashAttention work in tiles of 128 tokens of an example, and their backward pass takes
+four launches that read the whole row. If an example has a dozen tokens, nearly all of a tile is masked, and attention
+costs many times what its bytes do. A few longer examples in the row change nothing about that. So there are two ways,
+and each kernel chooses its examples by their lengths, on the device.
 
-An example of at most :data:`SHORT` tokens fits whole into one tile: no loop over blocks, no running maximum, and
-backward makes the softmax again from query and key instead of reading what forward saved. A tile is the power of two
-that the example's own length needs: each program branches on it. As a kernel takes the registers of its largest
-branch, large tiles get a launch of their own (:data:`FORWARD`, :data:`BACKWARD`), in which the programs of other
-examples end at once.
+**Short examples**, of at most :data:`SHORT` tokens, fit into one tile. There is no loop over blocks and no running
+maximum, and backward makes the softmax again from queries and keys instead of reading what forward saved. The tile is
+the smallest power of two that holds the example. A kernel takes the registers of its largest tile, so large tiles have
+separate launches, in which the programs of all other examples end at once:
 
-A longer example is done block by block, as FlashAttention does: forward passes over blocks of keys with a running
-maximum and saves the log-sum-exp, from which backward makes the softmax again in two kernels, one for the gradient of
-the queries and one for those of keys and values. Causal skips the blocks that no query sees. These launches
-(:data:`FORWARD_BLOCKS`, :data:`QUERY_BLOCKS`, :data:`KEY_BLOCKS`) come only where the row may hold a longer example.
+==============  ========  =====  ======
+launch          tiles     warps  stages
+==============  ========  =====  ======
+`FORWARD[0]`    16, 32    2      1
+`FORWARD[1]`    64, 128   4      1
+`BACKWARD[0]`   16        2      1
+`BACKWARD[1]`   32, 64    4      1
+`BACKWARD[2]`   128       8      1
+==============  ========  =====  ======
 
-Neither way needs atomics, because one program does all query heads that share a key head where their gradients add
-up. So results do not depend on the order in which programs run.
+**Longer examples** are done block by block, as in FlashAttention. Forward passes over blocks of keys with a running
+maximum and saves the log-sum-exp. From it backward makes the softmax again, in one kernel for the gradient of the
+queries and one for the gradients of keys and values. Causal attention skips the blocks that no query sees. These
+launches happen only if the row may hold a longer example:
+
+================  =======  ====  ==================  =====  ======
+blocks            queries  keys  blocks per program  warps  stages
+================  =======  ====  ==================  =====  ======
+`FORWARD_BLOCKS`  64       64    2                   4      2
+`QUERY_BLOCKS`    64       32    4                   4      3
+`KEY_BLOCKS`      64       64    2                   4      2
+================  =======  ====  ==================  =====  ======
+
+Which program works on which scores of one example: rows are queries, columns are keys, A and B are programs. The
+longer example has four blocks, and a program does two of them::
+
+    one tile           blocks of queries                blocks of keys
+    (short)            (`_forward_blocks`,              (`_backward_keys`)
+                       `_backward_queries`)
+                        keys →                           keys →
+    ┌─────────┐        ┌───┬───┬───┬───┐                ┌───┬───┬───┬───┐
+    │         │        │ A → → → → → → │  first A       │ A │ B │ A │ B │
+    │    A    │        ├───┼───┼───┼───┤                │ ↓ │ ↓ │ ↓ │ ↓ │
+    │         │        │ B → → → → → → │  first B       │ ↓ │ ↓ │ ↓ │ ↓ │
+    └─────────┘        ├───┼───┼───┼───┤                │ ↓ │ ↓ │ ↓ │ ↓ │
+                       │ A → → → → → → │  second A      │ ↓ │ ↓ │ ↓ │ ↓ │
+                       ├───┼───┼───┼───┤                │ ↓ │ ↓ │ ↓ │ ↓ │
+                       │ B → → → → → → │  second B      │ ↓ │ ↓ │ ↓ │ ↓ │
+                       └───┴───┴───┴───┘                └───┴───┴───┴───┘
+
+The forward kernels and `_backward_queries` have such programs for every query head. `_backward` and `_backward_keys`
+have them for every key head, and each does all query heads that share it, one after another. So each gradient is
+summed in one program: no atomics are needed, and results do not depend on the order in which programs run.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -32,7 +67,7 @@ from torch import Tensor
 from cpadapt.bank.kernels import AVAILABLE, by_row, jit, tl, triton
 
 HEAD_DIMS = (16, 32, 64, 128)
-"""The sizes of a head that the kernels take."""
+"""The head sizes that the kernels support."""
 
 SHORT = 128
 """Tokens of the longest example that one tile holds."""
@@ -42,47 +77,53 @@ SMALLEST = 16
 
 
 class Launch(NamedTuple):
-    """The tiles that one launch of a kernel chooses from, and how it runs."""
+    """The tiles of one launch of a kernel for short examples, and how it runs."""
 
     first: int
+    """Tokens of the smallest tile; the others are the powers of two up to `last`."""
     last: int
     warps: int
+    """Groups of 32 threads."""
     stages: int
+    """Steps of a loop whose loads overlap."""
 
 
 FORWARD = (Launch(16, 32, 2, 1), Launch(64, 128, 4, 1))
-"""The forward kernel's launches; their tiles are the powers of two up to `SHORT`, in order."""
+"""The launches of the forward kernel, from the smallest tile to `SHORT`."""
 
 BACKWARD = (Launch(16, 16, 2, 1), Launch(32, 64, 4, 1), Launch(128, 128, 8, 1))
-"""The backward kernel's launches; it holds several tiles in float32 at once, two of them as wide as they are high."""
+"""The launches of the backward kernel, which holds several tiles in float32 at once, two of them square."""
 
 
 class Blocks(NamedTuple):
     """The blocks of a kernel for longer examples, and how it runs."""
 
     queries: int
+    """Queries of a block."""
     keys: int
+    """Keys of a block."""
     each: int
-    """How many blocks of the longest example one program does in turn. Where few examples are long, most programs
-    have nothing to do, and there are fewer of them with more blocks each; the longest example is done sooner with
-    fewer blocks each."""
+    """Blocks of the longest example that one program does in turn. More of them mean fewer programs with nothing to
+    do, since few examples are long; fewer of them finish the longest example sooner."""
     warps: int
+    """Groups of 32 threads."""
     stages: int
+    """Steps of a loop whose loads overlap."""
 
 
 FORWARD_BLOCKS = Blocks(64, 64, 2, 4, 2)
-"""Of the output; a program does blocks of queries."""
+"""The blocks of the forward kernel, which goes by blocks of queries."""
 
 QUERY_BLOCKS = Blocks(64, 32, 4, 4, 3)
-"""Of the gradient of the queries; likewise."""
+"""The blocks of the kernel for the gradient of the queries, which goes by blocks of queries."""
 
 KEY_BLOCKS = Blocks(64, 64, 2, 4, 2)
-"""Of the gradients of keys and values; a program does blocks of keys."""
+"""The blocks of the kernel for the gradients of keys and values, which goes by blocks of keys."""
 
 
 @jit
 def _load(base, stride, length, TILE: tl.constexpr, D: tl.constexpr):
-    """An example's rows of one head as a tile `[TILE, D]`, zero beyond its length."""
+    """Load one head of an example as a tile `[TILE, D]`, with zeros beyond its length."""
     rows = tl.arange(0, TILE)[:, None]
     return tl.load(base + rows * stride + tl.arange(0, D)[None, :], mask=rows < length, other=0.0)
 
@@ -95,23 +136,23 @@ def _store(base, stride, tile, length, TILE: tl.constexpr, D: tl.constexpr):
 
 @jit
 def _bounds(offsets, example):
-    """Where an example begins, and its length."""
+    """The first token of an example, and its length."""
     start = tl.load(offsets + example).to(tl.int64)
     return start, (tl.load(offsets + example + 1) - start).to(tl.int32)
 
 
 @jit
 def _states(q, k, v, start, head, kv_head, q_t, q_head, k_t, k_head, v_t, v_head):
-    """The three pointers at an example's first row of a query head and a key head."""
+    """Pointers to the first row of an example in queries, keys and values, for one query head and its key head."""
     return q + start * q_t + head * q_head, k + start * k_t + kv_head * k_head, v + start * v_t + kv_head * v_head
 
 
 @jit
 def _scores(a, b, columns, rows, length, scale, CAUSAL: tl.constexpr):
-    """The scores of queries and keys, in either order, as exponents of 2, where `rows` see `columns`.
+    """The scores `a · bᵀ` as exponents of 2; −∞ where a query (`rows`) does not see a key (`columns`).
 
-    Rows beyond the length are zeros and see the first key, so that nothing in them becomes NaN; what keys beyond the
-    length they see does not matter.
+    `a` and `b` are queries and keys, in either order. Rows beyond the length are zeros. They see the first key, so
+    that nothing in them becomes NaN; which other keys they see does not matter.
     """
     seen = columns <= rows if CAUSAL else columns < length
     return tl.where(seen, tl.dot(a, tl.trans(b)) * (scale * 1.4426950408889634), float("-inf"))
@@ -119,7 +160,7 @@ def _scores(a, b, columns, rows, length, scale, CAUSAL: tl.constexpr):
 
 @jit
 def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr):
-    """The softmax of a tile before its division, at most 1, and its sums by row."""
+    """The softmax of a tile before the division (at most 1), and its sums by row, which are the divisors."""
     rows, columns = tl.arange(0, TILE)[:, None], tl.arange(0, TILE)[None, :]
     scores = _scores(q, k, columns, rows, length, scale, CAUSAL)
     p = tl.exp2(scores - tl.max(scores, 1)[:, None])
@@ -129,7 +170,7 @@ def _exponentials(q, k, length, scale, CAUSAL: tl.constexpr, TILE: tl.constexpr)
 @jit
 def _forward_tile(q, k, v, out, length, scale, q_t, k_t, v_t, out_t,
                   CAUSAL: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    """One example, one query head; the pointers are at its first row."""
+    """Attend in one short example and one query head. The pointers are at its first row."""
     values = _load(v, v_t, length, TILE, D)
     queries, keys = _load(q, q_t, length, TILE, D), _load(k, k_t, length, TILE, D)
     p, total = _exponentials(queries, keys, length, scale, CAUSAL, TILE)
@@ -152,7 +193,10 @@ def _forward(q, k, v, out, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head
 @jit
 def _backward_tile(q, k, v, d_out, dq, dk, dv, length, scale, q_t, q_head, k_t, v_t, d_t, d_head, dq_t, dk_t,
                    CAUSAL: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    """One example, all query heads of one key head; the pointers are at the first row of the first head."""
+    """The gradients of one short example, for one key head and all query heads that share it.
+
+    The pointers are at the first row of the first of these heads.
+    """
     keys = _load(k, k_t, length, TILE, D)
     values = _load(v, v_t, length, TILE, D)
     d_keys = tl.zeros([TILE, D], tl.float32)
@@ -190,7 +234,7 @@ def _backward(q, k, v, d_out, dq, dk, dv, offsets, scale, q_t, q_head, k_t, k_he
 
 @jit
 def _blocks(length, BLOCK: tl.constexpr, SHORT: tl.constexpr):
-    """Blocks of an example; none, where it is short."""
+    """The number of blocks of an example; 0 if it is short."""
     return tl.where(length > SHORT, tl.cdiv(length, BLOCK), 0)
 
 
@@ -198,7 +242,7 @@ def _blocks(length, BLOCK: tl.constexpr, SHORT: tl.constexpr):
 def _forward_blocks(q, k, v, out, lse, offsets, scale, q_t, q_head, k_t, k_head, v_t, v_head,
                     CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
                     SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
-    """One example, one query head: this program's share of the blocks of queries."""
+    """Attend in one longer example and one query head, in the blocks of queries of this program."""
     head = tl.program_id(0) % HEADS
     start, length = _bounds(offsets, tl.program_id(0) // HEADS)
     q, k, v = _states(q, k, v, start, head, head // GROUP, q_t, q_head, k_t, k_head, v_t, v_head)
@@ -231,9 +275,10 @@ def _backward_queries(q, k, v, d_out, out, lse, delta, dq, offsets, scale,
                       q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
                       CAUSAL: tl.constexpr, D: tl.constexpr, HEADS: tl.constexpr, GROUP: tl.constexpr,
                       SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
-    """One example, one query head: this program's share of the blocks of queries.
+    """The gradient of the queries of one longer example and one query head, in the blocks of this program.
 
-    Leaves in `delta` what the gradient of each softmax loses, its mean: the product of the output and its gradient.
+    Writes to `delta` the product of the output and its gradient, by query. It equals the mean of the gradient of the
+    softmax, which is subtracted in the gradient of the scores.
     """
     head = tl.program_id(0) % HEADS
     start, length = _bounds(offsets, tl.program_id(0) // HEADS)
@@ -269,9 +314,9 @@ def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
                    q_t, q_head, k_t, k_head, v_t, v_head, d_t, d_head,
                    CAUSAL: tl.constexpr, D: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr,
                    SHORT: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
-    """One example, one key head: this program's share of the blocks of keys.
+    """The gradients of keys and values of one longer example and one key head, in the blocks of this program.
 
-    Scores have keys for rows and queries for columns, so that their gradients are multiplied as they are.
+    Here the rows of the scores are keys and the columns queries, so their gradients need no transposing.
     """
     HEADS: tl.constexpr = KV_HEADS * GROUP
     head = tl.program_id(0) % KV_HEADS
@@ -289,7 +334,7 @@ def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
         values = _load(v + first * v_t, v_t, length - first, KEYS, D)
         d_keys = tl.zeros([KEYS, D], tl.float32)
         d_values = tl.zeros([KEYS, D], tl.float32)
-        # One loop over heads and blocks of queries, so that loads of the next head overlap with work on the last.
+        # One loop over heads and blocks of queries, so that the loads of a head overlap with work on the one before.
         begin = first // QUERIES * QUERIES if CAUSAL else 0
         turns = tl.cdiv(length - begin, QUERIES)
         for turn in range(GROUP * turns):
@@ -311,7 +356,7 @@ def _backward_keys(q, k, v, d_out, lse, delta, dk, dv, offsets, scale,
 
 
 def _launch(kernel, launches: tuple[Launch, ...], programs: int, longest: int, *arguments, **constants) -> None:
-    """Run a kernel once for each of its launches whose tiles an example of at most `longest` tokens can need."""
+    """Run a kernel for short examples: each launch that an example of at most `longest` tokens can need."""
     last = max(SMALLEST, 1 << (min(longest, SHORT) - 1).bit_length())
     with torch.cuda.device_of(arguments[0]):
         for first, largest, warps, stages in launches:
@@ -322,7 +367,7 @@ def _launch(kernel, launches: tuple[Launch, ...], programs: int, longest: int, *
 
 
 def _launch_blocks(kernel, blocks: Blocks, block: int, programs: int, longest: int, *arguments, **constants) -> None:
-    """Run a kernel whose programs do blocks of `block` tokens, if an example of `longest` tokens needs any."""
+    """Run a kernel for longer examples, with blocks of `block` tokens, if an example of `longest` tokens is one."""
     if not programs or longest <= SHORT:
         return
     parts = triton.cdiv(longest, block * blocks.each)
@@ -332,7 +377,7 @@ def _launch_blocks(kernel, blocks: Blocks, block: int, programs: int, longest: i
 
 
 def takes(head_dim: int) -> bool:
-    """Whether `ragged_attention` takes heads of that size, and there is a Triton to compile it with."""
+    """Whether `ragged_attention` supports this head size and Triton is installed."""
     return AVAILABLE and head_dim in HEAD_DIMS
 
 
@@ -341,18 +386,19 @@ def ragged_attention(
 ) -> Tensor:
     """Attend within each example of a packed row.
 
-    The compiler takes it as it is, and it can be recorded: nothing on the host depends on the row's contents.
+    The compiler treats it as one operator, and it can be recorded: nothing on the host depends on the row's contents.
 
     Args:
-        query: `[T, heads, head_dim]`, of a head_dim that it `takes`. In half precision: the products would round
-            float32 to TensorFloat-32.
-        key: `[T, kv_heads, head_dim]`, heads a multiple of kv_heads; like `query` and `value` with any strides, and
-            copied only if head_dim has one.
-        value: `[T, kv_heads, head_dim]`, all of one dtype.
-        example_offsets: `[examples + 1]`, int32, on the same device: 0, where each example ends, up to T.
-        longest: tokens of the longest example that may come; a longer one might be left out.
-        causal: whether a token sees only those before it and itself.
-        scale: of the scores, positive.
+        query: `[T, heads, head_dim]`, in half precision; the products would round float32 to TensorFloat-32.
+            `takes(head_dim)` must hold.
+        key: `[T, kv_heads, head_dim]`; heads must be a multiple of kv_heads. Strides are free, but a tensor whose last
+            stride is not 1 is copied.
+        value: `[T, kv_heads, head_dim]`; the three tensors have one dtype.
+        example_offsets: `[examples + 1]`, int32, on the same device, from 0 to T: example k has the tokens
+            `example_offsets[k] : example_offsets[k + 1]`.
+        longest: tokens of the longest example that the row may hold; longer ones may be left out.
+        causal: whether a token sees only itself and the tokens before it.
+        scale: the factor on the scores, positive.
 
     Returns:
         `[T, heads, head_dim]`, contiguous.
@@ -362,7 +408,7 @@ def ragged_attention(
 
 
 def _results(query: Tensor) -> tuple[Tensor, Tensor]:
-    """Place for the output and for the log-sum-exp of each query's scores, which only longer examples have."""
+    """Empty tensors for the output and for the log-sum-exp of each query's scores (longer examples only)."""
     return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
 
 
@@ -370,11 +416,11 @@ def _results(query: Tensor) -> tuple[Tensor, Tensor]:
 def _ragged_attention(
     query: Tensor, key: Tensor, value: Tensor, example_offsets: Tensor, longest: int, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The output, and the log-sum-exp to the base of 2; that of short examples is not set."""
+    """The output and the log-sum-exp to base 2, which is not set for short examples."""
     query, key, value = by_row(query), by_row(key), by_row(value)
     (_, heads, width), kv_heads = query.shape, key.shape[1]
     if not takes(width):
-        raise ValueError(f"ragged attention needs Triton and heads of {HEAD_DIMS} numbers, not {width}")
+        raise ValueError(f"ragged attention needs Triton and a head size of {HEAD_DIMS}, not {width}")
     out, lse = _results(query)
     programs = (len(example_offsets) - 1) * heads
     strides = *query.stride()[:2], *key.stride()[:2], *value.stride()[:2]
@@ -426,10 +472,10 @@ _ragged_attention_backward.register_fake(lambda gradient, *inputs: tuple(t.new_e
 
 def _keep(ctx, inputs, output) -> None:
     *states, ctx.longest, ctx.causal, ctx.scale = inputs
-    # Short examples need no output in backward. But what is kept must not depend on the longest: the compiled code of
-    # a task of short texts would not serve one of longer.
+    # Short examples do not need the output in backward. But what is kept must not depend on the longest example, else
+    # code compiled for a task with short texts would not serve a task with longer ones.
     ctx.save_for_backward(*states, *output)
-    # Nobody differentiates the log-sum-exp: no zeros need be made for its gradient.
+    # The log-sum-exp is never differentiated: no zeros need be made for its gradient.
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 

@@ -1,14 +1,40 @@
-"""Each run's low-rank update of its own tokens in a packed row, as two Triton kernels behind one operator of torch.
+"""Each run's low-rank update of its tokens in a packed row: two Triton kernels behind one operator of torch.
 
-Runs have few components each, unequally many, and unequally many tokens. A grouped matrix product wants all runs'
-pairs padded to the largest, and takes as long to start as these small products take to do. Here the runs' components
-lie end to end, without padding, as their tokens do: a program does one piece of one run's tokens, through both
-matrices of its pair, on a tile of that run's own number of components.
+Runs have few components each, and unequal numbers of components and tokens. A grouped matrix product would need all
+pairs padded to the largest, and its start takes as long as these small products. Here the components of all runs
+follow one another without padding, and so do their tokens.
 
-The backward of `y = x · downᵀ · up` with respect to `x` is the same product with the two matrices exchanged, so the
-same kernel does it. What is between the two matrices, `hidden`, is kept for the gradients of the matrices; they are
-sums over a run's tokens, which one program does for one block of components and features: nothing depends on the
-order in which programs run.
+**The product**, `_pair`: one program takes one piece of one run's tokens through both matrices of the run's pair. Its
+tile of components is the smallest power of two that holds the run's components. Two runs of 100 and 50 tokens::
+
+                     x [T, in]            hidden [T, components]           y [T, out]
+
+    program 0   run 0, tokens 0–63    ──►   run 0's components   ──►   run 0, tokens 0–63
+    program 1   run 0, tokens 64–99   ──►   run 0's components   ──►   run 0, tokens 64–99
+    program 2   run 1, tokens 0–49    ──►   run 1's components   ──►   run 1, tokens 0–49
+                                       · firstᵀ                   · second
+                 64 features at a time, summed           64 features at a time, stored
+
+Forward has `first = down` and `second = up`. The gradient of `x` is the same product of the gradient of `y`, with
+`first = up` and `second = down`.
+
+**The gradients of both matrices**, `_matrices`: `d_up = hiddenᵀ · d_y` and `d_down = d_hiddenᵀ · x`, each a sum over
+the run's tokens. One program makes one tile of 16 components and 128 features. A run of 20 and a run of 5 components,
+with `out = 256` and `in = 128`::
+
+                              d_up 0–127    d_up 128–255    d_down 0–127
+    run 0, components 0–15    program 0,0   program 0,1     program 0,2
+    run 0, components 16–19   program 1,0   program 1,1     program 1,2
+    run 1, components 0–4     program 2,0   program 2,1     program 2,2
+
+No sum is shared between programs, so the result does not depend on the order in which they run.
+
+==========  ======  ========  ==========  =====  ======
+tile        tokens  features  components  warps  stages
+==========  ======  ========  ==========  =====  ======
+`PAIR`      64      64        16 to 128   4      4
+`MATRICES`  64      128       16          4      2
+==========  ======  ========  ==========  =====  ======
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
@@ -23,38 +49,40 @@ from torch import Tensor
 from cpadapt.bank.kernels import by_row, jit, tl, triton
 
 FEWEST = 16
-"""Components of the smallest tile, which the matrix units ask for. A tile is the power of two that a run needs."""
+"""Components of the smallest tile that the matrix units take."""
 
 MOST = 128
-"""Components of the largest tile. The sum over more of them is rounded anew for each further tile."""
+"""Components of the largest tile. A run with more is done in several tiles, and `y` is rounded after each."""
 
 
 class Tile(NamedTuple):
-    """What a program of a kernel does at once, and how it runs."""
+    """How much a program of a kernel does at once, and how it runs."""
 
     rows: int
     """Tokens."""
     features: int
     warps: int
+    """Groups of 32 threads."""
     stages: int
+    """Steps of a loop whose loads overlap."""
 
 
 FEWEST_RUNS = 64
-"""Runs that a kernel has room for at least: one compiled for fewer would gain nothing."""
+"""Runs that every kernel has room for; compiling one for fewer would gain nothing."""
 
 PAIR = Tile(64, 64, 4, 4)
-"""Of the kernel that does both products."""
+"""The tile of the kernel for both products."""
 
 MATRICES = Tile(64, 128, 4, 2)
-"""Of the kernel for the gradients of the two matrices."""
+"""The tile of the kernel for the gradients of both matrices."""
 
 
 @jit
 def _piece(offsets, index, runs, RUNS: tl.constexpr, STEP: tl.constexpr):
-    """Which run the piece of this index belongs to, and where the piece begins and ends.
+    """Find the run of the piece with this index, and where the piece begins and ends.
 
-    Runs end at `offsets`; each is cut into pieces of `STEP`, the last one shorter. Beyond the last piece the run is
-    `runs` or more.
+    `offsets` has the bounds of the runs. Each run is cut into pieces of `STEP`; its last piece may be shorter. Beyond
+    the last piece of all, the run is `runs` or more.
     """
     each = tl.arange(0, RUNS)
     begins = tl.load(offsets + each, mask=each < runs, other=0)
@@ -73,7 +101,7 @@ def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c,
                COMPONENTS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
     """`hidden = x · firstᵀ`, then `y = hidden · second`, for `count` tokens and `size` components.
 
-    The pointers are at the first of them. Without components `y` is zero.
+    The pointers are at the first token and the first component. Without components `y` is zero.
     """
     rows = tl.arange(0, ROWS)[:, None]
     features = tl.arange(0, FEATURES)[None, :]
@@ -89,7 +117,7 @@ def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c,
         tl.store(hidden + rows * hidden_t + components[None, :], middle,
                  mask=(rows < count) & (components[None, :] < size))  # fmt: skip
         if MANY:
-            # What one thread stored in `y` another one reads.
+            # One thread reads from `y` what another one stored.
             tl.debug_barrier()
         for n in range(0, OUTER, FEATURES):
             place = y + n + rows * OUTER + features
@@ -106,7 +134,7 @@ def _pair_tile(x, first, second, y, hidden, count, size, x_t, first_c, second_c,
 def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t, first_c, second_c, hidden_t,
           RUNS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr, ROWS: tl.constexpr, FEATURES: tl.constexpr,
           FEWEST: tl.constexpr, LEVELS: tl.constexpr, MANY: tl.constexpr):  # fmt: skip
-    """One piece of one run's tokens through both matrices of its pair."""
+    """Take one piece of one run's tokens through both matrices of its pair."""
     run, begin, end = _piece(run_offsets, tl.program_id(0), runs, RUNS, ROWS)
     if run < runs:
         begin_c = tl.load(component_offsets + run)
@@ -126,7 +154,7 @@ def _pair(x, first, second, y, hidden, run_offsets, component_offsets, runs, x_t
 @jit
 def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t, x_t,
             WIDTH: tl.constexpr, ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """`hiddenᵀ · x` over one run's tokens, for a tile of its components and a block of features."""
+    """`hiddenᵀ · x` over one run's tokens, for one tile of components and one block of features."""
     components = begin_c + tl.arange(0, COMPONENTS)[:, None]
     features = block * FEATURES + tl.arange(0, FEATURES)[None, :]
     total = tl.zeros([COMPONENTS, FEATURES], tl.float32)
@@ -145,7 +173,7 @@ def _matrix(hidden, x, out, first_c, begin_c, end_c, begin, end, block, hidden_t
 def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, component_offsets, runs,
               hidden_t, gradient_t, d_hidden_t, x_t, RUNS: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
               ROWS: tl.constexpr, COMPONENTS: tl.constexpr, FEATURES: tl.constexpr):  # fmt: skip
-    """A tile of the gradient of `up` or of `down`."""
+    """Make one tile of the gradient of `up` or of `down`."""
     run, begin_c, end_c = _piece(component_offsets, tl.program_id(0), runs, RUNS, COMPONENTS)
     if run < runs:
         first_c = tl.load(component_offsets + run)
@@ -160,12 +188,12 @@ def _matrices(hidden, gradient, d_up, d_hidden, x, d_down, run_offsets, componen
 
 
 def columns(most: int) -> int:
-    """Room for the most components that one run may have, in whole tiles."""
+    """Round the largest number of components of any run up to whole tiles."""
     return (most + FEWEST - 1) // FEWEST * FEWEST
 
 
 def _runs(offsets: Tensor) -> tuple[int, int]:
-    """How many runs end at these offsets, and for how many a kernel has room."""
+    """The number of runs that these offsets bound, and the number that a kernel has room for."""
     runs = len(offsets) - 1
     return runs, max(FEWEST_RUNS, triton.next_power_of_2(runs))
 
@@ -173,7 +201,7 @@ def _runs(offsets: Tensor) -> tuple[int, int]:
 def _through(
     x: Tensor, first: Tensor, second: Tensor, run_offsets: Tensor, component_offsets: Tensor, most: int
 ) -> tuple[Tensor, Tensor]:
-    """`x · firstᵀ · second` run by run, and what is between the two products."""
+    """`x · firstᵀ · second` run by run, and the result of its first product."""
     x, first, second = by_row(x), by_row(first), by_row(second)
     tokens, (runs, room) = len(x), _runs(run_offsets)
     y, hidden = x.new_empty(tokens, second.shape[1]), x.new_empty(tokens, columns(most))
@@ -195,19 +223,19 @@ def low_rank(
 ) -> tuple[Tensor, Tensor]:
     """Apply each run's pair to that run's tokens.
 
-    The compiler takes it as it is, and it can be recorded: nothing on the host depends on the offsets.
+    The compiler treats it as one operator, and it can be recorded: nothing on the host depends on the offsets.
 
     Args:
-        x: `[T, in]`, in half precision: the products would round float32 to TensorFloat-32.
-        up: `[components, out]`, all runs' end to end.
-        down: `[components, in]`.
-        run_offsets: `[runs + 1]`, int32, where each run's tokens end, from 0 to T.
-        component_offsets: `[runs + 1]`, int32, where each run's components end; a run may have none.
-        most: components that one run may have.
+        x: `[T, in]`, in half precision; the products would round float32 to TensorFloat-32.
+        up: `[components, out]`, the components of all runs, one run after another.
+        down: `[components, in]`, likewise.
+        run_offsets: `[runs + 1]`, int32: run k has the tokens `run_offsets[k] : run_offsets[k + 1]`.
+        component_offsets: `[runs + 1]`, int32, likewise for the components; a run may have none.
+        most: the largest number of components of any run.
 
     Returns:
-        `x · downᵀ · up` `[T, out]`, and `x · downᵀ` `[T, most or a few more]`, which is filled as far as a run's
-        components go and serves the backward pass alone.
+        `[T, out]`, `x · downᵀ · up`; `[T, columns(most)]`, `x · downᵀ`, of which a run's components are set and which
+        only the backward pass needs.
     """
     return _through(x, down, up, run_offsets, component_offsets, most)
 
@@ -217,7 +245,7 @@ def _low_rank_backward(
     gradient: Tensor, x: Tensor, up: Tensor, down: Tensor, hidden: Tensor,
     run_offsets: Tensor, component_offsets: Tensor, most: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x, up and down."""
+    """The gradients of `x`, `up` and `down`."""
     d_x, d_hidden = _through(gradient, up, down, run_offsets, component_offsets, most)
     gradient, x = by_row(gradient), by_row(x)
     d_up, d_down = x.new_empty(up.shape), x.new_empty(down.shape)
@@ -248,7 +276,7 @@ def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(*tensors, output[1], run_offsets, component_offsets)
 
 
-def _differentiate(ctx, gradient, of_hidden):
+def _differentiate(ctx, gradient, hidden_gradient):
     return *_low_rank_backward(gradient, *ctx.saved_tensors, ctx.most), None, None, None
 
 

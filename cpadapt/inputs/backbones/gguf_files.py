@@ -1,7 +1,7 @@
-"""GGUF files: one is read once, dequantized to float32 and written as transformers reads a model.
+"""GGUF files: read once, dequantized to float32 and written as a model that transformers can load.
 
-transformers reads them too, which the tests compare with, tensor by tensor and bit by bit. It takes minutes for a
-model of 1.5 billion weights, and what it makes of a tokenizer depends on its version.
+transformers reads GGUF files too, and the tests compare the tensors bit for bit. But it takes minutes for a model of
+1.5 billion weights, and the tokenizer that it makes depends on its version.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from cpadapt.errors import InputError
 
 CHUNK = 1 << 18
-"""Scalars dequantized at once: what stays in a core's cache, and is long enough for threads to run side by side."""
+"""Scalars dequantized at once: few enough for a core's cache, and enough to keep several threads busy."""
 
 SHARD_BYTES = 1 << 30
-"""Of a file of weights, unless a single tensor is larger: with its copy for writing it is what stands in memory."""
+"""Bytes of a file of weights, unless a single tensor is larger. Memory holds one such file and a copy of it."""
 
 _CONTROL, _USER_DEFINED = 3, 4
-"""GGUF's types of tokens that a text is searched for before it is split."""
+"""GGUF's types of tokens that the tokenizer finds in a text before it splits the text."""
 
 
 def open_gguf(file: Path) -> Any:
-    """The file's fields and tensors, as `gguf.GGUFReader` has them.
+    """Open a GGUF file as a `gguf.GGUFReader`.
 
     Raises:
-        InputError: the package `gguf` is not installed; this is no GGUF file.
+        InputError: the package `gguf` is not installed, or this is not a GGUF file.
     """
     try:
         from gguf import GGUFReader
@@ -47,11 +47,11 @@ def open_gguf(file: Path) -> Any:
     try:
         return GGUFReader(file)
     except (ValueError, IndexError) as error:
-        raise InputError(f"{file.name} is no GGUF file that can be read: {error}") from None
+        raise InputError(f"{file.name} is not a valid GGUF file: {error}") from None
 
 
 def sizes_of(config: PreTrainedConfig) -> dict[str, Any]:
-    """What a decoder's configuration must say for its numbers to be these, named as GGUF names it."""
+    """The sizes of a decoder's configuration, by the names that GGUF has for them."""
     return {
         "architecture": config.model_type,
         "context_length": config.max_position_embeddings,
@@ -67,38 +67,39 @@ def sizes_of(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def check_sizes(reader: Any, config: PreTrainedConfig) -> None:
-    """Compare what the file says of its model with a configuration.
+    """Check that the sizes that a GGUF file states are those of a configuration.
 
     Raises:
-        InputError: a size, the norms' epsilon or the base of the rotary positions is another.
+        InputError: a size, the epsilon of the norms or the base of the rotary positions differs.
     """
     architecture = _field(reader, "general.architecture")
     tokens = len(_field(reader, "tokenizer.ggml.tokens"))
     for name, known in sizes_of(config).items():
-        other = {"architecture": architecture, "vocab_size": tokens}
-        found = other[name] if name in other else _field(reader, f"{architecture}.{name}")
-        # GGUF keeps real numbers in single precision.
-        if found != (np.float32(known) if isinstance(known, float) else known):
-            raise InputError(f"the GGUF file's {name} is {found}, where {known} is the known one")
+        general = {"architecture": architecture, "vocab_size": tokens}
+        stated = general[name] if name in general else _field(reader, f"{architecture}.{name}")
+        # GGUF has real numbers in single precision.
+        if stated != (np.float32(known) if isinstance(known, float) else known):
+            raise InputError(f"the GGUF file's {name} is {stated}; it should be {known}")
 
 
 def write_model(
     reader: Any, config: PreTrainedConfig, folder: Path, advance: Callable[[int], None] = lambda scalars: None
 ) -> str:
-    """Dequantize every tensor to float32 and write the causal model, its `config.json` included.
+    """Dequantize all tensors to float32 and write the causal model, with its `config.json`.
 
     Args:
-        reader: as `open_gguf` gives it.
-        config: of the model. Whether its output embedding is the input's is set here, by whether the file holds one.
-        folder: where to.
-        advance: told the scalars written since it was last called.
+        reader: the file, from `open_gguf`.
+        config: the configuration of the model. Its `tie_word_embeddings` is set here: True if the file has no output
+            embedding.
+        folder: the folder to write to.
+        advance: called with the number of scalars written since its last call.
 
     Returns:
-        The sha256 of all tensors, independent of how they lie in files: that of the text with a line
-        `SHA256  NAME float32 SHAPE` for each, in the order of the names.
+        The sha256 of all tensors, however they are divided into files: the sha256 of a text that has the line
+        `SHA256  NAME float32 SHAPE` for each tensor, in the order of their names.
 
     Raises:
-        InputError: the file's tensors are not those of the architecture.
+        InputError: the tensors in the file are not those of the architecture.
     """
     config.tie_word_embeddings = all(tensor.name != "output.weight" for tensor in reader.tensors)
     sources = _sources(reader, config)
@@ -115,10 +116,10 @@ def write_model(
     hashes: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, names in zip(files, shards, strict=True):
-            made = {name: _dequantize(sources[name], config, pool) for name in names}
-            hashes |= dict(zip(names, pool.map(_digest, made.values()), strict=True))
-            save_file(made, folder / file, metadata={"format": "pt"})
-            advance(sum(values.size for values in made.values()))
+            tensors = {name: _dequantize(sources[name], config, pool) for name in names}
+            hashes |= dict(zip(names, pool.map(_digest, tensors.values()), strict=True))
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+            advance(sum(values.size for values in tensors.values()))
     index = {
         "metadata": {"total_size": sum(4 * int(tensor.n_elements) for tensor in sources.values())},
         "weight_map": {name: file for file, names in zip(files, shards, strict=True) for name in names},
@@ -136,12 +137,12 @@ def write_model(
 def read_tokenizer(
     reader: Any, pre_tokenizer: PreTokenizer, normalizer: Normalizer | None = None
 ) -> PreTrainedTokenizerBase:
-    """Build the file's byte-level tokenizer.
+    """Build the byte-level tokenizer of a GGUF file.
 
     Args:
-        reader: as `open_gguf` gives it.
-        pre_tokenizer: cuts a text into words, before their bytes are spelled; the file only names it.
-        normalizer: of the text, before it is cut.
+        reader: the file, from `open_gguf`.
+        pre_tokenizer: splits a text into words; the file gives only a name for it.
+        normalizer: changes the text before it is split.
     """
     tokens: list[str] = _field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ")) for merge in _field(reader, "tokenizer.ggml.merges")]
@@ -160,7 +161,7 @@ def read_tokenizer(
 
 def _field(reader: Any, name: str) -> Any:
     if name not in reader.fields:
-        raise InputError(f"the GGUF file does not say its {name}")
+        raise InputError(f"the GGUF file has no field {name}")
     return reader.fields[name].contents()
 
 
@@ -171,7 +172,7 @@ def _special_tokens(reader: Any) -> dict[str, int]:
 
 
 def _sources(reader: Any, config: PreTrainedConfig) -> dict[str, Any]:
-    """The file's tensors by their names in transformers' causal model, in the model's order."""
+    """The tensors of the file by their names in transformers' causal model, in the order of the model."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
     (architecture,) = (arch for arch, name in MODEL_ARCH_NAMES.items() if name == config.model_type)
@@ -183,15 +184,15 @@ def _sources(reader: Any, config: PreTrainedConfig) -> dict[str, Any]:
         for name, tensor in model.state_dict().items()
         if not (config.tie_word_embeddings and name == "lm_head.weight")
     }
-    held = {tensor.name: tensor for tensor in reader.tensors}
-    called = {name: f"{names.get_name(name.rpartition('.')[0])}.{name.rpartition('.')[2]}" for name in shapes}
-    if wrong := sorted(held.keys() ^ set(called.values())):
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    gguf_names = {name: f"{names.get_name(name.rpartition('.')[0])}.{name.rpartition('.')[2]}" for name in shapes}
+    if wrong := sorted(tensors.keys() ^ set(gguf_names.values())):
         raise InputError(f"the GGUF file's tensors are not those of a {config.model_type} model: {', '.join(wrong)}")
     for name, shape in shapes.items():
-        # GGUF counts the axes from the last one.
-        if (found := tuple(map(int, reversed(held[called[name]].shape)))) != shape:
-            raise InputError(f"the GGUF file's {called[name]} is {found}, where {shape} is the known one")
-    return {name: held[called[name]] for name in shapes}
+        # GGUF lists the axes in reverse order.
+        if (stated := tuple(map(int, reversed(tensors[gguf_names[name]].shape)))) != shape:
+            raise InputError(f"the GGUF file's {gguf_names[name]} has the shape {stated}; it should be {shape}")
+    return {name: tensors[gguf_names[name]] for name in shapes}
 
 
 def _dequantize(tensor: Any, config: PreTrainedConfig, pool: ThreadPoolExecutor) -> NDArray[np.float32]:
@@ -201,21 +202,21 @@ def _dequantize(tensor: Any, config: PreTrainedConfig, pool: ThreadPoolExecutor)
     data = np.asarray(tensor.data)
     kind = tensor.name.rpartition(".")[0].rpartition(".")[2]
     if config.model_type == "llama" and kind in ("attn_q", "attn_k"):
-        # Rotary positions turn pairs of rows: GGUF's Llama keeps a pair side by side, transformers half a head apart.
+        # Rotary positions rotate pairs of rows. In GGUF's Llama a pair is adjacent, in transformers half a head apart.
         heads = config.num_attention_heads if kind == "attn_q" else config.num_key_value_heads
         data = data.reshape(heads, -1, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
     flat = data.reshape(-1).view(np.uint8)
     scalars, size = GGML_QUANT_SIZES[tensor.tensor_type]
-    made = np.empty(int(tensor.n_elements), np.float32)
+    dequantized = np.empty(int(tensor.n_elements), np.float32)
     step = CHUNK // scalars
 
     def fill(block: int) -> None:
         part = flat[block * size : (block + step) * size]
-        made[block * scalars : (block + step) * scalars] = dequantize(part, tensor.tensor_type)
+        dequantized[block * scalars : (block + step) * scalars] = dequantize(part, tensor.tensor_type)
 
-    # Rows hold whole blocks, and a block's scalars depend on nothing else.
+    # A row consists of whole blocks, and each block is dequantized independently.
     deque(pool.map(fill, range(0, len(flat) // size, step)), maxlen=0)
-    return made.reshape([int(n) for n in reversed(tensor.shape)])
+    return dequantized.reshape([int(n) for n in reversed(tensor.shape)])
 
 
 def _digest(values: NDArray[np.float32]) -> str:

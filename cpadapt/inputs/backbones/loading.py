@@ -1,4 +1,4 @@
-"""From weights to a frozen model with its projections."""
+"""Loading a frozen model, and finding its projections."""
 
 import math
 import sys
@@ -42,28 +42,29 @@ class Backbone:
 
     name: str
     model: PreTrainedModel
-    """In `eval()`, so without dropout, and with no parameter that asks for a gradient."""
+    """In `eval()` mode, so without dropout; no parameter requires a gradient."""
     tokenizer: PreTrainedTokenizerBase
     source: Source
     decoder: bool
-    """Causal, so pooled at the last token, one text a prompt; an encoder takes the mean, and pairs of sentences."""
+    """Whether the model is causal. A decoder gets a prompt and is pooled at the last token; an encoder gets one text
+    or two and is pooled over all tokens."""
     projections: tuple[Projection, ...]
-    """The target modules, in the model's order."""
+    """The target modules, in the order of the model."""
     max_length: int
-    """Tokens that the positions and the tokenizer allow."""
+    """The most tokens that the positions and the tokenizer allow."""
     bos_token_id: int | None
-    """The token that must come first, whether or not the tokenizer puts it there by itself (OPT's `</s>`)."""
+    """The token that must come first, whether or not the tokenizer adds it (OPT's `</s>`)."""
     folder: Path | None = None
-    """Where its files lie; None where it was built in memory."""
+    """The folder with its files; None if it was built in memory."""
 
     def output_embedding(self, tokens: Sequence[int]) -> Tensor:
         """Rows of a decoder's output embedding, `[tokens, hidden]`, float32.
 
-        Where it is the input's they are the model's; otherwise they are read from the files, as the files have them,
-        since the model is without a head.
+        If the output embedding is tied to the input embedding, the rows come from the model. Otherwise they come from
+        the files, in the precision of the files, because the model has no head.
 
         Raises:
-            InputError: the output has a bias beside the embedding; the embedding is untied and in no file.
+            InputError: the output has a bias, or the embedding is untied and in no file.
         """
         return _output_embedding(self, tokens)
 
@@ -78,21 +79,19 @@ def load_backbone(
     device: str = "cpu",
     target_modules: Sequence[str] | None = None,
 ) -> Backbone:
-    """Load a frozen backbone and find the projections that adapters go on.
+    """Load a frozen backbone and find the projections that get adapters.
 
     Args:
-        name: a known name (a key of `BACKBONES`), a hub id or a local folder; the text of `cpadapt.inputs.backbones`
-        says
-            where each is looked for.
-        dtype: of the weights in memory.
-        device: as torch names it.
-        target_modules: the last parts of the modules' paths, such as `q_proj`; the default is PEFT's own for
-            LoRA on this architecture.
+        name: a known name (a key of `BACKBONES`), a hub id or a local folder. The text of `cpadapt.inputs.backbones`
+            says where each is searched.
+        dtype: the type of the weights in memory.
+        device: a device of torch, such as `"cuda"`.
+        target_modules: the last parts of module paths, such as `q_proj`. By default those that PEFT adapts with LoRA
+            on this architecture.
 
     Raises:
-        InputError: there is no such backbone, or its weights are not here and the hub cannot be reached; a
-            file's sha256 is not the known one; weights are missing from the files; a target module is not in
-            the model.
+        InputError: there is no such backbone; its weights are not on this machine and the hub cannot be reached; the
+            sha256 of a file is not the known one; the files lack weights; or a target module is not in the model.
     """
     if dtype not in get_args(Dtype):
         raise InputError(f"unknown dtype {dtype!r}; known are {', '.join(get_args(Dtype))}")
@@ -123,17 +122,16 @@ def load_backbone(
 
 
 def load_projections(name: str, target_modules: Sequence[str] | None = None) -> tuple[Projection, ...]:
-    """Find the projections that adapters go on, without the weights.
+    """Find the projections that get adapters, without the weights.
 
-    The named backbones need neither their files nor a network; another hub id needs its `config.json`.
+    The named backbones need neither files nor a network; any other hub id needs its `config.json`.
 
     Args:
         name: as in `load_backbone`.
         target_modules: as in `load_backbone`.
 
     Raises:
-        InputError: there is no such backbone, or the hub cannot be reached; a target module is not in the
-            model.
+        InputError: there is no such backbone, the hub cannot be reached, or a target module is not in the model.
     """
     config = BACKBONES[name].config() if name in BACKBONES else read_config(name)
     _is_decoder(name, config)
@@ -145,11 +143,18 @@ def load_projections(name: str, target_modules: Sequence[str] | None = None) -> 
 def build_tiny(
     name: str, *, seed: int = 0, dtype: Dtype = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Source]:
-    """Build `tiny` or `tiny-encoder` in memory: the model, a tokenizer of one token a byte, and the source.
+    """Build `tiny` or `tiny-encoder` in memory.
 
-    The weights are drawn here rather than by transformers, whose small initial spread would leave hardly a
-    trace of the text in the last layer: embeddings standard normal, matrices normal with variance 1/in,
-    norms one, biases zero.
+    The weights are drawn here and not by transformers, whose small initial spread would leave hardly a trace of the
+    text in the last layer. Embeddings are standard normal, matrices normal with variance 1/in, norms one, biases zero.
+
+    Args:
+        name: `tiny` or `tiny-encoder`.
+        seed: decides the weights.
+        dtype: the type of the weights.
+
+    Returns:
+        The model, a tokenizer with one token for each byte, and the source.
     """
     with quiet(), torch.random.fork_rng(devices=[]):
         model = AutoModel.from_config(
@@ -201,35 +206,34 @@ def _load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         local_files_only=True,
         output_loading_info=True,
     )
-    # transformers would draw what is missing at random and only log it. The pooler alone is not used here.
+    # transformers would draw missing weights at random and only log it. Only the pooler is not needed here.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise InputError(f"the weights of {name!r} lack {len(missing)} tensors of its architecture: {missing[0]}, …")
+        raise InputError(f"the weights of {name!r} lack {len(missing)} tensors of the architecture: {missing[0]}, …")
     return model
 
 
 def _is_decoder(name: str, config: PreTrainedConfig) -> bool:
-    """Whether a model is causal: its architecture has a causal head and no masked one, or is switched so."""
+    """Whether a model is causal: it has a causal head and no masked one, or is configured as a decoder."""
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if getattr(config, "is_encoder_decoder", False) or not (masked or causal):
         raise InputError(
-            f"{name!r} is a {config.model_type} model, neither a decoder nor an encoder of text;"
-            " a backbone must be one of these"
+            f"{name!r} is a {config.model_type} model; a backbone must be a decoder or an encoder of text"
         )
     return bool(getattr(config, "is_decoder", False)) or not masked
 
 
 def _max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     limit = int(getattr(config, "max_position_embeddings", sys.maxsize))
-    # RoBERTa and its kin count positions from the padding token's id + 1 on.
+    # RoBERTa and its relatives count positions from the padding token's id + 1.
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xlm-roberta-xl"):
         limit -= config.pad_token_id + 1
     return min(limit, int(tokenizer.model_max_length))
 
 
 def _leading_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    # OPT was trained with </s> first; its tokenizer files say so in a way that fast tokenizers may not heed.
+    # OPT was trained with </s> first. Its tokenizer files say so in a way that fast tokenizers may ignore.
     if config.model_type == "opt" or getattr(tokenizer, "add_bos_token", False):
         token: int | None = tokenizer.bos_token_id
         return token
@@ -241,24 +245,24 @@ def _projections(name: str, model: PreTrainedModel, target_modules: Sequence[str
     if isinstance(target_modules, str):
         target_modules = [target_modules]
     targets = target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, [])
-    # A path matches as in PEFT: it is the target or ends with it, whole parts only.
+    # A path matches as in PEFT: it equals the target, or ends with it in whole parts.
     matches = {
         target: [path for path in linear if path == target or path.endswith(f".{target}")] for target in targets
     }
-    found = {path for paths in matches.values() for path in paths}
+    matched = {path for paths in matches.values() for path in paths}
     unmatched = [target for target, paths in matches.items() if not paths]
-    # PEFT's own table may name modules that only some models of an architecture have.
-    if not found or (target_modules and unmatched):
+    # PEFT's table may name modules that only some models of an architecture have.
+    if not matched or (target_modules and unmatched):
         wrong = f"no linear module of {name!r} is called {', '.join(unmatched)}"
         if not targets:
             wrong = f"give the target modules of {name!r}: PEFT has none for a {model.config.model_type} model"
         names = sorted({path.rpartition(".")[2] for path in linear})
         raise InputError(f"{wrong}; its linear modules are {', '.join(names)}")
-    return tuple(Projection(path, *_features(module)) for path, module in linear.items() if path in found)
+    return tuple(Projection(path, *_features(module)) for path, module in linear.items() if path in matched)
 
 
 def _features(module: nn.Linear | Conv1D) -> tuple[int, int]:
-    """Out and in features; transformers' Conv1D keeps its weight as `[in, out]`."""
+    """Output and input features. The weight of transformers' Conv1D is `[in, out]`."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
     inp, out = module.weight.shape
@@ -275,16 +279,16 @@ def _output_embedding(backbone: Backbone, tokens: Sequence[int]) -> Tensor:
         causal = AutoModelForCausalLM.from_config(config)
     output = causal.get_output_embeddings()
     if getattr(output, "bias", None) is not None:
-        raise InputError(f"the output of backbone {backbone.name!r} has a bias beside its embedding")
+        raise InputError(f"the output embedding of backbone {backbone.name!r} has a bias, which is not supported")
     (name,) = (path for path, module in causal.named_modules() if module is output)
     for file in weight_files(backbone.folder) if backbone.folder else ():
         if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as held:
-                if f"{name}.weight" in held.keys():  # noqa: SIM118
-                    whole = held.get_slice(f"{name}.weight")
-                    return torch.cat([whole[token : token + 1] for token in tokens]).float()
+            with safe_open(file, "pt") as tensors:
+                if f"{name}.weight" in tensors.keys():  # noqa: SIM118
+                    embedding = tensors.get_slice(f"{name}.weight")
+                    return torch.cat([embedding[token : token + 1] for token in tokens]).float()
         else:
             state: dict[str, Tensor] = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
             if f"{name}.weight" in state:
                 return state[f"{name}.weight"][rows].float()
-    raise InputError(f"backbone {backbone.name!r} has an output embedding apart from the input's, which is in no file")
+    raise InputError(f"the output embedding of backbone {backbone.name!r} is untied, and no file contains it")

