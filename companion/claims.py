@@ -107,28 +107,30 @@ class Finding:
 
 def lora_ahead(of: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], ABOVE)
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], ABOVE)
 
 
 def lora_slightly_ahead(of: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0 and slight."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], SLIGHTLY_ABOVE)
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], SLIGHTLY_ABOVE)
 
 
 def cp_not_ahead(of: Cells) -> Finding:
     """CP minus LoRA at matched budgets, on the average over these, is below the margin."""
-    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched()], NOT_AHEAD)
+    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched("lora", "cp")], NOT_AHEAD)
 
 
 def cp_gains(of: Cells) -> Finding:
     """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
     # What gains from components need not have learned with one.
-    return _compared(of, [(("cp", size), ("cp", 1)) for _, size in of.matched()], ABOVE, untaught=[("cp", 1)])
+    return _compared(
+        of, [(("cp", size), ("cp", 1)) for _, size in of.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
+    )
 
 
 def cp_saturates(of: Cells) -> Finding:
     """CP at LoRA's last budget minus CP at the middle one of LoRA's budgets is within the margin either way."""
-    sizes = [size for _, size in of.matched()]
+    sizes = [size for _, size in of.matched("lora", "cp")]
     pairs = [(("cp", sizes[-1]), ("cp", sizes[(len(sizes) - 1) // 2]))] if len(sizes) > 1 else []
     return _compared(of, pairs, ALIKE)
 
@@ -197,7 +199,7 @@ def learned(of: Cells, *cells: Cell) -> Finding:
         The verdict is that on all of them; `unfit` has those for which it does not hold, `collapsed` those among these
         that have a run with one answer for every item, and `estimate` is the average over the cells.
     """
-    asked = cells or tuple(cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size)))
+    asked = cells or tuple(cell for rank, size in of.matched("lora", "cp") for cell in (("lora", rank), ("cp", size)))
     head = (HEAD, 0)
     if not asked or any(cell not in of.outcomes for cell in (*asked, head)):
         return Finding(Verdict.UNMEASURED)

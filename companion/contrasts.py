@@ -112,7 +112,7 @@ def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], 
 
 def families(of: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
-    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], group)
+    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], group)
 
 
 def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
@@ -150,7 +150,10 @@ def further_ranks(study: str) -> list[Contrast]:
     for task, spec in asked.specs().items():
         of = measured((study,), task)
         if learned(of).verdict is Verdict.HOLDS:
-            gaps = [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in of.matched()]
+            gaps = [
+                of.outcomes["lora", rank].right - of.outcomes["cp", size].right
+                for rank, size in of.matched("lora", "cp")
+            ]
             found.append(Contrast(asked.backbone_name, str(spec.title), estimate(np.mean(gaps, axis=0))))
     return found
 

@@ -81,7 +81,7 @@ def differences(of: Cells) -> pd.DataFrame:
         `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
         a point, `companion.claims.MARGIN`, or more).
     """
-    pairs = of.matched()
+    pairs = of.matched("lora", "cp")
     found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
     names = pd.DataFrame(pairs, columns=["rank", "components"])
     return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
@@ -227,7 +227,7 @@ def change_table(of: Cells) -> pd.DataFrame:
 def figures(task: Measured) -> dict[str, str]:
     """What a chapter's sentences name, as they shall be read; of two seeds or more."""
     of, runs, protocol = task.cells, task.runs, task.protocol
-    losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
+    losses, (rank, components) = last_losses(task.evaluations), of.matched("lora", "cp")[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
     ahead, taught = lora_ahead(of), learned(of)

@@ -144,7 +144,11 @@ def adapters(of: Cells) -> Floats:
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    found = [of.outcomes[label, size] for pair in of.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    found = [
+        of.outcomes[label, size]
+        for pair in of.matched("lora", "cp")
+        for label, size in zip(FAMILIES, pair, strict=True)
+    ]
     require_pairs(found)
     right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
     return right
@@ -208,7 +212,7 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     place = FAMILIES.index(label)
-    cells = [(label, pair[place]) for pair in before.matched()]
+    cells = [(label, pair[place]) for pair in before.matched("lora", "cp")]
     require_pairs([of.outcomes[cell] for cell in cells for of in (before, after)])
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
@@ -219,7 +223,7 @@ def gap_change(before: Cells, after: Cells) -> Estimate:
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched()]
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
     require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
     gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
     return estimate(gaps[1] - gaps[0])
@@ -261,7 +265,7 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
     items = len(next(iter(right.values())))
     shares = generator.multinomial(size, np.full(items, 1 / items), draws) / size
     gaps = np.zeros(draws)
-    pairs = cells_of(records).matched()
+    pairs = cells_of(records).matched("lora", "cp")
     for pair in pairs:
         for label, sign, own in zip(FAMILIES, (1, -1), pair, strict=True):
             of = found[(found["label"] == label) & (found["size"] == own)]
@@ -347,7 +351,9 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     sizes = found[found["label"] == "cp"]
     flat = sizes.groupby("times")["mean"].mean()
     of_sizes = sizes.groupby("size")["mean"].agg(np.ptp)
-    matched = [f"{label} {size}" for pair in cells.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    matched = [
+        f"{label} {size}" for pair in cells.matched("lora", "cp") for label, size in zip(FAMILIES, pair, strict=True)
+    ]
     compared = found[found["chosen"] & (found["label"] + " " + found["size"].astype(str)).isin(matched)]
     small = found["parameters"] <= found.loc[found["label"] == "lora", "parameters"].min()
     redrawn = redrawn_gaps(records, REDRAWN, np.random.default_rng(0))
@@ -360,7 +366,7 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
         "added": str(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum()),
         "rates": str(flat.size),
         "cp_sizes": str(sizes["size"].nunique()),
-        "pairs": str(len(cells.matched())),
+        "pairs": str(len(cells.matched("lora", "cp"))),
         "cp_flat": percent(flat.max() - flat.min()),
         "gap": percent(ahead.mean),
         "gap_ends": bounds(ahead.interval()),

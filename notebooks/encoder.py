@@ -202,7 +202,7 @@ for name, value in {
     "nearly_share": percent(of_any.budgets[nearly] / of_any.budgets[FIRST], 0),
     "first": gaps(FIRST, nearly),
     "ahead_on": clear_on(FIRST, nearly),
-    "matched": str(len(of_any.matched())),
+    "matched": str(len(of_any.matched("lora", "cp"))),
     "pairs": str(len(of_matched)),
     "clear": str(len(clear)),
     "clear_on": listed(clear["group"].unique()),

@@ -273,7 +273,7 @@ def cp(after, before):
     return compare(whole.outcomes["cp", after], whole.outcomes["cp", before])
 
 
-matched, last = (size for _, size in whole.matched())
+matched, last = (size for _, size in whole.matched("lora", "cp"))
 clear = (adapted["holm"] < LEVEL).sum()
 alike = sum(p < LEVEL for p in holm(adapted["p_alike"].tolist()))
 same = (verdicts[HEADS] == verdicts[WORDS]).groupby(verdicts["task"])

@@ -209,7 +209,10 @@ def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
     found = rates.redrawn_gaps(pilot, 300, rng)
     by_way = rates.ways(pilot)[rates.CELL]
     observed = np.mean(
-        [by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean() for a, b in by_way.matched()]
+        [
+            by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean()
+            for a, b in by_way.matched("lora", "cp")
+        ]
     )
     assert len(np.unique(found)) > 2
     assert np.isclose(found, observed).any()
@@ -221,7 +224,7 @@ def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
         clear.append(dataclasses.replace(record, evaluations=tuple(scores)))
     sure = rates.redrawn_gaps(clear, 50, rng)
     higher = cells_of(pilot, {"lora": 1e-3, "cp": 2e-3}).outcomes
-    gaps = [higher["lora", a].right.mean() - higher["cp", b].right.mean() for a, b in by_way.matched()]
+    gaps = [higher["lora", a].right.mean() - higher["cp", b].right.mean() for a, b in by_way.matched("lora", "cp")]
     assert sure == pytest.approx(np.full(50, np.mean(gaps)))
 
 
