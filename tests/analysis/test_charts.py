@@ -221,6 +221,24 @@ def test_a_table_has_no_index_and_numbers_to_the_right() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("cells", "side"),
+    [
+        (["0.3", "–"], "right"),
+        (["+0.3 (−0.1 to 0.7)", "0.5"], "left"),
+        (["0.1–0.7", "2.0 ± 0.1", "(1, 2)", "1e-05", "−1,000.5"], "right"),
+        (["e", "-"], "left"),
+        (["–", "−"], "left"),
+        (["e5", "1"], "left"),
+        (["12", "1 x"], "left"),
+        ([], "left"),
+    ],
+)
+def test_a_column_of_numbers_has_a_number_and_no_word(cells: list[str], side: str) -> None:
+    html = shown(pd.DataFrame({"head": pd.Series(cells, dtype=str)})).data
+    assert set(re.findall(r'style="text-align: (\w+)"', html)) == {side}
+
+
 def test_the_frontier_shows_means_seeds_behind_them_and_a_floor() -> None:
     spec = as_dict(frontier_chart(table(*ROWS)))
     seeds, means, floor = parts(spec)

@@ -43,9 +43,7 @@ def test_cells_gather_seeds() -> None:
 
 
 def test_runs_under_two_protocols_are_not_pooled() -> None:
-    with pytest.raises(
-        InputError, match=r"study 's' on 'sst2' with tiny are of 2 protocols \(a, b\)"
-    ):
+    with pytest.raises(InputError, match=r"study 's' on 'sst2' with tiny are of 2 protocols \(a, b\)"):
         frontier(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b")))
     assert len(cells(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b", study="t")))) == 2
 
