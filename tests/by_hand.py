@@ -110,6 +110,6 @@ def classes(outcome: dict[str, Any]) -> list[int]:
     return list(base64.b64decode(outcome["labels"]))
 
 
-def weights(of: Sequence[int]) -> list[float]:
+def weights(labels: Sequence[int]) -> list[float]:
     """What each item counts, so that a mean over items is the mean over classes of their items' means."""
-    return [len(of) / len(set(of)) / of.count(one) for one in of]
+    return [len(labels) / len(set(labels)) / labels.count(one) for one in labels]

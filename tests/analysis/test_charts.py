@@ -112,8 +112,8 @@ RUNS = pd.DataFrame(
 
 PARTS = pd.DataFrame(
     [
-        {"task": "SST-2", "of": of, "part": part, "variance": sd**2}
-        for of in ("LoRA 1", "CP 11")
+        {"task": "SST-2", "of": adapter, "part": part, "variance": sd**2}
+        for adapter in ("LoRA 1", "CP 11")
         for part, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
     ]
 )
