@@ -46,8 +46,8 @@ class Verdict(StrEnum):
     SOME_LOST = "runs were lost"
 
 
-def interval(difference: Estimate) -> tuple[float, float]:
-    """The interval that decides: each of its ends is a one-sided test."""
+def interval_90(difference: Estimate) -> tuple[float, float]:
+    """The 90 % interval, which decides: each of its ends is a one-sided test at `LEVEL`."""
     return difference.interval(1 - 2 * LEVEL)
 
 
@@ -60,7 +60,7 @@ class Region:
 
     def judge(self, difference: Estimate) -> Verdict:
         """Whether it lies there."""
-        low, high = interval(difference)
+        low, high = interval_90(difference)
         if difference.standard_error == 0:
             # Answers that all agree have no interval; what they show is said by their number.
             alike = difference.mean == 0 and self.low < 0 < self.high

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from companion.claims import LEVEL, MARGIN, interval, learned, lora_ahead
+from companion.claims import LEVEL, MARGIN, interval_90, learned, lora_ahead
 from companion.contrasts import Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
@@ -237,8 +237,8 @@ def figures(task: Measured) -> dict[str, str]:
     assert behind is not None
     assert gain is not None
     low, high = behind.interval()
-    told_low, told_high = interval(behind)
-    learned_low, learned_high = interval(gain)
+    told_low, told_high = interval_90(behind)
+    learned_low, learned_high = interval_90(gain)
     flat = plateau_size(of, "cp")
     along = ends(of)[1]
     changed = changes(*(of.outcomes[cell] for cell in along))

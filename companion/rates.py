@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims import interval, lora_ahead
+from companion.claims import interval_90, lora_ahead
 from companion.contrasts import on_record
 from companion.ladder import difference_table
 from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
+from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
 from cpadapt.analysis.charts import FAMILY_NAMES, TASK_NAMES, cell_name
-from cpadapt.analysis.frontier import frontier
 from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
 from cpadapt.families import family
@@ -96,46 +95,24 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def one_answer(records: Iterable[Record]) -> set[str]:
-    """The ids of runs that give one and the same answer to every evaluation item, as far as their records show it.
-
-    A record says which items were right, not what was answered. So these are runs with as many right as a class has,
-    and on the very items that another such run has right, too, or, where there are two classes, wrong.
-    """
-    alike: dict[tuple[str, frozenset[int]], set[str]] = {}
-    for record in records:
-        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
-        if outcome and outcome.correct in classes.values():
-            of_class = [row for row, right in outcome.right_by_row.items() if right]
-            if len(classes) == 2:  # either class stands for both
-                of_class = min(of_class, sorted(outcome.right_by_row.keys() - set(of_class)))
-            alike.setdefault((record.config.task, frozenset(of_class)), set()).add(record.id)
-    return {name for ids in alike.values() if len(ids) > 1 for name in ids}
+    """The ids of runs that give one and the same answer to every evaluation item."""
+    asked = [(record.id, record.outcome, record.outcome.label) for record in records if record.outcome]
+    return {
+        name for name, outcome, classes in asked if classes is not None and gives_one_class(outcome.is_right, classes)
+    }
 
 
-def commonest(records: Sequence[Record]) -> NDArray[np.bool_]:
-    """`[items]`, by row rising: whether the commonest answer is right, as runs tell that give no other.
+def commonest(records: Iterable[Record]) -> NDArray[np.bool_]:
+    """`[items]`, by row rising: whether an evaluation item is of the most frequent class.
 
     Raises:
-        InputError: no such run is among them (`one_answer`).
+        InputError: the items' classes are in none of these records.
     """
-    constant = one_answer(records)
     for record in records:
-        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
-        if record.id in constant and outcome and outcome.correct == max(classes.values()):
-            return np.array([right for _, right in sorted(outcome.right_by_row.items())])
-    raise InputError("no run gives the commonest answer to all items: which items have it is in no record")
-
-
-def balanced(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
-    """Outcomes of two classes, weighted so that their mean is that of what is right of each class.
-
-    Args:
-        right: `[..., items]`, 1 where a run is right and 0 where it is wrong.
-        commonest: `[items]`, whether the commonest answer is right.
-    """
-    share = commonest.mean()
-    weighted: Floats = right * np.where(commonest, 0.5 / share, 0.5 / (1 - share))
-    return weighted
+        if record.outcome and record.outcome.label is not None:
+            is_most: NDArray[np.bool_] = record.outcome.label == np.bincount(record.outcome.label).argmax()
+            return is_most
+    raise InputError("which items are of the most frequent class is in none of these records")
 
 
 def adapters(of: Cells) -> Floats:
@@ -188,12 +165,8 @@ def family_rates(found: pd.DataFrame) -> dict[str, float]:
 
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
     """For each cell with an adapter the rate that dev chose, as `cpadapt.analysis.frontier.frontier`."""
-    best = frontier(tabulate(records)[0].assign(study=""))
-    best = best[best["label"] != HEAD]
-    return {
-        (label, int(size)): float(rate)
-        for label, size, rate in best[["label", "size", "learning_rate"]].itertuples(index=False)
-    }
+    chosen = {cell: setting.learning_rate for cell, setting in choose_rates(records).items()}
+    return {cell: rate for cell, rate in chosen.items() if rate is not None}
 
 
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
@@ -301,7 +274,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             assert ahead is not None
             rows.append(
                 {"task": TASK_NAMES.get(task, task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead))}
+                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval_90(ahead))}
             )  # fmt: skip
     return pd.DataFrame(rows)
 

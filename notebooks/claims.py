@@ -28,7 +28,7 @@ from scipy import stats
 
 import cpadapt
 from companion import PROJECT, contrasts
-from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval, judge, told
+from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval_90, judge, told
 from companion.noise import ENOUGH, MOST_SEEDS
 from companion.published import read_published
 from companion.rates import PAPERS
@@ -267,7 +267,7 @@ def evidence(row):
     shown = {"task": row["task"], "rule": worded(row["rule"]), "cells": row["case"], "verdict": finding.told}
     e = finding.estimate
     shown |= {
-        "difference, interval": f"{signed(e.mean)}, {bounds(interval(e))}",
+        "difference, interval": f"{signed(e.mean)}, {bounds(interval_90(e))}",
         "wanted": wanted(finding.region),
     }
     if finding.verdict is Verdict.OPEN:
@@ -384,11 +384,11 @@ for name, value in {
     "judged": str(both.sum()),
     "edge": tuned.told,
     "tuned_gap": percent(tuned.estimate.mean),
-    "tuned_ends": bounds(interval(tuned.estimate)),
-    "paper_low": signed(interval(at_papers.estimate)[0], 4),
+    "tuned_ends": bounds(interval_90(tuned.estimate)),
+    "paper_low": signed(interval_90(at_papers.estimate)[0], 4),
     "missed": percent(1 - encoder.budgets["cp", nearly] / encoder.budgets["lora", 1]),
     "from_first": signed(from_first.mean, 2),
-    "from_first_ends": bounds(interval(from_first), 2),
+    "from_first_ends": bounds(interval_90(from_first), 2),
     "to_last": signed(compare(encoder.outcomes["cp", further[-1]], encoder.outcomes["cp", nearly]).mean, 2),
     "gave_up": str(sum(map(cells[ENCODER, "boolq"].collapsed, RULES["lora_ahead"](cells[ENCODER, "boolq"]).unfit))),
     "between": sizes,

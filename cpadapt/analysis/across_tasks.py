@@ -127,6 +127,44 @@ def _answers(record: Record) -> dict[tuple[str, int], bool]:
 
 
 @dataclass(frozen=True)
+class RandomEffects(Mean):
+    """The mean of true effects that differ, from an estimate of each; its error is Knapp and Hartung's."""
+
+    spread: float
+    """The standard deviation of the true effects, τ."""
+    given_spread_error: float
+    """The standard error of the mean if the spread were known to be the estimated one."""
+
+
+def random_effects(effects: Floats, errors: Floats) -> RandomEffects:
+    """The mean of effects that are a sample of like ones, each known with an error.
+
+    With `v` an effect's squared error, the mean has the weights `1/(v + τ²)`, where the spread τ is Paule and Mandel's
+    ("Consensus values and weighting factors", Journal of Research of the National Bureau of Standards 87, 1982). Its
+    standard error is Knapp and Hartung's, from the weighted squares of the effects' deviations, with one degree of
+    freedom fewer than there are effects ("Improved tests for a random effects meta-regression with a single
+    covariate", Statistics in Medicine 22, 2003).
+
+    Args:
+        effects: `[effects]`, two or more.
+        errors: `[effects]`, the standard error of each, above 0.
+    """
+    from statsmodels.stats.meta_analysis import combine_effects  # slow to import
+
+    variances = np.square(errors)
+    # In units of a typical error, as the search for τ has a fixed tolerance.
+    unit = float(np.sqrt(variances.mean()))
+    fitted = combine_effects(effects / unit, variances / unit**2, method_re="iterated", use_t=True)
+    return RandomEffects(
+        mean=float(fitted.mean_effect_re) * unit,
+        standard_error=float(np.sqrt(fitted.var_hksj_re * unit**2)),
+        degrees=len(effects) - 1,
+        spread=float(np.sqrt(fitted.tau2)) * unit,
+        given_spread_error=float(fitted.sd_eff_w_re) * unit,
+    )
+
+
+@dataclass(frozen=True)
 class OverTasks(Mean):
     """A mean difference over sources of tasks."""
 
@@ -141,12 +179,7 @@ class OverTasks(Mean):
 def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, str | None]) -> OverTasks:
     """The mean difference over tasks like these.
 
-    A source's difference is the mean over its tasks. Sources are random effects: with `v` the variance of a source's
-    error, the mean has the weights `1/(v + τ²)`, where the spread τ is Paule and Mandel's ("Consensus values and
-    weighting factors", Journal of Research of the National Bureau of Standards 87, 1982). Its standard error is Knapp
-    and Hartung's, from the weighted squares of the sources' deviations, with Student's t of one degree of freedom
-    fewer than there are sources ("Improved tests for a random effects meta-regression with a single covariate",
-    Statistics in Medicine 22, 2003).
+    A source's difference is the mean over its tasks. Sources are random effects (`random_effects`).
 
     A draw's number is also the seed of the initial weights. These are the same on every task, so their effect does not
     average out over tasks: the covariance of the draws' differences between sources, over the number of draws, is
@@ -179,26 +212,16 @@ def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, st
     if min(errors) == 0:
         raise InputError(f"the answers on {list(members)[int(np.argmin(errors))]!r} do not differ at all")
     by_draw = np.array([np.mean([on_one.by_draw for on_one in tasks], axis=0) for tasks in members.values()])
-    return _combined(effects, np.square(errors), by_draw, tuple(members))
-
-
-def _combined(effects: Floats, variances: Floats, by_draw: Floats, names: Sequence[str]) -> OverTasks:
-    """`over_tasks` of arrays: `[sources]`, `[sources]` and `[sources, draws]`."""
-    from statsmodels.stats.meta_analysis import combine_effects  # slow to import
-
-    sources, draws = by_draw.shape
-    # In units of a typical error, as the search for τ has a fixed tolerance.
-    unit = float(np.sqrt(variances.mean()))
-    fitted = combine_effects(effects / unit, variances / unit**2, method_re="iterated", use_t=True)
+    sources = random_effects(effects, np.array(errors))
     covariances = np.cov(by_draw)
-    shared = (covariances.sum() - np.trace(covariances)) / (sources * (sources - 1))
+    shared = (covariances.sum() - np.trace(covariances)) / (len(members) * (len(members) - 1))
     draw_variance = max(float(shared), 0.0)
     return OverTasks(
-        mean=float(fitted.mean_effect_re) * unit,
-        standard_error=float(np.sqrt(fitted.var_hksj_re * unit**2 + draw_variance / draws)),
-        degrees=sources - 1,
-        spread=float(np.sqrt(fitted.tau2)) * unit,
-        by_source=dict(zip(names, effects.tolist(), strict=True)),
+        mean=sources.mean,
+        standard_error=float(np.sqrt(sources.standard_error**2 + draw_variance / len(draws))),
+        degrees=sources.degrees,
+        spread=sources.spread,
+        by_source=dict(zip(members, effects.tolist(), strict=True)),
         draw_variance=draw_variance,
     )
 

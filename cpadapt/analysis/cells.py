@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cpadapt.analysis.frontier import SETTING, frontier
 from cpadapt.analysis.statistics import Floats, Outcomes, outcomes
@@ -14,7 +15,7 @@ from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 
 NEAR = 0.05
-"""Two cells match if their budgets differ by at most this share of the first one's."""
+"""The largest difference between two budgets that match, as a share of the first."""
 
 Cell = tuple[str, int]
 """A label and a size, such as `("cp", 11)`."""
@@ -54,20 +55,23 @@ class Cells:
     classes: Mapping[int, int] | None = None
     """Each evaluation item's class, by its row number, where all records have it."""
 
-    def balanced(self, cell: Cell) -> Floats:
-        """A cell's outcomes, weighted so that their mean is balanced accuracy, the mean of the classes' accuracies.
-
-        Where the items' classes are not known all items have the same weight.
+    def class_weights(self, cell: Cell) -> Floats:
+        """Weights of the items that a cell was asked, with which a mean over items is a mean over classes.
 
         Returns:
-            `[runs, items]`, 0 where a run is wrong.
+            `[items]`, the number of items over that of classes and of the item's class; 1 where classes are not known.
         """
-        answered = self.outcomes[cell]
+        items = self.outcomes[cell].items
         if self.classes is None:
-            return answered.right
-        by_item = np.array([self.classes[item] for item in answered.items])
+            return np.ones(len(items))
+        by_item = np.array([self.classes[item] for item in items])
         classes, place, counts = np.unique(by_item, return_inverse=True, return_counts=True)
-        return answered.right * (len(by_item) / (len(classes) * counts))[place]
+        weights: Floats = (len(items) / (len(classes) * counts))[place]
+        return weights
+
+    def balanced(self, cell: Cell) -> Floats:
+        """`[runs, items]`, a cell's outcomes times `class_weights`: their mean is balanced accuracy."""
+        return self.outcomes[cell].right * self.class_weights(cell)
 
     def collapsed(self, cell: Cell) -> int:
         """How many of a cell's runs give one class for every item; 0 where the items' classes are not known."""
@@ -75,8 +79,7 @@ class Cells:
         if self.classes is None:
             return 0
         by_item = np.array([self.classes[item] for item in answered.items])
-        # Such a run is right on exactly the items of that class.
-        return sum(any(np.array_equal(run, by_item == one) for one in set(by_item.tolist())) for run in answered.right)
+        return sum(gives_one_class(run, by_item) for run in answered.right)
 
     def sizes(self, label: str) -> list[int]:
         """A label's sizes, rising."""
@@ -95,13 +98,29 @@ class Cells:
         return [(size, match) for size, match in pairs if match is not None]
 
     def sizes_between(self, low: Cell, high: Cell, label: str) -> list[int]:
-        """The sizes of a label with budgets between those of two cells, without those that are `nearest` to these."""
+        """The sizes of a label with budgets between those of two cells, without those that are `nearest` to these.
+
+        Args:
+            low: the cell with the smaller budget.
+            high: the other one.
+            label: the sizes are this one's.
+        """
         matches = [self.nearest(cell, label) for cell in (low, high)]
         return [
             size
             for size in self.sizes(label)
             if self.budgets[low] < self.budgets[label, size] < self.budgets[high] and size not in matches
         ]
+
+
+def gives_one_class(right: Floats | NDArray[np.bool_], classes: NDArray[np.int64]) -> bool:
+    """Whether a run gives one class for every item: then it is right on exactly the items of that class.
+
+    Args:
+        right: `[items]`, whether it is right.
+        classes: `[items]`, the true ones.
+    """
+    return any(np.array_equal(right, classes == one) for one in set(classes.tolist()))
 
 
 def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None) -> Cells:
@@ -140,12 +159,14 @@ def cells_at(records: Iterable[Record], settings: Mapping[Cell, RunSetting]) -> 
     by_cell: dict[Cell, list[Record]] = {}
     diverged: dict[str, tuple[int, int]] = {}
     for record in records:
-        chosen, (lost, runs) = by_cell.setdefault(_cell(record), []), diverged.get(record.label, (0, 0))
-        diverged[record.label] = lost + (record.diverged_at is not None), runs + 1
+        at_setting = by_cell.setdefault(_cell(record), [])
         if setting_of(record) == settings[_cell(record)]:
-            chosen.append(record)
-    if missing := [cell for cell in settings if not by_cell.get(cell)]:
-        raise InputError(f"{' '.join(map(str, missing[0]))} has no run at {settings[missing[0]]}")
+            at_setting.append(record)
+        lost, runs = diverged.get(record.label, (0, 0))
+        diverged[record.label] = lost + (record.diverged_at is not None), runs + 1
+    for (label, size), (rate, scale, warmup_steps) in settings.items():
+        if not by_cell.get((label, size)):
+            raise InputError(f"{label} {size} has no run at rate {rate}, scale {scale} and warm-up {warmup_steps}")
     labels = [record.outcome.label_by_row for record in records if record.outcome]
     classes = {item: one for by_item in labels if by_item is not None for item, one in by_item.items()}
     return Cells(
@@ -201,13 +222,13 @@ def family_rates(records: Iterable[Record], rates: Mapping[str, float]) -> dict[
     for cell, families in tried.items():
         (family, *_), size = families.values(), cell[1]
         rate = rates.get(family)
-        found = [setting for setting in families if len(families) == 1 or setting.learning_rate == rate]
-        if not found:
+        at_rate = [setting for setting in families if len(families) == 1 or setting.learning_rate == rate]
+        if not at_rate:
             known = list(dict.fromkeys(setting.learning_rate for setting in families))
             raise InputError(f"{family} {size} has no run at the rate {rate}, but at {known}")
-        if len(found) > 1:
+        if len(at_rate) > 1:
             raise InputError(f"{family} {size} has runs at several settings of the rate {rate}: give those of one")
-        (settings[cell],) = found
+        (settings[cell],) = at_rate
     return settings
 
 

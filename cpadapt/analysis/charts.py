@@ -196,17 +196,17 @@ def frontier_chart(
     """
     import altair as alt
 
-    found = _frontier_data(records)
-    look = _frontier_look(found, published, budget_slider)
-    adapters = found.adapters
-    layers = [] if found.floor.empty else _floor_layers(found, look)
+    data = _frontier_data(records)
+    look = _frontier_look(data, published, budget_slider)
+    adapters = data.adapters
+    layers = [] if data.floor.empty else _floor_layers(data, look)
     theirs = [] if published is None else _published_layers(published, adapters, look)
     if adapters.empty:
         layers += theirs  # layers without data would make the axes' domains infinite
     else:
         lines = _tread_layers(adapters, look) if budget_slider else [_line_layer(adapters, look)]
-        layers += [_seed_layer(found, look), *lines, *theirs, *_point_layers(adapters, look)]
-    means = pd.concat([adapters, found.floor])
+        layers += [_seed_layer(data, look), *lines, *theirs, *_point_layers(adapters, look)]
+    means = pd.concat([adapters, data.floor])
     chart = alt.layer(*layers).properties(
         description=_description(means, budget_slider, published), width="container", height=320
     )
@@ -230,10 +230,10 @@ def _frontier_data(records: pd.DataFrame) -> _Frontier:
     return _Frontier(means[means["label"] != HEAD], means[means["label"] == HEAD], seeds)
 
 
-def _frontier_look(found: _Frontier, published: pd.DataFrame | None, budget_slider: bool) -> _Look:
+def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slider: bool) -> _Look:
     import altair as alt
 
-    means = pd.concat([found.adapters, found.floor])
+    means = pd.concat([data.adapters, data.floor])
     labels = set(means["label"]) | (set() if published is None else set(published["label"]))
     pointer = {"fields": ["study", "cell"], "on": "pointerover", "clear": "pointerout", "empty": False}
     return _Look(
@@ -248,7 +248,7 @@ def _frontier_look(found: _Frontier, published: pd.DataFrame | None, budget_slid
         shape=_shape(sorted(set(means["task"]))),
         hovered=alt.selection_point(name="hovered", **pointer),
         hovered_floor=alt.selection_point(name="hovered_floor", **pointer),
-        budget=_budget_slider(found.adapters) if budget_slider else None,
+        budget=_budget_slider(data.adapters) if budget_slider else None,
     )
 
 
@@ -274,14 +274,14 @@ def _cell_tooltips() -> list[Any]:
     ]
 
 
-def _floor_layers(found: _Frontier, look: _Look) -> list[Any]:
+def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
     """Head only: its seeds, its mean, and a wider mean that is not seen and can be pointed at."""
     import altair as alt
 
-    floor, tooltip = found.floor, _cell_tooltips()
+    floor, tooltip = data.floor, _cell_tooltips()
     seen = alt.when(look.hovered_floor).then(alt.value(0.9)).otherwise(alt.value(0))
     return [
-        alt.Chart(found.seeds[found.seeds["label"] == HEAD])
+        alt.Chart(data.seeds[data.seeds["label"] == HEAD])
         .mark_rule(strokeWidth=1)
         .encode(look.y, look.colour, detail="seed:N", opacity=seen),
         alt.Chart(floor).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(look.y, look.colour),
@@ -292,13 +292,13 @@ def _floor_layers(found: _Frontier, look: _Look) -> list[Any]:
     ]
 
 
-def _seed_layer(found: _Frontier, look: _Look) -> Any:
+def _seed_layer(data: _Frontier, look: _Look) -> Any:
     """The runs of every cell with an adapter, faint unless it is pointed at."""
     import altair as alt
 
     lit = alt.when(look.hovered).then(alt.value(1)).when(look.over).then(alt.value(0.08)).otherwise(alt.value(0.3))
     return (
-        alt.Chart(found.seeds[found.seeds["label"] != HEAD])
+        alt.Chart(data.seeds[data.seeds["label"] != HEAD])
         .mark_point(filled=True, size=35)
         .encode(look.x, look.y, look.colour, look.shape, opacity=lit)
     )

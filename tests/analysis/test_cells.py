@@ -153,7 +153,7 @@ def test_cells_are_of_the_settings_that_are_given(pilot: list[Record]) -> None:
     assert (
         alone.outcomes["lora", 1].right == cells_of(pilot, {"lora": 1e-3, "cp": 2e-3}).outcomes["lora", 1].right
     ).all()
-    with pytest.raises(InputError, match=r"lora 1 has no run at RunSetting\(learning_rate=0\.5"):
+    with pytest.raises(InputError, match=r"lora 1 has no run at rate 0\.5, scale 2\.0 and warm-up 0"):
         cells_at(pilot, {("lora", 1): setting._replace(learning_rate=0.5)})
     assert cells_of([]) == Cells({}, {}, {}, 0.0)
 

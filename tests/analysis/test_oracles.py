@@ -74,6 +74,10 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
     across_tasks: {
         "on_task": ("test_a_difference_of_runs_is_theirs_answer_by_answer",),
         "difference": ("test_a_difference_over_draws_is_that_of_the_lines",),
+        "random_effects": (
+            "test_sources_of_one_task_each_are_combined_as_the_library_does",
+            "test_the_spread_is_paule_and_mandels_and_the_error_knapp_and_hartungs",
+        ),
         "over_tasks": (
             "test_sources_of_one_task_each_are_combined_as_the_library_does",
             "test_the_spread_is_paule_and_mandels_and_the_error_knapp_and_hartungs",
@@ -89,6 +93,7 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
         "best_under_budget": ("test_the_best_under_a_budget_is_the_highest_on_eval_of_what_fits",),
     },
     cells: {
+        "gives_one_class": ("test_runs_that_give_one_class_are_counted",),
         "cells_of": ("test_cells_are_read_at_one_rate",),
         "cells_at": ("test_cells_are_of_the_settings_that_are_given",),
         "choose_rates": ("test_a_frontier_is_that_of_the_lines",),

@@ -19,7 +19,7 @@ from companion.claims import (
     Region,
     Verdict,
     every,
-    interval,
+    interval_90,
     judge,
     learned,
     told,
@@ -322,7 +322,7 @@ def test_a_verdict_that_hangs_on_one_budget_is_on_the_edge() -> None:
 
 def test_a_verdict_that_hangs_on_one_answer_is_on_the_edge() -> None:
     """At one budget, so that none can be left out; an answer of one of 4,000 moves the mean by 0.025 points."""
-    reach = 100 * interval(RULES["lora_ahead"](level(0)).estimate)[1]
+    reach = 100 * interval_90(RULES["lora_ahead"](level(0)).estimate)[1]
     found = {over: RULES["lora_ahead"](level(reach, shift=over)).verdict for over in (-0.01, 0.01, 0.02, 0.03, 0.1)}
     assert found == {-0.01: OPEN, 0.01: EDGE, 0.02: EDGE, 0.03: HOLDS, 0.1: HOLDS}
 
