@@ -76,7 +76,7 @@ def enable() -> None:
     alt.renderers.enable("cpadapt")
 
 
-NUMBER = re.compile(r"\d[\d.,]*(?:e[-+−]?\d+)?")
+_NUMBER = re.compile(r"\d[\d.,]*(?:e[-+−]?\d+)?")
 """One number, without its sign."""
 
 
@@ -96,7 +96,7 @@ def table(frame: pd.DataFrame) -> Any:
 
 def _is_numeric(column: "pd.Series[Any]") -> bool:
     cells = column.astype(str).tolist()
-    return any(map(NUMBER.search, cells)) and all(re.fullmatch(r"[-+−±–, ()]*", NUMBER.sub("", c)) for c in cells)
+    return any(map(_NUMBER.search, cells)) and all(re.fullmatch(r"[-+−±–, ()]*", _NUMBER.sub("", c)) for c in cells)
 
 
 def _name(label: str) -> str:
