@@ -167,13 +167,14 @@ def cells_at(records: Iterable[Record], settings: Mapping[Cell, RunSetting]) -> 
     for (label, size), (rate, scale, warmup_steps) in settings.items():
         if not by_cell.get((label, size)):
             raise InputError(f"{label} {size} has no run at rate {rate}, scale {scale} and warm-up {warmup_steps}")
+    evals = [record.data["sets"]["eval"] for record in records if "eval" in record.data["sets"]]
     labels = [record.outcome.label_by_row for record in records if record.outcome]
     classes = {item: one for by_item in labels if by_item is not None for item, one in by_item.items()}
     return Cells(
         budgets={cell: runs[0].counts.adapter for cell, runs in by_cell.items()},
         outcomes={cell: outcomes(runs) for cell, runs in by_cell.items() if None not in [run.outcome for run in runs]},
         diverged=diverged,
-        majority=max((record.data["sets"]["eval"]["majority_rate"] for record in records), default=0.0),
+        majority=max((one["majority_rate"] for one in evals), default=0.0),
         classes=classes if labels and None not in labels else None,
     )
 
