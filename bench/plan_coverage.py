@@ -21,7 +21,8 @@ import typer
 from numpy.typing import NDArray
 
 from companion.contrasts import measured
-from cpadapt.analysis.across_tasks import LEVEL, MARGIN, OnTask, needs_more_draws, on_task, over_tasks
+from companion.plan import LEVEL, MARGIN, needs_more_draws
+from cpadapt.analysis.across_tasks import OnTask, on_task, over_tasks
 from cpadapt.analysis.statistics import Floats, Mean
 from cpadapt.records.store import write_atomically
 

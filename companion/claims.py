@@ -46,8 +46,8 @@ class Verdict(StrEnum):
     SOME_LOST = "runs were lost"
 
 
-def interval(difference: Estimate) -> tuple[float, float]:
-    """The interval that decides: each of its ends is a one-sided test."""
+def interval_90(difference: Estimate) -> tuple[float, float]:
+    """The 90 % interval, which decides: each of its ends is a one-sided test at `LEVEL`."""
     return difference.interval(1 - 2 * LEVEL)
 
 
@@ -60,7 +60,7 @@ class Region:
 
     def judge(self, difference: Estimate) -> Verdict:
         """Whether it lies there."""
-        low, high = interval(difference)
+        low, high = interval_90(difference)
         if difference.standard_error == 0:
             # Answers that all agree have no interval; what they show is said by their number.
             alike = difference.mean == 0 and self.low < 0 < self.high
@@ -107,28 +107,30 @@ class Finding:
 
 def lora_ahead(of: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], ABOVE)
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], ABOVE)
 
 
 def lora_slightly_ahead(of: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0 and slight."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], SLIGHTLY_ABOVE)
+    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], SLIGHTLY_ABOVE)
 
 
 def cp_not_ahead(of: Cells) -> Finding:
     """CP minus LoRA at matched budgets, on the average over these, is below the margin."""
-    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched()], NOT_AHEAD)
+    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched("lora", "cp")], NOT_AHEAD)
 
 
 def cp_gains(of: Cells) -> Finding:
     """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
     # What gains from components need not have learned with one.
-    return _compared(of, [(("cp", size), ("cp", 1)) for _, size in of.matched()], ABOVE, untaught=[("cp", 1)])
+    return _compared(
+        of, [(("cp", size), ("cp", 1)) for _, size in of.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
+    )
 
 
 def cp_saturates(of: Cells) -> Finding:
     """CP at LoRA's last budget minus CP at the middle one of LoRA's budgets is within the margin either way."""
-    sizes = [size for _, size in of.matched()]
+    sizes = [size for _, size in of.matched("lora", "cp")]
     pairs = [(("cp", sizes[-1]), ("cp", sizes[(len(sizes) - 1) // 2]))] if len(sizes) > 1 else []
     return _compared(of, pairs, ALIKE)
 
@@ -197,7 +199,7 @@ def learned(of: Cells, *cells: Cell) -> Finding:
         The verdict is that on all of them; `unfit` has those for which it does not hold, `collapsed` those among these
         that have a run with one answer for every item, and `estimate` is the average over the cells.
     """
-    asked = cells or tuple(cell for rank, size in of.matched() for cell in (("lora", rank), ("cp", size)))
+    asked = cells or tuple(cell for rank, size in of.matched("lora", "cp") for cell in (("lora", rank), ("cp", size)))
     head = (HEAD, 0)
     if not asked or any(cell not in of.outcomes for cell in (*asked, head)):
         return Finding(Verdict.UNMEASURED)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.meta_analysis import combine_effects
 
 from companion import PROJECT
 from companion.claims import MARGIN, Verdict, learned
 from companion.records import records
 from companion.wording import bounds, signed
+from cpadapt.analysis.across_tasks import random_effects
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, pair_name
 from cpadapt.analysis.statistics import Estimate, compare, estimate, holm
@@ -112,7 +111,7 @@ def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], 
 
 def families(of: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
-    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched()], group)
+    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], group)
 
 
 def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
@@ -150,7 +149,10 @@ def further_ranks(study: str) -> list[Contrast]:
     for task, spec in asked.specs().items():
         of = measured((study,), task)
         if learned(of).verdict is Verdict.HOLDS:
-            gaps = [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in of.matched()]
+            gaps = [
+                of.outcomes["lora", rank].right - of.outcomes["cp", size].right
+                for rank, size in of.matched("lora", "cp")
+            ]
             found.append(Contrast(asked.backbone_name, str(spec.title), estimate(np.mean(gaps, axis=0))))
     return found
 
@@ -210,24 +212,21 @@ class Pooled:
 
 
 def pooled(contrasts: Sequence[Contrast]) -> Pooled:
-    """The mean over contrasts that are taken for a sample of like ones, such as tasks, each with a truth of its own.
+    """The mean over contrasts that are a sample of like ones, such as tasks, each with its own true difference.
 
-    Random effects: the spread is Paule and Mandel's, the interval Knapp and Hartung's with Student's t, no narrower
-    than without their factor ("Improved tests for a random effects meta-regression with a single covariate",
-    Statistics in Medicine 22, 2003).
+    Random effects (`cpadapt.analysis.across_tasks.random_effects`); the interval is Knapp and Hartung's, or that
+    without their factor if it is wider.
 
     Raises:
         InputError: there are fewer than two.
     """
     if len(contrasts) < 2:
         raise InputError(f"{len(contrasts)} differences: how far they spread takes two or more")
-    means, errors = (
-        np.array([getattr(c.estimate, name) for c in contrasts]) for name in ("mean", "standard_error")
-    )  # in points, as a search for the spread stops at an absolute tolerance
-    found = combine_effects(100 * means, (100 * errors) ** 2, method_re="iterated")
-    error = max(found.sd_eff_w_re, found.sd_eff_w_re_hksj) / 100
-    mean, reach = found.mean_effect_re / 100, float(stats.t.ppf(0.975, len(contrasts) - 1)) * error
-    return Pooled(float(mean), (float(mean - reach), float(mean + reach)), float(np.sqrt(found.tau2)) / 100)
+    found = random_effects(
+        np.array([c.estimate.mean for c in contrasts]), np.array([c.estimate.standard_error for c in contrasts])
+    )
+    wider = replace(found, standard_error=max(found.standard_error, found.given_spread_error))
+    return Pooled(found.mean, wider.interval(), found.spread)
 
 
 def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:

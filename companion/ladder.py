@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from companion.claims import LEVEL, MARGIN, interval, learned, lora_ahead
+from companion.claims import LEVEL, MARGIN, interval_90, learned, lora_ahead
 from companion.contrasts import Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
@@ -81,7 +81,7 @@ def differences(of: Cells) -> pd.DataFrame:
         `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
         a point, `companion.claims.MARGIN`, or more).
     """
-    pairs = of.matched()
+    pairs = of.matched("lora", "cp")
     found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
     names = pd.DataFrame(pairs, columns=["rank", "components"])
     return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
@@ -227,7 +227,7 @@ def change_table(of: Cells) -> pd.DataFrame:
 def figures(task: Measured) -> dict[str, str]:
     """What a chapter's sentences name, as they shall be read; of two seeds or more."""
     of, runs, protocol = task.cells, task.runs, task.protocol
-    losses, (rank, components) = last_losses(task.evaluations), of.matched()[0]
+    losses, (rank, components) = last_losses(task.evaluations), of.matched("lora", "cp")[0]
     table, pairs = accuracies(of), differences(of)
     adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
     ahead, taught = lora_ahead(of), learned(of)
@@ -237,8 +237,8 @@ def figures(task: Measured) -> dict[str, str]:
     assert behind is not None
     assert gain is not None
     low, high = behind.interval()
-    told_low, told_high = interval(behind)
-    learned_low, learned_high = interval(gain)
+    told_low, told_high = interval_90(behind)
+    learned_low, learned_high = interval_90(gain)
     flat = plateau_size(of, "cp")
     along = ends(of)[1]
     changed = changes(*(of.outcomes[cell] for cell in along))

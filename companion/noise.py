@@ -116,7 +116,7 @@ def sources(of: Cells) -> dict[str, Estimate]:
 
 def _pairs(of: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
     """LoRA's and CP's cells at matched budgets, of those that have outcomes."""
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in of.matched()]
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")]
     return [pair for pair in pairs if set(pair) <= of.outcomes.keys()]
 
 

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims import interval, lora_ahead
+from companion.claims import interval_90, lora_ahead
 from companion.contrasts import on_record
 from companion.ladder import difference_table
 from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
+from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
 from cpadapt.analysis.charts import cell_name, family_name, task_name
-from cpadapt.analysis.frontier import frontier
 from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
 from cpadapt.families import family
@@ -96,46 +95,24 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def one_answer(records: Iterable[Record]) -> set[str]:
-    """The ids of runs that give one and the same answer to every evaluation item, as far as their records show it.
-
-    A record says which items were right, not what was answered. So these are runs with as many right as a class has,
-    and on the very items that another such run has right, too, or, where there are two classes, wrong.
-    """
-    alike: dict[tuple[str, frozenset[int]], set[str]] = {}
-    for record in records:
-        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
-        if outcome and outcome.correct in classes.values():
-            of_class = [row for row, right in outcome.right_by_row.items() if right]
-            if len(classes) == 2:  # either class stands for both
-                of_class = min(of_class, sorted(outcome.right_by_row.keys() - set(of_class)))
-            alike.setdefault((record.config.task, frozenset(of_class)), set()).add(record.id)
-    return {name for ids in alike.values() if len(ids) > 1 for name in ids}
+    """The ids of runs that give one and the same answer to every evaluation item."""
+    asked = [(record.id, record.outcome, record.outcome.label) for record in records if record.outcome]
+    return {
+        name for name, outcome, classes in asked if classes is not None and gives_one_class(outcome.is_right, classes)
+    }
 
 
-def commonest(records: Sequence[Record]) -> NDArray[np.bool_]:
-    """`[items]`, by row rising: whether the commonest answer is right, as runs tell that give no other.
+def commonest(records: Iterable[Record]) -> NDArray[np.bool_]:
+    """`[items]`, by row rising: whether an evaluation item is of the most frequent class.
 
     Raises:
-        InputError: no such run is among them (`one_answer`).
+        InputError: the items' classes are in none of these records.
     """
-    constant = one_answer(records)
     for record in records:
-        outcome, classes = record.outcome, record.data["sets"]["eval"]["classes"]
-        if record.id in constant and outcome and outcome.correct == max(classes.values()):
-            return np.array([right for _, right in sorted(outcome.right_by_row.items())])
-    raise InputError("no run gives the commonest answer to all items: which items have it is in no record")
-
-
-def balanced(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
-    """Outcomes of two classes, weighted so that their mean is that of what is right of each class.
-
-    Args:
-        right: `[..., items]`, 1 where a run is right and 0 where it is wrong.
-        commonest: `[items]`, whether the commonest answer is right.
-    """
-    share = commonest.mean()
-    weighted: Floats = right * np.where(commonest, 0.5 / share, 0.5 / (1 - share))
-    return weighted
+        if record.outcome and record.outcome.label is not None:
+            is_most: NDArray[np.bool_] = record.outcome.label == np.bincount(record.outcome.label).argmax()
+            return is_most
+    raise InputError("which items are of the most frequent class is in none of these records")
 
 
 def adapters(of: Cells) -> Floats:
@@ -144,7 +121,11 @@ def adapters(of: Cells) -> Floats:
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    found = [of.outcomes[label, size] for pair in of.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    found = [
+        of.outcomes[label, size]
+        for pair in of.matched("lora", "cp")
+        for label, size in zip(FAMILIES, pair, strict=True)
+    ]
     require_pairs(found)
     right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
     return right
@@ -184,12 +165,8 @@ def family_rates(found: pd.DataFrame) -> dict[str, float]:
 
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
     """For each cell with an adapter the rate that dev chose, as `cpadapt.analysis.frontier.frontier`."""
-    best = frontier(tabulate(records)[0].assign(study=""))
-    best = best[best["label"] != HEAD]
-    return {
-        (label, int(size)): float(rate)
-        for label, size, rate in best[["label", "size", "learning_rate"]].itertuples(index=False)
-    }
+    chosen = {cell: setting.learning_rate for cell, setting in choose_rates(records).items()}
+    return {cell: rate for cell, rate in chosen.items() if rate is not None}
 
 
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
@@ -208,7 +185,7 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     place = FAMILIES.index(label)
-    cells = [(label, pair[place]) for pair in before.matched()]
+    cells = [(label, pair[place]) for pair in before.matched("lora", "cp")]
     require_pairs([of.outcomes[cell] for cell in cells for of in (before, after)])
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
@@ -219,7 +196,7 @@ def gap_change(before: Cells, after: Cells) -> Estimate:
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched()]
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
     require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
     gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
     return estimate(gaps[1] - gaps[0])
@@ -261,7 +238,7 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
     items = len(next(iter(right.values())))
     shares = generator.multinomial(size, np.full(items, 1 / items), draws) / size
     gaps = np.zeros(draws)
-    pairs = cells_of(records).matched()
+    pairs = cells_of(records).matched("lora", "cp")
     for pair in pairs:
         for label, sign, own in zip(FAMILIES, (1, -1), pair, strict=True):
             of = found[(found["label"] == label) & (found["size"] == own)]
@@ -297,7 +274,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             assert ahead is not None
             rows.append(
                 {"task": task_name(task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval(ahead))}
+                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval_90(ahead))}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -347,7 +324,9 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
     sizes = found[found["label"] == "cp"]
     flat = sizes.groupby("times")["mean"].mean()
     of_sizes = sizes.groupby("size")["mean"].agg(np.ptp)
-    matched = [f"{label} {size}" for pair in cells.matched() for label, size in zip(FAMILIES, pair, strict=True)]
+    matched = [
+        f"{label} {size}" for pair in cells.matched("lora", "cp") for label, size in zip(FAMILIES, pair, strict=True)
+    ]
     compared = found[found["chosen"] & (found["label"] + " " + found["size"].astype(str)).isin(matched)]
     small = found["parameters"] <= found.loc[found["label"] == "lora", "parameters"].min()
     redrawn = redrawn_gaps(records, REDRAWN, np.random.default_rng(0))
@@ -360,7 +339,7 @@ def figures(records: Sequence[Record]) -> dict[str, str]:
         "added": str(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum()),
         "rates": str(flat.size),
         "cp_sizes": str(sizes["size"].nunique()),
-        "pairs": str(len(cells.matched())),
+        "pairs": str(len(cells.matched("lora", "cp"))),
         "cp_flat": percent(flat.max() - flat.min()),
         "gap": percent(ahead.mean),
         "gap_ends": bounds(ahead.interval()),

@@ -28,13 +28,13 @@ from scipy import stats
 
 import cpadapt
 from companion import PROJECT, contrasts
-from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval, judge, told
+from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval_90, judge, told
 from companion.noise import ENOUGH, MOST_SEEDS
+from companion.published import read_published
 from companion.rates import PAPERS
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
 from cpadapt.analysis.cells import NEAR, cells_of
-from cpadapt.analysis.frontier import read_published
 from cpadapt.analysis.statistics import compare, estimate, fewest
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.specs import Projection
@@ -209,14 +209,14 @@ charts.table(pd.DataFrame([{"task": task} | {case: of_runs(task, case) for case 
 
 # %% tags=["hide-input"]
 fixed = {task: cells[FIXED, task] for task in PAPER.tasks}
-BETWEEN = fixed["sst2"].between_ranks()
+BETWEEN = fixed["sst2"].sizes_between(("lora", 1), ("lora", 2), "cp")
 sizes = " and ".join(map(str, BETWEEN))
 steps = {
     (task, below): estimate(
         np.mean([of.outcomes["cp", size].right for size in BETWEEN], axis=0) - of.outcomes[below].right
     )
     for task, of in fixed.items()
-    for below in (("lora", 1), ("cp", fixed["sst2"].matched()[0][1]))
+    for below in (("lora", 1), ("cp", fixed["sst2"].matched("lora", "cp")[0][1]))
 }
 charts.table(
     contrasts.contrast_table(
@@ -267,7 +267,7 @@ def evidence(row):
     shown = {"task": row["task"], "rule": worded(row["rule"]), "cells": row["case"], "verdict": finding.told}
     e = finding.estimate
     shown |= {
-        "difference, interval": f"{signed(e.mean)}, {bounds(interval(e))}",
+        "difference, interval": f"{signed(e.mean)}, {bounds(interval_90(e))}",
         "wanted": wanted(finding.region),
     }
     if finding.verdict is Verdict.OPEN:
@@ -295,7 +295,7 @@ charts.table(pd.DataFrame(behind).drop_duplicates(ignore_index=True).fillna(""))
 # the errors of a difference would be these, in points:
 
 # %% tags=["hide-input"]
-published = read_published(PROJECT / "book" / "published.toml").dropna(subset="sd")
+published = read_published().dropna(subset="sd")
 validation = tomllib.loads((PROJECT / "book" / "published.toml").read_text())["validation"]
 NOT = Verdict.UNMEASURED.value
 reread = []
@@ -366,7 +366,7 @@ further = [size for size in encoder.sizes("cp") if size > nearly]
 from_first = estimate(
     np.mean([encoder.outcomes["cp", size].right for size in further], axis=0) - encoder.outcomes["cp", nearly].right
 )
-own = ("cp", fixed["sst2"].matched()[0][1])
+own = ("cp", fixed["sst2"].matched("lora", "cp")[0][1])
 for name, value in {
     "answer": answer,
     "margin": percent(MARGIN, 0),
@@ -384,11 +384,11 @@ for name, value in {
     "judged": str(both.sum()),
     "edge": tuned.told,
     "tuned_gap": percent(tuned.estimate.mean),
-    "tuned_ends": bounds(interval(tuned.estimate)),
-    "paper_low": signed(interval(at_papers.estimate)[0], 4),
+    "tuned_ends": bounds(interval_90(tuned.estimate)),
+    "paper_low": signed(interval_90(at_papers.estimate)[0], 4),
     "missed": percent(1 - encoder.budgets["cp", nearly] / encoder.budgets["lora", 1]),
     "from_first": signed(from_first.mean, 2),
-    "from_first_ends": bounds(interval(from_first), 2),
+    "from_first_ends": bounds(interval_90(from_first), 2),
     "to_last": signed(compare(encoder.outcomes["cp", further[-1]], encoder.outcomes["cp", nearly]).mean, 2),
     "gave_up": str(sum(map(cells[ENCODER, "boolq"].collapsed, RULES["lora_ahead"](cells[ENCODER, "boolq"]).unfit))),
     "between": sizes,

@@ -32,7 +32,7 @@ from myst_nb import glue
 
 import cpadapt
 from companion import PROJECT, contrasts, ladder
-from companion.claims import LEVEL, MARGIN, Verdict, interval, learned
+from companion.claims import LEVEL, MARGIN, Verdict, interval_90, learned
 from companion.rates import one_answer
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
@@ -202,7 +202,7 @@ for name, value in {
     "nearly_share": percent(of_any.budgets[nearly] / of_any.budgets[FIRST], 0),
     "first": gaps(FIRST, nearly),
     "ahead_on": clear_on(FIRST, nearly),
-    "matched": str(len(of_any.matched())),
+    "matched": str(len(of_any.matched("lora", "cp"))),
     "pairs": str(len(of_matched)),
     "clear": str(len(clear)),
     "clear_on": listed(clear["group"].unique()),
@@ -223,7 +223,7 @@ for name, value in {
         ]
     ),
     "untaught_over": signed(over.mean),
-    "untaught_over_ends": bounds(interval(over)),
+    "untaught_over_ends": bounds(interval_90(over)),
     "rank": f"{of_any.budgets[FIRST]:,}",
     "component": f"{of_any.budgets['cp', 1]:,}",
     "under": str(len(below)),

@@ -35,8 +35,9 @@ from myst_nb import glue
 
 import cpadapt
 from companion import PROJECT
+from companion.published import read_published
 from cpadapt.analysis import charts
-from cpadapt.analysis.frontier import cells, frontier, read_published
+from cpadapt.analysis.frontier import cells, frontier
 from cpadapt.analysis.statistics import best_of, compare, estimate, holm, outcomes
 from cpadapt.records.store import load_records
 
@@ -174,7 +175,7 @@ figures("smollm2-pilot", "rte")
 # RTE. Untick the box to see our runs alone.
 
 # %% tags=["hide-input"]
-published = read_published(PROJECT / "book" / "published.toml")
+published = read_published()
 charts.frontier_chart(measured("smollm2-pilot", "sst2"), published=published[published["task"] == "sst2"])
 
 # %% tags=["hide-input"]

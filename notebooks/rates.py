@@ -30,7 +30,7 @@
 from myst_nb import glue
 
 from companion import rates
-from companion.claims import interval
+from companion.claims import interval_90
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
 from cpadapt.analysis.frontier import frontier
@@ -221,13 +221,12 @@ for name in ("at_highest", "constant"):
     glue(f"boolq_{name}", of_task["boolq"][name], display=False)
 at_papers, at_chosen = (rates.ways(tasks["boolq"])[way] for way in (rates.PAPER, rates.CELL))
 over = estimate(rates.adapters(at_chosen) - at_chosen.majority)
-commonest = rates.commonest(tasks["boolq"])
 for name, of in (("balanced", at_papers), ("balanced_chosen", at_chosen)):
-    gain = estimate(rates.balanced(rates.adapters(of) - of.outcomes[HEAD, 0].right, commonest))
+    gain = estimate((rates.adapters(of) - of.outcomes[HEAD, 0].right) * of.class_weights((HEAD, 0)))
     glue(f"boolq_{name}", signed(gain.mean), display=False)
     glue(f"boolq_{name}_ends", bounds(gain.interval()), display=False)
 glue("boolq_over", signed(over.mean), display=False)
-glue("boolq_over_ends", bounds(interval(over)), display=False)
+glue("boolq_over_ends", bounds(interval_90(over)), display=False)
 dev = tasks["boolq"][0].data["sets"]["dev"]
 glue("boolq_dev_majority", percent(dev["majority_rate"], 0), display=False)
 for task, named in of_task.items():

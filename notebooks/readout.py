@@ -35,7 +35,7 @@ from myst_nb import glue
 
 import cpadapt
 from companion import PROJECT, contrasts, ladder, rates
-from companion.claims import LEVEL, MARGIN, Verdict, interval, judge, learned, lora_ahead, told
+from companion.claims import LEVEL, MARGIN, Verdict, interval_90, judge, learned, lora_ahead, told
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import charts
 from cpadapt.analysis.cells import cells_of
@@ -273,7 +273,7 @@ def cp(after, before):
     return compare(whole.outcomes["cp", after], whole.outcomes["cp", before])
 
 
-matched, last = (size for _, size in whole.matched())
+matched, last = (size for _, size in whole.matched("lora", "cp"))
 clear = (adapted["holm"] < LEVEL).sum()
 alike = sum(p < LEVEL for p in holm(adapted["p_alike"].tolist()))
 same = (verdicts[HEADS] == verdicts[WORDS]).groupby(verdicts["task"])
@@ -288,7 +288,7 @@ headed_few, spoken_few = (settings[task_name("boolq")][readout] for readout in (
 for name, of in (("head", headed_few), ("words", spoken_few)):
     over = learned(of).estimate
     glue(f"{name}_over", percent(over.mean), display=False)
-    glue(f"{name}_over_ends", bounds(interval(over)), display=False)
+    glue(f"{name}_over_ends", bounds(interval_90(over)), display=False)
 shares_text = contrasts.on_record(("boolq-lifted",))[0].data["eval_shares_text"]
 gain = [of.outcomes["cp", last].right - of.outcomes["cp", 1].right for of in (few, many)]
 

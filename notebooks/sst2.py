@@ -29,16 +29,16 @@
 # %%
 from myst_nb import glue
 
-from companion import PROJECT, ladder
+from companion import ladder
+from companion.published import read_published
 from cpadapt.analysis import charts
-from cpadapt.analysis.frontier import read_published
 
 charts.enable()
 
 # %%
 TASK = "sst2"
 task = ladder.measured("smollm2", TASK)
-published = read_published(PROJECT / "book" / "published.toml")
+published = read_published()
 
 # %% [markdown]
 # ## The frontier

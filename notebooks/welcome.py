@@ -38,9 +38,9 @@ from myst_nb import glue
 
 import cpadapt
 from companion import PROJECT, contrasts
+from companion.published import read_published
 from companion.wording import percent
 from cpadapt.analysis import charts
-from cpadapt.analysis.frontier import read_published
 from cpadapt.analysis.statistics import compare
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.specs import Projection
@@ -71,7 +71,7 @@ charts.frontier_chart(records[records["task"] == "sst2"], budget_slider=True)
 # cells:
 
 # %% tags=["hide-input"]
-published = read_published(PROJECT / "book" / "published.toml")
+published = read_published()
 key = published[published["seeds"] == published["seeds"].max()].dropna(subset="sd").reset_index(drop=True)
 charts.table(
     key.assign(

@@ -5,9 +5,9 @@ import functools
 import json
 import lzma
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from scipy.stats import t
@@ -45,13 +45,13 @@ def judged(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     one-sided tests, p of no difference from 0, and p of one of a point or more."""
     table = [[100 * x for x in items] for items in values]
     seeds, items = len(table), len(table[0])
-    mean = statistics.mean(map(statistics.mean, table))
-    by_seed = [statistics.mean(row) for row in table]
-    by_item = [statistics.mean(column) for column in zip(*table, strict=True)]
+    by_seed = [fmean(row) for row in table]
+    by_item = [fmean(column) for column in zip(*table, strict=True)]
+    mean = fmean(by_seed)
     left = [[x - by_seed[a] - by_item[b] + mean for b, x in enumerate(row)] for a, row in enumerate(table)]
     squares = {
-        "seeds": (items * statistics.variance(by_seed), seeds - 1),
-        "items": (seeds * statistics.variance(by_item), items - 1),
+        "seeds": (items * sum((x - mean) ** 2 for x in by_seed) / (seeds - 1), seeds - 1),
+        "items": (seeds * sum((x - mean) ** 2 for x in by_item) / (items - 1), items - 1),
         "rest": (sum(x * x for row in left for x in row) / ((seeds - 1) * (items - 1)), (seeds - 1) * (items - 1)),
     }
     (of_seeds, _), (of_items, _), (of_rest, _) = squares.values()
@@ -110,6 +110,6 @@ def classes(outcome: dict[str, Any]) -> list[int]:
     return list(base64.b64decode(outcome["labels"]))
 
 
-def weights(of: Sequence[int]) -> list[float]:
+def weights(labels: Sequence[int]) -> list[float]:
     """What each item counts, so that a mean over items is the mean over classes of their items' means."""
-    return [len(of) / len(set(of)) / of.count(one) for one in of]
+    return [len(labels) / len(set(labels)) / labels.count(one) for one in labels]

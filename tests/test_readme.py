@@ -173,7 +173,7 @@ def test_what_is_found() -> None:
         f"and by {100 * on_boolq.mean:.1f} over two budgets on BoolQ with all of its examples"
         f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f}), both at ten times the paper's learning rates"
     ) in SAID
-    assert len(whole.matched()) == 2
+    assert len(whole.matched("lora", "cp")) == 2
     drawn = contrasts.measured(("smollm2",), "sst2")
     in_the_figure = compare(drawn.outcomes["cp", 11], drawn.outcomes["lora", 1])
     assert in_the_figure.seeds == 3

@@ -1,19 +1,20 @@
 """Altair charts of records: one theme and palette everywhere, legible to the colour-blind, in light and in dark.
 
 Family is colour and task is shape. `enable` makes a notebook's charts so that JupyterLab and the built book draw them
-without a network: as Vega-Lite in JSON, which both have at hand.
+without a network: as Vega-Lite in JSON, which both have at hand. Altair takes a second to import, so only what draws
+imports it.
 """
 
 import itertools
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
-from cpadapt.analysis.frontier import CELL, frontier
+from cpadapt.analysis.frontier import CELL, LINE, SETTING, best_under_budget, frontier
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.inputs.tasks.specs import TASKS
@@ -31,7 +32,7 @@ VEGA_LITE_MIME = "application/vnd.vegalite.v5+json"
 
 
 def theme() -> dict[str, Any]:
-    """Vega-Lite's configuration: text and lines in the colour of the page's text, nothing behind them."""
+    """Vega-Lite's configuration: text and lines in the colour of the page's text, and no background."""
     ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
     return {
         "config": {
@@ -58,21 +59,35 @@ def _bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def enable() -> None:
-    """Give the charts of this notebook cpadapt's theme, and show them where there is no network too."""
+    """Give the charts of this notebook cpadapt's theme, and a renderer that needs no network."""
+    import altair as alt
+
     alt.theme.register("cpadapt", enable=True)(lambda: alt.theme.ThemeConfig(**theme()))
     alt.renderers.register("cpadapt", _bundle)
     alt.renderers.enable("cpadapt")
 
 
+_NUMBER = re.compile(r"\d[\d.,]*(?:e[-+−]?\d+)?")
+"""One number, without its sign."""
+
+
 def table(frame: pd.DataFrame) -> Any:
-    """A table as it shall be read in a notebook: without its index, numbers to the right and words to the left."""
+    """A table for a notebook: without its index, columns of numbers to the right and of words to the left.
+
+    A column is of numbers if every cell is one number or several, with signs, ranges, errors and brackets, or a dash
+    where there is none; one cell at least has a number.
+    """
     from IPython.display import HTML  # which comes with Jupyter, and is needed only there
 
     frame = frame.rename_axis(columns=None)  # which would be a cell more
-    numbers = [frame.iloc[:, k].astype(str).str.fullmatch(r"[-+−±–\d.,e ()]*").all() for k in range(frame.shape[1])]
-    sides = itertools.cycle("right" if number else "left" for number in numbers)
+    sides = itertools.cycle("right" if _is_numeric(frame.iloc[:, k]) else "left" for k in range(frame.shape[1]))
     rows = frame.to_html(index=False, border=0)
     return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))
+
+
+def _is_numeric(column: "pd.Series[Any]") -> bool:
+    cells = column.astype(str).tolist()
+    return any(map(_NUMBER.search, cells)) and all(re.fullmatch(r"[-+−±–, ()]*", _NUMBER.sub("", c)) for c in cells)
 
 
 def family_name(label: str) -> str:
@@ -113,6 +128,8 @@ def _tasks(table: pd.DataFrame) -> str:
 
 
 def _colour(labels: set[str]) -> Any:
+    import altair as alt
+
     known = {label: colour for label, colour in family_colours().items() if label in labels}
     further = sorted(labels - set(known))
     free = [colour for colour in FURTHER_COLOURS if colour not in known.values()]
@@ -122,6 +139,8 @@ def _colour(labels: set[str]) -> Any:
 
 
 def _shape(tasks: list[str]) -> Any:
+    import altair as alt
+
     shapes = [shape for _, shape in zip(tasks, itertools.cycle(SHAPES), strict=False)]
     legend = alt.Legend() if len(tasks) > 1 else None
     return alt.Shape("task:N", scale=alt.Scale(domain=tasks, range=shapes), legend=legend)
@@ -133,14 +152,47 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{"family name": [family_name(label) for label in table["label"]], "cell": names})
 
 
-OF_ONE_LINE = ["study", "backbone", "task", "label"]
 MEASURED, PUBLISHED = "measured here", "published (second-hand)"
+
+
+@dataclass(frozen=True)
+class _Frontier:
+    """What a chart of a frontier draws, with the names that a reader sees."""
+
+    adapters: pd.DataFrame
+    """Cells with an adapter, as `frontier` gives them; `accuracy` is their mean on eval."""
+    floor: pd.DataFrame
+    """Head only, likewise."""
+    seeds: pd.DataFrame
+    """The runs of both at their settings, with their `accuracy`."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the layers of a chart of a frontier share."""
+
+    x: Any
+    y: Any
+    colour: Any
+    shape: Any
+    hovered: Any
+    """The cell that is pointed at."""
+    hovered_floor: Any
+    budget: Any
+    """The parameter of the slider; `None` without one."""
+
+    @property
+    def over(self) -> Any:
+        """Whether a cell is over the budget."""
+        import altair as alt
+
+        return "false" if self.budget is None else alt.datum.parameters > self.budget
 
 
 def frontier_chart(
     records: pd.DataFrame, *, budget_slider: bool = False, published: pd.DataFrame | None = None
 ) -> Any:
-    """Accuracy on eval against trainable scalars, by family: means over seeds at the rate that dev chose.
+    """Accuracy on eval against trainable scalars, by family: means over seeds at the setting that dev chose.
 
     The seeds stand faintly behind their cell, and light up where it is pointed at. Head only, which spends nothing, is
     a dashed line across: the floor.
@@ -148,98 +200,24 @@ def frontier_chart(
     Args:
         records: a table of one task's runs, as `read_records` gives it.
         budget_slider: add a budget to move. Cells above it fade; the treads show what is best at or under every
-            budget, and a line of text names each family's cell there: the paper's U(B) = max A(k) over P(k) ≤ B. That
-            cell is chosen by eval itself, so it describes these runs and promises nothing for others.
-        published: figures of others, as `read_published` gives them; drawn hollow, with a box to hide them.
+            budget, and a line of text names each family's cell there (`best_under_budget`). That cell is chosen by
+            eval itself, so it describes these runs and promises nothing for others.
+        published: figures of others, with the columns `backbone`, `task`, `label`, `size`, `parameters`, `accuracy`,
+            `sd` and `seeds`; drawn hollow, with a box to hide them.
     """
-    records = records.astype({"learning_rate": float})  # where all are head only, there is none to say so
-    best = frontier(records)
-    place = [*CELL, "learning_rate"]
-    chosen = records.merge(best[place], on=place)  # a missing rate, as head only has it, equals a missing one
-    means = _named(best).rename(columns={"eval_mean": "accuracy"})
-    seeds = _named(chosen).rename(columns={"eval_accuracy": "accuracy"})[
-        ["study", "backbone", "task", "label", "family name", "cell", "parameters", "accuracy", "seed"]
-    ]
-    means["best so far"] = means.groupby(OF_ONE_LINE, dropna=False)["accuracy"].cummax()
-    adapters, floor = means[means["label"] != HEAD], means[means["label"] == HEAD]
-    labels = set(means["label"]) | (set() if published is None else set(published["label"]))
+    import altair as alt
 
-    x = alt.X(
-        "parameters:Q",
-        title="trainable scalars",
-        scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(format="~s", grid=False, tickCount=6, labelOverlap="greedy", labelSeparation=6),
-    )
-    y = alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
-    colour, shape = _colour(labels), _shape(sorted(set(means["task"])))
-    pointer = {"fields": ["study", "cell"], "on": "pointerover", "clear": "pointerout", "empty": False}
-    hovered = alt.selection_point(name="hovered", **pointer)
-    hovered_floor = alt.selection_point(name="hovered_floor", **pointer)
-    least = int(adapters["parameters"].min()) if len(adapters) else 1
-    top = int(adapters["parameters"].max()) if len(adapters) else 1
-    step = math.gcd(*map(int, adapters["parameters"])) or 1  # every cell's count is a place of the slider
-    budget = alt.param(
-        name="budget", value=top, bind=alt.binding_range(min=least, max=top, step=step, name="budget, scalars ")
-    )
-    over = alt.datum.parameters > budget if budget_slider else "false"
-    tooltip = [
-        alt.Tooltip("cell:N", title="adapter"),
-        alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
-        alt.Tooltip("accuracy:Q", title="mean accuracy", format=".1%"),
-        alt.Tooltip("eval_sd:Q", title="sd over seeds", format=".1%"),
-        alt.Tooltip("runs:Q", title="seeds"),
-        alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"),
-    ]
-
-    floors = [
-        alt.Chart(seeds[seeds["label"] == HEAD])
-        .mark_rule(strokeWidth=1)
-        .encode(
-            y, colour, detail="seed:N", opacity=alt.when(hovered_floor).then(alt.value(0.9)).otherwise(alt.value(0))
-        ),
-        alt.Chart(floor).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y, colour),
-        # Wider than it looks, so that it can be pointed at.
-        alt.Chart(floor)
-        .mark_rule(strokeWidth=14, opacity=0)
-        .encode(y, tooltip=[tooltip[0], *tooltip[2:5]])
-        .add_params(hovered_floor),
-    ]
-    of_seeds = (
-        alt.Chart(seeds[seeds["label"] != HEAD])
-        .mark_point(filled=True, size=35)
-        .encode(
-            x, y, colour, shape,
-            opacity=alt.when(hovered).then(alt.value(1)).when(over).then(alt.value(0.08)).otherwise(alt.value(0.3)),
-        )
-    )  # fmt: skip
-    points = [
-        alt.Chart(adapters)
-        .mark_point(filled=True, size=90)
-        .encode(x, y, colour, shape, opacity=alt.when(over).then(alt.value(0.2)).otherwise(alt.value(1))),
-        # Likewise, for a finger.
-        alt.Chart(adapters)
-        .mark_point(filled=True, size=350, opacity=0)
-        .encode(x, y, tooltip=tooltip)
-        .add_params(hovered),
-    ]
-    if budget_slider:
-        within = alt.Chart(_treads(adapters, top)).transform_filter(alt.datum.parameters <= budget)
-        lines = [
-            alt.Chart(pd.DataFrame({"parameters": [top]}))
-            .transform_calculate(parameters=budget.name)
-            .mark_rule(strokeWidth=1)
-            .encode(x)
-            .add_params(budget),
-            within.transform_calculate(until=f"min(datum.until, {budget.name})")
-            .mark_rule(strokeWidth=2, opacity=0.8)
-            .encode(x, alt.Y("best so far:Q", title="accuracy on eval"), colour, x2="until:Q"),
-        ]
-        lines += _best_under(adapters, colour)
+    data = _frontier_data(records)
+    look = _frontier_look(data, published, budget_slider)
+    adapters = data.adapters
+    layers = [] if data.floor.empty else _floor_layers(data, look)
+    theirs = [] if published is None else _published_layers(published, adapters, look)
+    if adapters.empty:
+        layers += theirs  # layers without data would make the axes' domains infinite
     else:
-        lines = [alt.Chart(adapters).mark_line(strokeWidth=2).encode(x, y, colour, detail=OF_ONE_LINE)]
-    theirs = [] if published is None else _published(published, adapters, x, y, colour, shape)
-    # Layers without data would make the axes' domains infinite.
-    layers = [*(floors if len(floor) else ()), *((of_seeds, *lines, *theirs, *points) if len(adapters) else theirs)]
+        lines = _tread_layers(adapters, look) if budget_slider else [_line_layer(adapters, look)]
+        layers += [_seed_layer(data, look), *lines, *theirs, *_point_layers(adapters, look)]
+    means = pd.concat([adapters, data.floor])
     chart = alt.layer(*layers).properties(
         description=_description(means, budget_slider, published), width="container", height=320
     )
@@ -250,43 +228,182 @@ def frontier_chart(
     return chart.properties(title=alt.TitleParams(note, fontSize=12))
 
 
-def _treads(adapters: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Every cell with the count of its family's next, up to which it is the largest that fits."""
-    following = adapters.groupby(OF_ONE_LINE)["parameters"].shift(-1)
-    return adapters.assign(until=following.fillna(top).astype(int))
+def _frontier_data(records: pd.DataFrame) -> _Frontier:
+    records = records.astype({"learning_rate": float, "scale": float})  # where all are head only, all are missing
+    best = frontier(records)
+    setting = [*CELL, *SETTING]
+    chosen = records.merge(best[setting], on=setting)  # what head only has not, missing, equals what is missing
+    means = _named(best).rename(columns={"eval_mean": "accuracy"})
+    seeds = _named(chosen).rename(columns={"eval_accuracy": "accuracy"})[
+        [*LINE, "family name", "cell", "parameters", "accuracy", "seed"]
+    ]
+    means["best so far"] = means.groupby(LINE, dropna=False)["accuracy"].cummax()
+    return _Frontier(means[means["label"] != HEAD], means[means["label"] == HEAD], seeds)
 
 
-def _best_under(adapters: pd.DataFrame, colour: Any) -> list[Any]:
+def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slider: bool) -> _Look:
+    import altair as alt
+
+    means = pd.concat([data.adapters, data.floor])
+    labels = set(means["label"]) | (set() if published is None else set(published["label"]))
+    pointer = {"fields": ["study", "cell"], "on": "pointerover", "clear": "pointerout", "empty": False}
+    return _Look(
+        x=alt.X(
+            "parameters:Q",
+            title="trainable scalars",
+            scale=alt.Scale(type="log", nice=False, padding=14),
+            axis=alt.Axis(format="~s", grid=False, tickCount=6, labelOverlap="greedy", labelSeparation=6),
+        ),
+        y=alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%")),
+        colour=_colour(labels),
+        shape=_shape(sorted(set(means["task"]))),
+        hovered=alt.selection_point(name="hovered", **pointer),
+        hovered_floor=alt.selection_point(name="hovered_floor", **pointer),
+        budget=_budget_slider(data.adapters) if budget_slider else None,
+    )
+
+
+def _budget_slider(adapters: pd.DataFrame) -> Any:
+    """A parameter from the smallest cell's count to the largest's, where every cell's is a place of the slider."""
+    import altair as alt
+
+    counts = adapters["parameters"].astype(int).tolist() or [1]
+    slider = alt.binding_range(min=min(counts), max=max(counts), step=math.gcd(*counts), name="budget, scalars ")
+    return alt.param(name="budget", value=max(counts), bind=slider)
+
+
+def _cell_tooltips() -> list[Any]:
+    import altair as alt
+
+    return [
+        alt.Tooltip("cell:N", title="adapter"),
+        alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+        alt.Tooltip("accuracy:Q", title="mean accuracy", format=".1%"),
+        alt.Tooltip("eval_sd:Q", title="sd over seeds", format=".1%"),
+        alt.Tooltip("runs:Q", title="seeds"),
+        alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"),
+    ]
+
+
+def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
+    """Head only: its seeds, its mean, and a wider mean that is not seen and can be pointed at."""
+    import altair as alt
+
+    floor, tooltip = data.floor, _cell_tooltips()
+    seen = alt.when(look.hovered_floor).then(alt.value(0.9)).otherwise(alt.value(0))
+    return [
+        alt.Chart(data.seeds[data.seeds["label"] == HEAD])
+        .mark_rule(strokeWidth=1)
+        .encode(look.y, look.colour, detail="seed:N", opacity=seen),
+        alt.Chart(floor).mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(look.y, look.colour),
+        alt.Chart(floor)
+        .mark_rule(strokeWidth=14, opacity=0)
+        .encode(look.y, tooltip=[tooltip[0], *tooltip[2:5]])
+        .add_params(look.hovered_floor),
+    ]
+
+
+def _seed_layer(data: _Frontier, look: _Look) -> Any:
+    """The runs of every cell with an adapter, faint unless it is pointed at."""
+    import altair as alt
+
+    lit = alt.when(look.hovered).then(alt.value(1)).when(look.over).then(alt.value(0.08)).otherwise(alt.value(0.3))
+    return (
+        alt.Chart(data.seeds[data.seeds["label"] != HEAD])
+        .mark_point(filled=True, size=35)
+        .encode(look.x, look.y, look.colour, look.shape, opacity=lit)
+    )
+
+
+def _point_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
+    """The cells' means, and larger ones that are not seen and can be pointed at, with a finger too."""
+    import altair as alt
+
+    faded = alt.when(look.over).then(alt.value(0.2)).otherwise(alt.value(1))
+    return [
+        alt.Chart(adapters)
+        .mark_point(filled=True, size=90)
+        .encode(look.x, look.y, look.colour, look.shape, opacity=faded),
+        alt.Chart(adapters)
+        .mark_point(filled=True, size=350, opacity=0)
+        .encode(look.x, look.y, tooltip=_cell_tooltips())
+        .add_params(look.hovered),
+    ]
+
+
+def _line_layer(adapters: pd.DataFrame, look: _Look) -> Any:
+    import altair as alt
+
+    return alt.Chart(adapters).mark_line(strokeWidth=2).encode(look.x, look.y, look.colour, detail=LINE)
+
+
+def _tread_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
+    """The budget as a line, and for each family what is best at or under it, up to it, as treads and in words."""
+    import altair as alt
+
+    top = int(adapters["parameters"].max())
+    following = adapters.groupby(LINE)["parameters"].shift(-1)
+    treads = adapters.assign(until=following.fillna(top).astype(int))
+    return [
+        alt.Chart(pd.DataFrame({"parameters": [top]}))
+        .transform_calculate(parameters=look.budget.name)
+        .mark_rule(strokeWidth=1)
+        .encode(look.x)
+        .add_params(look.budget),
+        alt.Chart(treads)
+        .transform_filter(alt.datum.parameters <= look.budget)
+        .transform_calculate(until=f"min(datum.until, {look.budget.name})")
+        .mark_rule(strokeWidth=2, opacity=0.8)
+        .encode(look.x, alt.Y("best so far:Q", title="accuracy on eval"), look.colour, x2="until:Q"),
+        *_best_under_layers(adapters, look),
+    ]
+
+
+def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
     """A line of text for each family: its cell that is best at or under the budget."""
+    import altair as alt
+
     above = alt.Chart(pd.DataFrame({"text": ["best on eval at or under the budget:"]}))
     texts = [
         above.mark_text(align="left", baseline="top", fontSize=12).encode(
             x=alt.value(4), y=alt.value(2), text="text:N"
         )
     ]
-    for row, (label, cells) in enumerate(adapters.groupby("label"), start=1):
-        name = family_name(str(label))
+    for row, (_, said) in enumerate(_best_by_budget(adapters).groupby("label"), start=1):
         texts.append(
-            alt.Chart(cells)
-            .transform_calculate(reached="datum.parameters <= budget && isValid(datum.accuracy) ? datum.accuracy : -1")
-            .transform_window(
-                place="row_number()",
-                sort=[alt.SortField("reached", order="descending"), alt.SortField("parameters")],
-            )
-            .transform_filter("datum.place == 1")
-            .transform_calculate(
-                text=f"datum.reached < 0 ? {json.dumps(f'{name}: none fits')}"
-                " : datum.cell + ': ' + format(100 * datum.accuracy, '.1f') + ' %, '"
-                " + format(datum.parameters, ',') + ' scalars'"
-            )
+            alt.Chart(said)
+            .transform_filter("datum.least <= budget && (!isValid(datum.below) || budget < datum.below)")
             .mark_text(align="left", baseline="top", fontSize=12)
-            .encode(colour, x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
+            .encode(look.colour, x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
         )
     return texts
 
 
-def _published(published: pd.DataFrame, adapters: pd.DataFrame, x: Any, y: Any, colour: Any, shape: Any) -> list[Any]:
+def _best_by_budget(adapters: pd.DataFrame) -> pd.DataFrame:
+    """What `best_under_budget` finds, in words: a row a family and a range of budgets, from `least` to under `below`.
+
+    The last ranges have no end.
+    """
+    best = adapters.rename(columns={"accuracy": "eval_mean"})
+    counts = sorted(set(best["parameters"].astype(int)))
+    rows = []
+    for least, below in zip([0, *counts], [*counts, None], strict=True):
+        fitting = best_under_budget(best, least).sort_values(["eval_mean", "parameters"], ascending=[False, True])
+        said = {
+            row["label"]: f"{row['cell']}: {100 * row['eval_mean']:.1f} %, {row['parameters']:,} scalars"
+            for row in fitting.drop_duplicates("label").to_dict("records")
+        }
+        for label in sorted(set(best["label"])):
+            name = family_name(label)
+            text = said.get(label, f"{name}: none fits")
+            rows.append({"label": label, "family name": name, "least": least, "below": below, "text": text})
+    return pd.DataFrame(rows)
+
+
+def _published_layers(published: pd.DataFrame, adapters: pd.DataFrame, look: _Look) -> list[Any]:
     """Hollow marks with a box to hide them; hidden, they lie on a measured cell, so that the axes close in on ours."""
+    import altair as alt
+
     shown = alt.param(name="published", value=True, bind=alt.binding_checkbox(name=f"{PUBLISHED} "))
     chart = alt.Chart(_named(published).assign(values=PUBLISHED))
     known = adapters.dropna(subset="accuracy")
@@ -298,7 +415,7 @@ def _published(published: pd.DataFrame, adapters: pd.DataFrame, x: Any, y: Any, 
     return [
         chart.mark_point(filled=False, size=90, strokeWidth=1.5, strokeDash=[2, 2])
         .encode(
-            x, y, colour, shape,
+            look.x, look.y, look.colour, look.shape,
             opacity=alt.when(shown).then(alt.value(1)).otherwise(alt.value(0)),
             tooltip=[
                 alt.Tooltip("values:N"), alt.Tooltip("backbone:N"), alt.Tooltip("cell:N", title="adapter"),
@@ -333,6 +450,8 @@ def curve_chart(evaluations: pd.DataFrame) -> Any:
     Args:
         evaluations: a table as `read_evaluations` gives it.
     """
+    import altair as alt
+
     picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
     tasks = _tasks(evaluations)
     return (
@@ -367,9 +486,12 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     A click on a family in the legend fades the others.
 
     Args:
-        response: one task's cells at their rates, as `companion.rates.response` gives it.
+        response: one task's cells at their rates, a row each, with the columns `label`, `size`, `parameters`,
+            `learning_rate`, `mean` and `error` (on eval), `dev` (the mean on dev) and `runs`.
         floor: the mean accuracy of the readout alone, drawn as a dashed line across.
     """
+    import altair as alt
+
     picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
     table = _named(response)
     ends = [int(table["parameters"].min()), int(table["parameters"].max())]
@@ -419,9 +541,11 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
     """The chance to see a difference against the number of seeds, a line a task and a difference.
 
     Args:
-        powers: as `companion.noise.powers` gives it.
+        powers: a row a task, difference and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
         chance: what is enough, drawn as a dashed line across.
     """
+    import altair as alt
+
     table = powers.assign(
         name=[task_name(task) for task in powers["task"]],
         difference=[f"{100 * e:g} point{'s' * (e > 0.01)}" for e in powers["effect"]],
@@ -460,6 +584,8 @@ def choice_chart(records: pd.DataFrame) -> Any:
     Args:
         records: a table of one task's runs, as `read_records` gives it.
     """
+    import altair as alt
+
     picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
     ends = [
         max(records[["dev_accuracy", "eval_accuracy"]].min()),
@@ -495,10 +621,13 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     """Differences with their intervals, one below the other: what is compared by place, its group by colour.
 
     Args:
-        contrasts: as `companion.contrasts.frame` gives it.
+        contrasts: a row a difference, with the columns `group`, `what`, `mean`, `low` and `high` (the ends of the
+            95 % interval), and `seeds`.
         title: of the axis: what minus what.
         margin: below which a difference counts as none; a dashed line on either side of zero.
     """
+    import altair as alt
+
     table = contrasts[["group", "what", "mean", "low", "high", "seeds"]].copy()
     table[["mean", "low", "high"]] *= 100
     groups = list(dict.fromkeys(table["group"]))
@@ -526,7 +655,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
         for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))
     ]
     return alt.layer(*lines, reach, points).properties(
-        description=f"Differences, {title}, each with its interval of ninety-five percent, of {', '.join(groups)}.",
+        description=f"Differences, {title}, each with its 95 % interval, of {', '.join(groups)}.",
         width="container",
         height=16 * len(groups) * table["what"].nunique(),
     )
@@ -536,8 +665,10 @@ def spread_chart(runs: pd.DataFrame) -> Any:
     """The accuracy of each run of each cell, a stroke a run, by what the runs differ in; a point at their mean.
 
     Args:
-        runs: as `companion.noise.runs` gives it.
+        runs: a row a run, with the columns `over` (what runs differ in), `label`, `size` and `accuracy`.
     """
+    import altair as alt
+
     table = _named(runs)
     kinds = list(dict.fromkeys(table["over"]))
     y = alt.Y("cell:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
@@ -569,8 +700,11 @@ def part_chart(parts: pd.DataFrame) -> Any:
     """The variance of one run's accuracy, adapter by adapter, in parts that add up.
 
     Args:
-        parts: as `companion.causes.parts` gives it, of one task.
+        parts: of one task, a row an adapter and part, with the columns `task`, `of` (the adapter), `part` and
+            `variance`.
     """
+    import altair as alt
+
     kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "of"))
     table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)
     colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))

@@ -1,17 +1,15 @@
-"""From runs to a frontier: what each cell of a ladder reaches, over seeds, at the rate that dev chose."""
-
-import tomllib
-from pathlib import Path
-from typing import Any
+"""From runs to a frontier: what each cell of a ladder reaches, over seeds, at the setting that dev chose."""
 
 import pandas as pd
 
 from cpadapt.errors import InputError
-from cpadapt.families import counting
-from cpadapt.inputs.backbones.loading import load_projections
 
 CELL = ["study", "backbone", "task", "label", "family", "size", "parameters"]
+"""The columns that name a cell."""
 SETTING = ["learning_rate", "scale", "warmup_steps"]
+"""The columns that tell a cell's settings apart."""
+LINE = ["study", "backbone", "task", "label"]
+"""The columns that name a line of a frontier: the cells of one label."""
 
 
 def cells(records: pd.DataFrame) -> pd.DataFrame:
@@ -26,24 +24,17 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
         `eval_sd` (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and the best run).
 
     Raises:
-        InputError: runs of one study and task stand under several protocols, or are of different weights of one
-            backbone, so they do not compare.
+        InputError: runs of one study and task are under several protocols, or of different weights of one backbone,
+            so they do not compare.
     """
-    known = records[["study", "task", "protocol"]].drop_duplicates()
-    for study, task in known.loc[known.duplicated(["study", "task"]), ["study", "task"]].to_numpy():
-        found = sorted(known.loc[(known["study"] == study) & (known["task"] == task), "protocol"])
-        raise InputError(
-            f"the runs of study {study!r} on {task!r} stand under {len(found)} protocols ({', '.join(found)}); take"
-            " those of one, by the column protocol"
-        )
-    known = records[["study", "task", "backbone", "weights"]].drop_duplicates()
-    for study, task, backbone in known.loc[
-        known.duplicated(["study", "task", "backbone"]), ["study", "task", "backbone"]
-    ].to_numpy():
-        raise InputError(
-            f"the runs of study {study!r} on {task!r} are of different weights of {backbone}; take those of one, by"
-            " the column weights"
-        )
+    for column, kind in (("protocol", "protocols"), ("weights", "backbone's weights")):
+        by_question = records.groupby(["study", "task", "backbone"], dropna=False, sort=False)[column].unique()
+        for study, task, backbone, values in by_question.reset_index().to_numpy():
+            if len(values) > 1:
+                raise InputError(
+                    f"the runs of study {study!r} on {task!r} with {backbone} are of {len(values)} {kind}"
+                    f" ({', '.join(sorted(values))}), which do not compare; take those of one, by the column {column}"
+                )
     grouped = records.groupby([*CELL, *SETTING], dropna=False, sort=False)
     return grouped.agg(
         runs=("id", "count"),
@@ -57,10 +48,11 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
-    """Each cell at the setting whose mean dev accuracy is highest (of equals the lowest learning rate).
+    """Each cell at the setting whose mean dev accuracy is highest.
 
-    The choice sees dev alone, never the evaluation split. A rate at which a smaller share of runs diverged goes before
-    one at which more did, whatever the survivors reach.
+    The choice sees dev alone, never the evaluation split. A setting at which a smaller share of runs diverged is
+    preferred to one at which more did, whatever the survivors reach; of equals the one with the lower learning rate,
+    then the lower scale, then the shorter warm-up.
 
     Args:
         records: a table as `cpadapt.read_records` gives it.
@@ -71,57 +63,26 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: as `cells`.
     """
-    found = cells(records)
-    found["share"] = found["diverged"] / found["runs"]
-    found = found.sort_values(["share", "dev_mean", "learning_rate"], ascending=[True, False, True])
-    best = found.drop_duplicates(CELL, keep="first").drop(columns="share")
+    tried = cells(records)
+    tried["share"] = tried["diverged"] / tried["runs"]
+    tried = tried.sort_values(["share", "dev_mean", *SETTING], ascending=[True, False, True, True, True])
+    best = tried.drop_duplicates(CELL, keep="first").drop(columns="share")
     return best.sort_values(["task", "label", "parameters"], ignore_index=True)
 
 
 def best_under_budget(best: pd.DataFrame, budget: int) -> pd.DataFrame:
-    """The paper's U(B) = max A(k) over P(k) ≤ B: each family's best cell among those at or under a budget.
+    """Each line's most accurate cell at or under a budget: U(B) = max A(k) over P(k) ≤ B (arXiv 2606.00428).
 
-    It is chosen by the evaluation split itself, so it is higher than a choice on dev would have been, the more so the
-    more cells a family has: a description of these runs only.
+    The cell is chosen by the evaluation split itself, so its accuracy is higher than that of a choice on dev, the more
+    so the more cells a line has. It describes these runs only.
 
     Args:
         best: a table as `frontier` gives it.
         budget: trainable scalars over all target modules.
 
     Returns:
-        As `frontier`, one row a family (of equals the smallest cell); none for a family of which nothing fits.
+        As `frontier`, one row a line (of equals the smallest cell); none for a line of which nothing fits.
     """
     fitting = best[best["parameters"] <= budget].dropna(subset="eval_mean")
     ordered = fitting.sort_values(["eval_mean", "parameters"], ascending=[False, True])
-    return ordered.drop_duplicates(["study", "backbone", "task", "label"]).sort_index().reset_index(drop=True)
-
-
-def read_published(path: str | Path) -> pd.DataFrame:
-    """Figures that others published, to stand beside ours and never among them.
-
-    Args:
-        path: a TOML file with `source`, `second_hand`, `backbone` and a table `figure` for each: `task`, `family`,
-            `size`, `accuracy`, `seeds` and, where known, `sd` over seeds.
-
-    Returns:
-        One row a figure, with `source`, `second_hand`, `backbone`, `task`, `label`, `family`, `size`, `parameters`
-        (counted here), `accuracy`, `sd` and `seeds`.
-
-    Raises:
-        InputError: a field is missing, or the backbone or a family is unknown.
-    """
-    content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    common = ("source", "second_hand", "backbone")
-    rows: list[dict[str, Any]] = []
-    try:
-        projections = load_projections(content["backbone"])
-        for figure in content["figure"]:
-            rows.append(
-                {name: content[name] for name in common}
-                | {"task": figure["task"], "label": figure["family"], "family": figure["family"]}
-                | {"size": figure["size"], "parameters": counting.count(figure["family"], projections, figure["size"])}
-                | {"accuracy": figure["accuracy"], "sd": figure.get("sd"), "seeds": figure["seeds"]}
-            )
-    except KeyError as missing:
-        raise InputError(f"{path}: {missing} is missing") from None
-    return pd.DataFrame(rows).astype({"sd": float})
+    return ordered.drop_duplicates(LINE).sort_index().reset_index(drop=True)

@@ -2,24 +2,29 @@
 
 A cell's runs all answer the same items, so its outcomes are a table of seeds by items, and its mean has two sources of
 error: other seeds would have trained other adapters, and other items would have been asked. Both are random effects
-that cross each other. What is a mean or a difference has a formula, that of an analysis of variance without
-replication (`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is a
-choice among cells has a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap",
-Annals of Applied Statistics 1, 2007). Where runs share their training examples, what others would have given is no
-part of the errors.
+that cross. A mean or a difference has a formula, that of an analysis of variance without replication (`estimate`,
+`compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). A choice among cells has a bootstrap
+of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007).
+Where runs share their training examples, the errors leave out what other examples would have done.
+
+Why not an unpaired z-test: it takes two cells for independent and adds their variances. They answered the same items
+from the same seeds, so `Var(A − B) = Var(A) + Var(B) − 2·Cov(A, B)`: an item that is hard for one is hard for the
+other, the covariance is large, and the unpaired test misses what the pairs show (Miller, "Adding Error Bars to Evals",
+arXiv 2411.00640, 2024). And a binomial standard error, or a deviation over seeds alone, leaves out one of
+the two sources. So `compare` subtracts answer by answer and then estimates the mean of the differences.
 """
 
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from cpadapt.errors import InputError
 from cpadapt.records.record import Record, require_one_backbone
@@ -53,12 +58,12 @@ class Outcomes:
 def outcomes(records: Iterable[Record]) -> Outcomes:
     """The outcomes of one cell's runs.
 
-    They are of several seeds on one draw of the training and dev examples, or of several draws, one run of each. Of
-    the latter `estimate` gives as the seeds' variance what a draw and a run on it add together.
+    The runs are of several seeds on one draw of the training and dev examples, or of several draws, one run on each.
+    For several draws the seeds' variance of `estimate` is that of a draw and a run on it together.
 
     Raises:
-        InputError: as `answers`, two have the same seed and data seed, or several draws have several runs (which are
-            not independent then).
+        InputError: as `answers`; or two runs have the same seed and data seed, or several draws have several runs
+            each, which are not independent.
     """
     by_seed: dict[tuple[int, int], Record] = {}
     for record in records:
@@ -75,6 +80,9 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
 def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
     """What runs were asked and got right.
 
+    Args:
+        records: of runs on one backbone that were asked the same items.
+
     Returns:
         The items' row numbers, rising, and `[runs, items]`, 1 where a run is right and 0 where it is wrong.
 
@@ -83,18 +91,18 @@ def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
             nothing), they were not asked the same items, or they were measured on different weights.
     """
     require_one_backbone(records, "the runs")
-    found: list[dict[int, bool]] = []
+    by_run: list[dict[int, bool]] = []
     for record in records:
         if record.outcome is None:
             reason = "it was asked nothing on eval" if record.best_step else "it diverged before its first evaluation"
             raise InputError(f"run {record.id} has no outcome: {reason}")
-        found.append(record.outcome.right_by_row)
-    if not found:
+        by_run.append(record.outcome.right_by_row)
+    if not by_run:
         raise InputError("no runs were given")
-    if any(right.keys() != found[0].keys() for right in found):
+    if any(right.keys() != by_run[0].keys() for right in by_run):
         raise InputError("the runs were not asked the same items: their caps or their data differ")
-    items = tuple(sorted(found[0]))
-    return items, np.array([[right[item] for item in items] for right in found], dtype=float)
+    items = tuple(sorted(by_run[0]))
+    return items, np.array([[right[item] for item in items] for right in by_run], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -104,26 +112,27 @@ class Mean:
     mean: float
     standard_error: float
     degrees: float
-    """Of freedom."""
+    """Degrees of freedom."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where the true mean lies, with about this confidence (see `p_value`).
+        """The interval in which the true mean lies with about this confidence, by Student's t.
 
-        An error of 0 means that the values show no variation, not that there is none.
+        A standard error of 0 means that the values show no variation, not that there is none.
         """
         reach = float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.standard_error
         return self.mean - reach, self.mean + reach
 
     def p_value(self, null: float = 0.0) -> float:
-        """Of the hypothesis that the true mean is `null`; two-sided."""
+        """The two-sided p value of the hypothesis that the true mean is `null`."""
         if self.standard_error == 0:
             return float(self.mean == null)
         return float(2 * stats.t.sf(abs(self.mean - null) / self.standard_error, self.degrees))
 
     def equivalence_p_value(self, margin: float) -> float:
-        """Of the hypothesis that the mean is `margin` or more away from 0, by two one-sided tests.
+        """The p value of the hypothesis that the true mean is `margin` or more away from 0, by two one-sided tests.
 
-        Below 0.05 the 90 % interval lies within the margin. A difference that is not significant is not equivalence.
+        Below 0.05 the 90 % interval lies within the margin. That a difference is not significant does not show
+        equivalence.
 
         Raises:
             InputError: the margin is not above 0.
@@ -139,20 +148,20 @@ class Mean:
 class Estimate(Mean):
     """A mean over seeds and items, and how sure it is.
 
-    The degrees of freedom are Satterthwaite's approximation, and themselves estimated, so that p values and intervals
-    are approximate. With three seeds that vary much more than the items do, p values below 0.05 come up to 1.5 times
-    as often as they say, below 0.01 three times and below 0.003 six times; where seeds hardly vary, more seldom than
-    they say. With ten they are nearly exact.
+    The degrees of freedom are Satterthwaite's approximation from estimated variances, so p values and intervals are
+    approximate. With three seeds that vary much more than the items do and no true difference, p values below 0.05
+    occur up to 1.5 times as often as they should, below 0.01 three times and below 0.003 six times; where seeds hardly
+    vary, less often than they should. With ten seeds they are nearly exact.
     """
 
     seeds: int
     items: int
     seed_variance: float
-    """Of a seed's mean over all items, as if there were no end of these; 0 where the estimate is below."""
+    """The variance of a seed's mean over infinitely many items, σ²(s); 0 where the estimate is negative."""
     item_variance: float
-    """Of an item's mean over all seeds, likewise."""
+    """The variance of an item's mean over infinitely many seeds, σ²(i), likewise."""
     rest_variance: float
-    """Of one answer, beyond its seed and its item."""
+    """The variance of one answer around its seed's and its item's effects, σ²(e)."""
 
     def equivalence_p_value(self, margin: float) -> float:
         """As `Mean.equivalence_p_value`.
@@ -161,20 +170,26 @@ class Estimate(Mean):
             InputError: the margin is not above 0.
         """
         if margin > 0 and self.standard_error == 0 and self.mean == 0:
-            # Made of answers that all agree: were the margin reached, an item would show a difference with at least
+            # All answers agree. If the true mean were at the margin, each item would show a difference with at least
             # that probability.
             return float((1 - min(margin, 1)) ** self.items)
         return super().equivalence_p_value(margin)
 
     def error_with(self, seeds: float, items: float) -> float:
-        """The standard error that so many seeds and items would give; `math.inf` is no end of them."""
-        of_seeds, of_items = self.seed_variance / seeds, self.item_variance / items
-        return float(np.sqrt(of_seeds + of_items + self.rest_variance / (seeds * items)))
+        """The standard error with so many seeds and items, each 1 or more or `math.inf`."""
+        seeds_part, items_part = self.seed_variance / seeds, self.item_variance / items
+        return float(np.sqrt(seeds_part + items_part + self.rest_variance / (seeds * items)))
 
     def power(self, effect: float, seeds: int, items: int, alpha: float = 0.05) -> float:
-        """The chance that so many seeds and items show a true mean of `effect` to differ from 0.
+        """The probability that a two-sided test with so many seeds and items finds a true mean of `effect`.
 
-        It takes the estimated variances as true, which from three seeds is a guess.
+        It takes the estimated variances as true; from three seeds they are a guess.
+
+        Args:
+            effect: the true mean, in the unit of the values.
+            seeds: two or more.
+            items: two or more.
+            alpha: the level of the test.
 
         Raises:
             InputError: there are fewer than two seeds or items.
@@ -183,40 +198,102 @@ class Estimate(Mean):
         error, rest = self.error_with(seeds, items), self.rest_variance
         if error == 0:
             return float(effect != 0)
-        degrees = _degrees(items * self.seed_variance + rest, seeds * self.item_variance + rest, rest, seeds, items)
+        squares = (
+            MeanSquare(items * self.seed_variance + rest, seeds - 1),
+            MeanSquare(seeds * self.item_variance + rest, items - 1),
+            MeanSquare(rest, (seeds - 1) * (items - 1)),
+        )
+        degrees = _satterthwaite(_mean_variance(*squares), *squares)
         reach = stats.t.ppf(1 - alpha / 2, degrees)
         # The square of Student's t, as its own two tails lose their digits where the effect is large.
         return float(stats.ncf.sf(reach**2, 1, degrees, (effect / error) ** 2))
 
 
-def _degrees(of_seeds: float, of_items: float, of_rest: float, seeds: int, items: int) -> float:
-    """Satterthwaite's degrees of freedom of the sum of mean squares that is a mean's variance."""
-    spread = of_seeds**2 / (seeds - 1) + of_items**2 / (items - 1) + of_rest**2 / ((seeds - 1) * (items - 1))
-    fewest = float(min(seeds, items) - 1)
-    return max(_total(of_seeds, of_items, of_rest) ** 2 / spread, fewest) if spread else fewest
+class MeanSquare(NamedTuple):
+    """A line of the table of an analysis of variance."""
+
+    value: float
+    df: float
+    """Degrees of freedom."""
 
 
-def _total(of_seeds: float, of_items: float, of_rest: float) -> float:
-    # Each mean square alone estimates no more than the whole, and by chance the sum may fall below it.
-    return max(of_seeds + of_items - of_rest, of_seeds, of_items, of_rest)
+def _mean_squares(values: Floats, factors: str) -> Mapping[str, MeanSquare]:
+    """The table of an analysis of variance without replication.
+
+    Args:
+        values: a table with one axis a factor.
+        factors: a letter for each axis, such as `"si"`.
+
+    Returns:
+        By their letters the mean square of each factor and of each interaction, such as `"s"`, `"i"` and `"si"`; that
+        of all factors together is the residual.
+    """
+    axes = range(values.ndim)
+    table = {}
+    for count in range(1, values.ndim + 1):
+        for term in itertools.combinations(axes, count):
+            # The term's effects: means over all other axes, less the effects of each smaller set of its factors.
+            effects = values
+            for axis in axes:
+                mean = effects.mean(axis, keepdims=True)
+                effects = effects - mean if axis in term else mean
+            df = math.prod(values.shape[axis] - 1 for axis in term)
+            square = float((effects**2).sum()) * values.size / effects.size / df
+            table["".join(factors[axis] for axis in term)] = MeanSquare(square, df)
+    return table
+
+
+def _mean_variance(first: MeanSquare, second: MeanSquare, rest: MeanSquare) -> float:
+    """The variance of a table's mean, times the number of its values, from the mean squares of its two factors.
+
+    It is `MS(first) + MS(second) − MS(rest)`; as each of them alone estimates no more than that, by chance too much,
+    it is no smaller than any.
+    """
+    return max(first.value + second.value - rest.value, first.value, second.value, rest.value)
+
+
+def _satterthwaite(total: float, first: MeanSquare, second: MeanSquare, rest: MeanSquare) -> float:
+    """Satterthwaite's degrees of freedom of `first + second − rest`, no fewer than the fewer of the first two.
+
+    Args:
+        total: what the sum is taken to be, which may be more (Satterthwaite, "An approximate distribution of estimates
+            of variance components", Biometrics Bulletin 2, 1946).
+        first: a mean square.
+        second: another.
+        rest: the one that is subtracted.
+    """
+    spread = first.value**2 / first.df + second.value**2 / second.df + rest.value**2 / rest.df
+    fewest = float(min(first.df, second.df))
+    return max(total**2 / spread, fewest) if spread else fewest
 
 
 def require_two(seeds: int, items: int) -> None:
     """Check that there are two seeds and two items.
 
     Raises:
-        InputError: there are fewer: how much the other varies cannot be told.
+        InputError: there are fewer, so that how much they vary cannot be estimated.
     """
     if min(seeds, items) < 2:
         raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
 
 
 def estimate(values: Floats) -> Estimate:
-    """The mean of a table of seeds by items.
+    """The mean of a table of seeds by items, with its standard error.
 
-    With `s` the seed's effect, `i` the item's and `e` the rest, the mean of S seeds and I items varies by
-    `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares of the two-way table estimate that without bias; where one
-    falls below the rest its part is taken as 0, which errs upwards.
+    With `s` the seed's effect, `i` the item's and `e` the rest, all random, the mean of S seeds and I items has the
+    variance `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares (MS) of the two-way table have the expectations
+
+    ======  ====================
+    MS      expected value
+    ======  ====================
+    MS(s)   `σ²(e) + I·σ²(s)`
+    MS(i)   `σ²(e) + S·σ²(i)`
+    MS(si)  `σ²(e)`
+    ======  ====================
+
+    so `(MS(s) + MS(i) − MS(si)) / (S·I)` estimates that variance without bias (Searle, Casella and McCulloch,
+    *Variance Components*, 1992, chapter 4). Where MS(s) or MS(i) is below MS(si) its variance is taken as 0, which
+    makes the error too large rather than too small.
 
     Args:
         values: `[seeds, items]`.
@@ -228,16 +305,16 @@ def estimate(values: Floats) -> Estimate:
 
 
 def pooled(tables: Sequence[Floats]) -> Estimate:
-    """The mean of one table of seeds by items, or of several that are alike, with the variances of all of them.
+    """The mean of one table of seeds by items, or of several like ones, with variances averaged over them.
 
-    Three seeds tell little of how much seeds vary. Several tables of three tell more, if they vary alike: then their
-    mean squares may be averaged. The error is that of one such table, not of the mean of all.
+    Three seeds say little about how much seeds vary. Several tables of three say more if their variances are the same:
+    then their mean squares may be averaged. The error is that of one table, not of the mean of all.
 
     Args:
         tables: `[seeds, items]`, each.
 
     Raises:
-        InputError: as `estimate`; there are none, or they have different numbers of seeds or items.
+        InputError: as `estimate`; or there are none, or they have different numbers of seeds or items.
     """
     sizes = sorted({table.shape for table in tables})
     if len(sizes) != 1:
@@ -247,42 +324,46 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
     if not np.isfinite(tables).all():
         raise InputError("a value is not finite")
     mean = float(np.mean(tables))
-    squares = [_mean_squares(table) for table in tables]
-    of_seeds, of_items, of_rest = (float(np.mean([of[axes] for of in squares])) for axes in ((0,), (1,), (0, 1)))
-    variance = _total(of_seeds, of_items, of_rest)
+    by_table = [_mean_squares(table, "si") for table in tables]
+    of_seeds, of_items, rest = (
+        MeanSquare(float(np.mean([squares[term].value for squares in by_table])), by_table[0][term].df)
+        for term in ("s", "i", "si")
+    )
+    variance = _mean_variance(of_seeds, of_items, rest)
     return Estimate(
         mean=mean,
         seeds=seeds,
         items=items,
-        seed_variance=max((of_seeds - of_rest) / items, 0.0),
-        item_variance=max((of_items - of_rest) / seeds, 0.0),
-        rest_variance=of_rest,
+        seed_variance=max((of_seeds.value - rest.value) / items, 0.0),
+        item_variance=max((of_items.value - rest.value) / seeds, 0.0),
+        rest_variance=rest.value,
         standard_error=float(np.sqrt(variance / (seeds * items))),
-        degrees=_degrees(of_seeds, of_items, of_rest, seeds, items),
+        degrees=_satterthwaite(variance, of_seeds, of_items, rest),
     )
 
 
 def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.int64]) -> Estimate:
-    """The mean of answers, where some items were asked of every seed and others of a few seeds or of one.
+    """The mean of answers where some items were asked of every seed and others of a few seeds or of one.
 
-    The mean is that of the seeds' means. Under the model of `estimate`, with `n(s)` the items asked of a seed and
-    `n(s, t)` those asked of both of two, it varies by `σ²(means)/S + σ²(i)·c`: the variance of the seeds' means as it
-    is seen, and what these have in common, where `c` is the mean of `n(s, t)/(n(s)·n(t))` over pairs of seeds. `σ²(i)`
-    is estimated without bias from the products of two seeds' answers to one item, each less its seed's mean (moments
-    as of Gao and Owen, "Efficient moment calculations for variance components in large unbalanced crossed random
-    effects models", Electronic Journal of Statistics 11, 2017), and is 0 if that is below. Of a full table this is
-    `estimate`, unless the seeds' means vary less than the rest alone would have them do: that errs upwards there, and
-    here, where many items may be asked of one seed alone, it would do so often. Where no two seeds share an item, the
-    items' variance is part of the rest's.
+    It is the mean of the seeds' means. Under the model of `estimate`, with `n(s)` the items asked of a seed and
+    `n(s, t)` those asked of both of two, its variance is `σ²(means)/S + σ²(i)·c`: the variance of the seeds' means as
+    observed, and what these have in common, where `c` is the mean of `n(s, t)/(n(s)·n(t))` over pairs of seeds.
+    `σ²(i)` is estimated without bias from the products of two seeds' answers to one item, each less its seed's mean
+    (moments as in Gao and Owen, "Efficient moment calculations for variance components in large unbalanced crossed
+    random effects models", Electronic Journal of Statistics 11, 2017); a negative estimate counts as 0.
+
+    On a full table it is `estimate`, unless the seeds' means vary less than the rest alone would make them: there
+    `estimate` takes the larger error. Here, where many items may be asked of one seed alone, that would happen often.
+    Where no two seeds share an item, the items' variance is part of the rest's.
 
     Args:
         values: `[answers]`.
-        seeds: `[answers]`, whose each is; any numbers.
-        items: `[answers]`, to what item; any numbers. A seed answers an item once.
+        seeds: `[answers]`, the seed of each; any numbers.
+        items: `[answers]`, the item of each; any numbers. A seed answers an item once.
 
     Raises:
         InputError: the three are not of one length, there are fewer than two seeds or items, a value is not finite,
-            or a seed has one item alone or one twice.
+            or a seed answered fewer than two items or one twice.
     """
     if not len(values) == len(seeds) == len(items):
         raise InputError(
@@ -290,76 +371,58 @@ def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.i
         )
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
-    seeds, names = pd.factorize(seeds)
-    items, things = pd.factorize(items)
-    require_two(len(names), len(things))
-    count = len(names)
-    asked = np.zeros((count, len(things)), np.float32)
+    seeds, seed_names = pd.factorize(seeds)
+    items, item_names = pd.factorize(items)
+    seed_count, item_count = len(seed_names), len(item_names)
+    require_two(seed_count, item_count)
+    asked = np.zeros((seed_count, item_count), np.float32)
     asked[seeds, items] = 1
     per_seed = np.bincount(seeds)
     if np.count_nonzero(asked) < len(values) or per_seed.min() < 2:
         raise InputError("each seed has to answer two items or more, and each of them once")
     means = np.bincount(seeds, values) / per_seed
-    apart = values - means[seeds]
+    deviations = values - means[seeds]
     each = 1 / per_seed
-    together = (asked @ asked.T).astype(float)
-    np.fill_diagonal(together, 0)
-    share = together * np.outer(each, each)
-    products = float((np.bincount(items, apart) ** 2).sum() - (apart**2).sum())
-    expected = float((together * (1 - each - each[:, None] + share)).sum())
+    shared = (asked @ asked.T).astype(float)
+    np.fill_diagonal(shared, 0)
+    overlap = shared * np.outer(each, each)
+    products = float((np.bincount(items, deviations) ** 2).sum() - (deviations**2).sum())
+    expected = float((shared * (1 - each - each[:, None] + overlap)).sum())
     item_variance = products / expected if expected else 0.0
-    rest_variance = float((apart**2).sum()) / (len(values) - count) - item_variance
-    of_pairs = float(share.sum()) / (count * (count - 1))
-    common = max(item_variance, 0.0) * of_pairs
-    of_seeds = float(means.var(ddof=1)) / count
+    rest_variance = float((deviations**2).sum()) / (len(values) - seed_count) - item_variance
+    mean_overlap = float(overlap.sum()) / (seed_count * (seed_count - 1))
+    common = max(item_variance, 0.0) * mean_overlap
+    of_seeds = float(means.var(ddof=1)) / seed_count
     # Of the mean's variance, what is neither the seeds' nor common to them: in a full table the rest's mean square.
-    alone = (float(each.mean()) * (item_variance + rest_variance) - of_pairs * item_variance) / count
-    spread = of_seeds**2 / (count - 1)
+    alone = (float(each.mean()) * (item_variance + rest_variance) - mean_overlap * item_variance) / seed_count
+    spread = of_seeds**2 / (seed_count - 1)
     if common:
-        spread += (alone + common) ** 2 / (len(things) - 1) + alone**2 / max(len(values) - count - len(things) + 1, 1)
-    fewest = float(min(count, len(things)) - 1)
+        rest_df = max(len(values) - seed_count - item_count + 1, 1)
+        spread += (alone + common) ** 2 / (item_count - 1) + alone**2 / rest_df
+    fewest_df = float(min(seed_count, item_count) - 1)
     return Estimate(
         mean=float(means.mean()),
-        seeds=count,
-        items=len(things),
-        seed_variance=max(of_seeds - alone, 0.0) * count,
+        seeds=seed_count,
+        items=item_count,
+        seed_variance=max(of_seeds - alone, 0.0) * seed_count,
         item_variance=max(item_variance, 0.0),
         rest_variance=rest_variance,
         standard_error=float(np.sqrt(of_seeds + common)),
-        degrees=max((of_seeds + common) ** 2 / spread, fewest) if spread else fewest,
+        degrees=max((of_seeds + common) ** 2 / spread, fewest_df) if spread else fewest_df,
     )
-
-
-def _mean_squares(values: Floats) -> dict[tuple[int, ...], float]:
-    """Of each axis and of any of them together, which for all of them is the rest, by their numbers."""
-    found = {}
-    for count in range(1, values.ndim + 1):
-        for axes in itertools.combinations(range(values.ndim), count):
-            # The effect of these axes together: means over all others, less the effects of each fewer of them.
-            part = values
-            for axis in range(values.ndim):
-                mean = part.mean(axis, keepdims=True)
-                part = part - mean if axis in axes else mean
-            found[axes] = float((part**2).sum()) * values.size / part.size / _free(values, axes)
-    return found
-
-
-def _free(values: Floats, axes: tuple[int, ...]) -> int:
-    """The degrees of freedom of a mean square."""
-    return math.prod(values.shape[axis] - 1 for axis in axes)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one cause does to the mean of a run."""
+    """How much one cause moves a run's mean."""
 
     variance: float
-    """Of the cause's effect, with no end of items; below 0 where so estimated."""
+    """The variance of the cause's effect over infinitely many items; negative where so estimated."""
     interval: tuple[float, float]
-    """Where that variance lies, with about 95 % confidence; an end below 0 is 0. It may be empty, which is 0 to 0:
-    where there is no effect, once in forty."""
+    """The interval in which that variance lies with about 95 % confidence; a negative end is 0. It is 0 to 0 where the
+    F statistic is below its 2.5 % quantile, as in one case of forty when there is no effect."""
     p_value: float
-    """Of no effect, one-sided."""
+    """One-sided, of the hypothesis that there is no effect."""
 
 
 @dataclass(frozen=True)
@@ -369,28 +432,42 @@ class Crossed:
     first: Effect
     second: Effect
     together: Effect
-    """What the two do to each other, and all that a run would do otherwise if it were repeated."""
+    """The interaction of the two causes, and whatever else changes when a run is repeated."""
     chance: float
-    """What is by item and not the same for all runs, on as many items."""
+    """The variance from effects by item that differ between runs, for a mean over as many items."""
     first_by_item: Effect
-    """The part of chance that is the first cause's own, by item the same whatever the second is."""
+    """The part of chance that is the interaction of the first cause with the items."""
     second_by_item: Effect
     of_items: float
-    """What is by item and the same for all runs, on as many items."""
+    """The variance from effects by item that are the same for all runs, for a mean over as many items."""
 
 
 def crossed_effects(values: Floats) -> Crossed:
-    """What two causes that cross do to runs, told from what the items do.
+    """The effects of two crossed causes on runs, apart from those of the items.
 
-    All effects are random: those of the two causes `a` and `b`, of the items, and of any two of the three together.
-    Estimates are those of the three-way analysis of variance without replication. The test and interval of a cause
-    take its mean square by `MS(ab) + MS(ai) − MS(abi)`, or by the larger of the first two where that is more, whose
-    degrees of freedom are Satterthwaite's and no fewer than the fewer of the two (Searle, Casella and McCulloch,
-    *Variance Components*, 1992, chapter 4). So they are approximate and err towards no effect, and an interval may
-    lie below its estimate.
+    All effects are random: those of the causes `a` (A levels) and `b` (B levels), of the items `i` (I of them), and of
+    their interactions. The mean squares (MS) of the three-way table without replication have the expectations
+
+    =======  ===================================================
+    MS       expected value
+    =======  ===================================================
+    MS(a)    `σ²(abi) + I·σ²(ab) + B·σ²(ai) + B·I·σ²(a)`
+    MS(b)    `σ²(abi) + I·σ²(ab) + A·σ²(bi) + A·I·σ²(b)`
+    MS(i)    `σ²(abi) + B·σ²(ai) + A·σ²(bi) + A·B·σ²(i)`
+    MS(ab)   `σ²(abi) + I·σ²(ab)`
+    MS(ai)   `σ²(abi) + B·σ²(ai)`
+    MS(bi)   `σ²(abi) + A·σ²(bi)`
+    MS(abi)  `σ²(abi)`
+    =======  ===================================================
+
+    (Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4), which give each variance without bias. An
+    interaction is tested against MS(abi). No mean square has the expectation that MS(a) has without an effect of `a`,
+    so it is tested against `MS(ab) + MS(ai) − MS(abi)`, or the larger of the first two if that is more, with
+    Satterthwaite's degrees of freedom, no fewer than the fewer of the two. So tests and intervals of a cause are
+    approximate and err towards no effect, and an interval may lie below its estimate.
 
     Args:
-        values: `[a, b, items]`, one run for each pair of the causes.
+        values: `[a, b, items]`, one run for each pair of the causes' levels.
 
     Raises:
         InputError: there are fewer than two of one, or a value is not finite.
@@ -400,31 +477,28 @@ def crossed_effects(values: Floats) -> Crossed:
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
     a, b, items = values.shape
-    squares = _mean_squares(values)
-    both, rest = squares[0, 1], squares[0, 1, 2]
-    of_both, of_rest = _free(values, (0, 1)), _free(values, (0, 1, 2))
+    table = _mean_squares(values, "abi")
+    both, rest = table["ab"], table["abi"]
 
-    def of_cause(cause: int) -> Effect:
-        by_item, of_items, each = squares[cause, 2], _free(values, (cause, 2)), values.size // values.shape[cause]
-        null = max(both + by_item - rest, both, by_item)
-        spread = both**2 / of_both + by_item**2 / of_items + rest**2 / of_rest
-        degrees = max(null**2 / spread if spread else 0.0, min(of_both, of_items))
-        effect = _effect(squares[cause,], _free(values, (cause,)), null, degrees, each)
-        return replace(effect, variance=(squares[cause,] - both - by_item + rest) / each)
+    def cause(name: str, per_level: int) -> Effect:
+        square, by_item = table[name], table[f"{name}i"]
+        null = max(both.value + by_item.value - rest.value, both.value, by_item.value)
+        effect = _effect(square, MeanSquare(null, _satterthwaite(null, both, by_item, rest)), per_level)
+        return replace(effect, variance=(square.value - both.value - by_item.value + rest.value) / per_level)
 
     return Crossed(
-        first=of_cause(0),
-        second=of_cause(1),
-        together=_effect(both, of_both, rest, of_rest, items),
-        chance=((squares[0, 2] - rest) / b + (squares[1, 2] - rest) / a + rest) / items,
-        first_by_item=_effect(squares[0, 2], _free(values, (0, 2)), rest, of_rest, b * items),
-        second_by_item=_effect(squares[1, 2], _free(values, (1, 2)), rest, of_rest, a * items),
-        of_items=(squares[2,] - squares[0, 2] - squares[1, 2] + rest) / (a * b) / items,
+        first=cause("a", b * items),
+        second=cause("b", a * items),
+        together=_effect(both, rest, items),
+        chance=((table["ai"].value - rest.value) / b + (table["bi"].value - rest.value) / a + rest.value) / items,
+        first_by_item=_effect(table["ai"], rest, b * items),
+        second_by_item=_effect(table["bi"], rest, a * items),
+        of_items=(table["i"].value - table["ai"].value - table["bi"].value + rest.value) / (a * b) / items,
     )
 
 
 def seed_effect(values: Floats) -> Effect:
-    """What seeds do to runs, told from what the items do.
+    """The effect of seeds on runs, apart from that of the items, by the two-way table of `estimate`.
 
     Args:
         values: `[seeds, items]`.
@@ -434,63 +508,82 @@ def seed_effect(values: Floats) -> Effect:
     """
     seeds, items = values.shape
     require_two(seeds, items)
-    squares = _mean_squares(values)
-    return _effect(squares[0,], _free(values, (0,)), squares[0, 1], _free(values, (0, 1)), items)
+    table = _mean_squares(values, "si")
+    return _effect(table["s"], table["si"], items)
 
 
-def _effect(square: float, free: int, null: float, null_free: float, count: int) -> Effect:
-    """By the F test of a mean square that is `null` without the effect, and more by `count` times its variance."""
-    of_f = stats.f(free, null_free)
-    low, high = (max(square / float(of_f.ppf(share)) - null, 0.0) / count for share in (0.975, 0.025))
+def _effect(square: MeanSquare, null: MeanSquare, count: int) -> Effect:
+    """An effect by the F test of its mean square.
+
+    Args:
+        square: the mean square.
+        null: what it estimates if there is no effect.
+        count: how much more the mean square is expected to be for each unit of the effect's variance.
+    """
+    ratio = stats.f(square.df, null.df)
+    low, high = (max(square.value / float(ratio.ppf(q)) - null.value, 0.0) / count for q in (0.975, 0.025))
     return Effect(
-        variance=(square - null) / count,
+        variance=(square.value - null.value) / count,
         interval=(low, high),
-        p_value=float(of_f.sf(square / null)) if null else float(square == 0),
+        p_value=float(ratio.sf(square.value / null.value)) if null.value else float(square.value == 0),
     )
 
 
-def seeds_needed(of: Estimate, effect: float, chance: float = 0.8, most: int = 1000) -> int | None:
-    """The fewest seeds, two or more, that show a true mean of `effect` on as many items with this chance.
+def seeds_needed(pilot: Estimate, effect: float, chance: float = 0.8, most: int = 1000) -> int | None:
+    """The fewest seeds, two or more, with which a test finds a true mean of `effect` with this probability.
+
+    Args:
+        pilot: the variances, and the number of items that are asked.
+        effect: in the unit of the values.
+        chance: the power that is enough.
+        most: where the search ends.
 
     Returns:
-        `None` if `most` do not.
+        `None` if `most` seeds are not enough.
     """
-    return fewest(lambda seeds: of.power(effect, seeds, of.items), chance, most)
+    return fewest(lambda seeds: pilot.power(effect, seeds, pilot.items), chance, most)
 
 
-def items_needed(of: Estimate, effect: float, seeds: int, chance: float = 0.8, most: int = 100_000) -> int | None:
-    """The fewest items, two or more, on which so many seeds show a true mean of `effect` with this chance.
+def items_needed(pilot: Estimate, effect: float, seeds: int, chance: float = 0.8, most: int = 100_000) -> int | None:
+    """The fewest items, two or more, on which so many seeds find a true mean of `effect` with this probability.
+
+    Args:
+        pilot: the variances.
+        effect: in the unit of the values.
+        seeds: how many.
+        chance: the power that is enough.
+        most: where the search ends.
 
     Returns:
-        `None` if `most` do not.
+        `None` if `most` items are not enough.
     """
-    return fewest(lambda items: of.power(effect, seeds, items), chance, most)
+    return fewest(lambda items: pilot.power(effect, seeds, items), chance, most)
 
 
 def fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:
-    """The least number, two or more, whose power is this chance; `None` if up to `most` there is none.
+    """The least number, two or more, whose power is `chance` or more; `None` if there is none up to `most`.
 
     Args:
         power: by the number, and growing with it.
-        chance: what is enough.
+        chance: the power that is enough.
         most: where the search ends.
     """
-    found = bisect.bisect_left(range(2, most + 1), chance, key=power) + 2
-    return found if found <= most else None
+    number = bisect.bisect_left(range(2, most + 1), chance, key=power) + 2
+    return number if number <= most else None
 
 
 def compare(a: Outcomes, b: Outcomes) -> Estimate:
-    """The accuracy of `a` minus that of `b`, run by run with the same seeds and item by item.
+    """The accuracy of `a` minus that of `b`, in pairs of one seed and one item.
 
     Raises:
-        InputError: the two do not have the same seeds, or were not asked the same items.
+        InputError: as `require_pairs` and `estimate`.
     """
     require_pairs([a, b])
     return estimate(a.right - b.right)
 
 
 def require_pairs(cells: Sequence[Outcomes]) -> None:
-    """Check that cells can be compared run by run and item by item.
+    """Check that cells can be compared in pairs of one seed and one item.
 
     Raises:
         InputError: two of them do not have the same seeds, or were not asked the same items.
@@ -504,14 +597,21 @@ def require_pairs(cells: Sequence[Outcomes]) -> None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values of one family of comparisons, corrected so that a false finding among all of them is as rare as one."""
+    """Holm's correction of the p values of one family of comparisons, in their order.
+
+    Below 0.05, say, each true null hypothesis among them is rejected with a probability of 5 % at most over the whole
+    family (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
+    1979).
+    """
+    from statsmodels.stats.multitest import multipletests  # slow to import
+
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
 def agreement(a: Outcomes, b: Outcomes) -> float:
-    """The share of items on which two runs are both right or both wrong: one of each cell, of different seeds.
+    """The share of items on which two runs of different seeds, one of each cell, are both right or both wrong.
 
-    Over all such pairs, so that it can be laid beside a cell's agreement with itself, where `a` and `b` are the same.
+    It is the mean over all such pairs of runs, so it compares to a cell's agreement with itself, `agreement(a, a)`.
 
     Raises:
         InputError: as `compare`, or there are fewer than two runs.
@@ -525,34 +625,43 @@ def agreement(a: Outcomes, b: Outcomes) -> float:
 
 
 def resampled_means(cells: Sequence[Outcomes], draws: int, generator: np.random.Generator) -> Floats:
-    """`[draws, cells]`, means of cells when seeds and items are both drawn anew with replacement.
+    """Bootstrap means of cells: seeds and items are both drawn with replacement.
 
-    In each draw all cells keep the same seeds and items, so that their differences are those of pairs. One fewer of
-    each is drawn than there are: then the variance of a mean is right but for twice `σ²(e)/(S·I)`, which it has too
-    much; with as many as there are it would be a third too small at three seeds.
+    In a draw all cells have the same seeds and items, so that differences between cells are paired. One fewer of each
+    is drawn than there are. Then the variance of a mean is right except that it holds `σ²(e)/(S·I)` three times; with
+    as many as there are it would be a third too small at three seeds (Owen, "The pigeonhole bootstrap", Annals of
+    Applied Statistics 1, 2007).
+
+    Args:
+        cells: of the same seeds and items.
+        draws: how many.
+        generator: for the draws.
+
+    Returns:
+        `[draws, cells]`.
 
     Raises:
         InputError: as `require_pairs`, or there are fewer than two seeds or items.
     """
     require_pairs(cells)
     require_two(*cells[0].right.shape)
-    of_seeds, of_items = (
+    seed_weights, item_weights = (
         generator.multinomial(count - 1, np.full(count, 1 / count), draws) / (count - 1)
         for count in cells[0].right.shape
     )
-    return np.stack([((of_seeds @ cell.right) * of_items).sum(1) for cell in cells], axis=1)
+    return np.stack([((seed_weights @ cell.right) * item_weights).sum(1) for cell in cells], axis=1)
 
 
 def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
-    """The first cell that is not worse than the best by more than a margin.
+    """The first cell that is at most a margin below the best.
 
     Args:
         means: `[..., cells]`, in the order of their budgets.
-        margin: in the means' own unit.
+        margin: in the unit of the means.
 
     Returns:
         `[...]`, its place among the cells. Over resampled means the places show how unstable the choice is; their
-        shares are not probabilities of the truth.
+        shares are not probabilities that a place is the true one.
 
     Raises:
         InputError: the margin is below 0, or a mean is not finite.
@@ -565,33 +674,33 @@ def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of several cells, with and without the optimism of choosing it by the numbers that are reported."""
+    """The mean of the best of several cells, with and without the optimism of choosing by the reported numbers."""
 
     chosen: float
-    """The mean, for which it was chosen, of the cell that is best on all seeds and items."""
+    """The mean of the cell that is best on all seeds and items, on these."""
     held_out: float
-    """The mean, on seeds and items that had no part in the choice, of the cell that is best on the others."""
+    """The mean of the cell that is best on half of the seeds and items, on the other half."""
 
     @property
     def optimism(self) -> float:
-        """By how much the first is too high, at most and on average over data, as a half also chooses worse."""
+        """How much `chosen` is too high: on average at most this much, as half of the data also chooses worse."""
         return self.chosen - self.held_out
 
 
 def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generator) -> Choice:
     """How good the best of these cells is.
 
-    Seeds and items are both cut into halves at random, many times; one half of each chooses and the other reports. A
-    half chooses worse than the whole would, so on average `held_out` is too low, if anything; it is as uncertain as
-    any mean of so few seeds and items.
+    Seeds and items are both split into halves at random, many times; one half of each chooses and the other reports.
+    Half of the data chooses worse than all of it would, so on average `held_out` is too low, if anything; it is as
+    uncertain as any mean of so few seeds and items.
 
     Args:
-        cells: those under a budget, say.
-        splits: how often.
-        generator: of the random halves.
+        cells: those under a budget, say; of the same seeds and items.
+        splits: how many.
+        generator: for the splits.
 
     Raises:
-        InputError: as `require_pairs`, there are fewer than two seeds or items, or no split is asked for.
+        InputError: as `require_pairs`; or there are fewer than two seeds or items, or `splits` is below 1.
     """
     require_pairs(cells)
     right = np.stack([cell.right for cell in cells])

@@ -16,15 +16,10 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from cpadapt.analysis.across_tasks import (
-    LEVEL,
-    MARGIN,
     OnTask,
-    Verdict,
     between,
     chosen_settings,
     difference,
-    judge,
-    needs_more_draws,
     over_tasks,
     share_interval,
 )
@@ -35,40 +30,6 @@ from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[2]
 COVERAGE = json.loads(plan_coverage.RESULT.read_text(encoding="utf-8"))
-
-
-# What one difference is called.
-
-
-@pytest.mark.parametrize(
-    ("mean", "error", "called", "more"),
-    [
-        (0.008, 0.002, Verdict.SHOWN, False),
-        (0.003, 0.001, Verdict.SHOWN, False),  # and smaller than the margin
-        (0.0023, 0.001, Verdict.EQUIVALENT, False),  # which 95 % would have shown
-        (0.001, 0.0015, Verdict.EQUIVALENT, False),
-        (0.001, 0.0018, Verdict.EQUIVALENT, True),  # by the shorter interval, and the longer one reaches the margin
-        (0.003, 0.002, Verdict.OPEN, True),
-        (-0.003, 0.002, Verdict.OPEN, True),
-        (0.0, 0.004, Verdict.OPEN, True),
-    ],
-)
-def test_a_difference_is_called_by_its_interval(mean: float, error: float, called: Verdict, more: bool) -> None:
-    of = Mean(mean, error, 11)
-    low, high = of.interval(0.9706)
-    assert judge(of.p_value(), of.equivalence_p_value(MARGIN)) == called
-    assert (called is Verdict.SHOWN) == (low > 0 or high < 0)
-    assert needs_more_draws(of) == more == (low <= 0 <= high and max(-low, high) >= 0.005)
-    inner = of.interval(1 - 2 * 0.0294)
-    assert (of.equivalence_p_value(MARGIN) < LEVEL) == (max(map(abs, inner)) < 0.005)
-
-
-def test_two_looks_at_the_level_err_as_often_as_one_at_five_percent() -> None:
-    """Pocock's case: means of independent normal values, once after half of them and once after all."""
-    bound = stats.norm.isf(LEVEL / 2)
-    both = stats.multivariate_normal([0, 0], [[1, sqrt(0.5)], [sqrt(0.5), 1]])
-    inside = both.cdf([bound, bound], lower_limit=[-bound, -bound])
-    assert 1 - inside == pytest.approx(0.05, abs=2e-4)
 
 
 # From tasks to the mean over tasks.
@@ -87,9 +48,9 @@ EFFECTS = {"a": (0.002, 0.003), "b": (0.011, 0.004), "c": (-0.004, 0.002), "d": 
 
 
 def test_sources_of_one_task_each_are_combined_as_the_library_does() -> None:
-    found = {name: task(*of) for name, of in EFFECTS.items()}
-    got = over_tasks(found, dict.fromkeys(found))
-    effects, errors = (np.array([of[k] for of in EFFECTS.values()]) for k in (0, 1))
+    differences = {name: task(*pair) for name, pair in EFFECTS.items()}
+    got = over_tasks(differences, dict.fromkeys(differences))
+    effects, errors = (np.array([pair[k] for pair in EFFECTS.values()]) for k in (0, 1))
     wanted = combine_effects(100 * effects, (100 * errors) ** 2, method_re="iterated", use_t=True)
     assert 100 * got.mean == pytest.approx(wanted.mean_effect_re, abs=1e-6)
     assert [100 * end for end in got.interval()] == pytest.approx(wanted.conf_int()[3], abs=1e-5)
@@ -99,8 +60,8 @@ def test_sources_of_one_task_each_are_combined_as_the_library_does() -> None:
 
 def test_the_spread_is_paule_and_mandels_and_the_error_knapp_and_hartungs() -> None:
     """Their own equations: the weighted squares come to what their number would, and give the error."""
-    got = over_tasks({name: task(*of) for name, of in EFFECTS.items()}, dict.fromkeys(EFFECTS))
-    effects, errors = (np.array([of[k] for of in EFFECTS.values()]) for k in (0, 1))
+    got = over_tasks({name: task(*pair) for name, pair in EFFECTS.items()}, dict.fromkeys(EFFECTS))
+    effects, errors = (np.array([pair[k] for pair in EFFECTS.values()]) for k in (0, 1))
     weights = 1 / (errors**2 + got.spread**2)
     squares = weights * (effects - got.mean) ** 2
     assert got.spread > 0
@@ -119,8 +80,8 @@ def test_alike_errors_give_the_plain_t_interval_over_sources() -> None:
 
 
 def test_tasks_of_one_source_count_as_their_mean() -> None:
-    alone = {name: task(*of) for name, of in EFFECTS.items()}
-    shared = {name: of for name, of in alone.items() if name != "a"}
+    alone = {name: task(*pair) for name, pair in EFFECTS.items()}
+    shared = {name: each for name, each in alone.items() if name != "a"}
     shared |= {"a1": task(0.001, 0.004), "a2": task(0.003, sqrt(4 * 0.003**2 - 0.004**2))}
     sources = {name: "a" if name[0] == "a" else None for name in shared}
     got, wanted = over_tasks(shared, sources), over_tasks(alone, dict.fromkeys(alone))
@@ -133,8 +94,8 @@ def test_what_a_draw_does_to_all_tasks_is_in_the_error() -> None:
     rng = np.random.default_rng(1)
     of_draws = rng.normal(0, 0.01, 400)
     by_draw = {name: mean + of_draws + rng.normal(0, 0.01, 400) for name, (mean, _) in EFFECTS.items()}
-    alone = over_tasks({name: task(*of) for name, of in EFFECTS.items()}, dict.fromkeys(EFFECTS))
-    got = over_tasks({name: task(*of, by_draw[name]) for name, of in EFFECTS.items()}, dict.fromkeys(EFFECTS))
+    alone = over_tasks({name: task(*pair) for name, pair in EFFECTS.items()}, dict.fromkeys(EFFECTS))
+    got = over_tasks({name: task(*pair, by_draw[name]) for name, pair in EFFECTS.items()}, dict.fromkeys(EFFECTS))
     assert got.draw_variance == pytest.approx(0.01**2, rel=0.2)
     assert got.standard_error == pytest.approx(sqrt(alone.standard_error**2 + got.draw_variance / 400))
     # Twice each table's rows that add to the same: as its mean over tasks varies, less what chance does.
@@ -144,15 +105,15 @@ def test_what_a_draw_does_to_all_tasks_is_in_the_error() -> None:
 
 
 def test_what_cannot_be_combined_is_refused() -> None:
-    found = {name: task(*of) for name, of in EFFECTS.items()}
+    differences = {name: task(*pair) for name, pair in EFFECTS.items()}
     with pytest.raises(InputError, match="the source of 'e' is not given"):
-        over_tasks(found, dict.fromkeys("abcd"))
+        over_tasks(differences, dict.fromkeys("abcd"))
     with pytest.raises(InputError, match="2 sources of tasks"):
-        over_tasks(found, {name: "x" if name < "e" else None for name in found})
+        over_tasks(differences, {name: "x" if name < "e" else None for name in differences})
     with pytest.raises(InputError, match="over the same draws, and 'c' differs in draw 10"):
-        over_tasks(found | {"c": task(0.0, 0.1, draws=11)}, dict.fromkeys(found))
+        over_tasks(differences | {"c": task(0.0, 0.1, draws=11)}, dict.fromkeys(differences))
     with pytest.raises(InputError, match="the answers on 'd' do not differ at all"):
-        over_tasks(found | {"d": task(0.0, 0.0)}, dict.fromkeys(found))
+        over_tasks(differences | {"d": task(0.0, 0.0)}, dict.fromkeys(differences))
 
 
 def test_two_means_differ_as_of_welch() -> None:
@@ -194,12 +155,12 @@ def cell(records: list[Record], label: str, size: int) -> list[Record]:
 def test_a_difference_of_runs_is_theirs_answer_by_answer(records: list[Record]) -> None:
     lora, cp, small = cell(records, "lora", 1), cell(records, "cp", 11), cell(records, "cp", 1)
     got = difference([(1, lora), (-0.5, cp), (-0.5, small)])
-    right = [outcomes(of).right for of in (lora, cp, small)]
+    right = [outcomes(each).right for each in (lora, cp, small)]
     wanted = estimate(right[0] - (right[1] + right[2]) / 2)
     assert dataclasses.astuple(got.estimate) == pytest.approx(dataclasses.astuple(wanted))
     assert got.draws == tuple(range(1, 31))
     accuracies = [
-        [r.outcome.accuracy for r in sorted(of, key=lambda r: r.config.data_seed)] for of in (lora, cp, small)
+        [r.outcome.accuracy for r in sorted(each, key=lambda r: r.config.data_seed)] for each in (lora, cp, small)
     ]
     assert got.by_draw == pytest.approx(np.array([1, -0.5, -0.5]) @ np.array(accuracies))
 
@@ -218,7 +179,7 @@ def with_rest(record: Record, right: list[int]) -> Record:
 
 
 def test_rest_rows_are_other_items_than_eval_rows_of_the_same_number(records: list[Record]) -> None:
-    lora, cp = ([with_rest(r, right) for r in cell(records, *of)] for of, right in (
+    lora, cp = ([with_rest(r, right) for r in cell(records, *each)] for each, right in (
         (("lora", 1), [1, 1, 1, 0]), (("cp", 11), [0, 1, 1, 1])))  # fmt: skip
     got = difference([(1, lora), (-1, cp)])
     asked = 277
@@ -355,7 +316,7 @@ def made() -> list[plan_coverage.Study]:
 
 def on_record(spread: float, shared: float = 1.0, draw_sd: float = 0.0) -> dict[str, float]:
     wanted = {"draw_sd": draw_sd, "spread": spread, "shared": shared}
-    (found,) = (of for of in COVERAGE["cells"] if wanted.items() <= of.items())
+    (found,) = (row for row in COVERAGE["cells"] if wanted.items() <= row.items())
     return found
 
 
@@ -363,25 +324,25 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """Of two thousand studies, at every spread over sources, however much of it tasks of one source share."""
     assert COVERAGE["studies"] >= 2000
     assert len(COVERAGE["cells"]) == 2 * (1 + 3 * 3)
-    for of in COVERAGE["cells"]:
-        assert 93 <= of["covered"] <= 97, of
-        assert of["shown_at_0"] == pytest.approx(100 - of["covered"]), of
+    for row in COVERAGE["cells"]:
+        assert 93 <= row["covered"] <= 97, row
+        assert row["shown_at_0"] == pytest.approx(100 - row["covered"]), row
         # As a true difference of the margin is at the edge of what is equivalent, on one side.
-        assert of["equivalent_at_the_margin"] <= 6.5, of
+        assert row["equivalent_at_the_margin"] <= 6.5, row
     for name, share in COVERAGE["of_tasks"].items():
         assert 93 <= share <= 97, name
 
 
 def test_the_second_look_costs_nothing_at_its_level() -> None:
-    looked = [of for of in COVERAGE["cells"] if "rule_covered_at_0" in of]
+    looked = [row for row in COVERAGE["cells"] if "rule_covered_at_0" in row]
     assert len(looked) == 10
-    for of in looked:
-        assert 93 <= of["rule_covered_at_0"] <= 98.5, of
-        assert 93 <= of["rule_covered_at_0.8"] <= 98.5, of
-        assert of["rule_shown_at_0"] <= 6, of
-        assert of["rule_equivalent_at_the_margin"] <= 6, of
+    for row in looked:
+        assert 93 <= row["rule_covered_at_0"] <= 98.5, row
+        assert 93 <= row["rule_covered_at_0.8"] <= 98.5, row
+        assert row["rule_shown_at_0"] <= 6, row
+        assert row["rule_equivalent_at_the_margin"] <= 6, row
     # And would at that of one look.
-    assert max(of["uncorrected_rule_shown_at_0"] for of in looked) > 7
+    assert max(row["uncorrected_rule_shown_at_0"] for row in looked) > 7
 
 
 @pytest.mark.slow
@@ -401,8 +362,8 @@ def test_an_interval_that_takes_tasks_as_given_holds_it_seldom(made: list[plan_c
     given, apart = 0, 0
     for study in made:
         truth = plan_coverage.true_differences(0.008, 1.0, rng)
-        means = np.array([of.estimate.mean + truth[name] for name, of in study.first.items()])
-        errors = np.array([of.estimate.standard_error for of in study.first.values()])
+        means = np.array([each.estimate.mean + truth[name] for name, each in study.first.items()])
+        errors = np.array([each.estimate.standard_error for each in study.first.values()])
         given += abs(means.mean()) <= 1.96 * sqrt((errors**2).sum()) / len(means)
         low, high = stats.ttest_1samp(means, 0).confidence_interval()
         apart += low <= 0 <= high

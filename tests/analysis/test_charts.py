@@ -113,8 +113,8 @@ RUNS = pd.DataFrame(
 
 PARTS = pd.DataFrame(
     [
-        {"task": "SST-2", "of": of, "part": part, "variance": sd**2}
-        for of in ("LoRA 1", "CP 11")
+        {"task": "SST-2", "of": adapter, "part": part, "variance": sd**2}
+        for adapter in ("LoRA 1", "CP 11")
         for part, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
     ]
 )
@@ -220,6 +220,24 @@ def test_a_table_has_no_index_and_numbers_to_the_right() -> None:
         ("td", right, "1,200"), ("td", left, "LoRA 1"), ("td", right, "0.5"),
         ("td", right, "−7.5 ± 0.1"), ("td", left, "2"), ("td", right, "1.0"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "side"),
+    [
+        (["0.3", "–"], "right"),
+        (["+0.3 (−0.1 to 0.7)", "0.5"], "left"),
+        (["0.1–0.7", "2.0 ± 0.1", "(1, 2)", "1e-05", "−1,000.5"], "right"),
+        (["e", "-"], "left"),
+        (["–", "−"], "left"),
+        (["e5", "1"], "left"),
+        (["12", "1 x"], "left"),
+        ([], "left"),
+    ],
+)
+def test_a_column_of_numbers_has_a_number_and_no_word(cells: list[str], side: str) -> None:
+    html = shown(pd.DataFrame({"head": pd.Series(cells, dtype=str)})).data
+    assert set(re.findall(r'style="text-align: (\w+)"', html)) == {side}
 
 
 def test_the_frontier_shows_means_seeds_behind_them_and_a_floor() -> None:

@@ -1,20 +1,14 @@
 """From runs to a frontier, on tables made by hand."""
 
-import json
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from cpadapt.analysis.frontier import CELL, best_under_budget, cells, frontier, read_published
+from cpadapt.analysis.frontier import CELL, best_under_budget, cells, frontier
 from cpadapt.errors import InputError
 from cpadapt.records.table import tabulate
 
-ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "book" / "published.toml"
-PAPER = ROOT.parent / "shared" / "reference" / "paper.json"
 NO_RUNS = tabulate([])[0]
 
 
@@ -49,9 +43,15 @@ def test_cells_gather_seeds() -> None:
 
 
 def test_runs_under_two_protocols_are_not_pooled() -> None:
-    with pytest.raises(InputError, match=r"study 's' on 'sst2' stand under 2 protocols \(a, b\)"):
+    with pytest.raises(InputError, match=r"study 's' on 'sst2' with tiny are of 2 protocols \(a, b\)"):
         frontier(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b")))
     assert len(cells(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b", study="t")))) == 2
+
+
+def test_runs_on_other_weights_are_not_pooled() -> None:
+    other = runs(run(1e-3, 0.6, 0.7, weights="a"), run(1e-3, 0.6, 0.7, weights="b"))
+    with pytest.raises(InputError, match=r"are of 2 backbone's weights \(a, b\).*by the column weights"):
+        cells(other)
 
 
 def test_one_run_has_no_spread() -> None:
@@ -144,63 +144,3 @@ def test_the_best_under_a_budget_is_the_highest_on_eval_of_what_fits() -> None:
     assert under(500) == {head, rte, ("sst2", "cp", 2), ("sst2", "lora", 1)}
     assert under(10**6) == {head, rte, ("sst2", "cp", 8), ("sst2", "lora", 1)}
     assert list(best_under_budget(best, 500).columns) == list(best.columns)
-
-
-def test_published_figures_are_counted_here() -> None:
-    table = read_published(PUBLISHED)
-    assert set(table["backbone"]) == {"opt-1.3b"}
-    assert table["second_hand"].all()
-    # 48 projections of 2048 x 2048
-    for row in table.itertuples():
-        assert row.parameters == 48 * {"lora": 4096, "cp": 193}[row.family] * row.size
-    assert not table.duplicated(["task", "label", "size", "seeds"]).any()
-
-
-@pytest.mark.parametrize("missing", ["backbone", "seeds"])
-def test_a_figure_without_a_field_is_refused(missing: str, tmp_path: Path) -> None:
-    file = tmp_path / "p.toml"
-    lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
-    file.write_text("\n".join(line for line in lines if not line.startswith(missing)))
-    with pytest.raises(InputError, match=f"p.toml: '{missing}' is missing"):
-        read_published(file)
-
-
-@pytest.mark.skipif(not PAPER.parent.is_dir(), reason="the notes on the paper are not beside this checkout")
-def test_published_figures_are_those_of_the_notes_on_the_paper() -> None:
-    notes = json.loads(PAPER.read_text(encoding="utf-8"))["second_hand"]
-    expected = {}
-    matched = dict(notes["matched_budget_3_seeds"])
-    assert matched.pop("columns") == ["r=2", "r=4", "r=8"]
-    for task, of_task in matched.items():
-        for family, sizes in {"lora": (2, 4, 8), "cp": (43, 85, 171)}.items():
-            for size, accuracy in zip(sizes, of_task[family], strict=True):
-                expected[task, family, size, 3] = (accuracy, None)
-    for task, of_task in notes["hundred_seeds_mean_sd"].items():
-        for cell, (mean, sd) in of_task.items():
-            family = cell.rstrip("0123456789")
-            expected[task, family, int(cell.removeprefix(family)), 100] = (mean, sd)
-    content = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
-    found = {
-        (figure["task"], figure["family"], figure["size"], figure["seeds"]): (figure["accuracy"], figure.get("sd"))
-        for figure in content["figure"]
-    }
-    assert found == expected
-    assert len(content["figure"]) == len(expected)
-
-
-@pytest.mark.skipif(not PAPER.parent.is_dir(), reason="the notes on the paper are not beside this checkout")
-def test_what_is_silent_and_what_is_nearest_are_those_of_the_notes() -> None:
-    notes = json.loads(PAPER.read_text(encoding="utf-8"))
-    content = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
-    assert content["not_reported"] == notes["second_hand"]["not_reported"]
-    nearest, lora = notes["nearest_public_protocol"], notes["nearest_public_protocol"]["lora"]
-    assert content["nearest"] == {
-        **dict(zip(("train_cap", "dev_cap", "eval_cap"), nearest["caps"], strict=True)),
-        "batch_size": nearest["batch_size"],
-        "lora_rank": lora["r"],
-        "lora_alpha": lora["alpha"],
-        "lora_learning_rate": lora["learning_rate"],
-        "target_modules": lora["modules"],
-    }
-    sizes = {task: int(str(text).split(",")[0]) for task, text in notes["eval_set_sizes"].items()}
-    assert content["validation"] == sizes

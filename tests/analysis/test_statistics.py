@@ -166,7 +166,7 @@ def test_pooled_tables_find_the_true_variances() -> None:
 def crossed(rng: np.random.Generator, sds: tuple[float, ...], shape: tuple[int, int, int] = (6, 8, 40)) -> np.ndarray:
     """Of two causes and items: the sd of each, of the two causes together, of each with the items, and of the rest."""
     axes = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
-    sizes = ([size if axis in of else 1 for axis, size in enumerate(shape)] for of in axes)
+    sizes = ([size if axis in each else 1 for axis, size in enumerate(shape)] for each in axes)
     return sum(rng.normal(0, sd, size) for sd, size in zip(sds, sizes, strict=True)) + np.zeros(shape)
 
 
@@ -176,13 +176,13 @@ def test_crossed_causes_have_their_variances() -> None:
     sds = (0.2, 0.1, 0.5, 0.15, 0.3, 0.4, 1.0)
     found = [crossed_effects(crossed(rng, sds)) for _ in range(1500)]
     a, b, items, both, a_items, b_items, rest = (sd**2 for sd in sds)
-    assert np.mean([of.first.variance for of in found]) == pytest.approx(a, rel=0.1)
-    assert np.mean([of.second.variance for of in found]) == pytest.approx(b, rel=0.15)
-    assert np.mean([of.together.variance for of in found]) == pytest.approx(both, rel=0.1)
-    assert np.mean([of.chance for of in found]) == pytest.approx((a_items + b_items + rest) / 40, rel=0.05)
-    assert np.mean([of.of_items for of in found]) == pytest.approx(items / 40, rel=0.05)
-    for of, truth in ((lambda x: x.first, a), (lambda x: x.second, b), (lambda x: x.together, both)):
-        covered = np.mean([of(x).interval[0] <= truth <= of(x).interval[1] for x in found])
+    assert np.mean([each.first.variance for each in found]) == pytest.approx(a, rel=0.1)
+    assert np.mean([each.second.variance for each in found]) == pytest.approx(b, rel=0.15)
+    assert np.mean([each.together.variance for each in found]) == pytest.approx(both, rel=0.1)
+    assert np.mean([each.chance for each in found]) == pytest.approx((a_items + b_items + rest) / 40, rel=0.05)
+    assert np.mean([each.of_items for each in found]) == pytest.approx(items / 40, rel=0.05)
+    for each, truth in ((lambda x: x.first, a), (lambda x: x.second, b), (lambda x: x.together, both)):
+        covered = np.mean([each(x).interval[0] <= truth <= each(x).interval[1] for x in found])
         assert 0.93 < covered < 0.99, "of 95 %"
 
 
@@ -195,8 +195,8 @@ def test_a_cause_that_does_nothing_is_seldom_found(others: tuple[float, float, f
     found = [
         crossed_effects(crossed(rng, (0.0, 0.5, 0.5, both, by_item, by_item, rest), (10, 10, 30))) for _ in range(800)
     ]
-    assert np.mean([of.first.p_value < 0.05 for of in found]) < 0.065
-    assert np.mean([of.second.p_value < 0.05 for of in found]) > 0.7
+    assert np.mean([each.first.p_value < 0.05 for each in found]) < 0.065
+    assert np.mean([each.second.p_value < 0.05 for each in found]) > 0.7
 
 
 def test_parts_of_crossed_causes_by_hand() -> None:
@@ -246,8 +246,10 @@ def test_what_seeds_do_on_any_items() -> None:
         seed_effect(rng.normal(0, 0.1, (12, 1)) + rng.normal(0, 0.5, 50) + rng.normal(0, 1, (12, 50)))
         for _ in range(1500)
     ]
-    assert np.mean([of.variance for of in found]) == pytest.approx(0.1**2, rel=0.2)
-    assert np.mean([of.interval[0] <= 0.1**2 <= of.interval[1] for of in found]) == pytest.approx(0.95, abs=0.015)
+    assert np.mean([each.variance for each in found]) == pytest.approx(0.1**2, rel=0.2)
+    assert np.mean([each.interval[0] <= 0.1**2 <= each.interval[1] for each in found]) == pytest.approx(
+        0.95, abs=0.015
+    )
     one = np.array([[1.0, 2.0, 4.0], [2.0, 2.0, 2.0]])
     # Seeds' means are 7/3 and 2. Differences by item, −1, 0 and 2, are −4/3, −1/3 and 5/3 from their mean, so that
     # the mean square of the rest is (16 + 1 + 25) / 9 / 2 / 2.
@@ -257,19 +259,19 @@ def test_what_seeds_do_on_any_items() -> None:
 
 
 def test_the_fewest_that_suffice() -> None:
-    of = pooled(Simulation(5, 300).draw(np.random.default_rng(17), [0.8])[0].right[None])
+    pilot = pooled(Simulation(5, 300).draw(np.random.default_rng(17), [0.8])[0].right[None])
     for effect in (0.05, 0.1):
-        seeds = seeds_needed(of, effect)
+        seeds = seeds_needed(pilot, effect)
         assert seeds is not None
         assert seeds > 2
-        assert of.power(effect, seeds - 1, of.items) < 0.8 <= of.power(effect, seeds, of.items)
-        items = items_needed(of, effect, seeds=20)
+        assert pilot.power(effect, seeds - 1, pilot.items) < 0.8 <= pilot.power(effect, seeds, pilot.items)
+        items = items_needed(pilot, effect, seeds=20)
         assert items is not None
-        assert of.power(effect, 20, items - 1) < 0.8 <= of.power(effect, 20, items)
+        assert pilot.power(effect, 20, items - 1) < 0.8 <= pilot.power(effect, 20, items)
     # Where items are the limit, no number of seeds is enough, and the other way round.
-    assert seeds_needed(dataclasses.replace(of, item_variance=1.0), 0.01) is None
-    assert items_needed(dataclasses.replace(of, seed_variance=1.0), 0.01, seeds=3) is None
-    assert seeds_needed(of, 1.0) == 2
+    assert seeds_needed(dataclasses.replace(pilot, item_variance=1.0), 0.01) is None
+    assert items_needed(dataclasses.replace(pilot, seed_variance=1.0), 0.01, seeds=3) is None
+    assert seeds_needed(pilot, 1.0) == 2
 
 
 def test_the_bootstrap_errs_on_the_safe_side() -> None:
@@ -454,13 +456,13 @@ def test_outcomes_on_some_of_the_items() -> None:
 def in_pieces(values: np.ndarray, seeds: np.ndarray, items: np.ndarray) -> tuple[float, float]:
     """The mean and its variance, answer by answer and pair by pair."""
     names = sorted(set(seeds.tolist()))
-    of = {s: {i: v for v, t, i in zip(values.tolist(), seeds, items, strict=True) if t == s} for s in names}
-    mean = {s: sum(of[s].values()) / len(of[s]) for s in names}
+    by_seed = {s: {i: v for v, t, i in zip(values.tolist(), seeds, items, strict=True) if t == s} for s in names}
+    mean = {s: sum(by_seed[s].values()) / len(by_seed[s]) for s in names}
     pairs = [(s, t) for s in names for t in names if s != t]
     products = expected = shared = 0.0
     for s, t in pairs:
-        both, n, m = of[s].keys() & of[t].keys(), len(of[s]), len(of[t])
-        products += sum((of[s][i] - mean[s]) * (of[t][i] - mean[t]) for i in both)
+        both, n, m = by_seed[s].keys() & by_seed[t].keys(), len(by_seed[s]), len(by_seed[t])
+        products += sum((by_seed[s][i] - mean[s]) * (by_seed[t][i] - mean[t]) for i in both)
         expected += len(both) * (1 - 1 / n - 1 / m) + len(both) ** 2 / (n * m)
         shared += len(both) / (n * m) / len(pairs)
     spread = sum((mean[s] - sum(mean.values()) / len(names)) ** 2 for s in names) / (len(names) - 1)
@@ -512,8 +514,8 @@ def test_partly_crossed_covers_the_truth(common: int, own: int, rows: int) -> No
     assert 0.92 <= covered / ROUNDS <= 0.98
     if common or rows < 1000:
         assert draws_alone / ROUNDS < 0.85, "which leaves out that draws share items"
-        assert np.mean([of.item_variance for of in found]) == pytest.approx(1, rel=0.05)
-        assert np.mean([of.rest_variance for of in found]) == pytest.approx(1, rel=0.05)
+        assert np.mean([each.item_variance for each in found]) == pytest.approx(1, rel=0.05)
+        assert np.mean([each.rest_variance for each in found]) == pytest.approx(1, rel=0.05)
 
 
 def test_answers_that_cannot_be_partly_crossed_are_refused() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import plan_coverage
 import pytest
 
+from companion import plan
 from cpadapt import load_study
-from cpadapt.analysis import across_tasks
 from cpadapt.analysis.charts import cell_name
 from cpadapt.inputs.tasks.specs import TASKS
 
@@ -62,8 +62,8 @@ def test_tasks_have_the_classes_and_sources_that_their_files_say() -> None:
 
 
 def test_margin_level_and_looks_are_those_of_the_code() -> None:
-    assert across_tasks.MARGIN == 0.005
-    assert across_tasks.LEVEL == 0.0294
+    assert plan.MARGIN == 0.005
+    assert plan.LEVEL == 0.0294
     assert rows("word")[0][1] == "the 97.06 % interval leaves out 0 (a two-sided test at 2.94 %)"
     assert "the 94.12 % interval lies within ±0.5 points (two one-sided tests at 2.94 %)" in rows("word")[1][1]
     assert plan_coverage.DRAWS == (10, 20)

@@ -19,20 +19,15 @@ from companion.claims import (
     Region,
     Verdict,
     every,
-    interval,
+    interval_90,
     judge,
     learned,
     told,
 )
 from cpadapt import load_projections, load_study
-from cpadapt.analysis.cells import Cells, at_all_rates, cells_of
-from cpadapt.analysis.frontier import frontier
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import estimate
-from cpadapt.errors import InputError
 from cpadapt.families.counting import count
-from cpadapt.records.record import Record
-from cpadapt.records.store import load_records
-from cpadapt.records.table import tabulate
 
 ROOT = Path(__file__).parents[2]
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
@@ -79,9 +74,9 @@ def test_clear_differences_are_judged_as_they_are(
 
 def test_each_difference_is_that_of_its_cells() -> None:
     of = cells(RISING)
-    assert of.matched() == [(1, 11), (2, 22), (3, 33)]
+    assert of.matched("lora", "cp") == [(1, 11), (2, 22), (3, 33)]
     mean = {place: outcomes.right.mean() for place, outcomes in of.outcomes.items()}
-    matched = np.mean([mean["lora", rank] - mean["cp", size] for rank, size in of.matched()])
+    matched = np.mean([mean["lora", rank] - mean["cp", size] for rank, size in of.matched("lora", "cp")])
     cp = [mean["cp", size] for size in (11, 22, 33)]
     expected = {
         "lora_ahead": (matched, ABOVE),
@@ -211,12 +206,19 @@ def test_one_seed_or_other_seeds_measure_nothing() -> None:
 def test_only_near_budgets_match() -> None:
     # 15 components cost 78,300 scalars, where two ranks cost 115,200.
     of = cells({("lora", 1): 0.8, ("lora", 2): 0.8, ("cp", 1): 0.8, ("cp", 11): 0.8, ("cp", 15): 0.8})
-    assert of.matched() == [(1, 11)]
+    assert of.matched("lora", "cp") == [(1, 11)]
     study = load_study(ROOT / "studies" / "paper.toml")
     opt = load_projections(study.backbone)
     budgets = {(label, size): count(label, opt, size) for label, size in
                ((c.label, c.size) for c in study.cells(opt) if c.size)}  # fmt: skip
-    assert Cells(budgets, {}, {}, 0.5).matched() == [(1, 21), (2, 43), (3, 64), (4, 85), (6, 128), (8, 171)]
+    assert Cells(budgets, {}, {}, 0.5).matched("lora", "cp") == [
+        (1, 21),
+        (2, 43),
+        (3, 64),
+        (4, 85),
+        (6, 128),
+        (8, 171),
+    ]
 
 
 def one_sided(of: Cells, share: float = 0.8) -> Cells:
@@ -320,7 +322,7 @@ def test_a_verdict_that_hangs_on_one_budget_is_on_the_edge() -> None:
 
 def test_a_verdict_that_hangs_on_one_answer_is_on_the_edge() -> None:
     """At one budget, so that none can be left out; an answer of one of 4,000 moves the mean by 0.025 points."""
-    reach = 100 * interval(RULES["lora_ahead"](level(0)).estimate)[1]
+    reach = 100 * interval_90(RULES["lora_ahead"](level(0)).estimate)[1]
     found = {over: RULES["lora_ahead"](level(reach, shift=over)).verdict for over in (-0.01, 0.01, 0.02, 0.03, 0.1)}
     assert found == {-0.01: OPEN, 0.01: EDGE, 0.02: EDGE, 0.03: HOLDS, 0.1: HOLDS}
 
@@ -330,7 +332,7 @@ def test_flatness_starts_at_the_first_rank_or_is_not_measured() -> None:
     of = cells(FLAT, items=20_000)
     assert RULES["flat_from_first_rank"](of).verdict is HOLDS
     without = {place: budget for place, budget in of.budgets.items() if place != ("cp", 11)}
-    assert dataclasses.replace(of, budgets=without).matched()[0] == (2, 22)
+    assert dataclasses.replace(of, budgets=without).matched("lora", "cp")[0] == (2, 22)
     assert RULES["flat_from_first_rank"](dataclasses.replace(of, budgets=without)) == Finding(UNMEASURED)
     # Where LoRA was not run at CP's larger budgets, they are larger all the same.
     few = {place: budget for place, budget in of.budgets.items() if place[0] != "lora" or place[1] == 1}
@@ -349,81 +351,3 @@ def test_verdicts_combine() -> None:
     assert all_of(HOLDS, EDGE) is EDGE
     assert all_of(OPEN, EDGE) is OPEN
     assert all_of(UNJUDGED, OPEN) is UNJUDGED
-
-
-@pytest.fixture(scope="module")
-def pilot() -> list[Record]:
-    records = load_records(ROOT / "results" / "smollm2-pilot")
-    return [record for record in records if record.config.task == "sst2"]
-
-
-def test_cells_are_read_at_one_rate(pilot: list[Record]) -> None:
-    rates = {"lora": 1e-4, "cp": 2e-4}
-    fixed = cells_of(pilot, rates)
-    assert set(fixed.outcomes) == {("head", 0), ("lora", 1), ("lora", 4), *(("cp", size) for size in (1, 4, 11, 44))}
-    for (label, size), found in fixed.outcomes.items():
-        own = [
-            r for r in pilot
-            if (r.label, r.config.size, r.config.learning_rate) == (label, size, rates.get(label))
-        ]  # fmt: skip
-        assert len(own) == len(found.seeds) == 3
-        assert found.right.mean() == pytest.approx(np.mean([r.outcome.accuracy for r in own if r.outcome]))
-        assert {fixed.budgets[label, size]} == {r.counts.adapter for r in own}
-    # At these rates alone.
-    assert fixed.diverged == {"head": (0, 3), "lora": (0, 6), "cp": (0, 12)}
-
-
-def test_a_rate_is_chosen_as_a_frontiers_is(pilot: list[Record]) -> None:
-    tuned, best = cells_of(pilot), frontier(tabulate(pilot)[0])
-    assert len(best) == len(tuned.outcomes)
-    for row in best.itertuples():
-        assert tuned.outcomes[row.label, row.size].right.mean() == pytest.approx(row.eval_mean)
-
-
-def test_a_cell_with_fewer_rates_has_no_part_in_a_choice(pilot: list[Record]) -> None:
-    poorer = [r for r in pilot if (r.label, r.config.size, r.config.learning_rate) != ("cp", 4, 2e-3)]
-    assert ("cp", 4) not in {(r.label, r.config.size) for r in at_all_rates(poorer)}
-    tuned = cells_of(poorer)
-    assert set(tuned.outcomes) == {("head", 0), ("lora", 1), ("lora", 4), ("cp", 1), ("cp", 11), ("cp", 44)}
-    assert tuned.diverged["cp"] == (0, 18)
-    # Nor has one with fewer seeds at a rate.
-    fewer = [r for r in pilot if (r.label, r.config.size, r.config.learning_rate, r.config.seed) != ("cp", 4, 2e-3, 1)]
-    assert ("cp", 4) not in cells_of(fewer).outcomes
-    # At one rate it is there.
-    assert ("cp", 4) in cells_of(poorer, {"lora": 1e-4, "cp": 2e-4}).outcomes
-
-
-def relabelled(record: Record, label: str, **changes: object) -> Record:
-    return dataclasses.replace(record, label=label, config=dataclasses.replace(record.config, **changes))
-
-
-def test_a_variants_rate_is_its_familys(pilot: list[Record]) -> None:
-    variants = [relabelled(record, "cp-flat") for record in pilot if record.label == "cp"]
-    fixed = cells_of([*pilot, *variants], {"lora": 1e-4, "cp": 2e-4})
-    assert (fixed.outcomes["cp-flat", 11].right == fixed.outcomes["cp", 11].right).all()
-    with pytest.raises(InputError, match=r"lora 1 has no run at the rate 0\.5, but at \[0\.0001, 0\.001\]"):
-        cells_of(pilot, {"lora": 0.5, "cp": 2e-4})
-    # Where there is one rate there is no choice.
-    one = [record for record in pilot if record.config.learning_rate in (None, 1e-4, 2e-4)]
-    assert cells_of(one, {"lora": 0.5}).outcomes.keys() == fixed.outcomes.keys() - {
-        place for place in fixed.outcomes if place[0] == "cp-flat"
-    }
-
-
-def test_a_run_without_an_outcome_takes_its_cell_along_and_counts_as_diverged(pilot: list[Record]) -> None:
-    lost = next(r for r in pilot if (r.label, r.config.size, r.config.learning_rate) == ("cp", 11, 2e-4))
-    dead = dataclasses.replace(lost, outcome=None, best_step=None, evaluations=(), diverged_at=3)
-    records = [dead if record is lost else record for record in pilot]
-    fixed = cells_of(records, {"lora": 1e-4, "cp": 2e-4})
-    assert ("cp", 11) not in fixed.outcomes
-    assert fixed.diverged["cp"] == (1, 12)
-    assert fixed.matched() == [(1, 11), (4, 44)]
-    # Where dev may choose, the rate at which none diverged is taken, and the run counts all the same.
-    tuned = cells_of(records)
-    assert ("cp", 11) in tuned.outcomes
-    assert tuned.diverged["cp"] == (1, 24)
-
-
-def test_runs_of_two_tasks_are_refused() -> None:
-    with pytest.raises(InputError, match="one backbone, task and protocol, not of 2"):
-        cells_of(load_records(ROOT / "results" / "smollm2-pilot"))

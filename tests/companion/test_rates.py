@@ -10,7 +10,7 @@ from companion import rates
 from cpadapt.analysis.cells import cells_of
 from cpadapt.analysis.statistics import estimate, outcomes
 from cpadapt.errors import InputError
-from cpadapt.records.record import Record, pack_bitmap, unpack_bitmap
+from cpadapt.records.record import Record, pack_bitmap
 from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[2]
@@ -151,21 +151,17 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
     assert rates.one_answer(pilot) == set()
     first = pilot[0]
     assert first.outcome is not None
-    correct, total = first.outcome.correct, first.outcome.total
-    data = {"sets": {"eval": {"classes": {"a": correct, "b": total - correct}}}}
-    alone = dataclasses.replace(first, data=data)
-    assert rates.one_answer([alone]) == set(), "by chance as many may be right"
-    twin = dataclasses.replace(alone, id="twin")
-    assert rates.one_answer([alone, twin]) == {first.id, "twin"}
-    # The rarer answer is right where the commonest is wrong.
-    wrong = unpack_bitmap(first.outcome.drawn, first.outcome.rows) & ~unpack_bitmap(first.outcome.right, 872)
-    assert total == first.outcome.rows == 872, "all were drawn, so that either is a bitmap of rows"
-    other = dataclasses.replace(first.outcome, correct=total - correct, right=pack_bitmap(wrong.nonzero()[0], 872))
-    rarer = dataclasses.replace(alone, id="rarer", outcome=other)
-    assert rates.one_answer([alone, rarer]) == {first.id, "rarer"}
-    three = {"sets": {"eval": {"classes": {"a": correct, "b": total - correct - 1, "c": 1}}}}
-    of_three = [dataclasses.replace(record, data=three) for record in (alone, rarer)]
-    assert rates.one_answer(of_three) == set(), "of three classes what one leaves is no class"
+    classes = first.outcome.label
+    assert classes is not None
+
+    def answering(name: str, right: np.ndarray) -> Record:
+        asked = first.outcome
+        said = pack_bitmap(right.nonzero()[0], asked.total)
+        return dataclasses.replace(first, id=name, outcome=dataclasses.replace(asked, right=said, margins=None))
+
+    rarer, commoner = (answering(str(one), classes == one) for one in (0, 1))
+    nearly = (classes == 1) ^ (np.arange(len(classes)) == 0)
+    assert rates.one_answer([first, rarer, commoner, answering("nearly", nearly)]) == {"0", "1"}
 
 
 @pytest.mark.slow
@@ -183,24 +179,23 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
 
 
-def test_which_items_have_the_commonest_answer_runs_tell_that_give_no_other() -> None:
+def test_which_items_have_the_commonest_answer() -> None:
     found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     for task, items, commonest in (("rte", 277, 146), ("boolq", 1000, 603)):
         rows = rates.commonest(found[task])
         assert (len(rows), rows.sum()) == (items, commonest), "as the records count the classes"
-        constant = {r.id for r in found[task]} & rates.one_answer(found[task])
-        for of in (outcomes([r]).right for r in found[task] if r.id in constant):
-            assert rates.balanced(of, rows).mean() == pytest.approx(0.5)
-    with pytest.raises(InputError, match="no run gives the commonest answer"):
-        rates.commonest(found["sst2"])
+        constant = [r for r in found[task] if r.id in rates.one_answer(found[task])]
+        assert all((outcomes([r]).right[0] == rows).all() for r in constant if r.outcome.correct == commonest)
+    with pytest.raises(InputError, match="which items are of the most frequent class is in none"):
+        rates.commonest([])
 
 
 def test_adapters_have_learned_boolq_at_the_papers_rates_if_not_above_the_commonest_answer() -> None:
     records = rates.measured(("smollm2", "smollm2-rates"), "boolq")
     of = rates.ways(records)[rates.PAPER]
-    right, rows = rates.adapters(of), rates.commonest(records)
+    right, head = rates.adapters(of), ("head", 0)
     assert estimate(right - of.majority).mean < 0
-    gain = estimate(rates.balanced(right - of.outcomes["head", 0].right, rows))
+    gain = estimate((right - of.outcomes[head].right) * of.class_weights(head))
     assert 0.01 < gain.interval()[0] < gain.mean < 0.04
 
 
@@ -209,7 +204,10 @@ def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
     found = rates.redrawn_gaps(pilot, 300, rng)
     by_way = rates.ways(pilot)[rates.CELL]
     observed = np.mean(
-        [by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean() for a, b in by_way.matched()]
+        [
+            by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean()
+            for a, b in by_way.matched("lora", "cp")
+        ]
     )
     assert len(np.unique(found)) > 2
     assert np.isclose(found, observed).any()
@@ -221,7 +219,7 @@ def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
         clear.append(dataclasses.replace(record, evaluations=tuple(scores)))
     sure = rates.redrawn_gaps(clear, 50, rng)
     higher = cells_of(pilot, {"lora": 1e-3, "cp": 2e-3}).outcomes
-    gaps = [higher["lora", a].right.mean() - higher["cp", b].right.mean() for a, b in by_way.matched()]
+    gaps = [higher["lora", a].right.mean() - higher["cp", b].right.mean() for a, b in by_way.matched("lora", "cp")]
     assert sure == pytest.approx(np.full(50, np.mean(gaps)))
 
 
