@@ -82,6 +82,7 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
         source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
         notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    InteractiveShell.clear_instance()  # one that a library made before the fork
     shell = _Shell.instance()
     streams = sys.stdout, sys.stderr
     for cell in notebook.cells:
