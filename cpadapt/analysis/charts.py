@@ -74,8 +74,8 @@ _NUMBER = re.compile(r"\d[\d.,]*(?:e[-+−]?\d+)?")
 def table(frame: pd.DataFrame) -> Any:
     """A table for a notebook: without its index, columns of numbers to the right and of words to the left.
 
-    A column is of numbers if every cell is one number or several, with signs, ranges, errors and brackets, or a dash
-    where there is none; one cell at least has a number.
+    A column is of numbers if every cell is one number or several, with signs, ranges, errors and brackets, a dash
+    or missing; one cell at least has a number.
     """
     from IPython.display import HTML  # which comes with Jupyter, and is needed only there
 
@@ -86,7 +86,7 @@ def table(frame: pd.DataFrame) -> Any:
 
 
 def _is_numeric(column: "pd.Series[Any]") -> bool:
-    cells = column.astype(str).tolist()
+    cells = [str(value) for value in column.dropna()]
     return any(map(_NUMBER.search, cells)) and all(re.fullmatch(r"[-+−±–, ()]*", _NUMBER.sub("", c)) for c in cells)
 
 

@@ -238,6 +238,8 @@ def test_a_table_has_no_index_and_numbers_to_the_right() -> None:
 def test_a_column_of_numbers_has_a_number_and_no_word(cells: list[str], side: str) -> None:
     html = shown(pd.DataFrame({"head": pd.Series(cells, dtype=str)})).data
     assert set(re.findall(r'style="text-align: (\w+)"', html)) == {side}
+    missing = shown(pd.DataFrame({"head": [0.5, None], "word": ["a", None]})).data
+    assert re.findall(r'style="text-align: (\w+)"', missing) == ["right", "left"] * 3
 
 
 def test_the_frontier_shows_means_seeds_behind_them_and_a_floor() -> None:
