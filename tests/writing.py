@@ -69,10 +69,9 @@ def sentences(paragraph: str) -> list[str]:
     found, start = [], 0
     for end in _END.finditer(paragraph):
         said, behind = paragraph[start : end.start()], paragraph[end.end()]
-        if _ABBREVIATED.search(said) or (_BEFORE_A_NUMBER.search(said) and not behind.isupper()):
-            continue
-        found.append(paragraph[start : end.end()].strip())
-        start = end.end()
+        if not _ABBREVIATED.search(said) and (behind.isupper() or not _BEFORE_A_NUMBER.search(said)):
+            found.append(paragraph[start : end.end()].strip())
+            start = end.end()
     return [*found, rest] if (rest := paragraph[start:].strip()) else found
 
 
@@ -103,7 +102,7 @@ _NO_NUMBER = re.compile(
     r"(?<![\w.])[A-Za-z](?=[^\s]*\d)\w*(?:[-‑.]\w+)*"
     rf"|\b\d{{4}}-\d\d-\d\d\b|\b(?:\d{{1,2}} )?(?:{_MONTH})(?: \d{{1,2}},)? \d{{4}}\b"
     r"|\b(?:Python|PyTorch|CUDA|torch|transformers|PEFT|peft|version)(?: v?\d+(?:\.\d+)+(?: (?:to|and|or))?)+"
-    r"|\b(?:[Ss]ections?|[Tt]ables?|[Ff]igures?|Figs?\.|[Ee]quations?|Eqs?\.|[Aa]ppendix) \(?\d+(?:\.\d+)*\)?"
+    r"|\b(?i:sections?|tables?|figures?|figs?\.|equations?|eqs?\.|appendix) \(?\d+(?:\.\d+)*\)?"
 )
 
 
@@ -166,9 +165,6 @@ def constants() -> tuple[Constant, ...]:
     return tuple(Constant(float(one["value"]), one["unit"], one["about"]) for one in found)
 
 
-HEADING = re.compile("^h[1-6]$")
-
-
 @dataclass(frozen=True)
 class Page:
     """A built page, as its article's HTML."""
@@ -203,7 +199,11 @@ class Page:
     def answer(self) -> Tag | None:
         """The first paragraph below the title, or below the question, and above all other headings."""
         found = next((tag for tag in self.paragraphs if tag is not self.question), None)
-        return found if found and (heading := found.find_previous(HEADING)) and heading.name == "h1" else None
+        return (
+            found
+            if found and (heading := found.find_previous(re.compile("^h[1-6]$"))) and heading.name == "h1"
+            else None
+        )
 
     @functools.cached_property
     def captions(self) -> list[Tag]:
@@ -212,8 +212,8 @@ class Page:
 
     @functools.cached_property
     def headings(self) -> list[Tag]:
-        """The title too."""
-        return self.article.find_all(HEADING)
+        """The title too, and those of boxes and definitions."""
+        return self.article.select("h1, h2, h3, h4, h5, h6, dt, .admonition-title, .rubric")
 
     @functools.cached_property
     def sentences(self) -> list[str]:
@@ -306,7 +306,7 @@ def long(passages: Iterable[str], limit: int) -> Found:
     return count(passage for passage in passages if len(words(passage)) > limit)
 
 
-_CAPTION = re.compile(r"(?:Fig\.|Figure) (\d+)\W*|")
+_CAPTION = re.compile(r"(?:Fig\.|Figure) (\d+(?:\.\d+)*)\W*|")
 
 
 def unnumbered(page: Page) -> Found:
@@ -355,9 +355,9 @@ CHECKS = {
     "untraced": Check("glued numbers that are no quantity of the registry", 0, lambda page: count(page.untraced)),
     "typed": Check("typed numbers that are no constant of the method", 0, lambda page: count(page.typed)),
 }
-LIMITS = {name: check.limit for name, check in CHECKS.items()} | {FIRST_FIGURE: 900}
+LIMITS = {name: check.limit for name, check in CHECKS.items()} | {FIRST_FIGURE: 0}
 ABOUT = {name: check.about for name, check in CHECKS.items()} | {
-    FIRST_FIGURE: "pixels down to the first figure's end, in hundreds, in a window 1440 wide; inf: there is no figure"
+    FIRST_FIGURE: "no figure within the first 900 pixels of a window 1440 wide"
 }
 FIGURES = {name for name in LIMITS if "figure" in name}
 
@@ -377,8 +377,8 @@ def asked(name: str) -> list[str]:
     return [check for check in LIMITS if check not in left_out]
 
 
-def first_figure(browser: Browser, name: str) -> float:
-    """How far down a page its first figure ends, the caption aside, in pixels, up to the next hundred."""
+def first_figure(browser: Browser, name: str) -> Found:
+    """Whether no figure of a page ends on its first screen, caption aside, and where the first one does."""
     opened = browser.new_page(viewport=in_browser.DESK, offline=True)
     in_browser.go(opened, f"{name}.html")
     end = opened.evaluate(
@@ -389,7 +389,8 @@ def first_figure(browser: Browser, name: str) -> float:
         }"""
     )
     opened.close()
-    return math.inf if end is None else 100 * math.ceil(end / 100)
+    seen = end is not None and end <= in_browser.DESK["height"]
+    return int(not seen), [] if end is None else [f"it ends at {end:.0f} pixels"]
 
 
 Listed = dict[str, dict[str, float]]
@@ -444,7 +445,7 @@ def measured(browser: Browser) -> Listed:
     for name in NAMES:
         for check in asked(name):
             of_browser = check == FIRST_FIGURE
-            found[check][name] = first_figure(browser, name) if of_browser else CHECKS[check].measure(built(name))[0]
+            found[check][name], _ = first_figure(browser, name) if of_browser else CHECKS[check].measure(built(name))
     return {check: {n: much for n, much in pages.items() if much > LIMITS[check]} for check, pages in found.items()}
 
 
