@@ -2,16 +2,19 @@
 
 import ast
 import functools
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import in_browser
 import jupytext
 import nbformat
 import papermill
 import pytest
+from playwright.sync_api import Browser
 
 from cpadapt.analysis.charts import VEGA_LITE_MIME
 
@@ -116,3 +119,25 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
         return Chapter(nbformat.read(made, as_version=4).cells)
 
     return executed
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    """Only where `make book` has run; with `CPADAPT_BROWSER=required` in the environment, a failure elsewhere."""
+    if not (in_browser.SITE / "index.html").exists():
+        _skip("the book is not built, so nobody looked at it: `make book` first")
+
+
+@pytest.fixture(scope="module")
+def browser(built: None) -> Iterator[Browser]:
+    """A browser to look at the built book with."""
+    with in_browser.chromium() as found:
+        if found is None:
+            _skip(f"the built book was not looked at: no browser here (one of {', '.join(in_browser.BROWSERS)})")
+        yield found
+
+
+def _skip(reason: str) -> None:
+    if os.environ.get("CPADAPT_BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)

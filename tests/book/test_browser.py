@@ -4,44 +4,20 @@ These tests need `make book` to have run, and Chromium or Chrome; where either i
 `CPADAPT_BROWSER=required` in the environment, as in `.ci/run`, they fail instead.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import in_browser
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from in_browser import SITE
+from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
-SITE = Path(__file__).parents[2] / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PAGES = sorted(
     str(path.relative_to(SITE)) for folder in ("notebooks", "book") for path in (SITE / folder).glob("*.html")
 )
 PHONE, DESK = 360, 1440
-
-
-def _skip(reason: str) -> None:
-    if os.environ.get("CPADAPT_BROWSER") == "required":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not PAGES:
-        _skip("the book is not built, so nobody looked at it: `make book` first")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        _skip(f"the built book was not looked at: no browser here (one of {', '.join(BROWSERS)})")
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *quiet])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -65,13 +41,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
                 request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(f"asked: {request.url}")
             ),
         )
-        path, _, query = name.partition("?")
-        page.goto(f"{(SITE / path).as_uri()}?{query}", wait_until="load")
-        if options.get("java_script_enabled", True):
-            page.wait_for_function("() => !window.MathJax?.startup || MathJax.startup.promise.then(() => true)")
-            page.wait_for_function(
-                "() => [...document.querySelectorAll('figure.chart')].every(f => f.querySelector('.chart-live svg'))"
-            )
+        in_browser.go(page, name, scripts=options.get("java_script_enabled", True))
         return page
 
     yield open_page

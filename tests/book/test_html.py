@@ -1,29 +1,18 @@
 """The built pages, read as text: nothing from elsewhere, and one form for all. They need `make book` to have run."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
+from in_browser import SITE
+from writing import NAMES
 
-ROOT = Path(__file__).parents[2]
-SITE = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 ELSEWHERE = re.compile(
     r"unpkg|jsdelivr|cdnjs|cdn\.|googleapis|gstatic|googletagmanager|plausible|mathjax\.org|//hypothes", re.I
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    if not SITE.is_dir():
-        reason = "the book is not built: `make book` first"
-        if os.environ.get("CPADAPT_BROWSER") == "required":
-            pytest.fail(reason)
-        pytest.skip(reason)
+pytestmark = pytest.mark.usefixtures("built")
 
 
 def parsed(name: str) -> BeautifulSoup:
