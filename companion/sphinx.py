@@ -48,7 +48,7 @@ def draw_charts(app: Any, page: str, source: list[str]) -> None:
             for output in cell.get("outputs", ()):
                 data = output.get("data", {})
                 if VEGA_LITE_MIME in data:
-                    data["text/html"] = figure(data[VEGA_LITE_MIME])
+                    data["text/html"] = figure(data.pop(VEGA_LITE_MIME))  # a type that MyST-NB does not know
         source[0] = json.dumps(notebook)
 
 

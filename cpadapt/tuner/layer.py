@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,6 @@ from cpadapt.errors import InputError
 from cpadapt.families import cp
 from cpadapt.tuner.config import CPConfig
 from cpadapt.tuner.pairs import Pairs, make_pair
-
-if TYPE_CHECKING:
-    from jaxtyping import Float  # for those who read the shapes; the adapter alone does not need it
 
 BASE_ADAPTER = "__base__"
 """The name that, in a mixed batch, stands for no adapter."""
@@ -80,11 +77,11 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
                 named[f"{side}_{m}"] = raw
         return named
 
-    def factors(self, adapter_name: str) -> tuple[Float[Tensor, "out components"], Float[Tensor, "components inp"]]:
-        """An adapter's pair in float32 or better, with its scale in `up`, so that ΔW = up · down."""
+    def factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """`up` `[out, components]` and `down` `[components, in]` in float32 or better, with the scale: ΔW = up · down."""
         return make_pair(self.params(adapter_name), self.cp_scale[adapter_name])
 
-    def get_delta_weight(self, adapter_name: str) -> Float[Tensor, "rows columns"]:
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
         """ΔW in the layout of the base layer's weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
         up, down = self.factors(adapter_name)
         delta = up @ down
@@ -200,7 +197,8 @@ class CPLinear(nn.Module, CPLayer):
         weight: Tensor = self.get_base_layer().weight.data
         return (weight + delta.detach()).to(weight.dtype)
 
-    def _update(self, adapter: str, x: Float[Tensor, "*batch inp"]) -> Float[Tensor, "*batch out"]:
+    def _update(self, adapter: str, x: Tensor) -> Tensor:
+        """The adapter's part of the output, `[*batch, out]`, for inputs `[*batch, in]`."""
         up, down = self._pairs.get(self, adapter) or self.factors(adapter)
         return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
 
