@@ -69,6 +69,8 @@ build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
 
 # tqdm would like to draw a widget, and says so.
 build/book/notebooks/run_budget.ipynb: export PYTHONWARNINGS = ignore:IProgress not found
+# Threads that wait without spinning: on a machine that has other work too, spinning doubles the time.
+build/book/notebooks/run_budget.ipynb: export OMP_WAIT_POLICY = PASSIVE
 # The one that trains, on all cores. From the repository's folder, where studies and results are.
 build/book/notebooks/run_budget.ipynb: build/notebooks/run_budget.ipynb $(READ)
 	@mkdir -p $(@D)

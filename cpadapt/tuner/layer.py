@@ -78,7 +78,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         return named
 
     def factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """`up` `[out, components]` and `down` `[components, in]`, float32 or better; ΔW = up · down, scale included."""
+        """`up` `[out, components]` and `down` `[components, in]`, float32 or better, so that ΔW = up · down."""
         return make_pair(self.params(adapter_name), self.cp_scale[adapter_name])
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
