@@ -9,7 +9,7 @@ CELL = ["study", "backbone", "task", "label", "family", "size", "parameters"]
 SETTING = ["learning_rate", "scale", "warmup_steps"]
 """The columns that tell a cell's settings apart."""
 LINE = ["study", "backbone", "task", "label"]
-"""The columns that name a line of a frontier: the cells of one label."""
+"""The columns that name a line of a frontier, which joins the cells of one label."""
 
 
 def cells(records: pd.DataFrame) -> pd.DataFrame:

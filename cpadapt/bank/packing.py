@@ -76,7 +76,8 @@ class Segments:
     run_offsets: Int[Tensor, "runs_1"]
     """`[runs + 1]`, int32, on the row's device. The last run includes the filling, on which no loss depends."""
     run_ends: tuple[int, ...] | None
-    """`run_offsets[1:]` as numbers on the host, for the loop over runs; `None` where the row's contents change."""
+    """`run_offsets` without the first, as numbers on the host for the loop over runs; `None` where the contents of the row
+    change."""
     longest: int
     """Tokens of the longest example that the row may hold."""
     examples: int
