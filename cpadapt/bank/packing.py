@@ -71,13 +71,13 @@ class Segments:
     """Where the examples and the runs of a packed row of T tokens begin and end."""
 
     example_offsets: Int[Tensor, "examples_1"]
-    """`[examples + 1]`, int32, on the row's device: example k has the tokens `example_offsets[k] :
-    example_offsets[k + 1]`. Made-up examples come last."""
+    """`[examples + 1]`, int32, on the row's device: example k has the tokens from
+    `example_offsets[k]` to before `example_offsets[k + 1]`. Made-up examples come last."""
     run_offsets: Int[Tensor, "runs_1"]
     """`[runs + 1]`, int32, on the row's device. The last run includes the filling, on which no loss depends."""
     run_ends: tuple[int, ...] | None
-    """`run_offsets` without the first, as numbers on the host for the loop over runs; `None` where the contents of the row
-    change."""
+    """`run_offsets` without the first, as numbers on the host for the loop over runs; `None` where the contents of the
+    row change."""
     longest: int
     """Tokens of the longest example that the row may hold."""
     examples: int
