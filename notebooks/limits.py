@@ -52,10 +52,10 @@ from cpadapt.records.store import load_records
 #
 # ## One draw of the data
 #
-# All runs of a task share {glue:text}`sst2.ipynb::cap:s` training examples and {glue:text}`sst2.ipynb::dev_items:s` of
+# All runs of a task share {q}`tasks.cap.sst2` training examples and {q}`tasks.dev_items.sst2` of
 # dev. Another draw is a part of no error in the chapters on tasks. Evaluation items are taken as drawn one by one, and
 # they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
-# training or dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that
+# training or dev examples, and {glue:text}`rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
 # does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
@@ -71,7 +71,7 @@ from cpadapt.records.store import load_records
 #
 # ## Few seeds, many verdicts
 #
-# {glue:text}`sst2.ipynb::seeds:s` seeds a cell. Errors count seeds and items both, and with so few their tails are not
+# {q}`tasks.seeds.sst2` seeds a cell. Errors count seeds and items both, and with so few their tails are not
 # quite what they say ([`cpadapt.analysis.statistics`](../book/api.md)). Each verdict is one-sided at five percent and
 # made for itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between

@@ -66,6 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
+OF_TASKS = "tests/companion/test_tasks.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -148,6 +149,27 @@ ERRORS: dict[str, Planted] = {
         "len(by_draw) + on_eval.item_variance * shared",
         "len(by_draw)",
         (f"{NUMBERS}::test_dev_over_draws",),
+        renewed=True,
+    ),
+    "item that is not gained": Planted(
+        "companion/ladder.py",
+        '"gained": tuple(items[never(before) & always(after)].tolist())',
+        '"gained": tuple(items[never(before) & never(after)].tolist())',
+        ("tests/companion/test_ladder.py::test_items_that_change", f"{OF_TASKS}::test_items_gained"),
+        renewed=True,
+    ),
+    "best cell without its budget": Planted(
+        "companion/quantities/tasks.py",
+        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[0]]',
+        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[-1]]',
+        (f"{OF_TASKS}::test_how_cells_lie",),
+        renewed=True,
+    ),
+    "other task's records": Planted(
+        "companion/quantities/tasks.py",
+        "return ladder.measured(STUDY, task)",
+        'return ladder.measured(STUDY, "boolq" if task == "rte" else task)',
+        (CLAIMED, f"{OF_TASKS}::test_loras_lead"),
         renewed=True,
     ),
 }
