@@ -38,7 +38,7 @@ from cpadapt.records.store import load_records
 # [the page of the paper's size](size.ipynb). Its weights come from a package that holds them in four bits, dequantized
 # ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part mend what
 # was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
-# encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::all_tasks:s` ([an encoder](encoder.ipynb)) and on
+# encoder, MiniLM, is measured on {q}`encoder.tasks` ([an encoder](encoder.ipynb)) and on
 # [generated tasks](first_frontiers.ipynb), at few rates.
 #
 # *To close it*: `cpadapt run studies/paper.toml` where OPT's weights are, or any study with another `backbone`.
@@ -57,7 +57,7 @@ from cpadapt.records.store import load_records
 # they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
 # training or dev examples, and {glue:text}`rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
 # does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
-# {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
+# {q}`encoder.items.sick` {q}`encoder.sick_shared` have their first sentence there.
 # Whole examples never do.
 #
 # On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the

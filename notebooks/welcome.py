@@ -129,12 +129,15 @@ charts.table(
 #   trained head and two frozen words the average adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s`
 #   points on SST-2, {glue:text}`readout.ipynb::rte_words_gain:s` on RTE and
 #   {glue:text}`readout.ipynb::boolq_words_gain:s` on all of BoolQ, none clear ([the readout](readout.ipynb)).
-# - *On an encoder there is something to gain below one rank.* From {glue:text}`encoder.ipynb::fewest:s` to
-#   {glue:text}`encoder.ipynb::nearly:s` components CP on MiniLM gains {glue:text}`encoder.ipynb::gains:s` points on
-#   {glue:text}`encoder.ipynb::tasks:s`, clear on {glue:text}`encoder.ipynb::gained:s`. LoRA's first rank is nowhere
-#   passed by it, and clearly ahead on {glue:text}`encoder.ipynb::ahead_on:s`; its larger ranks are not judged on
-#   BoolQ, where they fall towards the commonest answer at a rate that was chosen on SST-2 ([an
+# - *On an encoder there is something to gain below one rank.* From {q}`encoder.components.fewest` to
+#   {q}`encoder.components.nearly` components CP on MiniLM gains {q}`encoder.step.cp9_cp1.sst2|signed`,
+#   {q}`encoder.step.cp9_cp1.sick|signed`, {q}`encoder.step.cp9_cp1.mrpc|signed`,
+#   {q}`encoder.step.cp9_cp1.boolq|signed` points on {q}`encoder.taught`, clear on {q}`encoder.clear.cp9_cp1`. LoRA's
+#   first rank is nowhere passed by it, and clearly ahead on {q}`encoder.clear.lora1_cp9`; its larger ranks are not
+#   judged on BoolQ, where they fall towards the commonest answer at a rate that was chosen on SST-2 ([an
 #   encoder](encoder.ipynb)).
+#   {says}`all(encoder.step.cp9_cp1 > 0) and all(encoder.step.lora1_cp9.high > 0)`
+#   {says}`encoder.lead_verdict.boolq == 'not judged'`
 # - *At the paper's size SST-2 asks for hardly any adapter.* CP and LoRA of equal size differ by
 #   {glue:text}`size.ipynb::gap:s` points ({glue:text}`size.ipynb::gap_low:s` to {glue:text}`size.ipynb::gap_high:s`),
 #   and the best adapter is {glue:text}`size.ipynb::over_head:s` above the head alone. RTE and BoolQ are not measured

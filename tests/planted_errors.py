@@ -156,6 +156,7 @@ ERRORS: dict[str, Planted] = {
         '"gained": tuple(items[never(before) & always(after)].tolist())',
         '"gained": tuple(items[never(before) & never(after)].tolist())',
         ("tests/companion/test_ladder.py::test_items_that_change", f"{OF_TASKS}::test_items_gained"),
+        chapter="tasks",
         renewed=True,
     ),
     "best cell without its budget": Planted(
@@ -163,6 +164,7 @@ ERRORS: dict[str, Planted] = {
         'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[0]]',
         'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[-1]]',
         (f"{OF_TASKS}::test_how_cells_lie",),
+        chapter="tasks",
         renewed=True,
     ),
     "other task's records": Planted(
@@ -170,6 +172,23 @@ ERRORS: dict[str, Planted] = {
         "return ladder.measured(STUDY, task)",
         'return ladder.measured(STUDY, "boolq" if task == "rte" else task)',
         (CLAIMED, f"{OF_TASKS}::test_loras_lead"),
+        chapter="tasks",
+        renewed=True,
+    ),
+    "step the other way": Planted(
+        "companion/encoder.py",
+        '"lora1_cp9": (LORA1, CP9)',
+        '"lora1_cp9": (CP9, LORA1)',
+        (CLAIMED,),
+        chapter="encoder",
+        renewed=True,
+    ),
+    "one answer of the wrong rank": Planted(
+        "companion/quantities/encoder.py",
+        "return encoder.cells()[task].collapsed(LORA8)",
+        "return encoder.cells()[task].collapsed(LORA1)",
+        ("tests/companion/test_encoder.py::test_runs_with_one_answer",),
+        chapter="encoder",
         renewed=True,
     ),
 }
