@@ -1,24 +1,24 @@
-"""One task's cells along their budgets, as its chapter shows them: tables to read, and figures for its sentences.
+"""One task's cells along their budgets, as its chapter shows them: what is estimated of them, and tables to read.
 
 Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half,
 as shares as in the records; the second half words it, in points and percent.
 """
 
-import math
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from companion.claims import LEVEL, MARGIN, interval_90, learned, lora_ahead
+from companion.claims import MARGIN
 from companion.contrasts import Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.cells import Cell as Cell
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name
-from cpadapt.analysis.statistics import Outcomes, agreement, best_of, compare, estimate, plateau, resampled_means
+from cpadapt.analysis.statistics import Outcomes, agreement, compare, estimate, plateau, resampled_means
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, Protocol
 from cpadapt.records.table import tabulate
@@ -40,6 +40,7 @@ class Measured:
     """How many were drawn for each."""
 
 
+@functools.cache
 def measured(study: str, task: str) -> Measured:
     """A task's runs in the project's own `results`, of a study with one learning rate a family.
 
@@ -222,92 +223,3 @@ def change_table(of: Cells) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def figures(task: Measured) -> dict[str, str]:
-    """What a chapter's sentences name, as they shall be read; of two seeds or more."""
-    of, runs, protocol = task.cells, task.runs, task.protocol
-    losses, (rank, components) = last_losses(task.evaluations), of.matched("lora", "cp")[0]
-    table, pairs = accuracies(of), differences(of)
-    adapted, trained = table[table["label"] != HEAD], runs[runs["label"] != HEAD]
-    ahead, taught = lora_ahead(of), learned(of)
-    behind, gain = ahead.estimate, taught.estimate
-    balanced = {cell: float(of.balanced(cell).mean()) for cell in of.outcomes}
-    of_adapters = [share for (label, _), share in balanced.items() if label != HEAD]
-    assert behind is not None
-    assert gain is not None
-    low, high = behind.interval()
-    told_low, told_high = interval_90(behind)
-    learned_low, learned_high = interval_90(gain)
-    flat = plateau_size(of, "cp")
-    along = ends(of)[1]
-    changed = changes(*(of.outcomes[cell] for cell in along))
-    clear = int((pairs["holm"] < LEVEL).sum())
-    found = {
-        "least_scalars": f"{adapted['parameters'].min():,}",
-        "most_scalars": f"{adapted['parameters'].max():,}",
-        "lowest": percent(adapted["mean"].min()),
-        "highest": percent(adapted["mean"].max()),
-        "floor": percent(of.outcomes[HEAD, 0].right.mean()),
-        "seeds": str(runs["seed"].nunique()),
-        "plateau_size": str(flat),
-        "plateau_share": percent(of.budgets["cp", flat] / of.budgets["lora", of.sizes("lora")[0]], 0),
-        "behind": percent(behind.mean),
-        "behind_low": percent(low),
-        "behind_high": percent(high),
-        "gap": signed(-behind.mean),
-        "gap_low": signed(-high),
-        "gap_high": signed(-low),
-        "gap_error": percent(behind.standard_error, 2),
-        "gap_items_error": percent(behind.error_with(math.inf, behind.items), 2),
-        "told": ahead.told,
-        "told_low": percent(told_low),
-        "told_high": percent(told_high),
-        "compared": str(2 * len(pairs)),
-        "unfit": ", ".join(cell_name(*cell) for cell in sorted(taught.unfit)) or "none",
-        "taught": str(2 * len(pairs) - len(taught.unfit)),
-        "balanced_floor": percent(balanced[HEAD, 0]),
-        "balanced_lowest": percent(min(of_adapters)),
-        "balanced_highest": percent(max(of_adapters)),
-        "learned": signed(gain.mean),
-        "learned_low": signed(learned_low),
-        "learned_high": signed(learned_high),
-        "majority": percent(task.majority["eval"]),
-        "dev_majority": percent(task.majority["dev"]),
-        "pairs": str(len(pairs)),
-        "clear": str(clear) if clear else "none",
-        "runs": str(len(runs)),
-        "items": f"{behind.items:,}",
-        "dev_items": f"{task.examples['dev']:,}",
-        "steps": f"{protocol.steps:,}",
-        "eval_every": f"{protocol.eval_every:,}",
-        "cap": f"{task.examples['train']:,}",
-        "epochs": f"{protocol.steps * protocol.batch_size / task.examples['train']:.0f}",
-        "looks": str(protocol.steps // protocol.eval_every),
-        "dev_over_eval": percent((trained["dev_accuracy"] - trained["eval_accuracy"]).mean()),
-        "correlation": f"{trained['dev_accuracy'].corr(trained['eval_accuracy']):.2f}",
-        "cp_correlation": _correlation(trained, "cp"),
-        "lora_correlation": _correlation(trained, "lora"),
-        "adapted": str(len(trained)),
-        "early": str((trained["best_step"] == protocol.eval_every).sum()),
-        "late": str((trained["best_step"] == protocol.steps).sum()),
-    }
-    places = {"floor": (HEAD, 0), "one": along[0], "most": along[1], "rank": ("lora", rank),
-              "matched": ("cp", components)}  # fmt: skip
-    found |= {f"{name}_loss": f"{losses[place]:.2f}" for name, place in places.items()}
-    for direction in ("gained", "lost"):
-        found[direction] = ", ".join(map(str, changed[direction])) or "none"
-    for label in ("cp", "lora"):
-        cells = [of.outcomes[label, size] for size in of.sizes(label)]
-        choice = best_of(cells, 400, np.random.default_rng(0))
-        found |= {
-            f"{label}_cells": str(len(cells)),
-            f"{label}_chosen": percent(choice.chosen),
-            f"{label}_held_out": percent(choice.held_out),
-        }
-    return found
-
-
-def _correlation(runs: pd.DataFrame, label: str) -> str:
-    of = runs[runs["label"] == label]
-    return f"{of['dev_accuracy'].corr(of['eval_accuracy']):.2f}"

@@ -10,7 +10,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # BoolQ: learned a little from a thousand examples
 #
@@ -18,56 +17,57 @@
 #
 # On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, under the paper's protocol and on one draw of
 # the examples (the worst of 31 on SST-2), adapters learn a little and at a threshold that hides it. Their accuracy,
-# {glue:text}`lowest` to {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, is about that of the
-# {term}`readout` alone, {glue:text}`floor` %, and of always giving the commoner answer, {glue:text}`majority` %; their
-# {term}`balanced accuracy`, which counts both classes the same, is {glue:text}`balanced_lowest` to
-# {glue:text}`balanced_highest` %, where the readout has {glue:text}`balanced_floor` and one answer for all has 50, on
-# the average over matched budgets {glue:text}`learned` points above the readout (ninety percent,
-# {glue:text}`learned_low` to {glue:text}`learned_high`). LoRA's cells lie above CP's by {glue:text}`behind` points on
-# the average (ninety-five percent, {glue:text}`behind_low` to {glue:text}`behind_high`), at rates at which CP is
-# behind in training, too.
+# {q}`tasks.adapters.boolq.least` to {q}`tasks.adapters.boolq.most` % over {q}`tasks.seeds.boolq` {term}`seeds <seed>`,
+# is about that of the {term}`readout` alone, {q}`tasks.readout.boolq` %, and of always giving the commoner answer,
+# {q}`tasks.majority.boolq` %; their {term}`balanced accuracy`, which counts both classes the same, is
+# {q}`tasks.balanced.boolq.least` to {q}`tasks.balanced.boolq.most` %, where the readout has
+# {q}`tasks.balanced.boolq.readout` and one answer for all has 50, on the average over matched budgets
+# {q}`tasks.gain.boolq|signed` points above the readout (90 %, {q}`tasks.gain.boolq|interval|signed`). LoRA's cells lie
+# above CP's by {q}`tasks.lead.boolq` points on the average (95 %, {q}`tasks.lead.boolq|interval`), at rates at which
+# CP is behind in training, too.
+# {says}`tasks.adapters.boolq.least < tasks.readout.boolq < tasks.majority.boolq < tasks.adapters.boolq.most`
+# {says}`50 < tasks.balanced.boolq.readout < tasks.balanced.boolq.least < tasks.balanced.boolq.most < 60`
+# {says}`tasks.gain.boolq.low > 0 and tasks.lead.boolq.low > 0 and tasks.least_loss_behind.boolq > 0`
 
-# %%
-from myst_nb import glue
+# %% tags=["hide-input"]
+from IPython.display import display
 
 from companion import ladder
 from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-
-# %%
-TASK = "boolq"
-task = ladder.measured("smollm2", TASK)
-published = read_published()
+task = ladder.measured("smollm2", "boolq")
 
 # %% [markdown]
 # ## The frontier
 #
-# {glue:text}`runs` runs in one {term}`bank`, set up as those of [SST-2](sst2.ipynb): {glue:text}`steps` steps at the
-# paper's rates, at most {glue:text}`cap` training examples. A run is judged at the step that {term}`dev` chose, of
-# {glue:text}`looks`. Move the budget to see what is best at or under it.
+# {q}`tasks.runs.boolq` runs in one {term}`bank`, set up as those of [SST-2](sst2.ipynb): {q}`tasks.steps.boolq` steps
+# at the paper's rates, at most {q}`tasks.cap.boolq` training examples. A run is judged at the step that {term}`dev`
+# chose, of {q}`tasks.looks.boolq`. Move the budget to see what is best at or under it.
 
 # %% tags=["hide-input"]
-charts.frontier_chart(task.runs, budget_slider=True)
-
-# %% tags=["hide-input"]
+display(charts.frontier_chart(task.runs, budget_slider=True))
 charts.table(ladder.accuracy_table(task.cells, task.evaluations))
 
 # %% [markdown]
-# All of CP's cells lie within {glue:text}`cp_range` points, and below the {glue:text}`majority` % of always giving the
-# commoner answer. The adapters learn by heart: the loss on the training examples over the last {glue:text}`eval_every`
-# steps falls from {glue:text}`floor_loss` for the head alone to {glue:text}`one_loss` with one component and
-# {glue:text}`most_loss` with the most of them, with every size a little further, and little of it arrives on eval:
-# {glue:text}`taught` of the {glue:text}`compared` cells at matched budgets, each for itself, are shown to be above the
-# readout in balanced accuracy, and {glue:text}`unfit` are not. At the budget of LoRA's first rank CP is left with
-# {glue:text}`matched_loss` where LoRA has {glue:text}`rank_loss`.
+# All of CP's cells lie within {q}`tasks.cp_range.boolq` points, and below the {q}`tasks.majority.boolq` % of always
+# giving the commoner answer. The adapters learn by heart: the loss on the training examples over the last
+# {q}`tasks.eval_every.boolq` steps falls from {q}`tasks.loss.boolq.readout` for the head alone to
+# {q}`tasks.loss.boolq.one` with one component and {q}`tasks.loss.boolq.most` with the most of them, with every size a
+# little further, and little of it arrives on eval: {q}`tasks.taught.boolq` of the {q}`tasks.compared.boolq` cells at
+# matched budgets, each for itself, are shown to be above the readout in balanced accuracy, and
+# {q}`tasks.untaught.boolq` are not. At the budget of LoRA's first rank CP is left with {q}`tasks.loss.boolq.matched`
+# where LoRA has {q}`tasks.loss.boolq.rank`.
+# {says}`tasks.best.boolq.cp < tasks.majority.boolq`
+# {says}`min(tasks.least_fall_of_loss.boolq) > 0 and tasks.loss.boolq.most < 0.01`
+# {says}`tasks.loss.boolq.rank < tasks.loss.boolq.matched and tasks.least_loss_behind.boolq > 0`
 #
 # The paper reports on OPT-1.3B {cite:p}`wang2026finer` that BoolQ gains from more components and then stays slightly
 # below LoRA. Its values are hollow here, and in part second-hand:
 
 # %% tags=["hide-input"]
-charts.frontier_chart(task.runs, published=published[published["task"] == TASK])
+charts.frontier_chart(task.runs, published=read_published().query("task == 'boolq'"))
 
 # %% [markdown]
 # ## CP against LoRA at matched budgets
@@ -79,10 +79,11 @@ charts.frontier_chart(task.runs, published=published[published["task"] == TASK])
 charts.table(ladder.difference_table(task.cells))
 
 # %% [markdown]
-# CP is behind at every one, and {glue:text}`clear` of the {glue:text}`pairs` is clear of its error after Holm's
-# correction. Averaged over all, it is: {glue:text}`gap` points, with an error of {glue:text}`gap_error`, of which
-# {glue:text}`gap_items_error` would remain with no end of seeds. [The claims](claims.ipynb) say of it
-# *{glue:text}`told`*: a cell that is not shown to learn decides nothing.
+# CP is behind at every one, and none of the {q}`tasks.pairs.boolq` is clear of its error after Holm's correction.
+# Averaged over all, it is: {q}`tasks.lead.boolq|negated|signed` points, with an error of {q}`tasks.lead_error.boolq`,
+# of which {q}`tasks.lead_error_limit.boolq` would remain with no end of seeds. [The claims](claims.ipynb) say of it
+# *{q}`tasks.lead_verdict.boolq`*: a cell that is not shown to learn decides nothing.
+# {says}`tasks.least_lead.boolq > 0 and tasks.clear.boolq == 0 and tasks.lead.boolq.low > 0`
 #
 # ## Where the plateau begins
 #
@@ -95,15 +96,16 @@ charts.table(ladder.plateau_table(task.cells))
 # %% [markdown]
 # ## The best cell, without the optimism of its choice
 #
-# The best of CP's {glue:text}`cp_cells` cells has {glue:text}`cp_chosen` %, and {glue:text}`cp_held_out` % where half
-# of the seeds and items choose and the others judge; the best of LoRA's {glue:text}`lora_cells` has
-# {glue:text}`lora_chosen` and {glue:text}`lora_held_out` %.
+# The best of CP's {q}`tasks.sizes.boolq.cp` cells has {q}`tasks.best.boolq.cp` %, and
+# {q}`tasks.best_held_out.boolq.cp` % where half of the seeds and items choose and the others judge; the best of LoRA's
+# {q}`tasks.sizes.boolq.lora` has {q}`tasks.best.boolq.lora` and {q}`tasks.best_held_out.boolq.lora` %.
 #
 # ## Dev and eval
 #
-# A run's accuracy on dev is {glue:text}`dev_over_eval` points above that on eval, on average: dev chose the step, and
-# the commoner answer is {glue:text}`dev_majority` % of dev and {glue:text}`majority` % of eval. Between runs with an
-# adapter the two correlate at {glue:text}`correlation`.
+# A run's accuracy on dev is {q}`tasks.dev_over_eval.boolq` points above that on eval, on average: dev chose the step,
+# and the commoner answer is {q}`tasks.dev_majority.boolq` % of dev and {q}`tasks.majority.boolq` % of eval. Between
+# runs with an adapter the two correlate at {q}`tasks.correlation.boolq`.
+# {says}`tasks.dev_majority.boolq > tasks.majority.boolq`
 
 # %% tags=["hide-input"]
 charts.choice_chart(task.runs)
@@ -111,10 +113,11 @@ charts.choice_chart(task.runs)
 # %% [markdown]
 # ## How they got there
 #
-# Of {glue:text}`adapted` runs with an adapter, {glue:text}`early` were best on dev at the first of {glue:text}`looks`
-# evaluations, and {glue:text}`late` at the last, {glue:text}`epochs` times through the training examples. So more
-# steps alone are unlikely to help. At [higher rates](rates.ipynb) accuracy is higher. With all of BoolQ's examples
-# [much is learned, and components pay](readout.ipynb).
+# Of {q}`tasks.adapted.boolq` runs with an adapter, {q}`tasks.early.boolq` were best on dev at the first of
+# {q}`tasks.looks.boolq` evaluations, and {q}`tasks.late.boolq` at the last, {q}`tasks.epochs.boolq` times through the
+# training examples. So more steps alone are unlikely to help. At [higher rates](rates.ipynb) accuracy is higher. With
+# all of BoolQ's examples [much is learned, and components pay](readout.ipynb).
+# {says}`tasks.late.boolq < tasks.early.boolq`
 
 # %% tags=["hide-input"]
 charts.curve_chart(task.evaluations)
@@ -130,20 +133,6 @@ charts.table(ladder.change_table(task.cells))
 
 # %% [markdown]
 # From CP's smallest budget to its largest these are gained, by their row of the validation split, counted from zero:
-# {glue:text}`gained`; and these lost: {glue:text}`lost`.
+# {q}`tasks.changed.boolq.gained`; and these lost: {q}`tasks.changed.boolq.lost`.
 #
 # Next: [seeds and items](noise.ipynb).
-
-# %% tags=["remove-cell"]
-of_cp = [100 * task.cells.outcomes["cp", size].right.mean() for size in task.cells.sizes("cp")]
-found = ladder.figures(task)
-found |= {"cp_range": f"{max(of_cp) - min(of_cp):.1f}"}
-for name in (
-    "floor", "majority", "lowest", "highest", "seeds", "balanced_floor", "balanced_lowest", "balanced_highest",
-    "compared", "taught", "unfit", "told", "learned", "learned_low", "learned_high", "behind",
-    "behind_low", "behind_high", "runs", "steps", "cap", "looks", "cp_range", "eval_every", "floor_loss", "one_loss",
-    "most_loss", "matched_loss", "rank_loss", "clear", "pairs", "gap", "gap_error", "gap_items_error", "cp_cells",
-    "cp_chosen", "cp_held_out", "lora_cells", "lora_chosen", "lora_held_out", "dev_over_eval", "dev_majority",
-    "correlation", "adapted", "early", "late", "epochs", "gained", "lost",
-):  # fmt: skip
-    glue(name, found[name], display=False)

@@ -38,7 +38,7 @@ from cpadapt.records.store import load_records
 # [the page of the paper's size](size.ipynb). Its weights come from a package that holds them in four bits, dequantized
 # ([run it yourself](../book/run_it_yourself.md)): they are not the hub's numbers, and adapters may in part mend what
 # was lost. All runs share them, so comparisons are fair; heights are not those of the original model. An
-# encoder, MiniLM, is measured on {glue:text}`encoder.ipynb::all_tasks:s` ([an encoder](encoder.ipynb)) and on
+# encoder, MiniLM, is measured on {q}`encoder.tasks` ([an encoder](encoder.ipynb)) and on
 # [generated tasks](first_frontiers.ipynb), at few rates.
 #
 # *To close it*: `cpadapt run studies/paper.toml` where OPT's weights are, or any study with another `backbone`.
@@ -52,12 +52,12 @@ from cpadapt.records.store import load_records
 #
 # ## One draw of the data
 #
-# All runs of a task share {glue:text}`sst2.ipynb::cap:s` training examples and {glue:text}`sst2.ipynb::dev_items:s` of
+# All runs of a task share {q}`tasks.cap.sst2` training examples and {q}`tasks.dev_items.sst2` of
 # dev. Another draw is a part of no error in the chapters on tasks. Evaluation items are taken as drawn one by one, and
 # they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
-# training or dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that
+# training or dev examples, and {glue:text}`rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
 # does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
-# {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
+# {q}`encoder.items.sick` {q}`encoder.sick_shared` have their first sentence there.
 # Whole examples never do.
 #
 # On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the
@@ -71,7 +71,7 @@ from cpadapt.records.store import load_records
 #
 # ## Few seeds, many verdicts
 #
-# {glue:text}`sst2.ipynb::seeds:s` seeds a cell. Errors count seeds and items both, and with so few their tails are not
+# {q}`tasks.seeds.sst2` seeds a cell. Errors count seeds and items both, and with so few their tails are not
 # quite what they say ([`cpadapt.analysis.statistics`](../book/api.md)). Each verdict is one-sided at five percent and
 # made for itself: among as many as there are in [the ledger](claims.ipynb), one or two may be wrong by chance alone.
 # Differences at single budgets are corrected for their number in each task, not over tasks. And half a point between

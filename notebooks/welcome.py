@@ -16,16 +16,16 @@
 #
 # **How small can an adapter be, and how sure are we?**
 #
-# On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, SST-2 is at {glue:text}`sst2.ipynb::lowest:s`
-# to {glue:text}`sst2.ipynb::highest:s` % (on the draw of its examples that is the worst of 31) with any adapter from
-# {glue:text}`sst2.ipynb::least_scalars:s` trainable scalars, {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of
-# the smallest LoRA's, to {glue:text}`sst2.ipynb::most_scalars:s`, learned from a thousand examples; with all of
+# On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, SST-2 is at {q}`tasks.adapters.sst2.least`
+# to {q}`tasks.adapters.sst2.most` % (on the draw of its examples that is the worst of 31) with any adapter from
+# {q}`tasks.scalars.sst2.least` trainable scalars, {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of
+# the smallest LoRA's, to {q}`tasks.scalars.sst2.most`, learned from a thousand examples; with all of
 # BoolQ's {glue:text}`readout.ipynb::train:s` size does pay, CP gaining {glue:text}`readout.ipynb::first_gain:s` points
 # from one component to LoRA's first budget and {glue:text}`readout.ipynb::second_gain:s` more to four times it. At
 # equal budgets LoRA's mean is the higher one, by {q}`noise.over_seeds.sst2.lora1_cp11` points at SST-2's smallest
 # over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds (ninety-five-percent interval
 # {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
-# ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {glue:text}`rte.ipynb::items:s`
+# ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {q}`tasks.items.rte`
 # items of eval cannot say. From sizes between LoRA's ranks no gain is seen ([the claims](claims.ipynb)).
 # {says}`noise.over_seeds.sst2.lora1_cp11.low > 0 and noise.over_seeds.rte.lora1_cp11.low < 0`
 #
@@ -53,7 +53,7 @@ charts.frontier_chart(records[records["task"] == "sst2"], budget_slider=True)
 
 # %% [markdown]
 # The same model on SST-2 at the paper's rates: accuracy against trainable scalars, a mean over
-# {glue:text}`sst2.ipynb::seeds:s` seeds a point, the head alone as a dashed line. So few seeds have LoRA's smallest
+# {q}`tasks.seeds.sst2` seeds a point, the head alone as a dashed line. So few seeds have LoRA's smallest
 # and CP at its budget the other way round, by {glue:text}`figure_gap` points. Point at a cell to see its seeds, move
 # the budget to see what it buys. Each task has its chapter: [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
 # [BoolQ](boolq.ipynb).
@@ -102,18 +102,20 @@ charts.table(
 #   {q}`noise.over_seeds.rte.lora1_cp11` above CP's at its budget, which is not clear
 #   ({q}`noise.over_seeds.rte.lora1_cp11|interval`). Each claim has [its verdict](claims.ipynb).
 # - *A budget is felt in training first.* Under the paper's protocol every larger adapter of a family has the smaller
-#   training loss, and the largest CP learns its examples by heart ({glue:text}`boolq.ipynb::most_loss:s` on
+#   training loss, and the largest CP learns its examples by heart ({q}`tasks.loss.boolq.most` on
 #   [BoolQ](boolq.ipynb)). Little of that arrives on eval: on BoolQ balanced accuracy is
-#   {glue:text}`boolq.ipynb::balanced_lowest:s` to {glue:text}`boolq.ipynb::balanced_highest:s` %, where one answer for
-#   all has 50, and no CP reaches the {glue:text}`boolq.ipynb::majority:s` % of always giving the commoner answer.
+#   {q}`tasks.balanced.boolq.least` to {q}`tasks.balanced.boolq.most` %, where one answer for
+#   all has 50, and no CP reaches the {q}`tasks.majority.boolq` % of always giving the commoner answer.
+#   {says}`tasks.loss.boolq.most < 0.01 and tasks.best.boolq.cp < tasks.majority.boolq`
+#   {says}`50 < tasks.balanced.boolq.least < tasks.balanced.boolq.most < 60`
 # - *The learning rate is a hidden budget.* On RTE a CP adapter of {glue:text}`rates.ipynb::small_scalars:s` scalars at
 #   the rate that dev chose for it has {glue:text}`rates.ipynb::small_accuracy:s` %, no less than four LoRAs at the
 #   paper's rate, of up to {glue:text}`rates.ipynb::times_budget:s` times its budget
 #   ({glue:text}`rates.ipynb::paper_low:s` to {glue:text}`rates.ipynb::paper_best:s` %); but LoRA gains by its own rate
 #   too ([the learning rate](rates.ipynb)).
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates,
-#   {glue:text}`rte.ipynb::behind:s` points, has an error of {glue:text}`rte.ipynb::gap_error:s`, and with no end of
-#   seeds an error of {glue:text}`rte.ipynb::gap_items_error:s` would remain. And of all threes of the hundred seeds on
+#   {q}`tasks.lead.rte` points, has an error of {q}`tasks.lead_error.rte`, and with no end of
+#   seeds an error of {q}`tasks.lead_error_limit.rte` would remain. And of all threes of the hundred seeds on
 #   SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
 #   and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
@@ -127,12 +129,15 @@ charts.table(
 #   trained head and two frozen words the average adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s`
 #   points on SST-2, {glue:text}`readout.ipynb::rte_words_gain:s` on RTE and
 #   {glue:text}`readout.ipynb::boolq_words_gain:s` on all of BoolQ, none clear ([the readout](readout.ipynb)).
-# - *On an encoder there is something to gain below one rank.* From {glue:text}`encoder.ipynb::fewest:s` to
-#   {glue:text}`encoder.ipynb::nearly:s` components CP on MiniLM gains {glue:text}`encoder.ipynb::gains:s` points on
-#   {glue:text}`encoder.ipynb::tasks:s`, clear on {glue:text}`encoder.ipynb::gained:s`. LoRA's first rank is nowhere
-#   passed by it, and clearly ahead on {glue:text}`encoder.ipynb::ahead_on:s`; its larger ranks are not judged on
-#   BoolQ, where they fall towards the commonest answer at a rate that was chosen on SST-2 ([an
+# - *On an encoder there is something to gain below one rank.* From {q}`encoder.components.fewest` to
+#   {q}`encoder.components.nearly` components CP on MiniLM gains {q}`encoder.step.cp9_cp1.sst2|signed`,
+#   {q}`encoder.step.cp9_cp1.sick|signed`, {q}`encoder.step.cp9_cp1.mrpc|signed`,
+#   {q}`encoder.step.cp9_cp1.boolq|signed` points on {q}`encoder.taught`, clear on {q}`encoder.clear.cp9_cp1`. LoRA's
+#   first rank is nowhere passed by it, and clearly ahead on {q}`encoder.clear.lora1_cp9`; its larger ranks are not
+#   judged on BoolQ, where they fall towards the commonest answer at a rate that was chosen on SST-2 ([an
 #   encoder](encoder.ipynb)).
+#   {says}`all(encoder.step.cp9_cp1 > 0) and all(encoder.step.lora1_cp9.high > 0)`
+#   {says}`encoder.lead_verdict.boolq == 'not judged'`
 # - *At the paper's size SST-2 asks for hardly any adapter.* CP and LoRA of equal size differ by
 #   {glue:text}`size.ipynb::gap:s` points ({glue:text}`size.ipynb::gap_low:s` to {glue:text}`size.ipynb::gap_high:s`),
 #   and the best adapter is {glue:text}`size.ipynb::over_head:s` above the head alone. RTE and BoolQ are not measured

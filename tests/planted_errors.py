@@ -66,6 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
+OF_TASKS = "tests/companion/test_tasks.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -148,6 +149,46 @@ ERRORS: dict[str, Planted] = {
         "len(by_draw) + on_eval.item_variance * shared",
         "len(by_draw)",
         (f"{NUMBERS}::test_dev_over_draws",),
+        renewed=True,
+    ),
+    "item that is not gained": Planted(
+        "companion/ladder.py",
+        '"gained": tuple(items[never(before) & always(after)].tolist())',
+        '"gained": tuple(items[never(before) & never(after)].tolist())',
+        ("tests/companion/test_ladder.py::test_items_that_change", f"{OF_TASKS}::test_items_gained"),
+        chapter="tasks",
+        renewed=True,
+    ),
+    "best cell without its budget": Planted(
+        "companion/quantities/tasks.py",
+        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[0]]',
+        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[-1]]',
+        (f"{OF_TASKS}::test_how_cells_lie",),
+        chapter="tasks",
+        renewed=True,
+    ),
+    "other task's records": Planted(
+        "companion/quantities/tasks.py",
+        "return ladder.measured(STUDY, task)",
+        'return ladder.measured(STUDY, "boolq" if task == "rte" else task)',
+        (CLAIMED, f"{OF_TASKS}::test_loras_lead"),
+        chapter="tasks",
+        renewed=True,
+    ),
+    "step the other way": Planted(
+        "companion/encoder.py",
+        '"lora1_cp9": (LORA1, CP9)',
+        '"lora1_cp9": (CP9, LORA1)',
+        (CLAIMED,),
+        chapter="encoder",
+        renewed=True,
+    ),
+    "one answer of the wrong rank": Planted(
+        "companion/quantities/encoder.py",
+        "return encoder.cells()[task].collapsed(LORA8)",
+        "return encoder.cells()[task].collapsed(LORA1)",
+        ("tests/companion/test_encoder.py::test_runs_with_one_answer",),
+        chapter="encoder",
         renewed=True,
     ),
 }

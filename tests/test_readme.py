@@ -252,7 +252,7 @@ def test_what_is_found_on_the_encoder() -> None:
     shares = [100 * of.budgets["cp", size] / of.budgets["lora", 1] for size in (1, 9)]
     assert "from 1 to 9 components, at {:.0f} and {:.0f} % of its budget".format(*shares) in SAID
     rises = "by {:.1f} points on SST-2, {:.1f} on SICK and {:.1f} on MRPC, and by {:.1f} on BoolQ, which is not clear"
-    assert rises.format(*gained) in SAID  # which of these are clear: tests/book/test_encoder.py
+    assert rises.format(*gained) in SAID
 
 
 def test_runs_an_hour() -> None:

@@ -97,10 +97,6 @@ def test_what_is_found(chapter: Chapters) -> None:
     of_steps = chapter("encoder").rows("difference", "alike")
     gains = [row for row in of_steps if row["difference"] == "CP 9 − CP 1"]
     assert [float(row["Holm"]) < 0.05 for row in gains] == [True, True, True, False, False], "something to gain"
-    assert float(chapter("boolq").glued["most_loss"]) < 0.01
-    assert (
-        50 < float(chapter("boolq").glued["balanced_lowest"]) < float(chapter("boolq").glued["balanced_highest"]) < 60
-    )
     said = " ".join(chapter("welcome").source.split())
     assert "on RTE of weights and order nothing is seen" not in said
     assert "would remain" in said

@@ -1,0 +1,288 @@
+"""Numbers of the chapter on an encoder."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from companion import encoder
+from companion.claims import LEVEL, learned, lora_ahead
+from companion.encoder import CP1, HEAD_ONLY, LORA1, LORA8, STEPS, STUDY
+from companion.quantities import quantity
+from companion.records import records
+from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
+from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.records.table import tabulate
+
+TASKS = ("sst2", "sick", "mrpc", "boolq", "rte")
+TAUGHT = ("sst2", "sick", "mrpc", "boolq")
+LABELS = ("lora", "cp")
+EARLIER = "minilm-sst2"
+"""The study that tried the rates."""
+
+
+def any_cells() -> Cells:
+    """Of one task; budgets are the same on all."""
+    return encoder.cells()[TASKS[0]]
+
+
+def listed(names: Sequence[str]) -> str:
+    """As a sentence lists them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "none"
+
+
+# What was run.
+
+
+@quantity(source=STUDY)
+def tasks() -> str:
+    """All of them."""
+    return listed([task_name(task) for task in encoder.cells()])
+
+
+@quantity(source=STUDY)
+def taught() -> str:
+    """Those that adapters learn."""
+    return listed([task_name(task) for task in encoder.taught()])
+
+
+@quantity(source=STUDY)
+def untaught() -> str:
+    """The others."""
+    return listed([task_name(task) for task in encoder.cells() if task not in encoder.taught()])
+
+
+@quantity("runs", source=STUDY)
+def runs() -> int:
+    """Of all cells and tasks."""
+    return len(records(STUDY))
+
+
+@quantity("seeds", source=STUDY)
+def seeds() -> int:
+    """Of each cell."""
+    return len(any_cells().outcomes[HEAD_ONLY].seeds)
+
+
+@quantity("steps", source=STUDY)
+def steps() -> int:
+    """Of a run."""
+    return encoder.study().protocol.steps
+
+
+@quantity("passes", 1, STUDY, each=TASKS)
+def passes(task: str) -> float:
+    """Over a task's examples."""
+    return steps() * encoder.study().protocol.batch_size / examples(task)
+
+
+@quantity("examples", source=STUDY, each=["rte"])
+def examples(task: str) -> int:
+    """That a run is trained on."""
+    return _size(task, "train")
+
+
+@quantity("items", source=STUDY, each=["sick"])
+def items(task: str) -> int:
+    """That are asked."""
+    return _size(task, "eval")
+
+
+@quantity("items", source=STUDY)
+def sick_shared() -> int:
+    """Of SICK, whose first sentence is in the training or dev examples."""
+    return int(_data("sick")["eval_shares_text"]["sentence_A"])
+
+
+@quantity("runs", source=STUDY)
+def capped() -> int:
+    """That were not trained on all examples, or not asked all items."""
+    asked = [(r.config.protocol, r.data["sets"]["train"]["size"], r.outcome) for r in records(STUDY)]
+    return sum(size >= p.train_cap or outcome is None or outcome.total < outcome.rows for p, size, outcome in asked)
+
+
+@quantity("", 4, STUDY, each=LABELS)
+def rate(label: str) -> float:
+    """A family's learning rate."""
+    (found,) = {record.config.learning_rate for record in records(STUDY) if record.label == label}
+    assert found is not None
+    return found
+
+
+@quantity("", 4, EARLIER, each=LABELS)
+def better_rate(label: str) -> float:
+    """That with the higher mean on dev, of the two that the earlier ladder tried."""
+    on_dev = tabulate(records(EARLIER))[0].query("label == @label").groupby("learning_rate")["dev_accuracy"].mean()
+    assert len(on_dev) == 2
+    return float(on_dev.index.to_numpy()[on_dev.to_numpy().argmax()])
+
+
+# Budgets.
+
+
+@quantity("components", source=STUDY, each=("fewest", "nearly", "most"))
+def components(which: str) -> int:
+    """CP's smallest size, its largest below LoRA's first rank, and its largest."""
+    sizes = any_cells().sizes("cp")
+    return {"fewest": sizes[0], "nearly": encoder.below_first_rank()[-1], "most": sizes[-1]}[which]
+
+
+@quantity("percent", source=STUDY, each=("fewest", "nearly"))
+def share(which: str) -> float:
+    """Of the budget of LoRA's first rank."""
+    return any_cells().budgets["cp", components(which)] / any_cells().budgets[LORA1]
+
+
+@quantity("scalars", source=STUDY)
+def rank() -> int:
+    """What a rank costs."""
+    return any_cells().budgets[LORA1]
+
+
+@quantity("scalars", source=STUDY)
+def component() -> int:
+    """What a component costs."""
+    return any_cells().budgets[CP1]
+
+
+@quantity("sizes", source=STUDY)
+def below() -> int:
+    """Of CP, that cost less than LoRA's first rank."""
+    return len(encoder.below_first_rank())
+
+
+@quantity("budgets", source=STUDY)
+def matched() -> int:
+    """That both can have."""
+    return len(any_cells().matched("lora", "cp"))
+
+
+# Differences on the tasks that are learned.
+
+
+@quantity("points", 1, STUDY, each=[
+    *itertools.product(("cp9_cp1", "cp76_cp9", "lora1_cp9"), TAUGHT),
+    ("lora8_lora1", "mrpc"), ("lora8_lora1", "boolq"),
+])  # fmt: skip
+def step(pair: str, task: str) -> Estimate:
+    """From one cell to another."""
+    after, before = STEPS[pair]
+    of = encoder.cells()[task]
+    return compare(of.outcomes[after], of.outcomes[before])
+
+
+@quantity(source=STUDY, each=STEPS)
+def clear(pair: str) -> str:
+    """The tasks on which a step is clear after correction."""
+    table = encoder.steps()
+    return listed(
+        _learned(table[(table["what"] == pair_name(*STEPS[pair])) & (table["holm"] < LEVEL)]["group"].tolist())
+    )
+
+
+@quantity("differences", source=STUDY)
+def pairs() -> int:
+    """LoRA minus CP at matched budgets."""
+    return matched() * len(encoder.taught())
+
+
+@quantity("differences", source=STUDY)
+def clear_pairs() -> int:
+    """Of these, those that are clear after correction."""
+    return len(_clear_pairs())
+
+
+@quantity(source=STUDY)
+def clear_pairs_are() -> str:
+    """Task and pair of each."""
+    return "; ".join(": ".join(each) for each in _clear_pairs())
+
+
+@quantity(source=STUDY)
+def clear_pairs_on() -> str:
+    """The tasks of these."""
+    return listed(list(dict.fromkeys(task for task, _ in _clear_pairs())))
+
+
+@quantity("differences", source=STUDY)
+def alike_pairs() -> int:
+    """Of LoRA minus CP at matched budgets, those that are within a point, before correction."""
+    table = encoder.matched()
+    return len(_learned(table[table["p_alike"] < LEVEL]["group"].tolist()))
+
+
+# How far adapters learn.
+
+
+@quantity("percent", source=STUDY, each=TAUGHT)
+def way(task: str) -> float:
+    """Of the way from the floor to the best adapter, that one component takes."""
+    return encoder.one_components_way(encoder.cells()[task])
+
+
+@quantity(source=STUDY)
+def unfit() -> str:
+    """Cells that are not shown to have learned, on the tasks that are learned."""
+    return listed([f"{cell_name(*cell)} on {task_name(task)}" for task in encoder.taught() for cell in _unfit(task)])
+
+
+@quantity("cells", source=STUDY, each=["rte"])
+def fit(task: str) -> int:
+    """With an adapter, that are shown to have learned."""
+    return len(encoder.cells()[task].outcomes) - 1 - len(_unfit(task))
+
+
+@quantity("points", 1, STUDY, level=0.9, each=["rte"])
+def over_head(task: str) -> Estimate:
+    """The adapters at matched budgets minus the head alone, in balanced accuracy."""
+    found = learned(encoder.cells()[task]).estimate
+    assert found is not None
+    return found
+
+
+@quantity(source=STUDY, each=["boolq"])
+def lead_verdict(task: str) -> str:
+    """What is told of the claim that LoRA is ahead."""
+    return lora_ahead(encoder.cells()[task]).verdict.value
+
+
+@quantity("percent", 1, STUDY, each=["boolq"])
+def last_rank(task: str) -> float:
+    """The accuracy of LoRA's last rank."""
+    return float(encoder.cells()[task].outcomes[LORA8].right.mean())
+
+
+@quantity("percent", 1, STUDY, each=["boolq"])
+def majority(task: str) -> float:
+    """What the commonest answer gets right."""
+    return encoder.cells()[task].majority
+
+
+@quantity("runs", source=STUDY, each=["boolq"])
+def collapsed(task: str) -> int:
+    """Of LoRA's last rank, that give one answer to every item."""
+    return encoder.cells()[task].collapsed(LORA8)
+
+
+def _data(task: str) -> dict[str, Any]:
+    return next(record.data for record in records(STUDY) if record.config.task == task)
+
+
+def _size(task: str, which: str) -> int:
+    return int(_data(task)["sets"][which]["size"])
+
+
+def _learned(titles: list[str]) -> list[str]:
+    """Those of tasks that are learned."""
+    known = [task_name(task) for task in encoder.taught()]
+    return [title for title in titles if title in known]
+
+
+def _clear_pairs() -> list[tuple[str, str]]:
+    table = encoder.matched().query("holm < @LEVEL")
+    return [(task, pair) for task, pair in zip(table["group"], table["what"], strict=True) if _learned([task])]
+
+
+def _unfit(task: str) -> tuple[Cell, ...]:
+    of = encoder.cells()[task]
+    return learned(of, *(cell for cell in of.outcomes if cell != HEAD_ONLY)).unfit
