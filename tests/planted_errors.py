@@ -66,6 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
+COSTS = "tests/companion/test_what_a_run_costs.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -149,6 +150,31 @@ ERRORS: dict[str, Planted] = {
         "len(by_draw)",
         (f"{NUMBERS}::test_dev_over_draws",),
         renewed=True,
+    ),
+    "one rank for two": Planted(
+        "companion/bench.py",
+        "statistics.harmonic_mean([row",
+        "statistics.mean([row",
+        (f"{COSTS}::test_turns_on_a_cpu",),
+        renewed=True,
+    ),
+    "start-up left out": Planted(
+        "companion/bench.py",
+        "ways.append(startup + p.steps",
+        "ways.append(p.steps",
+        (f"{COSTS}::test_a_bank_of_other_runs",),
+        renewed=True,
+    ),
+    "ratio turned round": Planted(
+        "companion/quantities/what_a_run_costs.py",
+        'return bench.a_token(place(*of), "bank step") / bench.a_token(place(*of), "frozen backbone")',
+        'return bench.a_token(place(*of), "frozen backbone") / bench.a_token(place(*of), "bank step")',
+        (CLAIMED,),
+        renewed=True,
+    ),
+    "measured anew": Planted(
+        "results/bench/two-gpus-smollm2-rte-b8.json",
+        lambda content: content.replace(b'"median": 4', b'"median": 5'),
     ),
 }
 
