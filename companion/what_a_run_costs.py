@@ -24,6 +24,7 @@ from companion.quantities.what_a_run_costs import (
     place,
     sides,
 )
+from companion.wording import duration
 from cpadapt.analysis.charts import backbone_name, cell_name, task_name
 
 PLACE = ("backbone, task, batch",)
@@ -208,11 +209,6 @@ def source_table() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(found)
-
-
-def duration(seconds: float) -> str:
-    """In hours, or below one in minutes."""
-    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _brief(value: float) -> str:

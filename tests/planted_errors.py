@@ -66,6 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
+RUNS = "tests/companion/test_what_was_run.py"
 COSTS = "tests/companion/test_what_a_run_costs.py"
 
 ERRORS: dict[str, Planted] = {
@@ -157,6 +158,7 @@ ERRORS: dict[str, Planted] = {
         "statistics.mean([row",
         (f"{COSTS}::test_turns_on_a_cpu",),
         renewed=True,
+        chapter="what_a_run_costs",
     ),
     "start-up left out": Planted(
         "companion/bench.py",
@@ -164,6 +166,7 @@ ERRORS: dict[str, Planted] = {
         "ways.append(p.steps",
         (f"{COSTS}::test_a_bank_of_other_runs",),
         renewed=True,
+        chapter="what_a_run_costs",
     ),
     "ratio turned round": Planted(
         "companion/quantities/what_a_run_costs.py",
@@ -171,10 +174,28 @@ ERRORS: dict[str, Planted] = {
         'return bench.a_token(place(*of), "frozen backbone") / bench.a_token(place(*of), "bank step")',
         (CLAIMED,),
         renewed=True,
+        chapter="what_a_run_costs",
     ),
     "measured anew": Planted(
         "results/bench/two-gpus-smollm2-rte-b8.json",
         lambda content: content.replace(b'"median": 4', b'"median": 5'),
+        chapter="what_a_run_costs",
+    ),
+    "runs of another config": Planted(
+        "companion/what_was_run.py",
+        "known = {record.config_id: record for record in records(study.name)}",
+        "known = {record.id: record for record in records(study.name)}",
+        (f"{RUNS}::test_progress_is_the_sum_over_the_cells_of_status",),
+        renewed=True,
+        chapter="what_was_run",
+    ),
+    "a bank's time for each of its runs": Planted(
+        "companion/what_was_run.py",
+        "r.cost.evaluation_seconds) / r.cost.bank_runs for",
+        "r.cost.evaluation_seconds) for",
+        (f"{RUNS}::test_costs_by_hand",),
+        renewed=True,
+        chapter="what_was_run",
     ),
 }
 

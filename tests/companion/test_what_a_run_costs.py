@@ -199,7 +199,6 @@ def test_a_study_on_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_whole_bank() -> None:
     times = {"step": {"median": 0.8}, "dev": {"median": 20.0}, "eval_seconds": 40.0}
     assert bench.whole(times) == (4000, 140)
-    assert [what_a_run_costs.duration(of) for of in (59.0, 3599.0, 3600.0)] == ["1.0 min", "60.0 min", "1.0 h"]
 
 
 def test_runs_an_hour_by_hand() -> None:
