@@ -197,6 +197,12 @@ ERRORS: dict[str, Planted] = {
         renewed=True,
         chapter="what_was_run",
     ),
+    "the paper's fields for ours": Planted(
+        "companion/quantities/limits.py",
+        'source == "ours" for',
+        'source == "paper" for',
+        chapter="limits",
+    ),
 }
 
 
