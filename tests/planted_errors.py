@@ -67,6 +67,7 @@ def _without_last_record(content: bytes) -> bytes:
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 RUNS = "tests/companion/test_what_was_run.py"
+SMALL = "tests/companion/test_study_in_small.py"
 COSTS = "tests/companion/test_what_a_run_costs.py"
 
 ERRORS: dict[str, Planted] = {
@@ -202,6 +203,13 @@ ERRORS: dict[str, Planted] = {
         'source == "ours" for',
         'source == "paper" for',
         chapter="limits",
+    ),
+    "ahead for behind": Planted(
+        "companion/study_in_small.py",
+        "'ahead of' if gap > 0",
+        "'ahead of' if gap < 0",
+        (f"{SMALL}::test_the_verdict_by_hand",),
+        chapter="study_in_small",
     ),
 }
 
