@@ -10,6 +10,12 @@ def number(value: float, digits: int, sign: bool = False) -> str:
     return text.replace("-", "−") if text.strip("+-0.,") else text.lstrip("+-")
 
 
+def duration(seconds: float) -> str:
+    """In hours, minutes or seconds, the largest of which there is one, such as 22.4 min."""
+    unit, length = next((of for of in (("h", 3600), ("min", 60)) if seconds >= of[1]), ("s", 1))
+    return f"{number(seconds / length, 1)} {unit}"
+
+
 def near(name: str, known: Collection[str]) -> str:
     """What an error about an unknown name adds to it: the name that was probably meant, if there is one."""
     close = difflib.get_close_matches(name, known, n=1)

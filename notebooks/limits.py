@@ -15,21 +15,14 @@
 #
 # **What does this study leave open, and what would it take to close it?**
 #
-# It says nothing of OPT-1.3B, whose {glue:text}`opt_runs` runs are not measured, nor of any decoder but
+# It says nothing of OPT-1.3B, whose {q}`limits.opt_runs` runs are not measured, nor of any decoder but
 # SmolLM2-135M-Instruct, and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s`
 # verdicts at the paper's rates, and {glue:text}`claims.ipynb::open_tuned:s` of
 # {glue:text}`claims.ipynb::given_tuned:s` at tuned ones, are open, on the edge or not judged. More seeds help where
 # sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have no
 # more.
-
-# %%
-from myst_nb import glue
-
-import cpadapt
-from companion import PROJECT
-from cpadapt.records.store import load_records
-
-# %% [markdown]
+# {says}`limits.opt_done == 0`
+#
 # ## One backbone, and its weights
 #
 # SmolLM2-135M-Instruct is a tenth of OPT-1.3B's size, of another architecture, and tuned to follow instructions. These
@@ -45,7 +38,7 @@ from cpadapt.records.store import load_records
 #
 # ## Where the paper is silent
 #
-# {glue:text}`ours` of the {glue:text}`fields` fields of [the protocol](protocol.ipynb) are ours, because the paper
+# {q}`limits.ours` of the {q}`limits.fields` fields of [the protocol](protocol.ipynb) are ours, because the paper
 # does not report them or because it cannot be followed: there is no dropout, and the frozen weights are in bfloat16
 # and not in float16. A learning rate is worth little without the schedule, the head's rate and the scale that go with
 # it, so "the paper's rates" means its numbers, in our setting.
@@ -54,8 +47,8 @@ from cpadapt.records.store import load_records
 #
 # All runs of a task share {q}`tasks.cap.sst2` training examples and {q}`tasks.dev_items.sst2` of
 # dev. Another draw is a part of no error in the chapters on tasks. Evaluation items are taken as drawn one by one, and
-# they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
-# training or dev examples, and {glue:text}`rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
+# they are not: {q}`limits.boolq_shared` of BoolQ's {q}`limits.boolq_items` have a passage that also stands among the
+# training or dev examples, and {q}`limits.rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
 # does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
 # {q}`encoder.items.sick` {q}`encoder.sick_shared` have their first sentence there.
 # Whole examples never do.
@@ -108,17 +101,3 @@ from cpadapt.records.store import load_records
 # planned and missing.
 #
 # Next: [what a run costs](what_a_run_costs.ipynb).
-
-# %% tags=["remove-cell"]
-PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
-first = {record.config.task: record for record in load_records(PROJECT / "results" / "smollm2")}
-sources = first["rte"].protocol_sources
-for name, value in {
-    "opt_runs": str(len(PAPER.runs(cpadapt.load_projections(PAPER.backbone)))),
-    "ours": str(sum(source == "ours" for source in sources.values())),
-    "fields": str(len(sources)),
-    "boolq_items": f"{first['boolq'].data['sets']['eval']['size']:,}",
-    "boolq_shared": str(first["boolq"].data["eval_shares_text"]["passage"]),
-    "rte_shared": str(first["rte"].data["eval_shares_text"]["sentence2"]),
-}.items():
-    glue(name, value, display=False)

@@ -222,7 +222,7 @@ charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
 
 # %% [markdown]
 # More of the items share a text then: {glue:text}`shared` of all {glue:text}`items` have a passage that stands among
-# the training or dev examples too, of the thousand items before it was {glue:text}`limits.ipynb::boolq_shared:s`. What
+# the training or dev examples too, of the thousand items before it was {q}`limits.boolq_shared`. What
 # part of the gain that is, is not tested.
 #
 # The paper's account of BoolQ on OPT-1.3B {cite:p}`wang2026finer` can be judged here: that it gains from more

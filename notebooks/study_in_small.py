@@ -21,8 +21,8 @@
 # {glue:text}`verdict`
 #
 # The runs on this page are measured when the book is built, unless their records are there already, by the very code
-# that measures the large studies: a
-# study file names the runs, a bank trains them on one frozen backbone, a record keeps each. Only the sizes are small.
+# that measures the large studies: a study file names the runs, a bank trains them on one frozen backbone, a record
+# keeps each. Only the sizes are small.
 
 # %% tags=["parameters"]
 study: str = "studies/small.toml"  # a study file
@@ -38,7 +38,7 @@ import pandas as pd
 from myst_nb import glue
 
 import cpadapt
-from companion import PROJECT
+from companion import PROJECT, study_in_small
 from cpadapt.analysis import charts
 from cpadapt.analysis.frontier import frontier
 from cpadapt.analysis.statistics import compare, outcomes
@@ -107,19 +107,7 @@ charts.frontier_chart(table)
 # {glue:text}`item_error:.1f` points from the choice of examples alone, whatever the seeds do.
 
 # %% tags=["hide-input"]
-best = frontier(table)
-names = [charts.family_name(label) for label in best["label"]]
-charts.table(
-    pd.DataFrame(
-        {
-            "adapter": [f"{n} {size}" if size else n for n, size in zip(names, best["size"], strict=True)],
-            "scalars": best["parameters"].map("{:,}".format),
-            "dev, %": (100 * best["dev_mean"]).map("{:.1f}".format),
-            "eval, %": (100 * best["eval_mean"]).map("{:.1f}".format),
-            "sd over seeds": (100 * best["eval_sd"]).map("{:.1f}".format),
-        }
-    )
-)
+charts.table(study_in_small.cell_table(frontier(table)))
 
 # %% [markdown]
 # How they got there. Of the {glue:text}`adapters:d` runs with an adapter, {glue:text}`rising:d` were best on dev at
@@ -183,8 +171,8 @@ charts.table(
 # ## Beside longer runs on a GPU
 #
 # The same task under another protocol, from the committed records in `results/generated-tasks`:
-# {glue:text}`longer_steps:d` steps on {glue:text}`longer_backbone`, on one {glue:text}`longer_device`. A frontier
-# belongs to its protocol, so the two charts are not to be read as one.
+# {q}`study_in_small.longer_steps|unit` on {q}`study_in_small.longer_backbone`, on one
+# {q}`study_in_small.longer_device`. A frontier belongs to its protocol, so the two charts are not to be read as one.
 
 # %%
 longer = cpadapt.read_records(PROJECT / "results" / "generated-tasks")
@@ -192,37 +180,8 @@ longer = longer[longer["task"] == asked.tasks[0]]
 charts.frontier_chart(longer)
 
 # %% tags=["remove-cell"]
-adapted = table[table["label"] != "head"]
-top = best.loc[best["eval_mean"].idxmax()]
-total = int(table["total"].iloc[0])
-where = f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" if gap else "level with it in the mean"
-verdict = (
-    f"At the budget of LoRA rank {rank}, CP with {size} components is {where}, with a 95 % interval over seeds and"
-    f" examples of {low:+.1f} to {high:+.1f} points, which {'holds' if low <= 0 <= high else 'excludes'} zero."
-)
-backbones = {"minilm": "MiniLM", "tiny-encoder": "two random layers (the package of MiniLM is not installed here)"}
-for name, value in {
-    "backbone": backbones.get(asked.backbone, asked.backbone),
-    "runs": len(table),
-    "steps": p.steps,
-    "seconds": records[0].cost.train_seconds + records[0].cost.evaluation_seconds,
-    "device": table["device"].iloc[0],
-    "best_cell": f"{charts.family_name(top['label'])} {top['size']}".removesuffix(" 0"),
-    "best": 100 * float(top["eval_mean"]),
-    "head": 100 * float(best.loc[best["label"] == "head", "eval_mean"].iloc[0]),
-    "verdict": verdict,
-    "lora_step": counting.step("lora", projections),
-    "cp_step": counting.step("cp", projections),
-    "task": spec.name,
-    "train_size": len(data.train),
-    "eval_size": total,
-    "item_error": 100 * 0.5 / total**0.5,
-    "adapters": len(adapted),
-    "rising": int((adapted["best_step"] == p.steps).sum()),
-    "longer_steps": int(longer["steps"].iloc[0]),
-    "longer_backbone": backbones[longer["backbone"].iloc[0]],
-    "longer_device": longer["device"].iloc[0],
-}.items():
+said = study_in_small.numbers(asked, records) | {"verdict": study_in_small.verdict(rank, size, difference)}
+for name, value in said.items():
     glue(name, value, display=False)
 
 # %% [markdown]

@@ -67,6 +67,9 @@ def _without_last_record(content: bytes) -> bytes:
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 OF_TASKS = "tests/companion/test_tasks.py"
+RUNS = "tests/companion/test_what_was_run.py"
+SMALL = "tests/companion/test_study_in_small.py"
+COSTS = "tests/companion/test_what_a_run_costs.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -190,6 +193,64 @@ ERRORS: dict[str, Planted] = {
         ("tests/companion/test_encoder.py::test_runs_with_one_answer",),
         chapter="encoder",
         renewed=True,
+    ),
+    "one rank for two": Planted(
+        "companion/bench.py",
+        "statistics.harmonic_mean([row",
+        "statistics.mean([row",
+        (f"{COSTS}::test_turns_on_a_cpu",),
+        renewed=True,
+        chapter="what_a_run_costs",
+    ),
+    "start-up left out": Planted(
+        "companion/bench.py",
+        "ways.append(startup + p.steps",
+        "ways.append(p.steps",
+        (f"{COSTS}::test_a_bank_of_other_runs",),
+        renewed=True,
+        chapter="what_a_run_costs",
+    ),
+    "ratio turned round": Planted(
+        "companion/quantities/what_a_run_costs.py",
+        'return bench.a_token(place(*of), "bank step") / bench.a_token(place(*of), "frozen backbone")',
+        'return bench.a_token(place(*of), "frozen backbone") / bench.a_token(place(*of), "bank step")',
+        (CLAIMED,),
+        renewed=True,
+        chapter="what_a_run_costs",
+    ),
+    "measured anew": Planted(
+        "results/bench/two-gpus-smollm2-rte-b8.json",
+        lambda content: content.replace(b'"median": 4', b'"median": 5'),
+        chapter="what_a_run_costs",
+    ),
+    "runs of another config": Planted(
+        "companion/what_was_run.py",
+        "known = {record.config_id: record for record in records(study.name)}",
+        "known = {record.id: record for record in records(study.name)}",
+        (f"{RUNS}::test_progress_is_the_sum_over_the_cells_of_status",),
+        renewed=True,
+        chapter="what_was_run",
+    ),
+    "a bank's time for each of its runs": Planted(
+        "companion/what_was_run.py",
+        "r.cost.evaluation_seconds) / r.cost.bank_runs for",
+        "r.cost.evaluation_seconds) for",
+        (f"{RUNS}::test_costs_by_hand",),
+        renewed=True,
+        chapter="what_was_run",
+    ),
+    "the paper's fields for ours": Planted(
+        "companion/quantities/limits.py",
+        'source == "ours" for',
+        'source == "paper" for',
+        chapter="limits",
+    ),
+    "ahead for behind": Planted(
+        "companion/study_in_small.py",
+        "'ahead of' if gap > 0",
+        "'ahead of' if gap < 0",
+        (f"{SMALL}::test_the_verdict_by_hand",),
+        chapter="study_in_small",
     ),
 }
 

@@ -1,6 +1,6 @@
 """How shares are worded."""
 
-from companion.wording import bounds, percent, signed
+from companion.wording import bounds, duration, percent, signed
 
 
 def test_shares_are_told_in_percent_and_points() -> None:
@@ -9,3 +9,8 @@ def test_shares_are_told_in_percent_and_points() -> None:
     assert (signed(-0.0004), signed(-0.0004, 2), signed(0.0004)) == ("0.0", "−0.04", "0.0")
     assert bounds((-0.002, 0.0112)) == "−0.2 to +1.1"
     assert bounds((-0.002, 0.0112), 2) == "−0.20 to +1.12"
+
+
+def test_durations_are_told_in_the_largest_unit() -> None:
+    said = [duration(seconds) for seconds in (14.43, 59.99, 60, 3599, 3600, 145440)]
+    assert said == ["14.4 s", "60.0 s", "1.0 min", "60.0 min", "1.0 h", "40.4 h"]

@@ -33,7 +33,7 @@ class Source:
     """The sha256 of the published weights, which are the file in the package or on the hub, or the safetensors in the
     local folder. For several files, the sha256 of the text that `sha256sum` prints for them."""
     tokenizer: str | None = None
-    """The sha256 of the tokenizer's behaviour, as seen in its vocabulary, its added tokens and the ids of some texts."""
+    """The sha256 of the tokenizer's behaviour, as seen in its vocabulary, added tokens and the ids of some texts."""
     config: str | None = None
     """The sha256 of the values in `config.json`, without the model's path, its dtype and the version of transformers.
     For a GGUF file, the sha256 of the sizes that it states."""

@@ -1,0 +1,58 @@
+"""Numbers of the chapter on limits."""
+
+import cpadapt
+from companion import PROJECT
+from companion.quantities import quantity
+from companion.records import records
+from cpadapt.records.record import Record
+from cpadapt.study import load_study
+
+STUDY = "smollm2"
+
+
+@quantity("runs", source="paper")
+def opt_runs() -> int:
+    """Of the paper's own grid, on OPT-1.3B."""
+    study = load_study(PROJECT / "studies" / "paper.toml")
+    return len(study.runs(cpadapt.load_projections(study.backbone)))
+
+
+@quantity("runs", source="paper")
+def opt_done() -> int:
+    """Of these, on record."""
+    return len(records("paper"))
+
+
+@quantity("fields", source=STUDY)
+def ours() -> int:
+    """Of the protocol that are ours and not the paper's."""
+    return sum(source == "ours" for source in _of("rte").protocol_sources.values())
+
+
+@quantity("fields", source=STUDY)
+def fields() -> int:
+    """Of the protocol."""
+    return len(_of("rte").protocol_sources)
+
+
+@quantity("items", source=STUDY)
+def boolq_items() -> int:
+    """That are asked of BoolQ."""
+    return int(_of("boolq").data["sets"]["eval"]["size"])
+
+
+@quantity("items", source=STUDY)
+def boolq_shared() -> int:
+    """Of these, with a passage that also stands among the training or dev examples."""
+    return int(_of("boolq").data["eval_shares_text"]["passage"])
+
+
+@quantity("items", source=STUDY)
+def rte_shared() -> int:
+    """Of RTE's, with a hypothesis that does."""
+    return int(_of("rte").data["eval_shares_text"]["sentence2"])
+
+
+def _of(task: str) -> Record:
+    """One record of a task, all of which share one draw and protocol."""
+    return next(record for record in records(STUDY) if record.config.task == task)

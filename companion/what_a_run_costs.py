@@ -1,0 +1,379 @@
+"""Tables and charts of what a run costs, of the numbers in `companion.quantities.what_a_run_costs`."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from companion import bench, quantities
+from companion.bench import FUSED, NOT_FUSED, NotMeasured, Place
+from companion.quantities.what_a_run_costs import (
+    ADAPTERS,
+    ALONE_AT,
+    COUNTS,
+    HOURLY,
+    IN_BOTH,
+    KINDS,
+    LAYERED,
+    TASKS,
+    WHAT,
+    WIDTHS,
+    place,
+    sides,
+)
+from companion.wording import duration
+from cpadapt.analysis.charts import backbone_name, cell_name, task_name
+
+PLACE = ("backbone, task, batch",)
+"""Three columns in one, for narrow screens."""
+
+Columns = Mapping[str, str]
+Said = Mapping[str, Callable[[float], str]]
+
+
+def hourly_table() -> pd.DataFrame:
+    """Runs an hour of a bank, of one process and of the best number of them."""
+    columns = {
+        "runs": "what_a_run_costs.bank_runs.{}", "bank / one": "what_a_run_costs.bank_over_one.{}",
+        "bank / best": "what_a_run_costs.bank_over_best.{}", "bank": "what_a_run_costs.bank.{}",
+        "with start-up": "what_a_run_costs.bank_with_startup.{}", "one": "what_a_run_costs.one.{}",
+        "best": "what_a_run_costs.best.{}", "best number": "what_a_run_costs.best_number.{}",
+    }  # fmt: skip
+    on_cpu = {
+        "runs": "what_a_run_costs.cpu_runs", "bank / one": "what_a_run_costs.cpu_bank_over_one",
+        "bank": "what_a_run_costs.cpu_bank", "one": "what_a_run_costs.cpu_one",
+    }  # fmt: skip
+    brief = dict.fromkeys(columns.keys() - {"runs", "best number"}, _brief)
+    tables = [
+        _table(_places(HOURLY), PLACE, columns, brief),
+        _table({"": (f"{backbone_name('minilm')} on a CPU, {task_name('sst2')}, 8",)}, PLACE, on_cpu, brief),
+    ]
+    return pd.concat(tables).fillna("")
+
+
+def step_table() -> pd.DataFrame:
+    """A bank's step beside the frozen backbone's and the device's speed."""
+    columns = {
+        "runs": "what_a_run_costs.most_runs.{}", "bank / frozen": "what_a_run_costs.bank_over_frozen.{}",
+        "moved": "what_a_run_costs.moved.{}", "unfused / fused": "what_a_run_costs.unfused_over_fused.{}",
+        "products, %": "what_a_run_costs.at_peak.{}.products", "frozen, %": "what_a_run_costs.at_peak.{}.frozen",
+        "bank, %": "what_a_run_costs.at_peak.{}.bank",
+        "frozen / products, %": "what_a_run_costs.products_of_frozen.{}",
+        "tokens a step": "what_a_run_costs.tokens.{}",
+    }  # fmt: skip
+    return _table(_places(LAYERED), PLACE, columns)
+
+
+def kernel_table() -> pd.DataFrame:
+    """Which kernels take the time."""
+    columns = {called: f"what_a_run_costs.kernels.{{}}.{kind}" for kind, called in KINDS.items()}
+    rows = {f"{end}.{of}": (*called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
+    table = _table(rows, (*PLACE, "what"), columns)
+    copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}"})
+    copied["what"] = WHAT["frozen"]
+    return table.merge(copied, how="left").fillna("")
+
+
+def limit_table() -> pd.DataFrame:
+    """What a bank could give if adapters cost nothing."""
+    columns = {
+        "runs": "what_a_run_costs.bank_runs.{}.b8", "bank / one": "what_a_run_costs.bank_over_one.{}.b8",
+        "at most": "what_a_run_costs.at_most.{}",
+    }  # fmt: skip
+    return _table(_places(LAYERED), PLACE, columns)
+
+
+def width_table() -> pd.DataFrame:
+    """The widths of two backbones' products."""
+    rows = {}
+    for backbone, width in WIDTHS:
+        n, m = sides(width)
+        rows[f"{backbone}.{width}"] = (_backbone(place(backbone, "sst2")).removesuffix("'s shape"), f"{n} to {m}")
+    columns = {"matrices": "what_a_run_costs.matrices.{}", "FLOP a byte": "what_a_run_costs.flop_a_byte.{}"}
+    return _table(rows, ("backbone", "width"), columns)
+
+
+def added_table() -> pd.DataFrame:
+    """What each added run costs a step."""
+    columns = {f"to {count}": f"what_a_run_costs.added.{{}}.to_{count}" for count in COUNTS}
+    return _table(_places(LAYERED), PLACE, columns)
+
+
+def length_table() -> pd.DataFrame:
+    """What a token of a longer text costs."""
+    columns = {
+        "runs": "what_a_run_costs.compared_runs.{}", "tokens a run": "what_a_run_costs.tokens_a_run.{}",
+        "ms a run and step": "what_a_run_costs.ms_a_run.{}", "µs a token": "what_a_run_costs.us_a_token.{}",
+    }  # fmt: skip
+    return _table(_places(LAYERED), PLACE, columns)
+
+
+def size_table() -> pd.DataFrame:
+    """What a larger adapter costs."""
+    (called,) = _places([("smollm2", "sst2")]).values()
+    rows = {adapter: (*called, cell_name(*cell)) for adapter, cell in ADAPTERS.items()}
+    columns = {
+        "parameters": "what_a_run_costs.scalars.{}", "runs": "what_a_run_costs.runs_of_a_size",
+        "ms a run and step": "what_a_run_costs.ms_of_a_size.{}",
+        "over the least": "what_a_run_costs.over_least_size.{}",
+    }  # fmt: skip
+    return _table(rows, (*PLACE, "adapter"), columns)
+
+
+def enough_table() -> pd.DataFrame:
+    """How many runs suffice, and what memory they take."""
+    columns = {
+        "runs that suffice": "what_a_run_costs.enough_runs.{}",
+        "GB reserved for these": "what_a_run_costs.enough_memory.{}",
+        "largest bank": "what_a_run_costs.largest_bank.{}",
+        "GB reserved for it": "what_a_run_costs.largest_memory.{}",
+    }
+    return _table(_places(LAYERED), PLACE, columns)
+
+
+def two_gpus_table() -> pd.DataFrame:
+    """A study on one GPU and on two."""
+    columns = {
+        "runs": "what_a_run_costs.two_gpus_runs", "one GPU, s": "what_a_run_costs.one_gpu_seconds",
+        "two GPUs, s": "what_a_run_costs.two_gpus_seconds", "one / two": "what_a_run_costs.one_over_two",
+    }  # fmt: skip
+    return _table(_places([("smollm2", "rte")]), PLACE, columns)
+
+
+def study_table() -> pd.DataFrame:
+    """What a study of the paper's size takes."""
+    columns = {
+        "one process": "what_a_run_costs.study_of_processes.{}.one",
+        "best number of them": "what_a_run_costs.study_of_processes.{}.best",
+        "as run, 1 GPU": "what_a_run_costs.study_as_run.{}",
+        "banks, 1 GPU": "what_a_run_costs.study_of_banks.{}.gpus_1",
+        "banks, 2 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_2",
+        "banks, 100 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_100",
+    }
+    rows = {backbone: (_backbone(place(backbone, "sst2")),) for backbone in ("smollm2", "opt")}
+    return _table(rows, ("backbone",), columns, dict.fromkeys(columns, duration))
+
+
+def grid_table() -> pd.DataFrame:
+    """The paper's own grid, with random weights."""
+    columns = {
+        "runs": "what_a_run_costs.study_runs", "records, command": "what_a_run_costs.grid_records.{}.command",
+        "records, papermill": "what_a_run_costs.grid_records.{}.papermill",
+        "start-up, s": "what_a_run_costs.grid_seconds.{}.startup", "steps": "what_a_run_costs.grid_seconds.{}.steps",
+        "evaluations": "what_a_run_costs.grid_seconds.{}.evaluations", "all": "what_a_run_costs.grid_seconds.{}.all",
+    }  # fmt: skip
+    rows = {task: (task_name(task),) for task in TASKS}
+    return _table(rows, ("task",), columns, dict.fromkeys(("steps", "evaluations", "all"), duration))
+
+
+def alone_table() -> pd.DataFrame:
+    """One CP adapter and one LoRA adapter through PEFT."""
+    columns = {
+        "components": "what_a_run_costs.alone_components.{}", "tokens": "what_a_run_costs.alone_tokens.{}",
+        "time": "what_a_run_costs.alone_time.{}", "memory": "what_a_run_costs.alone_memory.{}",
+        "kernels": "what_a_run_costs.alone_kernels.{}", "LoRA, ms": "what_a_run_costs.alone_ms.{}.lora",
+        "CP, ms": "what_a_run_costs.alone_ms.{}.cp",
+    }  # fmt: skip
+    name = backbone_name("smollm2")
+    rows = {f"{mode}.{rank}": (name, mode, rank.removeprefix("rank")) for mode, rank in ALONE_AT}
+    return _table(rows, ("backbone", "step", "rank"), columns)
+
+
+def precision_table() -> pd.DataFrame:
+    """The same runs on a backbone in half and in full precision."""
+    columns = {
+        "seeds": "what_a_run_costs.half_minus_full.{}|n", "bfloat16, %": "what_a_run_costs.accuracy.{}.bfloat16",
+        "float32, %": "what_a_run_costs.accuracy.{}.float32",
+        "difference, points": "what_a_run_costs.half_minus_full.{}|signed",
+        "95 % interval": "what_a_run_costs.half_minus_full.{}|interval|signed",
+    }  # fmt: skip
+    return _table({name: (cell_name(*cell),) for name, cell in IN_BOTH.items()}, ("adapter",), columns)
+
+
+def source_table() -> pd.DataFrame:
+    """The files, and by what, when and on what they were measured."""
+    found = []
+    for file in bench.files():
+        content = bench.content(file)
+        device, versions = content["device"], content["versions"]
+        found.append(
+            {
+                "device": device.get("gpu") or f"{device['cpu']}, {device['torch_threads']} threads",
+                "file": file.removeprefix(f"{bench.FOLDER}/").removesuffix(".json"),
+                "commit": (versions["git_commit"] or "unknown")[:8] + ", changed" * (versions["git_clean"] is False),
+                "date": content["date"][:10],
+                "failed": sum("error" in row for row in content["rows"]),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _brief(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _table(
+    rows: Mapping[str, tuple[str, ...]], titles: tuple[str, ...], columns: Columns, said: Said | None = None
+) -> pd.DataFrame:
+    """As `companion.quantities.table`, with several columns before the quantities', and own words for some numbers."""
+    found = []
+    for end, called in rows.items():
+        row = dict(zip(titles, called, strict=True))
+        for title, name in columns.items():
+            name, _, style = name.format(end).partition("|")
+            of = quantities.value(name)
+            word = (said or {}).get(title)
+            row[title] = of.text(style) if word is None or isinstance(of.value, str) else word(of.value)
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def _backbone(at: Place) -> str:
+    known, shape = at.backbone.removesuffix("-shape"), at.backbone.endswith("-shape")
+    return backbone_name(known) + "'s shape" * shape
+
+
+def _places(ends: Sequence[tuple[str, ...]]) -> dict[str, tuple[str]]:
+    places = {".".join(end): place(*end) for end in ends}
+    return {end: (f"{_backbone(at)}, {task_name(at.task)}, {at.batch}",) for end, at in places.items()}
+
+
+WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}
+
+
+def hourly_chart() -> Any:
+    """Runs an hour by place and way."""
+    marks = []
+    for title, names in _hourly_names().items():
+        for way, name in zip(WAYS, names, strict=True):
+            if name and not isinstance(runs := quantities.value(name).value, str):
+                marks.append({"place": title, "way": way, "runs": runs})
+    frame = pd.DataFrame(marks)
+    y = alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False))
+    x = alt.X("runs:Q", title="runs an hour", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~s"))
+    base = alt.Chart(frame)
+    return alt.layer(
+        base.mark_rule(opacity=0.4).encode(y, alt.X("min(runs):Q", title="runs an hour"), x2="max(runs):Q"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            y,
+            x,
+            alt.Color(
+                "way:N",
+                title=None,
+                scale=alt.Scale(domain=list(WAYS), range=list(WAYS.values())),
+                legend=alt.Legend(columns=1),
+            ),
+            alt.Shape("way:N", title=None, scale=alt.Scale(domain=list(WAYS))),
+            tooltip=["way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
+        ),
+    ).properties(
+        description="Whole runs an hour on a logarithmic scale, by backbone, task and batch: of a bank, of one process"
+        " of Trainer and PEFT, and of as many such processes at once as serve best.",
+        width="container",
+        height=40 * frame["place"].nunique(),
+    )
+
+
+def _hourly_names() -> dict[str, tuple[str, str, str]]:
+    """By place, the quantities of each of `WAYS`."""
+    found = {}
+    for end in map(".".join, HOURLY):
+        at = place(*end.split("."))
+        found[f"{_backbone(at)}|{task_name(at.task)}, batch {at.batch}"] = (
+            f"what_a_run_costs.bank.{end}", f"what_a_run_costs.best.{end}", f"what_a_run_costs.one.{end}"
+        )  # fmt: skip
+    on_cpu = "what_a_run_costs.cpu_bank", "", "what_a_run_costs.cpu_one"
+    return found | {f"{backbone_name('minilm')} on a CPU|{task_name('sst2')}, batch 8": on_cpu}
+
+
+PARTS = {
+    "products at the peak": "", "products of these widths": "matrices alone",
+    "rest of the frozen backbone": "frozen backbone", "adapters, heads, AdamW": "bank step",
+}  # fmt: skip
+"""Of a bank's step: up to which measurement each goes; the first is computed."""
+PART_COLOURS = ("#777777", "#56B4E9", "#0072B2", "#D55E00")
+
+
+def step_chart() -> Any:
+    """What a bank's step is made of, with fused kernels and without, at the most runs that have both."""
+    marks = []
+    for at in itertools.starmap(place, LAYERED):
+        runs = max(bench.sizes(at) & bench.sizes(at, NOT_FUSED) or bench.sizes(at))
+        for kernels, compiled in (("fused", FUSED), ("not fused", NOT_FUSED)):
+            if runs in bench.sizes(at, compiled):
+                title = f"{_backbone(at)}|{task_name(at.task)}, {kernels}"
+                marks += [{"place": title} | part for part in _parts(at, runs, compiled)]
+    frame = pd.DataFrame(marks)
+    return (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False)),
+            alt.X("length:Q", title="products at the peak = 1", stack="zero", axis=alt.Axis(tickCount=5)),
+            alt.Color(
+                "part:N",
+                title=None,
+                scale=alt.Scale(domain=list(PARTS), range=PART_COLOURS),
+                legend=alt.Legend(columns=1, labelLimit=240),
+            ),
+            alt.Order("order:Q"),
+            tooltip=["part", alt.Tooltip("length:Q", format=".2f")],
+        )
+        .properties(
+            description="What a bank's step is made of, as bars with the time of its matrix products at the device's"
+            " peak as the unit: these products, what they take at their own widths, the rest of the frozen backbone,"
+            " and the adapters; with fused kernels and without.",
+            width="container",
+            height=40 * frame["place"].nunique(),
+        )
+    )
+
+
+def _parts(at: Place, runs: int, compiled: bool) -> Iterator[dict[str, Any]]:
+    """Each part's length; one that was not measured by itself is in the next."""
+    unit, done = bench.ideal(at), 0.0
+    for order, (part, what) in enumerate(PARTS.items()):
+        with suppress(NotMeasured):
+            until = bench.a_token(at, what, runs, compiled) / unit if what else 1.0
+            yield {"part": part, "order": order, "length": until - done}
+            done = until
+
+
+LINES = {"solid": [1, 0], "dashed": [6, 4], "dotted": [2, 3]}
+
+
+def growth_chart() -> Any:
+    """What a run costs a step, by the number of runs in the bank."""
+    marks = []
+    for at in itertools.starmap(place, LAYERED):
+        steps = bench.growth(at).items()
+        marks += [
+            {"backbone": _backbone(at), "task": task_name(at.task), "runs": runs, "ms": 1e3 * step / runs}
+            for runs, step in steps
+            if len(steps) > 1
+        ]
+    frame = pd.DataFrame(marks)
+    names = list(dict.fromkeys(frame["backbone"]))
+    note = [f"{line}: {name}" for line, name in zip(LINES, names, strict=False)]
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2)
+        .encode(
+            alt.X("runs:Q", title="runs in the bank", scale=alt.Scale(type="log", base=2),
+                  axis=alt.Axis(grid=False, values=sorted(set(frame["runs"])), format="d")),
+            alt.Y("ms:Q", title="ms a run and step", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=5)),
+            alt.Color("task:N", title=None, sort=None, scale=alt.Scale(range=["#009E73", "#CC79A7", "#E69F00"])),
+            alt.StrokeDash("backbone:N", legend=None, scale=alt.Scale(domain=names, range=list(LINES.values()))),
+            tooltip=["backbone", "task", "runs", alt.Tooltip("ms:Q", title="ms a run", format=".3f")],
+        )
+        .properties(
+            description="Milliseconds a run and step against the number of runs in the bank, both logarithmic: falling"
+            " while the device fills, then flat.",
+            title=alt.TitleParams(note, fontSize=12),
+            width="container",
+            height=300,
+        )
+    )  # fmt: skip

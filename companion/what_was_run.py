@@ -1,0 +1,84 @@
+"""Which of the planned runs are on record, and what they took: tables to read."""
+
+import functools
+from collections.abc import Iterable
+
+import pandas as pd
+
+import cpadapt
+from companion import PROJECT
+from companion.records import records
+from companion.wording import duration
+from cpadapt.analysis.charts import backbone_name, task_name
+from cpadapt.records.record import Provenance
+from cpadapt.study import Study, load_study
+
+
+@functools.cache
+def studies() -> tuple[Study, ...]:
+    """All that are planned, in the order of their files."""
+    return tuple(load_study(path) for path in sorted((PROJECT / "studies").glob("*.toml")))
+
+
+@functools.cache
+def progress() -> pd.DataFrame:
+    """How far each study is on each of its tasks, as `cpadapt status` says it of all of its cells.
+
+    Returns:
+        One row a study and task, with the columns `study`, `backbone` and `task`, as a reader sees them, and the
+        numbers of `runs` and of those that are `done`, `missing` and, of those done, `diverged`.
+    """
+    found = []
+    for study in studies():
+        known = {record.config_id: record for record in records(study.name)}
+        for _, config in study.runs(cpadapt.load_projections(study.backbone, study.target_modules)):
+            record = known.get(config.config_id)
+            found.append(
+                {
+                    "study": study.name,
+                    "backbone": backbone_name(study.backbone),
+                    "task": task_name(config.task),
+                    "runs": 1,
+                    "done": int(record is not None),
+                    "missing": int(record is None),
+                    "diverged": int(record is not None and record.diverged_at is not None),
+                }
+            )
+    return pd.DataFrame(found).groupby(["study", "backbone", "task"], sort=False).sum().reset_index()
+
+
+def question_table() -> pd.DataFrame:
+    """What each study is for."""
+    return pd.DataFrame([{"study": study.name, "what it is for": study.about} for study in studies()])
+
+
+def cost_table() -> pd.DataFrame:
+    """When and on what each study was measured, and what it took."""
+    costs = []
+    for study in studies():
+        for device in sorted({record.provenance.device for record in records(study.name)}):
+            there = [record for record in records(study.name) if record.provenance.device == device]
+            # Each record holds its bank's times, of which one part is its own.
+            took = sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)
+            costs.append(
+                {
+                    "study": study.name,
+                    "runs": len(there),
+                    "device": device,
+                    "finished": _span(record.provenance.finished[:10] for record in there),
+                    "time": duration(took),
+                    "peak memory, GB": f"{max(record.cost.peak_memory_bytes for record in there) / 1e9:.1f}",
+                    "commit": ", ".join(dict.fromkeys(tree(record.provenance) for record in there)),
+                }
+            )
+    return pd.DataFrame(costs)
+
+
+def tree(provenance: Provenance) -> str:
+    """The commit that measured, and that something was changed beside it."""
+    return (provenance.git_commit or "unknown")[:8] + ", changed" * (provenance.git_clean is False)
+
+
+def _span(days: Iterable[str]) -> str:
+    known = sorted(days)
+    return " to ".join(dict.fromkeys((known[0], known[-1])))
