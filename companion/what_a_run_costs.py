@@ -37,10 +37,10 @@ Said = Mapping[str, Callable[[float], str]]
 def hourly_table() -> pd.DataFrame:
     """Runs an hour of a bank, of one process and of the best number of them."""
     columns = {
-        "runs": "what_a_run_costs.bank_runs.{}", "bank / one": "what_a_run_costs.bank_over_one.{}",
-        "bank / best": "what_a_run_costs.bank_over_best.{}", "bank": "what_a_run_costs.bank.{}",
-        "with start-up": "what_a_run_costs.bank_with_startup.{}", "one": "what_a_run_costs.one.{}",
-        "best": "what_a_run_costs.best.{}", "best number": "what_a_run_costs.best_number.{}",
+        "runs": "what_a_run_costs.bank_runs.{}.{}.{}", "bank / one": "what_a_run_costs.bank_over_one.{}.{}.{}",
+        "bank / best": "what_a_run_costs.bank_over_best.{}.{}.{}", "bank": "what_a_run_costs.bank.{}.{}.{}",
+        "with start-up": "what_a_run_costs.bank_with_startup.{}.{}.{}", "one": "what_a_run_costs.one.{}.{}.{}",
+        "best": "what_a_run_costs.best.{}.{}.{}", "best number": "what_a_run_costs.best_number.{}.{}.{}",
     }  # fmt: skip
     on_cpu = {
         "runs": "what_a_run_costs.cpu_runs", "bank / one": "what_a_run_costs.cpu_bank_over_one",
@@ -57,22 +57,22 @@ def hourly_table() -> pd.DataFrame:
 def step_table() -> pd.DataFrame:
     """A bank's step beside the frozen backbone's and the device's speed."""
     columns = {
-        "runs": "what_a_run_costs.most_runs.{}", "bank / frozen": "what_a_run_costs.bank_over_frozen.{}",
-        "moved": "what_a_run_costs.moved.{}", "unfused / fused": "what_a_run_costs.unfused_over_fused.{}",
-        "products, %": "what_a_run_costs.at_peak.{}.products", "frozen, %": "what_a_run_costs.at_peak.{}.frozen",
-        "bank, %": "what_a_run_costs.at_peak.{}.bank",
-        "frozen / products, %": "what_a_run_costs.products_of_frozen.{}",
-        "tokens a step": "what_a_run_costs.tokens.{}",
+        "runs": "what_a_run_costs.most_runs.{}.{}", "bank / frozen": "what_a_run_costs.bank_over_frozen.{}.{}",
+        "moved": "what_a_run_costs.moved.{}.{}", "unfused / fused": "what_a_run_costs.unfused_over_fused.{}.{}",
+        "products, %": "what_a_run_costs.at_peak.{}.{}.products", "frozen, %": "what_a_run_costs.at_peak.{}.{}.frozen",
+        "bank, %": "what_a_run_costs.at_peak.{}.{}.bank",
+        "frozen / products, %": "what_a_run_costs.products_of_frozen.{}.{}",
+        "tokens a step": "what_a_run_costs.tokens.{}.{}",
     }  # fmt: skip
     return _table(_places(LAYERED), PLACE, columns)
 
 
 def kernel_table() -> pd.DataFrame:
     """Which kernels take the time."""
-    columns = {called: f"what_a_run_costs.kernels.{{}}.{kind}" for kind, called in KINDS.items()}
+    columns = {called: f"what_a_run_costs.kernels.{{}}.{{}}.{{}}.{kind}" for kind, called in KINDS.items()}
     rows = {f"{end}.{of}": (*called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
     table = _table(rows, (*PLACE, "what"), columns)
-    copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}"})
+    copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"})
     copied["what"] = WHAT["frozen"]
     return table.merge(copied, how="left").fillna("")
 
@@ -80,8 +80,8 @@ def kernel_table() -> pd.DataFrame:
 def limit_table() -> pd.DataFrame:
     """What a bank could give if adapters cost nothing."""
     columns = {
-        "runs": "what_a_run_costs.bank_runs.{}.b8", "bank / one": "what_a_run_costs.bank_over_one.{}.b8",
-        "at most": "what_a_run_costs.at_most.{}",
+        "runs": "what_a_run_costs.bank_runs.{}.{}.b8", "bank / one": "what_a_run_costs.bank_over_one.{}.{}.b8",
+        "at most": "what_a_run_costs.at_most.{}.{}",
     }  # fmt: skip
     return _table(_places(LAYERED), PLACE, columns)
 
@@ -92,21 +92,21 @@ def width_table() -> pd.DataFrame:
     for backbone, width in WIDTHS:
         n, m = sides(width)
         rows[f"{backbone}.{width}"] = (_backbone(place(backbone, "sst2")).removesuffix("'s shape"), f"{n} to {m}")
-    columns = {"matrices": "what_a_run_costs.matrices.{}", "FLOP a byte": "what_a_run_costs.flop_a_byte.{}"}
+    columns = {"matrices": "what_a_run_costs.matrices.{}.{}", "FLOP a byte": "what_a_run_costs.flop_a_byte.{}.{}"}
     return _table(rows, ("backbone", "width"), columns)
 
 
 def added_table() -> pd.DataFrame:
     """What each added run costs a step."""
-    columns = {f"to {count}": f"what_a_run_costs.added.{{}}.to_{count}" for count in COUNTS}
+    columns = {f"to {count}": f"what_a_run_costs.added.{{}}.{{}}.to_{count}" for count in COUNTS}
     return _table(_places(LAYERED), PLACE, columns)
 
 
 def length_table() -> pd.DataFrame:
     """What a token of a longer text costs."""
     columns = {
-        "runs": "what_a_run_costs.compared_runs.{}", "tokens a run": "what_a_run_costs.tokens_a_run.{}",
-        "ms a run and step": "what_a_run_costs.ms_a_run.{}", "µs a token": "what_a_run_costs.us_a_token.{}",
+        "runs": "what_a_run_costs.compared_runs.{}.{}", "tokens a run": "what_a_run_costs.tokens_a_run.{}.{}",
+        "ms a run and step": "what_a_run_costs.ms_a_run.{}.{}", "µs a token": "what_a_run_costs.us_a_token.{}.{}",
     }  # fmt: skip
     return _table(_places(LAYERED), PLACE, columns)
 
@@ -126,10 +126,10 @@ def size_table() -> pd.DataFrame:
 def enough_table() -> pd.DataFrame:
     """How many runs suffice, and what memory they take."""
     columns = {
-        "runs that suffice": "what_a_run_costs.enough_runs.{}",
-        "GB reserved for these": "what_a_run_costs.enough_memory.{}",
-        "largest bank": "what_a_run_costs.largest_bank.{}",
-        "GB reserved for it": "what_a_run_costs.largest_memory.{}",
+        "runs that suffice": "what_a_run_costs.enough_runs.{}.{}",
+        "GB reserved for these": "what_a_run_costs.enough_memory.{}.{}",
+        "largest bank": "what_a_run_costs.largest_bank.{}.{}",
+        "GB reserved for it": "what_a_run_costs.largest_memory.{}.{}",
     }
     return _table(_places(LAYERED), PLACE, columns)
 
@@ -172,10 +172,10 @@ def grid_table() -> pd.DataFrame:
 def alone_table() -> pd.DataFrame:
     """One CP adapter and one LoRA adapter through PEFT."""
     columns = {
-        "components": "what_a_run_costs.alone_components.{}", "tokens": "what_a_run_costs.alone_tokens.{}",
-        "time": "what_a_run_costs.alone_time.{}", "memory": "what_a_run_costs.alone_memory.{}",
-        "kernels": "what_a_run_costs.alone_kernels.{}", "LoRA, ms": "what_a_run_costs.alone_ms.{}.lora",
-        "CP, ms": "what_a_run_costs.alone_ms.{}.cp",
+        "components": "what_a_run_costs.alone_components.{}.{}", "tokens": "what_a_run_costs.alone_tokens.{}.{}",
+        "time": "what_a_run_costs.alone_time.{}.{}", "memory": "what_a_run_costs.alone_memory.{}.{}",
+        "kernels": "what_a_run_costs.alone_kernels.{}.{}", "LoRA, ms": "what_a_run_costs.alone_ms.{}.{}.lora",
+        "CP, ms": "what_a_run_costs.alone_ms.{}.{}.cp",
     }  # fmt: skip
     name = backbone_name("smollm2")
     rows = {f"{mode}.{rank}": (name, mode, rank.removeprefix("rank")) for mode, rank in ALONE_AT}
@@ -223,7 +223,7 @@ def _table(
     for end, called in rows.items():
         row = dict(zip(titles, called, strict=True))
         for title, name in columns.items():
-            name, _, style = name.format(end).partition("|")
+            name, _, style = name.format(*end.split(".")).partition("|")
             of = quantities.value(name)
             word = (said or {}).get(title)
             row[title] = of.text(style) if word is None or isinstance(of.value, str) else word(of.value)

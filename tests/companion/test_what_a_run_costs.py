@@ -98,7 +98,7 @@ def test_what_failed_is_not_measured(write: Write) -> None:
     assert what_a_run_costs._table(
         {"opt.rte": ("a place",)},
         ("place",),
-        {"best": "what_a_run_costs.best.{}.b8"},
+        {"best": "what_a_run_costs.best.{}.{}.b8"},
         {"best": lambda of: f"{of:.1f}"},
     ).to_dict("records") == [{"place": "a place", "best": "not measured"}]
 
