@@ -191,6 +191,22 @@ ERRORS: dict[str, Planted] = {
         chapter="encoder",
         renewed=True,
     ),
+    "correction left out": Planted(
+        "companion/first_frontiers.py",
+        'found = pd.DataFrame(rows)\n    return found.assign(holm=holm(found["p"].tolist()))',
+        'found = pd.DataFrame(rows)\n    return found.assign(holm=found["p"])',
+        (CLAIMED, "tests/companion/test_first_frontiers.py::test_differences_at"),
+        chapter="first_frontiers",
+        renewed=True,
+    ),
+    "family behind called ahead": Planted(
+        "companion/first_frontiers.py",
+        "[b - a for a, b in zip(",
+        "[a - b for a, b in zip(",
+        (CLAIMED,),
+        chapter="first_frontiers",
+        renewed=True,
+    ),
 }
 
 
