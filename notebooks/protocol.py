@@ -261,8 +261,8 @@ charts.table(
 
 # %% [markdown]
 # On RTE that is {glue:text}`rte_error:.1f` points at three quarters right. Between CP and LoRA at equal budgets the
-# paper's RTE differences, at three seeds, are {glue:text}`first_frontiers.ipynb::paper_rte_least:.1f` to
-# {glue:text}`first_frontiers.ipynb::paper_rte_most:.1f` points. Judging both on the same examples helps, as far as
+# paper's RTE differences, at three seeds, are {q}`first_frontiers.published.rte.least` to
+# {q}`first_frontiers.published.rte.most` points. Judging both on the same examples helps, as far as
 # they are right on the same ones; a hundred seeds settle what seeds do, and say nothing about other examples.
 #
 # ## Change it

@@ -18,7 +18,7 @@
 #
 # On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, SST-2 is at {q}`tasks.adapters.sst2.least`
 # to {q}`tasks.adapters.sst2.most` % (on the draw of its examples that is the worst of 31) with any adapter from
-# {q}`tasks.scalars.sst2.least` trainable scalars, {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of
+# {q}`tasks.scalars.sst2.least` trainable scalars, {q}`first_frontiers.component_of_rank` % of
 # the smallest LoRA's, to {q}`tasks.scalars.sst2.most`, learned from a thousand examples; with all of
 # BoolQ's {glue:text}`readout.ipynb::train:s` size does pay, CP gaining {glue:text}`readout.ipynb::first_gain:s` points
 # from one component to LoRA's first budget and {glue:text}`readout.ipynb::second_gain:s` more to four times it. At

@@ -252,6 +252,22 @@ ERRORS: dict[str, Planted] = {
         (f"{SMALL}::test_the_verdict_by_hand",),
         chapter="study_in_small",
     ),
+    "correction left out": Planted(
+        "companion/first_frontiers.py",
+        'found = pd.DataFrame(rows)\n    return found.assign(holm=holm(found["p"].tolist()))',
+        'found = pd.DataFrame(rows)\n    return found.assign(holm=found["p"])',
+        (CLAIMED, "tests/companion/test_first_frontiers.py::test_differences_at"),
+        chapter="first_frontiers",
+        renewed=True,
+    ),
+    "family behind called ahead": Planted(
+        "companion/first_frontiers.py",
+        "[b - a for a, b in zip(",
+        "[a - b for a, b in zip(",
+        (CLAIMED,),
+        chapter="first_frontiers",
+        renewed=True,
+    ),
 }
 
 

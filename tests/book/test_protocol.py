@@ -90,7 +90,7 @@ def test_every_field_is_explained_with_its_value(chapter: Chapters) -> None:
 
 def test_the_rates_effect_is_that_of_the_longer_runs(chapter: Chapters) -> None:
     source = chapter("protocol").source
-    assert "first_frontiers.ipynb::sst2_rate_effect" not in source, "which is of the pilot's 500 steps"
+    assert "first_frontiers.rate_effect" not in source, "which is of the pilot's 500 steps"
     assert "rates.ipynb::cp_flat" in source
     assert chapter("rates").glued["cp_flat"] == "0.2"
 

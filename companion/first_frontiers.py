@@ -1,0 +1,213 @@
+"""The pilot studies: their cells at the rates that dev chose, differences at matched budgets, and tables to read."""
+
+import functools
+
+import pandas as pd
+
+from companion.claims import LEVEL as LEVEL
+from companion.published import read_published
+from companion.records import records
+from companion.wording import bounds, percent, signed
+from cpadapt.analysis import frontier
+from cpadapt.analysis.charts import backbone_name, cell_name, task_name
+from cpadapt.analysis.statistics import Outcomes, compare, estimate, holm, outcomes
+from cpadapt.records.config import HEAD
+from cpadapt.records.table import tabulate
+
+SMOL, MINI, TOYS = STUDIES = ("smollm2-pilot", "minilm-sst2", "generated-tasks")
+REAL = ("sst2", "rte")
+"""The tasks of the pilot on SmolLM2."""
+
+
+@functools.cache
+def runs() -> pd.DataFrame:
+    """Of all three studies, as `cpadapt.tabulate` gives them."""
+    return pd.concat([tabulate(records(study))[0] for study in STUDIES], ignore_index=True)
+
+
+def of_task(study: str, task: str) -> pd.DataFrame:
+    """A task's runs."""
+    return runs()[(runs()["study"] == study) & (runs()["task"] == task)]
+
+
+@functools.cache
+def best() -> pd.DataFrame:
+    """Each cell at the rate that dev chose, as `cpadapt.analysis.frontier.frontier` gives it."""
+    return frontier.frontier(runs())
+
+
+def ladder(study: str, task: str) -> pd.DataFrame:
+    """A task's cells of `best`."""
+    return best()[(best()["study"] == study) & (best()["task"] == task)]
+
+
+@functools.cache
+def cell(study: str, task: str, label: str, size: int) -> Outcomes:
+    """What each of a cell's runs got right, at the rate that dev chose."""
+    (rate,) = ladder(study, task).query("label == @label and size == @size")["learning_rate"]
+    return outcomes(
+        record
+        for record in records(study)
+        if (record.config.task, record.label, record.config.size) == (task, label, size)
+        and (label == HEAD or record.config.learning_rate == rate)
+    )
+
+
+@functools.cache
+def matched() -> pd.DataFrame:
+    """CP minus LoRA at each of LoRA's ranks, with the largest CP at or under its budget.
+
+    Returns:
+        One row a rank, with the columns `study`, `task`, `rank`, `components`, `gap`, `by_seed` (the difference of
+        each seed), `low` and `high` (the 95 % interval), `p` (of no difference) and `holm` (that after Holm's
+        correction over all rows).
+    """
+    rows = []
+    for (study, task), of in best().groupby(["study", "task"], sort=False):
+        cps = of[of["label"] == "cp"]
+        for row in of[of["label"] == "lora"].itertuples():
+            size = int(cps.loc[cps["parameters"] <= row.parameters, "size"].max())
+            cp, lora = cell(study, task, "cp", size), cell(study, task, "lora", row.size)
+            gap = compare(cp, lora)
+            low, high = gap.interval()
+            rows.append(
+                {"study": study, "task": task, "rank": row.size, "components": size, "gap": gap.mean,
+                 "by_seed": (cp.right - lora.right).mean(1), "low": low, "high": high, "p": gap.p_value()}
+            )  # fmt: skip
+    found = pd.DataFrame(rows)
+    return found.assign(holm=holm(found["p"].tolist()))
+
+
+@functools.cache
+def at_rates() -> pd.DataFrame:
+    """SmolLM2's cells with an adapter at both rates.
+
+    Returns:
+        One row a task, label and size, with the columns `(dev_mean, eval_mean) × (1, 10)`, the rate in times the
+        paper's.
+    """
+    tried = pd.concat([frontier.cells(of_task(SMOL, task)) for task in REAL]).dropna(subset="learning_rate")
+    times = tried.groupby("label")["learning_rate"].transform(lambda rates: (rates / rates.min()).round())
+    tried = tried.assign(times=times.astype(int))
+    return tried.pivot_table(index=["task", "label", "size"], columns="times", values=["dev_mean", "eval_mean"])
+
+
+def change() -> pd.DataFrame:
+    """`at_rates` at ten times the paper's rates minus that at the paper's."""
+    found = at_rates()
+    return pd.DataFrame({name: found[name, 10] - found[name, 1] for name in ("dev_mean", "eval_mean")})
+
+
+@functools.cache
+def published_gaps() -> pd.DataFrame:
+    """What the paper reports of CP minus LoRA at its matched budgets, with three seeds: by task and rank."""
+    at_three = read_published().query("seeds == 3").sort_values("size")
+    lora, cp = (at_three[at_three["family"] == name] for name in ("lora", "cp"))
+    ranks = sorted(lora["size"].unique())
+    by_task = cp.groupby("task")["accuracy"].apply(list), lora.groupby("task")["accuracy"].apply(list)
+    gaps = {
+        task: [b - a for a, b in zip(by_task[1][task], by_task[0][task], strict=True)] for task in by_task[1].index
+    }
+    return pd.DataFrame.from_dict(gaps, orient="index", columns=ranks)
+
+
+def chosen_evaluations(task: str) -> pd.DataFrame:
+    """SmolLM2's evaluations during training at the rates that dev chose."""
+    place = ["task", "label", "size", "learning_rate"]
+    return tabulate(records(SMOL))[1].merge(ladder(SMOL, task)[place], on=place)
+
+
+def overview_table() -> pd.DataFrame:
+    """What was run, to read."""
+    found = (
+        runs()
+        .groupby(["study", "backbone", "task"], sort=False)
+        .agg(
+            runs=("id", "count"), seeds=("seed", "nunique"), steps=("steps", "first"),
+            items=("total", "first"), seconds=("run_seconds", "sum"),
+        )
+        .reset_index()
+    )  # fmt: skip
+    found["backbone"] = found["backbone"].map(backbone_name)
+    found["task"] = found["task"].map(task_name)
+    found["seconds"] = found["seconds"].map("{:.0f}".format)
+    return found.rename(columns={"items": "evaluation items", "seconds": "training, s"}).drop(columns="study")
+
+
+def accuracy_table(study: str, task: str) -> pd.DataFrame:
+    """A task's cells, to read."""
+    of = ladder(study, task)
+    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in of.itertuples()]
+    rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in of["learning_rate"]]
+    return pd.DataFrame(
+        {
+            "adapter": _names(of),
+            "scalars": of["parameters"].map("{:,}".format),
+            "learning rate": rates,
+            "accuracy, %": of["eval_mean"].map(percent),
+            "sd over seeds": of["eval_sd"].map(percent),
+            "standard error": list(map(percent, errors)),
+        }
+    )
+
+
+def published_table() -> pd.DataFrame:
+    """`published_gaps` to read."""
+    return pd.DataFrame(
+        [
+            {"task (published, second-hand)": task_name(str(task))}
+            | {f"CP − LoRA {rank}, points": signed(gap) for rank, gap in gaps.items()}
+            for task, gaps in published_gaps().iterrows()
+        ]
+    )
+
+
+def rate_table() -> pd.DataFrame:
+    """`at_rates` and `change` to read."""
+    found, moved = at_rates(), change()
+    return pd.DataFrame(
+        {
+            "task": [task_name(task) for task, _, _ in found.index],
+            "adapter": [cell_name(label, size) for _, label, size in found.index],
+            "paper's rate, eval %": found["eval_mean", 1].map(percent),
+            "ten times, eval %": found["eval_mean", 10].map(percent),
+            "change on dev, points": moved["dev_mean"].map(signed),
+            "change on eval, points": moved["eval_mean"].map(signed),
+        }
+    )
+
+
+def difference_table() -> pd.DataFrame:
+    """`matched` to read."""
+    found = matched()
+    backbones = {study: backbone_name(name) for study, name in zip(runs()["study"], runs()["backbone"], strict=True)}
+    return pd.DataFrame(
+        {
+            "backbone": found["study"].map(backbones),
+            "task": found["task"].map(task_name),
+            "LoRA": found["rank"],
+            "CP": found["components"],
+            "CP − LoRA, points": found["gap"].map(signed),
+            "95 % interval": found[["low", "high"]].apply(bounds, axis=1),
+            "seed by seed": [", ".join(map(signed, gaps)) for gaps in found["by_seed"]],
+            "p": found["p"].map("{:.3f}".format),
+            "p, Holm": found["holm"].map("{:.3f}".format),
+        }
+    )
+
+
+def toy_table() -> pd.DataFrame:
+    """The generated tasks' accuracies, mean ± standard deviation over seeds, to read."""
+    toys = best()[best()["study"] == TOYS]
+    shown = toys.assign(
+        adapter=_names(toys),
+        accuracy=toys["eval_mean"].map(percent) + " ± " + toys["eval_sd"].map(percent),
+        scalars=toys["parameters"].map("{:,}".format),
+    )
+    order = ["head only", "CP 9", "LoRA 1", "CP 37", "LoRA 4"]
+    wide = shown.pivot_table(index=["adapter", "scalars"], columns="task", values="accuracy", aggfunc="first")
+    return wide.reindex(order, level="adapter").reset_index().rename_axis(columns=None)
+
+
+def _names(of: pd.DataFrame) -> list[str]:
+    return [cell_name(str(label), int(size)) for label, size in zip(of["label"], of["size"], strict=True)]
