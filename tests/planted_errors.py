@@ -65,6 +65,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 
 NUMBERS = "tests/book/test_noise.py"
+SIZE = "tests/companion/test_size.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 OF_TASKS = "tests/companion/test_tasks.py"
 RUNS = "tests/companion/test_what_was_run.py"
@@ -251,6 +252,22 @@ ERRORS: dict[str, Planted] = {
         "'ahead of' if gap < 0",
         (f"{SMALL}::test_the_verdict_by_hand",),
         chapter="study_in_small",
+    ),
+    "size: families turned round": Planted(
+        "companion/size.py",
+        'found.outcomes["cp", size].right - found.outcomes["lora", rank].right',
+        'found.outcomes["lora", rank].right - found.outcomes["cp", size].right',
+        (f"{SIZE}::test_the_families_and_the_head_alone",),
+        chapter="size",
+        renewed=True,
+    ),
+    "size: the best with the head": Planted(
+        "companion/size.py",
+        "return max(means.values()) - head",
+        "return max(means.values()) - min(means.values())",
+        (f"{SIZE}::test_the_families_and_the_head_alone",),
+        chapter="size",
+        renewed=True,
     ),
 }
 
