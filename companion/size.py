@@ -36,7 +36,10 @@ def on_sst2() -> Cells:
 def gap() -> Estimate:
     """CP minus LoRA at equal size, averaged over the pairs."""
     found = on_sst2()
-    gaps = [found.outcomes["cp", size].right - found.outcomes["lora", rank].right for rank, size in found.matched()]
+    gaps = [
+        found.outcomes["cp", size].right - found.outcomes["lora", rank].right
+        for rank, size in found.matched("lora", "cp")
+    ]
     return estimate(np.mean(gaps, axis=0))
 
 

@@ -139,8 +139,8 @@ charts.table(
 #   {says}`all(encoder.step.cp9_cp1 > 0) and all(encoder.step.lora1_cp9.high > 0)`
 #   {says}`encoder.lead_verdict.boolq == 'not judged'`
 # - *At the paper's size SST-2 asks for hardly any adapter.* CP and LoRA of equal size differ by {q}`size.gap` points
-#   ({q}`size.gap|interval|signed`), and the best adapter is {q}`size.over_head` above the head alone. RTE and BoolQ are
-#   not measured there yet ([the paper's size](size.ipynb)).
+#   ({q}`size.gap|interval|signed`), and the best adapter is {q}`size.over_head` above the head alone. RTE and BoolQ
+#   are not measured there yet ([the paper's size](size.ipynb)).
 # - *On the generated tasks CP is behind LoRA at every matched budget.* Each family had one rate there and a short
 #   training, which may be why; that is not tested.
 # - *A CP adapter is a LoRA adapter once trained.* It merges, and it exports exactly ([the CP
