@@ -15,29 +15,26 @@
 #
 # **Which of the paper's findings hold here, which do not, and which cannot be told?**
 #
-# {glue:text}`answer`
+# Of {q}`claims.figures_counted` figures that can be counted {q}`claims.figures_alike` are the paper's. Of
+# {q}`claims.verdicts_asked` verdicts on accuracy {q}`claims.measured.papers_rates` are measured on SmolLM2, paper's
+# rates ({q}`claims.told.unjudged.papers_rates` not judged), {q}`claims.measured.tuned` on SmolLM2, tuned
+# ({q}`claims.told.hold.tuned` holds, {q}`claims.told.edge.tuned` on the edge, {q}`claims.told.unjudged.tuned` not
+# judged), {q}`claims.measured.many_seeds` on SmolLM2, many seeds ({q}`claims.told.hold.many_seeds` hold,
+# {q}`claims.told.open.many_seeds` cannot be told), {q}`claims.measured.all_examples` on SmolLM2, all examples
+# ({q}`claims.told.hold.all_examples` holds, {q}`claims.told.open.all_examples` cannot be told), and
+# {q}`claims.measured.encoder` on MiniLM, all examples ({q}`claims.told.hold.encoder` holds,
+# {q}`claims.told.unjudged.encoder` not judged). No run of CP was lost. Not measured at all: OPT-1.3B.
+# {says}`claims.figures_alike == claims.figures_counted`
+# {says}`claims.told.unjudged.papers_rates == claims.measured.papers_rates`
+# {says}`claims.told.hold.tuned + claims.told.edge.tuned + claims.told.unjudged.tuned == claims.measured.tuned`
+# {says}`claims.told.hold.many_seeds + claims.told.open.many_seeds == claims.measured.many_seeds`
+# {says}`claims.told.hold.all_examples + claims.told.open.all_examples == claims.measured.all_examples`
+# {says}`claims.told.hold.encoder + claims.told.unjudged.encoder == claims.measured.encoder`
+# {says}`all(claims.told.fail == 0) and all(claims.lost == 0) and claims.measured.opt == 0`
 
-# %%
-import math
-import tomllib
-
-import numpy as np
-import pandas as pd
-from myst_nb import glue
-from scipy import stats
-
-import cpadapt
-from companion import PROJECT, contrasts
-from companion.claims import LEVEL, MARGIN, RULES, SLIGHT, Verdict, interval_90, judge, told
-from companion.noise import ENOUGH, MOST_SEEDS
-from companion.published import read_published
-from companion.rates import PAPERS
-from companion.wording import bounds, percent, signed
+# %% tags=["hide-input"]
+from companion import verdicts
 from cpadapt.analysis import charts
-from cpadapt.analysis.cells import NEAR, cells_of
-from cpadapt.analysis.statistics import compare, estimate, fewest
-from cpadapt.families import counting
-from cpadapt.inputs.backbones.specs import Projection
 
 # %% [markdown]
 # ## How a verdict is made
@@ -45,9 +42,9 @@ from cpadapt.inputs.backbones.specs import Projection
 # By rules, from records. A rule takes one task's cells and one difference in accuracy, such as LoRA minus CP at
 # matched budgets, averaged over these, {term}`seed` by seed and item by item; its error has both sources, seeds and
 # evaluation items ([`cpadapt.analysis.statistics`](../book/api.md)). The claim says where that difference lies: above
-# zero, or within {glue:text}`margin` point of it, or above it and below {glue:text}`slight` points. It
+# zero, or within {q}`claims.margin|unit` of it, or above it and below {q}`claims.slight|unit`. It
 #
-# - *holds* if the {glue:text}`confidence` % interval lies there altogether;
+# - *holds* if the {q}`claims.confidence|unit` interval lies there altogether;
 # - *does not hold* if the interval lies elsewhere altogether;
 # - is *on the edge* if it holds or does not, and would not be so without one of the budgets that are averaged, or if
 #   one answer of one run were another;
@@ -58,29 +55,21 @@ from cpadapt.inputs.backbones.specs import Projection
 #   all;
 # - is *not measured* if a cell, or a seed of one, is missing.
 #
-# So each end is a one-sided test at {glue:text}`level` %. A claim with several rules holds if all do, and fails if one
-# does. A verdict is that of the cells measured, under their protocol and at their learning rates, and each is made for
-# itself: among many, a few are wrong by chance, and with three seeds somewhat more than that.
+# So each end is a one-sided test at {q}`claims.one_sided|unit`. A claim with several rules holds if all do, and fails
+# if one does. A verdict is that of the cells measured, under their protocol and at their learning rates, and each is
+# made for itself: among many, a few are wrong by chance, and with three seeds somewhat more than that.
 #
 # The margins are older than the records. Four rules are younger than these, and made by who had seen them: *on the
 # edge*; *not judged*, where formerly all adapters, on their average, had to be above the readout or the commonest
 # answer, whichever was better (the latter an hour after the tuned records); that flatness begins at LoRA's first rank
 # or is not measured; and that lost runs are only counted.
 
-
 # %% tags=["hide-input"]
-def worded(rule):
-    """As text that a narrow column can break."""
-    return rule.replace("_", " ")
-
-
-charts.table(
-    pd.DataFrame([{"rule": worded(name), "what it says": rule.__doc__.split("\n")[0]} for name, rule in RULES.items()])
-)
+charts.table(verdicts.rule_table())
 
 # %% [markdown]
-# *Matched* is a CP size whose budget is nearest to a rank's, and within {glue:text}`near` % of it. So what is said of
-# a finer step is said of budgets that LoRA has too, on their average; what sizes [between the
+# *Matched* is a CP size whose budget is nearest to a rank's, and within {q}`claims.near|unit` of it. So what is said
+# of a finer step is said of budgets that LoRA has too, on their average; what sizes [between the
 # ranks](between-loras-ranks) are worth, no rule tests.
 #
 # ## What can be counted
@@ -89,315 +78,118 @@ charts.table(
 # paper gives.
 
 # %% tags=["hide-input"]
-ledger = tomllib.loads((PROJECT / "book" / "claims.toml").read_text())
-PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
-opt = cpadapt.load_projections(PAPER.backbone)
-SQUARE = [Projection("square", opt[0].out_features, opt[0].in_features)]
-DIGITS = {"scalars": 0, "components": 0, "MiB": 3}
-
-
-def counted(item):
-    if item["unit"] == "MiB":
-        return counting.ADAM_BYTES_PER_SCALAR * counting.step(item["family"], opt) / 2**20
-    step = counting.step(item["family"], SQUARE)
-    return counting.step("lora", SQUARE) / step if item["unit"] == "components" else step
-
-
-def said(item):
-    """A claim, and that it is second-hand where it is."""
-    return item["says"] + " (second-hand)" * (item["source"] != "abstract")
-
-
-counts = []
-for item in ledger["counted"]:
-    form = f"{{:,.{DIGITS[item['unit']]}f}} {item['unit']}"
-    paper, ours = (form.format(value) for value in (item["figure"], counted(item)))
-    verdict = Verdict.HOLDS if paper == ours else Verdict.FAILS
-    counts.append({"verdict": verdict, "claim": said(item), "the paper's": paper, "ours": ours})
-charts.table(pd.DataFrame(counts))
+charts.table(verdicts.counted_table())
 
 # %% [markdown]
 # ## What has to be measured
 #
 # The paper's backbone is not measured: its weights are not at hand. The same design on SmolLM2-135M-Instruct is, whose
-# weights are dequantized from four bits, on one draw of each task's examples (the worst of 31 on SST-2), at the
-# paper's rates ([SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb)) and *tuned*: each cell at the rate that
-# {term}`dev` chose among {glue:text}`rates`, for the sizes that were tried at all of these, which are four of the six
-# matched budgets ([the learning rate](rates.ipynb)). BoolQ, of which little is learned from the thousand examples of
-# the protocol, is judged with all of its examples too, at ten times the paper's rates and two matched budgets ([the
-# readout, and more examples](readout.ipynb)). At these rates a few cells have [many seeds](noise.ipynb), a hundred on
-# SST-2 and RTE and thirty on BoolQ. They have one matched budget, of which several rules can say nothing. MiniLM is
-# [an encoder](encoder.ipynb), where the paper speaks of a decoder, and has all examples, ten seeds and three matched
-# budgets, of LoRA's second rank and above, at one rate a family. Not judged are the [pilot](first_frontiers.ipynb), a
-# shorter training, [other draws](noise.ipynb) and [orders](causes.ipynb) of the examples, and the cells with [another
-# readout](readout.ipynb) or with [more seeds of each split](tensorization.ipynb). Those chapters say what they show.
+# weights are dequantized from four bits, on one draw of each task's examples (the worst of {q}`noise.draws_known` on
+# SST-2), at the paper's rates ([SST-2](sst2.ipynb), [RTE](rte.ipynb), [BoolQ](boolq.ipynb)) and *tuned*: each cell at
+# the rate that {term}`dev` chose among {q}`claims.rates`, for the sizes that were tried at all of these, which are
+# {q}`claims.matched.tuned` of the {q}`claims.matched.papers_rates` matched budgets ([the learning rate](rates.ipynb)).
+# BoolQ, of which little is learned from the thousand examples of the protocol, is judged with all of its examples too,
+# at ten times the paper's rates and {q}`claims.matched.all_examples` matched budgets ([the readout, and more
+# examples](readout.ipynb)). At these rates a few cells have [many seeds](noise.ipynb),
+# {q}`claims.difference.cp_not_ahead.sst2.many_seeds|n` on SST-2 and RTE and
+# {q}`claims.difference.cp_not_ahead.boolq.many_seeds|n` on BoolQ. They have {q}`claims.matched.many_seeds|unit`
+# matched, of which several rules can say nothing. MiniLM is [an encoder](encoder.ipynb), where the paper speaks of a
+# decoder, and has all examples, {q}`claims.difference.cp_not_ahead.sst2.encoder|n` seeds and
+# {q}`claims.matched.encoder` matched budgets, of LoRA's second rank and above, at one rate a family. Not judged are
+# the [pilot](first_frontiers.ipynb), a shorter training, [other draws](noise.ipynb) and [orders](causes.ipynb) of the
+# examples, and the cells with [another readout](readout.ipynb) or with [more seeds of each
+# split](tensorization.ipynb). Those chapters say what they show.
+# {says}`noise.shared_draw < noise.other_draws.least`
+# {says}`claims.difference.cp_not_ahead.rte.many_seeds.n == claims.difference.cp_not_ahead.sst2.many_seeds.n`
+# {says}`claims.missed > claims.near`
 
 # %% tags=["hide-input"]
-CASES = {
-    (FIXED := "SmolLM2, paper's rates"): (("smollm2", "smollm2-splits"), PAPERS),
-    (TUNED := "SmolLM2, tuned"): (("smollm2", "smollm2-rates"), None),
-    "SmolLM2, many seeds": (("smollm2-seeds", "smollm2-seeds-boolq"), None),
-    "SmolLM2, all examples": (("boolq-lifted",), None),
-    (ENCODER := "MiniLM, all examples"): (("minilm",), None),
-    "OPT-1.3B": (("paper",), PAPERS),
-}
-
-
-records = {case: contrasts.on_record(studies) for case, (studies, _) in CASES.items()}
-cells = {
-    (case, task): cells_of([record for record in records[case] if record.config.task == task], rates)
-    for case, (_, rates) in CASES.items()
-    for task in PAPER.tasks
-}
-found, verdicts = [], []
-for claim in ledger["claim"]:
-    for task in claim["tasks"]:
-        row = {"task": charts.task_name(task), "claim": said(claim)}
-        for case in CASES:
-            verdict, findings = judge(cells[case, task], claim["rules"])
-            row[case] = told(verdict, findings)
-            found += [
-                {"task": row["task"], "case": case, "rule": rule, "finding": finding}
-                for rule, finding in findings.items()
-            ]
-        verdicts.append(row)
-table = pd.DataFrame(verdicts)
-kept = table[list(CASES)].isin([Verdict.NONE_LOST, Verdict.SOME_LOST]).any(axis=1)
-lost, table = table[kept], table[~kept]
-charts.table(table)
+charts.table(verdicts.verdict_table())
 
 # %% [markdown]
-# With {glue:text}`few` seeds little can be judged: at the paper's rates every comparison has a cell that is not shown
-# to learn. That RTE remains LoRA's is {glue:text}`edge`: tuned, LoRA is {glue:text}`tuned_gap` points ahead on the
-# average over matched budgets (ninety percent, {glue:text}`tuned_ends`), and without one of them the interval holds
-# zero; at the paper's rates that interval begins at {glue:text}`paper_low`. With a hundred seeds, at ten times the
-# paper's rates and LoRA's first budget alone, it cannot be told: LoRA minus CP is
-# {q}`noise.over_seeds.rte.lora1_cp11` points (90 %, {q}`noise.lead_judged_over_seeds.rte|interval`), and what is
-# short is items. What the hundred do show there is that CP is not ahead by a point or more.
+# With {q}`claims.difference.lora_ahead.rte.tuned|n` seeds little can be judged: at the paper's rates every comparison
+# has a cell that is not shown to learn. That RTE remains LoRA's is {q}`claims.verdict.favoured.rte.tuned`: tuned, LoRA
+# is {q}`claims.difference.lora_ahead.rte.tuned` points ahead on the average over matched budgets (90 %,
+# {q}`claims.difference.lora_ahead.rte.tuned|interval|signed`), and without one of them the interval holds zero; at the
+# paper's rates that interval begins at {q}`claims.rte_lead_low|signed`. With
+# {q}`noise.over_seeds.rte.lora1_cp11|n` seeds, at ten times the paper's rates and LoRA's first budget alone, it cannot
+# be told: LoRA minus CP is {q}`noise.over_seeds.rte.lora1_cp11` points (90 %,
+# {q}`noise.lead_judged_over_seeds.rte|interval`), and what is short is items. What they do show there is that CP is
+# not ahead by a point or more.
+# {says}`claims.told.unjudged.papers_rates == claims.measured.papers_rates`
+# {says}`claims.verdict.favoured.rte.tuned == 'on the edge' and 0 < claims.rte_lead_low < 0.01`
+# {says}`claims.verdict.favoured.rte.many_seeds == 'cannot be told'`
+# {says}`claims.seeds_needed.lora_ahead.rte.many_seeds == 'more items'`
+# {says}`claims.verdict.finer.rte.many_seeds == 'holds'`
 #
 # The plateau of SST-2 holds on the items of eval; dev, which is of phrases as the training examples are, [says
 # otherwise](noise.ipynb). On MiniLM it is not measured, because CP's nearest size misses LoRA's first rank by
-# {glue:text}`missed` % of its budget, which is more than {glue:text}`near`. From that size CP gains
-# {glue:text}`from_first` points on the average over its larger ones (ninety percent, {glue:text}`from_first_ends`) and
-# {glue:text}`to_last` to its largest: that is not flat.
+# {q}`claims.missed|unit` of its budget, which is more than {q}`claims.near|unit`. From that size CP gains
+# {q}`claims.gain_from_nearly|signed` points on the average over its larger ones (90 %,
+# {q}`claims.gain_from_nearly|interval|signed`) and {q}`claims.gain_to_most|signed` to its largest: that is not flat.
+# {says}`claims.verdict.plateau.sst2.many_seeds == 'holds' and noise.on_dev.sst2.cp44_cp1.low > 0`
+# {says}`claims.verdict.plateau.sst2.encoder == 'not measured' and claims.missed > claims.near`
+# {says}`claims.gain_from_nearly.low > 0`
 #
 # On BoolQ MiniLM is not judged between the families. LoRA's larger ranks fall towards the commonest answer there, at a
-# rate that was chosen on another task, and {glue:text}`gave_up` of their runs give one answer to every item
+# rate that was chosen on another task, and {q}`claims.collapsed` of their runs give one answer to every item
 # ([an encoder](encoder.ipynb)).
+# {says}`claims.verdict.finer.boolq.encoder == 'not judged: LoRA at an unsuitable rate'`
 #
 # ## No run was lost
 #
 # *CP trains stably* is a claim on runs that end without a loss or a gradient that is not finite. Of CP's runs this
 # many were lost, which says nothing of their accuracy ([runs can be useless in other ways](rates.ipynb)):
+# {says}`all(claims.lost == 0)`
 
 # %% tags=["hide-input"]
-shown = {(row["task"], row["case"]): row["finding"].diverged for row in found if row["finding"].diverged}
-
-
-def of_runs(task, case):
-    return "{} of {:,}".format(*shown[task, case]) if (task, case) in shown else Verdict.UNMEASURED.value
-
-
-charts.table(pd.DataFrame([{"task": task} | {case: of_runs(task, case) for case in CASES} for task in lost["task"]]))
+charts.table(verdicts.lost_table())
 
 # %% [markdown]
 # (between-loras-ranks)=
 # ## Between LoRA's ranks
 #
-# At the paper's rates CP was run with {glue:text}`between` components too, whose budgets are between those of LoRA's
-# first two ranks. On their average, with {glue:text}`few` seeds, against the nearest sizes below them:
+# At the paper's rates CP was run with {q}`claims.between` components too, whose budgets are between those of LoRA's
+# first two ranks. On their average, with {q}`claims.over_below.rank|n` seeds, against the nearest sizes below them:
 
 # %% tags=["hide-input"]
-fixed = {task: cells[FIXED, task] for task in PAPER.tasks}
-BETWEEN = fixed["sst2"].sizes_between(("lora", 1), ("lora", 2), "cp")
-sizes = " and ".join(map(str, BETWEEN))
-steps = {
-    (task, below): estimate(
-        np.mean([of.outcomes["cp", size].right for size in BETWEEN], axis=0) - of.outcomes[below].right
-    )
-    for task, of in fixed.items()
-    for below in (("lora", 1), ("cp", fixed["sst2"].matched("lora", "cp")[0][1]))
-}
-charts.table(
-    contrasts.contrast_table(
-        contrasts.frame(
-            [
-                contrasts.Contrast(charts.task_name(task), f"CP {sizes} − {charts.cell_name(*below)}", e)
-                for (task, below), e in steps.items()
-            ]
-        ),
-        "task",
-        "difference",
-    )
-)
+charts.table(verdicts.between_table())
 
 # %% [markdown]
-# Over the three tasks that is {glue:text}`between_gap` ± {glue:text}`between_reach` points against LoRA's first rank
-# (ninety-five percent), and {glue:text}`between_own` ± {glue:text}`between_own_reach` against CP at its budget: no
-# gain from these sizes is seen, nor is a loss shown. It is one rate a family, at which CP is behind in training.
+# Over the three tasks that is {q}`claims.over_below.rank|full|signed` against LoRA's first rank (95 % interval), and
+# {q}`claims.over_below.components|full|signed` against CP at its budget: no gain from these sizes is seen, nor is a
+# loss shown. It is one rate a family, at which CP is behind in training.
+# {says}`all(claims.over_below.low < 0, claims.over_below.high > 0)`
 #
 # ## What each verdict hangs on
 #
 # The differences behind the verdicts, in points of accuracy, and where the claim wants them. Where it cannot be told,
 # *power* is the chance to show it with these seeds and items if it is so, and *seeds* how many would give a chance of
-# {glue:text}`enough` % on the same items; *more items* says that {glue:text}`most` would not. "If it is so" means
-# {glue:text}`margin` point from the end of the region, or in the middle of one that has two ends. *First rank learns*
-# is in balanced accuracy.
-
+# {q}`claims.enough|unit` on the same items; *more items* says that {q}`claims.most_seeds` would not. "If it is so"
+# means {q}`claims.margin|unit` from the end of the region, or in the middle of one that has two ends. *First rank
+# learns* is in balanced accuracy.
 
 # %% tags=["hide-input"]
-def power(finding, seeds):
-    """The chance that so many seeds show it, if it is so."""
-    e, region = finding.estimate, finding.region
-    two_ends = math.isfinite(region.low) and math.isfinite(region.high)
-    inside = (region.high - region.low) / 2 if two_ends else MARGIN
-    shown = e.power(inside, seeds, e.items, alpha=2 * LEVEL)
-    return max(2 * shown - 1, 0) if two_ends else shown
-
-
-def wanted(region):
-    low, high = (f"{100 * end:+.0f}" if end else "0" for end in (region.low, region.high))
-    if math.isinf(region.high):
-        return f"above {low}"
-    return f"below {high}" if math.isinf(region.low) else f"{low} to {high}"
-
-
-def evidence(row):
-    finding = row["finding"]
-    shown = {"task": row["task"], "rule": worded(row["rule"]), "cells": row["case"], "verdict": finding.told}
-    e = finding.estimate
-    shown |= {
-        "difference, interval": f"{signed(e.mean)}, {bounds(interval_90(e))}",
-        "wanted": wanted(finding.region),
-    }
-    if finding.verdict is Verdict.OPEN:
-        needed = fewest(lambda seeds: power(finding, seeds), ENOUGH, MOST_SEEDS)
-        shown |= {
-            "power": f"{percent(power(finding, e.seeds), 0)} %",
-            "seeds": f"{needed:,}" if needed else "more items",
-        }
-    return shown
-
-
-behind = [evidence(row) for row in found if row["finding"].estimate is not None]
-charts.table(pd.DataFrame(behind).drop_duplicates(ignore_index=True).fillna(""))
+charts.table(verdicts.evidence_table())
 
 # %% [markdown]
-# Of the {glue:text}`judged` verdicts that can be given both at the paper's rates and tuned, {glue:text}`changed` are
+# Of the {q}`claims.in_both` verdicts that can be given both at the paper's rates and tuned, {q}`claims.changed` are
 # not the same. Whether a rate makes a difference to LoRA's lead, and how sure that is, is another question, which has
 # [its own chapter](rates.ipynb).
 #
 # ## The paper's own numbers, read again
 #
-# The paper gives means and deviations over {glue:text}`paper_seeds` seeds for a few cells (second-hand). So the error
+# The paper gives means and deviations over {q}`claims.papers_seeds` seeds for a few cells (second-hand). So the error
 # from seeds is known, and small. What it leaves open is the error from items: another evaluation set of the same size
 # would have given another difference. If items varied as they do in the tuned cells of SmolLM2, at matched budgets,
 # the errors of a difference would be these, in points:
+# {says}`max(claims.papers_seed_error) < 0.5 and max(claims.papers_seed_error.rte) < claims.papers_item_error.rte`
 
 # %% tags=["hide-input"]
-published = read_published().dropna(subset="sd")
-validation = tomllib.loads((PROJECT / "book" / "published.toml").read_text())["validation"]
-NOT = Verdict.UNMEASURED.value
-reread = []
-for lora in published[published["label"] == "lora"].itertuples():
-    items = min(validation[lora.task], PAPER.protocol.eval_cap)
-    borrowed = RULES["lora_ahead"](cells[TUNED, lora.task]).estimate
-    for cp in published[(published["label"] == "cp") & (published["task"] == lora.task)].itertuples():
-        gap = lora.accuracy - cp.accuracy
-        of_seeds = math.sqrt(lora.sd**2 / lora.seeds + cp.sd**2 / cp.seeds)
-        of_items = borrowed.error_with(math.inf, items) if borrowed else None
-        both = math.hypot(of_seeds, of_items) if borrowed else None
-        reread.append(
-            {
-                "task": charts.task_name(lora.task),
-                "cells": f"LoRA {lora.size} − CP {cp.size}",
-                "difference": signed(gap),
-                "error, seeds": percent(of_seeds),
-                "error, items": NOT if of_items is None else percent(of_items),
-                "over both": NOT if both is None else f"{gap / both:.1f}",
-            }
-        )
-charts.table(pd.DataFrame(reread))
+charts.table(verdicts.published_table())
 
 # %% [markdown]
 # *Over both* is the difference in units of both errors together. The item error is borrowed from a smaller backbone;
 # only the paper's own runs, item by item, can tell it.
 #
 # Next: [limits](limits.ipynb).
-
-# %% tags=["remove-cell"]
-KINDS = {
-    Verdict.HOLDS: "hold",
-    Verdict.FAILS: "do not hold",
-    Verdict.EDGE: "on the edge",
-    Verdict.OPEN: "cannot be told",
-    Verdict.UNJUDGED: "not judged",
-}
-
-
-def numbers(case):
-    """How many verdicts of each kind that there is, as text."""
-    counts = table[case].str.partition(":")[0].value_counts()
-    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in KINDS.items() if verdict in counts)
-
-
-def average(below):
-    """Over tasks, whose items are others: the mean and half of its 95 % interval, in points."""
-    each = [e for (_, cell), e in steps.items() if cell == below]
-    reach = stats.norm.ppf(0.975) * math.hypot(*(e.standard_error for e in each)) / len(each)
-    return signed(sum(e.mean for e in each) / len(each)), percent(reach)
-
-
-DECIDED = [Verdict.HOLDS, Verdict.FAILS]
-measured = table[list(CASES)] != Verdict.UNMEASURED
-given = [f"{measured[case].sum()} are measured on {case} ({numbers(case)})" for case in CASES if measured[case].any()]
-absent = [case for case in CASES if not measured[case].any()]
-answer = (
-    f"Of {len(counts)} figures that can be counted {sum(row['verdict'] == Verdict.HOLDS for row in counts)} are the"
-    f" paper's. Of {len(table)} verdicts on accuracy {', '.join(given)}. No run of CP was lost."
-    f" Not measured at all: {'; '.join(absent) or 'none'}."
-)
-both = measured[FIXED] & measured[TUNED]
-assert all(row["finding"].verdict is not Verdict.SOME_LOST for row in found)
-tuned, at_papers = (RULES["lora_ahead"](cells[case, "rte"]) for case in (TUNED, FIXED))
-encoder = cells[ENCODER, "sst2"]
-nearly = max(size for size in encoder.sizes("cp") if encoder.budgets["cp", size] < encoder.budgets["lora", 1])
-further = [size for size in encoder.sizes("cp") if size > nearly]
-from_first = estimate(
-    np.mean([encoder.outcomes["cp", size].right for size in further], axis=0) - encoder.outcomes["cp", nearly].right
-)
-own = ("cp", fixed["sst2"].matched("lora", "cp")[0][1])
-for name, value in {
-    "answer": answer,
-    "margin": percent(MARGIN, 0),
-    "slight": percent(SLIGHT, 0),
-    "near": percent(NEAR, 0),
-    "level": percent(LEVEL, 0),
-    "confidence": percent(1 - 2 * LEVEL, 0),
-    "enough": percent(ENOUGH, 0),
-    "most": f"{MOST_SEEDS:,}",
-    "given": str(measured[FIXED].sum()),
-    "given_tuned": str(measured[TUNED].sum()),
-    "open_fixed": str((~table[FIXED].isin(DECIDED) & measured[FIXED]).sum()),
-    "open_tuned": str((~table[TUNED].isin(DECIDED) & measured[TUNED]).sum()),
-    "changed": str((table[FIXED] != table[TUNED])[both].sum()),
-    "judged": str(both.sum()),
-    "edge": tuned.told,
-    "tuned_gap": percent(tuned.estimate.mean),
-    "tuned_ends": bounds(interval_90(tuned.estimate)),
-    "paper_low": signed(interval_90(at_papers.estimate)[0], 4),
-    "missed": percent(1 - encoder.budgets["cp", nearly] / encoder.budgets["lora", 1]),
-    "from_first": signed(from_first.mean, 2),
-    "from_first_ends": bounds(interval_90(from_first), 2),
-    "to_last": signed(compare(encoder.outcomes["cp", further[-1]], encoder.outcomes["cp", nearly]).mean, 2),
-    "gave_up": str(sum(map(cells[ENCODER, "boolq"].collapsed, RULES["lora_ahead"](cells[ENCODER, "boolq"]).unfit))),
-    "between": sizes,
-    "between_gap": average(("lora", 1))[0],
-    "between_reach": average(("lora", 1))[1],
-    "between_own": average(own)[0],
-    "between_own_reach": average(own)[1],
-    "few": str(len({r.config.seed for r in records[FIXED]})),
-    "rates": str(len({r.config.learning_rate for r in records[TUNED] if r.config.family == "cp"})),
-    "paper_seeds": str(published["seeds"].min()),
-}.items():
-    glue(name, value, display=False)

@@ -16,9 +16,9 @@
 # **What does this study leave open, and what would it take to close it?**
 #
 # It says nothing of OPT-1.3B, whose {q}`limits.opt_runs` runs are not measured, nor of any decoder but
-# SmolLM2-135M-Instruct, and there {glue:text}`claims.ipynb::open_fixed:s` of {glue:text}`claims.ipynb::given:s`
-# verdicts at the paper's rates, and {glue:text}`claims.ipynb::open_tuned:s` of
-# {glue:text}`claims.ipynb::given_tuned:s` at tuned ones, are open, on the edge or not judged. More seeds help where
+# SmolLM2-135M-Instruct, and there {q}`claims.undecided.papers_rates` of
+# {q}`claims.measured.papers_rates` verdicts at the paper's rates, and {q}`claims.undecided.tuned` of
+# {q}`claims.measured.tuned` at tuned ones, are open, on the edge or not judged. More seeds help where
 # sizes of one family are compared; between families it takes more evaluation items too, and SST-2 and RTE have no
 # more.
 # {says}`limits.opt_done == 0`

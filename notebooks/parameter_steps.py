@@ -15,21 +15,22 @@
 #
 # **How finely can a parameter budget be spent?**
 #
-# On a `2048×2048` projection LoRA spends it in steps of {glue:text}`lora_step:,d` scalars and CP in steps of
-# {glue:text}`cp_step:d`, so that {glue:text}`first_gap:d` sizes of CP lie below LoRA's first rank and as many between
-# its first and its second. That is finer than LoRA but not the finest there is, and a finer step shows where a budget
-# begins to matter; by itself it makes no adapter better.
+# On a `2048×2048` projection LoRA spends it in steps of {q}`parameter_steps.step.lora` scalars and CP in steps of
+# {q}`parameter_steps.step.cp`, so that {q}`parameter_steps.between.first` sizes of CP lie below LoRA's first rank and
+# as many between its first and its second. That is finer than LoRA but not the finest there is, and a finer step shows
+# where a budget begins to matter; by itself it makes no adapter better.
+# {says}`parameter_steps.between.first == parameter_steps.between.second`
 
 # %%
 import altair as alt
 import pandas as pd
-import torch
 from myst_nb import glue
 from peft import LoKrConfig, LoraConfig, TinyLoraConfig, UniLoraConfig, get_peft_model
 from torch import nn
 
 import cpadapt
-from companion import PROJECT
+from companion import parameter_steps
+from companion.parameter_steps import GRID, LITTLE, SHAPES, SHOWN
 from cpadapt.analysis import charts
 from cpadapt.analysis.charts import table
 from cpadapt.families import counting, cp
@@ -70,7 +71,6 @@ lora_step, cp_step, split
 
 # %% tags=["hide-input"]
 END = 4 * lora_step
-SHOWN = 10_000  # the budget that the slider starts at
 STEPS = {"lora": lora_step, "cp": cp_step}
 SIZES = {"lora": "'rank ' + datum.size", "cp": "datum.size + ' components'"}
 colour = alt.Color(
@@ -123,36 +123,12 @@ alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
     height=320,
 )
 
-# %% tags=["remove-cell"]
-at_shown = {offer.family: offer for offer in counting.plan(projection, SHOWN)}
-
-
-def between(low: int, high: int) -> int:
-    """CP sizes that cost more than one LoRA rank and less than another."""
-    return sum(low * lora_step < k * cp_step < high * lora_step for k in range(1, high * lora_step // cp_step + 2))
-
-
-gaps = [between(rank, rank + 1) for rank in range(8)]
-glue("lora_step", lora_step, display=False)
-glue("cp_step", cp_step, display=False)
-glue("first_gap", gaps[0], display=False)
-glue("gap_least", min(gaps), display=False)
-glue("gap_most", max(gaps), display=False)
-glue("shown", SHOWN, display=False)
-glue("shown_lora_size", at_shown["lora"].size, display=False)
-glue("shown_lora_unspent", at_shown["lora"].unspent, display=False)
-glue("shown_cp_size", at_shown["cp"].size, display=False)
-glue("shown_cp_unspent", at_shown["cp"].unspent, display=False)
-glue("lora_waste", lora_step - 1, display=False)
-glue("cp_waste", cp_step - 1, display=False)
-assert gaps[0] == gaps[1]
-
 # %% [markdown]
-# At the {glue:text}`shown:,d` scalars shown first, LoRA gets rank {glue:text}`shown_lora_size:d` and leaves
-# {glue:text}`shown_lora_unspent:,d` unspent; CP gets {glue:text}`shown_cp_size:d` components and leaves
-# {glue:text}`shown_cp_unspent:d`. At worst a family leaves one scalar less than a step: {glue:text}`lora_waste:,d`
-# here, {glue:text}`cp_waste:d` there. And below {glue:text}`lora_step:,d` scalars there is no LoRA at all, unless some
-# projections go without.
+# At the {q}`parameter_steps.shown` scalars shown first, LoRA gets rank {q}`parameter_steps.shown_size.lora` and leaves
+# {q}`parameter_steps.shown_unspent.lora` unspent; CP gets {q}`parameter_steps.shown_size.cp` components and leaves
+# {q}`parameter_steps.shown_unspent.cp`. At worst a family leaves one scalar less than a step:
+# {q}`parameter_steps.waste.lora` here, {q}`parameter_steps.waste.cp` there. And below {q}`parameter_steps.step.lora`
+# scalars there is no LoRA at all, unless some projections go without.
 #
 # ## The ladder
 #
@@ -215,10 +191,11 @@ glue("lokr_end", lokr_end, display=False)
 glue("lokr_end_rank", lokr_sizes.index(lokr_end) + 1, display=False)
 
 # %% [markdown]
-# Between two neighbouring ranks of LoRA lie {glue:text}`gap_least:d` sizes of CP, here and there
-# {glue:text}`gap_most:d`. LoKr starts with a step of {glue:text}`lokr_step:d`, one scalar less than CP's: it has no
-# weight $\lambda$. Its row ends at {glue:text}`lokr_end:,d` scalars, reached at rank {glue:text}`lokr_end_rank:d`,
-# because from some rank on PEFT stores its two small matrices whole; another `decompose_factor` goes further.
+# Between two neighbouring ranks of LoRA lie {q}`parameter_steps.between.least` sizes of CP, here and there
+# {q}`parameter_steps.between.most`. LoKr starts with a step of {glue:text}`lokr_step:d`, one scalar less than CP's: it
+# has no weight $\lambda$. Its row ends at {glue:text}`lokr_end:,d` scalars, reached at rank
+# {glue:text}`lokr_end_rank:d`, because from some rank on PEFT stores its two small matrices whole; another
+# `decompose_factor` goes further.
 #
 # Two more that PEFT has go down to single scalars, counted over three linear maps at once: TinyLoRA {cite:p}`tinylora`
 # trains a vector that all of them may share, Uni-LoRA {cite:p}`unilora` one vector for the whole model. The vector's
@@ -255,18 +232,8 @@ glue("unilora_step", tiny[1][1] - tiny[0][1], display=False)
 # splits evenly the ratio is $2n / (4\sqrt n + 1)$, close to $\sqrt n / 2$: the wider the model, the finer CP's steps
 # beside LoRA's.
 
+
 # %%
-SHAPES = {
-    "192×576": (192, 576, "SmolLM2-135M, value"),
-    "384×384": (384, 384, "MiniLM-L6"),
-    "576×576": (576, 576, "SmolLM2-135M, query"),
-    "768×768": (768, 768, "OPT-125M, BERT base"),
-    "1024×4096": (1024, 4096, "Llama-3-8B, value"),
-    "2048×2048": (2048, 2048, "OPT-1.3B"),
-    "4096×4096": (4096, 4096, "Llama-3-8B, query"),
-}
-
-
 def parts(side):
     return "·".join(map(str, cp.modes(side)))
 
@@ -295,36 +262,15 @@ table(shapes.assign(**{column: shapes[column].map(form.format) for column, form 
 # paper does with `2048×2048`; `tensor_shape` splits it otherwise, and more parts make shorter vectors:
 
 # %%
-SPLITS = {
-    "two": (32, 64),
-    "two, uneven": (2, 1024),
-    "three": (8, 16, 16),
-    "five": (4, 4, 4, 4, 8),
-    "eleven": (2,) * 11,
-}
-other_splits = pd.DataFrame(
-    {
-        "parts a side": name,
-        "split": "·".join(map(str, modes)),
-        "CP": counting.step("cp", projection, {"tensor_shape": {2048: modes}}),
-    }
-    for name, modes in SPLITS.items()
-)
-table(other_splits)
-
-# %% tags=["remove-cell"]
-glue("ratio", lora_step / cp_step, display=False)
-glue("ratio_least", float(shapes["LoRA : CP"].min()), display=False)
-glue("ratio_most", float(shapes["LoRA : CP"].max()), display=False)
-glue("finest_split_step", int(other_splits["CP"].min()), display=False)
-glue("coarsest_split_step", int(other_splits["CP"].max()), display=False)
+table(parameter_steps.split_table())
 
 # %% [markdown]
-# The shapes above have ratios from {glue:text}`ratio_least:.1f` to {glue:text}`ratio_most:.1f`, with
-# {glue:text}`ratio:.1f` on `2048×2048`; the splits below them have steps from {glue:text}`finest_split_step:d` to
-# {glue:text}`coarsest_split_step:,d`. A shorter vector can say less, so these are different adapters and not the same
-# one at a discount. The paper tried other splits too and found that they changed little (second-hand); on SST-2
-# [they differ by less than a point](tensorization.ipynb) here, at one budget and rate.
+# The shapes above have ratios from {q}`parameter_steps.ratio_of_shapes.least` to
+# {q}`parameter_steps.ratio_of_shapes.most`, with {q}`parameter_steps.ratio` on `2048×2048`; the splits below them have
+# steps from {q}`parameter_steps.step_of_splits.least` to {q}`parameter_steps.step_of_splits.most`. A shorter vector
+# can say less, so these are different adapters and not the same one at a discount. The paper tried other splits too
+# and found that they changed little (second-hand); on SST-2 [they differ by less than a point](tensorization.ipynb)
+# here, at one budget and rate.
 #
 # ## Whole models
 #
@@ -333,52 +279,26 @@ glue("coarsest_split_step", int(other_splits["CP"].max()), display=False)
 # no weights are loaded. Adam keeps two float32 moments a scalar, which is what one step costs in memory beside the
 # gradient and the scalar itself.
 
-
 # %%
-MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125M", "opt-1.3b": "OPT-1.3B"}
-MIB = 2**20
-
-
-def adam_mib(scalars):
-    return counting.ADAM_BYTES_PER_SCALAR * scalars / MIB
-
-
-def over(name):
-    """The steps over a model's target modules."""
-    projections = cpadapt.load_projections(name)
-    steps = {family: counting.step(family, projections) for family in ("lora", "cp")}
-    return {
-        "model": MODELS[name],
-        "projections": len(projections),
-        "LoRA": steps["lora"],
-        "CP": steps["cp"],
-        "LoRA : CP": steps["lora"] / steps["cp"],
-        "LoRA, MiB": adam_mib(steps["lora"]),
-        "CP, MiB": adam_mib(steps["cp"]),
-    }
-
-
-models = pd.DataFrame(map(over, MODELS))
-MODELS_SHOWN = {"LoRA": "{:,}", "CP": "{:,}", "LoRA : CP": "{:.1f}", "LoRA, MiB": "{:.3f}", "CP, MiB": "{:.4f}"}
-table(models.assign(**{column: models[column].map(form.format) for column, form in MODELS_SHOWN.items()}))
+table(parameter_steps.model_table())
 
 # %% [markdown]
-# On OPT-1.3B, with its {glue:text}`opt_projections:d` projections, a rank adds {glue:text}`opt_lora_step:,d` scalars
-# and {glue:text}`opt_lora_mib:.2f` MiB of Adam's state, a component {glue:text}`opt_cp_step:,d` and
-# {glue:text}`opt_cp_mib:.3f` MiB: the paper's own figures (second-hand).
+# On OPT-1.3B, with its {q}`parameter_steps.opt_projections` projections, a rank adds
+# {q}`parameter_steps.opt_step.lora` scalars and {q}`parameter_steps.opt_state.lora|2` MiB of Adam's state, a component
+# {q}`parameter_steps.opt_step.cp` and {q}`parameter_steps.opt_state.cp` MiB: the paper's own figures (second-hand).
+# {says}`claims.figures_alike == claims.figures_counted`
 #
 # `cpadapt plan` goes the other way: what fits a budget. On SmolLM2-135M, a little less than LoRA's first rank asks
 # for:
 
 # %%
-LITTLE = 50_000
 smollm2 = cpadapt.load_projections("smollm2")
 offers = pd.DataFrame(counting.rows(counting.plan(smollm2, LITTLE)), dtype=object).drop(columns="adam_bytes")
 table(offers.map(lambda value: f"{value:,}" if isinstance(value, int) else value).fillna(""))
 
 # %% [markdown]
-# {glue:text}`little:,d` scalars buy LoRA rank {glue:text}`little_lora_size:d`, so nothing, and
-# {glue:text}`little_cp_size:d` components of CP for {glue:text}`little_cp_spent:,d`.
+# {q}`parameter_steps.little` scalars buy LoRA rank {q}`parameter_steps.little_size.lora`, so nothing, and
+# {q}`parameter_steps.little_size.cp` components of CP for {q}`parameter_steps.little_spent`.
 #
 # A step over a whole model is as high as it is because every projection gets the same size. PEFT's `rank_pattern`
 # gives one projection another rank than the others, and then LoRA too is sized in steps of a single projection:
@@ -389,17 +309,6 @@ uneven = LoraConfig(r=1, rank_pattern={"0": 2})
 trainable(LoraConfig(r=1), *two), trainable(uneven, *two), trainable(LoraConfig(r=2), *two)
 
 # %% tags=["remove-cell"]
-opt = models.set_index("model").loc["OPT-1.3B"]
-small = {offer.family: offer for offer in counting.plan(smollm2, LITTLE)}
-glue("opt_projections", int(opt["projections"]), display=False)
-glue("opt_lora_step", int(opt["LoRA"]), display=False)
-glue("opt_cp_step", int(opt["CP"]), display=False)
-glue("opt_lora_mib", float(opt["LoRA, MiB"]), display=False)
-glue("opt_cp_mib", float(opt["CP, MiB"]), display=False)
-glue("little", LITTLE, display=False)
-glue("little_lora_size", small["lora"].size, display=False)
-glue("little_cp_size", small["cp"].size, display=False)
-glue("little_cp_spent", small["cp"].parameters, display=False)
 glue("uneven_step", trainable(uneven, *two) - trainable(LoraConfig(r=1), *two), display=False)
 
 # %% [markdown]
@@ -411,12 +320,14 @@ glue("uneven_step", trainable(uneven, *two) - trainable(LoraConfig(r=1), *two), 
 # It lets one look. Where accuracy rises with the budget, and where it stops, can be seen only where there are sizes to
 # measure; LoRA has none below its first rank and no second look before its second. That is the use the paper makes of
 # it: its grid on OPT-1.3B has these sizes (second-hand), on a logarithmic ruler.
+# {says}`parameter_steps.grid.cp == 13 and parameter_steps.grid_below == 6`
 
 # %% tags=["hide-input"]
-grid = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
-opt_steps = {"lora": int(opt["LoRA"]), "cp": int(opt["CP"])}
+opt = parameter_steps.projections("opt-1.3b")
 measured = pd.DataFrame(
-    {"family": NAMES[name], "size": k, "scalars": k * opt_steps[name]} for name in ("lora", "cp") for k in grid[name]
+    {"family": NAMES[name], "size": k, "scalars": counting.count(name, opt, k)}
+    for name in ("lora", "cp")
+    for k in GRID[name]
 )
 alt.Chart(measured).mark_tick(thickness=3, size=30, opacity=1).encode(
     alt.X(
@@ -447,41 +358,18 @@ alt.Chart(measured).mark_tick(thickness=3, size=30, opacity=1).encode(
 
 
 # %%
-def expected_best(points):
-    """The expected maximum of independent standard normal numbers."""
-    x = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
-    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
-    return torch.trapezoid(x * points * normal.log_prob(x).exp() * normal.cdf(x) ** (points - 1), x).item()
-
-
-chances = pd.DataFrame({"LoRA rank": grid["lora"]})
-for name in ("lora", "cp"):
-    under = [sum(k * opt_steps[name] <= rank * opt_steps["lora"] for k in grid[name]) for rank in grid["lora"]]
-    chances[f"{NAMES[name]}, points"] = under
-chances["ahead by chance"] = [
-    expected_best(of_cp) - expected_best(of_lora)
-    for of_lora, of_cp in zip(chances["LoRA, points"], chances["CP, points"], strict=True)
-]
-table(chances.assign(**{"ahead by chance": chances["ahead by chance"].map("{:.2f}".format)}))
-
-# %% tags=["remove-cell"]
-glue("grid_lora", len(grid["lora"]), display=False)
-glue("grid_cp", len(grid["cp"]), display=False)
-glue("grid_ratio", len(grid["cp"]) / len(grid["lora"]), display=False)
-glue("grid_cp_first", int(chances["CP, points"].iloc[0]), display=False)
-glue("grid_cp_last", int(chances["CP, points"].iloc[-1]), display=False)
-glue("chance_first", float(chances["ahead by chance"].iloc[0]), display=False)
-glue("chance_last", float(chances["ahead by chance"].iloc[-1]), display=False)
+table(parameter_steps.chance_table())
 
 # %% [markdown]
 # For every budget that is a LoRA rank of the grid: how many points lie at or under it, and by how many standard errors
-# CP's best would be ahead if nothing but chance were at work. The grid has {glue:text}`grid_cp:d` points of CP and
-# {glue:text}`grid_lora:d` of LoRA, {glue:text}`grid_ratio:.1f` times as many. At LoRA's first rank CP may choose among
-# {glue:text}`grid_cp_first:d` and LoRA has its one: a head start of {glue:text}`chance_first:.2f` standard errors. At
-# the last, {glue:text}`grid_cp_last:d` stand against {glue:text}`grid_lora:d` (the largest CP of the grid costs a
-# little more) and it shrinks to {glue:text}`chance_last:.2f`. Real sizes are neither equally good nor measured
-# independently, so this corrects nothing; it says how large a lead has to be before it says anything. A comparison at
-# matched budgets, point against point, has no such head start.
+# CP's best would be ahead if nothing but chance were at work. The grid has {q}`parameter_steps.grid.cp` points of CP
+# and {q}`parameter_steps.grid.lora` of LoRA, {q}`parameter_steps.grid_ratio` times as many. At LoRA's first rank CP
+# may choose among {q}`parameter_steps.grid_under.first` and LoRA has its one: a head start of
+# {q}`parameter_steps.ahead_by_chance.first` standard errors. At the last, {q}`parameter_steps.grid_under.last` stand
+# against {q}`parameter_steps.grid.lora` (the largest CP of the grid costs a little more) and it shrinks to
+# {q}`parameter_steps.ahead_by_chance.last`. Real sizes are neither equally good nor measured independently, so this
+# corrects nothing; it says how large a lead has to be before it says anything. A comparison at matched budgets, point
+# against point, has no such head start.
 #
 # Finer does not mean better. The paper concludes that finer steps diagnose how sensitive a task is to the budget, and
 # do not by themselves guarantee a better curve of accuracy against it. What our own measurements say is in [the first

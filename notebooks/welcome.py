@@ -27,6 +27,8 @@
 # {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
 # ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {q}`tasks.items.rte`
 # items of eval cannot say. From sizes between LoRA's ranks no gain is seen ([the claims](claims.ipynb)).
+# {says}`claims.over_below.rank.low < 0 < claims.over_below.rank.high and noise.shared_draw < noise.other_draws.least`
+# {says}`readme.lead_on_boolq.low > 0 and readme.gain_on_boolq.low > 0`
 # {says}`noise.over_seeds.sst2.lora1_cp11.low > 0 and noise.over_seeds.rte.lora1_cp11.low < 0`
 #
 # This book is an executable companion to *Finer Parameter Steps for Low-Rank PEFT* by {cite:t}`wang2026finer`. Its own
@@ -34,16 +36,10 @@
 # reading note where that is said, and marked as the paper's.
 
 # %% tags=["hide-input"]
-from myst_nb import glue
-
 import cpadapt
-from companion import PROJECT, contrasts
+from companion import PROJECT
 from companion.published import read_published
-from companion.wording import percent
 from cpadapt.analysis import charts
-from cpadapt.analysis.statistics import compare
-from cpadapt.families import counting
-from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
 
@@ -54,16 +50,17 @@ charts.frontier_chart(records[records["task"] == "sst2"], budget_slider=True)
 # %% [markdown]
 # The same model on SST-2 at the paper's rates: accuracy against trainable scalars, a mean over
 # {q}`tasks.seeds.sst2` seeds a point, the head alone as a dashed line. So few seeds have LoRA's smallest
-# and CP at its budget the other way round, by {glue:text}`figure_gap` points. Point at a cell to see its seeds, move
-# the budget to see what it buys. Each task has its chapter: [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
+# and CP at its budget the other way round, by {q}`noise.at_papers_rates|negated` points. Point at a cell to see its
+# seeds, move the budget to see what it buys. Each task has its chapter: [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
 # [BoolQ](boolq.ipynb).
+# {says}`noise.at_papers_rates < 0`
 #
 # ## What the paper asks
 #
 # LoRA {cite:p}`hu2022lora` spends a {term}`budget` one {term}`rank` at a time: on a `2048×2048` projection,
-# {glue:text}`lora_step:,d` scalars. A {term}`CP adapter` spends it one {term}`component` at a time,
-# {glue:text}`cp_step:d` scalars, about {glue:text}`step_ratio:.0f` times as finely. That is finer than LoRA and not
-# the finest there is ([parameter steps](parameter_steps.ipynb)). Does a finer step buy a better adapter?
+# {q}`parameter_steps.step.lora` scalars. A {term}`CP adapter` spends it one {term}`component` at a time,
+# {q}`parameter_steps.step.cp` scalars, about {q}`parameter_steps.ratio|0` times as finely. That is finer than
+# LoRA and not the finest there is ([parameter steps](parameter_steps.ipynb)). Does a finer step buy a better adapter?
 #
 # The paper's answer, on OPT-1.3B: CP trains stably and fills the gaps between the ranks; on SST-2 accuracy is flat
 # from low budgets on; on BoolQ it grows with the components and then stays slightly below LoRA; RTE remains LoRA's. A
@@ -84,7 +81,7 @@ charts.table(
 
 # %% [markdown]
 # Published, OPT-1.3B, second-hand, from a reading note that nobody has checked here: mean ± standard deviation over
-# {glue:text}`key_seeds:d` seeds. That deviation leaves out the items, [which may be the larger error](claims.ipynb).
+# {q}`claims.papers_seeds` seeds. That deviation leaves out the items, [which may be the larger error](claims.ipynb).
 #
 # ## What is found here so far
 #
@@ -101,6 +98,12 @@ charts.table(
 #   on eval, but clearly on [dev's other items](noise.ipynb); the mean of LoRA's first rank is
 #   {q}`noise.over_seeds.rte.lora1_cp11` above CP's at its budget, which is not clear
 #   ({q}`noise.over_seeds.rte.lora1_cp11|interval`). Each claim has [its verdict](claims.ipynb).
+#   {says}`all(claims.verdict != 'does not hold') and claims.verdict.saturates.boolq.all_examples == 'cannot be told'`
+#   {says}`claims.difference.cp_gains.boolq.all_examples.low > 0 and noise.over_seeds.boolq.cp44_cp1.low > 0`
+#   {says}`noise.alike_over_seeds.sst2.cp44_cp1 < 0.05 and noise.alike_over_draws.sst2.cp44_cp1 < 0.05`
+#   {says}`noise.on_dev.sst2.cp44_cp1.low > 0 and noise.on_dev.rte.cp44_cp1.low > 0`
+#   {says}`noise.over_seeds.rte.cp44_cp1.low > 0 and 0.05 < noise.gain_p < 0.06`
+#   {says}`noise.over_draws.rte.cp44_cp1.low < 0 < noise.over_draws.rte.cp44_cp1`
 # - *A budget is felt in training first.* Under the paper's protocol every larger adapter of a family has the smaller
 #   training loss, and the largest CP learns its examples by heart ({q}`tasks.loss.boolq.most` on
 #   [BoolQ](boolq.ipynb)). Little of that arrives on eval: on BoolQ balanced accuracy is
@@ -138,10 +141,10 @@ charts.table(
 #   encoder](encoder.ipynb)).
 #   {says}`all(encoder.step.cp9_cp1 > 0) and all(encoder.step.lora1_cp9.high > 0)`
 #   {says}`encoder.lead_verdict.boolq == 'not judged'`
-# - *At the paper's size SST-2 asks for hardly any adapter.* CP and LoRA of equal size differ by
-#   {glue:text}`size.ipynb::gap:s` points ({glue:text}`size.ipynb::gap_low:s` to {glue:text}`size.ipynb::gap_high:s`),
-#   and the best adapter is {glue:text}`size.ipynb::over_head:s` above the head alone. RTE and BoolQ are not measured
-#   there yet ([the paper's size](size.ipynb)).
+# - *At the paper's size SST-2 asks for hardly any adapter.* CP and LoRA of equal size differ by {q}`size.gap` points
+#   ({q}`size.gap|interval|signed`), and the best adapter is {q}`size.over_head` above the head alone. RTE and BoolQ
+#   are not measured there yet ([the paper's size](size.ipynb)).
+#   {says}`size.tasks == 1 and size.gap.low < 0 < size.gap.high and size.over_head < 2`
 # - *On the generated tasks CP is behind LoRA at every matched budget.* Each family had one rate there and a short
 #   training, which may be why; that is not tested.
 # - *A CP adapter is a LoRA adapter once trained.* It merges, and it exports exactly ([the CP
@@ -172,17 +175,3 @@ charts.table(
 # the paper before you cite it.
 #
 # Next: [parameter steps](parameter_steps.ipynb).
-
-# %% tags=["remove-cell"]
-in_figure = contrasts.measured(("smollm2",), "sst2").outcomes
-smallest = compare(in_figure["cp", 11], in_figure["lora", 1])
-square = [Projection("square", 2048, 2048)]
-steps = {name: counting.step(name, square) for name in ("lora", "cp")}
-for name, value in {
-    "lora_step": steps["lora"],
-    "cp_step": steps["cp"],
-    "step_ratio": steps["lora"] / steps["cp"],
-    "figure_gap": percent(smallest.mean, 2),
-    "key_seeds": int(key["seeds"].iloc[0]),
-}.items():
-    glue(name, value, display=False)

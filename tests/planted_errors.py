@@ -65,6 +65,8 @@ def _without_last_record(content: bytes) -> bytes:
 
 
 NUMBERS = "tests/book/test_noise.py"
+VERDICTS = "tests/companion/test_verdicts.py"
+SIZE = "tests/companion/test_size.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 OF_TASKS = "tests/companion/test_tasks.py"
 RUNS = "tests/companion/test_what_was_run.py"
@@ -266,6 +268,45 @@ ERRORS: dict[str, Planted] = {
         "[a - b for a, b in zip(",
         (CLAIMED,),
         chapter="first_frontiers",
+    ),
+    "size: families turned round": Planted(
+        "companion/size.py",
+        'found.outcomes["cp", size].right - found.outcomes["lora", rank].right',
+        'found.outcomes["lora", rank].right - found.outcomes["cp", size].right',
+        (f"{SIZE}::test_the_families_and_the_head_alone",),
+        chapter="size",
+        renewed=True,
+    ),
+    "size: the best with the head": Planted(
+        "companion/size.py",
+        "return max(means.values()) - head",
+        "return max(means.values()) - min(means.values())",
+        (f"{SIZE}::test_the_families_and_the_head_alone",),
+        chapter="size",
+        renewed=True,
+    ),
+    "claims: tuned at one rate": Planted(
+        "companion/verdicts.py",
+        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"))',
+        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"), PAPERS)',
+        (f"{VERDICTS}::test_a_difference_of_tuned_cells", CLAIMED),
+        chapter="claims",
+        renewed=True,
+    ),
+    "claims: on the edge for held": Planted(
+        "companion/claims.py",
+        "        verdict = Verdict.EDGE\n",
+        "        verdict = Verdict.HOLDS\n",
+        (CLAIMED,),
+        chapter="claims",
+        renewed=True,
+    ),
+    "claims: one end for two": Planted(
+        "companion/verdicts.py",
+        "return max(2 * shown - 1, 0) if two_ends else shown",
+        "return shown",
+        (f"{VERDICTS}::test_power_is_the_share_of_tables_that_would_show_it",),
+        chapter="claims",
         renewed=True,
     ),
 }

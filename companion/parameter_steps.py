@@ -1,0 +1,137 @@
+"""What one more unit of an adapter costs, counted from shapes, and what many sizes to choose from are worth."""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import cpadapt
+from companion import PROJECT
+from cpadapt.analysis.charts import family_name
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
+
+BOTH = ("lora", "cp")
+
+SQUARE = [Projection("square", 2048, 2048)]
+"""One projection of OPT-1.3B."""
+
+SHOWN = 10_000
+"""The budget on it that the staircase starts at."""
+
+LITTLE = 50_000
+"""A budget on SmolLM2-135M a little below LoRA's first rank."""
+
+SHAPES: Mapping[str, tuple[int, int, str]] = {
+    "192×576": (192, 576, "SmolLM2-135M, value"),
+    "384×384": (384, 384, "MiniLM-L6"),
+    "576×576": (576, 576, "SmolLM2-135M, query"),
+    "768×768": (768, 768, "OPT-125M, BERT base"),
+    "1024×4096": (1024, 4096, "Llama-3-8B, value"),
+    "2048×2048": (2048, 2048, "OPT-1.3B"),
+    "4096×4096": (4096, 4096, "Llama-3-8B, query"),
+}
+"""Sides (out, in) of projections, and where there is one."""
+
+SPLITS: Mapping[str, tuple[int, ...]] = {
+    "two": (32, 64),
+    "two, uneven": (2, 1024),
+    "three": (8, 16, 16),
+    "five": (4, 4, 4, 4, 8),
+    "eleven": (2,) * 11,
+}
+"""Parts of a side of 2048, by how many there are."""
+
+MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125M", "opt-1.3b": "OPT-1.3B"}
+
+GRID = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
+"""The paper's sizes on OPT-1.3B."""
+
+
+@functools.cache
+def projections(model: str) -> tuple[Projection, ...]:
+    """A model's target modules, which are PEFT's defaults for LoRA."""
+    return tuple(cpadapt.load_projections(model))
+
+
+def step(family: str, on: Sequence[Projection]) -> int:
+    """What one unit costs on these projections; LoRA and CP pay the same for each."""
+    return counting.count(family, on, 1)
+
+
+def ratio(m: int, n: int) -> float:
+    """LoRA's step over CP's on one projection of these sides."""
+    on = [Projection("one", m, n)]
+    return step("lora", on) / step("cp", on)
+
+
+def split_step(split: tuple[int, ...]) -> int:
+    """CP's step on a 2048×2048 projection with these parts a side."""
+    return counting.count("cp", SQUARE, 1, {"tensor_shape": {2048: split}})
+
+
+def between(rank: int) -> int:
+    """CP's sizes on that projection that cost more than a rank and less than the next; rank 0 costs nothing."""
+    low, high, each = rank * step("lora", SQUARE), (rank + 1) * step("lora", SQUARE), step("cp", SQUARE)
+    return sum(low < size * each < high for size in range(1, high // each + 1))
+
+
+def adam_mib(scalars: float) -> float:
+    """What Adam's state of so many scalars takes, in MiB."""
+    return counting.ADAM_BYTES_PER_SCALAR * scalars / 2**20
+
+
+def under(family: str, rank: int) -> int:
+    """The sizes of the grid at or under the budget of a LoRA rank on OPT-1.3B."""
+    opt = projections("opt-1.3b")
+    return sum(size * step(family, opt) <= rank * step("lora", opt) for size in GRID[family])
+
+
+def expected_best(points: int) -> float:
+    """The expected maximum of independent standard normal numbers: the integral of x n φ(x) Φ(x)^(n − 1)."""
+    x = np.linspace(-10, 10, 20_001)
+    return float(np.trapezoid(x * points * stats.norm.pdf(x) * stats.norm.cdf(x) ** (points - 1), x))
+
+
+def ahead_by_chance(rank: int) -> float:
+    """How far CP's best of the sizes under a LoRA rank is expected ahead of LoRA's, if all are equally good.
+
+    In standard errors of one size's accuracy.
+    """
+    return expected_best(under("cp", rank)) - expected_best(under("lora", rank))
+
+
+# Tables to read.
+
+
+def split_table() -> pd.DataFrame:
+    """CP's step with other splits of a side."""
+    return pd.DataFrame(
+        {"parts a side": name, "split": "·".join(map(str, split)), "CP": split_step(split)}
+        for name, split in SPLITS.items()
+    )
+
+
+def model_table() -> pd.DataFrame:
+    """The steps over each model's target modules, in scalars and in Adam's state."""
+    rows = []
+    for model, called in MODELS.items():
+        steps = {family: step(family, projections(model)) for family in BOTH}
+        row = {"model": called, "projections": len(projections(model))}
+        row |= {family_name(family): f"{steps[family]:,}" for family in BOTH}
+        row["LoRA : CP"] = f"{steps['lora'] / steps['cp']:.1f}"
+        row |= {"LoRA, MiB": f"{adam_mib(steps['lora']):.3f}", "CP, MiB": f"{adam_mib(steps['cp']):.4f}"}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def chance_table() -> pd.DataFrame:
+    """At each rank of the grid how many points lie at or under it, and `ahead_by_chance`."""
+    return pd.DataFrame(
+        {"LoRA rank": rank}
+        | {f"{family_name(family)}, points": under(family, rank) for family in BOTH}
+        | {"ahead by chance": f"{ahead_by_chance(rank):.2f}"}
+        for rank in GRID["lora"]
+    )

@@ -1,0 +1,119 @@
+"""Numbers of the chapter on the paper's size."""
+
+import math
+
+from companion import PROJECT, size
+from companion.quantities import quantity
+from companion.records import records
+from companion.size import RATES, STUDY, TRIED
+from cpadapt.analysis.statistics import Estimate
+from cpadapt.study import load_study
+
+ASKED = [
+    (model, task)
+    for model, (words, _) in size.MODELS.items()
+    for task in load_study(PROJECT / "studies" / f"{words}.toml").tasks
+]
+CELLS = {f"{label}{size}": (label, size) for label, size in TRIED}
+
+
+@quantity("points", 1, STUDY)
+def gap() -> Estimate:
+    """CP minus LoRA at equal size on SST-2, averaged over the pairs."""
+    return size.gap()
+
+
+@quantity("points", 2, STUDY)
+def gap_error() -> float:
+    """Its standard error."""
+    return gap().standard_error
+
+
+@quantity("points", 2, STUDY)
+def gap_error_limit() -> float:
+    """The same with no end of seeds."""
+    return gap().error_with(math.inf, gap().items)
+
+
+@quantity("items", source=STUDY)
+def items() -> int:
+    """Of SST-2, that are asked."""
+    return gap().items
+
+
+@quantity("points", 1, STUDY)
+def over_head() -> float:
+    """The best adapter minus the head alone."""
+    return size.over_head()
+
+
+@quantity("tasks", source=STUDY)
+def tasks() -> int:
+    """That are measured."""
+    return len({run.config.task for run in records(STUDY)})
+
+
+# What the model knew before.
+
+
+def words(model: str, *_: str) -> str:
+    """The source of what is untrained."""
+    return size.MODELS[model][0]
+
+
+def heads(model: str, *_: str) -> str:
+    """The source of what is trained."""
+    return size.MODELS[model][1]
+
+
+@quantity("items", source=words, each=ASKED)
+def asked(model: str, task: str) -> int:
+    """Of a task, of a model without training."""
+    return size.answered(model, task).total
+
+
+@quantity("items", source=words("qwen"))
+def asked_most() -> int:
+    """Of any task."""
+    return max(asked(model, task) for model, task in ASKED)
+
+
+@quantity("percent", 1, words, each=ASKED)
+def zero_shot(model: str, task: str) -> float:
+    """What a model's own words get right, without training."""
+    return size.answered(model, task).accuracy
+
+
+@quantity("percent", 1, words, each=ASKED)
+def zero_shot_balanced(model: str, task: str) -> float:
+    """The same in balanced accuracy."""
+    found = size.answered(model, task).balanced_accuracy
+    return math.nan if found is None else found
+
+
+@quantity("percent", 1, words, each=ASKED)
+def majority(model: str, task: str) -> float:
+    """What the commonest answer gets right."""
+    return float(size.untrained(model)[task].data["sets"]["eval"]["majority_rate"])
+
+
+@quantity("percent", 1, heads, each=ASKED)
+def head(model: str, task: str) -> float | str:
+    """The head alone, trained; a dash where it is not measured."""
+    found = size.trained_head(model, task)
+    return "–" if found is None else found
+
+
+# What dev chooses.
+
+
+@quantity("percent", 1, RATES, each=[(name, tried) for name, cell in CELLS.items() for tried in TRIED[cell]])
+def on_dev(cell: str, setting: str) -> float:
+    """A cell's accuracy on dev with a setting, over six tasks and three draws."""
+    return size.on_dev(CELLS[cell], setting)
+
+
+@quantity(source=RATES, each=CELLS)
+def chosen(cell: str) -> str:
+    """The setting that dev chooses."""
+    return size.chosen(CELLS[cell])

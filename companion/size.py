@@ -1,0 +1,142 @@
+"""What a model of the paper's size knew before training, and which settings dev chooses for it."""
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from companion import PROJECT, quantities
+from companion.records import records
+from cpadapt.analysis import across_tasks
+from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.charts import backbone_name, cell_name
+from cpadapt.analysis.statistics import Estimate, estimate
+from cpadapt.errors import InputError
+from cpadapt.families import FAMILIES
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.record import Outcome, Record
+from cpadapt.study import load_study
+
+STUDY, RATES = "size-paper", "size-rates"
+
+MODELS = {"qwen": ("size-zero-shot", STUDY), "smollm2": ("smollm2-verbalizer", "smollm2")}
+"""Of each model the study that has its own words untrained, and the one that trains its head alone."""
+
+
+@functools.cache
+def on_sst2() -> Cells:
+    """The cells of SST-2, which alone is measured."""
+    return cells_of(run for run in records(STUDY) if run.config.task == "sst2")
+
+
+def gap() -> Estimate:
+    """CP minus LoRA at equal size, averaged over the pairs."""
+    found = on_sst2()
+    gaps = [
+        found.outcomes["cp", size].right - found.outcomes["lora", rank].right
+        for rank, size in found.matched("lora", "cp")
+    ]
+    return estimate(np.mean(gaps, axis=0))
+
+
+def over_head() -> float:
+    """The best adapter's accuracy minus that of the head alone."""
+    means = {cell: float(found.right.mean()) for cell, found in on_sst2().outcomes.items()}
+    head = means.pop((HEAD, 0))
+    return max(means.values()) - head
+
+
+def untrained(model: str) -> dict[str, Record]:
+    """A model's own words on each task, without an adapter: nothing is trained, so that all seeds are one run."""
+    return {run.config.task: run for run in records(MODELS[model][0]) if run.label == HEAD}
+
+
+def answered(model: str, task: str) -> Outcome:
+    """What a model's own words get right of a task.
+
+    Raises:
+        InputError: nothing is on record of it.
+    """
+    if task not in (runs := untrained(model)) or (outcome := runs[task].outcome) is None:
+        raise InputError(f"{MODELS[model][0]} has no outcome of {task!r}: measure it first")
+    return outcome
+
+
+def trained_head(model: str, task: str) -> float | None:
+    """The mean accuracy of the head alone, where it is measured."""
+    runs = [run for run in records(MODELS[model][1]) if (run.label, run.config.task) == (HEAD, task)]
+    return statistics.mean(run.outcome.accuracy for run in runs if run.outcome) if runs else None
+
+
+def setting(config: RunConfig) -> str:
+    """A run's rate in multiples of the paper's, its scale and its warm-up, as a quantity's name has them."""
+    family = FAMILIES[config.family]
+    times = f"times{(config.learning_rate or math.nan) / family.LEARNING_RATE:.0f}"
+    scaled = "" if config.scale == family.SCALE else f"_scale{config.scale:.0f}"
+    return times + scaled + ("_warm" if config.warmup_steps else "")
+
+
+SETTINGS = {
+    "times3": "3×", "times10": "10×", "times30": "30×", "times100": "100×", "times10_warm": "10×, warm-up",
+    "times30_warm": "30×, warm-up", "times3_scale32": "3×, scale 32", "times10_scale32": "10×, scale 32",
+}  # fmt: skip
+"""What each is called."""
+
+TRIED: Mapping[Cell, tuple[str, ...]] = {
+    (label, size): tuple(name for name in SETTINGS if label == "cp" or "scale" not in name)
+    for label, size in (("cp", 1), ("cp", 17), ("cp", 71), ("lora", 1), ("lora", 4))
+}
+"""The settings of each cell."""
+
+
+def on_dev(cell: Cell, name: str) -> float:
+    """The accuracy on dev with a setting: the mean over tasks of the mean over draws; a run that diverged has 0."""
+    by_task: dict[str, list[float]] = {}
+    for run in records(RATES):
+        if (run.label, run.config.size) == cell and setting(run.config) == name:
+            by_task.setdefault(run.config.task, []).append(run.best.dev_accuracy if run.best else 0.0)
+    return statistics.mean(map(statistics.mean, by_task.values()))
+
+
+def chosen(cell: Cell) -> str:
+    """What the setting is called that dev chooses for a cell."""
+    return SETTINGS[setting(across_tasks.chosen_settings(records(RATES))[cell])]
+
+
+def knowledge_table() -> pd.DataFrame:
+    """What each model knew of each task, to read, in percent; beside it the trained head."""
+    rows = []
+    for model, (words, _) in MODELS.items():
+        study = load_study(PROJECT / "studies" / f"{words}.toml")
+        for task in study.tasks:
+            name = f"{model}.{task}"
+            rows.append(
+                {
+                    "model": backbone_name(str(study.backbone)),
+                    "task": TASKS[task].title,
+                    "classes": len(TASKS[task].labels),
+                    "items": quantities.value(f"size.asked.{name}").text(),
+                    "zero-shot, %": quantities.value(f"size.zero_shot.{name}").text(),
+                    "balanced, %": quantities.value(f"size.zero_shot_balanced.{name}").text(),
+                    "commonest answer, %": quantities.value(f"size.majority.{name}").text(),
+                    "head, %": quantities.value(f"size.head.{name}").text(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def setting_table() -> pd.DataFrame:
+    """The accuracy on dev of each cell with each setting, to read, in percent, and the setting that dev chooses."""
+    rows = []
+    for (label, size), tried in TRIED.items():
+        of_cell = {
+            called: quantities.value(f"size.on_dev.{label}{size}.{name}").text() if name in tried else "–"
+            for name, called in SETTINGS.items()
+        }
+        chosen = quantities.value(f"size.chosen.{label}{size}").text()
+        rows.append({"adapter": cell_name(label, size)} | of_cell | {"chosen": chosen})
+    return pd.DataFrame(rows)

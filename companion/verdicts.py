@@ -1,0 +1,283 @@
+"""The paper's claims (`book/claims.toml`), judged by `companion.claims`' rules in each case that is measured."""
+
+import functools
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import cpadapt
+from companion import PROJECT, contrasts, quantities
+from companion.claims import LEVEL, MARGIN, RULES, Finding, Region, Verdict, judge, told
+from companion.noise import ENOUGH, MOST_SEEDS
+from companion.published import read_published
+from companion.rates import PAPERS
+from companion.wording import number
+from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.charts import cell_name, task_name
+from cpadapt.analysis.statistics import Estimate, Mean, estimate, fewest
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import Projection
+
+
+@dataclass(frozen=True)
+class Case:
+    """Runs by which the claims are judged."""
+
+    title: str
+    studies: tuple[str, ...]
+    rates: Mapping[str, float] | None = None
+    """By family; dev chooses a rate for each cell where there are none."""
+
+
+CASES = {
+    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPERS),
+    "tuned": Case("SmolLM2, tuned", ("smollm2", "smollm2-rates")),
+    "many_seeds": Case("SmolLM2, many seeds", ("smollm2-seeds", "smollm2-seeds-boolq")),
+    "all_examples": Case("SmolLM2, all examples", ("boolq-lifted",)),
+    "encoder": Case("MiniLM, all examples", ("minilm",)),
+    "opt": Case("OPT-1.3B", ("paper",), PAPERS),
+}
+
+PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
+
+LEDGER: Mapping[str, Any] = tomllib.loads((PROJECT / "book" / "claims.toml").read_text(encoding="utf-8"))
+COUNTED: Mapping[str, Mapping[str, Any]] = {item["name"]: item for item in LEDGER["counted"]}
+CLAIMS: Mapping[str, Mapping[str, Any]] = {claim["name"]: claim for claim in LEDGER["claim"]}
+
+ON_LOSSES = "stable"
+"""The claim that is on runs, and not on accuracy."""
+
+JUDGED = [(name, task) for name, claim in CLAIMS.items() if name != ON_LOSSES for task in claim["tasks"]]
+"""Each claim on accuracy with each task that it speaks of."""
+
+
+@functools.cache
+def cells(case: str, task: str) -> Cells:
+    """A task's cells in a case; none where nothing is on record."""
+    runs = contrasts.on_record(CASES[case].studies)
+    return cells_of([run for run in runs if run.config.task == task], CASES[case].rates)
+
+
+@functools.cache
+def finding(rule: str, task: str, case: str) -> Finding:
+    """What a rule finds."""
+    return RULES[rule](cells(case, task))
+
+
+@functools.cache
+def verdict(claim: str, task: str, case: str) -> tuple[Verdict, str]:
+    """The verdict on a claim, and the same as it is told: where nothing is judged with the reason."""
+    found, findings = judge(cells(case, task), CLAIMS[claim]["rules"])
+    return found, told(found, findings)
+
+
+def power(found: Finding, seeds: int) -> float:
+    """The chance that so many seeds show a rule's claim if it is so: a point from the end of its region, or in the
+    middle of one that has two ends."""
+    region, e = found.region or Region(), _difference(found)
+    two_ends = math.isfinite(region.low) and math.isfinite(region.high)
+    inside = (region.high - region.low) / 2 if two_ends else MARGIN
+    shown = e.power(inside, seeds, e.items, alpha=2 * LEVEL)
+    return max(2 * shown - 1, 0) if two_ends else shown
+
+
+def seeds_needed(found: Finding) -> int | None:
+    """The seeds whose `power` is enough on the same items; none where `MOST_SEEDS` are too few."""
+    return fewest(lambda seeds: power(found, seeds), ENOUGH, MOST_SEEDS)
+
+
+def _difference(found: Finding) -> Estimate:
+    if found.estimate is None:
+        raise ValueError("what is not measured has no difference")
+    return found.estimate
+
+
+def counted(name: str) -> float:
+    """A figure of the paper, counted from shapes: of one projection, or of all of OPT-1.3B in MiB of Adam's state."""
+    item, opt = COUNTED[name], cpadapt.load_projections(PAPER.backbone)
+    if item["unit"] == "MiB":
+        return counting.ADAM_BYTES_PER_SCALAR * counting.count(item["family"], opt, 1) / 2**20
+    square = [Projection("square", opt[0].out_features, opt[0].in_features)]
+    each = counting.count(item["family"], square, 1)
+    return counting.count("lora", square, 1) / each if item["unit"] == "components" else each
+
+
+# Between LoRA's first two ranks, at the paper's rates.
+
+
+def between() -> list[int]:
+    """CP's sizes whose budgets are there."""
+    return cells("papers_rates", "sst2").sizes_between(("lora", 1), ("lora", 2), "cp")
+
+
+BELOW = {"rank": ("lora", 1), "components": ("cp", 11)}
+"""The nearest cells below them."""
+
+
+def over(task: str, below: Cell) -> Estimate:
+    """The average of the sizes between minus a cell below them."""
+    found = cells("papers_rates", task).outcomes
+    return estimate(np.mean([found["cp", size].right for size in between()], axis=0) - found[below].right)
+
+
+def over_tasks(below: Cell) -> tuple[float, float, float]:
+    """The mean of `over` over the tasks, whose items are others, and the ends of its 95 % interval."""
+    each: list[Mean] = [over(task, below) for task in PAPER.tasks]
+    mean = sum(e.mean for e in each) / len(each)
+    reach = float(stats.norm.ppf(0.975)) * math.hypot(*(e.standard_error for e in each)) / len(each)
+    return mean, mean - reach, mean + reach
+
+
+# On MiniLM, whose CP sizes miss the budget of LoRA's first rank.
+
+
+def encoder_sizes() -> tuple[int, list[int]]:
+    """CP's largest size below that budget, and the larger ones."""
+    found = cells("encoder", "sst2")
+    nearly = max(size for size in found.sizes("cp") if found.budgets["cp", size] < found.budgets["lora", 1])
+    return nearly, [size for size in found.sizes("cp") if size > nearly]
+
+
+# The paper's own numbers.
+
+
+@functools.cache
+def published() -> pd.DataFrame:
+    """The cells that it gives with their spread over seeds, as `companion.published.read_published` has them."""
+    return read_published().dropna(subset="sd")
+
+
+@functools.cache
+def published_pairs() -> dict[tuple[str, str], tuple[Any, Any]]:
+    """LoRA's cell and CP's by task and name, such as `("sst2", "lora1_cp21")`."""
+    rows: list[Any] = list(published().itertuples())
+    return {
+        (lora.task, f"lora{lora.size}_cp{cp.size}"): (lora, cp)
+        for lora in rows
+        for cp in rows
+        if (lora.label, cp.label) == ("lora", "cp") and lora.task == cp.task
+    }
+
+
+def item_error(task: str) -> float:
+    """The error of a difference of the paper's from items, if they vary as in the tuned cells of SmolLM2."""
+    validation = tomllib.loads((PROJECT / "book" / "published.toml").read_text(encoding="utf-8"))["validation"]
+    asked = validation[task] if PAPER.protocol.eval_cap is None else min(validation[task], PAPER.protocol.eval_cap)
+    return _difference(finding("lora_ahead", task, "tuned")).error_with(math.inf, asked)
+
+
+# Tables to read.
+
+
+def rule_table() -> pd.DataFrame:
+    """What each rule says."""
+    return pd.DataFrame(
+        {"rule": [_worded(name) for name in RULES],
+         "what it says": [(rule.__doc__ or "").partition("\n")[0] for rule in RULES.values()]}
+    )  # fmt: skip
+
+
+def counted_table() -> pd.DataFrame:
+    """The figures that can be counted: the paper's and ours."""
+    rows = []
+    for name, item in COUNTED.items():
+        known = f"claims.adam_state.{name}" if item["unit"] == "MiB" else f"claims.counted.{name}"
+        found = quantities.value(known)
+        papers, ours = (f"{text} {item['unit']}" for text in (number(item["figure"], found.digits), found.text()))
+        verdict = Verdict.HOLDS if papers == ours else Verdict.FAILS
+        rows.append({"verdict": verdict, "claim": _said(item), "the paper's": papers, "ours": ours})
+    return pd.DataFrame(rows)
+
+
+def verdict_table() -> pd.DataFrame:
+    """The verdict on each claim on accuracy, by case."""
+    return pd.DataFrame(
+        {"task": task_name(task), "claim": _said(CLAIMS[claim])}
+        | {of.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text() for case, of in CASES.items()}
+        for claim, task in JUDGED
+    )
+
+
+def lost_table() -> pd.DataFrame:
+    """How many of CP's runs were lost, by task and case."""
+
+    def printed(task: str, case: str) -> str:
+        name = f"claims.lost.{task}.{case}"
+        if name not in quantities.of_chapter("claims"):
+            return Verdict.UNMEASURED.value
+        lost = quantities.value(name)
+        return f"{lost.text()} of {lost.text('n')}"
+
+    return pd.DataFrame(
+        {"task": task_name(task)} | {of.title: printed(task, case) for case, of in CASES.items()}
+        for task in CLAIMS[ON_LOSSES]["tasks"]
+    )
+
+
+def between_table() -> pd.DataFrame:
+    """The sizes between the ranks minus those below them, by task."""
+    sizes = " and ".join(map(str, between()))
+    found = [
+        contrasts.Contrast(task_name(task), f"CP {sizes} − {cell_name(*below)}", over(task, below))
+        for task in PAPER.tasks
+        for below in BELOW.values()
+    ]
+    return contrasts.contrast_table(contrasts.frame(found), "task", "difference")
+
+
+def evidence_table() -> pd.DataFrame:
+    """The difference that each verdict hangs on, where its claim wants it, and the chance to show it."""
+    rows = []
+    for claim, task in JUDGED:
+        for case, of in CASES.items():
+            for rule in CLAIMS[claim]["rules"]:
+                found, name = finding(rule, task, case), f"{rule}.{task}.{case}"
+                if found.estimate is None or found.region is None:
+                    continue
+                difference = quantities.value(f"claims.difference.{name}")
+                row = {"task": task_name(task), "rule": _worded(rule), "cells": of.title, "verdict": found.told}
+                row["difference, interval"] = f"{difference.text('signed')}, {difference.text('signed|interval')}"
+                row["wanted"] = _wanted(found.region)
+                if found.verdict is Verdict.OPEN:
+                    row["power"] = quantities.value(f"claims.power.{name}").text("unit")
+                    row["seeds"] = quantities.value(f"claims.seeds_needed.{name}").text()
+                rows.append(row)
+    return pd.DataFrame(rows).drop_duplicates(ignore_index=True).fillna("")
+
+
+def published_table() -> pd.DataFrame:
+    """The paper's differences, with their errors from seeds and from items."""
+    return pd.DataFrame(
+        {
+            "task": task_name(task),
+            "cells": f"{cell_name('lora', lora.size)} − {cell_name('cp', cp.size)}",
+            "difference": quantities.value(f"claims.papers_lead.{task}.{pair}").text("signed"),
+            "error, seeds": quantities.value(f"claims.papers_seed_error.{task}.{pair}").text(),
+            "error, items": quantities.value(f"claims.papers_item_error.{task}").text(),
+            "over both": quantities.value(f"claims.papers_lead_over_errors.{task}.{pair}").text(),
+        }
+        for (task, pair), (lora, cp) in published_pairs().items()
+    )
+
+
+def _worded(rule: str) -> str:
+    """As text that a narrow column can break."""
+    return rule.replace("_", " ")
+
+
+def _said(claim: Mapping[str, Any]) -> str:
+    """A claim, and that it is second-hand where it is."""
+    return f"{claim['says']}{'' if claim['source'] == 'abstract' else ' (second-hand)'}"
+
+
+def _wanted(region: Region) -> str:
+    low, high = (number(100 * end, 0, sign=True) if math.isfinite(end) else "" for end in (region.low, region.high))
+    if not high:
+        return f"above {low}"
+    return f"{low} to {high}" if low else f"below {high}"

@@ -1,0 +1,65 @@
+"""The paper's size: one number of each kind again, from the records' own lines."""
+
+import statistics
+
+import numpy as np
+import pytest
+from by_hand import answers, classes, judged, read, weights
+
+from companion import quantities, size
+
+PAIRS = list(zip((1, 2, 3, 4, 6, 8), (17, 35, 53, 71, 106, 142), strict=True))
+
+
+def test_the_families_and_the_head_alone() -> None:
+    right: dict[tuple[str, int], dict[int, list[int]]] = {}
+    for line in read("size-paper"):
+        right.setdefault((line["label"], line["config"]["size"]), {})[line["config"]["seed"]] = answers(
+            line["outcome"]
+        )
+    cells = {cell: np.array([by_seed[seed] for seed in (0, 1, 2)]) for cell, by_seed in right.items()}
+    by_hand = judged(np.mean([cells["cp", c] - cells["lora", r] for r, c in PAIRS], axis=0).tolist())
+    gap = quantities.value("size.gap")
+    assert (gap.value, gap.low, gap.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
+    assert quantities.value("size.gap_error_limit").value == pytest.approx(by_hand["items alone"])
+    best = max(found.mean() for cell, found in cells.items() if cell[0] != "head")
+    assert quantities.value("size.over_head").value == pytest.approx(100 * (best - cells["head", 0].mean()))
+
+
+def test_what_a_model_knew() -> None:
+    (line,) = (x for x in read("size-zero-shot") if x["config"]["task"] == "trec")
+    right, of_item = np.array(answers(line["outcome"])), classes(line["outcome"])
+    assert quantities.value("size.zero_shot.qwen.trec").value == pytest.approx(100 * right.mean())
+    balanced = 100 * (right * weights(of_item)).mean()
+    assert quantities.value("size.zero_shot_balanced.qwen.trec").value == pytest.approx(balanced)
+    assert quantities.value("size.majority.qwen.trec").value == pytest.approx(100 * np.bincount(of_item).max() / 500)
+    heads = [answers(x["outcome"]) for x in read("smollm2") if (x["label"], x["config"]["task"]) == ("head", "rte")]
+    assert quantities.value("size.head.smollm2.rte").value == pytest.approx(100 * np.mean(heads))
+
+
+@pytest.mark.parametrize("cell", size.TRIED)
+def test_the_settings_are_those_that_dev_chose(cell: tuple[str, int]) -> None:
+    """As the plan says it: draws averaged first, then tasks; fewer diverged runs first, then the lower rate."""
+    paper = {"lora": (1e-4, 2.0), "cp": (2e-4, 8.0)}
+    found: dict[tuple[float, float, int], dict[str, list[float]]] = {}
+    lost: dict[tuple[float, float, int], int] = {}
+    for line in read("size-rates"):
+        config = line["config"]
+        if (config["family"], config["size"]) == cell:
+            setting = config["learning_rate"], config["scale"], config["warmup_steps"] or 0
+            best = [e["dev_correct"] / e["dev_total"] for e in line["evaluations"] if e["step"] == line["best_step"]]
+            found.setdefault(setting, {}).setdefault(config["task"], []).append(best[0] if best else 0.0)
+            lost[setting] = lost.get(setting, 0) + (line["diverged_at"] is not None)
+    rate, scale = paper[cell[0]]
+    titles = {
+        s: f"{s[0] / rate:.0f}×" + (f", scale {s[1]:.0f}" if s[1] != scale else "") + ", warm-up" * bool(s[2])
+        for s in found
+    }
+    score = {s: 100 * statistics.mean(map(statistics.mean, by_task.values())) for s, by_task in found.items()}
+    names = {title: name for name, title in size.SETTINGS.items()}
+    assert {names[titles[s]] for s in found} == set(size.TRIED[cell])
+    for s, title in titles.items():
+        name = f"size.on_dev.{cell[0]}{cell[1]}.{names[title]}"
+        assert quantities.value(name).value == pytest.approx(score[s])
+    best = min(score, key=lambda s: (lost[s], -score[s], *s))
+    assert quantities.value(f"size.chosen.{cell[0]}{cell[1]}").value == titles[best]
