@@ -61,7 +61,7 @@ from cpadapt.records.store import load_records
 # Whole examples never do.
 #
 # On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the
-# shared draw is the worst of them all, {glue:text}`causes.ipynb::shared_below:s` points below their mean ([what moves
+# shared draw is the worst of them all, {q}`causes.shared_below` points below their mean ([what moves
 # a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds and
 # items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
 # {says}`noise.shared_draw < noise.other_draws.least`
@@ -85,7 +85,7 @@ from cpadapt.records.store import load_records
 # ## Numbers that do not come again
 #
 # In bfloat16 the same run in another {term}`bank` is rounded otherwise and lies elsewhere, with a standard deviation
-# of {glue:text}`causes.ipynb::sst2_again:s` points on SST-2 and {glue:text}`causes.ipynb::rte_again:s` on RTE, on the
+# of {q}`causes.again.sst2` points on SST-2 and {q}`causes.again.rte` on RTE, on the
 # average over adapters ([what moves a run](causes.ipynb)). Another device, library or version of this project may do
 # as much. So a study that is done again gives other numbers with the same distribution, and what is said here of a
 # single run holds for that run.

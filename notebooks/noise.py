@@ -316,7 +316,7 @@ charts.table(noise.dev_table("rte"))
 # {says}`noise.on_dev_and_on_eval_p < 0.05`
 #
 # Two things are in no error: the two seeds' initial weights, which are the same on all draws, and what RTE's training
-# draws have in common, two of which share about {glue:text}`causes.ipynb::rte_alike:s` % of their examples.
+# draws have in common, two of which share about {q}`causes.draws_alike` % of their examples.
 #
 # ## Thirty seeds of BoolQ
 #

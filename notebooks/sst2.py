@@ -17,7 +17,7 @@
 # **How much budget does SST-2 need?**
 #
 # On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, under the paper's protocol and on one draw of
-# the examples, which is the worst of 31 here, {glue:text}`causes.ipynb::shared_below:s` points below the others' mean
+# the examples, which is the worst of 31 here, {q}`causes.shared_below` points below the others' mean
 # at [other rates](causes.ipynb), adapters of {glue:text}`least_scalars` to {glue:text}`most_scalars` scalars reach
 # {glue:text}`lowest` to {glue:text}`highest` % over {glue:text}`seeds` {term}`seeds <seed>`, against
 # {glue:text}`floor` % for the {term}`readout` alone, and CP with {glue:text}`plateau_size` components,

@@ -117,10 +117,10 @@ charts.table(
 #   SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
 #   and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
-#   moves a run by {glue:text}`causes.ipynb::sst2_chance:s` points and on RTE by
-#   {glue:text}`causes.ipynb::rte_chance:s`. Nor does a seed's number bring a run back: in another bank, rounded
+#   moves a run by {q}`causes.part.sst2.chance` points and on RTE by
+#   {q}`causes.part.rte.chance`. Nor does a seed's number bring a run back: in another bank, rounded
 #   otherwise, its accuracy is another, with a standard deviation of
-#   {glue:text}`causes.ipynb::sst2_again:s` and {glue:text}`causes.ipynb::rte_again:s` points on the average over
+#   {q}`causes.again.sst2` and {q}`causes.again.rte` points on the average over
 #   adapters ([what moves a run](causes.ipynb)).
 # - *One choice that matters little on SST-2, and one that may matter.* How CP splits the sides changes less than a
 #   point on SST-2, at one budget and rate; on RTE that is open ([tensorization](tensorization.ipynb)). Between a

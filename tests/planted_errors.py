@@ -66,6 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
 
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
+CAUSES = "tests/companion/test_causes.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -148,6 +149,30 @@ ERRORS: dict[str, Planted] = {
         "len(by_draw) + on_eval.item_variance * shared",
         "len(by_draw)",
         (f"{NUMBERS}::test_dev_over_draws",),
+        renewed=True,
+    ),
+    "weights for order": Planted(
+        "companion/causes.py",
+        "crossed(orders[cell], lambda c: (c.seed, c.order))",
+        "crossed(orders[cell], lambda c: (c.order, c.seed))",
+        (CLAIMED, f"{CAUSES}::test_parts_of_a_real_table_by_hand"),
+        "causes",
+        renewed=True,
+    ),
+    "variance for its root": Planted(
+        "companion/quantities/causes.py",
+        "    return math.sqrt(max(variance, 0.0))",
+        "    return max(variance, 0.0)",
+        (CLAIMED, f"{CAUSES}::test_parts_of_a_real_table_by_hand"),
+        "causes",
+        renewed=True,
+    ),
+    "another order taken for the same run": Planted(
+        "companion/causes.py",
+        "if r.config.order_seed == r.config.seed}",
+        "if r.config.order_seed == (r.config.seed + 1) % 10}",
+        (CLAIMED, f"{CAUSES}::test_trained_twice_are_the_same_runs_in_other_banks"),
+        "causes",
         renewed=True,
     ),
 }
