@@ -95,8 +95,8 @@ from cpadapt.records.store import load_records
 #
 # ## Rates that dev chose
 #
-# [Tuned](rates.ipynb) is the best on dev of {glue:text}`rates.ipynb::rates:s` rates; {glue:text}`rates.ipynb::edge:s`
-# of {glue:text}`rates.ipynb::choices:s` choices are the highest, and nothing says that it is high enough. The choice
+# [Tuned](rates.ipynb) is the best on dev of {q}`rates.tried` rates; {q}`rates.on_the_edge.all`
+# of {q}`rates.choices.all` choices are the highest, and nothing says that it is high enough. The choice
 # is taken as given in every error. CP's scale in front of the pair, its start and the head's rate act on the same knob
 # and were not varied.
 #

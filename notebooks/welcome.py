@@ -106,10 +106,10 @@ charts.table(
 #   [BoolQ](boolq.ipynb)). Little of that arrives on eval: on BoolQ balanced accuracy is
 #   {glue:text}`boolq.ipynb::balanced_lowest:s` to {glue:text}`boolq.ipynb::balanced_highest:s` %, where one answer for
 #   all has 50, and no CP reaches the {glue:text}`boolq.ipynb::majority:s` % of always giving the commoner answer.
-# - *The learning rate is a hidden budget.* On RTE a CP adapter of {glue:text}`rates.ipynb::small_scalars:s` scalars at
-#   the rate that dev chose for it has {glue:text}`rates.ipynb::small_accuracy:s` %, no less than four LoRAs at the
-#   paper's rate, of up to {glue:text}`rates.ipynb::times_budget:s` times its budget
-#   ({glue:text}`rates.ipynb::paper_low:s` to {glue:text}`rates.ipynb::paper_best:s` %); but LoRA gains by its own rate
+# - *The learning rate is a hidden budget.* On RTE a CP adapter of {q}`rates.small_scalars` scalars at
+#   the rate that dev chose for it has {q}`rates.small_accuracy` %, no less than four LoRAs at the
+#   paper's rate, of up to {q}`rates.times_budget` times its budget
+#   ({q}`rates.papers_lora.least` to {q}`rates.papers_lora.most` %); but LoRA gains by its own rate
 #   too ([the learning rate](rates.ipynb)).
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates,
 #   {glue:text}`rte.ipynb::behind:s` points, has an error of {glue:text}`rte.ipynb::gap_error:s`, and with no end of

@@ -67,6 +67,7 @@ def _without_last_record(content: bytes) -> bytes:
 NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 CAUSES = "tests/companion/test_causes.py"
+RATES = "tests/companion/test_rates.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -173,6 +174,22 @@ ERRORS: dict[str, Planted] = {
         "if r.config.order_seed == (r.config.seed + 1) % 10}",
         (CLAIMED, f"{CAUSES}::test_trained_twice_are_the_same_runs_in_other_banks"),
         "causes",
+        renewed=True,
+    ),
+    "rate chosen on eval": Planted(
+        "cpadapt/analysis/frontier.py",
+        '["share", "dev_mean", "learning_rate"]',
+        '["share", "eval_mean", "learning_rate"]',
+        (f"{RATES}::test_leads_and_gains_on_a_real_table_by_hand",),
+        "rates",
+        renewed=True,
+    ),
+    "change turned round": Planted(
+        "companion/rates.py",
+        "return estimate(gaps[1] - gaps[0])",
+        "return estimate(gaps[0] - gaps[1])",
+        (f"{RATES}::test_leads_and_gains_on_a_real_table_by_hand",),
+        "rates",
         renewed=True,
     ),
 }
