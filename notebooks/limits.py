@@ -56,7 +56,7 @@ from cpadapt.records.store import load_records
 # dev. Another draw is a part of no error in the chapters on tasks. Evaluation items are taken as drawn one by one, and
 # they are not: {glue:text}`boolq_shared` of BoolQ's {glue:text}`boolq_items` have a passage that also stands among the
 # training or dev examples, and {glue:text}`rte_shared` of RTE's {glue:text}`rte.ipynb::items:s` a hypothesis that
-# does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
+# does; of all {q}`readout.items` of BoolQ {q}`readout.sharing` do, and of SICK's
 # {glue:text}`encoder.ipynb::sick_items:s` {glue:text}`encoder.ipynb::sick_shared:s` have their first sentence there.
 # Whole examples never do.
 #

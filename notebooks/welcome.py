@@ -20,12 +20,12 @@
 # to {glue:text}`sst2.ipynb::highest:s` % (on the draw of its examples that is the worst of 31) with any adapter from
 # {glue:text}`sst2.ipynb::least_scalars:s` trainable scalars, {glue:text}`first_frontiers.ipynb::one_of_rank:.0f` % of
 # the smallest LoRA's, to {glue:text}`sst2.ipynb::most_scalars:s`, learned from a thousand examples; with all of
-# BoolQ's {glue:text}`readout.ipynb::train:s` size does pay, CP gaining {glue:text}`readout.ipynb::first_gain:s` points
-# from one component to LoRA's first budget and {glue:text}`readout.ipynb::second_gain:s` more to four times it. At
+# BoolQ's {q}`readout.train` size does pay, CP gaining {q}`readout.first_gain` points
+# from one component to LoRA's first budget and {q}`readout.second_gain` more to four times it. At
 # equal budgets LoRA's mean is the higher one, by {q}`noise.over_seeds.sst2.lora1_cp11` points at SST-2's smallest
 # over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds (ninety-five-percent interval
-# {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
-# ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {glue:text}`rte.ipynb::items:s`
+# {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {q}`readout.lead.head` on all of BoolQ
+# ({q}`readout.lead.head|interval|signed`), both at ten times the paper's rates; RTE's {glue:text}`rte.ipynb::items:s`
 # items of eval cannot say. From sizes between LoRA's ranks no gain is seen ([the claims](claims.ipynb)).
 # {says}`noise.over_seeds.sst2.lora1_cp11.low > 0 and noise.over_seeds.rte.lora1_cp11.low < 0`
 #
@@ -124,9 +124,9 @@ charts.table(
 #   adapters ([what moves a run](causes.ipynb)).
 # - *One choice that matters little on SST-2, and one that may matter.* How CP splits the sides changes less than a
 #   point on SST-2, at one budget and rate; on RTE that is open ([tensorization](tensorization.ipynb)). Between a
-#   trained head and two frozen words the average adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s`
-#   points on SST-2, {glue:text}`readout.ipynb::rte_words_gain:s` on RTE and
-#   {glue:text}`readout.ipynb::boolq_words_gain:s` on all of BoolQ, none clear ([the readout](readout.ipynb)).
+#   trained head and two frozen words the average adapter differs by {q}`readout.words_gain.sst2|signed`
+#   points on SST-2, {q}`readout.words_gain.rte|signed` on RTE and
+#   {q}`readout.words_gain.all|signed` on all of BoolQ, none clear ([the readout](readout.ipynb)).
 # - *On an encoder there is something to gain below one rank.* From {glue:text}`encoder.ipynb::fewest:s` to
 #   {glue:text}`encoder.ipynb::nearly:s` components CP on MiniLM gains {glue:text}`encoder.ipynb::gains:s` points on
 #   {glue:text}`encoder.ipynb::tasks:s`, clear on {glue:text}`encoder.ipynb::gained:s`. LoRA's first rank is nowhere

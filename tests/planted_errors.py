@@ -68,6 +68,7 @@ NUMBERS = "tests/book/test_noise.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
 CAUSES = "tests/companion/test_causes.py"
 RATES = "tests/companion/test_rates.py"
+READOUT = "tests/companion/test_readout.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -190,6 +191,22 @@ ERRORS: dict[str, Planted] = {
         "return estimate(gaps[0] - gaps[1])",
         (f"{RATES}::test_leads_and_gains_on_a_real_table_by_hand",),
         "rates",
+        renewed=True,
+    ),
+    "head for words": Planted(
+        "companion/readout.py",
+        "return [spoken[cell].right - heads[cell].right for cell in cells]",
+        "return [heads[cell].right - spoken[cell].right for cell in cells]",
+        (CLAIMED, f"{READOUT}::test_what_words_change_by_hand"),
+        "readout",
+        renewed=True,
+    ),
+    "other seeds of the same cells": Planted(
+        "companion/readout.py",
+        '"boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])',
+        '"boolq", [seed + 1 for seed, _ in few.outcomes[HEAD, 0].seeds])',
+        (f"{READOUT}::test_what_examples_change_by_hand",),
+        "readout",
         renewed=True,
     ),
 }
