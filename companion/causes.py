@@ -5,7 +5,6 @@ each of several draws of the examples with each of two seeds (`cpadapt.analysis.
 computed comes first, in squared shares; then what words it, in points.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from companion import quantities
 from companion.contrasts import on_record
-from companion.ladder import Cell
-from companion.wording import percent
-from cpadapt.analysis.cells import Cells
+from companion.noise import CP1, CP11, CP44, LORA1
+from cpadapt.analysis.cells import Cell, Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.errors import InputError
@@ -27,9 +26,13 @@ from cpadapt.records.record import Record
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
 """The parts of a run's variance on one draw of the examples, which add up (`variances`)."""
 
-DIFFERENCES: tuple[tuple[Cell, Cell], ...] = ((("lora", 1), ("cp", 11)), (("cp", 44), ("cp", 1)))
+ADAPTERS = {"cp1": CP1, "cp11": CP11, "cp44": CP44, "lora1": LORA1}
+DIFFERENCES = {"lora1_cp11": (LORA1, CP11), "cp44_cp1": (CP44, CP1)}
 """The families at one budget, and what components gain."""
-MEAN = "mean of these"
+ALL = "all"
+"""The mean of all adapters."""
+SUBJECTS = (*ADAPTERS, ALL, *DIFFERENCES)
+"""What is looked at, by the names that quantities have (`subjects`)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Runs:
         return Runs(self.by_order - other.by_order, self.by_draw - other.by_draw)
 
 
-def measured(task: str) -> dict[Cell, Runs]:
+def of_task(task: str) -> dict[Cell, Runs]:
     """The runs of each adapter of a task in the project's own results.
 
     Raises:
@@ -72,7 +75,17 @@ def trained_twice(task: str) -> dict[Cell, Floats]:
         InputError: as `repeated`.
     """
     orders, seeds = _by_cell(["smollm2-orders"], task), _by_cell(["smollm2-seeds"], task)
-    return {cell: repeated(orders[cell], seeds[cell]) for cell in sorted(orders)}
+    return {cell: accuracies(repeated(orders[cell], seeds[cell])) for cell in sorted(orders)}
+
+
+def pairs_of(task: str, cell: Cell) -> list[tuple[Record, Record]]:
+    """The records of `trained_twice` of one adapter.
+
+    Raises:
+        InputError: as `repeated`.
+    """
+    orders, seeds = (_by_cell([study], task)[cell] for study in ("smollm2-orders", "smollm2-seeds"))
+    return repeated(orders, seeds)
 
 
 def _by_cell(studies: Sequence[str], task: str) -> dict[Cell, list[Record]]:
@@ -111,16 +124,13 @@ def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, i
     return right.reshape(len(firsts), len(seconds), -1)
 
 
-def repeated(records: Iterable[Record], others: Iterable[Record]) -> Floats:
-    """The accuracies of those runs of one cell that are the same in two studies.
+def repeated(records: Iterable[Record], others: Iterable[Record]) -> list[tuple[Record, Record]]:
+    """Those runs of one cell that are the same in two studies, by their seeds rising.
 
     That is a run whose order is that of its own seed, asked for by number in one study and by nothing in the other.
 
-    Returns:
-        `[2, runs]`, by their seeds rising.
-
     Raises:
-        InputError: as `cpadapt.analysis.statistics.answers`, the others lack such a run, or there is none.
+        InputError: the others lack such a run, or there is none.
     """
     first = {r.config.seed: r for r in records if r.config.order_seed == r.config.seed}
     second = {r.config.seed: r for r in others if r.config.order_seed is None}
@@ -128,17 +138,30 @@ def repeated(records: Iterable[Record], others: Iterable[Record]) -> Floats:
         raise InputError(f"no run with seed {missing[0]} and its own order is among the others")
     if not first:
         raise InputError("no run has the order of its own seed")
-    return np.array([answers([by_seed[seed] for seed in sorted(first)])[1].mean(1) for by_seed in (first, second)])
+    return [(first[seed], second[seed]) for seed in sorted(first)]
+
+
+def accuracies(pairs: Iterable[tuple[Record, Record]]) -> Floats:
+    """`[2, runs]`, of pairs of one run.
+
+    Raises:
+        InputError: as `cpadapt.analysis.statistics.answers`.
+    """
+    return np.array([answers(runs)[1].mean(1) for runs in zip(*pairs, strict=True)])
 
 
 def subjects(runs: Mapping[Cell, Runs]) -> dict[str, Runs]:
-    """What is looked at, by what a reader sees of it: each adapter, the mean of all, and two differences."""
-    cells = list(runs.values())
-    mean = Runs(
-        *(np.mean(tables, axis=0) for tables in zip(*((of.by_order, of.by_draw) for of in cells), strict=True))
-    )
-    named = {cell_name(*cell): of for cell, of in runs.items()}
-    return named | {MEAN: mean} | {pair_name(a, b): runs[a] - runs[b] for a, b in DIFFERENCES}
+    """What is looked at, by the names of `SUBJECTS`: each adapter, the mean of all, and two differences."""
+    tables = zip(*((found.by_order, found.by_draw) for found in runs.values()), strict=True)
+    mean = Runs(*(np.mean(table, axis=0) for table in tables))
+    each = {name: runs[cell] for name, cell in ADAPTERS.items()}
+    return each | {ALL: mean} | {name: runs[a] - runs[b] for name, (a, b) in DIFFERENCES.items()}
+
+
+def subject_names() -> dict[str, str]:
+    """What a reader sees of each of `SUBJECTS`."""
+    each = {name: cell_name(*cell) for name, cell in ADAPTERS.items()}
+    return each | {ALL: "mean of these"} | {name: pair_name(*pair) for name, pair in DIFFERENCES.items()}
 
 
 def variances(found: Crossed) -> dict[str, float]:
@@ -207,46 +230,45 @@ def given(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
     return answered
 
 
-def asked_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
+def asked_table(task: str) -> pd.DataFrame:
     """`as_asked` of `subjects` to read, in points with p values, and what of chance is a cause's own, in percent."""
     rows = []
-    for name, of in subjects(runs).items():
-        (weights, order), found = as_asked(of.by_order), crossed_effects(of.by_order)
+    for subject, name in subject_names().items():
         row = {"of": name}
-        for cause, effect in ((WEIGHTS, weights), (ORDER, order)):
-            row |= {f"{cause} (95 %)": _with_ends(effect.variance, effect.interval), f"p, {cause}": _p(effect.p_value)}
-        for cause, effect in ((WEIGHTS, found.first_by_item), (ORDER, found.second_by_item)):
-            row[f"{cause} in chance, %"] = percent(max(effect.variance, 0.0) / found.chance, 0)
+        for cause in (WEIGHTS, ORDER):
+            row[f"{cause} (95 %)"] = _with_ends(f"causes.asked.{task}.{subject}.{cause}")
+            row[f"p, {cause}"] = _p(f"causes.asked_p.{task}.{subject}.{cause}")
+        for cause in (WEIGHTS, ORDER):
+            row[f"{cause} in chance, %"] = quantities.value(f"causes.in_chance.{task}.{subject}.{cause}").text()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def part_table(runs: Mapping[Cell, Runs]) -> pd.DataFrame:
+def part_table(task: str) -> pd.DataFrame:
     """The standard deviation that each part gives one run of `subjects`, to read: in points.
 
     What is estimated at zero or below is a dash.
     """
-    found = {name: crossed_effects(of.by_order) for name, of in subjects(runs).items()}
     return pd.DataFrame(
         [
-            {"of": name, f"{WEIGHTS} (95 %)": _with_ends(of.first.variance, of.first.interval),
-             f"{ORDER} (95 %)": _with_ends(of.second.variance, of.second.interval),
-             f"{TOGETHER} (95 %)": _with_ends(of.together.variance, of.together.interval),
-             CHANCE: _sd(of.chance), ITEMS: _sd(of.of_items)}
-            for name, of in found.items()
+            {"of": name}
+            | {f"{cause} (95 %)": _with_ends(f"causes.effect.{task}.{subject}.{cause}")
+               for cause in (WEIGHTS, ORDER, TOGETHER)}
+            | {CHANCE: _sd(f"causes.chance.{task}.{subject}"), ITEMS: _sd(f"causes.items.{task}.{subject}")}
+            for subject, name in subject_names().items()
         ]
     )  # fmt: skip
 
 
-def draw_table(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
+def draw_table(tasks: Iterable[str]) -> pd.DataFrame:
     """The standard deviation that a draw gives one run of `subjects` besides its seed, to read: in points."""
-    shown = {}
-    for task, runs in tasks.items():
-        found = {name: crossed_effects(of.by_draw).second for name, of in subjects(runs).items()}
-        shown[f"{task_name(task)} (95 %)"] = {
-            name: _with_ends(effect.variance, effect.interval) for name, effect in found.items()
-        }
-    return pd.DataFrame(shown).rename_axis("of").reset_index()
+    columns = {f"{task_name(task)} (95 %)": f"causes.draw.{task}.{{}}" for task in tasks}
+    return pd.DataFrame(
+        [
+            {"of": name} | {title: _with_ends(column.format(subject)) for title, column in columns.items()}
+            for subject, name in subject_names().items()
+        ]
+    )
 
 
 def own(of: Cells) -> dict[Cell, tuple[Effect, float]]:
@@ -258,16 +280,12 @@ def own(of: Cells) -> dict[Cell, tuple[Effect, float]]:
     }
 
 
-def own_table(tasks: Mapping[str, Cells]) -> pd.DataFrame:
+def own_table(tasks: Iterable[str]) -> pd.DataFrame:
     """`own`, by adapter and task, to read: a standard deviation in points, and the share in percent."""
-    table: dict[str, list[str]] = {}
-    for task, of in tasks.items():
-        found, name = own(of), task_name(task)
-        table.setdefault("adapter", [cell_name(*cell) for cell in found])
-        table[f"{name} (95 %)"] = [_with_ends(effect.variance, effect.interval) for effect, _ in found.values()]
-        table[f"{name}: share, %"] = [
-            percent(effect.variance / seen, 0) if effect.variance > 0 else "–" for effect, seen in found.values()
-        ]
+    table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in ADAPTERS.values()]}
+    for task in tasks:
+        table[f"{task_name(task)} (95 %)"] = [_with_ends(f"causes.own_sd.{task}.{name}") for name in ADAPTERS]
+        table[f"{task_name(task)}: share, %"] = [_sd(f"causes.own_share.{task}.{name}") for name in ADAPTERS]
     return pd.DataFrame(table)
 
 
@@ -279,6 +297,14 @@ def half_squares(twice: Floats) -> Floats:
     """
     halves: Floats = (twice[0] - twice[1]) ** 2 / 2
     return halves
+
+
+def mean_of_squares(squares: Floats) -> tuple[float, float, float]:
+    """The mean of `half_squares`, and its 95 % interval by a bootstrap, of always the same draws."""
+    low, high = stats.bootstrap(
+        (squares,), np.mean, rng=np.random.default_rng(0), method="percentile"
+    ).confidence_interval
+    return float(squares.mean()), float(low), float(high)
 
 
 def again(twice: Floats) -> tuple[float, tuple[float, float]]:
@@ -294,24 +320,25 @@ def again(twice: Floats) -> tuple[float, tuple[float, float]]:
     return float(squares.mean()), (low, high)
 
 
-def again_table(tasks: Mapping[str, Mapping[Cell, Floats]]) -> pd.DataFrame:
+def again_table(tasks: Iterable[str]) -> pd.DataFrame:
     """The standard deviation of `again`, by adapter and task, to read: in points, and how many pairs are equal."""
-    table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in next(iter(tasks.values()))]}
-    for task, twice in tasks.items():
-        name = task_name(task)
-        table[f"{name} (95 %)"] = [_with_ends(*again(of)) for of in twice.values()]
-        table[f"{name}: equal"] = [f"{(of[0] == of[1]).sum()} of {of.shape[1]}" for of in twice.values()]
+    table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in ADAPTERS.values()]}
+    for task in tasks:
+        equal = [quantities.value(f"causes.equal.{task}.{name}") for name in ADAPTERS]
+        table[f"{task_name(task)} (95 %)"] = [_with_ends(f"causes.again_sd.{task}.{name}") for name in ADAPTERS]
+        table[f"{task_name(task)}: equal"] = [f"{found.text()} of {found.text('n')}" for found in equal]
     return pd.DataFrame(table)
 
 
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+def _p(name: str) -> str:
+    found = quantities.value(name)
+    return found.text() if float(found.value) >= 0.0001 else "< 0.0001"
 
 
-def _sd(variance: float) -> str:
-    return percent(math.sqrt(variance), 2) if variance > 0 else "–"
+def _sd(name: str) -> str:
+    found = quantities.value(name)
+    return found.text() if float(found.value) > 0 else "–"
 
 
-def _with_ends(variance: float, interval: tuple[float, float]) -> str:
-    low, high = (percent(math.sqrt(end), 2) for end in interval)
-    return f"{_sd(variance)} ({low}–{high})"
+def _with_ends(name: str) -> str:
+    return f"{_sd(name)} ({quantities.value(name).text('interval').replace(' to ', '–')})"

@@ -94,6 +94,12 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def floor(records: Iterable[Record]) -> float:
+    """The mean accuracy on eval of the readout alone."""
+    runs, _ = tabulate(list(records))
+    return float(runs.loc[runs["label"] == HEAD, "eval_accuracy"].mean())
+
+
 def one_answer(records: Iterable[Record]) -> set[str]:
     """The ids of runs that give one and the same answer to every evaluation item."""
     asked = [(record.id, record.outcome, record.outcome.label) for record in records if record.outcome]
@@ -312,59 +318,6 @@ def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
             of_rate, of_size = lower[label]
             rows.append(row | {"rates, but one": percent(of_rate), "sizes, but one": percent(of_size)})
     return pd.DataFrame(rows)
-
-
-def figures(records: Sequence[Record]) -> dict[str, str]:
-    """What a chapter's sentences name of a task, as they shall be read."""
-    found, by_way = response(records), ways(records)
-    cells = by_way[CELL]
-    ahead, change = lora_ahead(cells).estimate, gap_change(by_way[PAPER], cells)
-    assert ahead is not None
-    highest = found[found["learning_rate"] == found.groupby("label")["learning_rate"].transform("max")]
-    sizes = found[found["label"] == "cp"]
-    flat = sizes.groupby("times")["mean"].mean()
-    of_sizes = sizes.groupby("size")["mean"].agg(np.ptp)
-    matched = [
-        f"{label} {size}" for pair in cells.matched("lora", "cp") for label, size in zip(FAMILIES, pair, strict=True)
-    ]
-    compared = found[found["chosen"] & (found["label"] + " " + found["size"].astype(str)).isin(matched)]
-    small = found["parameters"] <= found.loc[found["label"] == "lora", "parameters"].min()
-    redrawn = redrawn_gaps(records, REDRAWN, np.random.default_rng(0))
-    named = {
-        "small_choices": str((found["chosen"] & small).sum()),
-        "small_edge": str((highest["chosen"] & small[highest.index]).sum()),
-        "redrawn_sd": percent(float(redrawn.std())),
-        "redrawn_ends": bounds(np.quantile(redrawn, (0.05, 0.95))),
-        "runs": str(len(records)),
-        "added": str(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum()),
-        "rates": str(flat.size),
-        "cp_sizes": str(sizes["size"].nunique()),
-        "pairs": str(len(cells.matched("lora", "cp"))),
-        "cp_flat": percent(flat.max() - flat.min()),
-        "gap": percent(ahead.mean),
-        "gap_ends": bounds(ahead.interval()),
-        "change": signed(change.mean),
-        "change_ends": bounds(change.interval()),
-        "optimism": percent(optimism(records)),
-        "unfit": str(found["unfit"].sum()),
-        "constant": str(highest["constant"].sum()),
-        "at_highest": str(highest["runs"].sum()),
-        "flat_low": percent(of_sizes.min()),
-        "flat_high": percent(of_sizes.max()),
-        "constant_chosen": str(compared["constant"].sum()),
-        "chosen_runs": str(compared["runs"].sum()),
-        "choices": str(found["chosen"].sum()),
-        "edge": str(highest["chosen"].sum()),
-    }
-    for label, (of_rate, of_size) in moved(found).items():
-        named |= {f"{label}_by_rate": percent(of_rate), f"{label}_by_size": percent(of_size)}
-    for label in FAMILIES:
-        e = gain(by_way[PAPER], cells, label)
-        named |= {
-            f"{label}_gain": signed(e.mean),
-            f"{label}_gain_ends": bounds(e.interval()),
-        }
-    return named
 
 
 def _times(of_the_papers: float) -> str:

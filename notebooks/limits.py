@@ -49,12 +49,12 @@
 # dev. Another draw is a part of no error in the chapters on tasks. Evaluation items are taken as drawn one by one, and
 # they are not: {q}`limits.boolq_shared` of BoolQ's {q}`limits.boolq_items` have a passage that also stands among the
 # training or dev examples, and {q}`limits.rte_shared` of RTE's {q}`tasks.items.rte` a hypothesis that
-# does; of all {glue:text}`readout.ipynb::items:s` of BoolQ {glue:text}`readout.ipynb::shared:s` do, and of SICK's
+# does; of all {q}`readout.items` of BoolQ {q}`readout.sharing` do, and of SICK's
 # {q}`encoder.items.sick` {q}`encoder.sick_shared` have their first sentence there.
 # Whole examples never do.
 #
 # On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the
-# shared draw is the worst of them all, {glue:text}`causes.ipynb::shared_below:s` points below their mean ([what moves
+# shared draw is the worst of them all, {q}`causes.shared_below` points below their mean ([what moves
 # a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds and
 # items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
 # {says}`noise.shared_draw < noise.other_draws.least`
@@ -78,7 +78,7 @@
 # ## Numbers that do not come again
 #
 # In bfloat16 the same run in another {term}`bank` is rounded otherwise and lies elsewhere, with a standard deviation
-# of {glue:text}`causes.ipynb::sst2_again:s` points on SST-2 and {glue:text}`causes.ipynb::rte_again:s` on RTE, on the
+# of {q}`causes.again.sst2` points on SST-2 and {q}`causes.again.rte` on RTE, on the
 # average over adapters ([what moves a run](causes.ipynb)). Another device, library or version of this project may do
 # as much. So a study that is done again gives other numbers with the same distribution, and what is said here of a
 # single run holds for that run.
@@ -88,8 +88,8 @@
 #
 # ## Rates that dev chose
 #
-# [Tuned](rates.ipynb) is the best on dev of {glue:text}`rates.ipynb::rates:s` rates; {glue:text}`rates.ipynb::edge:s`
-# of {glue:text}`rates.ipynb::choices:s` choices are the highest, and nothing says that it is high enough. The choice
+# [Tuned](rates.ipynb) is the best on dev of {q}`rates.tried` rates; {q}`rates.on_the_edge.all`
+# of {q}`rates.choices.all` choices are the highest, and nothing says that it is high enough. The choice
 # is taken as given in every error. CP's scale in front of the pair, its start and the head's rate act on the same knob
 # and were not varied.
 #

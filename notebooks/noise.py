@@ -125,9 +125,9 @@ charts.table(noise.need_table(found))
 # The key cells of SST-2 with {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds on one draw of the training and dev
 # examples, and with one seed on {q}`noise.over_draws.sst2.lora1_cp11|n` other draws. They are trained at ten times the
 # paper's rates, the highest tried at which no run ends with a training loss above the readout's ([the learning
-# rate](rates.ipynb)). All runs that do at thirty times are of more than {glue:text}`rates.ipynb::turn:s` scalars, so
+# rate](rates.ipynb)). All runs that do at thirty times are of more than {q}`rates.turn` scalars, so
 # large adapters chose the rate of small ones. It need not be their best: on SST-2, with three seeds, it is the worst
-# of {glue:text}`rates.ipynb::rates:s` for CP at LoRA's first budget ({q}`noise.cp11_at_rates.here|unit` on eval,
+# of {q}`rates.tried` for CP at LoRA's first budget ({q}`noise.cp11_at_rates.here|unit` on eval,
 # {q}`noise.cp11_at_rates.most|unit` at the best). They have {q}`noise.steps` steps, because in the [longer
 # runs](rates.ipynb) at these rates the mean of all adapters on dev was at its height by then, on SST-2 and on BoolQ,
 # and within {q}`noise.dev_left.rte` points of it on RTE. A stroke is a run:
@@ -316,7 +316,7 @@ charts.table(noise.dev_table("rte"))
 # {says}`noise.on_dev_and_on_eval_p < 0.05`
 #
 # Two things are in no error: the two seeds' initial weights, which are the same on all draws, and what RTE's training
-# draws have in common, two of which share about {glue:text}`causes.ipynb::rte_alike:s` % of their examples.
+# draws have in common, two of which share about {q}`causes.draws_alike` % of their examples.
 #
 # ## Thirty seeds of BoolQ
 #

@@ -136,9 +136,9 @@ charts.table(
 # ## What follows from each choice
 #
 # **The rate moves CP as its budget does.** On SmolLM2-135M-Instruct, dequantized from four bits, CP moves by
-# {glue:text}`rates.ipynb::rte_cp_by_rate:s` points on RTE from the worst of {glue:text}`rates.ipynb::rates:s` rates to
-# the best and by {glue:text}`rates.ipynb::rte_cp_by_size:s` from the worst of its sizes; on SST-2 its mean over sizes
-# stays within {glue:text}`rates.ipynb::cp_flat:s` points at all of these rates ([measured there](rates.ipynb)). So a
+# {q}`rates.cp_by_rate.rte` points on RTE from the worst of {q}`rates.tried` rates to
+# the best and by {q}`rates.cp_by_size.rte` from the worst of its sizes; on SST-2 its mean over sizes
+# stays within {q}`rates.cp_flat` points at all of these rates ([measured there](rates.ipynb)). So a
 # study names several rates a family, each a run of its own, and dev chooses among them, cell by cell. With one rate a
 # family, which is what the paper is reported to use, families are compared at rates that may suit one and not the
 # other {cite:p}`lee2026lr`.

@@ -20,12 +20,12 @@
 # to {q}`tasks.adapters.sst2.most` % (on the draw of its examples that is the worst of 31) with any adapter from
 # {q}`tasks.scalars.sst2.least` trainable scalars, {q}`first_frontiers.component_of_rank` % of
 # the smallest LoRA's, to {q}`tasks.scalars.sst2.most`, learned from a thousand examples; with all of
-# BoolQ's {glue:text}`readout.ipynb::train:s` size does pay, CP gaining {glue:text}`readout.ipynb::first_gain:s` points
-# from one component to LoRA's first budget and {glue:text}`readout.ipynb::second_gain:s` more to four times it. At
+# BoolQ's {q}`readout.train` size does pay, CP gaining {q}`readout.first_gain` points
+# from one component to LoRA's first budget and {q}`readout.second_gain` more to four times it. At
 # equal budgets LoRA's mean is the higher one, by {q}`noise.over_seeds.sst2.lora1_cp11` points at SST-2's smallest
 # over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds (ninety-five-percent interval
-# {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {glue:text}`readout.ipynb::gap:s` on all of BoolQ
-# ({glue:text}`readout.ipynb::gap_ends:s`), both at ten times the paper's rates; RTE's {q}`tasks.items.rte`
+# {q}`noise.over_seeds.sst2.lora1_cp11|interval`) and {q}`readout.lead.head` on all of BoolQ
+# ({q}`readout.lead.head|interval|signed`), both at ten times the paper's rates; RTE's {q}`tasks.items.rte`
 # items of eval cannot say. From sizes between LoRA's ranks no gain is seen ([the claims](claims.ipynb)).
 # {says}`claims.over_below.rank.low < 0 < claims.over_below.rank.high and noise.shared_draw < noise.other_draws.least`
 # {says}`readme.lead_on_boolq.low > 0 and readme.gain_on_boolq.low > 0`
@@ -111,10 +111,10 @@ charts.table(
 #   all has 50, and no CP reaches the {q}`tasks.majority.boolq` % of always giving the commoner answer.
 #   {says}`tasks.loss.boolq.most < 0.01 and tasks.best.boolq.cp < tasks.majority.boolq`
 #   {says}`50 < tasks.balanced.boolq.least < tasks.balanced.boolq.most < 60`
-# - *The learning rate is a hidden budget.* On RTE a CP adapter of {glue:text}`rates.ipynb::small_scalars:s` scalars at
-#   the rate that dev chose for it has {glue:text}`rates.ipynb::small_accuracy:s` %, no less than four LoRAs at the
-#   paper's rate, of up to {glue:text}`rates.ipynb::times_budget:s` times its budget
-#   ({glue:text}`rates.ipynb::paper_low:s` to {glue:text}`rates.ipynb::paper_best:s` %); but LoRA gains by its own rate
+# - *The learning rate is a hidden budget.* On RTE a CP adapter of {q}`rates.small_scalars` scalars at
+#   the rate that dev chose for it has {q}`rates.small_accuracy` %, no less than four LoRAs at the
+#   paper's rate, of up to {q}`rates.times_budget` times its budget
+#   ({q}`rates.papers_lora.least` to {q}`rates.papers_lora.most` %); but LoRA gains by its own rate
 #   too ([the learning rate](rates.ipynb)).
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates,
 #   {q}`tasks.lead.rte` points, has an error of {q}`tasks.lead_error.rte`, and with no end of
@@ -122,16 +122,16 @@ charts.table(
 #   SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
 #   and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
-#   moves a run by {glue:text}`causes.ipynb::sst2_chance:s` points and on RTE by
-#   {glue:text}`causes.ipynb::rte_chance:s`. Nor does a seed's number bring a run back: in another bank, rounded
+#   moves a run by {q}`causes.part.sst2.chance` points and on RTE by
+#   {q}`causes.part.rte.chance`. Nor does a seed's number bring a run back: in another bank, rounded
 #   otherwise, its accuracy is another, with a standard deviation of
-#   {glue:text}`causes.ipynb::sst2_again:s` and {glue:text}`causes.ipynb::rte_again:s` points on the average over
+#   {q}`causes.again.sst2` and {q}`causes.again.rte` points on the average over
 #   adapters ([what moves a run](causes.ipynb)).
 # - *One choice that matters little on SST-2, and one that may matter.* How CP splits the sides changes less than a
 #   point on SST-2, at one budget and rate; on RTE that is open ([tensorization](tensorization.ipynb)). Between a
-#   trained head and two frozen words the average adapter differs by {glue:text}`readout.ipynb::sst2_words_gain:s`
-#   points on SST-2, {glue:text}`readout.ipynb::rte_words_gain:s` on RTE and
-#   {glue:text}`readout.ipynb::boolq_words_gain:s` on all of BoolQ, none clear ([the readout](readout.ipynb)).
+#   trained head and two frozen words the average adapter differs by {q}`readout.words_gain.sst2|signed`
+#   points on SST-2, {q}`readout.words_gain.rte|signed` on RTE and
+#   {q}`readout.words_gain.all|signed` on all of BoolQ, none clear ([the readout](readout.ipynb)).
 # - *On an encoder there is something to gain below one rank.* From {q}`encoder.components.fewest` to
 #   {q}`encoder.components.nearly` components CP on MiniLM gains {q}`encoder.step.cp9_cp1.sst2|signed`,
 #   {q}`encoder.step.cp9_cp1.sick|signed`, {q}`encoder.step.cp9_cp1.mrpc|signed`,

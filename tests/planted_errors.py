@@ -72,6 +72,9 @@ OF_TASKS = "tests/companion/test_tasks.py"
 RUNS = "tests/companion/test_what_was_run.py"
 SMALL = "tests/companion/test_study_in_small.py"
 COSTS = "tests/companion/test_what_a_run_costs.py"
+CAUSES = "tests/companion/test_causes.py"
+RATES = "tests/companion/test_rates.py"
+READOUT = "tests/companion/test_readout.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -307,6 +310,62 @@ ERRORS: dict[str, Planted] = {
         "return shown",
         (f"{VERDICTS}::test_power_is_the_share_of_tables_that_would_show_it",),
         chapter="claims",
+        renewed=True,
+    ),
+    "weights for order": Planted(
+        "companion/causes.py",
+        "crossed(orders[cell], lambda c: (c.seed, c.order))",
+        "crossed(orders[cell], lambda c: (c.order, c.seed))",
+        (CLAIMED, f"{CAUSES}::test_parts_of_a_real_table_by_hand"),
+        chapter="causes",
+        renewed=True,
+    ),
+    "variance for its root": Planted(
+        "companion/quantities/causes.py",
+        "    return math.sqrt(max(variance, 0.0))",
+        "    return max(variance, 0.0)",
+        (CLAIMED, f"{CAUSES}::test_parts_of_a_real_table_by_hand"),
+        chapter="causes",
+        renewed=True,
+    ),
+    "another order taken for the same run": Planted(
+        "companion/causes.py",
+        "if r.config.order_seed == r.config.seed}",
+        "if r.config.order_seed == (r.config.seed + 1) % 10}",
+        (CLAIMED, f"{CAUSES}::test_trained_twice_are_the_same_runs_in_other_banks"),
+        chapter="causes",
+        renewed=True,
+    ),
+    "rate chosen on eval": Planted(
+        "cpadapt/analysis/frontier.py",
+        '["share", "dev_mean", *SETTING]',
+        '["share", "eval_mean", *SETTING]',
+        (f"{RATES}::test_leads_and_gains_on_a_real_table_by_hand",),
+        chapter="rates",
+        renewed=True,
+    ),
+    "change turned round": Planted(
+        "companion/rates.py",
+        "return estimate(gaps[1] - gaps[0])",
+        "return estimate(gaps[0] - gaps[1])",
+        (f"{RATES}::test_leads_and_gains_on_a_real_table_by_hand",),
+        chapter="rates",
+        renewed=True,
+    ),
+    "head for words": Planted(
+        "companion/readout.py",
+        "return [spoken[cell].right - heads[cell].right for cell in cells]",
+        "return [heads[cell].right - spoken[cell].right for cell in cells]",
+        (CLAIMED, f"{READOUT}::test_what_words_change_by_hand"),
+        chapter="readout",
+        renewed=True,
+    ),
+    "other seeds of the same cells": Planted(
+        "companion/readout.py",
+        '"boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])',
+        '"boolq", [seed + 1 for seed, _ in few.outcomes[HEAD, 0].seeds])',
+        (f"{READOUT}::test_what_examples_change_by_hand",),
+        chapter="readout",
         renewed=True,
     ),
 }

@@ -1,15 +1,18 @@
 """What moves a run, on simulated runs whose causes are known."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from by_hand import answers, read
+from scipy.stats import f
 from simulated import cell
 
-from companion import causes
-from companion.causes import CHANCE, ITEMS, MEAN, ORDER, PARTS, TOGETHER, WEIGHTS
+from companion import causes, quantities
+from companion.causes import ALL, CHANCE, ITEMS, ORDER, PARTS, TOGETHER, WEIGHTS
 from companion.contrasts import on_record
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Floats, crossed_effects
@@ -55,8 +58,8 @@ def test_what_moves_adapters_alike_is_seen_in_their_mean() -> None:
         shared = rng.normal(0, 0.2, (10, 1))
         each_its_own = {c: made(rng, order=0.2) for c in CELLS}
         all_the_same = {c: made(rng, shared=shared, order=0.0) for c in CELLS}
-        apart.append(crossed_effects(causes.subjects(each_its_own)[MEAN].by_order).second.variance)
-        alike.append(crossed_effects(causes.subjects(all_the_same)[MEAN].by_order).second.variance)
+        apart.append(crossed_effects(causes.subjects(each_its_own)[ALL].by_order).second.variance)
+        alike.append(crossed_effects(causes.subjects(all_the_same)[ALL].by_order).second.variance)
     assert np.mean(alike) == pytest.approx(0.2**2, rel=0.2)
     assert np.mean(apart) == pytest.approx(0.2**2 / 4, rel=0.35)
 
@@ -68,16 +71,20 @@ def test_a_draw_is_not_the_order_within_it() -> None:
     for _ in range(200):
         within = rng.normal(0, 0.3, (2, 30, 1))
         runs = {c: dataclasses.replace(of, by_draw=of.by_draw + within) for c in CELLS for of in [made(rng)]}
-        p_values.append(crossed_effects(causes.subjects(runs)[MEAN].by_draw).second.p_value)
+        p_values.append(crossed_effects(causes.subjects(runs)[ALL].by_draw).second.p_value)
     assert np.mean(np.array(p_values) < 0.05) < 0.09
 
 
 def test_subjects_are_adapters_their_mean_and_two_differences() -> None:
     runs = {c: made(np.random.default_rng(k)) for k, c in enumerate(CELLS)}
     found = causes.subjects(runs)
-    assert list(found) == ["CP 1", "CP 11", "CP 44", "LoRA 1", MEAN, "LoRA 1 − CP 11", "CP 44 − CP 1"]
-    assert (found["LoRA 1 − CP 11"].by_draw == runs["lora", 1].by_draw - runs["cp", 11].by_draw).all()
-    assert found[MEAN].by_order == pytest.approx(sum(of.by_order for of in runs.values()) / 4)
+    assert list(found) == list(causes.SUBJECTS) == list(causes.subject_names())
+    assert [*causes.subject_names().values()] == [
+        "CP 1", "CP 11", "CP 44", "LoRA 1", "mean of these", "LoRA 1 − CP 11", "CP 44 − CP 1",
+    ]  # fmt: skip
+    assert found["cp44"] is runs["cp", 44]
+    assert (found["lora1_cp11"].by_draw == runs["lora", 1].by_draw - runs["cp", 11].by_draw).all()
+    assert found[ALL].by_order == pytest.approx(sum(of.by_order for of in runs.values()) / 4)
 
 
 def test_an_order_that_favours_items_is_seen_on_them() -> None:
@@ -105,31 +112,19 @@ def test_what_runs_answer_is_told_by_what_is_right() -> None:
     ]
 
 
-def test_the_order_is_seen_to_move_runs_of_rte() -> None:
-    """On the items that are asked, the mean of these adapters; initial weights are not."""
-    weights, order = causes.as_asked(causes.subjects(causes.measured("rte"))[MEAN].by_order)
-    assert order.p_value < 0.001 < 0.5 < weights.p_value
-    assert 100 * math.sqrt(order.variance) == pytest.approx(0.55, abs=0.005)
-    (lora,) = (row for row in causes.asked_table(causes.measured("rte")).to_dict("records") if row["of"] == "LoRA 1")
-    assert (lora["order (95 %)"][:4], lora["p, order"], lora["order in chance, %"]) == ("0.75", "0.0231", "23")
-
-
-def test_tables_word_what_is_found() -> None:
-    runs = {c: made(np.random.default_rng(k), draw=0.3) for k, c in enumerate(CELLS)}
-    (lora,) = (row for row in causes.part_table(runs).to_dict("records") if row["of"] == "LoRA 1")
-    found = crossed_effects(runs["lora", 1].by_order)
-    shown = (100 * math.sqrt(x) for x in (found.first.variance, *found.first.interval))
-    assert lora[f"{WEIGHTS} (95 %)"] == "{:.2f} ({:.2f}–{:.2f})".format(*shown)
-    assert lora[f"{TOGETHER} (95 %)"].startswith(f"{100 * math.sqrt(found.together.variance):.2f} (")
-    assert lora[CHANCE] == f"{100 * math.sqrt(found.chance):.2f}"
-    drawn = causes.draw_table({"sst2": runs, "mine": runs}).to_dict("records")
-    assert list(drawn[0]) == ["of", "SST-2 (95 %)", "mine (95 %)"]
-    assert [row["of"] for row in drawn] == list(causes.subjects(runs))
-    of_draw = crossed_effects(runs["cp", 1].by_draw).second
-    assert drawn[0]["mine (95 %)"].startswith(f"{100 * math.sqrt(of_draw.variance):.2f} (")
-    still = {c: dataclasses.replace(of, by_order=np.ones((2, 2, 2))) for c, of in runs.items()}
-    (row, *_) = causes.part_table(still).to_dict("records")
-    assert (row[f"{WEIGHTS} (95 %)"], row[CHANCE]) == ("– (0.00–0.00)", "–")
+def test_tables_print_quantities_and_a_dash_for_none() -> None:
+    (lora,) = (row for row in causes.asked_table("rte").to_dict("records") if row["of"] == "LoRA 1")
+    assert lora["order (95 %)"].startswith("0.75 (")
+    assert (lora["p, order"], lora["order in chance, %"]) == ("0.0231", "23")
+    first, *_ = causes.part_table("rte").to_dict("records")
+    assert (first["of"], first["weights (95 %)"]) == ("CP 1", "– (0.00–0.00)")
+    assert first[CHANCE] == quantities.value("causes.chance.rte.cp1").text()
+    drawn = causes.draw_table(["sst2", "rte"]).to_dict("records")
+    assert list(drawn[0]) == ["of", "SST-2 (95 %)", "RTE (95 %)"]
+    (row, *_) = causes.again_table(["rte"]).to_dict("records")
+    assert row == {"adapter": "CP 1", "RTE (95 %)": "– (0.00–0.00)", "RTE: equal": "10 of 10"}
+    own = causes.own_table(["boolq"]).to_dict("records")[-1]
+    assert own["BoolQ: share, %"] == quantities.value("causes.own_share.boolq.lora1").text()
 
 
 def test_a_part_that_is_estimated_below_zero_is_drawn_as_zero() -> None:
@@ -150,11 +145,7 @@ def test_what_is_a_runs_own() -> None:
     effect, seen = found["cp", 1]
     assert effect.variance == pytest.approx(0.2**2, rel=0.3)
     assert seen == right.mean(1).var(ddof=1)
-    first, second = causes.own_table({"sst2": of, "mine": of}).to_dict("records")
-    assert list(first) == ["adapter", "SST-2 (95 %)", "SST-2: share, %", "mine (95 %)", "mine: share, %"]
-    assert first["SST-2: share, %"] == first["mine: share, %"] == f"{100 * effect.variance / seen:.0f}"
-    assert second["mine (95 %)"].startswith("– (0.00–"), "four runs, each with one item right"
-    assert second["mine: share, %"] == "–"
+    assert found["lora", 1][0].variance < 0, "four runs, each with one item right"
 
 
 def test_the_same_run_again() -> None:
@@ -162,9 +153,7 @@ def test_the_same_run_again() -> None:
     runs = [causes.again(0.8 + rng.normal(0, 0.02, (2, 10))) for _ in range(500)]
     assert np.mean([variance for variance, _ in runs]) == pytest.approx(0.02**2, rel=0.1)
     assert np.mean([low <= 0.02**2 <= high for _, (low, high) in runs]) == pytest.approx(0.95, abs=0.025)
-    shown = causes.again_table({"rte": {("cp", 1): np.array([[0.5, 0.75], [0.5, 0.79]])}})
-    (row,) = shown.to_dict("records")
-    assert (row["adapter"], row["RTE (95 %)"][:6], row["RTE: equal"]) == ("CP 1", "2.00 (", "1 of 2")
+    assert causes.half_squares(np.array([[0.5, 0.75], [0.5, 0.79]])) == pytest.approx([0, 0.0008])
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +203,77 @@ def test_only_a_seeds_own_order_makes_its_run_again(records: list[Record]) -> No
         if r.config.seed == r.config.order_seed
     ]
     found = causes.repeated(some, free)
-    assert found.shape == (2, 10)
-    assert (found[0] == found[1]).all()
+    assert [(a.config.seed, b.config.seed) for a, b in found] == [(seed, seed) for seed in range(10)]
+    twice = causes.accuracies(found)
+    assert twice.shape == (2, 10)
+    assert (twice[0] == twice[1]).all()
     with pytest.raises(InputError, match="no run with seed 0"):
         causes.repeated(some, [r for r in free if r.config.seed])
     with pytest.raises(InputError, match="no run has the order of its own seed"):
         causes.repeated(free, free)
+
+
+def test_trained_twice_are_the_same_runs_in_other_banks() -> None:
+    """What the chapter says of its pairs: nothing differs but bank and version, and so do losses, a little."""
+    pairs = {(task, cell): causes.pairs_of(task, cell) for task in ("sst2", "rte") for cell in CELLS}
+    everywhere = [pair for of_cell in pairs.values() for pair in of_cell]
+    for a, b in everywhere:
+        assert dataclasses.replace(a.config, order_seed=None) == b.config
+        assert a.data_fingerprint == b.data_fingerprint
+        assert (a.provenance.device, a.provenance.packages) == (b.provenance.device, b.provenance.packages)
+        assert a.cost.bank_runs != b.cost.bank_runs
+    commits = [[record.provenance.git_commit for record in pair] for pair in everywhere]
+    assert sum(a != b for a, b in commits) > 0.9 * len(commits), "nearly all of two versions"
+    elsewhere = [pair for place, of_cell in pairs.items() if place != ("rte", ("cp", 1)) for pair in of_cell]
+    apart = [abs(a.evaluations[0].train_loss / b.evaluations[0].train_loss - 1) for a, b in elsewhere]
+    assert sum(x > 0 for x in apart) > 0.9 * len(apart), "most differ"
+    assert np.median(apart) < 0.01, "a little"
+    assert 0 < sum(a.best_step != b.best_step for a, b in elsewhere) < len(elsewhere) / 2, "some"
+
+
+def test_parts_of_a_real_table_by_hand() -> None:
+    """RTE's LoRA 1 from the records' own lines, by sums of squares as textbooks have them."""
+    at = {(line["config"]["seed"], line["config"]["order_seed"]): answers(line["outcome"])
+          for line in read("smollm2-orders")
+          if (line["config"]["task"], line["label"], line["config"]["size"]) == ("rte", "lora", 1)}  # fmt: skip
+    x = 100 * np.array([[at[row, column] for column in range(10)] for row in range(10)], dtype=float)
+    raw = {axes: float((x.sum(tuple({0, 1, 2} - set(axes))) ** 2).sum()) * math.prod(x.shape[k] for k in axes) / x.size
+           for count in range(4) for axes in itertools.combinations(range(3), count)}  # fmt: skip
+    squares: dict[tuple[int, ...], float] = {}
+    for axes in raw:
+        squares[axes] = raw[axes] - sum(square for fewer, square in squares.items() if set(fewer) < set(axes))
+    free = {axes: math.prod(x.shape[k] - 1 for k in axes) for axes in raw}
+    ms = {axes: square / free[axes] for axes, square in squares.items()}
+    (a, b, n), rest, both = x.shape, ms[0, 1, 2], ms[0, 1]
+    null = max(both + ms[1, 2] - rest, both, ms[1, 2])
+    degrees = null**2 / (both**2 / free[0, 1] + ms[1, 2] ** 2 / free[1, 2] + rest**2 / free[0, 1, 2])
+    ends = [
+        math.sqrt(max(ms[1,] / f.ppf(share, free[1,], max(degrees, 81)) - null, 0) / (a * n))
+        for share in (0.975, 0.025)
+    ]
+    of_order = quantities.value("causes.effect.rte.lora1.order")
+    assert of_order.value == pytest.approx(math.sqrt(max(ms[1,] - both - ms[1, 2] + rest, 0) / (a * n)))
+    assert [of_order.low, of_order.high] == pytest.approx(ends)
+    of_items = (ms[2,] - ms[0, 2] - ms[1, 2] + rest) / (a * b * n)
+    assert quantities.value("causes.items.rte.lora1").value == pytest.approx(math.sqrt(of_items))
+    chance = ((ms[0, 2] - rest) / b + (ms[1, 2] - rest) / a + rest) / n
+    assert quantities.value("causes.in_chance.rte.lora1.order").value == pytest.approx(
+        100 * (ms[1, 2] - rest) / a / n / chance
+    )
+    on_these = x.mean(2)
+    left = on_these - on_these.mean(0) - on_these.mean(1, keepdims=True) + on_these.mean()
+    variance = float(on_these.mean(0).var(ddof=1)) - float((left**2).sum()) / 81 / 10
+    assert quantities.value("causes.asked.rte.lora1.order").value == pytest.approx(math.sqrt(variance))
+
+
+def test_a_runs_own_on_a_real_table_by_hand() -> None:
+    """BoolQ's, from the records' own lines."""
+    own = seen = 0.0
+    for label, size in CELLS:
+        runs = [answers(line["outcome"]) for line in read("smollm2-seeds-boolq")
+                if (line["label"], line["config"]["size"]) == (label, size)]  # fmt: skip
+        x = np.array(runs, dtype=float)
+        left = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
+        between, rest = x.mean(1).var(ddof=1), (left**2).sum() / (x.shape[0] - 1) / (x.shape[1] - 1)
+        own, seen = own + between - rest / x.shape[1], seen + between
+    assert quantities.value("causes.own.boolq").value == pytest.approx(100 * own / seen)

@@ -2,11 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import answers, judged, read
 
-from companion import rates
+from companion import quantities, rates
 from cpadapt.analysis.cells import cells_of
 from cpadapt.analysis.statistics import estimate, outcomes
 from cpadapt.errors import InputError
@@ -137,8 +139,6 @@ def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
         assert not lost["chosen"].any(), "a rate at which fewer runs diverged goes first"
         assert rates.family_rates(found)["lora"] == 1e-4
     assert lost["mean"].isna().all()
-    named = rates.figures(changed(diverged_at=450, evaluations=late[:4]))
-    assert named["unfit"] == str(before["unfit"].sum() + 1)
 
 
 def test_a_response_needs_a_floor_and_adapters(pilot: list[Record]) -> None:
@@ -168,11 +168,8 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
 def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     """The one that gives the rarer answer among them."""
     found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
-    named = {task: rates.figures(records) for task, records in found.items()}
-    assert {task: of["constant"] for task, of in named.items()} == {"sst2": "0", "rte": "5", "boolq": "12"}
-    small = {name: sum(int(of[name]) for of in named.values()) for name in ("small_choices", "small_edge")}
-    assert small == {"small_choices": 15, "small_edge": 9}, "the range of rates is cut off for them"
-    assert 0.9 < float(named["rte"]["redrawn_sd"]) < 1.1, "and the choice of rates is in no interval"
+    responses = {task: rates.response(records) for task, records in found.items()}
+    assert {task: of["constant"].sum() for task, of in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
     rows = rates.single_table(found).to_dict("records")
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
     assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", 8, 88)]
@@ -228,3 +225,34 @@ def test_a_change_of_the_gap_is_that_of_its_parts(pilot: list[Record]) -> None:
     before, after = by_way[rates.PAPER], by_way[rates.CELL]
     of_lora, of_cp = (rates.gain(before, after, label).mean for label in ("lora", "cp"))
     assert rates.gap_change(before, after).mean == pytest.approx(of_lora - of_cp)
+
+
+def test_leads_and_gains_on_a_real_table_by_hand() -> None:
+    """RTE's, from the records' own lines, at the rates that dev chose by cell."""
+    runs: dict[tuple[str, int], dict[float, list[dict[str, Any]]]] = {}
+    for line in (line for study in ("smollm2", "smollm2-rates") for line in read(study)):
+        if line["config"]["task"] == "rte" and line["label"] != "head":
+            cell = runs.setdefault((line["label"], line["config"]["size"]), {})
+            cell.setdefault(line["config"]["learning_rate"], []).append(line)
+
+    def on_dev(line: dict[str, Any]) -> float:
+        (best,) = (e for e in line["evaluations"] if e["step"] == line["best_step"])
+        return best["dev_correct"] / best["dev_total"]
+
+    def right(cell: tuple[str, int], chosen: bool) -> np.ndarray:
+        of_cell = runs[cell]
+        rate = max(of_cell, key=lambda rate: (round(sum(map(on_dev, of_cell[rate])), 9), -rate) if chosen else -rate)
+        by_seed = sorted(of_cell[rate], key=lambda line: line["config"]["seed"])
+        return np.array([answers(line["outcome"]) for line in by_seed], dtype=float)
+
+    pairs = [
+        (("lora", 1), ("cp", 11)),
+        (("lora", 2), ("cp", 22)),
+        (("lora", 4), ("cp", 44)),
+        (("lora", 8), ("cp", 88)),
+    ]
+    leads = {chosen: np.mean([right(a, chosen) - right(b, chosen) for a, b in pairs], axis=0) for chosen in (0, 1)}
+    gain = np.mean([right(a, True) - right(a, False) for a, _ in pairs], axis=0)
+    for name, table in (("lead.rte", leads[1]), ("change.rte", leads[1] - leads[0]), ("gain.rte.lora", gain)):
+        found, by_hand = quantities.value(f"rates.{name}"), judged(table.tolist())
+        assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))

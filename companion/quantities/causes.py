@@ -1,0 +1,349 @@
+"""Numbers of the chapter on what moves a run."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from companion import causes, noise, rates
+from companion.causes import ADAPTERS, CHANCE, ITEMS, ORDER, SUBJECTS, TOGETHER, WEIGHTS, Runs
+from companion.noise import CP1, CP11, LORA1
+from companion.quantities import Value, quantity
+from companion.records import records
+from cpadapt.analysis.statistics import Crossed, Effect, Floats, crossed_effects, holm
+
+TASKS = ("sst2", "rte")
+ORDERS, SEEDS, DRAWS = "smollm2-orders", "smollm2-seeds", ("smollm2-data-seeds", "smollm2-data-seeds-again")
+CAUSES = (WEIGHTS, ORDER)
+
+runs = functools.cache(causes.of_task)
+trained_twice = functools.cache(causes.trained_twice)
+average = functools.cache(lambda task: causes.on_average(runs(task)))
+
+
+def _sd(variance: float) -> float:
+    """Zero where a variance is estimated at zero or below."""
+    return math.sqrt(max(variance, 0.0))
+
+
+def _as_sd(effect: Effect) -> Value:
+    low, high = effect.interval
+    return Value(_sd(effect.variance), math.sqrt(low), math.sqrt(high))
+
+
+@functools.cache
+def subjects(task: str) -> dict[str, Runs]:
+    """The runs of each of `companion.causes.SUBJECTS`."""
+    return causes.subjects(runs(task))
+
+
+@functools.cache
+def crossed(task: str, subject: str) -> Crossed:
+    """Their parts, on the draw that all studies share."""
+    return crossed_effects(subjects(task)[subject].by_order)
+
+
+def on_any(task: str, subject: str, cause: str) -> Effect:
+    """What a cause does on any items."""
+    found = crossed(task, subject)
+    return {WEIGHTS: found.first, ORDER: found.second, TOGETHER: found.together}[cause]
+
+
+def on_these(task: str, subject: str, cause: str) -> Effect:
+    """What it does on the very items that are asked."""
+    return causes.as_asked(subjects(task)[subject].by_order)[CAUSES.index(cause)]
+
+
+@functools.cache
+def corrected(task: str, found: Callable[[str, str, str], Effect]) -> dict[tuple[str, str], float]:
+    """The p values of a table, corrected over its weights and orders."""
+    of_table = {(s, c): found(task, s, c).p_value for s, c in itertools.product(SUBJECTS, CAUSES)}
+    return dict(zip(of_table, holm(list(of_table.values())), strict=True))
+
+
+# The parts of one run's variance, as standard deviations.
+
+
+@quantity(
+    "points", 2, ORDERS,
+    each=[(task, source) for task, source in itertools.product(TASKS, causes.PARTS)
+          if (task, source) != ("rte", TOGETHER)],
+)  # fmt: skip
+def part(task: str, source: str) -> float:
+    """What a cause gives one run with an adapter, on the average over adapters; 0 where it is estimated below zero."""
+    return _sd(average(task)[source])
+
+
+@quantity("points", 2, ORDERS, each=TASKS)
+def apart(task: str) -> float:
+    """How far runs of one adapter lie from their mean on the items that are asked."""
+    return math.sqrt(sum(average(task)[source] for source in (WEIGHTS, ORDER, TOGETHER, CHANCE)))
+
+
+@quantity("points", 2, ORDERS, each=TASKS)
+def on_other_items(task: str) -> float:
+    """How far one run that is asked other items lies from itself."""
+    return math.sqrt(average(task)[CHANCE] + average(task)[ITEMS])
+
+
+@quantity("points", 2, ORDERS, each=TASKS)
+def of_a_share(task: str) -> float:
+    """The standard error of a share of so many items, as textbooks have it."""
+    cells = [of_cell.by_order for of_cell in runs(task).values()]
+    return math.sqrt(float(np.mean([right.mean() * (1 - right.mean()) / right.shape[2] for right in cells])))
+
+
+@quantity("points", 2, ORDERS, each=itertools.product(TASKS, SUBJECTS))
+def chance(task: str, subject: str) -> float:
+    """What is by item, and another with each run."""
+    return _sd(crossed(task, subject).chance)
+
+
+@quantity("points", 2, ORDERS, each=itertools.product(TASKS, SUBJECTS))
+def items(task: str, subject: str) -> float:
+    """What is the same for all runs because these are the items that are asked."""
+    return _sd(crossed(task, subject).of_items)
+
+
+# Weights and order.
+
+
+@quantity("points", 2, ORDERS, each=itertools.product(TASKS, SUBJECTS, (*CAUSES, TOGETHER)))
+def effect(task: str, subject: str, cause: str) -> Value:
+    """What initial weights, the order or the two together do on any items."""
+    return _as_sd(on_any(task, subject, cause))
+
+
+@quantity(
+    "", 3, ORDERS,
+    each=[("sst2", "cp44", WEIGHTS), ("sst2", "lora1", ORDER), *itertools.product(["sst2"], ["all"], CAUSES),
+          *itertools.product(["rte"], SUBJECTS, CAUSES)],
+)  # fmt: skip
+def effect_p(task: str, subject: str, cause: str) -> float:
+    """That they do nothing, after Holm's correction over a table's weights and orders."""
+    return corrected(task, on_any)[subject, cause]
+
+
+@quantity("", source=ORDERS, each=TASKS)
+def clear(task: str) -> int:
+    """How many of these are clear."""
+    return sum(p < 0.05 for p in corrected(task, on_any).values())
+
+
+@quantity("points", 2, ORDERS, each=itertools.product(TASKS, SUBJECTS, CAUSES))
+def asked(task: str, subject: str, cause: str) -> Value:
+    """What they do on the very items that are asked."""
+    return _as_sd(on_these(task, subject, cause))
+
+
+@quantity("", 4, ORDERS, each=itertools.product(TASKS, SUBJECTS, CAUSES))
+def asked_p(task: str, subject: str, cause: str) -> float:
+    """That they do nothing there."""
+    return on_these(task, subject, cause).p_value
+
+
+@quantity("", 3, ORDERS, each=[("rte", "all", ORDER)])
+def asked_holm(task: str, subject: str, cause: str) -> float:
+    """The same after Holm's correction over a table's weights and orders."""
+    return corrected(task, on_these)[subject, cause]
+
+
+@quantity("", source=ORDERS, each=["rte"])
+def clear_as_asked(task: str) -> int:
+    """How many of these are clear."""
+    return sum(p < 0.05 for p in corrected(task, on_these).values())
+
+
+@quantity("points", 1, (ORDERS, "smollm2", "smollm2-rates"), each=("all", "lora1"))
+def order_in_answers(subject: str) -> float:
+    """What the order does on RTE to the share of items that are called by the commonest label."""
+    commonest = rates.commonest(rates.measured(("smollm2", "smollm2-rates"), "rte"))
+    cells = list(ADAPTERS.values()) if subject == "all" else [ADAPTERS[subject]]
+    answered = np.mean([causes.given(runs("rte")[cell].by_order, commonest) for cell in cells], axis=0)
+    return _sd(causes.as_asked(answered)[1].variance)
+
+
+@quantity("percent", source=ORDERS, each=itertools.product(TASKS, SUBJECTS, CAUSES))
+def in_chance(task: str, subject: str, cause: str) -> float:
+    """The part of chance that comes again with initial weights or the order."""
+    found = crossed(task, subject)
+    return max((found.first_by_item if cause == WEIGHTS else found.second_by_item).variance, 0.0) / found.chance
+
+
+# The same run again.
+
+
+@quantity("points", 2, (ORDERS, SEEDS), each=TASKS)
+def again(task: str) -> float:
+    """How far a run lies from the mean of its like that were trained from the same numbers in other banks."""
+    return math.sqrt(float(_half_squares(task).mean()))
+
+
+@quantity("points", 2, (ORDERS, SEEDS), each=itertools.product(TASKS, ADAPTERS))
+def again_sd(task: str, adapter: str) -> Value:
+    """The same of one adapter, with the interval of normal differences."""
+    variance, (low, high) = causes.again(trained_twice(task)[ADAPTERS[adapter]])
+    return Value(math.sqrt(variance), math.sqrt(low), math.sqrt(high))
+
+
+@quantity("", source=(ORDERS, SEEDS), each=itertools.product(TASKS, ADAPTERS))
+def equal(task: str, adapter: str) -> Value:
+    """How many of its pairs have one accuracy."""
+    first, second = trained_twice(task)[ADAPTERS[adapter]]
+    return Value(int((first == second).sum()), n=len(first))
+
+
+@quantity("percent", source=(ORDERS, SEEDS), each=TASKS)
+def rounding(task: str) -> Value:
+    """The part of that in the variance between runs of one adapter, with the interval of a bootstrap over pairs."""
+    mean, *ends = causes.mean_of_squares(_half_squares(task))
+    low, high = (end / apart(task) ** 2 for end in ends)
+    return Value(mean / apart(task) ** 2, low, high)
+
+
+def _half_squares(task: str) -> Floats:
+    return np.concatenate([causes.half_squares(pairs) for pairs in trained_twice(task).values()])
+
+
+@quantity("", source=(ORDERS, SEEDS))
+def repeats() -> int:
+    """Runs of an adapter and task that were trained twice."""
+    return len(causes.pairs_of("sst2", LORA1))
+
+
+@quantity("", source=(ORDERS, SEEDS))
+def equal_repeats() -> int:
+    """Of CP's with one component on RTE, those that are the same to the last digit of their losses."""
+    pairs = causes.pairs_of("rte", CP1)
+    return sum((a.evaluations, a.outcome) == (b.evaluations, b.outcome) for a, b in pairs)
+
+
+@quantity("points", 1, (ORDERS, SEEDS))
+def widest() -> float:
+    """The greatest distance between two trainings of one run of CP at LoRA's first budget on RTE."""
+    return float(np.ptp(trained_twice("rte")[CP11], axis=0).max())
+
+
+@quantity("percent", source=(ORDERS, SEEDS))
+def widest_part() -> float:
+    """The part of that pair in the variance from all of them."""
+    squares = causes.half_squares(trained_twice("rte")[CP11])
+    return float(squares.max() / squares.sum())
+
+
+# Draws.
+
+
+@quantity("points", 2, DRAWS, each=itertools.product(TASKS, SUBJECTS))
+def draw(task: str, subject: str) -> Value:
+    """What a draw of the examples does on any items, besides the seed."""
+    return _as_sd(crossed_effects(subjects(task)[subject].by_draw).second)
+
+
+@quantity("points", 2, DRAWS, each=TASKS)
+def draw_at_most(task: str) -> float:
+    """The end of the interval of what it does to the adapters' mean."""
+    found = draw(task, "all").high
+    assert found is not None
+    return found
+
+
+@quantity("percent", source=DRAWS)
+def draws_alike() -> float:
+    """Of the training examples of one draw of RTE, those that another has too, on the average."""
+    data = next(record.data for record in records(DRAWS[1]) if record.config.task == "rte")
+    source = data["source"]["train"]
+    return float(data["sets"]["train"]["size"] / (source["rows"] - source["left_out_repeats"]))
+
+
+@quantity("points", 1, (SEEDS, *DRAWS))
+def shared_below() -> float:
+    """How far the adapters are on SST-2's shared draw below the mean of the others."""
+    shared = np.mean([noise.over_seeds("sst2").outcomes[cell].right.mean() for cell in ADAPTERS.values()])
+    return float(_by_draw().mean() - shared)
+
+
+@quantity("points", 2, DRAWS)
+def draws_sd() -> float:
+    """How far the others are from their mean."""
+    return float(_by_draw().std(ddof=1))
+
+
+def _by_draw() -> Floats:
+    found: Floats = subjects("sst2")["all"].by_draw.mean((0, 2))
+    return found
+
+
+# What is a run's own.
+
+
+def own_studies(task: str, *_: str) -> str:
+    """Those with many seeds."""
+    return noise.study_over_seeds(task)
+
+
+@quantity("percent", source=own_studies, each=(*TASKS, "boolq"))
+def own(task: str) -> float:
+    """The part of the variance between runs of one adapter that is not chance, on the average over adapters."""
+    found = causes.own(noise.over_seeds(task)).values()
+    return sum(of_runs.variance for of_runs, _ in found) / sum(seen for _, seen in found)
+
+
+@quantity("points", 2, own_studies, each=itertools.product((*TASKS, "boolq"), ADAPTERS))
+def own_sd(task: str, adapter: str) -> Value:
+    """What would be left of an adapter's standard deviation with no end of items."""
+    return _as_sd(causes.own(noise.over_seeds(task))[ADAPTERS[adapter]][0])
+
+
+@quantity("percent", source=own_studies, each=itertools.product((*TASKS, "boolq"), ADAPTERS))
+def own_share(task: str, adapter: str) -> float:
+    """Its share of the variance between the adapter's runs; 0 where it is estimated below zero."""
+    found, seen = causes.own(noise.over_seeds(task))[ADAPTERS[adapter]]
+    return max(found.variance, 0.0) / seen
+
+
+@quantity("points", 2, SEEDS)
+def own_at_most() -> float:
+    """The end of the interval of what seeds do to LoRA's first rank on SST-2."""
+    return math.sqrt(causes.own(noise.over_seeds("sst2"))[LORA1][0].interval[1])
+
+
+# How many there are.
+
+
+@quantity("", source=ORDERS)
+def starts() -> int:
+    """Initial weights, each trained with each order."""
+    return len(runs("sst2")[LORA1].by_order)
+
+
+@quantity("", source=ORDERS)
+def orders() -> int:
+    """Orders of the examples."""
+    return len(runs("sst2")[LORA1].by_order[0])
+
+
+@quantity("draws", source=DRAWS)
+def draws() -> int:
+    """Draws besides the shared one."""
+    return len(runs("sst2")[LORA1].by_draw[0])
+
+
+@quantity("seeds", source=DRAWS)
+def seeds_on_each_draw() -> int:
+    """The same on all draws."""
+    return len(runs("sst2")[LORA1].by_draw)
+
+
+@quantity("", source=ORDERS)
+def adapters() -> int:
+    """Adapters that were trained so."""
+    return len(runs("sst2"))
+
+
+@quantity("components", source=ORDERS)
+def most_components() -> int:
+    """Of the largest CP."""
+    return max(size for label, size in runs("sst2") if label == "cp")
