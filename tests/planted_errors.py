@@ -150,6 +150,28 @@ ERRORS: dict[str, Planted] = {
         (f"{NUMBERS}::test_dev_over_draws",),
         renewed=True,
     ),
+    "vectors that count as free": Planted(
+        "companion/quantities/cp_adapter.py",
+        "- (len(COMPONENT) - 1)",
+        "- len(COMPONENT)",
+        ("tests/companion/test_cp_adapter.py::test_numbers_by_hand",),
+        "cp_adapter",
+        renewed=True,
+    ),
+    "another adapter than is said": Planted(
+        "companion/cp_adapter.py",
+        "decompose_both=True",
+        "decompose_both=False",
+        ("tests/companion/test_cp_adapter.py::test_a_rank_of_lokr_stores_one_scalar_less_than_a_component",),
+        "cp_adapter",
+    ),
+    "a rank that is no more than a component": Planted(
+        "notebooks/cp_adapter.py",
+        "cp_adapter.step.lora > cp_adapter.step.cp",
+        "cp_adapter.step.lora < cp_adapter.step.cp",
+        (CLAIMED,),
+        "cp_adapter",
+    ),
 }
 
 

@@ -119,9 +119,10 @@ def test_cp_does_not_depend_on_the_raw_length_and_its_gradient_is_orthogonal() -
         torch.testing.assert_close(gradients[10.0][name] * shrink, gradients[1.0][name])
 
 
-def test_degrees_of_freedom_of_one_component() -> None:
+@pytest.mark.parametrize("components", [1, 2, 3])
+def test_degrees_of_freedom(components: int) -> None:
     """193 stored scalars on 2048×2048 are 189 free ones; here 4·6 × 3·5: 18 + 1 stored, 15 free."""
-    params = cp.init(generator(), 24, 15, 1, init="normal")
+    params = cp.init(generator(), 24, 15, components, init="normal")
     names = list(params)
 
     def update(*tensors: torch.Tensor) -> torch.Tensor:
@@ -130,8 +131,8 @@ def test_degrees_of_freedom_of_one_component() -> None:
 
     jacobian = torch.autograd.functional.jacobian(update, tuple(t.double() for t in params.values()))
     flat = torch.cat([j.flatten(2).flatten(0, 1) for j in jacobian], 1)
-    assert flat.shape[1] == counting.count("cp", [Projection("", 24, 15)], 1) == 19
-    assert torch.linalg.matrix_rank(flat) == 19 - 4
+    assert flat.shape[1] == counting.count("cp", [Projection("", 24, 15)], components) == 19 * components
+    assert torch.linalg.matrix_rank(flat) == (19 - 4) * components
 
 
 def test_with_zero_weights_only_they_get_a_gradient() -> None:
