@@ -272,8 +272,8 @@ reached
 
 # %% [markdown]
 # A raw vector {glue:text}`norm_ratio:.0f` times as long has a gradient {glue:text}`length_ratio:.0f` times as short
-# and is turned {glue:text}`angle_ratio:.0f` times less. After {q}`cp_adapter.steps` steps at a rate of
-# {q}`cp_adapter.rate.cp`, $|\lambda|$ is about {glue:text}`reach:.2f`, however strong the pull, and with our scale of
+# and is turned {glue:text}`angle_ratio:.0f` times less. After {q}`protocol.steps.paper` steps at a rate of
+# {q}`protocol.rate.cp`, $|\lambda|$ is about {glue:text}`reach:.2f`, however strong the pull, and with our scale of
 # {q}`cp_adapter.scale` a component's size about {glue:text}`scaled_reach:.1f`. A pull that grows takes it further, one
 # that changes its sign less far: the scale sets the order of what is reached. The paper reports neither its scale nor
 # its initialisation. All three are named and recorded here: see [the protocol](protocol.ipynb).

@@ -172,6 +172,45 @@ ERRORS: dict[str, Planted] = {
         (CLAIMED,),
         "cp_adapter",
     ),
+    "dev's choice turned round": Planted(
+        "companion/use_in_peft.py",
+        'chosen["learning_rate"] == chosen["higher"]',
+        'chosen["learning_rate"] == chosen["lower"]',
+        ("tests/companion/test_use_in_peft.py::test_in_how_many_cells_dev_chose_the_higher_rate", CLAIMED),
+        "use_in_peft",
+        renewed=True,
+    ),
+    "a study left out": Planted(
+        "companion/use_in_peft.py",
+        'STUDIES = ("minilm-sst2", "smollm2-pilot")',
+        'STUDIES = ("minilm-sst2",)',
+        ("tests/companion/test_use_in_peft.py::test_the_two_rates_of_each_backbone_and_family",),
+        "use_in_peft",
+        renewed=True,
+    ),
+    "the shortfall for the excess": Planted(
+        "companion/protocol.py",
+        'return scalars["cp"] / scalars["lora"] - 1',
+        'return 1 - scalars["lora"] / scalars["cp"]',
+        ("tests/companion/test_protocol.py::test_numbers_by_hand",),
+        "protocol",
+        renewed=True,
+    ),
+    "all items where a thousand are asked": Planted(
+        "companion/protocol.py",
+        "return min(items, Protocol().eval_cap or items)",
+        "return items",
+        ("tests/companion/test_protocol.py::test_evaluation_sets_have_the_sizes_of_the_records",),
+        "protocol",
+    ),
+    "a field of another owner": Planted(
+        "companion/quantities/protocol.py",
+        "list(Protocol().sources().values()).count(whose)",
+        'list(Protocol().sources().values()).count("paper")',
+        (CLAIMED,),
+        "protocol",
+        renewed=True,
+    ),
 }
 
 

@@ -1,17 +1,14 @@
-"""Numbers of the chapter on the CP adapter: what its shapes say, and the paper's training."""
+"""Numbers of the chapter on the CP adapter: what its shapes say."""
 
 import math
 
-from companion import PROJECT
 from companion.quantities import quantity
 from cpadapt.families import FAMILIES, counting, cp
 from cpadapt.inputs.backbones.specs import Projection
-from cpadapt.study import load_study
 
 SIDE = 2048
 SQUARE = [Projection("", SIDE, SIDE)]
 COMPONENT = cp.shapes(SIDE, SIDE, 1)
-PAPER = "paper"
 
 
 @quantity("scalars", each=("cp", "lora"))
@@ -56,19 +53,6 @@ def needed() -> int:
 def needed_scalars() -> int:
     """Of so many components."""
     return counting.count("cp", SQUARE, needed())
-
-
-@quantity("steps", source=PAPER)
-def steps() -> int:
-    """Of a run of the paper (second-hand)."""
-    return load_study(PROJECT / "studies" / f"{PAPER}.toml").protocol.steps
-
-
-@quantity(digits=4, source=PAPER, each=("cp", "lora"))
-def rate(family: str) -> float:
-    """The learning rate that the paper reports (second-hand)."""
-    (found,) = load_study(PROJECT / "studies" / f"{PAPER}.toml").families[family].learning_rates or ()
-    return found
 
 
 @quantity()

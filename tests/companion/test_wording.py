@@ -1,6 +1,8 @@
 """How shares are worded."""
 
-from companion.wording import bounds, percent, signed
+import torch
+
+from companion.wording import agreement, bounds, percent, signed
 
 
 def test_shares_are_told_in_percent_and_points() -> None:
@@ -9,3 +11,8 @@ def test_shares_are_told_in_percent_and_points() -> None:
     assert (signed(-0.0004), signed(-0.0004, 2), signed(0.0004)) == ("0.0", "−0.04", "0.0")
     assert bounds((-0.002, 0.0112)) == "−0.2 to +1.1"
     assert bounds((-0.002, 0.0112), 2) == "−0.20 to +1.12"
+
+
+def test_how_far_results_are_apart_is_told_in_words() -> None:
+    assert agreement(torch.zeros(3)) == "bit for bit"
+    assert agreement(torch.tensor([0.0, -2.4e-7, 1e-8])) == "to within 2e-07"
