@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
@@ -36,3 +40,9 @@ def signed(share: float, digits: int = 1) -> str:
 def bounds(interval: Iterable[float], digits: int = 1) -> str:
     """An interval in points, such as +0.2 to +1.1 for 0.002 and 0.011."""
     return " to ".join(signed(end, digits) for end in interval)
+
+
+def agreement(differences: "Tensor") -> str:
+    """How far two results are apart, such as bit for bit or to within 1e-06, from the differences of their entries."""
+    apart = float(differences.abs().max())
+    return f"to within {apart:.0e}" if apart else "bit for bit"

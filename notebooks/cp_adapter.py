@@ -16,25 +16,26 @@
 # **What is a CP adapter, and why does it merge and export exactly?**
 #
 # It reads the update of a weight matrix as a tensor of four modes and writes it as a sum of $c$ outer products, each
-# of four unit vectors and one weight: {glue:text}`step:d` scalars a component on `2048×2048`. Grouped by side, the
+# of four unit vectors and one weight: {q}`cp_adapter.step.cp` scalars a component on `2048×2048`. Grouped by side, the
 # vectors make two thin matrices whose product is the update, which therefore has rank at most $c$, adds into the
 # weight as any matrix does (outputs part by {glue:text}`merge_difference:.0e`, the rounding of float32) and *is* a
 # LoRA adapter of rank $c$ (outputs part by {glue:text}`export_difference:.0f`).
 
 # %%
+import functools
 import warnings
 
-import altair as alt
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from myst_nb import glue
-from peft import LoKrConfig, get_peft_model, set_peft_model_state_dict
+from peft import get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import convert_to_lora
 from torch import nn
 
 import cpadapt
 from companion import PROJECT
+from companion.cp_adapter import block_chart, drawn, lokr, product_chart, update
 from cpadapt import CPConfig
 from cpadapt.analysis import charts
 from cpadapt.analysis.charts import table
@@ -42,8 +43,6 @@ from cpadapt.families import counting, cp, lora
 from cpadapt.inputs.backbones.specs import Projection
 
 charts.enable()
-
-# %% tags=["remove-cell"]
 # PEFT 0.21 asks transformers for a property by its old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
 
@@ -81,26 +80,13 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 # needs. `cpadapt.families.cp` draws the raw vectors and makes the two factors; the sum over four indices, written out,
 # gives the same matrix.
 
-
 # %%
-def draw(m, n, components, seed=0):
-    """A CP adapter that is no no-op, in float64."""
-    raw = cp.init(torch.Generator().manual_seed(seed), m, n, components, init="normal")
-    return {name: tensor.double() for name, tensor in raw.items()}
-
-
-def delta(params):
-    up, down = cp.factors(params)
-    return up @ down
-
-
-params = draw(24, 24, components=8, seed=227)  # a draw whose blocks are easy to see below
+params = drawn(cp, 24, 24, 8, seed=227)  # a draw whose blocks are easy to see below
+up, down = cp.factors(params)
 u1, u2, v1, v2 = (F.normalize(params[name], dim=-1) for name in ("up_0", "up_1", "down_0", "down_1"))
 written_out = torch.einsum("s,sa,sb,sc,sd->abcd", params["weight"], u1, u2, v1, v2)
+einsum_difference = (written_out.reshape(24, 24) - up @ down).abs().max().item()
 {name: tuple(tensor.shape) for name, tensor in params.items()}, written_out.shape
-
-# %% tags=["remove-cell"]
-glue("einsum_difference", (written_out.reshape(24, 24) - delta(params)).abs().max().item(), display=False)
 
 # %% [markdown]
 # The largest difference between the two is {glue:text}`einsum_difference:.0e`, the rounding of float64.
@@ -111,70 +97,14 @@ glue("einsum_difference", (written_out.reshape(24, 24) - delta(params)).abs().ma
 # taken entry by entry.
 
 # %% tags=["hide-input"]
-SIGNED = alt.Scale(scheme="purplegreen", domain=[-1, 1])
-
-
-def strip(name, entries):
-    """One row of 24 cells, its largest entry scaled to one; a gap after every sixth."""
-    scaled = (entries / entries.abs().max()).tolist()
-    return [{"vector": name, "x": k + k // 6 * 0.5, "value": round(value, 3)} for k, value in enumerate(scaled)]
-
-
-first, second = u1[0], u2[0]
-rows = ["u₁, stretched", "u₂, repeated", "u₁ ⊗ u₂"]
-strips = pd.DataFrame(
-    strip(rows[0], first.repeat_interleave(6))
-    + strip(rows[1], second.repeat(4))
-    + strip(rows[2], torch.kron(first, second))
-)
-strips["end"] = strips["x"] + 1.15  # cells overlap, or seams would show
-alt.Chart(strips).mark_rect().encode(
-    alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 25.5], nice=False)),
-    alt.X2("end"),
-    alt.Y(
-        "vector:N", sort=rows, title=None, scale=alt.Scale(paddingInner=0.3), axis=alt.Axis(ticks=False, domain=False)
-    ),
-    alt.Color("value:Q", scale=SIGNED, title="relative to the row's largest"),
-    tooltip=["vector", "value"],
-).properties(
-    description="Three rows of 24 cells in four groups of six: a vector of four entries stretched, a vector of six"
-    " repeated, and their product, in which every group shows the same pattern with another strength and sign.",
-    width="container",
-    height=130,
-)
+product_chart(u1[0], u2[0])
 
 # %% [markdown]
 # Do that on both sides, and a component is a matrix of blocks that all show one pattern, each with its own factor.
 # Several components laid over each other lose that look, and their sum is still a matrix of rank at most $c$.
 
 # %% tags=["hide-input"]
-SHOWN = (1, 2, 8)
-cells, titles = [], []
-for place, components in enumerate(SHOWN):
-    matrix = delta({name: tensor[:components] for name, tensor in params.items()})
-    left = 27.5 * place
-    relative = (matrix / matrix.abs().max()).tolist()
-    for a, of_row in enumerate(relative):
-        for b, value in enumerate(of_row):
-            cells.append({"x": left + b + b // 6 * 0.5, "y": a + a // 6 * 0.5, "v": round(value, 2)})
-    titles.append({"x": left, "y": -1, "title": f"c = {components}, rank {torch.linalg.matrix_rank(matrix).item()}"})
-x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, 80.5], nice=False))
-y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[-5, 25.5], reverse=True, nice=False))
-blocks = (
-    alt.Chart(pd.DataFrame(cells))
-    .transform_calculate(x2="datum.x + 1.15", y2="datum.y + 1.15")
-    .mark_rect()
-    .encode(x, alt.X2("x2:Q"), y, alt.Y2("y2:Q"), alt.Color("v:Q", scale=SIGNED, title="relative to the largest"))
-)
-headings = (
-    alt.Chart(pd.DataFrame(titles)).mark_text(align="left", baseline="bottom", fontSize=12).encode(x, y, text="title")
-)
-(blocks + headings).properties(
-    description="Three updates of 24 by 24 with 1, 2 and 8 components. The first consists of 16 blocks that repeat one"
-    " pattern; with 2 components the repetition loosens, with 8 it is gone.",
-    width="container",
-    height=220,
-)
+block_chart(params, shown=(1, 2, 8))
 
 # %% [markdown]
 # ## A worked step
@@ -193,20 +123,13 @@ worked = pd.DataFrame(
 )
 table(worked)
 
-# %% tags=["remove-cell"]
-scalars = worked.set_index("tensor")["scalars"]
-for name, value in scalars.items():
-    glue(f"worked_{name}", int(value), display=False)
-square = [Projection("", 2048, 2048)]
-glue("step", counting.step("cp", square), display=False)
-glue("lora_step", counting.step("lora", square), display=False)
-glue("entries", 2048 * 2048, display=False)
-
 # %% [markdown]
-# The rows' two vectors take {glue:text}`worked_up_0:d` and {glue:text}`worked_up_1:d` scalars, the columns'
-# {glue:text}`worked_down_0:d` and {glue:text}`worked_down_1:d`, the weight {glue:text}`worked_weight:d`: together
-# {glue:text}`step:d`, where a LoRA rank stores {glue:text}`lora_step:,d` and the matrix has {glue:text}`entries:,d`
-# entries.
+# The rows' two vectors take {q}`cp_adapter.stored.up_0` and {q}`cp_adapter.stored.up_1` scalars, the columns'
+# {q}`cp_adapter.stored.down_0` and {q}`cp_adapter.stored.down_1`, the weight {q}`cp_adapter.stored.weight`: together
+# {q}`cp_adapter.step.cp`, where a LoRA rank stores {q}`cp_adapter.step.lora` and the matrix has
+# {q}`cp_adapter.entries` entries.
+# {says}`cp_adapter.stored.up_0 + cp_adapter.stored.up_1 + cp_adapter.stored.down_0 + cp_adapter.stored.down_1
+# + cp_adapter.stored.weight == cp_adapter.step.cp`
 #
 # ## Stored and free
 #
@@ -225,45 +148,26 @@ glue("entries", 2048 * 2048, display=False)
 # $\Delta W$ by all stored scalars: it says in how many independent directions a small change of the scalars can move
 # the update. Here for `4·6 × 4·6`, in float64.
 
-
 # %%
-def free(params, delta):
-    """The degrees of freedom at a point: the rank of the Jacobian of ΔW."""
-    jacobian = torch.func.jacrev(lambda given: delta(given).flatten())(params)
-    by_scalar = torch.cat([part.flatten(start_dim=1) for part in jacobian.values()], dim=1)
-    return by_scalar.shape[1], torch.linalg.matrix_rank(by_scalar).item()
-
-
-def lora_delta(params):
-    up, down = lora.factors(params)
-    return up @ down
-
-
 counted = []
-for size in (1, 2, 3):
-    stored, moving = free(draw(24, 24, size), delta)
-    counted.append({"adapter": f"CP, c = {size}", "stored": stored, "free": moving})
-for size in (1, 2):
-    raw = lora.init(torch.Generator().manual_seed(0), 24, 24, size, init="normal")
-    stored, moving = free({name: tensor.double() for name, tensor in raw.items()}, lora_delta)
-    counted.append({"adapter": f"LoRA, r = {size}", "stored": stored, "free": moving})
-counted = pd.DataFrame(counted)
-table(counted)
-
-# %% tags=["remove-cell"]
-by_adapter = counted.set_index("adapter")
-for label, key in (("CP, c = 1", "one"), ("CP, c = 2", "two")):
-    glue(f"stored_{key}", int(by_adapter.loc[label, "stored"]), display=False)
-    glue(f"free_{key}", int(by_adapter.loc[label, "free"]), display=False)
-modes = [*cp.modes(2048), *cp.modes(2048)]
-glue("free_step", sum(n - 1 for n in modes) + 1, display=False)
-glue("lora_free", 2048 + 2048 - 1, display=False)
+for family, size_name, sizes in ((cp, "c", (1, 2, 3)), (lora, "r", (1, 2))):
+    for size in sizes:
+        jacobian = torch.func.jacrev(functools.partial(update, family))(drawn(family, 24, 24, size))
+        by_scalar = torch.cat([part.reshape(24 * 24, -1) for part in jacobian.values()], dim=1)
+        counted.append(
+            {
+                "adapter": f"{family.TITLE}, {size_name} = {size}",
+                "stored": by_scalar.shape[1],
+                "free": torch.linalg.matrix_rank(by_scalar).item(),
+            }
+        )
+table(pd.DataFrame(counted))
 
 # %% [markdown]
 # One component stores {glue:text}`stored_one:d` scalars and moves in {glue:text}`free_one:d` directions, two store
 # {glue:text}`stored_two:d` and move in {glue:text}`free_two:d`: the formula. On `2048×2048` it makes of the
-# {glue:text}`step:d` stored scalars {glue:text}`free_step:d` free ones, and of LoRA's {glue:text}`lora_step:,d` at
-# rank one {glue:text}`lora_free:,d`. Budgets are counted in stored scalars, here as in the paper: that is what is kept
+# {q}`cp_adapter.step.cp` stored scalars {q}`cp_adapter.free` free ones, and of LoRA's {q}`cp_adapter.step.lora` at
+# rank one {q}`cp_adapter.free_lora`. Budgets are counted in stored scalars, here as in the paper: that is what is kept
 # on disk and in Adam's state.
 #
 # ## What it reaches, and what it does not
@@ -274,42 +178,31 @@ glue("lora_free", 2048 + 2048 - 1, display=False)
 # has rank one, so the rank of the reordered matrix says how many components are needed at least. For $x y^\top$ it is
 # the rank of $x$, read as an $m_1 \times m_2$ matrix, times that of $y$, and so many components also suffice.
 
-
 # %%
-def reordered(matrix, m_modes, n_modes):
-    """The entries by (a₁, b₁) against (a₂, b₂)."""
-    (m1, m2), (n1, n2) = m_modes, n_modes
-    return matrix.reshape(m1, m2, n1, n2).permute(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
-
-
 generator = torch.Generator().manual_seed(0)
 outer = torch.outer(*torch.randn(2, 24, generator=generator, dtype=torch.float64))
-reach = pd.DataFrame(
-    {
-        "update": name,
-        "matrix rank": torch.linalg.matrix_rank(matrix).item(),
-        "components needed at least": torch.linalg.matrix_rank(reordered(matrix, (4, 6), (4, 6))).item(),
-    }
-    for name, matrix in (
-        ("one CP component", delta(draw(24, 24, 1))),
-        ("two CP components", delta(draw(24, 24, 2))),
-        ("one LoRA rank, drawn at random", outer),
+reach = []
+for name, matrix in (
+    ("one CP component", update(cp, drawn(cp, 24, 24, 1))),
+    ("two CP components", update(cp, drawn(cp, 24, 24, 2))),
+    ("one LoRA rank, drawn at random", outer),
+):
+    reordered = matrix.reshape(4, 6, 4, 6).permute(0, 2, 1, 3).reshape(4 * 4, 6 * 6)  # (a₁, b₁) against (a₂, b₂)
+    reach.append(
+        {
+            "update": name,
+            "matrix rank": torch.linalg.matrix_rank(matrix).item(),
+            "components needed at least": torch.linalg.matrix_rank(reordered).item(),
+        }
     )
-)
-table(reach)
-
-# %% tags=["remove-cell"]
-needed = reach.set_index("update")["components needed at least"]
-glue("small_needed", int(needed["one LoRA rank, drawn at random"]), display=False)
-needed_2048 = min(cp.modes(2048)) ** 2
-glue("needed", needed_2048, display=False)
-glue("needed_scalars", counting.count("cp", square, needed_2048), display=False)
+table(pd.DataFrame(reach))
 
 # %% [markdown]
 # On `4·6 × 4·6` a LoRA update of rank one drawn at random takes {glue:text}`small_needed:d` components; on `2048×2048`
-# it would take {glue:text}`needed:,d`, or {glue:text}`needed_scalars:,d` scalars. So CP fills the gaps between LoRA's
+# it would take {q}`cp_adapter.needed`, or {q}`cp_adapter.needed_scalars` scalars. So CP fills the gaps between LoRA's
 # ranks *in count*. It does not interpolate between them: neither family's updates contain the other's at a like
 # budget, and which are of more use is for measurements to say.
+# {says}`cp_adapter.needed_scalars > cp_adapter.step.lora`
 #
 # ## Weight, length and scale
 #
@@ -318,17 +211,10 @@ glue("needed_scalars", counting.count("cp", square, needed_2048), display=False)
 # **At the start only the weights learn.** With $\lambda = 0$ the adapter is a no-op, as LoRA is with its $B$ at zero.
 # The derivative of $\Delta W$ by any vector has $\lambda_s$ as a factor, so in the first step the vectors stand still:
 
-
 # %%
-def gradients(params, pull):
-    """The gradient of ⟨pull, ΔW⟩ by every stored tensor."""
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
-    (pull * delta(leaves)).sum().backward()
-    return {name: leaf.grad for name, leaf in leaves.items()}
-
-
 pull = torch.randn(24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-at_zero = gradients({**params, "weight": torch.zeros(8, dtype=torch.float64)}, pull)
+gradients = torch.func.grad(lambda params: (pull * update(cp, params)).sum())  # by every stored tensor
+at_zero = gradients({**params, "weight": torch.zeros(8, dtype=torch.float64)})
 table(pd.DataFrame({"tensor": name, "length of its gradient": f"{grad.norm():.3g}"} for name, grad in at_zero.items()))
 
 # %% [markdown]
@@ -347,7 +233,7 @@ paper = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
 lengths = []
 for raw_norm in (0.25, 0.5, 1.0, 2.0, 4.0):
     longer = {name: tensor if name == "weight" else raw_norm * tensor for name, tensor in params.items()}
-    raw, grad = longer["up_0"][0], gradients(longer, pull)["up_0"][0]
+    raw, grad = longer["up_0"][0], gradients(longer)["up_0"][0]
     stepped = raw.clone().requires_grad_()
     stepped.grad = grad
     torch.optim.Adam([stepped], lr=rate).step()
@@ -371,46 +257,26 @@ table(lengths.assign(**{column: lengths[column].map(form.format) for column, for
 # pulled one way all the time, over the paper's number of steps at the paper's rate (second-hand), with our linear
 # decay:
 
-
 # %%
-def pulled(gradient, steps, rate):
-    """Where Adam takes a scalar from zero under a constant gradient."""
+steps, reached = paper.protocol.steps, {}
+for gradient in (0.01, 100.0):
     weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.full((1,), -gradient)
     optimizer = torch.optim.Adam([weight], lr=rate)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    weight.grad = torch.full((1,), -gradient)
     for _ in range(steps):
         optimizer.step()
         decay.step()
-    return weight.item()
-
-
-reached = {gradient: pulled(gradient, paper.protocol.steps, rate) for gradient in (0.01, 100.0)}
+    reached[gradient] = weight.item()
 reached
-
-# %% tags=["remove-cell"]
-glue("steps", paper.protocol.steps, display=False)
-glue("rate", float(rate), display=False)
-glue("reach", reached[100.0], display=False)
-glue("scale", float(cp.SCALE), display=False)
-glue("scaled_reach", float(cp.SCALE) * reached[100.0], display=False)
-glue(
-    "length_ratio", float(lengths["gradient's length"].iloc[0] / lengths["gradient's length"].iloc[-1]), display=False
-)
-glue(
-    "angle_ratio",
-    float(lengths["turned by Adam, mrad"].iloc[0] / lengths["turned by Adam, mrad"].iloc[-1]),
-    display=False,
-)
-glue("norm_ratio", float(lengths["raw_norm"].iloc[-1] / lengths["raw_norm"].iloc[0]), display=False)
 
 # %% [markdown]
 # A raw vector {glue:text}`norm_ratio:.0f` times as long has a gradient {glue:text}`length_ratio:.0f` times as short
-# and is turned {glue:text}`angle_ratio:.0f` times less. After {glue:text}`steps:,d` steps at a rate of
-# {glue:text}`rate:.0e`, $|\lambda|$ is about {glue:text}`reach:.2f`, however strong the pull, and with our
-# scale of {glue:text}`scale:.0f` a component's size about {glue:text}`scaled_reach:.1f`. A pull that grows takes it
-# further, one that changes its sign less far: the scale sets the order of what is reached. The paper reports
-# neither its scale nor its initialisation. All three are named and recorded here: see [the protocol](protocol.ipynb).
+# and is turned {glue:text}`angle_ratio:.0f` times less. After {q}`protocol.steps.paper` steps at a rate of
+# {q}`protocol.rate.cp`, $|\lambda|$ is about {glue:text}`reach:.2f`, however strong the pull, and with our scale of
+# {q}`cp_adapter.scale` a component's size about {glue:text}`scaled_reach:.1f`. A pull that grows takes it further, one
+# that changes its sign less far: the scale sets the order of what is reached. The paper reports neither its scale nor
+# its initialisation. All three are named and recorded here: see [the protocol](protocol.ipynb).
 #
 # ## Merging
 #
@@ -427,34 +293,25 @@ torch.manual_seed(0)
 model = get_peft_model(backbone.model, CPConfig(num_components=4, init="normal")).eval()
 
 
-@torch.no_grad()
-def hidden(model):
-    return model(**text).last_hidden_state
-
-
-def apart(one, other):
-    """The largest difference."""
-    return (one - other).abs().max().item()
-
-
-with model.disable_adapter():
-    plain = hidden(model)
-adapted = hidden(model)
 exported = cpadapt.to_lora(model)
-as_lora = hidden(exported)
-by_svd = {}
+ways = {"exported": exported}
 for rank in (4, 3, 0.99):
     config, state = convert_to_lora(model, rank=rank)
-    by_svd[rank] = get_peft_model(cpadapt.load_backbone("tiny").model, config).eval()
-    set_peft_model_state_dict(by_svd[rank], state)
-model.merge_adapter()
-merged = hidden(model)
+    ways[rank] = get_peft_model(cpadapt.load_backbone("tiny").model, config).eval()
+    set_peft_model_state_dict(ways[rank], state)
+
+with torch.no_grad():
+    adapted = model(**text).last_hidden_state
+    outputs = {way: other(**text).last_hidden_state for way, other in ways.items()}
+    with model.disable_adapter():
+        outputs["without the adapter"] = model(**text).last_hidden_state
+    model.merge_adapter()
+    outputs["merged"] = model(**text).last_hidden_state
+apart = {way: (output - adapted).abs().max().item() for way, output in outputs.items()}
 table(
     pd.DataFrame(
-        {
-            "compared with the adapted model": ["without the adapter", "merged"],
-            "largest difference": [f"{apart(plain, adapted):.2g}", f"{apart(merged, adapted):.2g}"],
-        }
+        {"compared with the adapted model": way, "largest difference": f"{apart[way]:.2g}"}
+        for way in ("without the adapter", "merged")
     )
 )
 
@@ -473,21 +330,9 @@ for dtype in (torch.float32, torch.float64):
     given = torch.randn(16, 384, generator=torch.Generator().manual_seed(0)).to(dtype)
     before = one(given)
     one.merge_adapter()
-    rounding[str(dtype)] = apart(one(given), before)
+    rounding[str(dtype)] = (one(given) - before).abs().max().item()
     one.unmerge_adapter()
 rounding
-
-# %% tags=["remove-cell"]
-glue("model_projections", len(backbone.projections), display=False)
-glue("effect", apart(plain, adapted), display=False)
-glue("merge_difference", apart(merged, adapted), display=False)
-glue("rounding_32", rounding["torch.float32"], display=False)
-glue("rounding_64", rounding["torch.float64"], display=False)
-glue("export_difference", apart(as_lora, adapted), display=False)
-glue("export_rank", exported.peft_config["default"].r, display=False)
-for rank, key in ((4, "same"), (3, "less"), (0.99, "share")):
-    glue(f"svd_{key}", apart(hidden(by_svd[rank]), adapted), display=False)
-glue("svd_share_of", 0.99, display=False)
 
 # %% [markdown]
 # The adapter moves an output by up to {glue:text}`effect:.1f`; merged and unmerged are
@@ -506,20 +351,9 @@ glue("svd_share_of", 0.99, display=False)
 # singular values in place of a rank, it is an approximation.
 
 # %%
-table(
-    pd.DataFrame(
-        [
-            {
-                "export": f"to_lora, rank {exported.peft_config['default'].r}",
-                "difference": f"{apart(as_lora, adapted):.2g}",
-            }
-        ]
-        + [
-            {"export": f"convert_to_lora, {asked}", "difference": f"{apart(hidden(by_svd[rank]), adapted):.2g}"}
-            for rank, asked in ((4, "rank 4"), (3, "rank 3"), (0.99, "a share of 0.99"))
-        ]
-    )
-)
+exports = {"to_lora, rank 4": "exported", "convert_to_lora, rank 4": 4, "convert_to_lora, rank 3": 3}
+exports["convert_to_lora, a share of 0.99"] = 0.99
+table(pd.DataFrame({"export": name, "difference": f"{apart[way]:.2g}"} for name, way in exports.items()))
 
 # %% [markdown]
 # Against the adapted model, with outputs that the adapter moves by up to {glue:text}`effect:.1f`: the exact export of
@@ -528,6 +362,7 @@ table(
 # rank less, and {glue:text}`svd_share:.1f` with a share of {glue:text}`svd_share_of:.2f`. The price of the export is
 # size: a rank of LoRA stores more than a component. [Use it in PEFT](use_in_peft.ipynb) shows the whole way from
 # training to a saved LoRA.
+# {says}`cp_adapter.step.lora > cp_adapter.step.cp`
 #
 # ## What LoKr shares with it
 #
@@ -538,24 +373,16 @@ table(
 #
 # one CP component whose weight is spread over the vectors. Built from the same vectors by PEFT, on `384×384`:
 
-
 # %%
-def lokr(rank, m=384, n=384):
-    """PEFT's LoKr on one projection: its layer, and its trainable scalars."""
-    config = LoKrConfig(r=rank, alpha=rank, decompose_both=True, init_weights=False, target_modules=["0"])
-    adapted = get_peft_model(nn.Sequential(nn.Linear(n, m, bias=False)), config)
-    return adapted.base_model.model[0], adapted.get_nb_trainable_parameters()[0]
-
-
-component = draw(384, 384, 1)
-layer, _ = lokr(1)
+component = drawn(cp, 384, 384, 1)
+layer, _ = lokr(1, 384)
 layer.double()
 unit = {name: F.normalize(tensor[0], dim=0) for name, tensor in component.items() if name != "weight"}
 layer.lokr_w1_a["default"].data = (component["weight"] * unit["up_0"])[:, None]
 layer.lokr_w1_b["default"].data = unit["down_0"][None]
 layer.lokr_w2_a["default"].data = unit["up_1"][:, None]
 layer.lokr_w2_b["default"].data = unit["down_1"][None]
-same = apart(layer.get_delta_weight("default"), delta(component))
+same = (layer.get_delta_weight("default") - update(cp, component)).abs().max().item()
 same
 
 # %% [markdown]
@@ -567,9 +394,9 @@ same
 torch.manual_seed(0)
 ranks = []
 for size in (1, 2, 3):
-    layer, scalars = lokr(size)
+    layer, scalars = lokr(size, 384)
     of_lokr = layer.double().get_delta_weight("default").detach()
-    of_cp = delta(draw(384, 384, size))
+    of_cp = update(cp, drawn(cp, 384, 384, size))
     ranks.append(
         {
             "size": size,
@@ -579,18 +406,37 @@ for size in (1, 2, 3):
             "CP, matrix rank": torch.linalg.matrix_rank(of_cp).item(),
         }
     )
-ranks = pd.DataFrame(ranks)
-table(ranks)
-
-# %% tags=["remove-cell"]
-glue("lokr_difference", same, display=False)
-glue("lokr_step", lokr(1, 2048, 2048)[1], display=False)
-for size in (2, 3):
-    glue(f"lokr_rank_{size}", int(ranks["LoKr, matrix rank"].iloc[size - 1]), display=False)
+table(pd.DataFrame(ranks))
 
 # %% [markdown]
 # The two updates from the same vectors are {glue:text}`lokr_difference:.0e` apart. On `2048×2048` LoKr stores
-# {glue:text}`lokr_step:d` scalars a rank and CP {glue:text}`step:d` a component: the same step, up to the weight. At
-# size two LoKr's update has rank {glue:text}`lokr_rank_2:d`, at size three {glue:text}`lokr_rank_3:d`.
+# {glue:text}`lokr_step:d` scalars a rank and CP {q}`cp_adapter.step.cp` a component: the same step, up to the weight.
+# At size two LoKr's update has rank {glue:text}`lokr_rank_2:d`, at size three {glue:text}`lokr_rank_3:d`.
 #
 # Next: [the protocol](protocol.ipynb), what the paper fixes and what had to be chosen.
+
+# %% tags=["remove-cell"]
+first, last = lengths.iloc[0], lengths.iloc[-1]
+for name, value in {
+    "einsum_difference": einsum_difference,
+    **{f"{kind}_{which}": counted[k][kind] for k, which in enumerate(("one", "two")) for kind in ("stored", "free")},
+    "small_needed": reach[-1]["components needed at least"],
+    "reach": reached[100.0],
+    "scaled_reach": cp.SCALE * reached[100.0],
+    "norm_ratio": float(last["raw_norm"] / first["raw_norm"]),
+    "length_ratio": float(first["gradient's length"] / last["gradient's length"]),
+    "angle_ratio": float(first["turned by Adam, mrad"] / last["turned by Adam, mrad"]),
+    "model_projections": len(backbone.projections),
+    "effect": apart["without the adapter"],
+    "merge_difference": apart["merged"],
+    "rounding_32": rounding["torch.float32"],
+    "rounding_64": rounding["torch.float64"],
+    "export_difference": apart["exported"],
+    "export_rank": exported.peft_config["default"].r,
+    **{f"svd_{which}": apart[rank] for which, rank in (("same", 4), ("less", 3), ("share", 0.99))},
+    "svd_share_of": 0.99,
+    "lokr_difference": same,
+    "lokr_step": lokr(1, 2048)[1],
+    **{f"lokr_rank_{row['size']}": row["LoKr, matrix rank"] for row in ranks[1:]},
+}.items():
+    glue(name, value, display=False)

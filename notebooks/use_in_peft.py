@@ -41,16 +41,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 import cpadapt
-from companion import PROJECT
+from companion.use_in_peft import rate_table
+from companion.wording import agreement
 from cpadapt import CPConfig
 from cpadapt.analysis import charts
-from cpadapt.analysis.frontier import frontier
-from cpadapt.families import FAMILIES, counting
+from cpadapt.families import counting
 from cpadapt.inputs.backbones.loading import build_tiny
 from cpadapt.inputs.backbones.sources import prepare
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.records.config import PAPER
 from cpadapt.tuner import export_to_lora
 
 transformers.logging.set_verbosity_error()
@@ -126,21 +125,17 @@ tokenizer = AutoTokenizer.from_pretrained(base)
 
 # %%
 longest = 9
-
-
-def dataset(examples):
-    short = [k for k, (text,) in enumerate(examples.texts) if len(text.split()) <= longest]
-    texts = [examples.texts[k][0] for k in short]
-    labels = [int(examples.labels[k]) for k in short]
-    return texts, Dataset.from_dict({"labels": labels, **tokenizer(texts)})
-
-
 task = TASKS["toy-sentiment"]
-data = load_task(task, caps=(3000, 100, 1000))
-train_texts, train = dataset(data.train)
-held_out_texts, held_out = dataset(data.eval)
+examples = load_task(task, caps=(3000, 100, 1000))
+texts, sets = {}, {}
+for name, part in (("train", examples.train), ("held out", examples.eval)):
+    short = [k for k, (text,) in enumerate(part.texts) if len(text.split()) <= longest]
+    texts[name] = [part.texts[k][0] for k in short]
+    labels = [int(part.labels[k]) for k in short]
+    sets[name] = Dataset.from_dict({"labels": labels, **tokenizer(texts[name])})
+train, held_out = sets["train"], sets["held out"]
 named = [task.label_names[k] for k in train["labels"]]
-charts.table(pd.DataFrame({"text": train_texts, "label": named}).head(4))
+charts.table(pd.DataFrame({"text": texts["train"], "label": named}).head(4))
 
 # %% [markdown]
 # ## What the budget buys
@@ -192,24 +187,19 @@ arguments = TrainingArguments(
 )
 
 
-def right(prediction):
-    return {"right": int((prediction.predictions.argmax(-1) == prediction.label_ids).sum())}
-
-
 trainer = Trainer(
     model,
     arguments,
     train_dataset=train,
-    eval_dataset=held_out,
     processing_class=tokenizer,
-    compute_metrics=right,
 )
 trainer.remove_callback(transformers.PrinterCallback)  # to keep the page quiet
 
-before = trainer.evaluate()["eval_right"]
+before = trainer.predict(held_out)
 trainer.train()
-after = trainer.evaluate()["eval_right"]
-charts.table(pd.DataFrame({"": ["before", "after"], "right": [before, after], "of": len(held_out)}))
+after = trainer.predict(held_out)
+right = [int((found.predictions.argmax(-1) == found.label_ids).sum()) for found in (before, after)]
+charts.table(pd.DataFrame({"": ["before", "after"], "right": right, "of": len(held_out)}))
 
 # %% [markdown]
 # {glue:text}`steps:d` steps take the share that is right from {glue:text}`before:.1f` to {glue:text}`after:.1f` %,
@@ -224,7 +214,7 @@ charts.table(pd.DataFrame({"": ["before", "after"], "right": [before, after], "o
 
 # %%
 model.eval()
-batch = tokenizer(held_out_texts[:32], padding=True, return_tensors="pt")
+batch = tokenizer(texts["held out"][:32], padding=True, return_tensors="pt")
 
 
 @torch.no_grad()
@@ -232,16 +222,10 @@ def logits(model, **options):
     return model(**batch, **options).logits
 
 
-def gap(found, expected):
-    """How far two tensors are apart, in words."""
-    apart = float((found - expected).abs().max())
-    return f"to within {apart:.0e}" if apart else "bit for bit"
-
-
 trained = logits(model)
 model.save_pretrained(work / "cp")
 loaded = PeftModel.from_pretrained(fresh_base(), work / "cp")
-reload_gap = gap(logits(loaded), trained)
+reload_gap = agreement(logits(loaded) - trained)
 sorted(file.name for file in (work / "cp").iterdir())
 
 # %% [markdown]
@@ -256,7 +240,7 @@ sorted(file.name for file in (work / "cp").iterdir())
 
 # %%
 merged = loaded.merge_and_unload()
-merge_gap = gap(logits(merged), trained)
+merge_gap = agreement(logits(merged) - trained)
 type(merged).__name__
 
 # %% [markdown]
@@ -308,7 +292,7 @@ elsewhere = subprocess.run(
     check=True,
 )
 from_lora, from_cp = json.loads(elsewhere.stdout)
-lora_gap = gap(torch.tensor(from_lora), trained)
+lora_gap = agreement(torch.tensor(from_lora) - trained)
 from_cp
 
 # %% [markdown]
@@ -326,14 +310,8 @@ from_cp
 # %%
 export_to_lora(work / "cp", work / "exported")
 
-
-def tensors(adapter):
-    """All of a saved adapter's numbers, in the order of their names."""
-    file = load_file(adapter / "adapter_model.safetensors")
-    return torch.cat([file[name].flatten() for name in sorted(file)])
-
-
-export_gap = gap(tensors(work / "exported"), tensors(work / "lora"))
+exported, saved = (load_file(work / name / "adapter_model.safetensors") for name in ("exported", "lora"))
+export_gap = agreement(torch.cat([(exported[name] - saved[name]).flatten() for name in saved]))
 export_gap
 
 # %% [markdown]
@@ -371,7 +349,7 @@ model.set_adapter("default")
 names = [list(alone)[row % 3] for row in range(len(trained))]
 mixed = logits(model, adapter_names=names)
 expected = [alone[name][row] for row, name in enumerate(names)]
-mixed_gap = gap(mixed, torch.stack(expected))
+mixed_gap = agreement(mixed - torch.stack(expected))
 names[:6]
 
 # %% [markdown]
@@ -392,33 +370,17 @@ names[:6]
 # What {term}`dev` chose where two rates each were tried for CP and for LoRA, from the records in `results/`:
 
 # %%
-studies = [PROJECT / "results" / name for name in ("minilm-sst2", "smollm2-pilot")]
-tried = pd.concat(cpadapt.read_records(folder) for folder in studies)
-tried = tried[tried["label"] != "head"]
-family = ["backbone", "label"]
-rates = tried.groupby(family)["learning_rate"].agg(lower="min", higher="max")
-
-chosen = pd.concat(frontier(runs) for _, runs in tried.groupby("study"))
-chosen = chosen.join(rates, on=family)
-chosen["won"] = chosen["learning_rate"] == chosen["higher"]
-rates["cells"] = chosen.groupby(family).size()
-rates["higher chosen"] = chosen.groupby(family)["won"].sum()
-rates = rates.reset_index()
-
-shown = rates.assign(
-    lower=rates["lower"].map("{:g}".format),
-    higher=rates["higher"].map("{:g}".format),
-)
-columns = {"label": "family", "lower": "lower rate", "higher": "higher rate"}
-charts.table(shown.rename(columns=columns))
+charts.table(rate_table())
 
 # %% [markdown]
-# For CP the higher rate won in {glue:text}`cp_higher:d` of {glue:text}`cp_cells:d` cells, for LoRA in
-# {glue:text}`lora_higher:d` of {glue:text}`lora_cells:d`: the best rate may lie higher still. The paper's own rates,
-# second-hand, are {glue:text}`paper_lora_rate:g` for LoRA and {glue:text}`paper_cp_rate:g` for CP, over
-# {glue:text}`paper_steps:,d` steps. This page takes {glue:text}`steps:d` steps at {glue:text}`rate:g`, because so few
-# have to be large. Start from the higher rates of the table, try a few that are two to four times apart, and judge
+# For CP the higher rate won in {q}`use_in_peft.higher_chosen.cp` of {q}`use_in_peft.higher_chosen.cp|n` cells, for
+# LoRA in {q}`use_in_peft.higher_chosen.lora` of {q}`use_in_peft.higher_chosen.lora|n`: the best rate may lie higher
+# still. The paper's own rates, second-hand, are {q}`protocol.rate.lora` for LoRA and {q}`protocol.rate.cp` for CP,
+# over {q}`protocol.steps.paper` steps. This page takes {glue:text}`steps:d` steps at {glue:text}`rate:g`, because so
+# few have to be large. Start from the higher rates of the table, try a few that are two to four times apart, and judge
 # them on examples that you will not report.
+# {says}`use_in_peft.higher_chosen.cp > 0.5 * use_in_peft.higher_chosen.cp.n`
+# {says}`use_in_peft.higher_chosen.lora > 0.5 * use_in_peft.higher_chosen.lora.n`
 
 # %% [markdown]
 # ## What it does not do
@@ -444,7 +406,6 @@ charts.table(shown.rename(columns=columns))
 
 # %% tags=["remove-cell"]
 head = sum(p.numel() for n, p in model.named_parameters() if "modules_to_save.default" in n)
-by_family = rates.groupby("label")[["cells", "higher chosen"]].sum()
 found = {
     "base_name": {"minilm": "MiniLM", "tiny-encoder": "a random model of two layers"}[backbone],
     "base_note": {
@@ -453,9 +414,9 @@ found = {
         " it: the calls are the same, the accuracy means nothing.",
     }[backbone],
     "steps": trainer.state.global_step,
-    "before": 100 * before / len(held_out),
-    "after": 100 * after / len(held_out),
-    "change": "higher than before" if after > before else "not higher than before",
+    "before": 100 * right[0] / len(held_out),
+    "after": 100 * right[1] / len(held_out),
+    "change": "higher than before" if right[1] > right[0] else "not higher than before",
     "afford": afford,
     "lora_scalars": int(offers.loc["lora", "parameters"]),
     "lora_unspent": int(offers.loc["lora", "unspent"]),
@@ -473,13 +434,6 @@ found = {
     "cp_bytes": sizes["cp"],
     "bytes_ratio": sizes["lora"] / sizes["cp"],
     "mixed_gap": mixed_gap,
-    "cp_cells": int(by_family.loc["cp", "cells"]),
-    "cp_higher": int(by_family.loc["cp", "higher chosen"]),
-    "lora_cells": int(by_family.loc["lora", "cells"]),
-    "lora_higher": int(by_family.loc["lora", "higher chosen"]),
-    "paper_lora_rate": FAMILIES["lora"].LEARNING_RATE,
-    "paper_cp_rate": FAMILIES["cp"].LEARNING_RATE,
-    "paper_steps": PAPER["steps"],
     "rate": arguments.learning_rate,
 }
 for name, value in found.items():

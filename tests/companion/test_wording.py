@@ -1,6 +1,8 @@
 """How shares are worded."""
 
-from companion.wording import bounds, duration, percent, signed
+import torch
+
+from companion.wording import agreement, bounds, duration, percent, signed
 
 
 def test_shares_are_told_in_percent_and_points() -> None:
@@ -14,3 +16,8 @@ def test_shares_are_told_in_percent_and_points() -> None:
 def test_durations_are_told_in_the_largest_unit() -> None:
     said = [duration(seconds) for seconds in (14.43, 59.99, 60, 3599, 3600, 145440)]
     assert said == ["14.4 s", "60.0 s", "1.0 min", "60.0 min", "1.0 h", "40.4 h"]
+
+
+def test_how_far_results_are_apart_is_told_in_words() -> None:
+    assert agreement(torch.zeros(3)) == "bit for bit"
+    assert agreement(torch.tensor([0.0, -2.4e-7, 1e-8])) == "to within 2e-07"

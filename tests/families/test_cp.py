@@ -119,9 +119,28 @@ def test_cp_does_not_depend_on_the_raw_length_and_its_gradient_is_orthogonal() -
         torch.testing.assert_close(gradients[10.0][name] * shrink, gradients[1.0][name])
 
 
-def test_degrees_of_freedom_of_one_component() -> None:
+def test_a_longer_raw_vector_turns_as_at_a_lower_rate() -> None:
+    """One step of Adam on vectors twice as long turns them as half the rate does."""
+    drawn = cp.init(generator(), 12, 18, 4, init="normal")
+    target = torch.randn(12, 18, generator=generator(1))
+    turned = []
+    for length, rate in ((1.0, 1e-3), (2.0, 2e-3), (2.0, 1e-3)):
+        params = {n: (t if n == "weight" else length * t).requires_grad_() for n, t in drawn.items()}
+        raw = [tensor for name, tensor in params.items() if name != "weight"]
+        start = [torch.nn.functional.normalize(tensor.detach(), dim=-1) for tensor in raw]
+        up, down = cp.factors(params)
+        (up @ down * target).sum().backward()
+        torch.optim.Adam(raw, lr=rate, eps=1e-20).step()
+        turned.append([torch.nn.functional.normalize(r.detach(), dim=-1) - s for r, s in zip(raw, start, strict=True)])
+    for once, twice, slower in zip(*turned, strict=True):
+        torch.testing.assert_close(twice, once, rtol=1e-2, atol=1e-5)
+        torch.testing.assert_close(slower, once / 2, rtol=2e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("components", [1, 2, 3])
+def test_degrees_of_freedom(components: int) -> None:
     """193 stored scalars on 2048×2048 are 189 free ones; here 4·6 × 3·5: 18 + 1 stored, 15 free."""
-    params = cp.init(generator(), 24, 15, 1, init="normal")
+    params = cp.init(generator(), 24, 15, components, init="normal")
     names = list(params)
 
     def update(*tensors: torch.Tensor) -> torch.Tensor:
@@ -130,8 +149,8 @@ def test_degrees_of_freedom_of_one_component() -> None:
 
     jacobian = torch.autograd.functional.jacobian(update, tuple(t.double() for t in params.values()))
     flat = torch.cat([j.flatten(2).flatten(0, 1) for j in jacobian], 1)
-    assert flat.shape[1] == counting.count("cp", [Projection("", 24, 15)], 1) == 19
-    assert torch.linalg.matrix_rank(flat) == 19 - 4
+    assert flat.shape[1] == counting.count("cp", [Projection("", 24, 15)], components) == 19 * components
+    assert torch.linalg.matrix_rank(flat) == (19 - 4) * components
 
 
 def test_with_zero_weights_only_they_get_a_gradient() -> None:

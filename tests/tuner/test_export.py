@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import convert_to_lora
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
@@ -60,6 +61,20 @@ def test_to_lora_equals_and_leaves_the_given_model_alone(case, inference_mode):
     mine = model.merge_and_unload()
     for name, tensor in mine.state_dict().items():
         assert_close(merged.state_dict()[name], tensor, **TIGHT)
+
+
+def test_pefts_own_conversion_decomposes_the_whole_update_and_ours_nothing(toy, monkeypatch):
+    decomposed = []
+    svd = torch.linalg.svd
+    monkeypatch.setattr(
+        torch.linalg, "svd", lambda matrix, **options: decomposed.append(matrix) or svd(matrix, **options)
+    )
+    model = get_peft_model(toy.model(), toy.config(init="normal"))
+    to_lora(model)
+    assert decomposed == []
+    convert_to_lora(model, rank=2)
+    deltas = [layer.get_delta_weight("default") for layer in model.modules() if isinstance(layer, CPLayer)]
+    assert [matrix.shape for matrix in decomposed] == [delta.shape for delta in deltas]
 
 
 def test_to_lora_takes_the_adapter_asked_for(toy):

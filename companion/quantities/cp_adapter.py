@@ -1,0 +1,61 @@
+"""Numbers of the chapter on the CP adapter: what its shapes say."""
+
+import math
+
+from companion.quantities import quantity
+from cpadapt.families import FAMILIES, counting, cp
+from cpadapt.inputs.backbones.specs import Projection
+
+SIDE = 2048
+SQUARE = [Projection("", SIDE, SIDE)]
+COMPONENT = cp.shapes(SIDE, SIDE, 1)
+
+
+@quantity("scalars", each=("cp", "lora"))
+def step(family: str) -> int:
+    """Of one more unit on one projection."""
+    found = counting.step(family, SQUARE)
+    assert found is not None
+    return found
+
+
+@quantity("scalars", each=COMPONENT)
+def stored(tensor: str) -> int:
+    """Of one component, in one of its tensors."""
+    return math.prod(COMPONENT[tensor])
+
+
+@quantity("entries")
+def entries() -> int:
+    """Of the projection's matrix."""
+    return SIDE * SIDE
+
+
+@quantity("scalars")
+def free() -> int:
+    """Directions in which one component moves: each of its vectors, being of unit length, has one less."""
+    return step("cp") - (len(COMPONENT) - 1)
+
+
+@quantity("scalars")
+def free_lora() -> int:
+    """The same of LoRA's first rank: what makes one factor longer may make the other shorter."""
+    return step("lora") - 1
+
+
+@quantity("components")
+def needed() -> int:
+    """For an update of LoRA's first rank, drawn at random: the ranks of both sides' vectors, read as matrices."""
+    return min(cp.modes(SIDE)) ** 2
+
+
+@quantity("scalars")
+def needed_scalars() -> int:
+    """Of so many components."""
+    return counting.count("cp", SQUARE, needed())
+
+
+@quantity()
+def scale() -> float:
+    """CP's in front of its update, which the paper does not report."""
+    return float(FAMILIES["cp"].SCALE)
