@@ -111,27 +111,31 @@ charts.table(
 #   all has 50, and no CP reaches the {q}`tasks.majority.boolq` % of always giving the commoner answer.
 #   {says}`tasks.loss.boolq.most < 0.01 and tasks.best.boolq.cp < tasks.majority.boolq`
 #   {says}`50 < tasks.balanced.boolq.least < tasks.balanced.boolq.most < 60`
-# - *The learning rate is a hidden budget.* On RTE a CP adapter of {q}`rates.small_scalars` scalars at
-#   the rate that dev chose for it has {q}`rates.small_accuracy` %, no less than four LoRAs at the
-#   paper's rate, of up to {q}`rates.times_budget` times its budget
-#   ({q}`rates.papers_lora.least` to {q}`rates.papers_lora.most` %); but LoRA gains by its own rate
-#   too ([the learning rate](rates.ipynb)).
+# - *The learning rate is a hidden budget.* On RTE a CP adapter of {q}`rates.small_scalars` scalars at the rate that
+#   dev chose for it has {q}`rates.small_accuracy` %, no less than four LoRAs at the paper's rate, of up to
+#   {q}`rates.times_budget` times its budget ({q}`rates.papers_lora.least` to {q}`rates.papers_lora.most` %); but LoRA
+#   gains by its own rate too ([the learning rate](rates.ipynb)).
+#   {says}`rates.small_accuracy >= rates.papers_lora.most and min(rates.gain.rte.lora, rates.gain.rte.cp) > 0`
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates,
 #   {q}`tasks.lead.rte` points, has an error of {q}`tasks.lead_error.rte`, and with no end of
 #   seeds an error of {q}`tasks.lead_error_limit.rte` would remain. And of all threes of the hundred seeds on
 #   SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
 #   and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
-#   moves a run by {q}`causes.part.sst2.chance` points and on RTE by
-#   {q}`causes.part.rte.chance`. Nor does a seed's number bring a run back: in another bank, rounded
-#   otherwise, its accuracy is another, with a standard deviation of
-#   {q}`causes.again.sst2` and {q}`causes.again.rte` points on the average over
-#   adapters ([what moves a run](causes.ipynb)).
+#   moves a run by {q}`causes.part.sst2.chance` points and on RTE by {q}`causes.part.rte.chance`. Nor does a seed's
+#   number bring a run back: in another bank, rounded otherwise, its accuracy is another, with a standard deviation of
+#   {q}`causes.again.sst2` and {q}`causes.again.rte` points on the average over adapters ([what moves a
+#   run](causes.ipynb)).
+#   {says}`causes.part.sst2.chance > max(causes.part.sst2.weights, causes.part.sst2.order)`
+#   {says}`causes.part.rte.chance > max(causes.part.rte.weights, causes.part.rte.order)`
 # - *One choice that matters little on SST-2, and one that may matter.* How CP splits the sides changes less than a
 #   point on SST-2, at one budget and rate; on RTE that is open ([tensorization](tensorization.ipynb)). Between a
-#   trained head and two frozen words the average adapter differs by {q}`readout.words_gain.sst2|signed`
-#   points on SST-2, {q}`readout.words_gain.rte|signed` on RTE and
-#   {q}`readout.words_gain.all|signed` on all of BoolQ, none clear ([the readout](readout.ipynb)).
+#   trained head and two frozen words the average adapter differs by {q}`readout.words_gain.sst2|signed` points
+#   on SST-2, {q}`readout.words_gain.rte|signed` on RTE and {q}`readout.words_gain.all|signed` on all of BoolQ, none
+#   clear ([the readout](readout.ipynb)).
+#   {says}`readout.words_gain.sst2.low < 0 < readout.words_gain.sst2.high`
+#   {says}`readout.words_gain.rte.low < 0 < readout.words_gain.rte.high`
+#   {says}`readout.words_gain.all.low < 0 < readout.words_gain.all.high`
 # - *On an encoder there is something to gain below one rank.* From {q}`encoder.components.fewest` to
 #   {q}`encoder.components.nearly` components CP on MiniLM gains {q}`encoder.step.cp9_cp1.sst2|signed`,
 #   {q}`encoder.step.cp9_cp1.sick|signed`, {q}`encoder.step.cp9_cp1.mrpc|signed`,
