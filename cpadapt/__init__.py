@@ -11,7 +11,7 @@ from cpadapt.registration import register_with_peft
 
 if TYPE_CHECKING:
     from cpadapt.errors import InputError
-    from cpadapt.families import FAMILIES, family
+    from cpadapt.families import family
     from cpadapt.families.counting import plan
     from cpadapt.inputs.backbones.loading import load_backbone, load_projections
     from cpadapt.inputs.tasks.examples import load_task
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "cpadapt.errors": ("InputError",),
-    "cpadapt.families": ("FAMILIES", "family"),
+    "cpadapt.families": ("family",),
     "cpadapt.families.counting": ("plan",),
     "cpadapt.inputs.backbones.loading": ("load_backbone", "load_projections"),
     "cpadapt.inputs.tasks.examples": ("load_task",),
@@ -43,7 +43,6 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 # Spelt out, since type checkers read it; a test compares it with the tables above.
 __all__ = [
-    "FAMILIES",
     "CPConfig",
     "FamilyPlan",
     "InputError",

@@ -171,6 +171,7 @@ charts.table(
 # - **To measure**, on one GPU or a cluster, [run it yourself](../book/run_it_yourself.md): a study file in, comparable
 #   records out.
 # - **To change things**, `make lab` opens [a notebook](run_budget.ipynb) whose defaults are sized for a CPU.
+# - **To extend it**, see [what depends on what](architecture.ipynb) and `CONTRIBUTING.md`.
 #
 # ## How to cite
 #

@@ -252,7 +252,7 @@ def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None
     assert "rm -rf build _build $(VENV)" in MAKEFILE
     for folder in ("build/notebooks", "build/book", "_build/html"):
         assert folder in MAKEFILE
-    assert "-p results_dir build/$(SMALL)" in MAKEFILE
+    assert "-p results_dir build/$(STUDY)" in MAKEFILE
 
 
 def test_half_precision_leaves_what_is_trained_in_float32() -> None:
