@@ -436,7 +436,7 @@ COMMIT_VARIABLE = "CPADAPT_COMMIT"
 
 @functools.cache
 def _source_state() -> tuple[str | None, bool | None]:
-    """The commit of cpadapt's checkout and whether tracked files are as committed; `None` where unknown."""
+    """The commit of cpadapt's checkout and whether its files are as committed; `None` where unknown."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(checkout), *arguments]
@@ -445,7 +445,10 @@ def _source_state() -> tuple[str | None, bool | None]:
     checkout = Path(__file__).resolve().parent.parent
     try:
         if Path(git("rev-parse", "--show-toplevel")) == checkout:
-            return git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no") == ""
+            changed = git("status", "--porcelain", "--untracked-files=no")
+            # A task's file is found by its place, so one that git does not know counts too.
+            unknown = git("status", "--porcelain", "--untracked-files=all", "--", "cpadapt")
+            return git("rev-parse", "HEAD"), changed == unknown == ""
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or not a checkout
         pass
     stated = os.environ.get(COMMIT_VARIABLE)

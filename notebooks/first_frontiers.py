@@ -90,8 +90,9 @@ charts.frontier_chart(first_frontiers.of_task(SMOL, "rte"), budget_slider=True)
 charts.table(first_frontiers.accuracy_table(SMOL, "rte"))
 
 # %% [markdown]
-# Here one component stays below the head alone, at {q}`first_frontiers.one.rte` against {q}`first_frontiers.head.rte`
-# % (difference {q}`first_frontiers.one_gain.rte|signed`, interval {q}`first_frontiers.one_gain.rte|interval|signed`:
+# Here one component stays below the head alone, at {q}`first_frontiers.one.rte` against
+# {q}`first_frontiers.head.rte` % (difference {q}`first_frontiers.one_gain.rte|signed`, interval
+# {q}`first_frontiers.one_gain.rte|interval|signed`:
 # it may gain or lose a few points), and less than always answering the commoner label would score
 # ({q}`first_frontiers.majority.rte` %). From there CP's mean rises with every size that was measured, by
 # {q}`first_frontiers.rise.rte.cp` points from one component to {q}`first_frontiers.size.cp.most`; its interval over

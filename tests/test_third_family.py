@@ -62,8 +62,8 @@ def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> Non
     assert (lora["step"], cp["step"]) == (768, 77)
     assert toy == {"family": "toy", "step": None, "not applicable": "192x576: it is not square"}
     shown = cpadapt("steps", 192, 576).splitlines()
-    assert re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1", shown[-2])
-    assert re.search(r"toy +192x576: it is not square", shown[-1])
+    assert any(re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1", line) for line in shown)
+    assert any(re.search(r"toy +192x576: it is not square", line) for line in shown)
 
     # 12 projections of 384×384.
     *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))
