@@ -94,7 +94,7 @@ def test_units_signs_and_texts() -> None:
 @pytest.mark.parametrize(
     ("of", "style", "said"),
     [
-        (LEAD, "intervall", "'intervall' is no way to print it"),
+        (LEAD, "ends", "'ends' is no way to print it"),
         (replace(LEAD, low=None, high=None), "full", "toy.lead has no interval"),
         (replace(LEAD, n=None), "n", "toy.lead has no n"),
         (Quantity("toy.cell", "CP 17"), "signed|unit", "it is a text"),
@@ -251,7 +251,10 @@ def test_a_chapter_names_the_studies_that_it_reads(monkeypatch: pytest.MonkeyPat
         records("small-tiny")
         return Value(0.5, n=3)
 
-    for source, said in (((), "records of 'small-tiny' are read"), ("smal", "the source 'smal' is neither a study")):
+    for source, said in (
+        ((), "records of 'small-tiny' are read"),
+        ("none-such", "the source 'none-such' is neither a study"),
+    ):
         monkeypatch.setattr(quantities.companion.records, "read", set())
         registered = {"noise.silent": quantities._Registered(silent, (), "percent", 0, 0.95, source)}
         monkeypatch.setitem(quantities._registered, "noise", registered)
