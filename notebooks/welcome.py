@@ -133,6 +133,8 @@ charts.table(
 #   trained head and two frozen words the average adapter differs by {q}`readout.words_gain.sst2|signed` points
 #   on SST-2, {q}`readout.words_gain.rte|signed` on RTE and {q}`readout.words_gain.all|signed` on all of BoolQ, none
 #   clear ([the readout](readout.ipynb)).
+#   {says}`tensorization.alike_p.sst2.most < 0.05`
+#   {says}`tensorization.alike_p.rte.least > 0.05 and tensorization.clear_p.rte > 0.05`
 #   {says}`readout.words_gain.sst2.low < 0 < readout.words_gain.sst2.high`
 #   {says}`readout.words_gain.rte.low < 0 < readout.words_gain.rte.high`
 #   {says}`readout.words_gain.all.low < 0 < readout.words_gain.all.high`

@@ -75,6 +75,7 @@ COSTS = "tests/companion/test_what_a_run_costs.py"
 CAUSES = "tests/companion/test_causes.py"
 RATES = "tests/companion/test_rates.py"
 READOUT = "tests/companion/test_readout.py"
+TENSORIZATION = "tests/companion/test_tensorization.py"
 
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
@@ -426,6 +427,22 @@ ERRORS: dict[str, Planted] = {
         '"boolq", [seed + 1 for seed, _ in few.outcomes[HEAD, 0].seeds])',
         (f"{READOUT}::test_what_examples_change_by_hand",),
         chapter="readout",
+        renewed=True,
+    ),
+    "default minus split": Planted(
+        "companion/contrasts.py",
+        """            compare(of.outcomes[label, size], of.outcomes["cp", default]),""",
+        """            compare(of.outcomes["cp", default], of.outcomes[label, size]),""",
+        (CLAIMED, f"{TENSORIZATION}::test_differences_by_hand"),
+        chapter="tensorization",
+        renewed=True,
+    ),
+    "the default among the others": Planted(
+        "companion/quantities/tensorization.py",
+        """for label, found in tensorization.sizes().items() if label != "cp"]""",
+        "for label, found in tensorization.sizes().items()]",
+        (f"{TENSORIZATION}::test_averages_by_hand",),
+        chapter="tensorization",
         renewed=True,
     ),
 }

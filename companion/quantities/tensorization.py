@@ -1,0 +1,148 @@
+"""Numbers of the chapter on how the sides are split."""
+
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from companion import tensorization
+from companion.claims import LEVEL
+from companion.quantities import quantity
+from companion.tensorization import AT_PAPERS, DEFAULTS, PLACES, WITH_SEEDS
+from cpadapt.analysis.cells import Cell
+from cpadapt.analysis.charts import task_name
+from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate, holm
+
+LABELS = {label.replace("-", "_"): label for label in tensorization.sizes()}
+"""By what a quantity's name has of it."""
+
+differences = functools.cache(tensorization.differences)
+
+
+def _with_seeds(task: str) -> pd.DataFrame:
+    table = differences(WITH_SEEDS)
+    return table[table["group"] == task_name(task)]
+
+
+def _end(values: pd.Series, which: str) -> float:
+    return float(values.min() if which == "least" else values.max())
+
+
+# What a split changes.
+
+
+@quantity("features", source=AT_PAPERS[1], each=("longer", "shorter"))
+def side(which: str) -> int:
+    """Of the backbone's projections."""
+    sides = tensorization.modes()["cp"]
+    return max(sides) if which == "longer" else min(sides)
+
+
+@quantity("scalars", source=AT_PAPERS, each=LABELS)
+def step(label: str) -> int:
+    """Of a component, over all layers."""
+    return tensorization.step(LABELS[label])
+
+
+@quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, LABELS))
+def components(place: str, label: str) -> int:
+    """That a budget holds."""
+    return tensorization.sizes()[LABELS[label]][place]
+
+
+@quantity("splits", source=AT_PAPERS[1])
+def splits() -> int:
+    """Besides the default."""
+    return len(LABELS) - 1
+
+
+# At the paper's rate.
+
+
+@quantity("seeds", source=AT_PAPERS[1])
+def few_seeds() -> int:
+    """Of each split."""
+    return len(tensorization.study(AT_PAPERS[1]).seeds)
+
+
+@quantity("", source=AT_PAPERS)
+def pairs() -> int:
+    """Splits beside the default, at each budget and on each task."""
+    return len(differences(AT_PAPERS))
+
+
+@quantity("", source=AT_PAPERS)
+def clear() -> int | str:
+    """Their differences that are clear."""
+    return int((differences(AT_PAPERS)["holm"] < LEVEL).sum()) or "none"
+
+
+@quantity("", source=AT_PAPERS)
+def alike() -> int | str:
+    """Those that are shown to be within a point, after Holm's correction over all."""
+    return sum(p < LEVEL for p in holm(differences(AT_PAPERS)["p_alike"].tolist())) or "none"
+
+
+@quantity("points", 1, AT_PAPERS, level=0.9)
+def boolq_over_majority() -> Estimate:
+    """The average over all splits and both budgets minus the commonest answer, on BoolQ."""
+    of = tensorization.cells(AT_PAPERS)["boolq"]
+    every = [(label, size) for label, found in tensorization.sizes().items() for size in found.values()]
+    return estimate(_average(every, of.outcomes) - of.majority)
+
+
+# At ten times that rate.
+
+
+@quantity("seeds", source=WITH_SEEDS[1])
+def seeds() -> int:
+    """Of each split."""
+    return len(tensorization.study(WITH_SEEDS[1]).seeds)
+
+
+@quantity("points", 2, WITH_SEEDS, each=itertools.product(("sst2", "rte"), ("least", "most")))
+def difference(task: str, which: str) -> float:
+    """The least and the greatest difference of a split from the default."""
+    return _end(_with_seeds(task)["mean"], which)
+
+
+@quantity("", 3, WITH_SEEDS, each=(("sst2", "most"), ("rte", "least")))
+def alike_p(task: str, which: str) -> float:
+    """The least or the greatest p value of a difference of a point or more."""
+    return _end(_with_seeds(task)["p_alike"], which)
+
+
+@quantity("", 3, WITH_SEEDS, each=["rte"])
+def clear_p(task: str) -> float:
+    """The least p value of no difference, after Holm's correction over the task's."""
+    return _end(_with_seeds(task)["holm"], "least")
+
+
+@quantity("points", 2, WITH_SEEDS)
+def rte_apart() -> Estimate:
+    """The average over the other splits minus the default, on RTE."""
+    outcomes = tensorization.cells(WITH_SEEDS)["rte"].outcomes
+    others = [(label, found["larger"]) for label, found in tensorization.sizes().items() if label != "cp"]
+    return estimate(_average(others, outcomes) - outcomes[DEFAULTS["larger"]].right)
+
+
+@quantity("points", 2, WITH_SEEDS)
+def rte_apart_error() -> float:
+    """Its standard error."""
+    return rte_apart().standard_error
+
+
+@quantity("points", 2, WITH_SEEDS)
+def rte_apart_error_limit() -> float:
+    """The same with no end of seeds."""
+    found = rte_apart()
+    return found.error_with(math.inf, found.items)
+
+
+def _average(wanted: Sequence[Cell], outcomes: Mapping[Cell, Outcomes]) -> Floats:
+    """`[runs, items]`, the mean over cells."""
+    mean: Floats = np.mean([outcomes[cell].right for cell in wanted], axis=0)
+    return mean

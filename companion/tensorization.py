@@ -1,0 +1,75 @@
+"""Splits of the sides of CP's tensor: what they cost, and how accurate they are beside the default.
+
+What is computed comes first; then what words it.
+"""
+
+import functools
+
+import pandas as pd
+
+from companion import PROJECT, contrasts
+from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.charts import task_name
+from cpadapt.families import cp
+from cpadapt.study import Study, load_study
+
+AT_PAPERS, WITH_SEEDS = ("smollm2", "smollm2-splits"), ("smollm2-seeds", "smollm2-splits-seeds")
+"""The default's study and the other splits': at the paper's rate, and at ten times it with more seeds."""
+
+PLACES = ("smaller", "larger")
+DEFAULTS: dict[str, Cell] = dict(zip(PLACES, (("cp", 22), ("cp", 44)), strict=True))
+"""By place of its budget, the default's cell that the others are compared with."""
+
+
+@functools.cache
+def study(name: str) -> Study:
+    """One of the studies."""
+    return load_study(PROJECT / "studies" / f"{name}.toml")
+
+
+@functools.cache
+def cells(studies: tuple[str, str]) -> dict[str, Cells]:
+    """By task, the default's cells and the other splits', of the seeds that all have."""
+    return {task: contrasts.measured(studies, task) for task in study(studies[1]).tasks}
+
+
+def differences(studies: tuple[str, str]) -> pd.DataFrame:
+    """Each split minus the default at the nearest budget, over tasks (`contrasts.frame`)."""
+    return contrasts.frame([c for task, of in cells(studies).items() for c in contrasts.splits(of, task_name(task))])
+
+
+def sizes() -> dict[str, dict[str, int]]:
+    """By label and by place of the budget, components."""
+    others = {label: list(found) for label, found in study(AT_PAPERS[1]).ladder.sizes.items()}
+    default = [size for _, size in DEFAULTS.values()]
+    return {label: dict(zip(PLACES, found, strict=True)) for label, found in ({"cp": default} | others).items()}
+
+
+def modes() -> dict[str, dict[int, tuple[int, ...]]]:
+    """By label and by side of the backbone's projections, the parts that the side is split into."""
+    given = {label: plan.options["tensor_shape"] for label, plan in study(AT_PAPERS[1]).families.items()}
+    others = {label: {int(side): tuple(parts) for side, parts in shape.items()} for label, shape in given.items()}
+    sides = next(iter(others.values()))
+    return {"cp": {side: cp.modes(side) for side in sides}} | others
+
+
+def step(label: str) -> int:
+    """Scalars a component, over the whole model, as the records have them."""
+    budgets = cells(AT_PAPERS)["sst2"].budgets
+    (found,) = {budgets[label, size] // size for size in sizes()[label].values()}
+    return found
+
+
+def split_table() -> pd.DataFrame:
+    """What each split is, what its component costs, and how many of them each budget holds."""
+    return pd.DataFrame(
+        [
+            {f"{side} as": "·".join(map(str, parts)) for side, parts in modes()[label].items()}
+            | {"scalars a component": f"{step(label):,}"}
+            | {
+                f"{place} budget": f"{size} components, {step(label) * size:,}"
+                for place, size in sizes()[label].items()
+            }
+            for label in sizes()
+        ]
+    )
