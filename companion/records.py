@@ -4,8 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from companion import PROJECT
-from companion.wording import near
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, did_you_mean
 from cpadapt.records.record import Record
 from cpadapt.records.store import load_records
 
@@ -27,6 +26,6 @@ def records(study: str) -> Sequence[Record]:
 def _load(study: str) -> tuple[Record, ...]:
     known = [path.stem for path in (PROJECT / "studies").glob("*.toml")]
     if study not in known:
-        raise InputError(f"no study {study!r} in studies{near(study, known)}")
+        raise InputError(f"no study {study!r} in studies{did_you_mean(study, known)}")
     folder = PROJECT / "results" / study
     return tuple(load_records(folder)) if folder.is_dir() else ()

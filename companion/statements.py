@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from companion.quantities import PARTS, Quantity
-from companion.wording import near, number
-from cpadapt.errors import InputError
+from companion.wording import number
+from cpadapt.errors import InputError, did_you_mean
 
 PRINTED = re.compile(r"\{q\}`([^`]+)`|<!--q\s+([^>]+?)\s*-->")
 CLAIMED = re.compile(r"\{says\}`([^`]+)`|<!--says\s+(.+?)\s*-->", re.S)
@@ -50,7 +50,7 @@ def renewed(text: str, values: Mapping[str, Quantity]) -> str:
     def put(match: re.Match[str]) -> str:
         name, _, style = match[2].partition("|")
         if name not in values:
-            raise InputError(f"no quantity {name!r}{near(name, values)}")
+            raise InputError(f"no quantity {name!r}{did_you_mean(name, values)}")
         return f"{match[1]}{values[name].text(style)}{match[3]}"
 
     return MARKED.sub(put, text)
@@ -113,7 +113,7 @@ def _value(name: str, values: Mapping[str, Quantity]) -> Any:
         return found
     several = [_value(f"{other}.{part}", values) for other in values if other.startswith(f"{whole}.")]
     if not several:
-        raise InputError(f"no quantity {whole!r}{near(whole, values)}")
+        raise InputError(f"no quantity {whole!r}{did_you_mean(whole, values)}")
     return np.array(several)
 
 

@@ -1,7 +1,6 @@
 """How shares are worded, in percent and points, with as many digits as a sentence or a table has."""
 
-import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,12 +19,6 @@ def duration(seconds: float) -> str:
     return f"{number(seconds / length, 1)} {unit}"
 
 
-def near(name: str, known: Collection[str]) -> str:
-    """What an error about an unknown name adds to it: the name that was probably meant, if there is one."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def percent(share: float, digits: int = 1) -> str:
     """A share in percent, or a size in points, such as 73.5 for 0.735."""
     return f"{100 * share:.{digits}f}"
@@ -33,8 +26,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 def signed(share: float, digits: int = 1) -> str:
     """A difference in points, such as +0.7 for 0.007 and −0.7 for -0.007; none that rounds to 0 has a sign."""
-    text = f"{100 * share:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
+    return number(100 * share, digits, sign=True)
 
 
 def bounds(interval: Iterable[float], digits: int = 1) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +19,12 @@ class InputError(ValueError):
     The message is one sentence that names the value and what would be right. The command line prints it alone
     and exits with 2; from Python it is a `ValueError`.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What an error about an unknown name adds to it: the name that was probably meant, if there is one."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def explain(error: ValidationError) -> str:

@@ -30,9 +30,9 @@ from filelock import FileLock
 
 import companion.records
 from companion import PROJECT
-from companion.wording import near, number
+from companion.wording import number
 from cpadapt.analysis.statistics import Estimate, Mean
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, did_you_mean
 from cpadapt.records.store import write_atomically
 
 CHAPTERS = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
@@ -216,10 +216,10 @@ def value(name: str) -> Quantity:
     """
     chapter = name.partition(".")[0]
     if chapter not in CHAPTERS:
-        raise InputError(f"no quantity {name!r}: no chapter {chapter!r}{near(chapter, CHAPTERS)}")
+        raise InputError(f"no quantity {name!r}: no chapter {chapter!r}{did_you_mean(chapter, CHAPTERS)}")
     known = of_chapter(chapter)
     if name not in known:
-        raise InputError(f"no quantity {name!r}{near(name, known)}")
+        raise InputError(f"no quantity {name!r}{did_you_mean(name, known)}")
     return known[name]
 
 

@@ -1,7 +1,6 @@
 """The declaration of a task: the fields of its TOML file."""
 
 import dataclasses
-import difflib
 import re
 import string
 import tomllib
@@ -10,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, explain
+from cpadapt.errors import STRICT, InputError, did_you_mean, explain
 from cpadapt.inputs import generated
 
 
@@ -143,8 +142,7 @@ def load_spec(name_or_path: str | Path) -> TaskSpec:
         return TASKS[name]
     file = Path(name)
     if file.suffix != ".toml":
-        close = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name, TASKS)
         raise InputError(f"unknown task {name!r}{hint}; known are {', '.join(TASKS)}, or give a .toml file")
     return _read_spec(file)
 
