@@ -27,15 +27,19 @@ MODELS = {"qwen": ("size-zero-shot", STUDY), "smollm2": ("smollm2-verbalizer", "
 """Of each model the study that has its own words untrained, and the one that trains its head alone."""
 
 
+TASKS_MEASURED = ("sst2", "rte")
+"""The tasks of the study that are measured whole."""
+
+
 @functools.cache
-def on_sst2() -> Cells:
-    """The cells of SST-2, which alone is measured."""
-    return cells_of(run for run in records(STUDY) if run.config.task == "sst2")
+def cells(task: str) -> Cells:
+    """The cells of a task."""
+    return cells_of(run for run in records(STUDY) if run.config.task == task)
 
 
-def gap() -> Estimate:
+def gap(task: str) -> Estimate:
     """CP minus LoRA at equal size, averaged over the pairs."""
-    found = on_sst2()
+    found = cells(task)
     gaps = [
         found.outcomes["cp", size].right - found.outcomes["lora", rank].right
         for rank, size in found.matched("lora", "cp")
@@ -43,9 +47,9 @@ def gap() -> Estimate:
     return estimate(np.mean(gaps, axis=0))
 
 
-def over_head() -> float:
+def over_head(task: str) -> float:
     """The best adapter's accuracy minus that of the head alone."""
-    means = {cell: float(found.right.mean()) for cell, found in on_sst2().outcomes.items()}
+    means = {cell: float(found.right.mean()) for cell, found in cells(task).outcomes.items()}
     head = means.pop((HEAD, 0))
     return max(means.values()) - head
 

@@ -5,7 +5,7 @@ import math
 from companion import PROJECT, size
 from companion.quantities import quantity
 from companion.records import records
-from companion.size import RATES, STUDY, TRIED
+from companion.size import RATES, STUDY, TASKS_MEASURED, TRIED
 from cpadapt.analysis.statistics import Estimate
 from cpadapt.study import load_study
 
@@ -17,34 +17,34 @@ ASKED = [
 CELLS = {f"{label}{size}": (label, size) for label, size in TRIED}
 
 
-@quantity("points", 1, STUDY)
-def gap() -> Estimate:
-    """CP minus LoRA at equal size on SST-2, averaged over the pairs."""
-    return size.gap()
+@quantity("points", 1, STUDY, each=TASKS_MEASURED)
+def gap(task: str) -> Estimate:
+    """CP minus LoRA at equal size, averaged over the pairs."""
+    return size.gap(task)
 
 
-@quantity("points", 2, STUDY)
-def gap_error() -> float:
+@quantity("points", 2, STUDY, each=TASKS_MEASURED)
+def gap_error(task: str) -> float:
     """Its standard error."""
-    return gap().standard_error
+    return gap(task).standard_error
 
 
-@quantity("points", 2, STUDY)
-def gap_error_limit() -> float:
+@quantity("points", 2, STUDY, each=TASKS_MEASURED)
+def gap_error_limit(task: str) -> float:
     """The same with no end of seeds."""
-    return gap().error_with(math.inf, gap().items)
+    return gap(task).error_with(math.inf, gap(task).items)
 
 
-@quantity("items", source=STUDY)
-def items() -> int:
-    """Of SST-2, that are asked."""
-    return gap().items
+@quantity("items", source=STUDY, each=TASKS_MEASURED)
+def items(task: str) -> int:
+    """That are asked."""
+    return gap(task).items
 
 
-@quantity("points", 1, STUDY)
-def over_head() -> float:
+@quantity("points", 1, STUDY, each=TASKS_MEASURED)
+def over_head(task: str) -> float:
     """The best adapter minus the head alone."""
-    return size.over_head()
+    return size.over_head(task)
 
 
 @quantity("tasks", source=STUDY)

@@ -11,19 +11,24 @@ from companion import quantities, size
 PAIRS = list(zip((1, 2, 3, 4, 6, 8), (17, 35, 53, 71, 106, 142), strict=True))
 
 
-def test_the_families_and_the_head_alone() -> None:
+def test_all_that_is_measured_is_said() -> None:
+    assert {line["config"]["task"] for line in read("size-paper")} == set(size.TASKS_MEASURED)
+
+
+@pytest.mark.parametrize("task", size.TASKS_MEASURED)
+def test_the_families_and_the_head_alone(task: str) -> None:
     right: dict[tuple[str, int], dict[int, list[int]]] = {}
-    for line in read("size-paper"):
+    for line in (each for each in read("size-paper") if each["config"]["task"] == task):
         right.setdefault((line["label"], line["config"]["size"]), {})[line["config"]["seed"]] = answers(
             line["outcome"]
         )
     cells = {cell: np.array([by_seed[seed] for seed in (0, 1, 2)]) for cell, by_seed in right.items()}
     by_hand = judged(np.mean([cells["cp", c] - cells["lora", r] for r, c in PAIRS], axis=0).tolist())
-    gap = quantities.value("size.gap")
+    gap = quantities.value(f"size.gap.{task}")
     assert (gap.value, gap.low, gap.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
-    assert quantities.value("size.gap_error_limit").value == pytest.approx(by_hand["items alone"])
+    assert quantities.value(f"size.gap_error_limit.{task}").value == pytest.approx(by_hand["items alone"])
     best = max(found.mean() for cell, found in cells.items() if cell[0] != "head")
-    assert quantities.value("size.over_head").value == pytest.approx(100 * (best - cells["head", 0].mean()))
+    assert quantities.value(f"size.over_head.{task}").value == pytest.approx(100 * (best - cells["head", 0].mean()))
 
 
 def test_what_a_model_knew() -> None:
