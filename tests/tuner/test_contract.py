@@ -78,7 +78,7 @@ def test_set_disable_and_delete(case, plus):
     model.delete_adapter("b")
     assert torch.equal(case.logits(model), active)
     assert list(model.peft_config) == ["a"]
-    assert all(set(layer.cp_scale) == set(layer.cp_weight) == {"a"} for layer in cp_layers(model))
+    assert all(set(layer.cp_scale) == set(layer.cp_adapter) == {"a"} for layer in cp_layers(model))
 
 
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
@@ -92,9 +92,9 @@ def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
     saved = load_file(tmp_path / "adapter_model.safetensors")
     projections = case.projections(case.model())
     for name, projection in projections.items():
-        prefix = f"base_model.model.{name}.cp_"
+        prefix = f"base_model.model.{name}.cp_adapter."
         expected = cp.shapes(projection.out_features, projection.in_features, 3, tensor_shape=shape)
-        found = {k.removeprefix(prefix).replace(".", "_"): v for k, v in saved.items() if k.startswith(prefix)}
+        found = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
         assert {k: tuple(v.shape) for k, v in found.items()} == expected
         assert {v.dtype for v in found.values()} == {torch.float32}
     loaded = PeftModel.from_pretrained(case.model(dtype), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
@@ -104,9 +104,10 @@ def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
     # A second one, on a model that has one already; bit for bit whatever the base's type is.
     loaded.load_adapter(tmp_path, adapter_name="again", low_cpu_mem_usage=low_cpu_mem_usage)
     for layer in cp_layers(loaded):
-        for name, tensor in layer.params("again").items():
-            assert torch.equal(tensor, layer.params("default")[name])
-        assert layer.cp_weight["again"].dtype == torch.float32
+        default = layer.cp_adapter["default"].tensors()
+        for name, tensor in layer.cp_adapter["again"].tensors().items():
+            assert torch.equal(tensor, default[name])
+            assert tensor.dtype == torch.float32
     loaded.set_adapter("again")
     assert torch.equal(case.logits(loaded), case.logits(model))
 
@@ -162,7 +163,7 @@ def test_mixed_batches_refused(toy):
         toy.logits(model, adapter_names=["a", "b"])
     # A refusal in the middle of the model leaves nothing behind either.
     toy.logits(model)
-    with pytest.raises(ValueError, match=r"in inference only; call eval\(\)"):
+    with pytest.raises(ValueError, match=r"in inference only; several adapters are trained .* by cpadapt.train"):
         toy.logits(model.train(), adapter_names=["a"] * 4)
     model.eval().merge_adapter()
     with pytest.raises(ValueError, match=r"while a is merged; call unmerge_adapter"):
@@ -200,7 +201,7 @@ def test_safe_merge_catches_nan_and_leaves_the_weight_alone(case):
     model = get_peft_model(case.model(), case.config())
     first = cp_layers(model)[0]
     before = first.weight.clone()
-    first.cp_weight["default"].data[0] = torch.nan
+    first.cp_adapter["default"].weight.data[0] = torch.nan
     with pytest.raises(ValueError, match=r"adapter 'default' cannot be merged: .* NaN"):
         model.merge_adapter(safe_merge=True)
     assert torch.equal(first.weight, before)
