@@ -160,10 +160,8 @@ def factors(params: dict[str, Tensor], *, tensor_shape: TensorShape | None = Non
 
 def _unit(raw: Tensor) -> Tensor:
     """Vectors along the last axis made unit length; a vector of length zero stays, with a gradient of usual size."""
-    import torch
-
     norm = raw.norm(2.0, -1, keepdim=True)
-    unit: Tensor = raw / torch.where(norm > 1e-12, norm, 1.0).expand_as(raw)
+    unit: Tensor = raw / norm.masked_fill(norm <= 1e-12, 1.0).expand_as(raw)
     return unit
 
 

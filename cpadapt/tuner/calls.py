@@ -1,4 +1,4 @@
-"""What one call of a model hands to its CP layers: their factor pairs, made for all at once, or a name for each row."""
+"""What one call of a model hands to its CP layers: factor pairs, made for all at once, or a name for each row."""
 
 from __future__ import annotations
 

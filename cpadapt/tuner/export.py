@@ -9,6 +9,7 @@ PEFT's conversion computes a singular value decomposition of ΔW. This one needs
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from peft.utils import (
     set_peft_model_state_dict,
 )
 from peft.utils.other import get_pattern_key
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
@@ -33,6 +34,9 @@ from cpadapt.tuner.config import CPConfig
 from cpadapt.tuner.layer import CPLayer
 from cpadapt.tuner.model import CPModel
 from cpadapt.tuner.registry import CONFIG_TYPE, PREFIX, CPType
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `--max-lora-rank` can be."""
 
 MODEL_PREFIX = "base_model.model."
 """What PEFT puts before a module's name in the base model."""
@@ -122,9 +126,36 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path, *, smallest_ran
     for fault in files.faults(state):
         raise InputError(f"the adapter in {source} is not sound: {fault}")
     config = CPConfig.from_pretrained(str(source))
-    # PEFT saves a module in full by its own name, and beside it, if embeddings are saved, its wrapper with both copies.
-    state = {key: tensor for key, tensor in state.items() if not {"original_module", "modules_to_save"} & {*key.split(".")}}
+    # PEFT saves such a module by its own name, and if embeddings are saved, the copies in its wrapper too.
+    copies = {"original_module", "modules_to_save"}
+    state = {key: tensor for key, tensor in state.items() if copies.isdisjoint(key.split("."))}
     return _write(out_dir, *_as_lora(config, files.with_todays_names(state), smallest_rank=smallest_rank))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What the ranks of a saved LoRA adapter mean for those who use it."""
+
+    largest: int
+    for_vllm: int | None
+    """The smallest `--max-lora-rank` of vLLM that holds it, if there is one."""
+    above_shorter_side: list[str]
+    """Modules whose rank is above the shorter side of the projection."""
+
+
+def ranks(adapter_dir: str | Path) -> Ranks:
+    """Read the ranks of a saved LoRA adapter."""
+    with safe_open(Path(adapter_dir) / SAFETENSORS_WEIGHTS_NAME, "pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+    found: dict[str, int] = {}
+    above = []
+    for key, (rank, in_features) in ((key, shape) for key, shape in shapes.items() if key.endswith(".lora_A.weight")):
+        module = key.removesuffix(".lora_A.weight")
+        found[module] = rank
+        if rank > min(in_features, shapes[f"{module}.lora_B.weight"][0]):
+            above.append(module.removeprefix(MODEL_PREFIX))
+    largest = max(found.values())
+    return Ranks(largest, next((rank for rank in VLLM_RANKS if rank >= largest), None), above)
 
 
 def save_adapter(
@@ -217,7 +248,8 @@ def _as_lora(
         name = module.removeprefix(MODEL_PREFIX)
         if len(down) != patterns.get(get_pattern_key(list(patterns), name), config.num_components):
             single[name] = len(down)
-    ranks = single | {name: size for name, size in patterns.items() if name not in single}  # the first that fits counts
+    # The first that fits counts.
+    ranks = single | {name: size for name, size in patterns.items() if name not in single}
     # Copies, because PEFT adds to some of these when it makes a model.
     fields = {name: copy.deepcopy(getattr(config, name)) for name in _SHARED_FIELDS}
     if config.layers_to_transform:

@@ -79,6 +79,8 @@ def faults(state: Mapping[str, Tensor]) -> Iterator[str]:
             f"{len(compiled)} names contain '_orig_mod', such as {compiled[0]!r}: the model was compiled before it was"
             " adapted, and the adapter will not be found when it is loaded; adapt first, then compile"
         )
+    if not any(f".{PREFIX}" in key for key in state):
+        yield "it has no CP tensors"
     if empty := [key for key, tensor in state.items() if tensor.numel() == 0]:
         yield (
             f"{len(empty)} tensors are empty, such as {empty[0]!r}: the parameters were sharded and not gathered when"

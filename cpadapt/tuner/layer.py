@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,9 +74,13 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
+    def adapter(self, adapter_name: str) -> CPAdapter:
+        """The module with the adapter's tensors."""
+        return cast(CPAdapter, self.cp_adapter[adapter_name])
+
     def factors(self, adapter_name: str) -> Pair:
         """`up` `[out, components]` and `down` `[components, in]`, float32 or better, so that ΔW = up · down."""
-        pair: Pair = self.cp_adapter[adapter_name](self.cp_scale[adapter_name])
+        pair: Pair = self.adapter(adapter_name)(self.cp_scale[adapter_name])
         return pair
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
@@ -230,6 +234,8 @@ class CPLinear(nn.Module, CPLayer):
             if adapter not in self.cp_adapter:
                 continue
             self._check_mergeable(adapter)
+            if self.quantization_backend is not None:
+                warnings.warn("the merged weight is quantized again, which rounds the update too", stacklevel=2)
             merged = self._plus(self.get_delta_weight(adapter))
             if safe_merge and not torch.isfinite(merged).all():
                 raise InputError(
@@ -252,7 +258,7 @@ class CPLinear(nn.Module, CPLayer):
 
     def _update(self, call: calls.Call, adapter: str, x: Tensor) -> Tensor:
         """The adapter's part of the output, `[*batch, out]`, for inputs `[*batch, in]`."""
-        up, down = call.pair(self.cp_adapter[adapter], self.cp_scale[adapter]) or self.factors(adapter)
+        up, down = call.pair(self.adapter(adapter), self.cp_scale[adapter]) or self.factors(adapter)
         if up.is_meta and not x.is_meta:
             raise InputError(
                 f"the tensors of adapter {adapter!r} are on the meta device and have no values; load the adapter"

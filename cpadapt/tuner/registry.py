@@ -27,7 +27,12 @@ _NEEDED = {
         "PEFT_TYPE_TO_TUNER_MAPPING",
         "PEFT_TYPE_TO_PREFIX_MAPPING",
     ),
-    "peft.tuners.tuners_utils": ("BaseTuner", "BaseTunerLayer", "check_adapters_to_merge", "check_target_module_exists"),
+    "peft.tuners.tuners_utils": (
+        "BaseTuner",
+        "BaseTunerLayer",
+        "check_adapters_to_merge",
+        "check_target_module_exists",
+    ),
     "peft.utils": (
         "AuxiliaryTrainingWrapper",
         "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING",

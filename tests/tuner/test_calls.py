@@ -1,5 +1,5 @@
-"""Pairs made for all layers at once are what each layer makes by itself, wherever a layer is called from, and belong to
-one call."""
+"""Pairs made for all layers at once are what each layer makes by itself, wherever a layer is called from, and belong
+to one call."""
 
 import copy
 import importlib.util

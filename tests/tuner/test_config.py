@@ -76,3 +76,9 @@ def test_json_and_back(tmp_path, load):
     assert type(loaded) is CPConfig
     assert loaded == config
     assert loaded.tensor_shape == {1009: (1009,), 576: (8, 8, 9)}
+
+
+@pytest.mark.parametrize("empty", [[], "", None])
+def test_empty_is_not_given(empty):
+    config = CPConfig(num_components=1, layers_pattern=empty, layers_to_transform=[], components_pattern={})
+    assert (config.layers_pattern, config.layers_to_transform, config.components_pattern) == (None, None, {})

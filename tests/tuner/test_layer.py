@@ -78,9 +78,7 @@ def test_one_component_is_lokr(out_features, in_features):
     theirs = get_peft_model(model(), config)
     (layer,) = [module for module in ours.modules() if isinstance(module, CPLayer)]
     lokr = theirs.base_model.model[0]
-    unit = {
-        name: raw / raw.norm() for name, raw in layer.cp_adapter["default"].tensors().items() if name != "weight"
-    }
+    unit = {name: raw / raw.norm() for name, raw in layer.cp_adapter["default"].tensors().items() if name != "weight"}
     factor = layer.cp_scale["default"] * layer.cp_adapter["default"].weight
     lokr.lokr_w1_a["default"].data = factor * unit["up_0"].T
     lokr.lokr_w1_b["default"].data = unit["down_0"]

@@ -178,9 +178,7 @@ def test_pefts_policy_wraps_each_adapter(llama):
     model = get_peft_model(llama.model(), llama.config())
     policy = fsdp_auto_wrap_policy(model)
     wrapped = {
-        name
-        for name, module in model.named_modules()
-        if policy(module=module, recurse=False, nonwrapped_numel=0)
+        name for name, module in model.named_modules() if policy(module=module, recurse=False, nonwrapped_numel=0)
     }
     adapters = {name for name, module in model.named_modules() if name.endswith("cp_adapter.default")}
     assert len(adapters) == 4

@@ -1,7 +1,7 @@
-"""Trains a step on two processes, in every way, and compares with one process: two_processes.py FILE, under torchrun.
+"""Trains a step on two processes, in every way, and compares with one process: two_processes.py FILE, by torchrun.
 
-FILE becomes a list of `{"how", "kind", "apart", "moved"}`: how far the trained adapter is from that of one process, and
-how far that one moved.
+FILE becomes a list of `{"how", "kind", "apart", "moved"}`: how far the trained adapter is from that of one process,
+and how far that one moved.
 """
 
 import json
@@ -48,7 +48,7 @@ def step(model, called, ids):
 def state(model):
     full = {}
     for name, tensor in model.state_dict().items():
-        if "_adapter.default" in name or "lora_" in name and ".default." in name:
+        if "_adapter.default" in name or ("lora_" in name and ".default." in name):
             full[name] = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
     return full
 
@@ -92,7 +92,8 @@ def main(file):
             else:
                 trained = state(model)
             apart, moved = (
-                max((other[name] - expected[name]).abs().max().item() for name in expected) for other in (trained, before)
+                max((other[name] - expected[name]).abs().max().item() for name in expected)
+                for other in (trained, before)
             )
             found.append({"how": how, "kind": kind, "apart": apart, "moved": moved})
     if dist.get_rank() == 0:
