@@ -40,6 +40,8 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     # PEFT's, which is untyped.
     active_adapters: list[str]
     get_base_layer: Callable[[], Any]
+    get_base_weight: Callable[[], Tensor]
+    set_base_weight: Callable[[Tensor], None]
 
     def update_layer(
         self,
@@ -253,7 +255,7 @@ class CPLinear(nn.Module, CPLayer):
             self.set_base_weight(self._plus(-self.get_delta_weight(adapter)))
 
     def _plus(self, delta: Tensor) -> Tensor:
-        weight: Tensor = self.get_base_weight()
+        weight = self.get_base_weight()
         return (weight + delta.detach()).to(weight.dtype)
 
     def _update(self, call: calls.Call, adapter: str, x: Tensor) -> Tensor:

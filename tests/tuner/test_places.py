@@ -131,6 +131,31 @@ def test_two_processes_train_as_one(tmp_path):
         assert row["apart"] < 1e-5, row
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_that_are_there_only_while_their_module_is_called(llama, kind):
+    """As in DeepSpeed's ZeRO-3: empty, gathered before a module's call, and let go after it."""
+    model = two_adapters(kind, llama)
+    expected = llama.logits(model)
+    empty = torch.zeros(0)
+    for module in model.modules():
+        whole = {name: p.data for name, p in module.named_parameters(recurse=False)}
+
+        def gather(module, args, whole=whole):
+            for name, data in whole.items():
+                module.get_parameter(name).data = data
+
+        def release(module, args, output, whole=whole):
+            for name in whole:
+                module.get_parameter(name).data = empty
+
+        if whole:
+            module.register_forward_pre_hook(gather)
+            module.register_forward_hook(release)
+            release(module, (), None)
+    assert not any(p.numel() for p in model.parameters())
+    assert torch.equal(llama.logits(model), expected)
+
+
 def test_an_adapter_that_something_hooked_is_called(toy):
     """The pairs of all layers are made at once, but not past a hook."""
     model = get_peft_model(toy.model(), toy.config())
