@@ -286,17 +286,31 @@ def export(
     adapter_dir: Annotated[Path, typer.Argument(help="Folder of a saved CP adapter.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the new adapter; must be empty or not exist.")],
     to: Annotated[str, typer.Option(help="Format; only lora.")] = "lora",
+    smallest_rank: Annotated[
+        bool, typer.Option("--smallest-rank", help="No rank above a projection's shorter side; as exact, and smaller.")
+    ] = False,
 ) -> None:
     """Convert a CP adapter to an exactly equal LoRA adapter.
 
-    The LoRA adapter loads wherever PEFT does, without cpadapt.
+    The LoRA adapter loads wherever PEFT does, without cpadapt. Its rank is the number of components.
     """
-    from cpadapt.tuner import export_to_lora
+    from cpadapt.tuner.export import VLLM_RANKS, export_to_lora, ranks
 
     if to != "lora":
         raise InputError(f"--to {to}: the only format is lora")
-    export_to_lora(adapter_dir, out_dir)
-    typer.echo(f"{out_dir}: a LoRA adapter equal to {adapter_dir}")
+    export_to_lora(adapter_dir, out_dir, smallest_rank=smallest_rank)
+    found = ranks(out_dir)
+    typer.echo(f"{out_dir}: a LoRA adapter equal to {adapter_dir}, of rank {found.largest}")
+    if found.for_vllm is None:
+        typer.echo(f"vLLM serves ranks up to {VLLM_RANKS[-1]}: this is above")
+    else:
+        typer.echo(f"vLLM needs --max-lora-rank {found.for_vllm}")
+    if found.above_shorter_side:
+        typer.echo(
+            f"{len(found.above_shorter_side)} projections, such as {found.above_shorter_side[0]}, have a shorter side"
+            " below their rank: --smallest-rank writes a smaller adapter that is as exact",
+            err=True,
+        )
 
 
 @app.command()

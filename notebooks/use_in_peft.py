@@ -78,6 +78,9 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 # `num_components`, LoRA's `r`
 # : The size on every adapted projection: how many {term}`components <component>`, or which {term}`rank`.
 #
+# `components_pattern`, LoRA's `rank_pattern`
+# : Sizes of single projections, such as `{"v_proj": 8}`.
+#
 # `tensor_shape`
 # : The {term}`modes <mode>` that a dimension is split into, such as `{2048: (32, 64)}`; by default the two factors
 #   nearest to a square. LoRA has no such choice.
@@ -90,6 +93,9 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 #
 # `raw_norm`
 # : The length at which the vectors start, which act as unit vectors: a learning-rate knob, see below. LoRA has none.
+#
+# `seed`
+# : Draws the adapter from a generator of its own, so that nothing drawn before changes it. LoRA has none.
 #
 # `target_modules` and `exclude_modules`, as LoRA's
 # : Which linear layers to adapt: names, endings of names, a regular expression, or `"all-linear"`.
@@ -297,7 +303,7 @@ from_cp
 
 # %% [markdown]
 # The LoRA adapter gives the logits of the trained CP adapter, {glue:text}`lora_gap`. The CP adapter as it is cannot
-# be loaded there: PEFT alone does not know its type, and stops with a {glue:text}`cp_error`.
+# be loaded there: PEFT alone does not know its type, and stops with a {glue:text}`cp_error` that says what to import.
 #
 # From a saved adapter the command line does the same, and needs no base model for it:
 #
@@ -387,22 +393,21 @@ charts.table(rate_table())
 #
 # - **Layers.** `nn.Linear` and the `Conv1D` of transformers are adapted; embeddings, convolutions and the output
 #   projection inside `nn.MultiheadAttention` are refused with a message that names the module. Weights that are bare
-#   parameters, as in some mixtures of experts, are out of reach (`target_parameters`).
-# - **Quantized weights** are refused: no CP adapter on a base model whose weights are integers. Train on one in
-#   floating point.
-# - **LoRA's variants and extras** are not there: no DoRA (`use_dora`), no `lora_dropout`, no `bias`, no sizes by
-#   module (`rank_pattern`, `alpha_pattern`), no `trainable_token_indices`. An argument that `CPConfig` does not have
-#   is an error.
+#   parameters, as in some mixtures of experts, are out of reach.
+# - **LoRA's variants and extras** are not there: no DoRA (`use_dora`), no `lora_dropout`, no `bias`, no scale by
+#   module (`alpha_pattern`), no `trainable_token_indices`, no `target_parameters`. An argument that `CPConfig` does
+#   not have is an error.
 # - **A prime dimension** has no two factors and is not split: its component costs as much there as LoRA's rank.
 # - **Weighted sums.** `add_weighted_adapter` is refused, because the sum of two CP adapters is a larger one. Convert
 #   each with `to_lora` and add those, or set several adapters active at once.
 # - **Mixed batches** are for inference: `adapter_names` in training mode is an error, and so it is while an adapter
 #   is merged.
-# - **Precision.** A CP adapter's scalars are float32 whatever the base model's type. Merging into a half-precision
-#   model rounds the update to that type.
+# - **Precision.** A CP adapter's scalars are float32 whatever the base model's type, unless
+#   `autocast_adapter_dtype=False` asks for that. Merging into a half-precision model rounds the update to its type.
 # - **Versions.** cpadapt asks for `peft>=0.21,<0.22`, because it enters PEFT's registries from outside; where one of
 #   these has changed, the import says so instead of going on.
-# - **Not tried** here: training split over several devices, and `torch.compile` on a model with CP adapters.
+#
+# [What PEFT leaves to you](../book/peft_limits.md) has several GPUs, offloading, quantized models and more.
 
 # %% tags=["remove-cell"]
 head = sum(p.numel() for n, p in model.named_parameters() if "modules_to_save.default" in n)

@@ -159,8 +159,9 @@ def factors(params: dict[str, Tensor], *, tensor_shape: TensorShape | None = Non
 
 
 def _unit(raw: Tensor) -> Tensor:
-    """Vectors along the last axis made unit length, as `torch.nn.functional.normalize` makes them."""
-    unit: Tensor = raw / raw.norm(2.0, -1, keepdim=True).clamp_min(1e-12).expand_as(raw)
+    """Vectors along the last axis made unit length; a vector of length zero stays, with a gradient of usual size."""
+    norm = raw.norm(2.0, -1, keepdim=True)
+    unit: Tensor = raw / norm.masked_fill(norm <= 1e-12, 1.0).expand_as(raw)
     return unit
 
 

@@ -10,6 +10,7 @@ from peft.config import PeftConfig
 
 from cpadapt.errors import InputError
 from cpadapt.families import cp
+from cpadapt.tuner import files
 from cpadapt.tuner.registry import CPType
 
 
@@ -24,14 +25,18 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         num_components: components c of each adapted projection, which has (Σ modes + 1) · c trainable scalars.
         tensor_shape: modes by dimension, such as `{2048: (32, 64)}`. Other dimensions are split nearest to a
             square; a prime is one mode.
+        components_pattern: sizes of single projections, by name, name ending or regular expression, such as
+            `{"v_proj": 8}`; the first that fits counts, as in LoRA's `rank_pattern`.
         scale: the factor in front of the update.
         init: `"zero"` starts with λ = 0 and no effect, `"normal"` draws λ from N(0, 1)/c.
         raw_norm: initial length of the raw vectors. They act as unit vectors, so the length sets their learning rate.
+        seed: draw the adapter from a generator of its own with this seed. By default torch's global random state
+            decides, as in PEFT: what was drawn before changes the adapter.
         target_modules: which `nn.Linear` and `Conv1D` to adapt: a list of names or name endings, a regular
             expression, or `"all-linear"`; by default what PEFT adapts with LoRA on the architecture.
         exclude_modules: which of these to leave out: names, name endings or a regular expression.
         modules_to_save: modules to train and save in full, such as a new head.
-        layers_to_transform: adapt only the layers with these indices.
+        layers_to_transform: adapt only the layers with these indices; not with a regular expression.
         layers_pattern: the name of the list of layers, if it is not one of the common names.
 
     Raises:
@@ -40,9 +45,11 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
 
     num_components: int = field(kw_only=True)
     tensor_shape: dict[int, tuple[int, ...]] | None = None
+    components_pattern: dict[str, int] = field(default_factory=dict)
     scale: float = cp.SCALE
     init: Literal["zero", "normal"] = "zero"
     raw_norm: float = 1.0
+    seed: int | None = None
     target_modules: list[str] | set[str] | str | None = None
     exclude_modules: list[str] | set[str] | str | None = None
     modules_to_save: list[str] | None = None
@@ -52,10 +59,13 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = CPType.CP
-        if isinstance(self.num_components, bool) or not isinstance(self.num_components, int):
-            raise InputError(f"num_components must be a positive integer, not {self.num_components!r}")
-        if self.num_components < 1:
-            raise InputError(f"num_components must be a positive integer, not {self.num_components}")
+        _check_size("num_components", self.num_components)
+        # Empty is not given.
+        self.components_pattern = dict(self.components_pattern or {})
+        for pattern, size in self.components_pattern.items():
+            _check_size(f"components_pattern[{pattern!r}]", size)
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
+            raise InputError(f"seed must be a non-negative integer or None, not {self.seed!r}")
         for name in ("scale", "raw_norm"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
@@ -69,15 +79,28 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             self.exclude_modules = set(self.exclude_modules)
         if isinstance(self.layers_to_transform, int):
             self.layers_to_transform = [self.layers_to_transform]
-        if self.layers_pattern is not None and not self.layers_to_transform:
+        self.layers_to_transform = self.layers_to_transform or None
+        self.layers_pattern = self.layers_pattern or None
+        if self.layers_pattern is not None and self.layers_to_transform is None:
             raise InputError(
                 f"layers_pattern={self.layers_pattern!r} needs layers_to_transform, which names no layers"
             )
-        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+        targets = self.target_modules
+        if isinstance(targets, str) and targets.lower() != "all-linear" and self.layers_to_transform is not None:
             raise InputError(
-                f"layers_to_transform={self.layers_to_transform} needs a list of target_modules; write the layers"
-                f" into the regular expression target_modules={self.target_modules!r} instead"
+                f"layers_to_transform={self.layers_to_transform} needs a list of target_modules or 'all-linear'; write"
+                f" the layers into the regular expression target_modules={targets!r} instead"
             )
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write `adapter_config.json`, and have the adapter's folder say that loading needs cpadapt."""
+        super().save_pretrained(save_directory, **kwargs)
+        files.say_what_is_needed(save_directory, self)
+
+
+def _check_size(name: str, size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InputError(f"{name} must be a positive integer, not {size!r}")
 
 
 def _tensor_shape(given: Any) -> dict[int, tuple[int, ...]] | None:

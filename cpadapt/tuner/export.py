@@ -8,8 +8,8 @@ PEFT's conversion computes a singular value decomposition of ΔW. This one needs
 """
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,25 @@ from peft.utils import (
     AuxiliaryTrainingWrapper,
     set_peft_model_state_dict,
 )
-from safetensors import SafetensorError
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from cpadapt.errors import InputError
 from cpadapt.families import cp, family
+from cpadapt.tuner import files
 from cpadapt.tuner.config import CPConfig
 from cpadapt.tuner.layer import CPLayer
 from cpadapt.tuner.model import CPModel
-from cpadapt.tuner.registry import CPType
+from cpadapt.tuner.registry import CONFIG_TYPE, PREFIX, CPType
 
-# A CP tensor in a saved adapter: its module, and `up.0`, `down.1`, … or `weight`.
-_CP_TENSOR = re.compile(r"(?P<module>.+)\.cp_(?P<name>(?:up|down)\.\d+|weight)")
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `--max-lora-rank` can be."""
+
+MODEL_PREFIX = "base_model.model."
+"""What PEFT puts before a module's name in the base model."""
 
 # The fields that say what the adapter is applied to. They are the same for all kinds of adapters.
 _SHARED_FIELDS = (
@@ -52,7 +57,7 @@ _SHARED_FIELDS = (
 
 
 def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
-    """Copy a model and replace its CP adapter by the exactly equal LoRA adapter of rank `num_components`.
+    """Copy a model and replace its CP adapter by the exactly equal LoRA adapter, of a rank for each component.
 
     The given model does not change and shares nothing with the result; `cpadapt.tuner.export_to_lora` works on folders
     and needs no copy. Modules that are saved in full are copied. The adapter keeps its name, and stays trainable if it
@@ -71,7 +76,12 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
         raise InputError(f"{', '.join(merged)} is merged into the base weights; call unmerge_adapter first")
     # The copy has the embeddings, so the adapter's weights need not include them.
     state = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
-    config, lora_state = _as_lora(model.peft_config[adapter_name], state)
+    scales = {
+        name: module.cp_scale[adapter_name]
+        for name, module in model.named_modules()
+        if isinstance(module, CPLayer) and adapter_name in module.cp_scale
+    }
+    config, lora_state = _as_lora(model.peft_config[adapter_name], state, scales)
     config.fan_in_fan_out = all(isinstance(layer.get_base_layer(), Conv1D) for layer in layers)
     tuner = copy.deepcopy(model.base_model)
     for module in tuner.modules():
@@ -83,20 +93,24 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
     return lora.train(model.training)
 
 
-def export_to_lora(adapter_dir: str | Path, out_dir: str | Path) -> Path:
+def export_to_lora(adapter_dir: str | Path, out_dir: str | Path, *, smallest_rank: bool = False) -> Path:
     """Write a saved CP adapter as the exactly equal LoRA adapter, which PEFT loads by itself.
 
-    This needs neither the base model nor a network.
+    This needs neither the base model nor a network. What PEFT saved a second time, the modules that are trained in
+    full as they were before training, is left out.
 
     Args:
         adapter_dir: the folder with `adapter_config.json` and `adapter_model.safetensors`.
         out_dir: the folder for the new files of the same names; it must be empty or not exist.
+        smallest_rank: where there are more components than the shorter side of the projection, use the rank of that
+            side: as exact, and a smaller file.
 
     Returns:
         `out_dir`.
 
     Raises:
-        InputError: there is no adapter, it is not a CP adapter, or `out_dir` is not an empty folder.
+        InputError: there is no adapter, it is not a CP adapter or not sound (its tensors are empty, undefined or named
+            by the compiler), or `out_dir` is not an empty folder.
     """
     source = Path(adapter_dir)
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
@@ -107,10 +121,41 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path) -> Path:
         state = load_file(source / SAFETENSORS_WEIGHTS_NAME)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:  # not JSON, not an adapter, not safetensors
         raise InputError(f"the adapter in {source} cannot be read: {error}") from None
-    if peft_type != CPType.CP:
+    if peft_type not in (CONFIG_TYPE, CPType.CP.value):
         raise InputError(f"the adapter in {source} is of type {peft_type}; only CP adapters can be exported")
+    for fault in files.faults(state):
+        raise InputError(f"the adapter in {source} is not sound: {fault}")
     config = CPConfig.from_pretrained(str(source))
-    return _write(out_dir, *_as_lora(config, state))
+    # PEFT saves such a module by its own name, and if embeddings are saved, the copies in its wrapper too.
+    copies = {"original_module", "modules_to_save"}
+    state = {key: tensor for key, tensor in state.items() if copies.isdisjoint(key.split("."))}
+    return _write(out_dir, *_as_lora(config, files.with_todays_names(state), smallest_rank=smallest_rank))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What the ranks of a saved LoRA adapter mean for those who use it."""
+
+    largest: int
+    for_vllm: int | None
+    """The smallest `--max-lora-rank` of vLLM that holds it, if there is one."""
+    above_shorter_side: list[str]
+    """Modules whose rank is above the shorter side of the projection."""
+
+
+def ranks(adapter_dir: str | Path) -> Ranks:
+    """Read the ranks of a saved LoRA adapter."""
+    with safe_open(Path(adapter_dir) / SAFETENSORS_WEIGHTS_NAME, "pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+    found: dict[str, int] = {}
+    above = []
+    for key, (rank, in_features) in ((key, shape) for key, shape in shapes.items() if key.endswith(".lora_A.weight")):
+        module = key.removesuffix(".lora_A.weight")
+        found[module] = rank
+        if rank > min(in_features, shapes[f"{module}.lora_B.weight"][0]):
+            above.append(module.removeprefix(MODEL_PREFIX))
+    largest = max(found.values())
+    return Ranks(largest, next((rank for rank in VLLM_RANKS if rank >= largest), None), above)
 
 
 def save_adapter(
@@ -160,7 +205,7 @@ def save_adapter(
         config: PeftConfig = _cp_config(params_by_module, scale=scale, **fields)
         for module, params in params_by_module.items():
             for name, tensor in params.items():
-                state[f"base_model.model.{module}.cp_{name.replace('_', '.')}"] = tensor
+                state[f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}"] = tensor
         return _write(out_dir, config, state)
     pairs = {
         module: family(family_name).factors(
@@ -171,27 +216,58 @@ def save_adapter(
     rank = _common_size(down.shape[0] for _, down in pairs.values())
     for module, (up, down) in pairs.items():
         lora_up = up if family_name == "lora" else scale * up
-        state |= _lora_tensors(f"base_model.model.{module}", lora_up, down)
+        state |= _lora_tensors(MODEL_PREFIX + module, lora_up, down)
     alpha = scale * rank if family_name == "lora" else rank
     return _write(out_dir, LoraConfig(r=rank, lora_alpha=alpha, **fields), state)
 
 
-def _as_lora(config: CPConfig, state: Mapping[str, Tensor]) -> tuple[LoraConfig, dict[str, Tensor]]:
+def _as_lora(
+    config: CPConfig,
+    state: Mapping[str, Tensor],
+    scales: Mapping[str, float] | None = None,
+    *,
+    smallest_rank: bool = False,
+) -> tuple[LoraConfig, dict[str, Tensor]]:
     """Convert a CP adapter's configuration and its tensors, named as in its file, to LoRA's. Others do not change."""
     lora_state = {}
     modules: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
-        if match := _CP_TENSOR.fullmatch(key):
-            params = modules.setdefault(match["module"], {})
-            params[match["name"].replace(".", "_")] = tensor.detach().float()
+        if match := files.TENSOR.fullmatch(key):
+            modules.setdefault(match["module"], {})[match["name"]] = tensor.detach().float()
         else:
             lora_state[key] = tensor
+    # LoRA's α/r in front of the update is 1 everywhere.
+    patterns = dict(config.components_pattern)
+    single: dict[str, int] = {}
     for module, params in modules.items():
         up, down = cp.factors(params)
-        lora_state |= _lora_tensors(module, config.scale * up, down)
+        up = (scales or {}).get(module, config.scale) * up
+        if smallest_rank:
+            up, down = _of_smallest_rank(up, down)
+        lora_state |= _lora_tensors(module, up, down)
+        name = module.removeprefix(MODEL_PREFIX)
+        if len(down) != patterns.get(get_pattern_key(list(patterns), name), config.num_components):
+            single[name] = len(down)
+    # The first that fits counts.
+    ranks = single | {name: size for name, size in patterns.items() if name not in single}
     # Copies, because PEFT adds to some of these when it makes a model.
     fields = {name: copy.deepcopy(getattr(config, name)) for name in _SHARED_FIELDS}
-    return LoraConfig(r=config.num_components, lora_alpha=config.num_components, **fields), lora_state
+    if config.layers_to_transform:
+        # LoRA would not ask in which layer a module is that is named in full.
+        adapted = sorted(module.removeprefix(MODEL_PREFIX) for module in modules)
+        fields |= {"target_modules": adapted, "layers_to_transform": None, "layers_pattern": None}
+    rank = config.num_components
+    return LoraConfig(r=rank, lora_alpha=rank, rank_pattern=ranks, alpha_pattern=dict(ranks), **fields), lora_state
+
+
+def _of_smallest_rank(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, of the rank of its shorter side if that is below the number of components."""
+    rank, columns = len(down), min(len(up), down.shape[1])
+    if rank <= columns:
+        return up, down
+    if len(up) <= down.shape[1]:
+        return torch.eye(len(up)), up @ down
+    return up @ down, torch.eye(down.shape[1])
 
 
 def _lora_tensors(module: str, up: Tensor, down: Tensor) -> dict[str, Tensor]:
@@ -239,7 +315,8 @@ def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor])
     tensors = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()
     }
-    save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    metadata = files.header(config) if isinstance(config, CPConfig) else {"format": "pt"}
+    save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata=metadata)
     # Written last, so that an interrupted folder is not taken for an adapter.
     config.save_pretrained(str(out))
     return out

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.utils.quantization_utils import QuantizationBackend
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from cpadapt.errors import InputError
 from cpadapt.families import cp
+from cpadapt.tuner import calls
+from cpadapt.tuner.adapter import CPAdapter, Pair
 from cpadapt.tuner.config import CPConfig
-from cpadapt.tuner.pairs import Pairs, make_pair
 
 BASE_ADAPTER = "__base__"
 """The name that, in a mixed batch, stands for no adapter."""
@@ -24,62 +26,64 @@ BASE_ADAPTER = "__base__"
 class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
     """The CP adapters of one projection, by name (arXiv 2606.00428).
 
-    =====================  ===================  ========================
-    parameter              shape                of `cpadapt.families.cp`
-    =====================  ===================  ========================
-    `cp_up[adapter][m]`    `[components, o_m]`  `up_m`
-    `cp_down[adapter][m]`  `[components, i_m]`  `down_m`
-    `cp_weight[adapter]`   `[components]`       `weight`
-    =====================  ===================  ========================
-
-    They are float32 for any base layer: the factor pair is made in float32 and cast for the product.
+    `cp_adapter[name]` is a `CPAdapter`, with the tensors, and `cp_scale[name]` the factor in front of its update now.
+    The tensors are float32 for any base layer, unless PEFT was asked for the base layer's type with
+    `autocast_adapter_dtype=False`; the factor pair is made in float32 and cast for the product.
     """
 
-    adapter_layer_names = ("cp_up", "cp_down", "cp_weight")
-    other_param_names = ("cp_scale",)
+    adapter_layer_names = ("cp_adapter",)
+    other_param_names = ("cp_scale", "cp_initial_scale")
 
-    cp_up: nn.ModuleDict
-    cp_down: nn.ModuleDict
-    cp_weight: nn.ParameterDict
+    cp_adapter: nn.ModuleDict
     cp_scale: dict[str, float]
+    cp_initial_scale: dict[str, float]
     # PEFT's, which is untyped.
     active_adapters: list[str]
     get_base_layer: Callable[[], Any]
+    get_base_weight: Callable[[], Tensor]
+    set_base_weight: Callable[[Tensor], None]
 
-    def update_layer(self, adapter_name: str, config: CPConfig) -> None:
-        """Add an adapter, or draw it again. Torch's global random state decides the draw, as in PEFT.
+    def update_layer(
+        self,
+        adapter_name: str,
+        config: CPConfig,
+        *,
+        num_components: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Add an adapter, or draw it again.
+
+        Args:
+            adapter_name: its name.
+            config: its configuration.
+            num_components: its size here, if that is not the configuration's.
+            generator: what to draw from, instead of torch's global random state.
 
         Raises:
             InputError: a given split does not multiply to its dimension, or there are more components than entries.
         """
         params = cp.init(
-            torch.default_generator,
+            generator or torch.default_generator,
             self.out_features,
             self.in_features,
-            config.num_components,
+            num_components or config.num_components,
             tensor_shape=config.tensor_shape,
             init=config.init,
             raw_norm=config.raw_norm,
         )
-        for side, lists in (("up", self.cp_up), ("down", self.cp_down)):
-            raw = [tensor for name, tensor in params.items() if name.startswith(f"{side}_")]
-            lists[adapter_name] = nn.ParameterList(raw)
-        self.cp_weight[adapter_name] = nn.Parameter(params["weight"])
-        self.cp_scale[adapter_name] = config.scale
+        self.cp_adapter[adapter_name] = CPAdapter(params)
+        self.cp_scale[adapter_name] = self.cp_initial_scale[adapter_name] = config.scale
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def params(self, adapter_name: str) -> dict[str, Tensor]:
-        """The trainable tensors of an adapter, by the family's names."""
-        named = {"weight": self.cp_weight[adapter_name]}
-        for side, lists in (("up", self.cp_up), ("down", self.cp_down)):
-            for m, raw in enumerate(lists[adapter_name].parameters()):
-                named[f"{side}_{m}"] = raw
-        return named
+    def adapter(self, adapter_name: str) -> CPAdapter:
+        """The module with the adapter's tensors."""
+        return cast(CPAdapter, self.cp_adapter[adapter_name])
 
-    def factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+    def factors(self, adapter_name: str) -> Pair:
         """`up` `[out, components]` and `down` `[components, in]`, float32 or better, so that ΔW = up · down."""
-        return make_pair(self.params(adapter_name), self.cp_scale[adapter_name])
+        pair: Pair = self.adapter(adapter_name)(self.cp_scale[adapter_name])
+        return pair
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """ΔW in the layout of the base layer's weight: `[out, in]`, for a `Conv1D` `[in, out]`."""
@@ -91,44 +95,92 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         """Whether PEFT may convert the adapter; `cpadapt.to_lora` does it without loss."""
         return True
 
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Set an adapter's factor to `scale` times the configured one."""
+        if adapter in self.cp_scale:
+            self.cp_scale[adapter] = scale * self.cp_initial_scale[adapter]
+
+    def scale_layer(self, scale: float) -> None:
+        """Multiply the factors of the active adapters by `scale`."""
+        for adapter in self.active_adapters:
+            if adapter in self.cp_scale:
+                self.cp_scale[adapter] *= scale
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Divide the factors of the active adapters by `scale`, or set the configured ones again."""
+        for adapter in self.active_adapters:
+            if adapter in self.cp_scale:
+                initial = self.cp_initial_scale[adapter]
+                self.cp_scale[adapter] = initial if scale is None else self.cp_scale[adapter] / scale
+
+    def base_type(self) -> torch.dtype | None:
+        """The floating-point type of the base layer's weight, if it has one."""
+        dtype = getattr(getattr(self.get_base_layer(), "weight", None), "dtype", None)
+        return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
+
+    def half_type(self) -> torch.dtype | None:
+        """The same where it is half precision, as the layer's input will be then."""
+        dtype = self.base_type()
+        return dtype if dtype in (torch.float16, torch.bfloat16) else None
+
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's method would also cast to the base layer's type, and so round what was read from a file.
-        target = device if device is not None else self.get_base_layer().weight.device
-        raw = [*self.cp_up[adapter_name].parameters(), *self.cp_down[adapter_name].parameters()]
-        for parameter in (*raw, self.cp_weight[adapter_name]):
-            if "meta" not in (parameter.device.type, target.type):
-                parameter.data = parameter.data.to(target)
+        target, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
+        target = device or target
+        if adapter_name not in self.cp_adapter or not isinstance(target, torch.device) or target.type == "meta":
+            return
+        adapter = self.cp_adapter[adapter_name]
+        if not any(parameter.is_meta for parameter in adapter.parameters()):
+            adapter.to(target)
+
+    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
+        # The weight of torch's dynamically quantized layers is a method, which has no device.
+        if callable(getattr(base_layer, "weight", None)) and not isinstance(base_layer.weight, Tensor):
+            return torch.device("cpu"), None
+        found: tuple[Any, Any] = super()._get_base_layer_device_and_dtype(base_layer)
+        return found
 
 
 class CPLinear(nn.Module, CPLayer):
-    """An `nn.Linear` or a transformers `Conv1D` plus its CP adapters: y = W x + b + Σ_active up · (down · x).
+    """A linear layer plus its CP adapters: y = W x + b + Σ_active up · (down · x).
 
-    Only merging makes a matrix of size out×in. The factor pair is made once for each forward pass and adapter: in a
-    call of a `PeftModel` for all layers at once, otherwise here.
+    The layer is an `nn.Linear`, a transformers `Conv1D` or a quantized linear layer. Only merging makes a matrix of
+    size out×in. The factor pair is made once for each forward pass and adapter: in a call of a `PeftModel` for all
+    layers at once, otherwise here.
 
     Args:
         base_layer: the layer to adapt.
         adapter_name: the name of the first adapter.
         config: the configuration of that adapter.
-        pairs: the store in which the model puts the pairs that it makes.
+        num_components: its size here, if that is not the configuration's.
+        generator: what to draw it from, instead of torch's global random state.
+        quantization: PEFT's access to the weight of a quantized layer.
 
     Raises:
-        InputError: the base layer is neither, is quantized, or is a layer that its parent never calls.
+        InputError: the base layer is none of these, or is a layer that its parent never calls.
     """
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, config: CPConfig, pairs: Pairs | None = None) -> None:
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: CPConfig,
+        *,
+        num_components: int | None = None,
+        generator: torch.Generator | None = None,
+        quantization: QuantizationBackend | None = None,
+    ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.out_features, self.in_features = _sizes(self.get_base_layer())
-        self.cp_up = nn.ModuleDict()
-        self.cp_down = nn.ModuleDict()
-        self.cp_weight = nn.ParameterDict()
+        self.quantization_backend = quantization
+        self.out_features, self.in_features = _sizes(self.get_base_layer(), quantization)
+        self.cp_adapter = nn.ModuleDict()
         self.cp_scale = {}
-        self._pairs = pairs or Pairs()
+        self.cp_initial_scale = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
-        self.update_layer(adapter_name, config)
+        self.update_layer(adapter_name, config, num_components=num_components, generator=generator)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
         """Map `[batch, …, in]` to `[batch, …, out]`.
@@ -141,8 +193,12 @@ class CPLinear(nn.Module, CPLayer):
             kwargs: further arguments for the base layer.
 
         Raises:
-            InputError: the number of names is not the number of rows, or adapters are merged.
+            InputError: the number of names is not the number of rows, adapters are merged, or an adapter's tensors
+                have no values.
         """
+        call = calls.current()
+        if adapter_names is None:
+            adapter_names = call.rows.get(self)
         if adapter_names is not None:
             self._check_mixed(x, adapter_names)
         if self.disable_adapters and self.merged:
@@ -150,39 +206,44 @@ class CPLinear(nn.Module, CPLayer):
         result: Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters or self.merged:
             return result
+        if self.quantization_backend is not None:
+            result = self.quantization_backend.maybe_clone_base_result(result)
         if adapter_names is not None:
             # In the order of their first rows, so that every run adds in the same order.
             for adapter in dict.fromkeys(adapter_names):
-                if adapter in self.cp_weight:
+                if adapter in self.cp_adapter:
                     rows = torch.tensor(
                         [i for i, name in enumerate(adapter_names) if name == adapter], device=x.device
                     )
-                    result = result.index_add(0, rows, self._update(adapter, x[rows]).to(result.dtype))
+                    result = result.index_add(0, rows, self._update(call, adapter, x[rows]).to(result.dtype))
             return result
         for adapter in self.active_adapters:
-            if adapter in self.cp_weight:
-                result = result + self._update(adapter, x).to(result.dtype)
+            if adapter in self.cp_adapter:
+                result = result + self._update(call, adapter, x).to(result.dtype)
         return result
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add adapters to the base weight, in float32 or better.
+        """Add adapters to the base weight, in float32 or better; a quantized weight is quantized again.
 
         Args:
             safe_merge: refuse to change the weight if the result has infinite or undefined entries.
             adapter_names: the adapters to merge; by default the active ones.
 
         Raises:
-            InputError: `safe_merge` found such entries.
+            InputError: `safe_merge` found such entries, or the layer is quantized in a way that cannot be merged into.
         """
         for adapter in check_adapters_to_merge(self, adapter_names):
-            if adapter not in self.cp_weight:
+            if adapter not in self.cp_adapter:
                 continue
+            self._check_mergeable(adapter)
+            if self.quantization_backend is not None:
+                warnings.warn("the merged weight is quantized again, which rounds the update too", stacklevel=2)
             merged = self._plus(self.get_delta_weight(adapter))
             if safe_merge and not torch.isfinite(merged).all():
                 raise InputError(
                     f"adapter {adapter!r} cannot be merged: the merged weight would have NaN or infinite entries"
                 )
-            self.get_base_layer().weight.data = merged
+            self.set_base_weight(merged)
             self.merged_adapters.append(adapter)
 
     def unmerge(self) -> None:
@@ -191,15 +252,20 @@ class CPLinear(nn.Module, CPLayer):
             warnings.warn("there is no merged adapter to unmerge", stacklevel=2)
         while self.merged_adapters:
             adapter = self.merged_adapters.pop()
-            self.get_base_layer().weight.data = self._plus(-self.get_delta_weight(adapter))
+            self.set_base_weight(self._plus(-self.get_delta_weight(adapter)))
 
     def _plus(self, delta: Tensor) -> Tensor:
-        weight: Tensor = self.get_base_layer().weight.data
+        weight = self.get_base_weight()
         return (weight + delta.detach()).to(weight.dtype)
 
-    def _update(self, adapter: str, x: Tensor) -> Tensor:
+    def _update(self, call: calls.Call, adapter: str, x: Tensor) -> Tensor:
         """The adapter's part of the output, `[*batch, out]`, for inputs `[*batch, in]`."""
-        up, down = self._pairs.get(self, adapter) or self.factors(adapter)
+        up, down = call.pair(self.adapter(adapter), self.cp_scale[adapter]) or self.factors(adapter)
+        if up.is_meta and not x.is_meta:
+            raise InputError(
+                f"the tensors of adapter {adapter!r} are on the meta device and have no values; load the adapter"
+                " before the model is called"
+            )
         return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
 
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
@@ -214,21 +280,49 @@ class CPLinear(nn.Module, CPLayer):
                 " unmerge_adapter first"
             )
 
+    def _check_mergeable(self, adapter: str) -> None:
+        layer, backend = self.get_base_layer(), self.quantization_backend
+        if backend is not None and not backend.supports_merge:
+            how = backend.backend_name
+        elif backend is None and _is_dynamically_quantized(layer):
+            how = f"{type(layer).__module__}.{type(layer).__name__}"
+        else:
+            return
+        raise InputError(
+            f"adapter {adapter!r} cannot be merged: the layer is quantized ({how}) and its weight cannot be set;"
+            " use the adapter unmerged, or load the model unquantized and merge there"
+        )
+
     def __repr__(self) -> str:
         return f"cp.{super().__repr__()}"
 
 
-def _sizes(layer: nn.Module) -> tuple[int, int]:
+def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[int, int]:
     """Output and input features of a layer."""
     if isinstance(layer, Conv1D):
         return layer.weight.shape[1], layer.weight.shape[0]
-    if not isinstance(layer, nn.Linear):
-        raise InputError(f"it is of type {type(layer).__name__}, but must be nn.Linear or transformers' Conv1D")
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
             " an adapter around it would do nothing"
         )
-    if not layer.weight.dtype.is_floating_point:
-        raise InputError(f"it has a quantized weight of type {layer.weight.dtype}; CP needs floating-point weights")
-    return layer.out_features, layer.in_features
+    linear = isinstance(layer, nn.Linear) or _is_dynamically_quantized(layer)
+    if not linear and (quantization is None or quantization.layer_type != "linear"):
+        raise InputError(
+            f"it is of type {type(layer).__module__}.{type(layer).__qualname__}, but must be torch.nn.Linear,"
+            " transformers' Conv1D or a quantized linear layer"
+        )
+    weight = getattr(layer, "weight", None)
+    if quantization is None and isinstance(weight, Tensor) and not weight.dtype.is_floating_point:
+        raise InputError(
+            f"it has a weight of type {weight.dtype} and is no quantized layer that PEFT knows; CP needs"
+            " floating-point weights"
+        )
+    return int(layer.out_features), int(layer.in_features)  # type: ignore[arg-type]
+
+
+def _is_dynamically_quantized(layer: nn.Module) -> bool:
+    """Whether it is torch's own quantized linear layer, which has its weight packed and computes with floats."""
+    # By name, since importing torch.ao.nn.quantized warns that it will go.
+    kind = type(layer)
+    return kind.__name__ == "Linear" and kind.__module__.startswith("torch.ao.nn.quantized.dynamic")

@@ -17,14 +17,30 @@ WORKS_WITH = "peft>=0.21,<0.22"
 PREFIX = "cp_"
 """The start of the names of CP's parameters, by which PEFT recognizes adapter weights."""
 
+CONFIG_TYPE = "CP (run `import cpadapt` before loading)"
+"""The adapter type in a saved configuration: without cpadapt, PEFT stops at it with a KeyError that quotes it. "CP" is
+read too."""
+
 _NEEDED = {
     "peft.mapping": (
         "PEFT_TYPE_TO_CONFIG_MAPPING",
         "PEFT_TYPE_TO_TUNER_MAPPING",
         "PEFT_TYPE_TO_PREFIX_MAPPING",
     ),
-    "peft.tuners.tuners_utils": ("BaseTuner", "BaseTunerLayer", "check_adapters_to_merge"),
-    "peft.utils": ("AuxiliaryTrainingWrapper", "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING"),
+    "peft.tuners.tuners_utils": (
+        "BaseTuner",
+        "BaseTunerLayer",
+        "check_adapters_to_merge",
+        "check_target_module_exists",
+    ),
+    "peft.utils": (
+        "AuxiliaryTrainingWrapper",
+        "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING",
+        "get_quantization_kwargs",
+        "resolve_quantization_backend",
+    ),
+    "peft.utils.other": ("get_pattern_key",),
+    "peft.utils.quantization_utils": ("ForwardOnlyQuantizationBackend", "QuantizationBackend"),
 }
 
 
@@ -73,6 +89,7 @@ def register(config_cls: type[Any], tuner_cls: type[Any]) -> None:
             raise _refusal(f"it uses the prefix {PREFIX!r} for {peft_type!r}")
     for name, entry in entries.items():
         registries[name][CPType.CP] = entry
+    registries["PEFT_TYPE_TO_CONFIG_MAPPING"][CONFIG_TYPE] = config_cls
 
 
 def _same(taken: object, entry: object) -> bool:

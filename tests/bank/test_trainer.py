@@ -402,10 +402,7 @@ class SlowLoop:
             return layer.parameter(tensor), False
         if self.run.family == "lora":
             return (layer.lora_B if tensor == "up" else layer.lora_A)["default"].weight, tensor == "up"
-        if tensor == "weight":
-            return layer.cp_weight["default"], False
-        side, mode = tensor.split("_")
-        return getattr(layer, f"cp_{side}")["default"][int(mode)], False
+        return getattr(layer.cp_adapter["default"], tensor), False
 
     def logits(self, kind: str, chosen: Any) -> tuple[Tensor, Tensor]:
         """By way of the tokenizer's own padded batches."""

@@ -50,17 +50,22 @@ def test_vectors_of_length_one_as_they_were_saved_once_count_as_their_sign() -> 
 
 
 def test_vectors_are_made_unit_length_as_torch_does() -> None:
-    """To the bit, gradients too; no vector at all stays one."""
+    """To the bit, gradients too, but that of a vector of length zero, which is as large as any other's."""
     raw = torch.randn(4, 5, 7, generator=generator())
     raw[0, 0] = 0.0
+    raw[0, 1] *= 1e-9
     made = []
     for function in (cp._unit, lambda x: F.normalize(x, dim=-1)):
         leaf = raw.clone().requires_grad_()
         unit = function(leaf)
         unit.mul(torch.arange(7.0)).sum().backward()
         made.append((unit.detach(), leaf.grad))
-    for ours, torchs in zip(*made, strict=True):
-        assert torch.equal(ours, torchs)
+    (unit, gradient), (torchs_unit, torchs_gradient) = made
+    assert torch.equal(unit, torchs_unit)
+    assert torch.equal(gradient[0, 0], torch.arange(7.0))
+    assert torchs_gradient[0, 0].max() > 1e12
+    gradient[0, 0] = torchs_gradient[0, 0]
+    assert torch.equal(gradient, torchs_gradient)
 
 
 def test_more_components_than_entries_is_an_error() -> None:

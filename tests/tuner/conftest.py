@@ -173,10 +173,10 @@ def llama() -> Case:
 
 def _delta(layer: CPLayer, adapter: str) -> Tensor:
     """ΔW [out, in] as the sum over components of outer products of unit vectors, one mode at a time."""
-    up = [raw.detach().double() for raw in layer.cp_up[adapter]]
-    down = [raw.detach().double() for raw in layer.cp_down[adapter]]
+    tensors = {name: raw.detach().double() for name, raw in layer.cp_adapter[adapter].tensors().items()}
+    up, down = ([raw for name, raw in tensors.items() if name.startswith(side)] for side in ("up_", "down_"))
     total = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
-    for s, weight in enumerate(layer.cp_weight[adapter].detach().double()):
+    for s, weight in enumerate(tensors["weight"]):
         sides = []
         for raw in (up, down):
             side = torch.ones(1, dtype=torch.float64)

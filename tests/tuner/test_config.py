@@ -6,6 +6,7 @@ from peft import PeftConfig
 
 from cpadapt.errors import InputError
 from cpadapt.tuner import CPConfig
+from cpadapt.tuner.registry import CONFIG_TYPE
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ from cpadapt.tuner import CPConfig
         ({"scale": "8"}, "scale must be a positive number, not '8'"),
         ({"raw_norm": -1.0}, "raw_norm must be a positive number, not -1.0"),
         ({"init": "ones"}, "'zero' or 'normal', not 'ones'"),
+        ({"components_pattern": {"q": 0}}, "components_pattern['q'] must be a positive integer, not 0"),
+        ({"seed": -1}, "seed must be a non-negative integer or None, not -1"),
+        ({"seed": True}, "seed must be a non-negative integer or None, not True"),
         ({"tensor_shape": {2048: (32, 63)}}, "splits 2048 into (32, 63), which multiply to 2016"),
         ({"tensor_shape": {12: (-3, -4)}}, "give positive modes with product 12"),
         ({"tensor_shape": {12: 12}}, "as {2048: (32, 64)}, not {12: 12}"),
@@ -58,6 +62,8 @@ def test_json_and_back(tmp_path, load):
         scale=2.5,
         init="normal",
         raw_norm=0.5,
+        components_pattern={"v_proj": 2},
+        seed=3,
         target_modules=["q_proj"],
         exclude_modules=["layers.0.q_proj"],
         modules_to_save=["score"],
@@ -65,8 +71,14 @@ def test_json_and_back(tmp_path, load):
         layers_pattern="h",
     )
     config.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "CP"
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == CONFIG_TYPE
     loaded = load(tmp_path)
     assert type(loaded) is CPConfig
     assert loaded == config
     assert loaded.tensor_shape == {1009: (1009,), 576: (8, 8, 9)}
+
+
+@pytest.mark.parametrize("empty", [[], "", None])
+def test_empty_is_not_given(empty):
+    config = CPConfig(num_components=1, layers_pattern=empty, layers_to_transform=[], components_pattern={})
+    assert (config.layers_pattern, config.layers_to_transform, config.components_pattern) == (None, None, {})

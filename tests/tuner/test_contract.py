@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from cpadapt.errors import InputError
 from cpadapt.families import counting, cp
-from cpadapt.tuner import CPConfig, CPLayer
+from cpadapt.tuner import CPConfig, CPLayer, export_to_lora, to_lora
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -78,7 +79,7 @@ def test_set_disable_and_delete(case, plus):
     model.delete_adapter("b")
     assert torch.equal(case.logits(model), active)
     assert list(model.peft_config) == ["a"]
-    assert all(set(layer.cp_scale) == set(layer.cp_weight) == {"a"} for layer in cp_layers(model))
+    assert all(set(layer.cp_scale) == set(layer.cp_adapter) == {"a"} for layer in cp_layers(model))
 
 
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
@@ -92,9 +93,9 @@ def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
     saved = load_file(tmp_path / "adapter_model.safetensors")
     projections = case.projections(case.model())
     for name, projection in projections.items():
-        prefix = f"base_model.model.{name}.cp_"
+        prefix = f"base_model.model.{name}.cp_adapter."
         expected = cp.shapes(projection.out_features, projection.in_features, 3, tensor_shape=shape)
-        found = {k.removeprefix(prefix).replace(".", "_"): v for k, v in saved.items() if k.startswith(prefix)}
+        found = {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
         assert {k: tuple(v.shape) for k, v in found.items()} == expected
         assert {v.dtype for v in found.values()} == {torch.float32}
     loaded = PeftModel.from_pretrained(case.model(dtype), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
@@ -104,9 +105,10 @@ def test_save_and_load(case, tmp_path, low_cpu_mem_usage, dtype):
     # A second one, on a model that has one already; bit for bit whatever the base's type is.
     loaded.load_adapter(tmp_path, adapter_name="again", low_cpu_mem_usage=low_cpu_mem_usage)
     for layer in cp_layers(loaded):
-        for name, tensor in layer.params("again").items():
-            assert torch.equal(tensor, layer.params("default")[name])
-        assert layer.cp_weight["again"].dtype == torch.float32
+        default = layer.cp_adapter["default"].tensors()
+        for name, tensor in layer.cp_adapter["again"].tensors().items():
+            assert torch.equal(tensor, default[name])
+            assert tensor.dtype == torch.float32
     loaded.set_adapter("again")
     assert torch.equal(case.logits(loaded), case.logits(model))
 
@@ -162,7 +164,7 @@ def test_mixed_batches_refused(toy):
         toy.logits(model, adapter_names=["a", "b"])
     # A refusal in the middle of the model leaves nothing behind either.
     toy.logits(model)
-    with pytest.raises(ValueError, match=r"in inference only; call eval\(\)"):
+    with pytest.raises(ValueError, match=r"in inference only; several adapters are trained .* by cpadapt.train"):
         toy.logits(model.train(), adapter_names=["a"] * 4)
     model.eval().merge_adapter()
     with pytest.raises(ValueError, match=r"while a is merged; call unmerge_adapter"):
@@ -200,7 +202,7 @@ def test_safe_merge_catches_nan_and_leaves_the_weight_alone(case):
     model = get_peft_model(case.model(), case.config())
     first = cp_layers(model)[0]
     before = first.weight.clone()
-    first.cp_weight["default"].data[0] = torch.nan
+    first.cp_adapter["default"].weight.data[0] = torch.nan
     with pytest.raises(ValueError, match=r"adapter 'default' cannot be merged: .* NaN"):
         model.merge_adapter(safe_merge=True)
     assert torch.equal(first.weight, before)
@@ -253,3 +255,109 @@ def test_gradient_checkpointing_gives_the_same_gradients(transformers_case, use_
     for name, gradient in gradients[0].items():
         assert gradient.abs().max() > 0
         assert_close(gradients[1][name], gradient, **TIGHT)
+
+
+def drawn(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters() if ".cp_adapter." in name}
+
+
+def test_a_seed_of_its_own_draws_the_same_adapter_whatever_was_drawn_before(case):
+    def adapters(seed, before):
+        torch.manual_seed(before)
+        state = torch.random.get_rng_state()
+        model = get_peft_model(case.model(), case.config(seed=seed), adapter_name="a")
+        model.add_adapter("b", case.config(seed=seed))
+        assert torch.equal(torch.random.get_rng_state(), state) is (seed is not None)
+        return drawn(model)
+
+    one, other = adapters(3, before=1), adapters(3, before=2)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(p, one[name.replace(".b.", ".a.")]) for name, p in one.items())
+    for different in (adapters(4, before=1), adapters(None, before=1)):
+        assert not any(torch.equal(one[name], different[name]) for name in one)
+    # The layers are not drawn alike.
+    raws = [p for name, p in one.items() if name.endswith("cp_adapter.a.up_0")]
+    assert not torch.equal(raws[0], raws[1])
+
+
+def test_single_projections_have_sizes_of_their_own(case, tmp_path, plus):
+    first, second = case.targets
+    pattern = {f"0.*{first}": 5, second: 1} if case.is_transformers else {first: 5, second: 1}
+    model = get_peft_model(case.model(), case.config(components_pattern=pattern)).eval()
+    sizes = {
+        name: len(module.cp_adapter["default"].weight)
+        for name, module in model.base_model.model.named_modules()
+        if isinstance(module, CPLayer)
+    }
+    for name, size in sizes.items():
+        in_first = not case.is_transformers or "0" in name
+        assert size == (1 if name.endswith(second) else 5 if in_first else 3)
+    expected = case.logits(plus(case, model, "default"))
+    assert_close(case.logits(model), expected, **TIGHT)
+    model.save_pretrained(tmp_path / "cp")
+    loaded = PeftModel.from_pretrained(case.model(), tmp_path / "cp").eval()
+    assert torch.equal(case.logits(loaded), case.logits(model))
+    export_to_lora(tmp_path / "cp", tmp_path / "lora")
+    exported = PeftModel.from_pretrained(case.model(), tmp_path / "lora").eval()
+    assert exported.peft_config["default"].rank_pattern == pattern
+    assert_close(case.logits(exported), expected, **TIGHT)
+    assert torch.equal(case.logits(to_lora(model)), case.logits(model))
+
+
+def test_a_pattern_that_fits_nothing_is_refused(llama):
+    with pytest.raises(InputError, match=r"components_pattern has 'k_proj', which fits no adapted module; .*q_proj"):
+        get_peft_model(llama.model(), llama.config(components_pattern={"k_proj": 2}))
+
+
+def test_scales_of_layers_are_set_as_loras(toy):
+    lora = LoraConfig(r=2, lora_alpha=6, init_lora_weights=False, target_modules=list(toy.targets))
+    models = [get_peft_model(toy.model(), toy.config(scale=3.0)), get_peft_model(toy.model(), lora)]
+    layers = [model.base_model.model.q_proj for model in models]
+
+    def factors():
+        ours, theirs = layers[0].cp_scale["default"], layers[1].scaling["default"]
+        return ours, theirs
+
+    for act in (
+        lambda layer: layer.scale_layer(0.5),
+        lambda layer: layer.scale_layer(4),
+        lambda layer: layer.unscale_layer(2),
+        lambda layer: layer.set_scale("default", 0.25),
+        lambda layer: layer.set_scale("another", 7.0),
+        lambda layer: layer.unscale_layer(),
+    ):
+        for layer in layers:
+            act(layer)
+        ours, theirs = factors()
+        assert ours == theirs
+    assert factors() == (3.0, 3.0)
+    before = layers[0].get_delta_weight("default")
+    full, base = toy.logits(models[0]), toy.logits(toy.model())
+    layers[0].scale_layer(0.5)
+    assert_close(layers[0].get_delta_weight("default"), before / 2, **TIGHT)
+    models[0].base_model.model.v_proj.set_scale("default", 0)
+    layers[0].set_scale("default", 0)
+    assert torch.equal(toy.logits(models[0]), base)
+    for layer in (layers[0], models[0].base_model.model.v_proj):
+        layer.unscale_layer()
+    assert torch.equal(toy.logits(models[0]), full)
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_vectors_of_length_zero_stay_finite_and_come_back(toy, make):
+    """In a step of SGD, and clipped with all others by one norm."""
+    model = get_peft_model(toy.model(), toy.config())
+    adapter = model.base_model.model.q_proj.cp_adapter["default"]
+    adapter.up_0.data[0] = 0
+    adapter.down_1.data[1:] = 0
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make(trained, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**toy.inputs()).square().sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        assert norm < 1e4
+        optimizer.step()
+        assert all(p.isfinite().all() for p in trained)
+    assert (adapter.up_0.norm(dim=-1) > 0).all()
+    assert (adapter.down_1.norm(dim=-1) > 0).all()

@@ -209,9 +209,9 @@ def test_only_the_named_modules_are_adapted(llama, tmp_path, run_params):
     model = PeftModel.from_pretrained(llama.model(), tmp_path)
     assert sorted(model.targeted_module_names) == sorted(params)
     assert set(load_file(tmp_path / "adapter_model.safetensors")) == {
-        f"base_model.model.{module}.cp_{name}"
+        f"base_model.model.{module}.cp_adapter.{name}"
         for module in params
-        for name in ("up.0", "up.1", "down.0", "down.1", "weight")
+        for name in ("up_0", "up_1", "down_0", "down_1", "weight")
     }
 
 

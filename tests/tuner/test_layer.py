@@ -78,12 +78,8 @@ def test_one_component_is_lokr(out_features, in_features):
     theirs = get_peft_model(model(), config)
     (layer,) = [module for module in ours.modules() if isinstance(module, CPLayer)]
     lokr = theirs.base_model.model[0]
-    unit = {
-        f"{side}_{m}": raw / raw.norm()
-        for side in ("up", "down")
-        for m, raw in enumerate(getattr(layer, f"cp_{side}")["default"])
-    }
-    factor = layer.cp_scale["default"] * layer.cp_weight["default"]
+    unit = {name: raw / raw.norm() for name, raw in layer.cp_adapter["default"].tensors().items() if name != "weight"}
+    factor = layer.cp_scale["default"] * layer.cp_adapter["default"].weight
     lokr.lokr_w1_a["default"].data = factor * unit["up_0"].T
     lokr.lokr_w1_b["default"].data = unit["down_0"]
     lokr.lokr_w2_a["default"].data = unit["up_1"].T
@@ -104,10 +100,10 @@ class Quantized(nn.Linear):
 @pytest.mark.parametrize(
     ("module", "target", "fields", "why"),
     [
-        (nn.Embedding(9, 4), "block", {}, r"module 'block' .* of type Embedding, but must be nn.Linear or"),
-        (nn.Conv1d(4, 4, 1), "block", {}, r"module 'block' .* of type Conv1d, but must be"),
+        (nn.Embedding(9, 4), "block", {}, r"module 'block' .* of type torch.nn.modules.sparse.Embedding, but must be"),
+        (nn.Conv1d(4, 4, 1), "block", {}, r"module 'block' .* of type torch.nn.modules.conv.Conv1d, but must be"),
         (nn.MultiheadAttention(8, 2), "block.out_proj", {}, r"module 'block.out_proj' .* would do nothing"),
-        (Quantized(), "block", {}, r"module 'block' .* quantized weight of type torch.int8"),
+        (Quantized(), "block", {}, r"module 'block' .* weight of type torch.int8 and is no quantized layer"),
         (
             nn.Linear(4, 4),
             "block",

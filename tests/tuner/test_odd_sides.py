@@ -83,13 +83,16 @@ def test_what_was_saved_with_modes_of_one_still_loads(tmp_path, low_cpu_mem_usag
         "a.cp_down.0": [-1.0, 1.0, -2.0],
     }  # fmt: skip
     prefix = "base_model.model."
+    for key in list(state):  # as they were named then
+        new, _, name = key.rpartition(".")
+        state[f"{new.removesuffix('adapter')}{name.replace('_', '.')}"] = state.pop(key)
     state[f"{prefix}a.cp_down.1"] = state.pop(f"{prefix}a.cp_down.0")
     state |= {prefix + name: torch.tensor(values)[:, None] for name, values in signs.items()}
     save_file(state, file, metadata={"format": "pt"})
     for name, layer in layers(model).items():
         for key, values in signs.items():
             if key.startswith(f"{name}."):
-                layer.cp_weight["default"].data *= torch.tensor(values).sign()
+                layer.cp_adapter["default"].weight.data *= torch.tensor(values).sign()
     expected = model(X)
     loaded = PeftModel.from_pretrained(base(), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
     assert_close(loaded(X), expected, rtol=0, atol=0)

@@ -1,9 +1,12 @@
-"""Pairs made for all layers at once are what each layer makes by itself, wherever a layer is called from."""
+"""Pairs made for all layers at once are what each layer makes by itself, wherever a layer is called from, and belong
+to one call."""
 
 import copy
 import importlib.util
 import io
+import itertools
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -16,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from cpadapt.families import cp
-from cpadapt.tuner import CPConfig, pairs
+from cpadapt.tuner import CPConfig, adapter
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -196,7 +199,130 @@ def test_compiles_as_one_graph_and_equals_eager(llama, monkeypatch):
     unchecked = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, unchecked)
     spec.loader.exec_module(unchecked)
-    monkeypatch.setattr(pairs, "cp", unchecked)
+    monkeypatch.setattr(adapter, "cp", unchecked)
     model = get_peft_model(llama.model(), llama.config()).train()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert_same(outcome(llama, model, compiled), outcome(llama, model, model), **TIGHT)
+
+
+class Held:
+    """Calls in threads of their own, each held in the middle of the model until it is let go."""
+
+    def __init__(self, module):
+        self.threads = {}
+        self._module = module
+
+    def __enter__(self):
+        self._hook = self._module.register_forward_pre_hook(self._hold)
+        return self
+
+    def __exit__(self, *args):
+        self._hook.remove()
+
+    def _hold(self, module, args):
+        held = self.threads.get(threading.current_thread().name)
+        if held is not None:
+            held["begun"].set()
+            assert held["go"].wait(20)
+
+    def begin(self, name, function):
+        held = {"begun": threading.Event(), "go": threading.Event(), "error": None}
+
+        def run():
+            try:
+                held["result"] = function()
+            except Exception as error:
+                held["error"] = error
+
+        held["thread"] = threading.Thread(target=run, name=name)
+        self.threads[name] = held
+        held["thread"].start()
+        assert held["begun"].wait(20)
+
+    def end(self, name):
+        held = self.threads.pop(name)
+        held["go"].set()
+        held["thread"].join(20)
+        assert held["error"] is None
+        return held["result"]
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations("ab"), *itertools.permutations("abc")])
+def test_calls_that_overlap_leave_nothing_behind(llama, order):
+    """However they end: no later call answers with what a former adapter was."""
+    model = get_peft_model(llama.model(), llama.config()).eval()
+    expected = llama.logits(model)
+    with Held(model.base_model.model.model.layers[1]) as held:
+        for name in sorted(order):
+            held.begin(name, lambda: llama.logits(model))
+        for name in order:
+            assert torch.equal(held.end(name), expected)
+    for name, parameter in model.named_parameters():
+        if name.endswith("cp_adapter.default.weight"):
+            parameter.data.zero_()
+    base = llama.logits(llama.model())
+    assert torch.equal(llama.logits(model), base)
+    assert torch.equal(llama.logits(model.get_base_model()), base)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["serves", "trains"])))
+def test_a_step_beside_a_call_takes_its_own_gradients(llama, order):
+    """A call that began before a step of training ends within the next one."""
+
+    def gradients(overlapping):
+        torch.manual_seed(7)
+        model = get_peft_model(llama.model(), llama.config())
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+        norms = []
+
+        def trains():
+            optimizer.zero_grad()
+            model(**llama.inputs()).logits.square().sum().backward()
+            norms.append([p.grad.norm().item() for p in model.parameters() if p.grad is not None])
+            optimizer.step()
+
+        if not overlapping:
+            trains()
+            trains()
+            return norms
+        with Held(model.base_model.model.model.layers[1]) as held:
+            held.begin("serves", lambda: llama.logits(model))
+            trains()
+            held.begin("trains", trains)
+            for name in order:
+                held.end(name)
+        return norms
+
+    alone = gradients(overlapping=False)
+    assert alone[0] != alone[1]
+    assert gradients(overlapping=True) == alone
+
+
+def test_mixed_batches_beside_each_other_keep_their_names(llama):
+    """Names for the rows of one call reach neither another call nor another thread, saved modules included."""
+    config = llama.config(modules_to_save=[llama.head])
+    model = get_peft_model(llama.model(), config, adapter_name="a")
+    model.add_adapter("b", llama.config(modules_to_save=[llama.head]))
+    head = model.base_model.model.score.modules_to_save
+    head["b"].weight.data.normal_()
+    model.eval()
+    names = {"one": ["a", "b", "a", "__base__"], "other": ["b", "a", "__base__", "b"], "none": None}
+    expected = {key: llama.logits(model, adapter_names=value) for key, value in names.items()}
+    assert not torch.equal(expected["one"], expected["other"])
+    for order in itertools.permutations(names):
+        with Held(model.base_model.model.model.layers[0]) as held:
+            for key, value in names.items():
+                held.begin(key, lambda value=value: llama.logits(model, adapter_names=value))
+            for key in order:
+                assert torch.equal(held.end(key), expected[key])
+    assert torch.equal(llama.logits(model), expected["none"])
+
+
+def test_where_torch_cannot_say_what_is_saved_each_layer_makes_its_own(toy, made, monkeypatch):
+    monkeypatch.delattr(torch._C._autograd, "_top_saved_tensors_default_hooks")
+    model = get_peft_model(toy.model(), toy.config())
+    toy.logits(model)
+    assert len(made) == 2
+    made.clear()
+    outcome(toy, model, model)
+    assert made == [(1, 3), (1, 3), (3,), (3,)]
