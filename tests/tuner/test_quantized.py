@@ -1,6 +1,13 @@
-"""Quantized layers: adapters work beside them; merging is what PEFT can do, or is refused."""
+"""Quantized layers: adapters work beside them; merging is what PEFT can do, or is refused.
 
+bitsandbytes and torchao are not in the environment, for PEFT imports them wherever they are, which takes seconds:
+`make quantized` puts them beside it.
+"""
+
+import importlib
+import os
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +27,13 @@ pytestmark = [
 ]
 
 
+def library(name: str) -> Any:
+    required = os.environ.get("CPADAPT_QUANTIZED") == "required"
+    return importlib.import_module(name) if required else pytest.importorskip(name)
+
+
 def bitsandbytes(bits):
-    bnb = pytest.importorskip("bitsandbytes")
+    bnb = library("bitsandbytes")
     if bits == 8:
         layer = bnb.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
     else:
@@ -30,7 +42,7 @@ def bitsandbytes(bits):
 
 
 def torchao():
-    quantization = pytest.importorskip("torchao.quantization")
+    quantization = library("torchao.quantization")
     model = nn.Sequential(nn.Linear(64, 64))
     quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
     return model
