@@ -94,8 +94,8 @@ test-fast: setup ## run those that need neither book nor browser nor GPU, and ta
 	$(PYTEST) -m "not book and not slow and not browser and not gpu" $(PYTEST_OPTIONS)
 
 quantized: setup ## run the tests of quantized layers, with bitsandbytes and torchao beside the environment
-	$(UV) install --python $(BIN)/python --target build/quantized --no-deps bitsandbytes==0.50.2 torchao==0.18.0
-	CPADAPT_QUANTIZED=required PYTHONPATH=build/quantized $(PYTEST) -W ignore::SyntaxWarning tests/tuner/test_quantized.py
+	$(UV) install --python $(BIN)/python --target build/quantized --compile-bytecode --no-deps bitsandbytes==0.50.2 torchao==0.18.0
+	CPADAPT_QUANTIZED=required PYTHONPATH=build/quantized $(PYTEST) tests/tuner/test_quantized.py
 
 coverage: setup ## run the tests and report which lines of cpadapt they reach, into build/coverage too
 	$(PYTEST) --cov cpadapt --cov-report term:skip-covered --cov-report html:build/coverage $(PYTEST_OPTIONS)
