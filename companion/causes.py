@@ -16,11 +16,11 @@ from scipy import stats
 from companion import quantities
 from companion.contrasts import on_record
 from companion.noise import CP1, CP11, CP44, LORA1
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.config import HEAD, Cell, RunConfig
 from cpadapt.records.record import Record
 
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
@@ -117,7 +117,7 @@ def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, i
         found[at] = record
     if not found:
         raise InputError("no runs were given")
-    firsts, seconds = (sorted(set(of)) for of in zip(*found, strict=True))
+    firsts, seconds = (sorted(set(side)) for side in zip(*found, strict=True))
     if missing := [(first, second) for first in firsts for second in seconds if (first, second) not in found]:
         raise InputError(f"no run is at {missing[0]}: causes are told apart only where each meets each")
     _, right = answers([found[first, second] for first in firsts for second in seconds])
@@ -183,8 +183,8 @@ def variances(found: Crossed) -> dict[str, float]:
 
 def on_average(runs: Mapping[Cell, Runs]) -> dict[str, float]:
     """`variances` of one adapter, on the average over all."""
-    each = [variances(crossed_effects(of.by_order)) for of in runs.values()]
-    return {part: float(np.mean([of[part] for of in each])) for part in PARTS}
+    each = [variances(crossed_effects(of_cell.by_order)) for of_cell in runs.values()]
+    return {part: float(np.mean([one[part] for one in each])) for part in PARTS}
 
 
 def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
@@ -195,10 +195,10 @@ def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            {"task": task, "of": cell_name(*cell), "part": part, "variance": max(variance, 0.0)}
+            {"task": task, "adapter": cell_name(*cell), "part": part, "variance": max(variance, 0.0)}
             for task, runs in tasks.items()
-            for cell, of in runs.items()
-            for part, variance in variances(crossed_effects(of.by_order)).items()
+            for cell, of_cell in runs.items()
+            for part, variance in variances(crossed_effects(of_cell.by_order)).items()
         ]
     )
 
@@ -271,11 +271,11 @@ def draw_table(tasks: Iterable[str]) -> pd.DataFrame:
     )
 
 
-def own(of: Cells) -> dict[Cell, tuple[Effect, float]]:
+def own(cells: Cells) -> dict[Cell, tuple[Effect, float]]:
     """What seeds do to each adapter's runs on any items, and the variance between them on these."""
     return {
         cell: (seed_effect(outcomes.right), float(outcomes.right.mean(1).var(ddof=1)))
-        for cell, outcomes in sorted(of.outcomes.items())
+        for cell, outcomes in sorted(cells.outcomes.items())
         if cell[0] != HEAD
     }
 

@@ -14,10 +14,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, family_name
 from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 
 LEVEL = 0.05
 """Of every one-sided test."""
@@ -105,60 +105,60 @@ class Finding:
         return f"{self.verdict.value}: {', '.join(few)} not shown to learn"
 
 
-def lora_ahead(of: Cells) -> Finding:
+def lora_ahead(cells: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], ABOVE)
+    return _compared(cells, _lora_and_cp(cells), ABOVE)
 
 
-def lora_slightly_ahead(of: Cells) -> Finding:
+def lora_slightly_ahead(cells: Cells) -> Finding:
     """LoRA minus CP at matched budgets, on the average over these, is above 0 and slight."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], SLIGHTLY_ABOVE)
+    return _compared(cells, _lora_and_cp(cells), SLIGHTLY_ABOVE)
 
 
-def cp_not_ahead(of: Cells) -> Finding:
+def cp_not_ahead(cells: Cells) -> Finding:
     """CP minus LoRA at matched budgets, on the average over these, is below the margin."""
-    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched("lora", "cp")], NOT_AHEAD)
+    return _compared(cells, [(cp, lora) for lora, cp in _lora_and_cp(cells)], NOT_AHEAD)
 
 
-def cp_gains(of: Cells) -> Finding:
+def cp_gains(cells: Cells) -> Finding:
     """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
     # What gains from components need not have learned with one.
     return _compared(
-        of, [(("cp", size), ("cp", 1)) for _, size in of.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
+        cells, [(("cp", size), ("cp", 1)) for _, size in cells.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
     )
 
 
-def cp_saturates(of: Cells) -> Finding:
+def cp_saturates(cells: Cells) -> Finding:
     """CP at LoRA's last budget minus CP at the middle one of LoRA's budgets is within the margin either way."""
-    sizes = [size for _, size in of.matched("lora", "cp")]
+    sizes = [size for _, size in cells.matched("lora", "cp")]
     pairs = [(("cp", sizes[-1]), ("cp", sizes[(len(sizes) - 1) // 2]))] if len(sizes) > 1 else []
-    return _compared(of, pairs, ALIKE)
+    return _compared(cells, pairs, ALIKE)
 
 
-def first_rank_learns(of: Cells) -> Finding:
+def first_rank_learns(cells: Cells) -> Finding:
     """CP at the budget of LoRA's first rank has learned: it is above the readout alone (`learned`)."""
-    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
-    return Finding(Verdict.UNMEASURED) if first is None else learned(of, ("cp", first))
+    first = cells.nearest(("lora", 1), "cp") if ("lora", 1) in cells.budgets else None
+    return Finding(Verdict.UNMEASURED) if first is None else learned(cells, ("cp", first))
 
 
-def flat_from_first_rank(of: Cells) -> Finding:
+def flat_from_first_rank(cells: Cells) -> Finding:
     """CP above the budget of LoRA's first rank, on the average over its sizes, minus CP at it is within the margin.
 
     It is not measured where no size of CP has that budget.
     """
-    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
-    further = [size for size in of.sizes("cp") if first is not None and size > first]
-    return _compared(of, [(("cp", size), ("cp", first or 0)) for size in further], ALIKE)
+    first = cells.nearest(("lora", 1), "cp") if ("lora", 1) in cells.budgets else None
+    further = [size for size in cells.sizes("cp") if first is not None and size > first]
+    return _compared(cells, [(("cp", size), ("cp", first or 0)) for size in further], ALIKE)
 
 
-def splits_alike(of: Cells) -> Finding:
+def splits_alike(cells: Cells) -> Finding:
     """CP with each other tensor shape (labels that begin with cp-) minus the default one is within the margin.
 
     Each is compared at its own budget, as a shape changes what a component costs.
     """
-    others = [cell for cell in of.budgets if cell[0].startswith("cp-")]
+    others = [cell for cell in cells.budgets if cell[0].startswith("cp-")]
     # A size of none is no cell, so what has no counterpart is not measured.
-    findings = [_compared(of, [(cell, ("cp", of.nearest(cell, "cp") or 0))], ALIKE) for cell in others]
+    findings = [_compared(cells, [(cell, ("cp", cells.nearest(cell, "cp") or 0))], ALIKE) for cell in others]
     if not findings:
         return Finding(Verdict.UNMEASURED)
     worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))
@@ -167,9 +167,9 @@ def splits_alike(of: Cells) -> Finding:
     return Finding(every(findings), worst.region, worst.estimate, tuple(unfit), tuple(collapsed))
 
 
-def runs_kept(of: Cells) -> Finding:
+def runs_kept(cells: Cells) -> Finding:
     """No run of CP was lost to a loss or a gradient that is not finite. It says nothing of what the runs learned."""
-    stopped, runs = of.diverged.get("cp", (0, 0))
+    stopped, runs = cells.diverged.get("cp", (0, 0))
     if not runs:
         return Finding(Verdict.UNMEASURED)
     return Finding(Verdict.SOME_LOST if stopped else Verdict.NONE_LOST, diverged=(stopped, runs))
@@ -185,39 +185,39 @@ RULES: Mapping[str, Callable[[Cells], Finding]] = {
 """By the names that a claim gives."""
 
 
-def learned(of: Cells, *cells: Cell) -> Finding:
+def learned(cells: Cells, *among: Cell) -> Finding:
     """Each of these cells is above the readout alone, in balanced accuracy, item by item and seed by seed.
 
     Balanced accuracy counts every class the same, so that a run which gives the commonest answer oftener gains nothing
     by it. Where the records do not have the items' classes it is accuracy.
 
     Args:
-        of: the task's cells.
-        cells: with an adapter; all at matched budgets where none is given.
+        cells: the task's.
+        among: the cells to judge, each with an adapter; by default all at matched budgets.
 
     Returns:
         The verdict is that on all of them; `unfit` has those for which it does not hold, `collapsed` those among these
         that have a run with one answer for every item, and `estimate` is the average over the cells.
     """
-    asked = cells or tuple(cell for rank, size in of.matched("lora", "cp") for cell in (("lora", rank), ("cp", size)))
+    asked = among or tuple(cell for pair in _lora_and_cp(cells) for cell in pair)
     head = (HEAD, 0)
-    if not asked or any(cell not in of.outcomes for cell in (*asked, head)):
+    if not asked or any(cell not in cells.outcomes for cell in (*asked, head)):
         return Finding(Verdict.UNMEASURED)
-    if any(not _alike(of.outcomes[cell], of.outcomes[head]) for cell in asked):
+    if any(not _alike(cells.outcomes[cell], cells.outcomes[head]) for cell in asked):
         return Finding(Verdict.UNMEASURED)
-    floor = of.balanced(head)
-    gains = {cell: of.balanced(cell) - floor for cell in dict.fromkeys(asked)}
+    floor = cells.balanced(head)
+    gains = {cell: cells.balanced(cell) - floor for cell in dict.fromkeys(asked)}
     verdicts = {cell: ABOVE.judge(estimate(gain)) for cell, gain in gains.items()}
     unfit = tuple(cell for cell, verdict in verdicts.items() if verdict is not Verdict.HOLDS)
     worst = every([Finding(verdict) for verdict in verdicts.values()])
     return Finding(
-        worst, ABOVE, estimate(np.mean(list(gains.values()), axis=0)), unfit, tuple(filter(of.collapsed, unfit))
+        worst, ABOVE, estimate(np.mean(list(gains.values()), axis=0)), unfit, tuple(filter(cells.collapsed, unfit))
     )
 
 
-def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
+def judge(cells: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
     """The verdict on a claim that asks for all of these rules, and their findings."""
-    findings = {name: RULES[name](of) for name in rules}
+    findings = {name: RULES[name](cells) for name in rules}
     return every(list(findings.values())), findings
 
 
@@ -236,27 +236,32 @@ def every(findings: Sequence[Finding]) -> Verdict:
     return next((verdict for verdict in order if verdict in verdicts), Verdict.HOLDS)
 
 
+def _lora_and_cp(cells: Cells) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells at matched budgets."""
+    return [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")]
+
+
 def _alike(one: Outcomes, other: Outcomes) -> bool:
     """Whether two cells have the same seeds and items, and seeds enough for an error."""
     return (one.seeds, one.items) == (other.seeds, other.items) and len(one.seeds) > 1
 
 
 def _compared(
-    of: Cells, pairs: Sequence[tuple[Cell, Cell]], region: Region, untaught: Collection[Cell] = ()
+    cells: Cells, pairs: Sequence[tuple[Cell, Cell]], region: Region, untaught: Collection[Cell] = ()
 ) -> Finding:
     """Judge the first minus the second, averaged over pairs of cells, seed by seed and item by item.
 
     It is not measured where a cell, or a seed of one, is missing, and not judged where a cell is not shown to learn,
     but for those that may be `untaught`.
     """
-    if not pairs or any(cell not in of.outcomes for pair in pairs for cell in pair):
+    if not pairs or any(cell not in cells.outcomes for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    if any(not _alike(of.outcomes[cell], of.outcomes[pairs[0][0]]) for pair in pairs for cell in pair):
+    if any(not _alike(cells.outcomes[cell], cells.outcomes[pairs[0][0]]) for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    each = np.stack([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs])
+    each = np.stack([cells.outcomes[a].right - cells.outcomes[b].right for a, b in pairs])
     difference = estimate(each.mean(0))
     compared = [cell for cell in dict.fromkeys(cell for pair in pairs for cell in pair) if cell not in untaught]
-    taught = learned(of, *compared)
+    taught = learned(cells, *compared)
     if taught.verdict is not Verdict.HOLDS:
         # Without the readout alone of no cell it is shown.
         unfit = taught.unfit or tuple(compared)

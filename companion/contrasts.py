@@ -42,7 +42,7 @@ def on_record(studies: Sequence[str]) -> list[Record]:
     return [record for study in studies for record in records(study)]
 
 
-def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
+def cells_on_record(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
     """A task's cells in the project's own `results`, of runs that all cells have; none where nothing is on record.
 
     Args:
@@ -100,18 +100,18 @@ def shared(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if (r.config.seed, r.config.data_seed) in everywhere]
 
 
-def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:
+def pairs(cells: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:
     """The first cell of each pair minus the second, where both have outcomes."""
     return [
-        Contrast(group, pair_name(after, before), compare(of.outcomes[after], of.outcomes[before]))
+        Contrast(group, pair_name(after, before), compare(cells.outcomes[after], cells.outcomes[before]))
         for after, before in wanted
-        if {after, before} <= of.outcomes.keys()
+        if {after, before} <= cells.outcomes.keys()
     ]
 
 
-def families(of: Cells, group: str) -> list[Contrast]:
+def families(cells: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
-    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], group)
+    return pairs(cells, [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")], group)
 
 
 def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
@@ -132,12 +132,12 @@ def first_rank(studies: Sequence[str]) -> list[Contrast]:
     for study in studies:
         asked = load_study(PROJECT / "studies" / f"{study}.toml")
         for task, spec in asked.specs().items():
-            of = measured((study,), task)
-            if ("lora", 1) not in of.budgets:
+            cells = cells_on_record((study,), task)
+            if ("lora", 1) not in cells.budgets:
                 continue
-            size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])
-            if learned(of, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
-                (contrast,) = pairs(of, [(("lora", 1), ("cp", size))], asked.backbone_name)
+            size = max(size for size in cells.sizes("cp") if cells.budgets["cp", size] <= cells.budgets["lora", 1])
+            if learned(cells, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
+                (contrast,) = pairs(cells, [(("lora", 1), ("cp", size))], asked.backbone_name)
                 found.append(replace(contrast, what=f"{spec.title}: {contrast.what}"))
     return found
 
@@ -147,31 +147,31 @@ def further_ranks(study: str) -> list[Contrast]:
     found = []
     asked = load_study(PROJECT / "studies" / f"{study}.toml")
     for task, spec in asked.specs().items():
-        of = measured((study,), task)
-        if learned(of).verdict is Verdict.HOLDS:
+        cells = cells_on_record((study,), task)
+        if learned(cells).verdict is Verdict.HOLDS:
             gaps = [
-                of.outcomes["lora", rank].right - of.outcomes["cp", size].right
-                for rank, size in of.matched("lora", "cp")
+                cells.outcomes["lora", rank].right - cells.outcomes["cp", size].right
+                for rank, size in cells.matched("lora", "cp")
             ]
             found.append(Contrast(asked.backbone_name, str(spec.title), estimate(np.mean(gaps, axis=0))))
     return found
 
 
-def splits(of: Cells, group: str) -> list[Contrast]:
+def splits(cells: Cells, group: str) -> list[Contrast]:
     """CP with each other split of the tensor (labels that begin with `cp-`) minus the default at the nearest budget.
 
     A split changes what a component costs, so the two have different numbers of components. What has no counterpart
     with outcomes is left out.
     """
-    pairs = [(cell, of.nearest(cell, "cp")) for cell in sorted(of.outcomes) if cell[0].startswith("cp-")]
+    matches = [(cell, cells.nearest(cell, "cp")) for cell in sorted(cells.outcomes) if cell[0].startswith("cp-")]
     return [
         Contrast(
             group,
             f"{split_name(label)}, {size} − {cell_name('cp', default)}",
-            compare(of.outcomes[label, size], of.outcomes["cp", default]),
+            compare(cells.outcomes[label, size], cells.outcomes["cp", default]),
         )
-        for (label, size), default in pairs
-        if default is not None and ("cp", default) in of.outcomes
+        for (label, size), default in matches
+        if default is not None and ("cp", default) in cells.outcomes
     ]
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from companion import contrasts
-from companion.ladder import Cell
 from cpadapt.analysis.statistics import Floats, Mean, Outcomes, compare
+from cpadapt.records.config import Cell
 from cpadapt.records.record import Record
 
 STUDIES = "smollm2-data-seeds", "smollm2-data-seeds-again"
@@ -55,7 +55,7 @@ def drawn(task: str) -> Drawn:
         InputError: as `companion.contrasts.mean_of`.
     """
     records = [record for record in contrasts.on_record(STUDIES) if record.config.task == task]
-    cells = contrasts.mean_of(*(contrasts.measured((study,), task) for study in STUDIES))
+    cells = contrasts.mean_of(*(contrasts.cells_on_record((study,), task) for study in STUDIES))
     dev, source = records[0].data["sets"]["dev"], records[0].data["source"]["train"]
     return Drawn(
         cells.outcomes,
@@ -80,11 +80,11 @@ def on_dev(records: Sequence[Record], steps: Sequence[int | None]) -> dict[Cell,
     }
 
 
-def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mean:
+def difference(cells: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mean:
     """The first cell minus the second, or a sum of such differences over what was asked.
 
     Args:
-        of: the cells.
+        cells: of one task.
         a: a label and a size.
         b: likewise.
         weights: of `EVAL`, `BEST` and `LAST`; of what is left out, none.
@@ -96,18 +96,18 @@ def difference(of: Drawn, a: Cell, b: Cell, weights: Mapping[str, float]) -> Mea
     Raises:
         InputError: as `cpadapt.analysis.statistics.compare`.
     """
-    on_eval = compare(of.outcomes[a], of.outcomes[b])
-    gaps = {name: cells[a] - cells[b] for name, cells in of.dev.items()}
-    gaps[EVAL] = of.outcomes[a].right.mean(1) - of.outcomes[b].right.mean(1)
+    on_eval = compare(cells.outcomes[a], cells.outcomes[b])
+    gaps = {name: by_cell[a] - by_cell[b] for name, by_cell in cells.dev.items()}
+    gaps[EVAL] = cells.outcomes[a].right.mean(1) - cells.outcomes[b].right.mean(1)
     by_draw = np.sum([weight * gaps[name] for name, weight in weights.items()], axis=0)
     of_eval = weights.get(EVAL, 0.0)
     of_dev = sum(weights.values()) - of_eval
-    shared = of_eval**2 / on_eval.items + of_dev**2 * of.overlap / of.items
+    shared = of_eval**2 / on_eval.items + of_dev**2 * cells.overlap / cells.items
     variance = by_draw.var(ddof=1) / len(by_draw) + on_eval.item_variance * shared
     return Mean(float(by_draw.mean()), float(np.sqrt(variance)), len(by_draw) - 1)
 
 
-def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
+def differences(cells: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
     """The first cell minus the second by what was asked, and of `BOTH` the mean, weighted by the inverse variances.
 
     On eval alone it is `cpadapt.analysis.statistics.compare`.
@@ -115,9 +115,9 @@ def differences(of: Drawn, a: Cell, b: Cell) -> dict[str, Mean]:
     Raises:
         InputError: as `difference`.
     """
-    e = compare(of.outcomes[a], of.outcomes[b])
+    e = compare(cells.outcomes[a], cells.outcomes[b])
     found = {EVAL: Mean(e.mean, e.standard_error, e.degrees)}
-    found |= {name: difference(of, a, b, {name: 1.0}) for name in (BEST, LAST)}
+    found |= {name: difference(cells, a, b, {name: 1.0}) for name in (BEST, LAST)}
     on_eval, on_dev = (1 / found[name].standard_error ** 2 for name in (EVAL, BEST))
     weights = {name: each / (on_eval + on_dev) for name, each in ((EVAL, on_eval), (BEST, on_dev))}
-    return found | {BOTH: difference(of, a, b, weights)}
+    return found | {BOTH: difference(cells, a, b, weights)}

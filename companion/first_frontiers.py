@@ -63,9 +63,9 @@ def matched() -> pd.DataFrame:
         correction over all rows).
     """
     rows = []
-    for (study, task), of in best().groupby(["study", "task"], sort=False):
-        cps = of[of["label"] == "cp"]
-        for row in of[of["label"] == "lora"].itertuples():
+    for (study, task), group in best().groupby(["study", "task"], sort=False):
+        cps = group[group["label"] == "cp"]
+        for row in group[group["label"] == "lora"].itertuples():
             size = int(cps.loc[cps["parameters"] <= row.parameters, "size"].max())
             cp, lora = cell(study, task, "cp", size), cell(study, task, "lora", row.size)
             gap = compare(cp, lora)
@@ -136,16 +136,16 @@ def overview_table() -> pd.DataFrame:
 
 def accuracy_table(study: str, task: str) -> pd.DataFrame:
     """A task's cells, to read."""
-    of = ladder(study, task)
-    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in of.itertuples()]
-    rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in of["learning_rate"]]
+    table = ladder(study, task)
+    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in table.itertuples()]
+    rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in table["learning_rate"]]
     return pd.DataFrame(
         {
-            "adapter": _names(of),
-            "scalars": of["parameters"].map("{:,}".format),
+            "adapter": _names(table),
+            "scalars": table["parameters"].map("{:,}".format),
             "learning rate": rates,
-            "accuracy, %": of["eval_mean"].map(percent),
-            "sd over seeds": of["eval_sd"].map(percent),
+            "accuracy, %": table["eval_mean"].map(percent),
+            "sd over seeds": table["eval_sd"].map(percent),
             "standard error": list(map(percent, errors)),
         }
     )
@@ -209,5 +209,5 @@ def toy_table() -> pd.DataFrame:
     return wide.reindex(order, level="adapter").reset_index().rename_axis(columns=None)
 
 
-def _names(of: pd.DataFrame) -> list[str]:
-    return [cell_name(str(label), int(size)) for label, size in zip(of["label"], of["size"], strict=True)]
+def _names(table: pd.DataFrame) -> list[str]:
+    return [cell_name(str(label), int(size)) for label, size in zip(table["label"], table["size"], strict=True)]

@@ -15,17 +15,16 @@ from companion.claims import MARGIN
 from companion.contrasts import Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cell as Cell
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Outcomes, agreement, compare, estimate, plateau, resampled_means
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD, Protocol
+from cpadapt.records.config import HEAD, Cell, Protocol
 from cpadapt.records.table import tabulate
 
 
 @dataclass(frozen=True)
-class Measured:
+class TaskOnRecord:
     """One task of a study, as it is on record."""
 
     cells: Cells
@@ -41,7 +40,7 @@ class Measured:
 
 
 @functools.cache
-def measured(study: str, task: str) -> Measured:
+def task_on_record(study: str, task: str) -> TaskOnRecord:
     """A task's runs in the project's own `results`, of a study with one learning rate a family.
 
     Raises:
@@ -53,10 +52,10 @@ def measured(study: str, task: str) -> Measured:
     majority, examples = (
         {name: found[what] for name, found in runs[0].data["sets"].items()} for what in ("majority_rate", "size")
     )
-    return Measured(cells_of(runs), *tabulate(runs), runs[0].config.protocol, majority, examples)
+    return TaskOnRecord(cells_of(runs), *tabulate(runs), runs[0].config.protocol, majority, examples)
 
 
-def accuracies(of: Cells) -> pd.DataFrame:
+def accuracies(cells: Cells) -> pd.DataFrame:
     """How accurate each cell is, and how sure that is.
 
     Returns:
@@ -64,17 +63,17 @@ def accuracies(of: Cells) -> pd.DataFrame:
         seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
     """
     rows = []
-    for (label, size), outcomes in sorted(of.outcomes.items()):
+    for (label, size), outcomes in sorted(cells.outcomes.items()):
         e = estimate(outcomes.right)
         sd = float(outcomes.right.mean(1).std(ddof=1))
         rows.append(
-            {"label": label, "size": size, "parameters": of.budgets[label, size], "mean": e.mean, "sd": sd,
+            {"label": label, "size": size, "parameters": cells.budgets[label, size], "mean": e.mean, "sd": sd,
              "error": e.standard_error}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def differences(of: Cells) -> pd.DataFrame:
+def differences(cells: Cells) -> pd.DataFrame:
     """CP minus LoRA at each matched budget, run by run with the same seeds and item by item.
 
     Returns:
@@ -82,25 +81,25 @@ def differences(of: Cells) -> pd.DataFrame:
         `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
         a point, `companion.claims.MARGIN`, or more).
     """
-    pairs = of.matched("lora", "cp")
-    found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
+    pairs = cells.matched("lora", "cp")
+    found = [compare(cells.outcomes["cp", components], cells.outcomes["lora", rank]) for rank, components in pairs]
     names = pd.DataFrame(pairs, columns=["rank", "components"])
     return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
 
 
-def plateau_size(of: Cells, label: str) -> int:
+def plateau_size(cells: Cells, label: str) -> int:
     """The smallest size of a family that is not worse than its best by more than a point (`companion.claims.MARGIN`).
 
     Raises:
         InputError: no cell has this label.
     """
-    known = of.sizes(label)
+    known = cells.sizes(label)
     if not known:
-        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
-    return known[int(plateau(np.array([of.outcomes[label, size].right.mean() for size in known]), MARGIN))]
+        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in cells.outcomes})}")
+    return known[int(plateau(np.array([cells.outcomes[label, size].right.mean() for size in known]), MARGIN))]
 
 
-def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+def plateaus(cells: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
     """How sure `plateau_size` is.
 
     Returns:
@@ -110,9 +109,9 @@ def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) 
     Raises:
         InputError: as `plateau_size`.
     """
-    known, at = of.sizes(label), plateau_size(of, label)
-    cells = [of.outcomes[label, size] for size in known]
-    drawn = np.bincount(plateau(resampled_means(cells, draws, generator), MARGIN), minlength=len(known))
+    known, at = cells.sizes(label), plateau_size(cells, label)
+    rising = [cells.outcomes[label, size] for size in known]
+    drawn = np.bincount(plateau(resampled_means(rising, draws, generator), MARGIN), minlength=len(known))
     return pd.DataFrame({"size": known, "chosen": [size == at for size in known], "share": drawn / draws})
 
 
@@ -139,9 +138,9 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     }
 
 
-def ends(of: Cells) -> list[tuple[Cell, Cell]]:
+def ends(cells: Cells) -> list[tuple[Cell, Cell]]:
     """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
-    first, last = ({label: of.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
+    first, last = ({label: cells.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
     return [
         ((HEAD, 0), ("cp", first["cp"])),
         (("cp", first["cp"]), ("cp", last["cp"])),
@@ -161,23 +160,23 @@ def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
     return {(str(label), int(size)): float(loss) for (label, size), loss in means.items()}
 
 
-def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
+def accuracy_table(cells: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
     """`accuracies` to read, in percent and points, beside balanced accuracy, where it is known, and `last_losses`."""
-    table, losses = accuracies(of), last_losses(evaluations)
+    table, losses = accuracies(cells), last_losses(evaluations)
     shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
-    cells = list(zip(table["label"], table["size"], strict=True))
-    balanced = {"balanced, %": [percent(of.balanced(cell).mean()) for cell in cells]} if of.classes else {}
+    names = list(zip(table["label"], table["size"], strict=True))
+    balanced = {"balanced, %": [percent(cells.balanced(cell).mean()) for cell in names]} if cells.classes else {}
     return pd.DataFrame(
-        {"adapter": [cell_name(*cell) for cell in cells], "scalars": table["parameters"].map("{:,}".format)}
+        {"adapter": [cell_name(*cell) for cell in names], "scalars": table["parameters"].map("{:,}".format)}
         | {title: table[name].map(percent) for name, title in shown.items()}
         | balanced
-        | {"training loss": [f"{losses[cell]:.3f}" for cell in cells]}
+        | {"training loss": [f"{losses[cell]:.3f}" for cell in names]}
     )
 
 
-def difference_table(of: Cells) -> pd.DataFrame:
+def difference_table(cells: Cells) -> pd.DataFrame:
     """`differences` to read, in points."""
-    table = differences(of)
+    table = differences(cells)
     return pd.DataFrame(
         {
             "LoRA": table["rank"],
@@ -191,11 +190,11 @@ def difference_table(of: Cells) -> pd.DataFrame:
     )
 
 
-def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
+def plateau_table(cells: Cells, draws: int = 2000) -> pd.DataFrame:
     """`plateaus` of both families to read; always the same draws."""
     rows = []
     for label in ("cp", "lora"):
-        table = plateaus(of, label, draws, np.random.default_rng(0))
+        table = plateaus(cells, label, draws, np.random.default_rng(0))
         rows += [
             {
                 "adapter": cell_name(label, size),
@@ -207,11 +206,11 @@ def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change_table(of: Cells) -> pd.DataFrame:
+def change_table(cells: Cells) -> pd.DataFrame:
     """`changes` between the cells of `ends` to read."""
     rows = []
-    for before, after in ends(of):
-        found = changes(of.outcomes[before], of.outcomes[after])
+    for before, after in ends(cells):
+        found = changes(cells.outcomes[before], cells.outcomes[after])
         rows.append(
             {
                 "from, to": f"{cell_name(*before)}, {cell_name(*after)}",

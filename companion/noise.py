@@ -18,7 +18,7 @@ from scipy import stats
 
 from companion import contrasts, ladder, quantities
 from companion.wording import percent
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
@@ -31,7 +31,7 @@ from cpadapt.analysis.statistics import (
     seeds_needed,
 )
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 
 ONE_ACCURACY, ONE_BUDGET, NEXT_SIZE = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
 """Of what there is an error."""
@@ -69,34 +69,34 @@ def study_over_seeds(task: str) -> str:
 @functools.cache
 def at_papers_rates(task: str) -> Cells:
     """A task's cells under the paper's protocol, three seeds each."""
-    return ladder.measured("smollm2", task).cells
+    return ladder.task_on_record("smollm2", task).cells
 
 
 @functools.cache
 def over_seeds(task: str) -> Cells:
     """The cells with many runs, over seeds, on one draw of the examples."""
-    return contrasts.measured((study_over_seeds(task),), task)
+    return contrasts.cells_on_record((study_over_seeds(task),), task)
 
 
 @functools.cache
 def over_draws(task: str) -> Cells:
     """The same cells over draws of the examples, with one seed."""
-    return contrasts.measured(("smollm2-data-seeds",), task)
+    return contrasts.cells_on_record(("smollm2-data-seeds",), task)
 
 
 @functools.cache
 def two_on_each_draw(task: str) -> Cells:
     """The same over draws, with two seeds, which share a draw's examples and so count as one run, their mean."""
-    return contrasts.mean_of(over_draws(task), contrasts.measured(("smollm2-data-seeds-again",), task))
+    return contrasts.mean_of(over_draws(task), contrasts.cells_on_record(("smollm2-data-seeds-again",), task))
 
 
-def minus(of: Cells, pair: str) -> Estimate:
+def minus(cells: Cells, pair: str) -> Estimate:
     """The first cell of one of `PAIRS` minus the second."""
     a, b = PAIRS[pair]
-    return compare(of.outcomes[a], of.outcomes[b])
+    return compare(cells.outcomes[a], cells.outcomes[b])
 
 
-def sources(of: Cells) -> dict[str, Estimate]:
+def sources(cells: Cells) -> dict[str, Estimate]:
     """What is estimated of a task, pooled over its adapters, matched budgets and neighbouring CP sizes.
 
     Cells of which a run has no outcome are left out.
@@ -104,31 +104,31 @@ def sources(of: Cells) -> dict[str, Estimate]:
     Raises:
         InputError: as `cpadapt.analysis.statistics.pooled` and `require_pairs`.
     """
-    require_pairs(list(of.outcomes.values()))
-    right = {cell: found.right for cell, found in of.outcomes.items()}
-    sizes = [size for size in of.sizes("cp") if ("cp", size) in right]
+    require_pairs(list(cells.outcomes.values()))
+    right = {cell: found.right for cell, found in cells.outcomes.items()}
+    sizes = [size for size in cells.sizes("cp") if ("cp", size) in right]
     return {
         ONE_ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
-        ONE_BUDGET: pooled([right[lora] - right[cp] for lora, cp in _pairs(of)]),
+        ONE_BUDGET: pooled([right[lora] - right[cp] for lora, cp in _pairs(cells)]),
         NEXT_SIZE: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(sizes)]),
     }
 
 
-def _pairs(of: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+def _pairs(cells: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
     """LoRA's and CP's cells at matched budgets, of those that have outcomes."""
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")]
-    return [pair for pair in pairs if set(pair) <= of.outcomes.keys()]
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")]
+    return [pair for pair in pairs if set(pair) <= cells.outcomes.keys()]
 
 
-def unpaired(of: Cells) -> float:
+def unpaired(cells: Cells) -> float:
     """The error of LoRA minus CP at one budget if the two had been asked other items and trained from other seeds."""
-    families = zip(*_pairs(of), strict=True)
-    return math.hypot(*(pooled([of.outcomes[cell].right for cell in cells]).standard_error for cells in families))
+    families = zip(*_pairs(cells), strict=True)
+    return math.hypot(*(pooled([cells.outcomes[cell].right for cell in side]).standard_error for side in families))
 
 
-def disagreement(of: Cells) -> float:
+def disagreement(cells: Cells) -> float:
     """The share of items on which two seeds of one cell differ, on the average over the adapters."""
-    return float(np.mean([1 - agreement(c, c) for (label, _), c in of.outcomes.items() if label != HEAD]))
+    return float(np.mean([1 - agreement(c, c) for (label, _), c in cells.outcomes.items() if label != HEAD]))
 
 
 def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
@@ -143,8 +143,8 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            {"task": task, "effect": effect, "seeds": count, "power": of.power(effect, count, of.items)}
-            for task, of in found.items()
+            {"task": task, "effect": effect, "seeds": count, "power": e.power(effect, count, e.items)}
+            for task, e in found.items()
             for effect in EFFECTS
             for count in seeds
         ]
@@ -186,11 +186,11 @@ def wrong_sign(a: Outcomes, b: Outcomes, count: int) -> float:
     return float((np.sign(sums) != np.sign(by_seed.sum())).mean())
 
 
-def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
+def runs(groups: Mapping[str, Cells]) -> pd.DataFrame:
     """The accuracy of each run, to be drawn.
 
     Args:
-        of: cells by what their runs differ in, such as seeds or draws.
+        groups: cells by what their runs differ in, such as seeds or draws.
 
     Returns:
         One row a run, with the columns `over` (what runs differ in), `label`, `size`, `run` (its place) and
@@ -199,7 +199,7 @@ def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"over": over, "label": label, "size": size, "run": run, "accuracy": accuracy}
-            for over, cells in of.items()
+            for over, cells in groups.items()
             for (label, size), found in sorted(cells.outcomes.items())
             for run, accuracy in enumerate(found.right.mean(1).tolist())
         ]

@@ -80,16 +80,16 @@ def _said() -> dict[str, str]:
 
 def family_table() -> pd.DataFrame:
     """What belongs to a family: its learning rate, scale and options."""
-    options = {name: {**of.SHAPE_OPTIONS, **of.INIT_OPTIONS} for name, of in FAMILIES.items()}
+    options = {name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS} for name, module in FAMILIES.items()}
     whose = {name: "" if name in study("paper").families else " (ours)" for name in FAMILIES}
     return pd.DataFrame(
         {
             "family": charts.family_name(name),
-            "learning rate (paper's)": _scientific(of.LEARNING_RATE) + whose[name],
-            "scale (ours)": of.SCALE,
+            "learning rate (paper's)": _scientific(module.LEARNING_RATE) + whose[name],
+            "scale (ours)": module.SCALE,
             "options (ours)": ", ".join(f"{option} = {value}" for option, value in options[name].items()),
         }
-        for name, of in FAMILIES.items()
+        for name, module in FAMILIES.items()
     )
 
 
@@ -126,23 +126,23 @@ def grid_table() -> pd.DataFrame:
     return pd.DataFrame(grids).rename_axis("").reset_index()
 
 
-def _grid(of: Study) -> dict[str, Any]:
-    runs = of.runs(load_projections(of.backbone))
+def _grid(asked: Study) -> dict[str, Any]:
+    runs = asked.runs(load_projections(asked.backbone))
     sizes = {label: sorted({run.size for name, run in runs if name == label}) for label in ("lora", "cp")}
     rates = {label: sorted({run.learning_rate or 0.0 for name, run in runs if name == label}) for label in sizes}
     written = {label: ", ".join(map(_scientific, rates[label])) for label in sizes}
     return {
-        "backbone": charts.backbone_name(of.backbone),
-        "tasks": ", ".join(charts.task_name(task) for task in of.tasks),
+        "backbone": charts.backbone_name(asked.backbone),
+        "tasks": ", ".join(charts.task_name(task) for task in asked.tasks),
         "LoRA, ranks": ", ".join(map(str, sizes["lora"])),
         "CP, components": ", ".join(map(str, sizes["cp"])),
-        "head only": "yes" if of.ladder.head else "no",
+        "head only": "yes" if asked.ladder.head else "no",
         "LoRA, rates": written["lora"],
         "CP, rates": written["cp"],
-        "seeds": len(of.seeds),
-        "steps": f"{of.protocol.steps:,}",
-        "evaluated every": f"{of.protocol.eval_every:,}",
-        "precision": of.protocol.dtype,
+        "seeds": len(asked.seeds),
+        "steps": f"{asked.protocol.steps:,}",
+        "evaluated every": f"{asked.protocol.eval_every:,}",
+        "precision": asked.protocol.dtype,
         "runs": len(runs),
     }
 

@@ -29,10 +29,10 @@ from cpadapt.records.table import tabulate
 REDRAWN = 4000
 """Dev sets to draw anew."""
 
-FAMILIES = ("lora", "cp")
+PAIRED = ("lora", "cp")
 """In the order of the pairs of `cpadapt.analysis.cells.Cells.matched`."""
 
-PAPERS: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in FAMILIES}
+PAPER_RATES: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in PAIRED}
 """The paper's rate, by family."""
 
 ONE_ANSWER = "one answer"
@@ -42,7 +42,7 @@ WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
 """Where learning rates come from; all but the first are chosen on dev."""
 
 
-def measured(studies: Sequence[str], task: str) -> list[Record]:
+def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
     """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
 
     Raises:
@@ -58,7 +58,7 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
     """What each cell reaches at each rate, the readout alone left out.
 
     Args:
-        records: of one task, with the readout alone, as `measured` gives them.
+        records: of one task, with the readout alone, as `runs_at_all_rates` gives them.
 
     Returns:
         One row a cell and rate, rising, with the columns `label`, `size`, `parameters`, `learning_rate`, `times` (that
@@ -80,16 +80,17 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
     constant, chosen = one_answer(records), cell_rates(records)
     rows = []
     cell = ["label", "size", "parameters", "learning_rate"]
-    for place, of in runs[runs["label"] != HEAD].groupby(cell):
+    for place, group in runs[runs["label"] != HEAD].groupby(cell):
         label, size, parameters, rate = cast("tuple[str, int, int, float]", place)
-        judged = [by_id[name] for name in of["id"]]
+        judged = [by_id[name] for name in group["id"]]
         e = estimate(outcomes(judged).right) if all(record.outcome for record in judged) else None
         rows.append(
             {"label": label, "size": size, "parameters": parameters, "learning_rate": rate,
-             "times": round(rate / PAPERS[label], 9), "runs": len(of), "diverged": of["diverged_at"].count(),
-             "mean": e.mean if e else np.nan, "error": e.standard_error if e else np.nan,
-             "dev": of["dev_accuracy"].mean(), "unfit": len(of) - int((last.reindex(of["id"]) <= floor).sum()),
-             "constant": len(constant & set(of["id"])), "chosen": chosen[label, size] == rate}
+             "times": round(rate / PAPER_RATES[label], 9), "runs": len(group),
+             "diverged": group["diverged_at"].count(), "mean": e.mean if e else np.nan,
+             "error": e.standard_error if e else np.nan, "dev": group["dev_accuracy"].mean(),
+             "unfit": len(group) - int((last.reindex(group["id"]) <= floor).sum()),
+             "constant": len(constant & set(group["id"])), "chosen": chosen[label, size] == rate}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -121,16 +122,16 @@ def commonest(records: Iterable[Record]) -> NDArray[np.bool_]:
     raise InputError("which items are of the most frequent class is in none of these records")
 
 
-def adapters(of: Cells) -> Floats:
+def adapters(cells: Cells) -> Floats:
     """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     found = [
-        of.outcomes[label, size]
-        for pair in of.matched("lora", "cp")
-        for label, size in zip(FAMILIES, pair, strict=True)
+        cells.outcomes[label, size]
+        for pair in cells.matched("lora", "cp")
+        for label, size in zip(PAIRED, pair, strict=True)
     ]
     require_pairs(found)
     right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
@@ -149,13 +150,13 @@ def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
         By label the distance over rates, a mean over sizes, and the one over sizes, a mean over rates.
     """
     distances = {}
-    for label, of in found.groupby("label"):
-        reached = of.pivot_table(index="size", columns="learning_rate", values="mean").to_numpy()
+    for label, group in found.groupby("label"):
+        reached = group.pivot_table(index="size", columns="learning_rate", values="mean").to_numpy()
         distances[str(label)] = float(np.ptp(reached, axis=1).mean()), float(np.ptp(reached, axis=0).mean())
     return distances
 
 
-def family_rates(found: pd.DataFrame) -> dict[str, float]:
+def dev_family_rates(found: pd.DataFrame) -> dict[str, float]:
     """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
 
     As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
@@ -178,8 +179,8 @@ def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
     """The cells at the rates that each of `WAYS` gives."""
     return {
-        PAPER: cells_of(records, PAPERS),
-        FAMILY: cells_of(records, family_rates(response(records))),
+        PAPER: cells_of(records, PAPER_RATES),
+        FAMILY: cells_of(records, dev_family_rates(response(records))),
         CELL: cells_of(records),
     }
 
@@ -190,9 +191,9 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    place = FAMILIES.index(label)
+    place = PAIRED.index(label)
     cells = [(label, pair[place]) for pair in before.matched("lora", "cp")]
-    require_pairs([of.outcomes[cell] for cell in cells for of in (before, after)])
+    require_pairs([side.outcomes[cell] for cell in cells for side in (before, after)])
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
 
@@ -203,8 +204,11 @@ def gap_change(before: Cells, after: Cells) -> Estimate:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
-    require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
-    gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
+    require_pairs([side.outcomes[cell] for pair in pairs for cell in pair for side in (before, after)])
+    gaps = [
+        np.mean([side.outcomes[a].right - side.outcomes[b].right for a, b in pairs], axis=0)
+        for side in (before, after)
+    ]
     return estimate(gaps[1] - gaps[0])
 
 
@@ -223,7 +227,7 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
     is stays in, so these spread somewhat too far.
 
     Args:
-        records: of one task, as `measured` gives them.
+        records: of one task, as `runs_at_all_rates` gives them.
         draws: how many dev sets.
         generator: of the resamples.
 
@@ -239,18 +243,18 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
         c = record.config
         if c.learning_rate is not None:
             by_cell.setdefault((record.label, c.size, c.learning_rate), []).append(record)
-    right = {place: outcomes(of).right.mean(0) for place, of in by_cell.items()}
+    right = {place: outcomes(runs).right.mean(0) for place, runs in by_cell.items()}
     size = records[0].data["sets"]["dev"]["size"]
     items = len(next(iter(right.values())))
     shares = generator.multinomial(size, np.full(items, 1 / items), draws) / size
     gaps = np.zeros(draws)
     pairs = cells_of(records).matched("lora", "cp")
     for pair in pairs:
-        for label, sign, own in zip(FAMILIES, (1, -1), pair, strict=True):
-            of = found[(found["label"] == label) & (found["size"] == own)]
-            table = np.array([right[label, own, rate] for rate in of["learning_rate"]])
+        for label, sign, own in zip(PAIRED, (1, -1), pair, strict=True):
+            group = found[(found["label"] == label) & (found["size"] == own)]
+            table = np.array([right[label, own, rate] for rate in group["learning_rate"]])
             means = table.mean(1)
-            chosen = (of["dev"].to_numpy() + shares @ table.T - means).argmax(1)
+            chosen = (group["dev"].to_numpy() + shares @ table.T - means).argmax(1)
             gaps += sign * means[chosen] / len(pairs)
     return gaps
 
@@ -258,11 +262,11 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
 def response_table(records: Sequence[Record]) -> pd.DataFrame:
     """`response` to read, in percent: a column for each multiple of the paper's rate, and which of them dev chose."""
     rows = []
-    for place, of in response(records).groupby(["label", "size"]):
+    for place, group in response(records).groupby(["label", "size"]):
         label, size = cast("tuple[str, int]", place)
         row = {"adapter": cell_name(label, size)}
-        row |= {_times(times): percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
-        rows.append(row | {"dev chose": _times(of.loc[of["chosen"], "times"].item())})
+        row |= {_times(times): percent(mean) for times, mean in zip(group["times"], group["mean"], strict=True)}
+        rows.append(row | {"dev chose": _times(group.loc[group["chosen"], "times"].item())})
     return pd.DataFrame(rows)
 
 
@@ -270,10 +274,10 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
     """The families at matched budgets, by task and by the way to a rate."""
     rows = []
     for task, records in tasks.items():
-        of_families = family_rates(response(records))
+        of_families = dev_family_rates(response(records))
         given = {
-            way: ", ".join(_times(rates[name] / PAPERS[name]) for name in FAMILIES)
-            for way, rates in ((PAPER, PAPERS), (FAMILY, of_families))
+            way: ", ".join(_times(rates[name] / PAPER_RATES[name]) for name in PAIRED)
+            for way, rates in ((PAPER, PAPER_RATES), (FAMILY, of_families))
         }
         for way, cells in ways(records).items():
             ahead = lora_ahead(cells).estimate

@@ -12,10 +12,10 @@ import pandas as pd
 from companion import PROJECT, contrasts, rates
 from companion.claims import Verdict, judge, learned, told
 from companion.wording import percent
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import Floats
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
 
 HEADS, WORDS = "head", "words"
@@ -49,20 +49,20 @@ def settings() -> dict[str, dict[str, Cells]]:
     words = words_study()
     found = {
         task_name(task): {
-            HEADS: contrasts.measured(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds),
-            WORDS: contrasts.measured((words.name,), task),
+            HEADS: contrasts.cells_on_record(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds),
+            WORDS: contrasts.cells_on_record((words.name,), task),
         }
         for task in words.tasks
     }
     lifted = {HEADS: "boolq-lifted", WORDS: "boolq-lifted-verbalizer"}
-    return found | {ALL: {by: contrasts.measured((study,), "boolq") for by, study in lifted.items()}}
+    return found | {ALL: {by: contrasts.cells_on_record((study,), "boolq") for by, study in lifted.items()}}
 
 
 def by_examples() -> tuple[Cells, Cells]:
     """BoolQ with a head from a thousand examples and from all, at the same rates, on the same items and seeds."""
     rate = {name: plan.learning_rates[0] for name, plan in words_study().families.items() if plan.learning_rates}
-    few = cells_of(rates.measured(("smollm2", "smollm2-rates"), "boolq"), rate)
-    many = contrasts.measured(("boolq-lifted",), "boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])
+    few = cells_of(rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "boolq"), rate)
+    many = contrasts.cells_on_record(("boolq-lifted",), "boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])
     asked = few.outcomes["cp", 1].items
     return few, replace(many, outcomes={cell: found.on(asked) for cell, found in many.outcomes.items()})
 

@@ -11,13 +11,13 @@ import pandas as pd
 from companion import PROJECT, quantities
 from companion.records import records
 from cpadapt.analysis import across_tasks
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import backbone_name, cell_name
 from cpadapt.analysis.statistics import Estimate, estimate
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.config import HEAD, Cell, RunConfig
 from cpadapt.records.record import Outcome, Record
 from cpadapt.study import load_study
 

@@ -18,8 +18,8 @@ MORE = 2
 def text(values: Mapping[str, Quantity]) -> str:
     """The file: a line for each quantity, by name."""
     lines = (
-        f"{json.dumps(name)}: {json.dumps(as_json(of, MORE), ensure_ascii=False)}"
-        for name, of in sorted(values.items())
+        f"{json.dumps(name)}: {json.dumps(as_json(quantity, MORE), ensure_ascii=False)}"
+        for name, quantity in sorted(values.items())
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -31,7 +31,7 @@ def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
         kept: the file's content.
         values: as they are now.
     """
-    before = {name: from_json(name, of) for name, of in json.loads(kept).items()}
+    before = {name: from_json(name, content) for name, content in json.loads(kept).items()}
     said = [f"{name} is new" for name in sorted(values.keys() - before.keys())]
     said += [f"{name} is no more" for name in sorted(before.keys() - values.keys())]
     for name in sorted(before.keys() & values.keys()):

@@ -129,42 +129,42 @@ _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne,
 }  # fmt: skip
 _CALLS: Mapping[str, Callable[..., Any]] = {
-    "abs": np.abs, "min": lambda *of: min(_flat(of)), "max": lambda *of: max(_flat(of)),
-    "all": lambda *of: all(_flat(of)), "any": lambda *of: any(_flat(of)),
+    "abs": np.abs, "min": lambda *values: min(_flat(values)), "max": lambda *values: max(_flat(values)),
+    "all": lambda *values: all(_flat(values)), "any": lambda *values: any(_flat(values)),
 }  # fmt: skip
 
 
-def _truth(of: Any) -> bool:
-    if not isinstance(of, bool | np.bool_):
-        raise TypeError(f"{of} is neither true nor false")
-    return bool(of)
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{value} is neither true nor false")
+    return bool(value)
 
 
-def _flat(of: Any) -> list[Any]:
-    return [one for each in of for one in np.atleast_1d(each).tolist()]
+def _flat(values: Any) -> list[Any]:
+    return [one for each in values for one in np.atleast_1d(each).tolist()]
 
 
 def _evaluated(node: ast.expr, values: Mapping[str, Quantity]) -> Any:
     """The value of an expression of those kinds that a predicate may have; nothing else is looked at."""
-    of = functools.partial(_evaluated, values=values)
+    inner = functools.partial(_evaluated, values=values)
     match node:
         case ast.Constant(value=int() | float() | str() as constant):
             return constant
         case ast.Name() | ast.Attribute():
             return _value(ast.unparse(node), values)
         case ast.UnaryOp(op=ast.USub()):
-            return -of(node.operand)
+            return -inner(node.operand)
         case ast.UnaryOp(op=ast.Not()):
-            return not _truth(of(node.operand))
+            return not _truth(inner(node.operand))
         case ast.BinOp() if type(node.op) in _BINARY:
-            return _BINARY[type(node.op)](of(node.left), of(node.right))
+            return _BINARY[type(node.op)](inner(node.left), inner(node.right))
         case ast.BoolOp():
-            every = [_truth(of(each)) for each in node.values]
+            every = [_truth(inner(each)) for each in node.values]
             return all(every) if isinstance(node.op, ast.And) else any(every)
         case ast.Compare() if all(type(op) in _BINARY for op in node.ops):
-            sides = [of(each) for each in (node.left, *node.comparators)]
+            sides = [inner(each) for each in (node.left, *node.comparators)]
             steps = zip(sides, node.ops, sides[1:], strict=False)
             return functools.reduce(operator.and_, (_BINARY[type(op)](a, b) for a, op, b in steps))
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _CALLS:
-            return _CALLS[name](*map(of, node.args))
+            return _CALLS[name](*map(inner, node.args))
     raise InputError(f"{ast.unparse(node)!r} is nothing that a predicate may have")

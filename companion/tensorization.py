@@ -8,9 +8,10 @@ import functools
 import pandas as pd
 
 from companion import PROJECT, contrasts
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import task_name
 from cpadapt.families import cp
+from cpadapt.records.config import Cell
 from cpadapt.study import Study, load_study
 
 AT_PAPERS, WITH_SEEDS = ("smollm2", "smollm2-splits"), ("smollm2-seeds", "smollm2-splits-seeds")
@@ -30,12 +31,13 @@ def study(name: str) -> Study:
 @functools.cache
 def cells(studies: tuple[str, str]) -> dict[str, Cells]:
     """By task, the default's cells and the other splits', of the seeds that all have."""
-    return {task: contrasts.measured(studies, task) for task in study(studies[1]).tasks}
+    return {task: contrasts.cells_on_record(studies, task) for task in study(studies[1]).tasks}
 
 
 def differences(studies: tuple[str, str]) -> pd.DataFrame:
     """Each split minus the default at the nearest budget, over tasks (`contrasts.frame`)."""
-    return contrasts.frame([c for task, of in cells(studies).items() for c in contrasts.splits(of, task_name(task))])
+    by_task = [contrasts.splits(task_cells, task_name(task)) for task, task_cells in cells(studies).items()]
+    return contrasts.frame([contrast for found in by_task for contrast in found])
 
 
 def sizes() -> dict[str, dict[str, int]]:

@@ -16,13 +16,14 @@ from companion import PROJECT, contrasts, quantities
 from companion.claims import LEVEL, MARGIN, RULES, Finding, Region, Verdict, judge, told
 from companion.noise import ENOUGH, MOST_SEEDS
 from companion.published import read_published
-from companion.rates import PAPERS
+from companion.rates import PAPER_RATES
 from companion.wording import number
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import Estimate, Mean, estimate, fewest
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.specs import Projection
+from cpadapt.records.config import Cell
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Case:
 
 
 CASES = {
-    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPERS),
+    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPER_RATES),
     "tuned": Case("SmolLM2, tuned", ("smollm2", "smollm2-rates")),
     "many_seeds": Case("SmolLM2, many seeds", ("smollm2-seeds", "smollm2-seeds-boolq")),
     "all_examples": Case("SmolLM2, all examples", ("boolq-lifted",)),
     "encoder": Case("MiniLM, all examples", ("minilm",)),
-    "opt": Case("OPT-1.3B", ("paper",), PAPERS),
+    "opt": Case("OPT-1.3B", ("paper",), PAPER_RATES),
 }
 
 PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
@@ -199,7 +200,10 @@ def verdict_table() -> pd.DataFrame:
     """The verdict on each claim on accuracy, by case."""
     return pd.DataFrame(
         {"task": task_name(task), "claim": _said(CLAIMS[claim])}
-        | {of.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text() for case, of in CASES.items()}
+        | {
+            about.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text()
+            for case, about in CASES.items()
+        }
         for claim, task in JUDGED
     )
 
@@ -215,7 +219,7 @@ def lost_table() -> pd.DataFrame:
         return f"{lost.text()} of {lost.text('n')}"
 
     return pd.DataFrame(
-        {"task": task_name(task)} | {of.title: printed(task, case) for case, of in CASES.items()}
+        {"task": task_name(task)} | {about.title: printed(task, case) for case, about in CASES.items()}
         for task in CLAIMS[ON_LOSSES]["tasks"]
     )
 
@@ -235,13 +239,13 @@ def evidence_table() -> pd.DataFrame:
     """The difference that each verdict hangs on, where its claim wants it, and the chance to show it."""
     rows = []
     for claim, task in JUDGED:
-        for case, of in CASES.items():
+        for case, about in CASES.items():
             for rule in CLAIMS[claim]["rules"]:
                 found, name = finding(rule, task, case), f"{rule}.{task}.{case}"
                 if found.estimate is None or found.region is None:
                     continue
                 difference = quantities.value(f"claims.difference.{name}")
-                row = {"task": task_name(task), "rule": _worded(rule), "cells": of.title, "verdict": found.told}
+                row = {"task": task_name(task), "rule": _worded(rule), "cells": about.title, "verdict": found.told}
                 row["difference, interval"] = f"{difference.text('signed')}, {difference.text('signed|interval')}"
                 row["wanted"] = _wanted(found.region)
                 if found.verdict is Verdict.OPEN:

@@ -70,7 +70,7 @@ def step_table() -> pd.DataFrame:
 def kernel_table() -> pd.DataFrame:
     """Which kernels take the time."""
     columns = {called: f"what_a_run_costs.kernels.{{}}.{{}}.{{}}.{kind}" for kind, called in KINDS.items()}
-    rows = {f"{end}.{of}": (*called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
+    rows = {f"{end}.{part}": (*at, what) for end, at in _places(LAYERED).items() for part, what in WHAT.items()}
     table = _table(rows, (*PLACE, "what"), columns)
     copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"})
     copied["what"] = WHAT["frozen"]
@@ -224,9 +224,9 @@ def _table(
         row = dict(zip(titles, called, strict=True))
         for title, name in columns.items():
             name, _, style = name.format(*end.split(".")).partition("|")
-            of = quantities.value(name)
+            known = quantities.value(name)
             word = (said or {}).get(title)
-            row[title] = of.text(style) if word is None or isinstance(of.value, str) else word(of.value)
+            row[title] = known.text(style) if word is None or isinstance(known.value, str) else word(known.value)
         found.append(row)
     return pd.DataFrame(found)
 

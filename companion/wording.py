@@ -15,7 +15,8 @@ def number(value: float, digits: int, sign: bool = False) -> str:
 
 def duration(seconds: float) -> str:
     """In hours, minutes or seconds, the largest of which there is one, such as 22.4 min."""
-    unit, length = next((of for of in (("h", 3600), ("min", 60)) if seconds >= of[1]), ("s", 1))
+    units = (("h", 3600), ("min", 60))
+    unit, length = next(((unit, length) for unit, length in units if seconds >= length), ("s", 1))
     return f"{number(seconds / length, 1)} {unit}"
 
 

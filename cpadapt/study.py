@@ -212,7 +212,7 @@ class Study:
         Raises:
             InputError: no family has an adapter that small, or a family on the ladder refuses a projection.
         """
-        wanted = [Cell(HEAD, 0)] if self.ladder.head else []
+        wanted: list[Cell] = [(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
             matched = self._matched(projections, budget)
             if not matched:
@@ -224,23 +224,23 @@ class Study:
         for amount in self.ladder.budgets:
             wanted += self._matched(projections, amount)
         for label, sizes in self.ladder.sizes.items():
-            wanted += [Cell(label, size) for size in sizes]
+            wanted += [(label, size) for size in sizes]
         for pair in self.ladder.pairs:
-            wanted += [Cell(label, size) for label, size in pair.items()]
+            wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
-        for label in dict.fromkeys(cell.label for cell in wanted if cell.label != HEAD):
+        for label in dict.fromkeys(label for label, _ in wanted if label != HEAD):
             counting.require(self.families[label].family or label, projections, self._shape_options(label))
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
         for pair in self.ladder.pairs:
             if budget in {self.count(projections, label, size) for label, size in pair.items()}:
-                return [Cell(label, size) for label, size in pair.items()]
+                return list(pair.items())
         sizes = {
             label: counting.largest_size(plan.family or label, projections, budget, self._shape_options(label))
             for label, plan in self.families.items()
         }
-        return [Cell(label, size) for label, size in sizes.items() if size]
+        return [(label, size) for label, size in sizes.items() if size]
 
     def count(self, projections: Sequence[Projection], label: str, size: int) -> int:
         """Trainable scalars of a cell's adapter over all target modules; 0 at size 0, which is the head alone.
@@ -310,16 +310,16 @@ class Study:
                 raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
         places: list[tuple[str, dict[str, Any]]] = []
-        for cell in self.cells(projections, budget):
-            if cell.label == HEAD:
+        for label, size in self.cells(projections, budget):
+            if label == HEAD:
                 places.append((HEAD, {"family": HEAD, "size": 0}))
                 continue
-            plan = self.families[cell.label]
-            name = plan.family or cell.label
-            for setting in plan.settings_of(name, cell.size):
-                trained = asdict(setting) | {"family": name, "size": cell.size, "options": plan.options}
+            plan = self.families[label]
+            name = plan.family or label
+            for setting in plan.settings_of(name, size):
+                trained = asdict(setting) | {"family": name, "size": size, "options": plan.options}
                 del trained["sizes"]
-                places.append((cell.label, trained))
+                places.append((label, trained))
         common: dict[str, Any] = {
             "backbone": self.backbone_name,
             "protocol": self.protocol,

@@ -24,6 +24,7 @@ from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.loading import load_backbone, load_projections
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
+from cpadapt.records.config import Cell
 from cpadapt.records.store import RecordFile, lines_of, load_records
 from cpadapt.study import banks_of, with_protocol
 
@@ -43,9 +44,8 @@ def study(**changes: Any) -> Study:
     return Study(**(values | changes))
 
 
-def cells(asked: Study, budget: int | None = None) -> list[tuple[str, int]]:
-    projections = load_projections(asked.backbone)
-    return [(cell.label, cell.size) for cell in asked.cells(projections, budget)]
+def cells(asked: Study, budget: int | None = None) -> list[Cell]:
+    return asked.cells(load_projections(asked.backbone), budget)
 
 
 def test_budgets_match_from_below_over_all_modules() -> None:
@@ -80,7 +80,6 @@ def test_a_cell_is_counted_over_all_modules_with_its_familys_options() -> None:
         "cp-flat": 2 * 2 * ((32 + 32 + 1) + (16 + 32 + 1)),
     }
     assert asked.count(load_projections("tiny"), "head", 0) == 0
-    assert ("cp", 2) in asked.cells(load_projections("tiny")), "a cell is a label and a size"
 
 
 def test_a_budget_below_every_step_says_what_there_is() -> None:

@@ -16,11 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from cpadapt.analysis.cells import Cell
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Estimate, Floats, Mean, partly_crossed
 from cpadapt.errors import InputError
-from cpadapt.records.config import RunConfig
+from cpadapt.records.config import Cell, RunConfig
 from cpadapt.records.record import Record, require_one_backbone
 
 

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from cpadapt.analysis.frontier import SETTING, frontier
 from cpadapt.analysis.statistics import Floats, Outcomes, outcomes
 from cpadapt.errors import InputError
+from cpadapt.records.config import Cell
 from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 
 NEAR = 0.05
 """The largest difference between two budgets that match, as a share of the first."""
-
-Cell = tuple[str, int]
-"""A label and a size, such as `("cp", 11)`."""
 
 
 class RunSetting(NamedTuple):

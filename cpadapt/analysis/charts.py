@@ -700,12 +700,11 @@ def part_chart(parts: pd.DataFrame) -> Any:
     """The variance of one run's accuracy, adapter by adapter, in parts that add up.
 
     Args:
-        parts: of one task, a row an adapter and part, with the columns `task`, `of` (the adapter), `part` and
-            `variance`.
+        parts: of one task, a row an adapter and part, with the columns `task`, `adapter`, `part` and `variance`.
     """
     import altair as alt
 
-    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "of"))
+    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "adapter"))
     table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)
     colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
     return (
@@ -713,12 +712,12 @@ def part_chart(parts: pd.DataFrame) -> Any:
         .mark_bar(size=18)
         .encode(
             alt.X("points:Q", title="variance of one run's accuracy, squared points", axis=alt.Axis(tickCount=6)),
-            alt.Y("of:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
+            alt.Y("adapter:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
             # Three columns, as more are cut off on a phone.
             alt.Color("part:N", title=None, sort=kinds, scale=colours, legend=alt.Legend(columns=3)),
             order=alt.Order("place:Q"),
             tooltip=[
-                alt.Tooltip("of:N", title="adapter"), alt.Tooltip("part:N"),
+                alt.Tooltip("adapter:N"), alt.Tooltip("part:N"),
                 alt.Tooltip("points:Q", title="variance", format=".2f"),
                 alt.Tooltip("sd:Q", title="standard deviation", format=".2%"),
             ],

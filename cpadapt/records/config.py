@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
@@ -19,6 +19,10 @@ verbalizer has nothing to train."""
 HEAD_TITLE = "head only"
 HEAD_COLOUR = "#777777"
 """What tables and charts call it, and its colour in charts: grey, since it is a floor and no family."""
+
+Cell = tuple[str, int]
+"""What a study compares over seeds, such as `("cp", 11)`: the label under which it lists a family, or `head`, and the
+rank or number of components, 0 for `head`."""
 
 SEMANTICS = 1
 """Version of what a config means. Raise it when the same config would train differently; all ids then change."""
@@ -238,15 +242,6 @@ class RunConfig:
         config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
         config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
         return config
-
-
-class Cell(NamedTuple):
-    """A place on a study's ladder: what is compared with what, over seeds."""
-
-    label: str
-    """What the study calls this variant of a family, or `head`."""
-    size: int
-    """Rank or components; 0 for `head`."""
 
 
 def stacking_order(run: RunConfig) -> tuple[str, str, int]:
