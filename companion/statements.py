@@ -81,7 +81,7 @@ def check(predicate: str, values: Mapping[str, Quantity]) -> None:
     if not holds:
         known = {name: _value(name, values) for name in dict.fromkeys(_names(tree))}
         raise InputError(
-            f"{predicate!r} is not so: {', '.join(f'{name} = {_said(of)}' for name, of in known.items())}"
+            f"{predicate!r} is not so: {', '.join(f'{name} = {_said(value)}' for name, value in known.items())}"
         )
 
 

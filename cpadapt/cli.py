@@ -266,11 +266,14 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show which cells of a study are done, missing or diverged."""
+    from cpadapt.inputs.backbones.loading import load_projections
     from cpadapt.measure import status
-    from cpadapt.study import load_study
+    from cpadapt.records.store import load_records
+    from cpadapt.study import load_study, records_of_other_versions
 
     asked = load_study(study)
-    rows = [dataclasses.asdict(s) for s in status(asked, results or Path("results") / asked.name)]
+    folder = results or Path("results") / asked.name
+    rows = [dataclasses.asdict(s) for s in status(asked, folder)]
     if as_json:
         _print_json(rows)
         return
@@ -279,6 +282,9 @@ def show_status(
     same = set() if any(plan.settings for plan in asked.families.values()) else {"scale", "warmup_steps"}
     rows = [{names.get(name, name): value for name, value in row.items() if name not in same} for row in rows]
     _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
+    projections = load_projections(asked.backbone, asked.target_modules)
+    if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
+        typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")
 
 
 @app.command()

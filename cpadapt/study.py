@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
 from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, stacking_order
+from cpadapt.records.record import Record
 
 
 @validated(frozen=True, config=STRICT)
@@ -332,6 +333,25 @@ class Study:
             )
             for name, (label, trained), (data_seed, seed, order_seed) in itertools.product(names, places, self._seeds)
         ]
+
+
+def records_of_other_versions(
+    study: Study, projections: Sequence[Projection], records: Iterable[Record]
+) -> list[Record]:
+    """The records under this study's name whose runs it does not ask for.
+
+    They were measured before the study was edited, or with other values in its protocol (`with_protocol`).
+
+    Args:
+        study: as it is now.
+        projections: the backbone's target modules.
+        records: of any studies.
+
+    Raises:
+        InputError: as `Study.runs`.
+    """
+    asked = {run.config.config_id for run in study.runs(projections)}
+    return [record for record in records if record.study == study.name and record.config_id not in asked]
 
 
 def load_study(path: str | Path) -> Study:

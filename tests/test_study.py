@@ -26,7 +26,7 @@ from cpadapt.inputs.backbones.specs import Source
 from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
 from cpadapt.records.config import Cell
 from cpadapt.records.store import RecordFile, lines_of, load_records
-from cpadapt.study import banks_of, with_protocol
+from cpadapt.study import banks_of, records_of_other_versions, with_protocol
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL = Protocol(steps=8, eval_every=4, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
@@ -197,6 +197,19 @@ def test_a_task_of_ones_own_lies_beside_the_study_and_goes_by_its_name(tmp_path:
     (tmp_path / "copy.toml").write_text((tmp_path / "own.toml").read_text())
     with pytest.raises(InputError, match="two of the tasks have the same name: reviews, reviews"):
         train(twice)
+
+
+def test_records_of_an_edited_study_are_told_from_its_own() -> None:
+    asked = load_study(ROOT / "studies" / "small.toml")
+    projections, records = load_projections(asked.backbone), load_records(ROOT / "results" / "small")
+    assert records_of_other_versions(asked, projections, records) == []
+    fewer = replace(asked, ladder=Ladder(head=True, sizes={"lora": (1, 2), "cp": (1, 4, 9)}))
+    others = records_of_other_versions(fewer, projections, records)
+    assert others == [r for r in records if (r.label, r.config.size) == ("cp", 18)] != []
+    longer = with_protocol(asked, steps=2 * asked.protocol.steps)
+    assert records_of_other_versions(longer, projections, records) == records
+    renamed = replace(longer, name="another")
+    assert records_of_other_versions(renamed, projections, records) == [], "they are another study's"
 
 
 def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

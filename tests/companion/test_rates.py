@@ -73,7 +73,11 @@ def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
     assert list(by_way) == list(rates.WAYS)
     of_families = rates.dev_family_rates(rates.response(pilot))
     for (label, size), rate in rates.cell_rates(pilot).items():
-        for way, own in ((rates.PAPER, rates.PAPER_RATES[label]), (rates.FAMILY, of_families[label]), (rates.CELL, rate)):
+        for way, own in (
+            (rates.PAPER, rates.PAPER_RATES[label]),
+            (rates.FAMILY, of_families[label]),
+            (rates.CELL, rate),
+        ):
             at_it = cells_of(pilot, {**rates.PAPER_RATES, label: own})
             assert (by_way[way].outcomes[label, size].right == at_it.outcomes[label, size].right).all()
 
