@@ -448,7 +448,7 @@ def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypa
     no_training(monkeypatch)
     # Not by the folder's mode: the tests may run as root, who may write anywhere.
     monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
-    assert "r/s cannot be made" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
+    assert "r/s cannot be created" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
 
 
 def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:

@@ -10,7 +10,7 @@ from cpadapt.records.config import Protocol
 class RunAdamW:
     """Decoupled Adam (Loshchilov and Hutter, arXiv 1711.05101) over a bank's stacked tensors.
 
-    For every run by itself, with g its whole gradient clipped to `clip` in 2-norm::
+    Each run is updated independently. With g its whole gradient, clipped to `clip` in 2-norm::
 
         m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
