@@ -1,4 +1,4 @@
-"""An encoder with all examples of five tasks: its cells, and the steps from one of them to the next."""
+"""The cells of an encoder with all examples of five tasks, and the steps from one cell to the next."""
 
 import functools
 from collections.abc import Callable
@@ -22,18 +22,18 @@ STEPS: dict[str, tuple[Cell, Cell]] = {
     "cp1_head": (CP1, HEAD_ONLY), "cp9_cp1": (CP9, CP1), "cp76_cp9": (CP76, CP9), "cp76_cp1": (CP76, CP1),
     "lora1_cp9": (LORA1, CP9), "lora8_lora1": (LORA8, LORA1),
 }  # fmt: skip
-"""The differences that are looked at one by one, by the name that quantities have: CP's smallest, its largest below
+"""The differences that have a quantity each, by its name. They are between CP's smallest size, its largest below
 LoRA's first rank and its largest of all, and LoRA's first rank and its last."""
 
 
 def study() -> Study:
-    """What was asked."""
+    """The study."""
     return load_study(PROJECT / "studies" / f"{STUDY}.toml")
 
 
 @functools.cache
 def cells() -> dict[str, Cells]:
-    """By task."""
+    """The cells, by task."""
     return {task: cells_of(r for r in records(STUDY) if r.config.task == task) for task in study().tasks}
 
 
@@ -52,7 +52,7 @@ def steps() -> pd.DataFrame:
 
 @functools.cache
 def matched() -> pd.DataFrame:
-    """LoRA minus CP at each matched budget on each task, likewise."""
+    """LoRA minus CP at each matched budget on each task, in the same form."""
     return _frame(contrasts.families)
 
 
@@ -68,14 +68,14 @@ def below_first_rank() -> list[int]:
 
 
 def one_components_way(task_cells: Cells) -> float:
-    """How much of what the best adapter gains over the floor, the head alone or one answer for all, CP 1 does."""
+    """CP 1's share of the best adapter's gain over the floor, which is the head alone or one answer for all items."""
     means = {cell: float(outcomes.right.mean()) for cell, outcomes in task_cells.outcomes.items()}
     floor = max(means[HEAD_ONLY], task_cells.majority)
     return (means[CP1] - floor) / (max(means.values()) - floor)
 
 
 def balanced_table() -> pd.DataFrame:
-    """Balanced accuracy of the head alone, CP's smallest and the best cell on each task, to read."""
+    """Balanced accuracy of the head alone, CP's smallest size and the best cell on each task, as a table."""
     rows = []
     for task, task_cells in cells().items():
         balanced = {cell: float(task_cells.balanced(cell).mean()) for cell in task_cells.outcomes}

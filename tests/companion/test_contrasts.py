@@ -190,11 +190,11 @@ def test_two_runs_on_each_draw_count_as_one() -> None:
     mean = contrasts.mean_of(first, other)
     assert mean.outcomes["cp", 1].right.tolist() == [[1, 0.5], [0.5, 0.5]]
     assert (mean.budgets, mean.outcomes["cp", 1].seeds) == (first.budgets, first.outcomes["cp", 1].seeds)
-    with pytest.raises(InputError, match="CP 1 are not of the same draws"):
+    with pytest.raises(InputError, match="CP 1 do not have the same draws"):
         contrasts.mean_of(first, cells([[1, 1]], 1))
     with pytest.raises(InputError, match=r"both have \(seed, data seed\) = \(0, 0\) of CP 1"):
         contrasts.mean_of(first, first)
-    with pytest.raises(InputError, match="CP 1 are not of the same draws and items"):
+    with pytest.raises(InputError, match="CP 1 do not have the same draws and items"):
         contrasts.mean_of(first, cells([[1, 1, 0], [0, 0, 1]], 1))
     with pytest.raises(InputError, match="only one of the two has CP 1"):
         contrasts.mean_of(first, dataclasses.replace(other, outcomes={}))
