@@ -1,7 +1,7 @@
-"""One task's cells along their budgets, as its chapter shows them: what is estimated of them, and tables to read.
+"""One task's cells along their budgets, for the task's chapter: estimates and printed tables.
 
-Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half,
-as shares as in the records; the second half words it, in points and percent.
+Errors and intervals include seeds and items (`cpadapt.analysis.statistics`). The first half computes, in shares as in
+the records; the second half words the results, in points and percent.
 """
 
 import functools
@@ -25,26 +25,26 @@ from cpadapt.records.table import tabulate
 
 @dataclass(frozen=True)
 class TaskOnRecord:
-    """One task of a study, as it is on record."""
+    """The records of one task of a study."""
 
     cells: Cells
     runs: pd.DataFrame
-    """As `cpadapt.tabulate` gives it."""
+    """The table of runs that `cpadapt.tabulate` returns."""
     evaluations: pd.DataFrame
-    """During training, likewise."""
+    """The table of evaluations that it returns."""
     protocol: Protocol
     majority: dict[str, float]
-    """The most frequent label's share of each of the sets `train`, `dev` and `eval`."""
+    """The share of the most frequent label in each of the sets `train`, `dev` and `eval`."""
     examples: dict[str, int]
-    """How many were drawn for each."""
+    """The number of examples drawn for each set."""
 
 
 @functools.cache
 def task_on_record(study: str, task: str) -> TaskOnRecord:
-    """A task's runs in the project's own `results`, of a study with one learning rate a family.
+    """A task's runs in the project's own `results`, of a study with one learning rate for each family.
 
     Raises:
-        InputError: there are none, or as `companion.records.records`.
+        InputError: there are no such runs, or as `companion.records.records`.
     """
     runs = [r for r in records(study) if r.config.task == task]
     if not runs:
@@ -56,11 +56,11 @@ def task_on_record(study: str, task: str) -> TaskOnRecord:
 
 
 def accuracies(cells: Cells) -> pd.DataFrame:
-    """How accurate each cell is, and how sure that is.
+    """The accuracy of each cell, with its uncertainty.
 
     Returns:
-        One row a cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of the
-        seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
+        One row for each cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of
+        the seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
     """
     rows = []
     for (label, size), outcomes in sorted(cells.outcomes.items()):
@@ -77,9 +77,9 @@ def differences(cells: Cells) -> pd.DataFrame:
     """CP minus LoRA at each matched budget, run by run with the same seeds and item by item.
 
     Returns:
-        One row a pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 % interval),
-        `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
-        a point, `companion.claims.MARGIN`, or more).
+        One row for each pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 %
+        interval), `p` (of no difference), `holm` (p after Holm's correction over all pairs) and `p_alike` (of a
+        difference of a point, `companion.claims.MARGIN`, or more).
     """
     pairs = cells.matched("lora", "cp")
     found = [compare(cells.outcomes["cp", components], cells.outcomes["lora", rank]) for rank, components in pairs]
@@ -88,7 +88,7 @@ def differences(cells: Cells) -> pd.DataFrame:
 
 
 def plateau_size(cells: Cells, label: str) -> int:
-    """The smallest size of a family that is not worse than its best by more than a point (`companion.claims.MARGIN`).
+    """The smallest size of a family that is at most a point (`companion.claims.MARGIN`) worse than its best.
 
     Raises:
         InputError: no cell has this label.
@@ -100,11 +100,11 @@ def plateau_size(cells: Cells, label: str) -> int:
 
 
 def plateaus(cells: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
-    """How sure `plateau_size` is.
+    """The uncertainty of `plateau_size`.
 
     Returns:
-        One row a size, rising, with the columns `size`, `chosen` (whether it is that one) and `share` (of the draws of
-        seeds and items in which it is).
+        One row for each size, ascending, with the columns `size`, `chosen` (whether it is `plateau_size`) and `share`
+        (the share of draws of seeds and items in which it is).
 
     Raises:
         InputError: as `plateau_size`.
@@ -119,9 +119,9 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     """The items whose answer differs between two cells.
 
     Returns:
-        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of the one
-        get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
-        agree, one of each cell; `alike_before` and `alike_after`, the same within a cell.
+        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of one
+        cell get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
+        agree, one from each cell; `alike_before` and `alike_after`, the same within each cell.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.agreement`.
@@ -139,7 +139,7 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
 
 
 def ends(cells: Cells) -> list[tuple[Cell, Cell]]:
-    """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
+    """The pairs of cells that a chapter compares item by item, along the budgets and between the families."""
     first, last = ({label: cells.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
     return [
         ((HEAD, 0), ("cp", first["cp"])),
@@ -153,7 +153,7 @@ def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
     """Each cell's mean training loss over its seeds, since the evaluation before the last.
 
     Args:
-        evaluations: of one task's runs at one rate a family, as `cpadapt.tabulate` gives them.
+        evaluations: one task's evaluations at one rate for each family, as `cpadapt.tabulate` returns them.
     """
     last = evaluations[evaluations["step"] == evaluations["step"].max()]
     means = last.groupby(["label", "size"])["train_loss"].mean()
@@ -161,7 +161,7 @@ def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
 
 
 def accuracy_table(cells: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
-    """`accuracies` to read, in percent and points, beside balanced accuracy, where it is known, and `last_losses`."""
+    """`accuracies` as a printed table, in percent and points, with balanced accuracy, if known, and `last_losses`."""
     table, losses = accuracies(cells), last_losses(evaluations)
     shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
     names = list(zip(table["label"], table["size"], strict=True))
@@ -175,7 +175,7 @@ def accuracy_table(cells: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def difference_table(cells: Cells) -> pd.DataFrame:
-    """`differences` to read, in points."""
+    """`differences` as a printed table, in points."""
     table = differences(cells)
     return pd.DataFrame(
         {
@@ -191,7 +191,7 @@ def difference_table(cells: Cells) -> pd.DataFrame:
 
 
 def plateau_table(cells: Cells, draws: int = 2000) -> pd.DataFrame:
-    """`plateaus` of both families to read; always the same draws."""
+    """`plateaus` of both families as a printed table, with fixed draws."""
     rows = []
     for label in ("cp", "lora"):
         table = plateaus(cells, label, draws, np.random.default_rng(0))
@@ -207,7 +207,7 @@ def plateau_table(cells: Cells, draws: int = 2000) -> pd.DataFrame:
 
 
 def change_table(cells: Cells) -> pd.DataFrame:
-    """`changes` between the cells of `ends` to read."""
+    """`changes` between the cells of `ends` as a printed table."""
     rows = []
     for before, after in ends(cells):
         found = changes(cells.outcomes[before], cells.outcomes[after])

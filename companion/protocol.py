@@ -1,4 +1,4 @@
-"""What the protocol fixes, whose each choice is, and what an evaluation set can resolve."""
+"""The choices that the protocol fixes, the source of each, and the resolution of an evaluation set."""
 
 import ast
 import dataclasses
@@ -46,7 +46,7 @@ def item_error(task: str, accuracy: float) -> float:
 
 
 def judged(task: str) -> int:
-    """Eval items of a task that are asked."""
+    """The number of eval items of a task that runs are asked."""
     items = int(published()["validation"][task])
     return min(items, Protocol().eval_cap or items)
 
@@ -59,7 +59,7 @@ def excess(pair: Mapping[str, int]) -> float:
 
 
 def field_table() -> pd.DataFrame:
-    """Every field of the protocol with its default, whose that is, and what the class says of it."""
+    """Every field of the protocol with its default, the source of the default, and its documentation."""
     sources, said = Protocol().sources(), _said()
     return pd.DataFrame(
         {"field": name, "value": str(value), "whose": sources[name], "what it is": said[name]}
@@ -79,7 +79,7 @@ def _said() -> dict[str, str]:
 
 
 def family_table() -> pd.DataFrame:
-    """What belongs to a family: its learning rate, scale and options."""
+    """The learning rate, scale and options of each family."""
     options = {name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS} for name, module in FAMILIES.items()}
     whose = {name: "" if name in study("paper").families else " (ours)" for name in FAMILIES}
     return pd.DataFrame(
@@ -94,7 +94,7 @@ def family_table() -> pd.DataFrame:
 
 
 def silent_table() -> pd.DataFrame:
-    """What the paper does not report, and what is chosen."""
+    """The settings that the paper does not report, and our choices."""
     p, lora, cp = Protocol(), FAMILIES["lora"], FAMILIES["cp"]
     chosen = {
         "batch size": (f"batch_size = {p.batch_size}", "as MeZO"),
@@ -148,7 +148,7 @@ def _grid(asked: Study) -> dict[str, Any]:
 
 
 def error_table() -> pd.DataFrame:
-    """What the items of each task leave unsure of an accuracy."""
+    """The standard error of an accuracy that comes from each task's items."""
     return pd.DataFrame(
         {"task": charts.task_name(task), "validation split": f"{split:,}", "judged on": f"{judged(task):,}"}
         | {f"error at {100 * a:.0f} %, points": f"{100 * item_error(task, a):.1f}" for a in (0.5, 0.75, 0.95)}

@@ -1,9 +1,8 @@
-"""What the learning rate moves, beside the budget: one task's cells, all tried at the same rates of their family.
+"""The effect of the learning rate beside that of the budget, on one task's cells at the same rates of their family.
 
-Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of
-rates as
-given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes
-first, as shares, and then what words it, in percent and points.
+Rates are chosen on dev alone. Errors include seeds and items (`cpadapt.analysis.statistics`) but treat the choice of
+rates as given: they leave out that another dev set may choose other rates. As in `companion.ladder`, computations come
+first, as shares, and then their wording, in percent and points.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,26 +26,26 @@ from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 
 REDRAWN = 4000
-"""Dev sets to draw anew."""
+"""The number of dev sets to resample."""
 
 PAIRED = ("lora", "cp")
-"""In the order of the pairs of `cpadapt.analysis.cells.Cells.matched`."""
+"""The families in the order of `cpadapt.analysis.cells.Cells.matched("lora", "cp")`."""
 
 PAPER_RATES: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in PAIRED}
 """The paper's rate, by family."""
 
 ONE_ANSWER = "one answer"
-"""What is said where two cells have nothing to be compared in."""
+"""The text for two cells whose runs all give one answer."""
 
 WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
-"""Where learning rates come from; all but the first are chosen on dev."""
+"""The sources of learning rates; all but the first are chosen on dev."""
 
 
 def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
-    """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
+    """A task's runs in the project's own `results`, for cells that were tried at all rates of their family.
 
     Raises:
-        InputError: there are none, or as `companion.records.records`.
+        InputError: there are no records of the task, or as `companion.records.records`.
     """
     runs = [r for r in on_record(studies) if r.config.task == task]
     if not runs:
@@ -55,21 +54,21 @@ def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
 
 
 def response(records: Sequence[Record]) -> pd.DataFrame:
-    """What each cell reaches at each rate, the readout alone left out.
+    """The accuracy of each cell at each rate, without the readout alone.
 
     Args:
-        records: of one task, with the readout alone, as `runs_at_all_rates` gives them.
+        records: one task's runs, with those of the readout alone, as `runs_at_all_rates` returns them.
 
     Returns:
-        One row a cell and rate, rising, with the columns `label`, `size`, `parameters`, `learning_rate`, `times` (that
-        rate over the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and items; missing where a
-        run has no outcome), `dev` (the mean on dev), `unfit` (the runs that diverged or end with a training loss above
-        the readout's mean one), `constant` (those that give one answer, see `one_answer`) and `chosen` (whether dev
-        chose it, see `cell_rates`).
+        One row for each cell and rate, ascending, with the columns `label`, `size`, `parameters`, `learning_rate`,
+        `times` (that rate divided by the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and
+        items; missing where a run has no outcome), `dev` (the mean on dev), `unfit` (the number of runs that diverged
+        or end with a training loss above the readout's mean), `constant` (the number of runs that give one answer, see
+        `one_answer`) and `chosen` (whether dev chose the rate, see `cell_rates`).
 
     Raises:
-        InputError: no run is of the readout alone, or none has an adapter; or as
-        `cpadapt.analysis.statistics.estimate`.
+        InputError: no run trains the readout alone, or none has an adapter; or as
+            `cpadapt.analysis.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
     if not 0 < (runs["label"] == HEAD).sum() < len(runs):
@@ -102,7 +101,7 @@ def floor(records: Iterable[Record]) -> float:
 
 
 def one_answer(records: Iterable[Record]) -> set[str]:
-    """The ids of runs that give one and the same answer to every evaluation item."""
+    """The ids of runs that give the same answer to every evaluation item."""
     asked = [(record.id, record.outcome, record.outcome.label) for record in records if record.outcome]
     return {
         name for name, outcome, classes in asked if classes is not None and gives_one_class(outcome.is_right, classes)
@@ -110,20 +109,20 @@ def one_answer(records: Iterable[Record]) -> set[str]:
 
 
 def commonest(records: Iterable[Record]) -> NDArray[np.bool_]:
-    """`[items]`, by row rising: whether an evaluation item is of the most frequent class.
+    """`[items]`, whether each evaluation item is in the most frequent class, by ascending row.
 
     Raises:
-        InputError: the items' classes are in none of these records.
+        InputError: none of these records has the items' classes.
     """
     for record in records:
         if record.outcome and record.outcome.label is not None:
             is_most: NDArray[np.bool_] = record.outcome.label == np.bincount(record.outcome.label).argmax()
             return is_most
-    raise InputError("which items are of the most frequent class is in none of these records")
+    raise InputError("none of these records has the items' classes")
 
 
 def adapters(cells: Cells) -> Floats:
-    """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
+    """`[runs, items]`, the answers of both families' adapters at matched budgets, averaged over these.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
@@ -139,15 +138,15 @@ def adapters(cells: Cells) -> Floats:
 
 
 def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """How far accuracy moves with the rate at one size, and with the size at one rate: from the worst to the best.
+    """The range of accuracy, from worst to best, over the rates at one size and over the sizes at one rate.
 
-    Both hold the noise of their cells, and the more of it the more cells there are.
+    Both ranges contain the noise of their cells, and more of it the more cells there are.
 
     Args:
-        found: as `response` gives it.
+        found: as `response` returns it.
 
     Returns:
-        By label the distance over rates, a mean over sizes, and the one over sizes, a mean over rates.
+        By label, the range over rates, averaged over sizes, and the range over sizes, averaged over rates.
     """
     distances = {}
     for label, group in found.groupby("label"):
@@ -157,12 +156,12 @@ def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def dev_family_rates(found: pd.DataFrame) -> dict[str, float]:
-    """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
+    """For each family, the rate with the highest mean on dev over all its cells (the lowest of several).
 
-    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
+    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged comes first.
 
     Args:
-        found: as `response` gives it.
+        found: as `response` returns it.
     """
     means = found.groupby(["label", "learning_rate"]).agg(dev=("dev", "mean"), diverged=("diverged", "sum"))
     best = means.reset_index().sort_values(["diverged", "dev", "learning_rate"], ascending=[True, False, True])
@@ -171,13 +170,13 @@ def dev_family_rates(found: pd.DataFrame) -> dict[str, float]:
 
 
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
-    """For each cell with an adapter the rate that dev chose, as `cpadapt.analysis.frontier.frontier`."""
+    """The rate that dev chose for each cell with an adapter, as in `cpadapt.analysis.frontier.frontier`."""
     chosen = {cell: setting.learning_rate for cell, setting in choose_rates(records).items()}
     return {cell: rate for cell, rate in chosen.items() if rate is not None}
 
 
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
-    """The cells at the rates that each of `WAYS` gives."""
+    """The cells at the rates from each of `WAYS`."""
     return {
         PAPER: cells_of(records, PAPER_RATES),
         FAMILY: cells_of(records, dev_family_rates(response(records))),
@@ -186,7 +185,8 @@ def ways(records: Sequence[Record]) -> dict[str, Cells]:
 
 
 def gain(before: Cells, after: Cells, label: str) -> Estimate:
-    """A family's accuracy after minus that before, over its sizes at matched budgets, run by run and item by item.
+    """A family's accuracy in `after` minus that in `before`, averaged over sizes at matched budgets, run and item
+    paired.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
@@ -198,7 +198,7 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
 
 
 def gap_change(before: Cells, after: Cells) -> Estimate:
-    """LoRA minus CP at matched budgets after, minus that before, run by run and item by item.
+    """LoRA minus CP at matched budgets in `after`, minus the same in `before`, run by run and item by item.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
@@ -213,23 +213,23 @@ def gap_change(before: Cells, after: Cells) -> Estimate:
 
 
 def optimism(records: Sequence[Record]) -> float:
-    """How far the best of a cell's rates on eval is above the one that dev chose, on the average over cells."""
+    """How far the best of a cell's rates on eval is above the rate that dev chose, averaged over cells."""
     found = response(records)
     best = found.groupby(["label", "size"])["mean"].max()
     return float(best.mean() - found.loc[found["chosen"], "mean"].mean())
 
 
 def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Generator) -> Floats:
-    """LoRA minus CP at matched budgets on eval as it is, at the rates that other dev sets would choose for each cell.
+    """LoRA minus CP at matched budgets on the same eval, at the rates that other dev sets would choose for each cell.
 
-    Another dev set moves what a cell reaches on dev at a rate by as much as a resample of eval's items, as many as dev
-    has, moves it on eval; what is hard for one cell is hard for the others in it. The noise of the dev set that there
-    is stays in, so these spread somewhat too far.
+    Another dev set is assumed to change a cell's accuracy on dev at a rate by as much as a resample of eval's items,
+    of dev's size, changes it on eval; items are paired over cells. The noise of the existing dev set remains, so the
+    spread of the results is somewhat too large.
 
     Args:
-        records: of one task, as `runs_at_all_rates` gives them.
-        draws: how many dev sets.
-        generator: of the resamples.
+        records: one task's runs, as `runs_at_all_rates` returns them.
+        draws: the number of dev sets.
+        generator: for the resamples.
 
     Returns:
         `[draws]`, shares, each an average over the matched budgets.
@@ -260,7 +260,8 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
 
 
 def response_table(records: Sequence[Record]) -> pd.DataFrame:
-    """`response` to read, in percent: a column for each multiple of the paper's rate, and which of them dev chose."""
+    """`response` as a printed table in percent, with a column for each multiple of the paper's rate and dev's
+    choice."""
     rows = []
     for place, group in response(records).groupby(["label", "size"]):
         label, size = cast("tuple[str, int]", place)
@@ -271,7 +272,7 @@ def response_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """The families at matched budgets, by task and by the way to a rate."""
+    """The families at matched budgets, by task and source of the rates."""
     rows = []
     for task, records in tasks.items():
         of_families = dev_family_rates(response(records))
@@ -292,7 +293,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
 def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
     """CP minus LoRA at each matched budget, at the rates that dev chose (`companion.ladder.difference_table`).
 
-    Where all runs of both cells give one answer (`one_answer`) there is nothing to test.
+    If all runs of both cells give one answer (`one_answer`), there is nothing to test.
     """
     tables = []
     for task, records in tasks.items():
@@ -311,7 +312,7 @@ def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
 
 
 def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """`moved` to read, in points; of all rates, and without the highest."""
+    """`moved` as a printed table, in points, over all rates and without the highest."""
     rows = []
     for task, records in tasks.items():
         found = response(records)

@@ -187,7 +187,7 @@ def test_which_items_have_the_commonest_answer() -> None:
         assert (len(rows), rows.sum()) == (items, commonest), "as the records count the classes"
         constant = [r for r in found[task] if r.id in rates.one_answer(found[task])]
         assert all((outcomes([r]).right[0] == rows).all() for r in constant if r.outcome.correct == commonest)
-    with pytest.raises(InputError, match="which items are of the most frequent class is in none"):
+    with pytest.raises(InputError, match="none of these records has the items' classes"):
         rates.commonest([])
 
 
