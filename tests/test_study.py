@@ -352,7 +352,7 @@ def test_the_same_folder_elsewhere_is_the_same_run(tmp_path: Path) -> None:
 def test_what_records_need_is_looked_up_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
     monkeypatch.setattr("cpadapt.measure.PACKAGES", ("not-there",))
-    with pytest.raises(InputError, match="the version of not-there is not known"):
+    with pytest.raises(InputError, match="the version of not-there is unknown"):
         train(study())
 
 
