@@ -1,6 +1,7 @@
 """AdamW for a bank: learning rate, clipping and divergence run by run."""
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cpadapt.bank.bank import Bank
@@ -96,16 +97,16 @@ class RunAdamW:
 
 
 def update(
-    tensor: Tensor,
-    gradient: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    owners: Tensor,
-    alive: Tensor,
-    shrink: Tensor,
-    rate: Tensor,
-    correction1: Tensor,
-    correction2: Tensor,
+    tensor: Float[Tensor, "layers entries scalars"],
+    gradient: Float[Tensor, "layers entries scalars"],
+    exp_avg: Float[Tensor, "layers entries scalars"],
+    exp_avg_sq: Float[Tensor, "layers entries scalars"],
+    owners: Int[Tensor, "entries"],
+    alive: Bool[Tensor, "runs"],
+    shrink: Float[Tensor, "runs"],
+    rate: Float[Tensor, "runs"],
+    correction1: Float[Tensor, ""],
+    correction2: Float[Tensor, ""],
     beta1: float,
     beta2: float,
     epsilon: float,
