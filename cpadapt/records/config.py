@@ -14,15 +14,15 @@ from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
 HEAD = "head"
-"""The family name and the label of runs without an adapter: the floor of a frontier. They train the readout alone; a
-verbalizer has nothing to train."""
+"""The family name and the label of runs without an adapter, the floor of a frontier. They train the readout alone, and
+nothing with a verbalizer."""
 HEAD_TITLE = "head only"
 HEAD_COLOUR = "#777777"
 """Its name in tables and charts, and its colour in charts, grey because it is a floor and not a family."""
 
 Cell = tuple[str, int]
-"""What a study compares over seeds, such as `("cp", 11)`: the label under which it lists a family, or `head`, and the
-rank or number of components, 0 for `head`."""
+"""What a study compares over seeds, such as `("cp", 11)`. A cell is the label under which the study lists a family, or
+`head`, and the rank or number of components, 0 for `head`."""
 
 SEMANTICS = 1
 """Version of what a config means. Raise it when the same config would train differently; all ids then change."""
