@@ -42,7 +42,7 @@ class Verdict(StrEnum):
     """A compared cell is not shown to have learned."""
     UNMEASURED = "not measured"
     NONE_LOST = "no run was lost"
-    """A count, which is no evidence on accuracy."""
+    """A count, which is not evidence on accuracy."""
     SOME_LOST = "runs were lost"
 
 

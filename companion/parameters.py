@@ -42,4 +42,4 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
             TypeAdapter(hint).validate_python(namespace[name], strict=True)
         except ValidationError:
             wanted = hint.__name__ if type(hint) is type else str(hint)
-            raise InputError(f"parameter {name} = {namespace[name]!r} is no {wanted}") from None
+            raise InputError(f"parameter {name} = {namespace[name]!r}: must be of type {wanted}") from None

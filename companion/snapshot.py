@@ -33,7 +33,7 @@ def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
     """
     before = {name: from_json(name, content) for name, content in json.loads(kept).items()}
     said = [f"{name} is new" for name in sorted(values.keys() - before.keys())]
-    said += [f"{name} is no more" for name in sorted(before.keys() - values.keys())]
+    said += [f"{name} is gone" for name in sorted(before.keys() - values.keys())]
     for name in sorted(before.keys() & values.keys()):
         old, new = as_json(before[name]), as_json(values[name], MORE)
         # A difference of one in the last kept digit may be rounding.

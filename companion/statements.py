@@ -81,7 +81,7 @@ def check(predicate: str, values: Mapping[str, Quantity]) -> None:
     if not holds:
         known = {name: _value(name, values) for name in dict.fromkeys(_names(tree))}
         raise InputError(
-            f"{predicate!r} is not so: {', '.join(f'{name} = {_said(value)}' for name, value in known.items())}"
+            f"{predicate!r} is false: {', '.join(f'{name} = {_said(value)}' for name, value in known.items())}"
         )
 
 
@@ -89,7 +89,7 @@ def _parsed(predicate: str) -> ast.expr:
     try:
         return ast.parse(predicate, mode="eval").body
     except SyntaxError:
-        raise InputError(f"{predicate!r} is no predicate") from None
+        raise InputError(f"{predicate!r} is not a valid predicate") from None
 
 
 def _names(tree: ast.expr) -> list[str]:
@@ -167,4 +167,4 @@ def _evaluated(node: ast.expr, values: Mapping[str, Quantity]) -> Any:
             return functools.reduce(operator.and_, (_BINARY[type(op)](a, b) for a, op, b in steps))
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _CALLS:
             return _CALLS[name](*map(inner, node.args))
-    raise InputError(f"{ast.unparse(node)!r} is nothing that a predicate may have")
+    raise InputError(f"{ast.unparse(node)!r} is not allowed in a predicate")

@@ -58,7 +58,7 @@ def cost_table() -> pd.DataFrame:
     for study in studies():
         for device in sorted({record.provenance.device for record in records(study.name)}):
             there = [record for record in records(study.name) if record.provenance.device == device]
-            # Each record holds its bank's times, of which one part is its own.
+            # Each record holds its bank's times; the run's share is one part of them.
             took = sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)
             costs.append(
                 {

@@ -345,7 +345,7 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
 
 
 def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.int64]) -> Estimate:
-    """The mean of answers to items of which some were asked of every seed and others of a few seeds or one.
+    """The mean of answers if some items were asked of every seed and others of a few seeds or one.
 
     It is the mean of the seeds' means. Under the model of `estimate`, with `n(s)` the items asked of a seed and
     `n(s, t)` those asked of both seeds of a pair, its variance is `σ²(means)/S + σ²(i)·c`. The first term is the
