@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from companion.contrasts import measured
+from companion.contrasts import cells_on_record
 from companion.plan import LEVEL, MARGIN, needs_more_draws
 from cpadapt.analysis.across_tasks import OnTask, on_task, over_tasks
 from cpadapt.analysis.statistics import Floats, Mean
@@ -89,8 +89,8 @@ POOLS = {
 def pool(name: str) -> Floats:
     """`[runs, items]`, what LoRA of rank 1 has right minus what CP at its budget has, less the mean of all."""
     studies, task, size = POOLS[name]
-    cells = [measured([study], task).outcomes for study in studies]
-    differences = np.concatenate([of["lora", 1].right - of["cp", size].right for of in cells])
+    cells = [cells_on_record([study], task).outcomes for study in studies]
+    differences = np.concatenate([outcomes["lora", 1].right - outcomes["cp", size].right for outcomes in cells])
     return differences - differences.mean()
 
 
@@ -131,11 +131,11 @@ class Study:
         found = (self.second if second else self.first) or {}
         moved = {
             name: replace(
-                of,
-                estimate=replace(of.estimate, mean=of.estimate.mean + of_tasks[name]),
-                by_draw=of.by_draw + of_tasks[name],
+                one,
+                estimate=replace(one.estimate, mean=one.estimate.mean + of_tasks[name]),
+                by_draw=one.by_draw + of_tasks[name],
             )
-            for name, of in found.items()
+            for name, one in found.items()
         }
         return over_tasks(moved, SOURCES)
 
@@ -191,8 +191,8 @@ def rates(made: Sequence[Study], spread: float, shared: float, seed: int) -> dic
         truth = true_differences(spread, shared, rng)
         looks.append((study.look(truth), study.look(truth, second=True) if study.second else None))
 
-    def share(of: list[bool]) -> float:
-        return round(100 * float(np.mean(of)), 2)
+    def share(values: list[bool]) -> float:
+        return round(100 * float(np.mean(values)), 2)
 
     def at(mean: float) -> list[Mean]:
         """What the first look finds where the true mean is this one."""
@@ -205,17 +205,17 @@ def rates(made: Sequence[Study], spread: float, shared: float, seed: int) -> dic
             for early, (_, late) in zip(at(mean), looks, strict=True)
         ]
 
-    def covered(of: list[Mean], mean: float, level: float) -> float:
-        return share([low <= mean <= high for low, high in (each.interval(1 - level) for each in of)])
+    def covered(means: list[Mean], mean: float, level: float) -> float:
+        return share([low <= mean <= high for low, high in (each.interval(1 - level) for each in means)])
 
-    def shown(of: list[Mean], level: float) -> float:
-        return share([each.p_value() < level for each in of])
+    def shown(means: list[Mean], level: float) -> float:
+        return share([each.p_value() < level for each in means])
 
-    def equivalent(of: list[Mean], level: float) -> float:
-        return share([each.equivalence_p_value(MARGIN) < level for each in of])
+    def equivalent(means: list[Mean], level: float) -> float:
+        return share([each.equivalence_p_value(MARGIN) < level for each in means])
 
-    def half_width(of: list[Mean]) -> float:
-        return round(100 * float(np.mean([np.ptp(each.interval(1 - NOMINAL)) / 2 for each in of])), 3)
+    def half_width(means: list[Mean]) -> float:
+        return round(100 * float(np.mean([np.ptp(each.interval(1 - NOMINAL)) / 2 for each in means])), 3)
 
     found = {
         "covered": covered(at(0.0), 0.0, NOMINAL),

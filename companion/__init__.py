@@ -1,4 +1,4 @@
-"""What this book needs above the library."""
+"""The analysis behind this book. It builds on the library and is not installed with it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The library's parts and who imports whom, read from the code."""
+"""The parts of the library and their imports, read from the code."""
 
 import ast
 from pathlib import Path
@@ -18,19 +18,19 @@ LAYERS = (
     ("measure",),
     ("cli",),
 )
-"""The parts of `cpadapt`, from the bottom; a part imports only from layers below its own."""
+"""The parts of `cpadapt`, layer by layer from the bottom. A part imports only from layers below its own."""
 
 FILES = tuple(sorted((PROJECT / "cpadapt").rglob("*.py")))
 """The library's modules."""
 
 
 def module_of(file: Path) -> str:
-    """A file's name as one imports it."""
+    """The name under which a file is imported."""
     return ".".join(file.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def part_of(module: str) -> str:
-    """The part of `cpadapt` that a module is in; `__init__` for the package itself."""
+    """The part of `cpadapt` that contains a module; `__init__` for the package itself."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -39,7 +39,7 @@ def imports(file: Path, *, in_functions: bool = True) -> set[str]:
 
     Args:
         file: a module of the library.
-        in_functions: with those that a function imports when it is called.
+        in_functions: whether to include imports inside functions.
 
     Raises:
         ValueError: an import is relative.
@@ -65,7 +65,7 @@ def imports(file: Path, *, in_functions: bool = True) -> set[str]:
 
 
 def part_table() -> pd.DataFrame:
-    """One row a part: `part`, `layer` (0 at the bottom), `modules`, `lines`, and `about`, how its docstring begins."""
+    """One row for each part: `part`, `layer` (0 at the bottom), `modules`, `lines` and `about`, from its docstring."""
     rows = []
     for layer, parts in enumerate(LAYERS):
         for part in parts:
@@ -85,7 +85,8 @@ def part_table() -> pd.DataFrame:
 
 
 def import_table() -> pd.DataFrame:
-    """One row a pair of parts of which one imports the other: `importer`, `imported`, `imports` (files that do)."""
+    """One row for each pair of parts with imports: `importer`, `imported`, `imports` (the number of importing
+    files)."""
     pairs: dict[tuple[str, str], int] = {}
     for file in FILES:
         importer = part_of(module_of(file))
@@ -98,7 +99,7 @@ def import_table() -> pd.DataFrame:
 
 
 def import_chart() -> Any:
-    """Who imports whom as a grid: importers by row, imported by column, both from the bottom layer up."""
+    """The imports as a grid: importers by row, imported parts by column, both from the bottom layer up."""
     import altair as alt
 
     order = [part for layer in LAYERS for part in layer]

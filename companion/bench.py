@@ -1,7 +1,7 @@
-"""The times in `results/bench`, which `make bench` writes, and what they say of a run's cost.
+"""The times in `results/bench`, which `make bench` writes, and the costs of runs that follow from them.
 
-A file has the times of one kind of measurement at one place: a backbone, a task and a batch size. What follows from
-them here is one time over another of the same file, or a whole bank's or study's time put together from its parts.
+A file has the times of one kind of measurement at one place: a backbone, a task and a batch size. The functions here
+divide one time by another of the same file, or add up the time of a whole bank or study from its parts.
 """
 
 import functools
@@ -22,32 +22,32 @@ Row = dict[str, Any]
 
 FOLDER = "results/bench"
 FUSED, NOT_FUSED = True, False
-"""Whether torch.compile made the kernels of a bank and of the frozen backbone."""
+"""Whether torch.compile fused the kernels of a bank and of the frozen backbone."""
 
 
 class NotMeasured(Exception):
-    """The file has no such row: it was not asked for, or the script could not measure it."""
+    """The file has no such row, because it was not requested or could not be measured."""
 
 
 class Place(NamedTuple):
-    """What was measured on."""
+    """What a benchmark ran on."""
 
     backbone: str
     task: str
     batch: int
 
     def file(self, kind: str) -> str:
-        """The file of one kind of measurement, from the project's folder."""
+        """The file of one kind of measurement, relative to the project's folder."""
         return f"{FOLDER}/{kind}-{self.backbone}-{self.task}-b{self.batch}.json"
 
     @property
     def hourly(self) -> str:
-        """The file of runs an hour: a bank, and processes of Trainer and PEFT."""
+        """The file with runs an hour, of a bank and of processes with Trainer and PEFT."""
         return self.file("runs-per-hour")
 
     @property
     def layered(self) -> str:
-        """The file of a bank's step and of what is in it."""
+        """The file with the times of a bank's step and its parts."""
         return self.file("frozen-backbone")
 
 
@@ -59,12 +59,12 @@ def content(file: str) -> dict[str, Any]:
 
 
 def files(begins: str = "") -> list[str]:
-    """The files that there are, of one kind or of all."""
+    """The existing files, of one kind or of all."""
     return [f"{FOLDER}/{path.name}" for path in sorted((PROJECT / FOLDER).glob(f"{begins}*.json"))]
 
 
 def rows(file: str, what: str, **where: Any) -> list[Row]:
-    """A file's rows of one kind, without those of what failed."""
+    """A file's rows of one kind, without failed measurements."""
     wanted = {"what": what} | where
     return [row for row in content(file)["rows"] if "error" not in row and wanted.items() <= row.items()]
 
@@ -73,7 +73,7 @@ def first(file: str, what: str, **where: Any) -> Row:
     """The first of `rows`.
 
     Raises:
-        NotMeasured: there is none.
+        NotMeasured: there is no such row.
     """
     found = rows(file, what, **where)
     if not found:
@@ -87,13 +87,13 @@ def seconds(row: Row) -> float:
 
 
 def paper() -> Study:
-    """The paper's own study, by whose protocol and size a whole run and a whole study are meant."""
+    """The paper's study. Its protocol and size define a whole run and a whole study."""
     return load_study(PROJECT / "studies" / "paper.toml")
 
 
 @functools.cache
 def runs_a_task() -> int:
-    """Of the paper's grid."""
+    """Runs of the paper's grid on each task."""
     study = paper()
     return len(study.runs(cpadapt.load_projections(study.backbone))) // len(study.tasks)
 
@@ -102,7 +102,7 @@ def runs_a_task() -> int:
 
 
 def one_process(place: Place) -> float:
-    """Runs an hour of one process of Trainer and PEFT, with or without autocast, whichever gives more."""
+    """Runs an hour of one process with Trainer and PEFT, with or without autocast, whichever is faster."""
     given = [row["runs_per_hour"] for row in _peers(place) if row["peers"] == 1]
     if not given:
         raise NotMeasured(f"{place.hourly}: one process")
@@ -110,9 +110,9 @@ def one_process(place: Place) -> float:
 
 
 def best_processes(place: Place) -> tuple[str, float]:
-    """The number of processes at once that gives most, and its runs an hour.
+    """The number of simultaneous processes with the most runs an hour, and that rate.
 
-    The number has a plus where no larger one was tried, and *full* where a larger one does not fit into memory.
+    A plus follows the number if no larger one was tried, and *full* if a larger one does not fit into memory.
     """
     peers = _peers(place)
     tried = {row["peers"] for row in peers}
@@ -134,7 +134,7 @@ CPU = f"{FOLDER}/cpu-bank.json"
 
 
 def on_cpu() -> list[tuple[float, float]]:
-    """Runs an hour of a bank and of one process, turn by turn; a process's hour is shared evenly by its ranks."""
+    """Runs an hour of a bank and of one process, round by round. A process divides its hour evenly among its ranks."""
     return [
         (bank["runs_per_hour"], statistics.harmonic_mean([row["runs_per_hour"] for row in peers]))
         for bank in rows(CPU, "bank")
@@ -142,11 +142,11 @@ def on_cpu() -> list[tuple[float, float]]:
     ]
 
 
-# What a bank's step is made of.
+# The parts of a bank's step.
 
 
 def sizes(place: Place, compiled: bool = FUSED) -> set[int]:
-    """Numbers of runs whose bank and frozen backbone were measured."""
+    """The numbers of runs for which both the bank and the frozen backbone were measured."""
     bank, frozen = (
         {row["runs"] for row in rows(place.layered, what, compiled=compiled)}
         for what in ("bank step", "frozen backbone")
@@ -158,7 +158,7 @@ def largest(known: set[int]) -> int:
     """The largest of the numbers of runs.
 
     Raises:
-        NotMeasured: there are none.
+        NotMeasured: there are no numbers.
     """
     if not known:
         raise NotMeasured("no number of runs")
@@ -166,28 +166,29 @@ def largest(known: set[int]) -> int:
 
 
 def a_token(place: Place, what: str, runs: int | None = None, compiled: bool = FUSED) -> float:
-    """Seconds a token of `bank step`, `frozen backbone` or `matrices alone`, for so many runs or the most measured."""
+    """Seconds a token of `bank step`, `frozen backbone` or `matrices alone`, for this or the largest number of
+    runs."""
     runs = largest(sizes(place, compiled)) if runs is None else runs
     row = first(place.layered, what, runs=runs, compiled=compiled)
     return seconds(row) / int(row["tokens"])
 
 
 def peak(place: Place) -> float:
-    """FLOP a second of one large square product."""
+    """FLOP per second of one large square matrix product."""
     square = first(place.layered, "square matrix product")
     return float(square["flop"]) / seconds(square)
 
 
 def ideal(place: Place) -> float:
-    """Seconds a token of the frozen layers' products at that speed.
+    """Seconds a token of the frozen layers' products at `peak`.
 
-    Forward, and backward to the input: two FLOP each for every frozen weight and token.
+    Forward, and backward to the input, take two FLOP each for every frozen weight and token.
     """
     return 4 * int(content(place.layered)["settings"]["frozen_weights"]) / peak(place)
 
 
 def bandwidth(place: Place) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Bytes per second that a large copy reads and writes."""
     copy = first(place.layered, "memory copy")
     return float(copy["moved_bytes"]) / seconds(copy)
 
@@ -195,8 +196,8 @@ def bandwidth(place: Place) -> float:
 def adapters_bytes(backbone: str) -> int:
     """Bytes a token that the adapters' products move, in half precision.
 
-    Forward reads a projection's input and reads and writes its output once more; backward reads and writes the
-    gradient of the input, and reads that of the output; the gradients of both matrices read input and output's
+    Forward reads a projection's input, and reads and writes its output once more. Backward reads and writes the
+    gradient of the input, and reads that of the output. The gradients of both matrices read the input and the output's
     gradient again.
     """
     sides = [(p.in_features, p.out_features) for p in cpadapt.load_projections(backbone.removesuffix("-shape"))]
@@ -204,7 +205,7 @@ def adapters_bytes(backbone: str) -> int:
 
 
 def elementwise_bytes(backbone: str) -> int:
-    """Bytes a token that elementwise work moves at least, in half precision, forward and backward.
+    """The fewest bytes a token that elementwise work moves, in half precision, forward and backward.
 
     Forward, a norm with the residual sum before it reads two widths and writes two; backward it reads the gradients
     of the products behind it (three for attention's; two for a gated MLP's, one for a plain one's), its input and the
@@ -213,7 +214,7 @@ def elementwise_bytes(backbone: str) -> int:
     write queries and keys, both ways.
 
     Raises:
-        NotMeasured: the architecture is another.
+        NotMeasured: the architecture is not covered.
     """
     config = BACKBONES[backbone.removesuffix("-shape")].config()
     if config.model_type == "llama":
@@ -227,20 +228,20 @@ def elementwise_bytes(backbone: str) -> int:
 
 
 def kernels(place: Place, what: str) -> dict[str, float]:
-    """Seconds by kind of kernel in the largest bank's step (`bank step`), or in its `frozen backbone`."""
+    """Seconds of each kind of kernel in the largest bank's step (`bank step`), or in its `frozen backbone`."""
     row = first(place.layered, "kernels", compiled=FUSED, runs=largest(sizes(place)), of=what)
     return {kind: float(taken["seconds"]) for kind, taken in row["kinds"].items()}
 
 
 def elementwise_at_copys_speed(place: Place) -> float:
-    """Seconds of the frozen backbone's elementwise work on the largest bank's row, were it as fast as a copy."""
+    """Seconds of the frozen backbone's elementwise work on the largest bank's row, if it were as fast as a copy."""
     row = first(place.layered, "bank step", compiled=FUSED, runs=largest(sizes(place)))
     return float(elementwise_bytes(place.backbone) * row["tokens"] / bandwidth(place))
 
 
 @functools.cache
 def dense_layers(backbone: str) -> Counter[tuple[int, int]]:
-    """How many there are with so many inputs and outputs, in the order of the model."""
+    """The number of dense layers by their inputs and outputs, in the order of the model."""
     import torch
     from transformers import AutoModel
 
@@ -253,7 +254,7 @@ def dense_layers(backbone: str) -> Counter[tuple[int, int]]:
 
 
 def growth(place: Place, compiled: bool = FUSED) -> dict[int, float]:
-    """Seconds of a step in training by the number of runs."""
+    """Seconds of a training step, by the number of runs."""
     return dict(sorted((row["runs"], seconds(row)) for row in rows(place.layered, "steps", compiled=compiled)))
 
 
@@ -271,7 +272,7 @@ def whole(times: Row) -> tuple[float, float]:
 
 
 def at_most(place: Place) -> float:
-    """Runs an hour of a bank whose step is the frozen backbone's alone, with its evaluations as they are."""
+    """Runs an hour of a bank whose step takes only the frozen backbone's time, with its evaluations unchanged."""
     bank = first(place.hourly, "bank")
     runs = bank["times"]["runs"]
     share = a_token(place, "frozen backbone", runs) / a_token(place, "bank step", runs)
@@ -280,13 +281,13 @@ def at_most(place: Place) -> float:
 
 
 def bank_seconds(place: Place, runs: int) -> float:
-    """Seconds of a bank of so many runs: fused with its start-up or unfused without, whichever is sooner.
+    """Seconds of a bank with this number of runs: fused with its start-up or unfused without, whichever is faster.
 
-    Its steps are the measured bank's, changed as steps change with the number of runs, by a straight line between
-    those that were measured.
+    The steps of the measured bank are scaled as steps change with the number of runs, interpolated linearly between
+    the measured numbers.
 
     Raises:
-        NotMeasured: the measured bank is none of them, or so many runs are outside of them.
+        NotMeasured: the measured bank is not among these numbers, or this number is outside their range.
     """
     bank, fused = first(place.hourly, "bank"), growth(place)
     known, p = bank["times"]["runs"], paper().protocol
@@ -303,7 +304,7 @@ def bank_seconds(place: Place, runs: int) -> float:
 
 
 def study_on_gpus(backbone: str, gpus: int) -> float:
-    """Seconds of a study's banks: all GPUs take part in each in turn, or each task has its share of them."""
+    """Seconds of a study's banks, either one after another on all GPUs, or with a share of the GPUs for each task."""
     places = [Place(backbone, task, 8) for task in paper().tasks]
     ways = [(sum, gpus)] + [(max, gpus // len(places))] * (gpus >= len(places))
     found = []
@@ -318,9 +319,9 @@ def study_on_gpus(backbone: str, gpus: int) -> float:
 
 
 def study_as_run(name: str) -> float:
-    """Seconds of training and evaluation of a study of the paper's size of which all tasks are on record."""
+    """Seconds of training and evaluation of a study of the paper's size, if all its tasks are on record."""
     there = records(name)
     if Counter(record.config.task for record in there) != dict.fromkeys(paper().tasks, runs_a_task()):
         raise NotMeasured(f"all of {name}")
-    # Each record holds its bank's times, of which one part is its own.
+    # Each record holds its bank's times; the run's share is one part of them.
     return sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)

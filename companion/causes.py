@@ -1,8 +1,8 @@
 """What moves one run's accuracy: its initial weights, the order of its examples, their draw, rounding, and the items.
 
-Causes are told apart by crossing them: each of several initial weights is trained with each of several orders, and
-each of several draws of the examples with each of two seeds (`cpadapt.analysis.statistics.crossed_effects`). What is
-computed comes first, in squared shares; then what words it, in points.
+Crossing the causes separates them: each of several initial weights is trained with each of several orders, and each of
+several draws of the examples with each of two seeds (`cpadapt.analysis.statistics.crossed_effects`). Computations come
+first, in squared shares, and then their wording, in points.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ from scipy import stats
 from companion import quantities
 from companion.contrasts import on_record
 from companion.noise import CP1, CP11, CP44, LORA1
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, answers, crossed_effects, seed_effect
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.config import HEAD, Cell, RunConfig
 from cpadapt.records.record import Record
 
 WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together", "chance", "items"
@@ -28,24 +28,24 @@ WEIGHTS, ORDER, TOGETHER, CHANCE, ITEMS = PARTS = "weights", "order", "together"
 
 ADAPTERS = {"cp1": CP1, "cp11": CP11, "cp44": CP44, "lora1": LORA1}
 DIFFERENCES = {"lora1_cp11": (LORA1, CP11), "cp44_cp1": (CP44, CP1)}
-"""The families at one budget, and what components gain."""
+"""The difference between the families at one budget, and the gain from components."""
 ALL = "all"
 """The mean of all adapters."""
 SUBJECTS = (*ADAPTERS, ALL, *DIFFERENCES)
-"""What is looked at, by the names that quantities have (`subjects`)."""
+"""The names of what is analysed, as quantities use them (`subjects`)."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """One cell's runs by what they differ in: 1 where a run is right and 0 where it is wrong.
+    """The answers of one cell's runs, 1 if right and 0 if wrong, by what the runs differ in.
 
-    Means and differences of several cells' runs are as good.
+    Means and differences over several cells have the same form.
     """
 
     by_order: Floats
     """`[initial weights, orders, items]`, on one draw of the examples."""
     by_draw: Floats
-    """`[seeds, draws, items]`, a seed being initial weights and an order of whatever is drawn."""
+    """`[seeds, draws, items]`; a seed decides the initial weights and the order of the drawn examples."""
 
     def __sub__(self, other: "Runs") -> "Runs":
         return Runs(self.by_order - other.by_order, self.by_draw - other.by_draw)
@@ -69,7 +69,7 @@ def of_task(task: str) -> dict[Cell, Runs]:
 
 
 def trained_twice(task: str) -> dict[Cell, Floats]:
-    """`[2, runs]`, the accuracies of each adapter's runs that are the same in two studies (`repeated`).
+    """`[2, runs]`, the accuracies of each adapter's runs that two studies share (`repeated`).
 
     Raises:
         InputError: as `repeated`.
@@ -79,7 +79,7 @@ def trained_twice(task: str) -> dict[Cell, Floats]:
 
 
 def pairs_of(task: str, cell: Cell) -> list[tuple[Record, Record]]:
-    """The records of `trained_twice` of one adapter.
+    """The records of one adapter that `trained_twice` compares.
 
     Raises:
         InputError: as `repeated`.
@@ -97,14 +97,14 @@ def _by_cell(studies: Sequence[str], task: str) -> dict[Cell, list[Record]]:
 
 
 def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, int]]) -> Floats:
-    """What one cell's runs got right, where each of some causes meets each of others.
+    """The answers of one cell's runs, as a table of two crossed causes.
 
     Args:
-        records: one for each pair of the two.
-        place: a run's two causes, such as its seed and its order's.
+        records: one run for each pair of levels.
+        place: gives the levels of a run's two causes, such as its seed and its order.
 
     Returns:
-        `[first, second, items]`, all rising.
+        `[first, second, items]`, ascending along each axis; 1 for a right answer and 0 for a wrong one.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.answers`, or a pair has no run or two.
@@ -117,17 +117,17 @@ def crossed(records: Iterable[Record], place: Callable[[RunConfig], tuple[int, i
         found[at] = record
     if not found:
         raise InputError("no runs were given")
-    firsts, seconds = (sorted(set(of)) for of in zip(*found, strict=True))
+    firsts, seconds = (sorted(set(side)) for side in zip(*found, strict=True))
     if missing := [(first, second) for first in firsts for second in seconds if (first, second) not in found]:
-        raise InputError(f"no run is at {missing[0]}: causes are told apart only where each meets each")
+        raise InputError(f"no run is at {missing[0]}: the causes must be fully crossed")
     _, right = answers([found[first, second] for first in firsts for second in seconds])
     return right.reshape(len(firsts), len(seconds), -1)
 
 
 def repeated(records: Iterable[Record], others: Iterable[Record]) -> list[tuple[Record, Record]]:
-    """Those runs of one cell that are the same in two studies, by their seeds rising.
+    """The runs of one cell that two studies share, as pairs, by ascending seed.
 
-    That is a run whose order is that of its own seed, asked for by number in one study and by nothing in the other.
+    These are runs whose order seed equals their seed: one study gives the order seed, and the other leaves it out.
 
     Raises:
         InputError: the others lack such a run, or there is none.
@@ -142,7 +142,7 @@ def repeated(records: Iterable[Record], others: Iterable[Record]) -> list[tuple[
 
 
 def accuracies(pairs: Iterable[tuple[Record, Record]]) -> Floats:
-    """`[2, runs]`, of pairs of one run.
+    """`[2, runs]`, the accuracies of runs that were trained twice.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.answers`.
@@ -151,7 +151,7 @@ def accuracies(pairs: Iterable[tuple[Record, Record]]) -> Floats:
 
 
 def subjects(runs: Mapping[Cell, Runs]) -> dict[str, Runs]:
-    """What is looked at, by the names of `SUBJECTS`: each adapter, the mean of all, and two differences."""
+    """The runs of each adapter, the mean of all, and two differences, by the names in `SUBJECTS`."""
     tables = zip(*((found.by_order, found.by_draw) for found in runs.values()), strict=True)
     mean = Runs(*(np.mean(table, axis=0) for table in tables))
     each = {name: runs[cell] for name, cell in ADAPTERS.items()}
@@ -159,18 +159,18 @@ def subjects(runs: Mapping[Cell, Runs]) -> dict[str, Runs]:
 
 
 def subject_names() -> dict[str, str]:
-    """What a reader sees of each of `SUBJECTS`."""
+    """The printed name of each of `SUBJECTS`."""
     each = {name: cell_name(*cell) for name, cell in ADAPTERS.items()}
     return each | {ALL: "mean of these"} | {name: pair_name(*pair) for name, pair in DIFFERENCES.items()}
 
 
 def variances(found: Crossed) -> dict[str, float]:
-    """The parts of one run's variance, in squared shares, by the names of `PARTS`; below zero where so estimated.
+    """The parts of one run's variance, in squared shares, by the names in `PARTS`. Estimates may be negative.
 
-    Initial weights, the order and the two together are what they would be with no end of items; each pair of the two
-    is one run, so that what a repetition would change is in *together* too. Chance is what a run has by the items
-    being few, apart from all other runs: it gets right by luck what another gets wrong. Items is what all runs have by
-    these being the ones that are asked.
+    The parts of the initial weights, the order and the two together are those over infinitely many items. Each pair of
+    weights and order is one run, so *together* includes what a repetition would change. *chance* is the variance that
+    a run has because items are few: by luck it gets right what another run gets wrong. *items* is the variance that
+    all runs share because these items are asked and not others.
     """
     return {
         WEIGHTS: found.first.variance,
@@ -182,32 +182,32 @@ def variances(found: Crossed) -> dict[str, float]:
 
 
 def on_average(runs: Mapping[Cell, Runs]) -> dict[str, float]:
-    """`variances` of one adapter, on the average over all."""
-    each = [variances(crossed_effects(of.by_order)) for of in runs.values()]
-    return {part: float(np.mean([of[part] for of in each])) for part in PARTS}
+    """`variances` of an adapter, averaged over all adapters."""
+    each = [variances(crossed_effects(of_cell.by_order)) for of_cell in runs.values()]
+    return {part: float(np.mean([one[part] for one in each])) for part in PARTS}
 
 
 def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
-    """`variances` of each adapter, to be drawn; what is estimated below zero is zero.
+    """`variances` of each adapter, for a chart. Negative estimates count as 0.
 
     Returns:
-        One row a task, adapter and part, with the columns `task`, `of` (the adapter), `part` and `variance`.
+        One row for each task, adapter and part, with the columns `task`, `adapter`, `part` and `variance`.
     """
     return pd.DataFrame(
         [
-            {"task": task, "of": cell_name(*cell), "part": part, "variance": max(variance, 0.0)}
+            {"task": task, "adapter": cell_name(*cell), "part": part, "variance": max(variance, 0.0)}
             for task, runs in tasks.items()
-            for cell, of in runs.items()
-            for part, variance in variances(crossed_effects(of.by_order)).items()
+            for cell, of_cell in runs.items()
+            for part, variance in variances(crossed_effects(of_cell.by_order)).items()
         ]
     )
 
 
 def as_asked(by_order: Floats) -> tuple[Effect, Effect]:
-    """What initial weights and the order do to a run on the very items that are asked, and not on any.
+    """The effects of initial weights and order on a run's accuracy on these items, instead of infinitely many.
 
-    By the two-way analysis of variance of the runs' means, in which the two causes together, rounding among them, are
-    what chance does.
+    They come from the two-way analysis of variance of the runs' means, whose residual is the interaction of the two
+    causes, rounding included.
 
     Args:
         by_order: `[initial weights, orders, items]`.
@@ -220,18 +220,18 @@ def as_asked(by_order: Floats) -> tuple[Effect, Effect]:
 
 
 def given(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
-    """1 where a run gives the commonest answer and 0 where it gives the other, of two.
+    """`[..., items]`, 1 where a run gives the commoner of two answers and 0 where it gives the other.
 
     Args:
-        right: `[..., items]`, 1 where it is right and 0 where it is wrong.
-        commonest: `[items]`, whether the commonest answer is right.
+        right: `[..., items]`, 1 for a right answer and 0 for a wrong one.
+        commonest: `[items]`, whether the commoner answer is right.
     """
     answered: Floats = np.where(commonest, right, 1 - right)
     return answered
 
 
 def asked_table(task: str) -> pd.DataFrame:
-    """`as_asked` of `subjects` to read, in points with p values, and what of chance is a cause's own, in percent."""
+    """`as_asked` of `subjects` as a table, in points with p values, and each cause's part in chance, in percent."""
     rows = []
     for subject, name in subject_names().items():
         row = {"of": name}
@@ -245,9 +245,9 @@ def asked_table(task: str) -> pd.DataFrame:
 
 
 def part_table(task: str) -> pd.DataFrame:
-    """The standard deviation that each part gives one run of `subjects`, to read: in points.
+    """The standard deviation of one run of `subjects` by part, as a table in points.
 
-    What is estimated at zero or below is a dash.
+    Estimates of 0 or below are dashes.
     """
     return pd.DataFrame(
         [
@@ -261,7 +261,8 @@ def part_table(task: str) -> pd.DataFrame:
 
 
 def draw_table(tasks: Iterable[str]) -> pd.DataFrame:
-    """The standard deviation that a draw gives one run of `subjects` besides its seed, to read: in points."""
+    """The standard deviation of one run of `subjects` that is due to its draw and not its seed, as a table in
+    points."""
     columns = {f"{task_name(task)} (95 %)": f"causes.draw.{task}.{{}}" for task in tasks}
     return pd.DataFrame(
         [
@@ -271,17 +272,17 @@ def draw_table(tasks: Iterable[str]) -> pd.DataFrame:
     )
 
 
-def own(of: Cells) -> dict[Cell, tuple[Effect, float]]:
-    """What seeds do to each adapter's runs on any items, and the variance between them on these."""
+def own(cells: Cells) -> dict[Cell, tuple[Effect, float]]:
+    """The effect of seeds on each adapter's runs over infinitely many items, and their variance on these items."""
     return {
         cell: (seed_effect(outcomes.right), float(outcomes.right.mean(1).var(ddof=1)))
-        for cell, outcomes in sorted(of.outcomes.items())
+        for cell, outcomes in sorted(cells.outcomes.items())
         if cell[0] != HEAD
     }
 
 
 def own_table(tasks: Iterable[str]) -> pd.DataFrame:
-    """`own`, by adapter and task, to read: a standard deviation in points, and the share in percent."""
+    """`own` by adapter and task, as a table: a standard deviation in points, and the share in percent."""
     table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in ADAPTERS.values()]}
     for task in tasks:
         table[f"{task_name(task)} (95 %)"] = [_with_ends(f"causes.own_sd.{task}.{name}") for name in ADAPTERS]
@@ -290,7 +291,7 @@ def own_table(tasks: Iterable[str]) -> pd.DataFrame:
 
 
 def half_squares(twice: Floats) -> Floats:
-    """`[runs]`, of each run that was trained twice the square of its difference, halved: its variance, by itself.
+    """`[runs]`, half the squared difference of each run that was trained twice, an estimate of its variance.
 
     Args:
         twice: `[2, runs]`, accuracies.
@@ -300,7 +301,7 @@ def half_squares(twice: Floats) -> Floats:
 
 
 def mean_of_squares(squares: Floats) -> tuple[float, float, float]:
-    """The mean of `half_squares`, and its 95 % interval by a bootstrap, of always the same draws."""
+    """The mean of `half_squares`, and its 95 % interval by a bootstrap with fixed draws."""
     low, high = stats.bootstrap(
         (squares,), np.mean, rng=np.random.default_rng(0), method="percentile"
     ).confidence_interval
@@ -308,9 +309,9 @@ def mean_of_squares(squares: Floats) -> tuple[float, float, float]:
 
 
 def again(twice: Floats) -> tuple[float, tuple[float, float]]:
-    """The variance of a run about the mean of its like, from pairs of one run, and its 95 % interval.
+    """The variance of a run around the mean of its repetitions, from pairs, and its 95 % interval.
 
-    The interval is that of normal differences, which these are not: some pairs are equal.
+    The interval assumes normal differences. These are not normal, because some pairs are equal.
 
     Args:
         twice: `[2, runs]`, accuracies.
@@ -321,7 +322,7 @@ def again(twice: Floats) -> tuple[float, tuple[float, float]]:
 
 
 def again_table(tasks: Iterable[str]) -> pd.DataFrame:
-    """The standard deviation of `again`, by adapter and task, to read: in points, and how many pairs are equal."""
+    """The standard deviation of `again` by adapter and task, as a table in points, and the number of equal pairs."""
     table: dict[str, list[str]] = {"adapter": [cell_name(*cell) for cell in ADAPTERS.values()]}
     for task in tasks:
         equal = [quantities.value(f"causes.equal.{task}.{name}") for name in ADAPTERS]

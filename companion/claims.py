@@ -1,10 +1,10 @@
-"""Verdicts on what is claimed of CP and LoRA, by stated rules, from measured cells.
+"""Verdicts on claims about CP and LoRA, by stated rules, from measured cells.
 
-What a rule claims is a region of a difference in accuracy: above 0, say, or less than a point either way. It holds if
-the difference's 90 % interval lies within the region, and fails if it lies outside; else it cannot be told. So each
-end of a region is a one-sided test at 5 %. A verdict that hangs on one budget or on one answer is on the edge, and
-where a cell is not shown to have learned nothing is judged. Each rule is judged for itself: of many that are wrong,
-some will hold by chance, and with three seeds somewhat more of them (`cpadapt.analysis.statistics.Estimate.p_value`).
+A rule claims that a difference in accuracy lies in a region, such as above 0, or within a point of 0. The rule holds
+if the difference's 90 % interval lies within the region, and fails if the interval lies outside; otherwise it cannot
+be told. So each end of a region is a one-sided test at 5 %. A verdict that depends on one budget or one answer is on
+the edge. A rule is not judged if a cell is not shown to have learned. Each rule is judged separately: of many wrong
+rules some hold by chance, and with three seeds somewhat more of them (`cpadapt.analysis.statistics.Estimate.p_value`).
 """
 
 import math
@@ -14,13 +14,13 @@ from enum import StrEnum
 
 import numpy as np
 
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, family_name
 from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 
 LEVEL = 0.05
-"""Of every one-sided test."""
+"""The level of every one-sided test."""
 
 MARGIN = 0.01
 """Differences below one point count as none."""
@@ -30,39 +30,39 @@ SLIGHT = 0.03
 
 
 class Verdict(StrEnum):
-    """What the cells say of a claim."""
+    """What the cells show about a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
     EDGE = "on the edge"
-    """It holds or fails, and would not if one of the budgets were left out or one answer of one run were another."""
+    """The claim holds or fails, but would not without one of the budgets or with one other answer of one run."""
     OPEN = "cannot be told"
-    """The interval reaches across an end of the region."""
+    """The interval contains an end of the region."""
     UNJUDGED = "not judged"
-    """A cell that is compared is not shown to have learned."""
+    """A compared cell is not shown to have learned."""
     UNMEASURED = "not measured"
     NONE_LOST = "no run was lost"
-    """A count, and no evidence on accuracy."""
+    """A count, which is not evidence on accuracy."""
     SOME_LOST = "runs were lost"
 
 
 def interval_90(difference: Estimate) -> tuple[float, float]:
-    """The 90 % interval, which decides: each of its ends is a one-sided test at `LEVEL`."""
+    """The 90 % interval, which decides verdicts. Each of its ends is a one-sided test at `LEVEL`."""
     return difference.interval(1 - 2 * LEVEL)
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where a difference has to lie; between two ends, which are shares."""
+    """The values that a claim allows a difference to have, between two ends, as shares."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def judge(self, difference: Estimate) -> Verdict:
-        """Whether it lies there."""
+        """The verdict on whether the difference lies in the region."""
         low, high = interval_90(difference)
         if difference.standard_error == 0:
-            # Answers that all agree have no interval; what they show is said by their number.
+            # Answers that all agree have no interval; their number decides.
             alike = difference.mean == 0 and self.low < 0 < self.high
             edge = min(-self.low, self.high)
             return Verdict.HOLDS if alike and difference.equivalence_p_value(edge) < LEVEL else Verdict.OPEN
@@ -79,22 +79,22 @@ SLIGHTLY_ABOVE = Region(0.0, SLIGHT)
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule's verdict and what it hangs on."""
+    """A rule's verdict and its grounds."""
 
     verdict: Verdict
     region: Region | None = None
     estimate: Estimate | None = None
-    """The difference that has to lie in the region."""
+    """The difference that must lie in the region."""
     unfit: tuple[Cell, ...] = ()
     """The cells that are not shown to have learned."""
     collapsed: tuple[Cell, ...] = ()
-    """Those of them that have a run with one answer for every item."""
+    """The unfit cells that have a run with one answer for every item."""
     diverged: tuple[int, int] | None = None
-    """The runs that diverged, and all runs, where that is what counts."""
+    """The numbers of runs that diverged and of all runs, if the rule is about these."""
 
     @property
     def told(self) -> str:
-        """The verdict, and where nothing is judged the reason."""
+        """The verdict, and the reason if it is not judged."""
         if self.verdict is not Verdict.UNJUDGED:
             return self.verdict.value
         # A variant's label begins with its family's.
@@ -105,60 +105,61 @@ class Finding:
         return f"{self.verdict.value}: {', '.join(few)} not shown to learn"
 
 
-def lora_ahead(of: Cells) -> Finding:
-    """LoRA minus CP at matched budgets, on the average over these, is above 0."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], ABOVE)
+def lora_ahead(cells: Cells) -> Finding:
+    """LoRA minus CP, averaged over matched budgets, is above 0."""
+    return _compared(cells, _lora_and_cp(cells), ABOVE)
 
 
-def lora_slightly_ahead(of: Cells) -> Finding:
-    """LoRA minus CP at matched budgets, on the average over these, is above 0 and slight."""
-    return _compared(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], SLIGHTLY_ABOVE)
+def lora_slightly_ahead(cells: Cells) -> Finding:
+    """LoRA minus CP, averaged over matched budgets, is above 0 and slight."""
+    return _compared(cells, _lora_and_cp(cells), SLIGHTLY_ABOVE)
 
 
-def cp_not_ahead(of: Cells) -> Finding:
-    """CP minus LoRA at matched budgets, on the average over these, is below the margin."""
-    return _compared(of, [(("cp", size), ("lora", rank)) for rank, size in of.matched("lora", "cp")], NOT_AHEAD)
+def cp_not_ahead(cells: Cells) -> Finding:
+    """CP minus LoRA, averaged over matched budgets, is below the margin."""
+    return _compared(cells, [(cp, lora) for lora, cp in _lora_and_cp(cells)], NOT_AHEAD)
 
 
-def cp_gains(of: Cells) -> Finding:
-    """CP at LoRA's budgets, on the average over these, minus CP with one component is above 0."""
-    # What gains from components need not have learned with one.
+def cp_gains(cells: Cells) -> Finding:
+    """CP averaged over LoRA's budgets, minus CP with one component, is above 0."""
+    # CP may gain from components without having learned with one.
     return _compared(
-        of, [(("cp", size), ("cp", 1)) for _, size in of.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
+        cells, [(("cp", size), ("cp", 1)) for _, size in cells.matched("lora", "cp")], ABOVE, untaught=[("cp", 1)]
     )
 
 
-def cp_saturates(of: Cells) -> Finding:
-    """CP at LoRA's last budget minus CP at the middle one of LoRA's budgets is within the margin either way."""
-    sizes = [size for _, size in of.matched("lora", "cp")]
+def cp_saturates(cells: Cells) -> Finding:
+    """CP at LoRA's largest budget minus CP at the middle one of LoRA's budgets is within the margin of 0."""
+    sizes = [size for _, size in cells.matched("lora", "cp")]
     pairs = [(("cp", sizes[-1]), ("cp", sizes[(len(sizes) - 1) // 2]))] if len(sizes) > 1 else []
-    return _compared(of, pairs, ALIKE)
+    return _compared(cells, pairs, ALIKE)
 
 
-def first_rank_learns(of: Cells) -> Finding:
-    """CP at the budget of LoRA's first rank has learned: it is above the readout alone (`learned`)."""
-    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
-    return Finding(Verdict.UNMEASURED) if first is None else learned(of, ("cp", first))
+def first_rank_learns(cells: Cells) -> Finding:
+    """CP at the budget of LoRA's first rank has learned, that is, it is above the readout alone (`learned`)."""
+    first = cells.nearest(("lora", 1), "cp") if ("lora", 1) in cells.budgets else None
+    return Finding(Verdict.UNMEASURED) if first is None else learned(cells, ("cp", first))
 
 
-def flat_from_first_rank(of: Cells) -> Finding:
-    """CP above the budget of LoRA's first rank, on the average over its sizes, minus CP at it is within the margin.
+def flat_from_first_rank(cells: Cells) -> Finding:
+    """CP averaged over sizes above the budget of LoRA's first rank, minus CP at that budget, is within the margin of
+    0.
 
-    It is not measured where no size of CP has that budget.
+    The rule is not measured if no size of CP has that budget.
     """
-    first = of.nearest(("lora", 1), "cp") if ("lora", 1) in of.budgets else None
-    further = [size for size in of.sizes("cp") if first is not None and size > first]
-    return _compared(of, [(("cp", size), ("cp", first or 0)) for size in further], ALIKE)
+    first = cells.nearest(("lora", 1), "cp") if ("lora", 1) in cells.budgets else None
+    further = [size for size in cells.sizes("cp") if first is not None and size > first]
+    return _compared(cells, [(("cp", size), ("cp", first or 0)) for size in further], ALIKE)
 
 
-def splits_alike(of: Cells) -> Finding:
-    """CP with each other tensor shape (labels that begin with cp-) minus the default one is within the margin.
+def splits_alike(cells: Cells) -> Finding:
+    """CP with each other tensor shape (labels that begin with cp-) minus the default is within the margin of 0.
 
-    Each is compared at its own budget, as a shape changes what a component costs.
+    Each shape is compared at its own budget, because a shape changes the cost of a component.
     """
-    others = [cell for cell in of.budgets if cell[0].startswith("cp-")]
-    # A size of none is no cell, so what has no counterpart is not measured.
-    findings = [_compared(of, [(cell, ("cp", of.nearest(cell, "cp") or 0))], ALIKE) for cell in others]
+    others = [cell for cell in cells.budgets if cell[0].startswith("cp-")]
+    # No cell has size 0, so a shape without a counterpart is not measured.
+    findings = [_compared(cells, [(cell, ("cp", cells.nearest(cell, "cp") or 0))], ALIKE) for cell in others]
     if not findings:
         return Finding(Verdict.UNMEASURED)
     worst = max(findings, key=lambda f: (f.verdict is Verdict.FAILS, abs(f.estimate.mean) if f.estimate else 0.0))
@@ -167,9 +168,9 @@ def splits_alike(of: Cells) -> Finding:
     return Finding(every(findings), worst.region, worst.estimate, tuple(unfit), tuple(collapsed))
 
 
-def runs_kept(of: Cells) -> Finding:
-    """No run of CP was lost to a loss or a gradient that is not finite. It says nothing of what the runs learned."""
-    stopped, runs = of.diverged.get("cp", (0, 0))
+def runs_kept(cells: Cells) -> Finding:
+    """No run of CP had a loss or a gradient that is not finite. The rule says nothing about what the runs learned."""
+    stopped, runs = cells.diverged.get("cp", (0, 0))
     if not runs:
         return Finding(Verdict.UNMEASURED)
     return Finding(Verdict.SOME_LOST if stopped else Verdict.NONE_LOST, diverged=(stopped, runs))
@@ -182,52 +183,52 @@ RULES: Mapping[str, Callable[[Cells], Finding]] = {
         lora_slightly_ahead, cp_not_ahead, splits_alike,
     )
 }  # fmt: skip
-"""By the names that a claim gives."""
+"""The rules, by the names in claims."""
 
 
-def learned(of: Cells, *cells: Cell) -> Finding:
+def learned(cells: Cells, *among: Cell) -> Finding:
     """Each of these cells is above the readout alone, in balanced accuracy, item by item and seed by seed.
 
-    Balanced accuracy counts every class the same, so that a run which gives the commonest answer oftener gains nothing
-    by it. Where the records do not have the items' classes it is accuracy.
+    Balanced accuracy weights all classes equally, so a run gains nothing by giving the commonest answer more often. If
+    the records do not have the items' classes, accuracy is used.
 
     Args:
-        of: the task's cells.
-        cells: with an adapter; all at matched budgets where none is given.
+        cells: the task's.
+        among: the cells to judge, each with an adapter; by default all at matched budgets.
 
     Returns:
-        The verdict is that on all of them; `unfit` has those for which it does not hold, `collapsed` those among these
-        that have a run with one answer for every item, and `estimate` is the average over the cells.
+        The verdict on all of them. `unfit` lists the cells for which it does not hold, `collapsed` those of them that
+        have a run with one answer for every item, and `estimate` is the average over the cells.
     """
-    asked = cells or tuple(cell for rank, size in of.matched("lora", "cp") for cell in (("lora", rank), ("cp", size)))
+    asked = among or tuple(cell for pair in _lora_and_cp(cells) for cell in pair)
     head = (HEAD, 0)
-    if not asked or any(cell not in of.outcomes for cell in (*asked, head)):
+    if not asked or any(cell not in cells.outcomes for cell in (*asked, head)):
         return Finding(Verdict.UNMEASURED)
-    if any(not _alike(of.outcomes[cell], of.outcomes[head]) for cell in asked):
+    if any(not _alike(cells.outcomes[cell], cells.outcomes[head]) for cell in asked):
         return Finding(Verdict.UNMEASURED)
-    floor = of.balanced(head)
-    gains = {cell: of.balanced(cell) - floor for cell in dict.fromkeys(asked)}
+    floor = cells.balanced(head)
+    gains = {cell: cells.balanced(cell) - floor for cell in dict.fromkeys(asked)}
     verdicts = {cell: ABOVE.judge(estimate(gain)) for cell, gain in gains.items()}
     unfit = tuple(cell for cell, verdict in verdicts.items() if verdict is not Verdict.HOLDS)
     worst = every([Finding(verdict) for verdict in verdicts.values()])
     return Finding(
-        worst, ABOVE, estimate(np.mean(list(gains.values()), axis=0)), unfit, tuple(filter(of.collapsed, unfit))
+        worst, ABOVE, estimate(np.mean(list(gains.values()), axis=0)), unfit, tuple(filter(cells.collapsed, unfit))
     )
 
 
-def judge(of: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
-    """The verdict on a claim that asks for all of these rules, and their findings."""
-    findings = {name: RULES[name](of) for name in rules}
+def judge(cells: Cells, rules: Sequence[str]) -> tuple[Verdict, dict[str, Finding]]:
+    """The verdict on a claim that requires all of these rules, and their findings."""
+    findings = {name: RULES[name](cells) for name in rules}
     return every(list(findings.values())), findings
 
 
 def told(verdict: Verdict, findings: Mapping[str, Finding]) -> str:
-    """What `judge` gives, as text: a claim's verdict, and where nothing is judged the reason."""
+    """The result of `judge` as text, a claim's verdict and the reason if it is not judged."""
     return next((finding.told for finding in findings.values() if finding.verdict is verdict), verdict.value)
 
 
 def every(findings: Sequence[Finding]) -> Verdict:
-    """Of a claim that says all of these: it fails if one does, and holds if all do."""
+    """The verdict on a claim that requires all of these. It fails if one fails, and holds if all hold."""
     verdicts = {finding.verdict for finding in findings}
     order = (
         Verdict.FAILS, Verdict.UNMEASURED, Verdict.UNJUDGED, Verdict.OPEN, Verdict.EDGE, Verdict.SOME_LOST,
@@ -236,29 +237,34 @@ def every(findings: Sequence[Finding]) -> Verdict:
     return next((verdict for verdict in order if verdict in verdicts), Verdict.HOLDS)
 
 
+def _lora_and_cp(cells: Cells) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells at matched budgets."""
+    return [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")]
+
+
 def _alike(one: Outcomes, other: Outcomes) -> bool:
-    """Whether two cells have the same seeds and items, and seeds enough for an error."""
+    """Whether two cells have the same seeds and items, and enough seeds for an error."""
     return (one.seeds, one.items) == (other.seeds, other.items) and len(one.seeds) > 1
 
 
 def _compared(
-    of: Cells, pairs: Sequence[tuple[Cell, Cell]], region: Region, untaught: Collection[Cell] = ()
+    cells: Cells, pairs: Sequence[tuple[Cell, Cell]], region: Region, untaught: Collection[Cell] = ()
 ) -> Finding:
     """Judge the first minus the second, averaged over pairs of cells, seed by seed and item by item.
 
-    It is not measured where a cell, or a seed of one, is missing, and not judged where a cell is not shown to learn,
-    but for those that may be `untaught`.
+    The rule is not measured if a cell or one of its seeds is missing. It is not judged if a cell is not shown to
+    learn, except for cells that may be `untaught`.
     """
-    if not pairs or any(cell not in of.outcomes for pair in pairs for cell in pair):
+    if not pairs or any(cell not in cells.outcomes for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    if any(not _alike(of.outcomes[cell], of.outcomes[pairs[0][0]]) for pair in pairs for cell in pair):
+    if any(not _alike(cells.outcomes[cell], cells.outcomes[pairs[0][0]]) for pair in pairs for cell in pair):
         return Finding(Verdict.UNMEASURED)
-    each = np.stack([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs])
+    each = np.stack([cells.outcomes[a].right - cells.outcomes[b].right for a, b in pairs])
     difference = estimate(each.mean(0))
     compared = [cell for cell in dict.fromkeys(cell for pair in pairs for cell in pair) if cell not in untaught]
-    taught = learned(of, *compared)
+    taught = learned(cells, *compared)
     if taught.verdict is not Verdict.HOLDS:
-        # Without the readout alone of no cell it is shown.
+        # Without runs of the readout alone, no cell is shown to learn.
         unfit = taught.unfit or tuple(compared)
         return Finding(Verdict.UNJUDGED, region, difference, unfit, taught.collapsed)
     verdict = region.judge(difference)
@@ -268,10 +274,10 @@ def _compared(
 
 
 def _on_edge(each: Floats, difference: Estimate, region: Region, verdict: Verdict) -> bool:
-    """Whether a verdict would be another without one of the pairs, or if one answer of one run were another.
+    """Whether a verdict would change without one of the pairs, or with one other answer of one run.
 
     Args:
-        each: `[pairs, runs, items]`, whose mean over pairs is `difference`.
+        each: `[pairs, runs, items]`, with `difference` as its mean.
     """
     fewer = [estimate(np.delete(each, k, axis=0).mean(0)) for k in range(len(each))] if len(each) > 1 else []
     answer = 1 / each.size

@@ -1,7 +1,7 @@
 """Paired differences between cells that differ in one thing: their family, their readout or their split of the tensor.
 
-Each is taken run by run with the same seeds and item by item, so its error counts both
-(`cpadapt.analysis.statistics`). What is computed comes first, as shares; then what words it, in points.
+Each difference is taken run by run with the same seeds, and item by item, so its error includes both
+(`cpadapt.analysis.statistics`). Computations come first, as shares, and then their wording, in points.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -25,10 +25,10 @@ from cpadapt.study import load_study
 
 @dataclass(frozen=True)
 class Contrast:
-    """One difference and what it is of."""
+    """One difference and its name."""
 
     group: str
-    """What it belongs to, such as a task; p values are corrected over all of a group."""
+    """The group of the difference, such as a task; p values are corrected over a group."""
     what: str
     estimate: Estimate
 
@@ -42,13 +42,13 @@ def on_record(studies: Sequence[str]) -> list[Record]:
     return [record for study in studies for record in records(study)]
 
 
-def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
-    """A task's cells in the project's own `results`, of runs that all cells have; none where nothing is on record.
+def cells_on_record(studies: Sequence[str], task: str, seeds: Collection[int] | None = None) -> Cells:
+    """A task's cells in the project's own `results`, with the runs that all cells have; none if nothing is on record.
 
     Args:
-        studies: by name, of one backbone and protocol.
-        task: by name.
-        seeds: only these, as where a study is compared to one that has fewer.
+        studies: names of studies with one backbone and protocol.
+        task: the task's name.
+        seeds: only these seeds, for a comparison with a study that has fewer.
 
     Raises:
         InputError: as `on_record` and `cpadapt.analysis.cells.cells_of`.
@@ -60,17 +60,17 @@ def measured(studies: Sequence[str], task: str, seeds: Collection[int] | None = 
 def mean_of(first: Cells, other: Cells) -> Cells:
     """The mean of two runs on each draw, which count as one because they share its examples.
 
-    What their two seeds' initial weights do is the same for all draws, so that it is in no error of these means.
+    The two seeds' initial weights are the same on all draws, so the errors of these means do not include their effect.
 
     Args:
-        first: cells whose runs are of several draws.
-        other: the same cells, of other seeds on the same draws and items.
+        first: cells with runs on several draws.
+        other: the same cells with other seeds, on the same draws and items.
 
     Returns:
-        The first, with the means for its outcomes.
+        `first`, with the means as its outcomes.
 
     Raises:
-        InputError: the two are not of the same cells, draws or items, or share a run.
+        InputError: the two have different cells, draws or items, or share a run.
     """
     if alone := sorted(first.outcomes.keys() ^ other.outcomes.keys()):
         raise InputError(f"only one of the two has {cell_name(*alone[0])}")
@@ -80,16 +80,16 @@ def mean_of(first: Cells, other: Cells) -> Cells:
         if same := sorted(set(a.seeds) & set(b.seeds)):
             raise InputError(f"both have (seed, data seed) = {same[0]} of {cell_name(*cell)}: give two runs on a draw")
         if (a.items, [draw for _, draw in a.seeds]) != (b.items, [draw for _, draw in b.seeds]):
-            raise InputError(f"the two runs of {cell_name(*cell)} are not of the same draws and items")
+            raise InputError(f"the two runs of {cell_name(*cell)} do not have the same draws and items")
         means[cell] = replace(a, right=(a.right + b.right) / 2)
     return replace(first, outcomes=means)
 
 
 def shared(records: Iterable[Record]) -> list[Record]:
-    """The runs of those seeds and draws that each cell of one task has, at each of its learning rates.
+    """The runs of the seeds and draws that all cells of one task share, at each of their learning rates.
 
-    Cells are compared run by run, and of a study under way, or of two with unlike seeds, some have runs that others
-    have not.
+    Cells are compared run by run, but in an unfinished study, or in two studies with different seeds, some cells have
+    runs that others lack.
     """
     records = list(records)
     known: dict[tuple[str, int, float | None], set[tuple[int, int]]] = {}
@@ -100,22 +100,22 @@ def shared(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if (r.config.seed, r.config.data_seed) in everywhere]
 
 
-def pairs(of: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:
+def pairs(cells: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]], group: str) -> list[Contrast]:
     """The first cell of each pair minus the second, where both have outcomes."""
     return [
-        Contrast(group, pair_name(after, before), compare(of.outcomes[after], of.outcomes[before]))
+        Contrast(group, pair_name(after, before), compare(cells.outcomes[after], cells.outcomes[before]))
         for after, before in wanted
-        if {after, before} <= of.outcomes.keys()
+        if {after, before} <= cells.outcomes.keys()
     ]
 
 
-def families(of: Cells, group: str) -> list[Contrast]:
+def families(cells: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
-    return pairs(of, [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")], group)
+    return pairs(cells, [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")], group)
 
 
 def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
-    """Each cell after minus the same before, of those that both have."""
+    """Each cell in `after` minus the same cell in `before`, if both have it."""
     return [
         Contrast(group, cell_name(*cell), compare(after.outcomes[cell], before.outcomes[cell]))
         for cell in sorted(before.outcomes)
@@ -126,57 +126,57 @@ def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
 def first_rank(studies: Sequence[str]) -> list[Contrast]:
     """LoRA's first rank minus the largest CP at or under its budget, on each task of these studies that both learn.
 
-    Whether they do is `companion.claims.learned`'s verdict.
+    `companion.claims.learned` decides whether they learn.
     """
     found = []
     for study in studies:
         asked = load_study(PROJECT / "studies" / f"{study}.toml")
         for task, spec in asked.specs().items():
-            of = measured((study,), task)
-            if ("lora", 1) not in of.budgets:
+            cells = cells_on_record((study,), task)
+            if ("lora", 1) not in cells.budgets:
                 continue
-            size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])
-            if learned(of, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
-                (contrast,) = pairs(of, [(("lora", 1), ("cp", size))], asked.backbone_name)
+            size = max(size for size in cells.sizes("cp") if cells.budgets["cp", size] <= cells.budgets["lora", 1])
+            if learned(cells, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
+                (contrast,) = pairs(cells, [(("lora", 1), ("cp", size))], asked.backbone_name)
                 found.append(replace(contrast, what=f"{spec.title}: {contrast.what}"))
     return found
 
 
 def further_ranks(study: str) -> list[Contrast]:
-    """LoRA minus CP, on the average over the matched budgets, on each task of a study on which all of these learn."""
+    """LoRA minus CP, averaged over matched budgets, on each task of a study that all of these cells learn."""
     found = []
     asked = load_study(PROJECT / "studies" / f"{study}.toml")
     for task, spec in asked.specs().items():
-        of = measured((study,), task)
-        if learned(of).verdict is Verdict.HOLDS:
+        cells = cells_on_record((study,), task)
+        if learned(cells).verdict is Verdict.HOLDS:
             gaps = [
-                of.outcomes["lora", rank].right - of.outcomes["cp", size].right
-                for rank, size in of.matched("lora", "cp")
+                cells.outcomes["lora", rank].right - cells.outcomes["cp", size].right
+                for rank, size in cells.matched("lora", "cp")
             ]
             found.append(Contrast(asked.backbone_name, str(spec.title), estimate(np.mean(gaps, axis=0))))
     return found
 
 
-def splits(of: Cells, group: str) -> list[Contrast]:
+def splits(cells: Cells, group: str) -> list[Contrast]:
     """CP with each other split of the tensor (labels that begin with `cp-`) minus the default at the nearest budget.
 
-    A split changes what a component costs, so the two have different numbers of components. What has no counterpart
-    with outcomes is left out.
+    A split changes what a component costs, so the two have different numbers of components. A cell
+    without a counterpart is left out.
     """
-    pairs = [(cell, of.nearest(cell, "cp")) for cell in sorted(of.outcomes) if cell[0].startswith("cp-")]
+    matches = [(cell, cells.nearest(cell, "cp")) for cell in sorted(cells.outcomes) if cell[0].startswith("cp-")]
     return [
         Contrast(
             group,
             f"{split_name(label)}, {size} − {cell_name('cp', default)}",
-            compare(of.outcomes[label, size], of.outcomes["cp", default]),
+            compare(cells.outcomes[label, size], cells.outcomes["cp", default]),
         )
-        for (label, size), default in pairs
-        if default is not None and ("cp", default) in of.outcomes
+        for (label, size), default in matches
+        if default is not None and ("cp", default) in cells.outcomes
     ]
 
 
 def split_name(label: str) -> str:
-    """What a reader sees of a split, such as `8·8·9` for `cp-8x8x9`."""
+    """The printed name of a split, such as `8·8·9` for `cp-8x8x9`."""
     return label.removeprefix("cp-").replace("x", "·")
 
 
@@ -184,8 +184,8 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     """Contrasts as a table.
 
     Returns:
-        One row each, in their order, with the columns `group`, `what`, `seeds`, `mean`, `low` and `high` (the 95 %
-        interval), `p` (of no difference), `holm` (that after Holm's correction over the group) and `p_alike` (of a
+        One row for each, in their order, with the columns `group`, `what`, `seeds`, `mean`, `low` and `high` (the 95 %
+        interval), `p` (of no difference), `holm` (p after Holm's correction over the group) and `p_alike` (of a
         difference of a point, `companion.claims.MARGIN`, or more).
     """
     rows = []
@@ -202,26 +202,26 @@ def frame(contrasts: Sequence[Contrast]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The mean of several true differences, and how far they lie from it."""
+    """The mean of several true differences, and their spread."""
 
     mean: float
     interval: tuple[float, float]
-    """95 %."""
+    """The 95 % interval of the mean."""
     spread: float
     """The standard deviation of the true differences."""
 
 
 def pooled(contrasts: Sequence[Contrast]) -> Pooled:
-    """The mean over contrasts that are a sample of like ones, such as tasks, each with its own true difference.
+    """The mean over contrasts that are a sample from a population, such as tasks, each with its own true difference.
 
-    Random effects (`cpadapt.analysis.across_tasks.random_effects`); the interval is Knapp and Hartung's, or that
-    without their factor if it is wider.
+    The differences are random effects (`cpadapt.analysis.across_tasks.random_effects`). The interval is Knapp and
+    Hartung's, or the one without their factor if it is wider.
 
     Raises:
         InputError: there are fewer than two.
     """
     if len(contrasts) < 2:
-        raise InputError(f"{len(contrasts)} differences: how far they spread takes two or more")
+        raise InputError(f"{len(contrasts)} differences: estimating their spread takes two or more")
     found = random_effects(
         np.array([c.estimate.mean for c in contrasts]), np.array([c.estimate.standard_error for c in contrasts])
     )
@@ -230,12 +230,12 @@ def pooled(contrasts: Sequence[Contrast]) -> Pooled:
 
 
 def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
-    """`frame` to read, in points.
+    """`frame` as a printed table, in points.
 
     Args:
-        table: as `frame` gives it.
-        group: the title of the groups.
-        what: the title of what is compared.
+        table: as `frame` returns it.
+        group: the title of the column of groups.
+        what: the title of the column of differences.
     """
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Small adapters to look at, and the pictures of what a CP component is."""
+"""Small adapters, and charts of a CP component."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -14,33 +14,33 @@ from cpadapt.families import cp
 
 SIGNED = alt.Scale(scheme="purplegreen", domain=[-1, 1])
 GAP = 0.5
-"""Between blocks, in cells."""
+"""The gap between blocks, in cells."""
 SEAM = 1.15
-"""How wide a cell is drawn, or seams would show."""
+"""The drawn width of a cell, a little more than 1 so that no seams show."""
 
 
 def drawn(family: ModuleType, out_features: int, in_features: int, size: int, seed: int = 0) -> dict[str, Tensor]:
-    """An adapter of one projection that is no no-op, in float64."""
+    """An adapter of one projection with λ or B not 0, so that it has an effect, in float64."""
     raw = family.init(torch.Generator().manual_seed(seed), out_features, in_features, size, init="normal")
     return {name: tensor.double() for name, tensor in raw.items()}
 
 
 def update(family: ModuleType, params: dict[str, Tensor]) -> Tensor:
-    """ΔW `[out, in]`."""
+    """The update ΔW, `[out, in]`."""
     up, down = family.factors(params)
     product: Tensor = up @ down
     return product
 
 
 def lokr(rank: int, side: int) -> tuple[nn.Module, int]:
-    """PEFT's LoKr on a square projection: its layer, and its trainable scalars."""
+    """PEFT's LoKr on a square projection, as the layer and its number of trainable scalars."""
     config = LoKrConfig(r=rank, alpha=rank, decompose_both=True, init_weights=False, target_modules=["0"])
     model = get_peft_model(nn.Sequential(nn.Linear(side, side, bias=False)), config)
     return model.base_model.model[0], model.get_nb_trainable_parameters()[0]
 
 
 def product_chart(first: Tensor, second: Tensor) -> Any:
-    """A long vector from two short ones: the first stretched, the second repeated, and their product.
+    """A long vector made of two short ones: the first stretched, the second repeated, and their product.
 
     Args:
         first, second: `[length]`.
@@ -83,8 +83,8 @@ def block_chart(params: dict[str, Tensor], shown: Sequence[int]) -> Any:
     """The updates of a CP adapter's first components on 24×24, side by side.
 
     Args:
-        params: as `drawn` gives them.
-        shown: of how many components each.
+        params: as `drawn` returns them.
+        shown: the number of components of each update.
     """
     cells, titles = [], []
     for place, components in enumerate(shown):

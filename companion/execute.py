@@ -1,8 +1,8 @@
 """Executes the book's chapters: `python -m companion.execute FOLDER SCRIPT... [-p NAME=VALUE]...`.
 
-What the chapters import is imported once; then each of them runs in a fork of that process, two side by side. So the
-libraries are loaded once for all, and what a chapter changes no other sees. The outputs are papermill's, which loads
-them anew for each notebook.
+The libraries that the chapters need are imported once. Then each chapter runs in a fork of that process, two at a
+time, so no chapter sees what another one changes. The outputs are the same as papermill's, which imports the libraries
+again for each notebook.
 """
 
 import argparse
@@ -38,14 +38,14 @@ class _Hook(DisplayHook):
         _Shell.instance().outputs.append(result)
 
     def write_output_prompt(self) -> None:
-        """Nothing: the result knows its number."""
+        """Print nothing, because the result has its number."""
 
     def finish_displayhook(self) -> None:
         self._is_active = False
 
 
 class _Shell(InteractiveShell):
-    """One that keeps what a cell shows, in order, as a notebook does."""
+    """A shell that keeps the outputs of a cell in order, as a notebook does."""
 
     displayhook_class = _Hook
     display_pub_class = _Publisher
@@ -66,15 +66,15 @@ class _Stream(TextIOBase):
 
 
 def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
-    """Run a notebook in this process, which nothing else should be using, and write it with its outputs.
+    """Run a notebook in this process, which must do nothing else, and write it with its outputs.
 
     Args:
-        script: the notebook, as jupytext writes it.
+        script: the notebook, in jupytext's format.
         made: the file to write.
-        parameters: put behind the cell that is tagged `parameters`, as papermill does; without that cell, not used.
+        parameters: inserted after the cell tagged `parameters`, as by papermill; ignored without such a cell.
 
     Raises:
-        SystemExit: a cell failed; with the notebook's name and the traceback.
+        SystemExit: a cell failed. The message has the notebook's name and the traceback.
     """
     notebook = jupytext.read(script)
     declared = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
@@ -82,7 +82,7 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
         source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
         notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    InteractiveShell.clear_instance()  # one that a library made before the fork
+    InteractiveShell.clear_instance()  # a library may have made one before the fork
     shell = _Shell.instance()
     streams = sys.stdout, sys.stderr
     for cell in notebook.cells:
@@ -100,7 +100,7 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
 
 
 def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -> list[Path]:
-    """Run notebooks, each in a process of its own, into a folder; those that failed."""
+    """Run notebooks into a folder, each in its own process, and return those that failed."""
     modules = set()
     for script in scripts:
         for statement in ast.parse(script.read_text(encoding="utf-8")).body:

@@ -1,4 +1,4 @@
-"""The pilot studies: their cells at the rates that dev chose, differences at matched budgets, and tables to read."""
+"""The pilot studies: cells at the rates that dev chose, differences at matched budgets, and printed tables."""
 
 import functools
 
@@ -21,7 +21,7 @@ REAL = ("sst2", "rte")
 
 @functools.cache
 def runs() -> pd.DataFrame:
-    """Of all three studies, as `cpadapt.tabulate` gives them."""
+    """The runs of all three studies, as `cpadapt.tabulate` returns them."""
     return pd.concat([tabulate(records(study))[0] for study in STUDIES], ignore_index=True)
 
 
@@ -32,18 +32,18 @@ def of_task(study: str, task: str) -> pd.DataFrame:
 
 @functools.cache
 def best() -> pd.DataFrame:
-    """Each cell at the rate that dev chose, as `cpadapt.analysis.frontier.frontier` gives it."""
+    """Each cell at the rate that dev chose, as `cpadapt.analysis.frontier.frontier` returns it."""
     return frontier.frontier(runs())
 
 
 def ladder(study: str, task: str) -> pd.DataFrame:
-    """A task's cells of `best`."""
+    """A task's cells in `best`."""
     return best()[(best()["study"] == study) & (best()["task"] == task)]
 
 
 @functools.cache
 def cell(study: str, task: str, label: str, size: int) -> Outcomes:
-    """What each of a cell's runs got right, at the rate that dev chose."""
+    """The outcomes of a cell's runs at the rate that dev chose."""
     (rate,) = ladder(study, task).query("label == @label and size == @size")["learning_rate"]
     return outcomes(
         record
@@ -58,14 +58,14 @@ def matched() -> pd.DataFrame:
     """CP minus LoRA at each of LoRA's ranks, with the largest CP at or under its budget.
 
     Returns:
-        One row a rank, with the columns `study`, `task`, `rank`, `components`, `gap`, `by_seed` (the difference of
-        each seed), `low` and `high` (the 95 % interval), `p` (of no difference) and `holm` (that after Holm's
+        One row for each rank, with the columns `study`, `task`, `rank`, `components`, `gap`, `by_seed` (the difference
+        of each seed), `low` and `high` (the 95 % interval), `p` (of no difference) and `holm` (p after Holm's
         correction over all rows).
     """
     rows = []
-    for (study, task), of in best().groupby(["study", "task"], sort=False):
-        cps = of[of["label"] == "cp"]
-        for row in of[of["label"] == "lora"].itertuples():
+    for (study, task), group in best().groupby(["study", "task"], sort=False):
+        cps = group[group["label"] == "cp"]
+        for row in group[group["label"] == "lora"].itertuples():
             size = int(cps.loc[cps["parameters"] <= row.parameters, "size"].max())
             cp, lora = cell(study, task, "cp", size), cell(study, task, "lora", row.size)
             gap = compare(cp, lora)
@@ -83,8 +83,8 @@ def at_rates() -> pd.DataFrame:
     """SmolLM2's cells with an adapter at both rates.
 
     Returns:
-        One row a task, label and size, with the columns `(dev_mean, eval_mean) × (1, 10)`, the rate in times the
-        paper's.
+        One row for each task, label and size, with the columns `(dev_mean, eval_mean) × (1, 10)`; 1 and 10 are
+        multiples of the paper's rate.
     """
     tried = pd.concat([frontier.cells(of_task(SMOL, task)) for task in REAL]).dropna(subset="learning_rate")
     times = tried.groupby("label")["learning_rate"].transform(lambda rates: (rates / rates.min()).round())
@@ -100,7 +100,7 @@ def change() -> pd.DataFrame:
 
 @functools.cache
 def published_gaps() -> pd.DataFrame:
-    """What the paper reports of CP minus LoRA at its matched budgets, with three seeds: by task and rank."""
+    """CP minus LoRA at matched budgets as the paper reports it, with three seeds, by task and rank."""
     at_three = read_published().query("seeds == 3").sort_values("size")
     lora, cp = (at_three[at_three["family"] == name] for name in ("lora", "cp"))
     ranks = sorted(lora["size"].unique())
@@ -118,7 +118,7 @@ def chosen_evaluations(task: str) -> pd.DataFrame:
 
 
 def overview_table() -> pd.DataFrame:
-    """What was run, to read."""
+    """The runs of the studies, as a table."""
     found = (
         runs()
         .groupby(["study", "backbone", "task"], sort=False)
@@ -135,24 +135,24 @@ def overview_table() -> pd.DataFrame:
 
 
 def accuracy_table(study: str, task: str) -> pd.DataFrame:
-    """A task's cells, to read."""
-    of = ladder(study, task)
-    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in of.itertuples()]
-    rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in of["learning_rate"]]
+    """A task's cells, as a printed table."""
+    table = ladder(study, task)
+    errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in table.itertuples()]
+    rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in table["learning_rate"]]
     return pd.DataFrame(
         {
-            "adapter": _names(of),
-            "scalars": of["parameters"].map("{:,}".format),
+            "adapter": _names(table),
+            "scalars": table["parameters"].map("{:,}".format),
             "learning rate": rates,
-            "accuracy, %": of["eval_mean"].map(percent),
-            "sd over seeds": of["eval_sd"].map(percent),
+            "accuracy, %": table["eval_mean"].map(percent),
+            "sd over seeds": table["eval_sd"].map(percent),
             "standard error": list(map(percent, errors)),
         }
     )
 
 
 def published_table() -> pd.DataFrame:
-    """`published_gaps` to read."""
+    """`published_gaps` as a printed table."""
     return pd.DataFrame(
         [
             {"task (published, second-hand)": task_name(str(task))}
@@ -163,7 +163,7 @@ def published_table() -> pd.DataFrame:
 
 
 def rate_table() -> pd.DataFrame:
-    """`at_rates` and `change` to read."""
+    """`at_rates` and `change` as a printed table."""
     found, moved = at_rates(), change()
     return pd.DataFrame(
         {
@@ -178,7 +178,7 @@ def rate_table() -> pd.DataFrame:
 
 
 def difference_table() -> pd.DataFrame:
-    """`matched` to read."""
+    """`matched` as a printed table."""
     found = matched()
     backbones = {study: backbone_name(name) for study, name in zip(runs()["study"], runs()["backbone"], strict=True)}
     return pd.DataFrame(
@@ -197,7 +197,7 @@ def difference_table() -> pd.DataFrame:
 
 
 def toy_table() -> pd.DataFrame:
-    """The generated tasks' accuracies, mean ± standard deviation over seeds, to read."""
+    """The accuracies on the generated tasks, mean ± standard deviation over seeds, as a printed table."""
     toys = best()[best()["study"] == TOYS]
     shown = toys.assign(
         adapter=_names(toys),
@@ -209,5 +209,5 @@ def toy_table() -> pd.DataFrame:
     return wide.reindex(order, level="adapter").reset_index().rename_axis(columns=None)
 
 
-def _names(of: pd.DataFrame) -> list[str]:
-    return [cell_name(str(label), int(size)) for label, size in zip(of["label"], of["size"], strict=True)]
+def _names(table: pd.DataFrame) -> list[str]:
+    return [cell_name(str(label), int(size)) for label, size in zip(table["label"], table["size"], strict=True)]

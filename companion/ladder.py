@@ -1,7 +1,7 @@
-"""One task's cells along their budgets, as its chapter shows them: what is estimated of them, and tables to read.
+"""One task's cells along their budgets, for the task's chapter: estimates and printed tables.
 
-Errors and intervals count seeds and items (`cpadapt.analysis.statistics`). What is computed stands in the first half,
-as shares as in the records; the second half words it, in points and percent.
+Errors and intervals include seeds and items (`cpadapt.analysis.statistics`). The first half computes, in shares as in
+the records; the second half words the results, in points and percent.
 """
 
 import functools
@@ -15,37 +15,36 @@ from companion.claims import MARGIN
 from companion.contrasts import Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cell as Cell
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Outcomes, agreement, compare, estimate, plateau, resampled_means
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD, Protocol
+from cpadapt.records.config import HEAD, Cell, Protocol
 from cpadapt.records.table import tabulate
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One task of a study, as it is on record."""
+class TaskOnRecord:
+    """The records of one task of a study."""
 
     cells: Cells
     runs: pd.DataFrame
-    """As `cpadapt.tabulate` gives it."""
+    """The table of runs that `cpadapt.tabulate` returns."""
     evaluations: pd.DataFrame
-    """During training, likewise."""
+    """The table of evaluations that it returns."""
     protocol: Protocol
     majority: dict[str, float]
-    """The most frequent label's share of each of the sets `train`, `dev` and `eval`."""
+    """The share of the most frequent label in each of the sets `train`, `dev` and `eval`."""
     examples: dict[str, int]
-    """How many were drawn for each."""
+    """The number of examples drawn for each set."""
 
 
 @functools.cache
-def measured(study: str, task: str) -> Measured:
-    """A task's runs in the project's own `results`, of a study with one learning rate a family.
+def task_on_record(study: str, task: str) -> TaskOnRecord:
+    """A task's runs in the project's own `results`, of a study with one learning rate for each family.
 
     Raises:
-        InputError: there are none, or as `companion.records.records`.
+        InputError: there are no such runs, or as `companion.records.records`.
     """
     runs = [r for r in records(study) if r.config.task == task]
     if not runs:
@@ -53,66 +52,66 @@ def measured(study: str, task: str) -> Measured:
     majority, examples = (
         {name: found[what] for name, found in runs[0].data["sets"].items()} for what in ("majority_rate", "size")
     )
-    return Measured(cells_of(runs), *tabulate(runs), runs[0].config.protocol, majority, examples)
+    return TaskOnRecord(cells_of(runs), *tabulate(runs), runs[0].config.protocol, majority, examples)
 
 
-def accuracies(of: Cells) -> pd.DataFrame:
-    """How accurate each cell is, and how sure that is.
+def accuracies(cells: Cells) -> pd.DataFrame:
+    """The accuracy of each cell, with its uncertainty.
 
     Returns:
-        One row a cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of the
-        seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
+        One row for each cell, by label and budget, with the columns `label`, `size`, `parameters`, `mean`, `sd` (of
+        the seeds' means, with n−1) and `error` (the standard error of the mean over seeds and items).
     """
     rows = []
-    for (label, size), outcomes in sorted(of.outcomes.items()):
+    for (label, size), outcomes in sorted(cells.outcomes.items()):
         e = estimate(outcomes.right)
         sd = float(outcomes.right.mean(1).std(ddof=1))
         rows.append(
-            {"label": label, "size": size, "parameters": of.budgets[label, size], "mean": e.mean, "sd": sd,
+            {"label": label, "size": size, "parameters": cells.budgets[label, size], "mean": e.mean, "sd": sd,
              "error": e.standard_error}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def differences(of: Cells) -> pd.DataFrame:
+def differences(cells: Cells) -> pd.DataFrame:
     """CP minus LoRA at each matched budget, run by run with the same seeds and item by item.
 
     Returns:
-        One row a pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 % interval),
-        `p` (of no difference), `holm` (that after Holm's correction over all pairs) and `p_alike` (of a difference of
-        a point, `companion.claims.MARGIN`, or more).
+        One row for each pair, by budget, with the columns `rank`, `components`, `mean`, `low` and `high` (the 95 %
+        interval), `p` (of no difference), `holm` (p after Holm's correction over all pairs) and `p_alike` (of a
+        difference of a point, `companion.claims.MARGIN`, or more).
     """
-    pairs = of.matched("lora", "cp")
-    found = [compare(of.outcomes["cp", components], of.outcomes["lora", rank]) for rank, components in pairs]
+    pairs = cells.matched("lora", "cp")
+    found = [compare(cells.outcomes["cp", components], cells.outcomes["lora", rank]) for rank, components in pairs]
     names = pd.DataFrame(pairs, columns=["rank", "components"])
     return names.join(frame([Contrast("", "", e) for e in found])[["mean", "low", "high", "p", "p_alike", "holm"]])
 
 
-def plateau_size(of: Cells, label: str) -> int:
-    """The smallest size of a family that is not worse than its best by more than a point (`companion.claims.MARGIN`).
+def plateau_size(cells: Cells, label: str) -> int:
+    """The smallest size of a family that is at most a point (`companion.claims.MARGIN`) worse than its best.
 
     Raises:
         InputError: no cell has this label.
     """
-    known = of.sizes(label)
+    known = cells.sizes(label)
     if not known:
-        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in of.outcomes})}")
-    return known[int(plateau(np.array([of.outcomes[label, size].right.mean() for size in known]), MARGIN))]
+        raise InputError(f"no cell of {label!r}: there are {sorted({name for name, _ in cells.outcomes})}")
+    return known[int(plateau(np.array([cells.outcomes[label, size].right.mean() for size in known]), MARGIN))]
 
 
-def plateaus(of: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
-    """How sure `plateau_size` is.
+def plateaus(cells: Cells, label: str, draws: int, generator: np.random.Generator) -> pd.DataFrame:
+    """The uncertainty of `plateau_size`.
 
     Returns:
-        One row a size, rising, with the columns `size`, `chosen` (whether it is that one) and `share` (of the draws of
-        seeds and items in which it is).
+        One row for each size, ascending, with the columns `size`, `chosen` (whether it is `plateau_size`) and `share`
+        (the share of draws of seeds and items in which it is).
 
     Raises:
         InputError: as `plateau_size`.
     """
-    known, at = of.sizes(label), plateau_size(of, label)
-    cells = [of.outcomes[label, size] for size in known]
-    drawn = np.bincount(plateau(resampled_means(cells, draws, generator), MARGIN), minlength=len(known))
+    known, at = cells.sizes(label), plateau_size(cells, label)
+    rising = [cells.outcomes[label, size] for size in known]
+    drawn = np.bincount(plateau(resampled_means(rising, draws, generator), MARGIN), minlength=len(known))
     return pd.DataFrame({"size": known, "chosen": [size == at for size in known], "share": drawn / draws})
 
 
@@ -120,9 +119,9 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     """The items whose answer differs between two cells.
 
     Returns:
-        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of the one
-        get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
-        agree, one of each cell; `alike_before` and `alike_after`, the same within a cell.
+        `gained` and `lost`, tuples of items (row numbers in the evaluation split's source) that all runs of one
+        cell get wrong and all of the other get right; `alike`, the share of items on which two runs of different seeds
+        agree, one from each cell; `alike_before` and `alike_after`, the same within each cell.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.agreement`.
@@ -139,9 +138,9 @@ def changes(before: Outcomes, after: Outcomes) -> dict[str, Any]:
     }
 
 
-def ends(of: Cells) -> list[tuple[Cell, Cell]]:
-    """The pairs of cells that a chapter compares item by item: along the budgets, and between the families."""
-    first, last = ({label: of.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
+def ends(cells: Cells) -> list[tuple[Cell, Cell]]:
+    """The pairs of cells that a chapter compares item by item, along the budgets and between the families."""
+    first, last = ({label: cells.sizes(label)[at] for label in ("cp", "lora")} for at in (0, -1))
     return [
         ((HEAD, 0), ("cp", first["cp"])),
         (("cp", first["cp"]), ("cp", last["cp"])),
@@ -154,30 +153,30 @@ def last_losses(evaluations: pd.DataFrame) -> dict[Cell, float]:
     """Each cell's mean training loss over its seeds, since the evaluation before the last.
 
     Args:
-        evaluations: of one task's runs at one rate a family, as `cpadapt.tabulate` gives them.
+        evaluations: one task's evaluations at one rate for each family, as `cpadapt.tabulate` returns them.
     """
     last = evaluations[evaluations["step"] == evaluations["step"].max()]
     means = last.groupby(["label", "size"])["train_loss"].mean()
     return {(str(label), int(size)): float(loss) for (label, size), loss in means.items()}
 
 
-def accuracy_table(of: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
-    """`accuracies` to read, in percent and points, beside balanced accuracy, where it is known, and `last_losses`."""
-    table, losses = accuracies(of), last_losses(evaluations)
+def accuracy_table(cells: Cells, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """`accuracies` as a printed table, in percent and points, with balanced accuracy, if known, and `last_losses`."""
+    table, losses = accuracies(cells), last_losses(evaluations)
     shown = {"mean": "accuracy, %", "sd": "sd over seeds", "error": "standard error"}
-    cells = list(zip(table["label"], table["size"], strict=True))
-    balanced = {"balanced, %": [percent(of.balanced(cell).mean()) for cell in cells]} if of.classes else {}
+    names = list(zip(table["label"], table["size"], strict=True))
+    balanced = {"balanced, %": [percent(cells.balanced(cell).mean()) for cell in names]} if cells.classes else {}
     return pd.DataFrame(
-        {"adapter": [cell_name(*cell) for cell in cells], "scalars": table["parameters"].map("{:,}".format)}
+        {"adapter": [cell_name(*cell) for cell in names], "scalars": table["parameters"].map("{:,}".format)}
         | {title: table[name].map(percent) for name, title in shown.items()}
         | balanced
-        | {"training loss": [f"{losses[cell]:.3f}" for cell in cells]}
+        | {"training loss": [f"{losses[cell]:.3f}" for cell in names]}
     )
 
 
-def difference_table(of: Cells) -> pd.DataFrame:
-    """`differences` to read, in points."""
-    table = differences(of)
+def difference_table(cells: Cells) -> pd.DataFrame:
+    """`differences` as a printed table, in points."""
+    table = differences(cells)
     return pd.DataFrame(
         {
             "LoRA": table["rank"],
@@ -191,11 +190,11 @@ def difference_table(of: Cells) -> pd.DataFrame:
     )
 
 
-def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
-    """`plateaus` of both families to read; always the same draws."""
+def plateau_table(cells: Cells, draws: int = 2000) -> pd.DataFrame:
+    """`plateaus` of both families as a printed table, with fixed draws."""
     rows = []
     for label in ("cp", "lora"):
-        table = plateaus(of, label, draws, np.random.default_rng(0))
+        table = plateaus(cells, label, draws, np.random.default_rng(0))
         rows += [
             {
                 "adapter": cell_name(label, size),
@@ -207,11 +206,11 @@ def plateau_table(of: Cells, draws: int = 2000) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change_table(of: Cells) -> pd.DataFrame:
-    """`changes` between the cells of `ends` to read."""
+def change_table(cells: Cells) -> pd.DataFrame:
+    """`changes` between the cells of `ends` as a printed table."""
     rows = []
-    for before, after in ends(of):
-        found = changes(of.outcomes[before], of.outcomes[after])
+    for before, after in ends(cells):
+        found = changes(cells.outcomes[before], cells.outcomes[after])
         rows.append(
             {
                 "from, to": f"{cell_name(*before)}, {cell_name(*after)}",

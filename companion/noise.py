@@ -1,9 +1,9 @@
-"""Where the errors of one task's accuracies and differences come from, and what it takes to make them small.
+"""The sources of error in one task's accuracies and differences, and what it takes to make these errors small.
 
-The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over like cells, since
-three seeds of one cell hardly tell how much seeds vary. Where cells have many runs, over seeds or over draws of the
-training examples, their spread is estimated cell by cell. The runs come first, then what is estimated of them, as
-shares, then tables to read.
+The variances of seeds, items and the rest (`cpadapt.analysis.statistics.Estimate`) are pooled over similar cells,
+because three seeds of one cell hardly show how much seeds vary. For cells with many runs, over seeds or over draws of
+the training examples, the spread is estimated cell by cell. The runs come first, then estimates in shares, then
+printed tables.
 """
 
 import functools
@@ -18,7 +18,7 @@ from scipy import stats
 
 from companion import contrasts, ladder, quantities
 from companion.wording import percent
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
@@ -31,120 +31,120 @@ from cpadapt.analysis.statistics import (
     seeds_needed,
 )
 from cpadapt.errors import InputError
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 
 ONE_ACCURACY, ONE_BUDGET, NEXT_SIZE = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
-"""Of what there is an error."""
+"""The kinds of estimates that have an error."""
 
 EFFECTS = (0.005, 0.01, 0.02)
-"""True differences that one would like to see, half a point, one and two."""
+"""True differences that one would like to detect, half a point, one and two."""
 
 TEN = 10
-"""Seeds that one can afford in most studies."""
+"""Seeds that most studies can afford."""
 
 CP1, CP11, CP44, LORA1, HEAD_ONLY = ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1), (HEAD, 0)
 CELLS: dict[str, Cell] = {"cp1": CP1, "cp11": CP11, "cp44": CP44, "lora1": LORA1, "head": HEAD_ONLY}
-"""Those that have many runs, by the name that quantities have: LoRA's first rank, and CP's smallest, at its budget and
-at four times that."""
+"""The cells with many runs, by their name in quantities. They are LoRA's first rank, and CP at its smallest size, at
+the budget of that rank and at four times that budget."""
 
 PAIRS: dict[str, tuple[Cell, Cell]] = {
     "lora1_cp11": (LORA1, CP11), "lora1_cp44": (LORA1, CP44), "cp11_cp1": (CP11, CP1), "cp44_cp11": (CP44, CP11),
     "cp44_cp1": (CP44, CP1), "cp11_head": (CP11, HEAD_ONLY),
 }  # fmt: skip
-"""The differences between them that are looked at one by one, likewise."""
+"""The differences between these cells that have a quantity each, by its name."""
 
 CELL_NAMES = {name: cell_name(*cell) for name, cell in sorted(CELLS.items(), key=operator.itemgetter(1))}
 PAIR_NAMES = {name: pair_name(*pair) for name, pair in PAIRS.items()}
-"""What a reader sees of them."""
+"""The printed names of `PAIRS`."""
 
 ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
-"""The chance to see a difference that is enough, and the seeds and items at which a search for it ends."""
+"""The power that is enough, and the largest numbers of seeds and items that a search for it tries."""
 
 
 def study_over_seeds(task: str) -> str:
-    """The study that has many seeds of a task."""
+    """The study with many seeds on a task."""
     return "smollm2-seeds-boolq" if task == "boolq" else "smollm2-seeds"
 
 
 @functools.cache
 def at_papers_rates(task: str) -> Cells:
     """A task's cells under the paper's protocol, three seeds each."""
-    return ladder.measured("smollm2", task).cells
+    return ladder.task_on_record("smollm2", task).cells
 
 
 @functools.cache
 def over_seeds(task: str) -> Cells:
     """The cells with many runs, over seeds, on one draw of the examples."""
-    return contrasts.measured((study_over_seeds(task),), task)
+    return contrasts.cells_on_record((study_over_seeds(task),), task)
 
 
 @functools.cache
 def over_draws(task: str) -> Cells:
     """The same cells over draws of the examples, with one seed."""
-    return contrasts.measured(("smollm2-data-seeds",), task)
+    return contrasts.cells_on_record(("smollm2-data-seeds",), task)
 
 
 @functools.cache
 def two_on_each_draw(task: str) -> Cells:
-    """The same over draws, with two seeds, which share a draw's examples and so count as one run, their mean."""
-    return contrasts.mean_of(over_draws(task), contrasts.measured(("smollm2-data-seeds-again",), task))
+    """The same over draws with two seeds, which share a draw's examples and so count as one run, their mean."""
+    return contrasts.mean_of(over_draws(task), contrasts.cells_on_record(("smollm2-data-seeds-again",), task))
 
 
-def minus(of: Cells, pair: str) -> Estimate:
+def minus(cells: Cells, pair: str) -> Estimate:
     """The first cell of one of `PAIRS` minus the second."""
     a, b = PAIRS[pair]
-    return compare(of.outcomes[a], of.outcomes[b])
+    return compare(cells.outcomes[a], cells.outcomes[b])
 
 
-def sources(of: Cells) -> dict[str, Estimate]:
-    """What is estimated of a task, pooled over its adapters, matched budgets and neighbouring CP sizes.
+def sources(cells: Cells) -> dict[str, Estimate]:
+    """The estimates for a task, pooled over its adapters, matched budgets and neighbouring CP sizes.
 
-    Cells of which a run has no outcome are left out.
+    Cells with a run without an outcome are left out.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.pooled` and `require_pairs`.
     """
-    require_pairs(list(of.outcomes.values()))
-    right = {cell: found.right for cell, found in of.outcomes.items()}
-    sizes = [size for size in of.sizes("cp") if ("cp", size) in right]
+    require_pairs(list(cells.outcomes.values()))
+    right = {cell: found.right for cell, found in cells.outcomes.items()}
+    sizes = [size for size in cells.sizes("cp") if ("cp", size) in right]
     return {
         ONE_ACCURACY: pooled([table for (label, _), table in right.items() if label != HEAD]),
-        ONE_BUDGET: pooled([right[lora] - right[cp] for lora, cp in _pairs(of)]),
+        ONE_BUDGET: pooled([right[lora] - right[cp] for lora, cp in _pairs(cells)]),
         NEXT_SIZE: pooled([right["cp", b] - right["cp", a] for a, b in itertools.pairwise(sizes)]),
     }
 
 
-def _pairs(of: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """LoRA's and CP's cells at matched budgets, of those that have outcomes."""
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in of.matched("lora", "cp")]
-    return [pair for pair in pairs if set(pair) <= of.outcomes.keys()]
+def _pairs(cells: Cells) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """Pairs of LoRA's and CP's cells at matched budgets that both have outcomes."""
+    pairs = [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")]
+    return [pair for pair in pairs if set(pair) <= cells.outcomes.keys()]
 
 
-def unpaired(of: Cells) -> float:
-    """The error of LoRA minus CP at one budget if the two had been asked other items and trained from other seeds."""
-    families = zip(*_pairs(of), strict=True)
-    return math.hypot(*(pooled([of.outcomes[cell].right for cell in cells]).standard_error for cells in families))
+def unpaired(cells: Cells) -> float:
+    """The error of LoRA minus CP at one budget if the two had different items and different seeds."""
+    families = zip(*_pairs(cells), strict=True)
+    return math.hypot(*(pooled([cells.outcomes[cell].right for cell in side]).standard_error for side in families))
 
 
-def disagreement(of: Cells) -> float:
-    """The share of items on which two seeds of one cell differ, on the average over the adapters."""
-    return float(np.mean([1 - agreement(c, c) for (label, _), c in of.outcomes.items() if label != HEAD]))
+def disagreement(cells: Cells) -> float:
+    """The share of items on which two seeds of one cell differ, averaged over the adapters."""
+    return float(np.mean([1 - agreement(c, c) for (label, _), c in cells.outcomes.items() if label != HEAD]))
 
 
 def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
-    """The chance to see each of `EFFECTS`, on the items that there are.
+    """The power to detect each of `EFFECTS` on the existing items.
 
     Args:
         found: an estimate by task.
-        seeds: how many, each.
+        seeds: the numbers of seeds.
 
     Returns:
-        One row a task, effect and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
+        One row for each task, effect and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
     """
     return pd.DataFrame(
         [
-            {"task": task, "effect": effect, "seeds": count, "power": of.power(effect, count, of.items)}
-            for task, of in found.items()
+            {"task": task, "effect": effect, "seeds": count, "power": e.power(effect, count, e.items)}
+            for task, e in found.items()
             for effect in EFFECTS
             for count in seeds
         ]
@@ -152,15 +152,15 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def spread(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """The standard deviation of independent runs (n−1), and the interval in which that of all runs lies.
+    """The standard deviation of independent runs (with n−1), and its confidence interval.
 
-    The interval is that of a normal distribution.
+    The interval assumes a normal distribution.
 
     Raises:
         InputError: there are fewer than two.
     """
     if len(values) < 2:
-        raise InputError(f"{len(values)} runs: how far runs spread takes two or more")
+        raise InputError(f"{len(values)} runs: estimating their spread takes two or more")
     sd, degrees = float(np.std(values, ddof=1)), len(values) - 1
     low, high = (
         sd * float(np.sqrt(degrees / stats.chi2.ppf(share, degrees))) for share in ((1 + level) / 2, (1 - level) / 2)
@@ -169,37 +169,38 @@ def spread(values: Sequence[float], level: float = 0.95) -> tuple[float, float, 
 
 
 def wrong_sign(a: Outcomes, b: Outcomes, count: int) -> float:
-    """How often a few of the seeds give the difference of two cells another sign than all of them do.
+    """How often a few of the seeds give the difference of two cells another sign than all seeds do.
 
     Returns:
-        A share of all ways to take `count` of the seeds that both cells have; no difference counts as another sign.
+        The share of all choices of `count` of the cells' seeds. A difference of 0 counts as another sign.
 
     Raises:
-        InputError: as `cpadapt.analysis.statistics.require_pairs`, or there are fewer seeds than that.
+        InputError: as `cpadapt.analysis.statistics.require_pairs`, or `count` is not between 1 and the number of
+            seeds.
     """
     require_pairs([a, b])
     if not 1 <= count <= len(a.seeds):
         raise InputError(f"{count} of {len(a.seeds)} seeds: take one or more, and no more than there are")
-    # In items, which are whole numbers, so that a sum of 0 is one.
+    # Counted in items, which are integers, so that a difference of 0 is exactly 0.
     by_seed = (a.right - b.right).sum(1).astype(int)
     sums = np.fromiter(map(sum, itertools.combinations(by_seed.tolist(), count)), dtype=int)
     return float((np.sign(sums) != np.sign(by_seed.sum())).mean())
 
 
-def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
-    """The accuracy of each run, to be drawn.
+def runs(groups: Mapping[str, Cells]) -> pd.DataFrame:
+    """The accuracy of each run, for a chart.
 
     Args:
-        of: cells by what their runs differ in, such as seeds or draws.
+        groups: cells by what their runs differ in, such as seeds or draws.
 
     Returns:
-        One row a run, with the columns `over` (what runs differ in), `label`, `size`, `run` (its place) and
+        One row for each run, with the columns `over` (what runs differ in), `label`, `size`, `run` (its index) and
         `accuracy`.
     """
     return pd.DataFrame(
         [
             {"over": over, "label": label, "size": size, "run": run, "accuracy": accuracy}
-            for over, cells in of.items()
+            for over, cells in groups.items()
             for (label, size), found in sorted(cells.outcomes.items())
             for run, accuracy in enumerate(found.right.mean(1).tolist())
         ]
@@ -207,9 +208,9 @@ def runs(of: Mapping[str, Cells]) -> pd.DataFrame:
 
 
 def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
-    """`sources` to read, in points: the part of each source in the error of one run, and the errors of several.
+    """`sources` as a printed table, in points: each source's part in the error of one run, and the errors of several.
 
-    A part that is estimated at or below zero is left open.
+    Estimates of 0 or below are left out.
     """
     rows = []
     for task, found in tasks.items():
@@ -229,7 +230,8 @@ def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
 
 
 def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
-    """What it takes to see each of `EFFECTS` four times in five, were the variances of `sources` the true ones."""
+    """The seeds and items that detect each of `EFFECTS` with power `ENOUGH`, if the variances of `sources` are
+    true."""
     rows = []
     for task, found in tasks.items():
         for what in (ONE_BUDGET, NEXT_SIZE):
@@ -245,7 +247,7 @@ def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
 
 
 def spread_table(task: str, *over: str) -> pd.DataFrame:
-    """Mean and spread of each cell's runs, to read; over `seeds` and `draws`, side by side."""
+    """Mean and spread of each cell's runs over `seeds` and `draws`, side by side in a printed table."""
     columns = {}
     for each in over:
         columns[f"{each}: mean"] = f"noise.mean_over_{each}.{task}.{{}}"
@@ -255,7 +257,7 @@ def spread_table(task: str, *over: str) -> pd.DataFrame:
 
 
 def difference_table(task: str, over: str) -> pd.DataFrame:
-    """The differences of `PAIRS`, to read, over `seeds` or `draws`."""
+    """The differences of `PAIRS` over `seeds` or `draws`, as a printed table."""
     columns = {
         "points": f"noise.over_{over}.{task}.{{}}|signed",
         "95 %": f"noise.over_{over}.{task}.{{}}|interval|signed",
@@ -267,7 +269,7 @@ def difference_table(task: str, over: str) -> pd.DataFrame:
 
 
 def dev_table(task: str) -> pd.DataFrame:
-    """The same over draws by what was asked, to read, with 95 % intervals."""
+    """The same over draws, by set and step, with 95 % intervals."""
     asked = {"eval": "over_draws", "dev, best step": "on_dev_at_best", "dev, last step": "on_dev",
              "dev and eval, best step": "on_dev_and_eval"}  # fmt: skip
     columns = {title: f"noise.{name}.{task}.{{}}|bare|signed" for title, name in asked.items()}

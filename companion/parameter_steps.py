@@ -1,4 +1,4 @@
-"""What one more unit of an adapter costs, counted from shapes, and what many sizes to choose from are worth."""
+"""The cost of one more unit of an adapter, counted from shapes, and the advantage of more sizes to choose from."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SQUARE = [Projection("square", 2048, 2048)]
 """One projection of OPT-1.3B."""
 
 SHOWN = 10_000
-"""The budget on it that the staircase starts at."""
+"""The budget on that projection at which the staircase starts."""
 
 LITTLE = 50_000
 """A budget on SmolLM2-135M a little below LoRA's first rank."""
@@ -33,7 +33,7 @@ SHAPES: Mapping[str, tuple[int, int, str]] = {
     "2048×2048": (2048, 2048, "OPT-1.3B"),
     "4096×4096": (4096, 4096, "Llama-3-8B, query"),
 }
-"""Sides (out, in) of projections, and where there is one."""
+"""Shapes (out, in) of projections, and a model that has each."""
 
 SPLITS: Mapping[str, tuple[int, ...]] = {
     "two": (32, 64),
@@ -42,7 +42,7 @@ SPLITS: Mapping[str, tuple[int, ...]] = {
     "five": (4, 4, 4, 4, 8),
     "eleven": (2,) * 11,
 }
-"""Parts of a side of 2048, by how many there are."""
+"""Splits of a side of 2048, by the number of parts."""
 
 MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125M", "opt-1.3b": "OPT-1.3B"}
 
@@ -57,34 +57,34 @@ def projections(model: str) -> tuple[Projection, ...]:
 
 
 def step(family: str, on: Sequence[Projection]) -> int:
-    """What one unit costs on these projections; LoRA and CP pay the same for each."""
+    """The cost of a unit on these projections, which does not depend on the size."""
     return counting.count(family, on, 1)
 
 
 def ratio(m: int, n: int) -> float:
-    """LoRA's step over CP's on one projection of these sides."""
+    """LoRA's step divided by CP's, on one projection of this shape."""
     on = [Projection("one", m, n)]
     return step("lora", on) / step("cp", on)
 
 
 def split_step(split: tuple[int, ...]) -> int:
-    """CP's step on a 2048×2048 projection with these parts a side."""
+    """CP's step on a 2048×2048 projection with this split of each side."""
     return counting.count("cp", SQUARE, 1, {"tensor_shape": {2048: split}})
 
 
 def between(rank: int) -> int:
-    """CP's sizes on that projection that cost more than a rank and less than the next; rank 0 costs nothing."""
+    """The number of CP's sizes on that projection between a rank's budget and the next; rank 0 costs nothing."""
     low, high, each = rank * step("lora", SQUARE), (rank + 1) * step("lora", SQUARE), step("cp", SQUARE)
     return sum(low < size * each < high for size in range(1, high // each + 1))
 
 
 def adam_mib(scalars: float) -> float:
-    """What Adam's state of so many scalars takes, in MiB."""
+    """Memory of Adam's state for this number of scalars, in MiB."""
     return counting.ADAM_BYTES_PER_SCALAR * scalars / 2**20
 
 
 def under(family: str, rank: int) -> int:
-    """The sizes of the grid at or under the budget of a LoRA rank on OPT-1.3B."""
+    """The number of the grid's sizes at or under the budget of a LoRA rank on OPT-1.3B."""
     opt = projections("opt-1.3b")
     return sum(size * step(family, opt) <= rank * step("lora", opt) for size in GRID[family])
 
@@ -96,14 +96,14 @@ def expected_best(points: int) -> float:
 
 
 def ahead_by_chance(rank: int) -> float:
-    """How far CP's best of the sizes under a LoRA rank is expected ahead of LoRA's, if all are equally good.
+    """The expected lead of CP's best size under a LoRA rank over LoRA's best, if all sizes are equally good.
 
-    In standard errors of one size's accuracy.
+    The unit is the standard error of one size's accuracy.
     """
     return expected_best(under("cp", rank)) - expected_best(under("lora", rank))
 
 
-# Tables to read.
+# Printed tables.
 
 
 def split_table() -> pd.DataFrame:
@@ -128,7 +128,7 @@ def model_table() -> pd.DataFrame:
 
 
 def chance_table() -> pd.DataFrame:
-    """At each rank of the grid how many points lie at or under it, and `ahead_by_chance`."""
+    """The number of points at or under each rank of the grid, and `ahead_by_chance`."""
     return pd.DataFrame(
         {"LoRA rank": rank}
         | {f"{family_name(family)}, points": under(family, rank) for family in BOTH}

@@ -1,4 +1,4 @@
-"""A guard for papermill-parameterized notebooks, which otherwise pass over a parameter that they do not know."""
+"""A guard for notebooks with papermill parameters, which otherwise ignore unknown parameters."""
 
 import ast
 import difflib
@@ -10,11 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 from cpadapt.errors import InputError
 
 INJECTED = "# Parameters"
-"""How the cell begins that papermill puts behind the notebook's own parameters."""
+"""The beginning of the cell that papermill inserts after the notebook's parameters."""
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
-    """Stop a notebook whose injected parameters are misspelt or of the wrong type; for the cell after them.
+    """Stop a notebook whose injected parameters are misspelt or of the wrong type; call it in the cell after them.
 
     The notebook's parameters cell declares each name with its type, such as `task: str = "sst2"`.
 
@@ -22,10 +22,10 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
         namespace: the notebook's `globals()`: its annotations, and the inputs (`In`) that IPython keeps.
 
     Raises:
-        InputError: an injected name is not declared, or a value is not of its declared type; each is named.
+        InputError: an injected name is not declared, or a value is not of its declared type. The message names it.
     """
     declared: Mapping[str, Any] = namespace["__annotations__"]
-    # The last one: in a notebook at work, a cell that was put right and run again stands behind the wrong one.
+    # The last such cell counts: in a live notebook, a corrected cell comes after the wrong one.
     injected = [source for source in namespace["In"] if source.startswith(INJECTED)][-1:]
     for source in injected:
         for statement in ast.parse(source).body:
@@ -37,8 +37,9 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
                     raise InputError(f"unknown parameter {name!r} ({hint})")
     for name, hint in declared.items():
         try:
-            # All of a list or mapping is looked at; an integer may stand for a float, nothing else is converted.
+            # All entries of a list or mapping are checked. An integer is accepted as a float; nothing else is
+            # converted.
             TypeAdapter(hint).validate_python(namespace[name], strict=True)
         except ValidationError:
             wanted = hint.__name__ if type(hint) is type else str(hint)
-            raise InputError(f"parameter {name} = {namespace[name]!r} is no {wanted}") from None
+            raise InputError(f"parameter {name} = {namespace[name]!r}: must be of type {wanted}") from None

@@ -1,4 +1,4 @@
-"""What the protocol fixes, whose each choice is, and what an evaluation set can resolve."""
+"""The choices that the protocol fixes, the source of each, and the resolution of an evaluation set."""
 
 import ast
 import dataclasses
@@ -46,7 +46,7 @@ def item_error(task: str, accuracy: float) -> float:
 
 
 def judged(task: str) -> int:
-    """Eval items of a task that are asked."""
+    """The number of eval items of a task that runs are asked."""
     items = int(published()["validation"][task])
     return min(items, Protocol().eval_cap or items)
 
@@ -59,7 +59,7 @@ def excess(pair: Mapping[str, int]) -> float:
 
 
 def field_table() -> pd.DataFrame:
-    """Every field of the protocol with its default, whose that is, and what the class says of it."""
+    """Every field of the protocol with its default, the source of the default, and its documentation."""
     sources, said = Protocol().sources(), _said()
     return pd.DataFrame(
         {"field": name, "value": str(value), "whose": sources[name], "what it is": said[name]}
@@ -79,22 +79,22 @@ def _said() -> dict[str, str]:
 
 
 def family_table() -> pd.DataFrame:
-    """What belongs to a family: its learning rate, scale and options."""
-    options = {name: {**of.SHAPE_OPTIONS, **of.INIT_OPTIONS} for name, of in FAMILIES.items()}
+    """The learning rate, scale and options of each family."""
+    options = {name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS} for name, module in FAMILIES.items()}
     whose = {name: "" if name in study("paper").families else " (ours)" for name in FAMILIES}
     return pd.DataFrame(
         {
             "family": charts.family_name(name),
-            "learning rate (paper's)": _scientific(of.LEARNING_RATE) + whose[name],
-            "scale (ours)": of.SCALE,
+            "learning rate (paper's)": _scientific(module.LEARNING_RATE) + whose[name],
+            "scale (ours)": module.SCALE,
             "options (ours)": ", ".join(f"{option} = {value}" for option, value in options[name].items()),
         }
-        for name, of in FAMILIES.items()
+        for name, module in FAMILIES.items()
     )
 
 
 def silent_table() -> pd.DataFrame:
-    """What the paper does not report, and what is chosen."""
+    """The settings that the paper does not report, and our choices."""
     p, lora, cp = Protocol(), FAMILIES["lora"], FAMILIES["cp"]
     chosen = {
         "batch size": (f"batch_size = {p.batch_size}", "as MeZO"),
@@ -126,29 +126,29 @@ def grid_table() -> pd.DataFrame:
     return pd.DataFrame(grids).rename_axis("").reset_index()
 
 
-def _grid(of: Study) -> dict[str, Any]:
-    runs = of.runs(load_projections(of.backbone))
+def _grid(asked: Study) -> dict[str, Any]:
+    runs = asked.runs(load_projections(asked.backbone))
     sizes = {label: sorted({run.size for name, run in runs if name == label}) for label in ("lora", "cp")}
     rates = {label: sorted({run.learning_rate or 0.0 for name, run in runs if name == label}) for label in sizes}
     written = {label: ", ".join(map(_scientific, rates[label])) for label in sizes}
     return {
-        "backbone": charts.backbone_name(of.backbone),
-        "tasks": ", ".join(charts.task_name(task) for task in of.tasks),
+        "backbone": charts.backbone_name(asked.backbone),
+        "tasks": ", ".join(charts.task_name(task) for task in asked.tasks),
         "LoRA, ranks": ", ".join(map(str, sizes["lora"])),
         "CP, components": ", ".join(map(str, sizes["cp"])),
-        "head only": "yes" if of.ladder.head else "no",
+        "head only": "yes" if asked.ladder.head else "no",
         "LoRA, rates": written["lora"],
         "CP, rates": written["cp"],
-        "seeds": len(of.seeds),
-        "steps": f"{of.protocol.steps:,}",
-        "evaluated every": f"{of.protocol.eval_every:,}",
-        "precision": of.protocol.dtype,
+        "seeds": len(asked.seeds),
+        "steps": f"{asked.protocol.steps:,}",
+        "evaluated every": f"{asked.protocol.eval_every:,}",
+        "precision": asked.protocol.dtype,
         "runs": len(runs),
     }
 
 
 def error_table() -> pd.DataFrame:
-    """What the items of each task leave unsure of an accuracy."""
+    """The standard error of an accuracy that comes from each task's items."""
     return pd.DataFrame(
         {"task": charts.task_name(task), "validation split": f"{split:,}", "judged on": f"{judged(task):,}"}
         | {f"error at {100 * a:.0f} %, points": f"{100 * item_error(task, a):.1f}" for a in (0.5, 0.75, 0.95)}

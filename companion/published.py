@@ -1,4 +1,4 @@
-"""Figures that others published, to stand beside ours and never among them."""
+"""Numbers that others published, shown beside ours and never mixed with them."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,7 @@ from cpadapt.families import counting
 from cpadapt.inputs.backbones.loading import load_projections
 
 PUBLISHED = PROJECT / "book" / "published.toml"
-"""What the paper reports."""
+"""The file of the paper's numbers."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -26,12 +26,12 @@ class Figure:
     accuracy: float
     seeds: int
     sd: float | None = None
-    """The standard deviation over seeds, where it is known."""
+    """The standard deviation over seeds, if known."""
 
 
 @validated(frozen=True, config=ConfigDict(extra="ignore"))
 class Published:
-    """One source's figures, as their file has them, beside facts that are no figures."""
+    """The numbers of one source as in its file, and other facts about it."""
 
     source: str
     second_hand: bool
@@ -40,14 +40,14 @@ class Published:
 
 
 def read_published(path: str | Path = PUBLISHED) -> pd.DataFrame:
-    """Read a file of published figures.
+    """Read a file of published numbers.
 
     Args:
-        path: a TOML file with the fields of `Published`, whose figures are tables `[[figure]]`.
+        path: a TOML file with the fields of `Published`; each number is a table `[[figure]]`.
 
     Returns:
-        One row a figure, with `source`, `second_hand`, `backbone`, `task`, `label`, `family`, `size`, `parameters`
-        (counted here), `accuracy`, `sd` and `seeds`.
+        One row for each number, with `source`, `second_hand`, `backbone`, `task`, `label`, `family`, `size`,
+        `parameters` (counted here), `accuracy`, `sd` and `seeds`.
 
     Raises:
         InputError: a field is missing or has the wrong type, or the backbone or a family is unknown.

@@ -1,9 +1,8 @@
-"""What the learning rate moves, beside the budget: one task's cells, all tried at the same rates of their family.
+"""The effect of the learning rate beside that of the budget, on one task's cells at the same rates of their family.
 
-Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of
-rates as
-given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes
-first, as shares, and then what words it, in percent and points.
+Rates are chosen on dev alone. Errors include seeds and items (`cpadapt.analysis.statistics`) but treat the choice of
+rates as given: they leave out that another dev set may choose other rates. As in `companion.ladder`, computations come
+first, as shares, and then their wording, in percent and points.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,26 +26,26 @@ from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 
 REDRAWN = 4000
-"""Dev sets to draw anew."""
+"""The number of dev sets to resample."""
 
-FAMILIES = ("lora", "cp")
-"""In the order of the pairs of `cpadapt.analysis.cells.Cells.matched`."""
+PAIRED = ("lora", "cp")
+"""The families in the order of `cpadapt.analysis.cells.Cells.matched("lora", "cp")`."""
 
-PAPERS: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in FAMILIES}
+PAPER_RATES: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in PAIRED}
 """The paper's rate, by family."""
 
 ONE_ANSWER = "one answer"
-"""What is said where two cells have nothing to be compared in."""
+"""The text for two cells whose runs all give one answer."""
 
 WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
-"""Where learning rates come from; all but the first are chosen on dev."""
+"""The sources of learning rates; all but the first are chosen on dev."""
 
 
-def measured(studies: Sequence[str], task: str) -> list[Record]:
-    """A task's runs in the project's own `results`, of those cells that were tried at all rates of their family.
+def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
+    """A task's runs in the project's own `results`, for cells that were tried at all rates of their family.
 
     Raises:
-        InputError: there are none, or as `companion.records.records`.
+        InputError: there are no records of the task, or as `companion.records.records`.
     """
     runs = [r for r in on_record(studies) if r.config.task == task]
     if not runs:
@@ -55,21 +54,21 @@ def measured(studies: Sequence[str], task: str) -> list[Record]:
 
 
 def response(records: Sequence[Record]) -> pd.DataFrame:
-    """What each cell reaches at each rate, the readout alone left out.
+    """The accuracy of each cell at each rate, without the readout alone.
 
     Args:
-        records: of one task, with the readout alone, as `measured` gives them.
+        records: one task's runs, with those of the readout alone, as `runs_at_all_rates` returns them.
 
     Returns:
-        One row a cell and rate, rising, with the columns `label`, `size`, `parameters`, `learning_rate`, `times` (that
-        rate over the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and items; missing where a
-        run has no outcome), `dev` (the mean on dev), `unfit` (the runs that diverged or end with a training loss above
-        the readout's mean one), `constant` (those that give one answer, see `one_answer`) and `chosen` (whether dev
-        chose it, see `cell_rates`).
+        One row for each cell and rate, ascending, with the columns `label`, `size`, `parameters`, `learning_rate`,
+        `times` (that rate divided by the paper's), `runs`, `diverged`, `mean` and `error` (on eval, over seeds and
+        items; missing where a run has no outcome), `dev` (the mean on dev), `unfit` (the number of runs that diverged
+        or end with a training loss above the readout's mean), `constant` (the number of runs that give one answer, see
+        `one_answer`) and `chosen` (whether dev chose the rate, see `cell_rates`).
 
     Raises:
-        InputError: no run is of the readout alone, or none has an adapter; or as
-        `cpadapt.analysis.statistics.estimate`.
+        InputError: no run trains the readout alone, or none has an adapter; or as
+            `cpadapt.analysis.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
     if not 0 < (runs["label"] == HEAD).sum() < len(runs):
@@ -80,16 +79,17 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
     constant, chosen = one_answer(records), cell_rates(records)
     rows = []
     cell = ["label", "size", "parameters", "learning_rate"]
-    for place, of in runs[runs["label"] != HEAD].groupby(cell):
+    for place, group in runs[runs["label"] != HEAD].groupby(cell):
         label, size, parameters, rate = cast("tuple[str, int, int, float]", place)
-        judged = [by_id[name] for name in of["id"]]
+        judged = [by_id[name] for name in group["id"]]
         e = estimate(outcomes(judged).right) if all(record.outcome for record in judged) else None
         rows.append(
             {"label": label, "size": size, "parameters": parameters, "learning_rate": rate,
-             "times": round(rate / PAPERS[label], 9), "runs": len(of), "diverged": of["diverged_at"].count(),
-             "mean": e.mean if e else np.nan, "error": e.standard_error if e else np.nan,
-             "dev": of["dev_accuracy"].mean(), "unfit": len(of) - int((last.reindex(of["id"]) <= floor).sum()),
-             "constant": len(constant & set(of["id"])), "chosen": chosen[label, size] == rate}
+             "times": round(rate / PAPER_RATES[label], 9), "runs": len(group),
+             "diverged": group["diverged_at"].count(), "mean": e.mean if e else np.nan,
+             "error": e.standard_error if e else np.nan, "dev": group["dev_accuracy"].mean(),
+             "unfit": len(group) - int((last.reindex(group["id"]) <= floor).sum()),
+             "constant": len(constant & set(group["id"])), "chosen": chosen[label, size] == rate}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -101,7 +101,7 @@ def floor(records: Iterable[Record]) -> float:
 
 
 def one_answer(records: Iterable[Record]) -> set[str]:
-    """The ids of runs that give one and the same answer to every evaluation item."""
+    """The ids of runs that give the same answer to every evaluation item."""
     asked = [(record.id, record.outcome, record.outcome.label) for record in records if record.outcome]
     return {
         name for name, outcome, classes in asked if classes is not None and gives_one_class(outcome.is_right, classes)
@@ -109,28 +109,28 @@ def one_answer(records: Iterable[Record]) -> set[str]:
 
 
 def commonest(records: Iterable[Record]) -> NDArray[np.bool_]:
-    """`[items]`, by row rising: whether an evaluation item is of the most frequent class.
+    """`[items]`, whether each evaluation item is in the most frequent class, by ascending row.
 
     Raises:
-        InputError: the items' classes are in none of these records.
+        InputError: none of these records has the items' classes.
     """
     for record in records:
         if record.outcome and record.outcome.label is not None:
             is_most: NDArray[np.bool_] = record.outcome.label == np.bincount(record.outcome.label).argmax()
             return is_most
-    raise InputError("which items are of the most frequent class is in none of these records")
+    raise InputError("none of these records has the items' classes")
 
 
-def adapters(of: Cells) -> Floats:
-    """`[runs, items]`, what adapters of both families at matched budgets got right, on the average over these.
+def adapters(cells: Cells) -> Floats:
+    """`[runs, items]`, the answers of both families' adapters at matched budgets, averaged over these.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     found = [
-        of.outcomes[label, size]
-        for pair in of.matched("lora", "cp")
-        for label, size in zip(FAMILIES, pair, strict=True)
+        cells.outcomes[label, size]
+        for pair in cells.matched("lora", "cp")
+        for label, size in zip(PAIRED, pair, strict=True)
     ]
     require_pairs(found)
     right: Floats = np.mean([outcomes.right for outcomes in found], axis=0)
@@ -138,30 +138,30 @@ def adapters(of: Cells) -> Floats:
 
 
 def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """How far accuracy moves with the rate at one size, and with the size at one rate: from the worst to the best.
+    """The range of accuracy, from worst to best, over the rates at one size and over the sizes at one rate.
 
-    Both hold the noise of their cells, and the more of it the more cells there are.
+    Both ranges contain the noise of their cells, and more of it the more cells there are.
 
     Args:
-        found: as `response` gives it.
+        found: as `response` returns it.
 
     Returns:
-        By label the distance over rates, a mean over sizes, and the one over sizes, a mean over rates.
+        By label, the range over rates, averaged over sizes, and the range over sizes, averaged over rates.
     """
     distances = {}
-    for label, of in found.groupby("label"):
-        reached = of.pivot_table(index="size", columns="learning_rate", values="mean").to_numpy()
+    for label, group in found.groupby("label"):
+        reached = group.pivot_table(index="size", columns="learning_rate", values="mean").to_numpy()
         distances[str(label)] = float(np.ptp(reached, axis=1).mean()), float(np.ptp(reached, axis=0).mean())
     return distances
 
 
-def family_rates(found: pd.DataFrame) -> dict[str, float]:
-    """For each family the rate whose mean on dev over all of its cells is highest (of equals the lowest).
+def dev_family_rates(found: pd.DataFrame) -> dict[str, float]:
+    """For each family, the rate with the highest mean on dev over all its cells (the lowest of several).
 
-    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged goes before one at which more did.
+    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged comes first.
 
     Args:
-        found: as `response` gives it.
+        found: as `response` returns it.
     """
     means = found.groupby(["label", "learning_rate"]).agg(dev=("dev", "mean"), diverged=("diverged", "sum"))
     best = means.reset_index().sort_values(["diverged", "dev", "learning_rate"], ascending=[True, False, True])
@@ -170,62 +170,66 @@ def family_rates(found: pd.DataFrame) -> dict[str, float]:
 
 
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
-    """For each cell with an adapter the rate that dev chose, as `cpadapt.analysis.frontier.frontier`."""
+    """The rate that dev chose for each cell with an adapter, as in `cpadapt.analysis.frontier.frontier`."""
     chosen = {cell: setting.learning_rate for cell, setting in choose_rates(records).items()}
     return {cell: rate for cell, rate in chosen.items() if rate is not None}
 
 
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
-    """The cells at the rates that each of `WAYS` gives."""
+    """The cells at the rates from each of `WAYS`."""
     return {
-        PAPER: cells_of(records, PAPERS),
-        FAMILY: cells_of(records, family_rates(response(records))),
+        PAPER: cells_of(records, PAPER_RATES),
+        FAMILY: cells_of(records, dev_family_rates(response(records))),
         CELL: cells_of(records),
     }
 
 
 def gain(before: Cells, after: Cells, label: str) -> Estimate:
-    """A family's accuracy after minus that before, over its sizes at matched budgets, run by run and item by item.
+    """A family's accuracy in `after` minus that in `before`, averaged over sizes at matched budgets, run and item
+    paired.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    place = FAMILIES.index(label)
+    place = PAIRED.index(label)
     cells = [(label, pair[place]) for pair in before.matched("lora", "cp")]
-    require_pairs([of.outcomes[cell] for cell in cells for of in (before, after)])
+    require_pairs([side.outcomes[cell] for cell in cells for side in (before, after)])
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
 
 def gap_change(before: Cells, after: Cells) -> Estimate:
-    """LoRA minus CP at matched budgets after, minus that before, run by run and item by item.
+    """LoRA minus CP at matched budgets in `after`, minus the same in `before`, run by run and item by item.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
     pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
-    require_pairs([of.outcomes[cell] for pair in pairs for cell in pair for of in (before, after)])
-    gaps = [np.mean([of.outcomes[a].right - of.outcomes[b].right for a, b in pairs], axis=0) for of in (before, after)]
+    require_pairs([side.outcomes[cell] for pair in pairs for cell in pair for side in (before, after)])
+    gaps = [
+        np.mean([side.outcomes[a].right - side.outcomes[b].right for a, b in pairs], axis=0)
+        for side in (before, after)
+    ]
     return estimate(gaps[1] - gaps[0])
 
 
 def optimism(records: Sequence[Record]) -> float:
-    """How far the best of a cell's rates on eval is above the one that dev chose, on the average over cells."""
+    """How far the best of a cell's rates on eval is above the rate that dev chose, averaged over cells."""
     found = response(records)
     best = found.groupby(["label", "size"])["mean"].max()
     return float(best.mean() - found.loc[found["chosen"], "mean"].mean())
 
 
 def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Generator) -> Floats:
-    """LoRA minus CP at matched budgets on eval as it is, at the rates that other dev sets would choose for each cell.
+    """LoRA minus CP at matched budgets on the same eval, at the rates that other dev sets would choose for each cell.
 
-    Another dev set moves what a cell reaches on dev at a rate by as much as a resample of eval's items, as many as dev
-    has, moves it on eval; what is hard for one cell is hard for the others in it. The noise of the dev set that there
-    is stays in, so these spread somewhat too far.
+    Another dev set is assumed to change a cell's accuracy on dev at a rate by as much as a resample of eval's items,
+    of dev's size, changes it on eval; items are paired over cells. The noise of the existing dev set remains, so the
+    spread of the results is somewhat too large.
 
     Args:
-        records: of one task, as `measured` gives them.
-        draws: how many dev sets.
-        generator: of the resamples.
+        records: one task's runs, as `runs_at_all_rates` returns them.
+        draws: the number of dev sets.
+        generator: for the resamples.
 
     Returns:
         `[draws]`, shares, each an average over the matched budgets.
@@ -239,41 +243,42 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
         c = record.config
         if c.learning_rate is not None:
             by_cell.setdefault((record.label, c.size, c.learning_rate), []).append(record)
-    right = {place: outcomes(of).right.mean(0) for place, of in by_cell.items()}
+    right = {place: outcomes(runs).right.mean(0) for place, runs in by_cell.items()}
     size = records[0].data["sets"]["dev"]["size"]
     items = len(next(iter(right.values())))
     shares = generator.multinomial(size, np.full(items, 1 / items), draws) / size
     gaps = np.zeros(draws)
     pairs = cells_of(records).matched("lora", "cp")
     for pair in pairs:
-        for label, sign, own in zip(FAMILIES, (1, -1), pair, strict=True):
-            of = found[(found["label"] == label) & (found["size"] == own)]
-            table = np.array([right[label, own, rate] for rate in of["learning_rate"]])
+        for label, sign, own in zip(PAIRED, (1, -1), pair, strict=True):
+            group = found[(found["label"] == label) & (found["size"] == own)]
+            table = np.array([right[label, own, rate] for rate in group["learning_rate"]])
             means = table.mean(1)
-            chosen = (of["dev"].to_numpy() + shares @ table.T - means).argmax(1)
+            chosen = (group["dev"].to_numpy() + shares @ table.T - means).argmax(1)
             gaps += sign * means[chosen] / len(pairs)
     return gaps
 
 
 def response_table(records: Sequence[Record]) -> pd.DataFrame:
-    """`response` to read, in percent: a column for each multiple of the paper's rate, and which of them dev chose."""
+    """`response` as a printed table in percent, with a column for each multiple of the paper's rate and dev's
+    choice."""
     rows = []
-    for place, of in response(records).groupby(["label", "size"]):
+    for place, group in response(records).groupby(["label", "size"]):
         label, size = cast("tuple[str, int]", place)
         row = {"adapter": cell_name(label, size)}
-        row |= {_times(times): percent(mean) for times, mean in zip(of["times"], of["mean"], strict=True)}
-        rows.append(row | {"dev chose": _times(of.loc[of["chosen"], "times"].item())})
+        row |= {_times(times): percent(mean) for times, mean in zip(group["times"], group["mean"], strict=True)}
+        rows.append(row | {"dev chose": _times(group.loc[group["chosen"], "times"].item())})
     return pd.DataFrame(rows)
 
 
 def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """The families at matched budgets, by task and by the way to a rate."""
+    """The families at matched budgets, by task and source of the rates."""
     rows = []
     for task, records in tasks.items():
-        of_families = family_rates(response(records))
+        of_families = dev_family_rates(response(records))
         given = {
-            way: ", ".join(_times(rates[name] / PAPERS[name]) for name in FAMILIES)
-            for way, rates in ((PAPER, PAPERS), (FAMILY, of_families))
+            way: ", ".join(_times(rates[name] / PAPER_RATES[name]) for name in PAIRED)
+            for way, rates in ((PAPER, PAPER_RATES), (FAMILY, of_families))
         }
         for way, cells in ways(records).items():
             ahead = lora_ahead(cells).estimate
@@ -288,7 +293,7 @@ def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
 def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
     """CP minus LoRA at each matched budget, at the rates that dev chose (`companion.ladder.difference_table`).
 
-    Where all runs of both cells give one answer (`one_answer`) there is nothing to test.
+    If all runs of both cells give one answer (`one_answer`), there is nothing to test.
     """
     tables = []
     for task, records in tasks.items():
@@ -307,7 +312,7 @@ def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
 
 
 def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """`moved` to read, in points; of all rates, and without the highest."""
+    """`moved` as a printed table, in points, over all rates and without the highest."""
     rows = []
     for task, records in tasks.items():
         found = response(records)

@@ -1,6 +1,6 @@
-"""The key cells by how answers are read out, by a trained head or by frozen words, and by how many examples there are.
+"""The key cells by readout, a trained head or frozen words, and by the number of training examples.
 
-What is compared comes first; then tables to read.
+Comparisons come first, then printed tables.
 """
 
 import functools
@@ -12,16 +12,16 @@ import pandas as pd
 from companion import PROJECT, contrasts, rates
 from companion.claims import Verdict, judge, learned, told
 from companion.wording import percent
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import Floats
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
 
 HEADS, WORDS = "head", "words"
 ALL = f"all of {task_name('boolq')}"
 SETTINGS = {"sst2": task_name("sst2"), "rte": task_name("rte"), "few": task_name("boolq"), "all": ALL}
-"""What a reader sees of each setting: of BoolQ a thousand examples (`few`) and all."""
+"""The printed name of each setting; `few` is BoolQ with a thousand examples, and `all` with all."""
 
 UNTRAINED, UNTRAINED_NAME = "no adapter", cell_name(HEAD, 0)
 COLUMNS: list[Cell] = [(HEAD, 0), ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1), ("lora", 4)]
@@ -35,45 +35,45 @@ RULES = {
     "LoRA is slightly ahead": "lora_slightly_ahead",
     "CP is not ahead": "cp_not_ahead",
 }
-"""Rules of the claims, by what they say."""
+"""Rules of `companion.claims`, by their printed text."""
 
 
 @functools.cache
 def words_study() -> Study:
-    """The study of the capped tasks read out by words."""
+    """The study with capped tasks and words as the readout."""
     return load_study(PROJECT / "studies" / "smollm2-verbalizer.toml")
 
 
 def settings() -> dict[str, dict[str, Cells]]:
-    """By setting and readout its cells, of the seeds that were read out by words."""
+    """The cells by setting and readout, with the seeds that have words as the readout."""
     words = words_study()
     found = {
         task_name(task): {
-            HEADS: contrasts.measured(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds),
-            WORDS: contrasts.measured((words.name,), task),
+            HEADS: contrasts.cells_on_record(("smollm2-seeds", "smollm2-seeds-boolq"), task, words.seeds),
+            WORDS: contrasts.cells_on_record((words.name,), task),
         }
         for task in words.tasks
     }
     lifted = {HEADS: "boolq-lifted", WORDS: "boolq-lifted-verbalizer"}
-    return found | {ALL: {by: contrasts.measured((study,), "boolq") for by, study in lifted.items()}}
+    return found | {ALL: {by: contrasts.cells_on_record((study,), "boolq") for by, study in lifted.items()}}
 
 
 def by_examples() -> tuple[Cells, Cells]:
-    """BoolQ with a head from a thousand examples and from all, at the same rates, on the same items and seeds."""
+    """BoolQ with a head, on a thousand examples and on all, at the same rates, on the same items and seeds."""
     rate = {name: plan.learning_rates[0] for name, plan in words_study().families.items() if plan.learning_rates}
-    few = cells_of(rates.measured(("smollm2", "smollm2-rates"), "boolq"), rate)
-    many = contrasts.measured(("boolq-lifted",), "boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])
+    few = cells_of(rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "boolq"), rate)
+    many = contrasts.cells_on_record(("boolq-lifted",), "boolq", [seed for seed, _ in few.outcomes[HEAD, 0].seeds])
     asked = few.outcomes["cp", 1].items
     return few, replace(many, outcomes={cell: found.on(asked) for cell, found in many.outcomes.items()})
 
 
 def with_budgets_of(cells: Cells, other: Cells) -> Cells:
-    """Cells at no other budgets than another's."""
+    """Cells without those at budgets that another has not."""
     return replace(cells, budgets=other.budgets)
 
 
 def by_words(setting: Mapping[str, Cells], adapters: Iterable[Cell] | None = None) -> list[Floats]:
-    """`[seeds, items]` of each adapter: read out by words minus the same with a head."""
+    """`[seeds, items]` for each adapter, the answers with words minus those with a head."""
     heads, spoken = setting[HEADS].outcomes, setting[WORDS].outcomes
     cells = [cell for cell in heads if cell[0] != HEAD] if adapters is None else adapters
     return [spoken[cell].right - heads[cell].right for cell in cells]
@@ -103,12 +103,12 @@ def families(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
 
 
 def verdict(cells: Cells, rule: str | None) -> str:
-    """What a rule of `RULES` makes of some cells."""
+    """The verdict of a rule of `RULES` on some cells."""
     return told(*judge(cells, [rule])) if rule else learned(cells).verdict.value
 
 
 def verdicts(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """By setting and rule what it makes of each readout's cells; what needs more sizes than there are is left out."""
+    """The verdicts on each readout's cells by setting and rule, without rules that need more sizes than there are."""
     table = pd.DataFrame(
         [
             {"task": name, "claim": says} | {by: verdict(cells, rule) for by, cells in setting.items()}
@@ -120,7 +120,7 @@ def verdicts(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
 
 
 def accuracy_table(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """Accuracies by setting and readout, to read, in percent, beside what the commonest answer has."""
+    """Accuracies by setting and readout beside that of the commonest answer, as a printed table in percent."""
     return pd.DataFrame(
         [
             {"task": name, "readout": by}

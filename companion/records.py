@@ -1,4 +1,4 @@
-"""The project's own records, read once: every number of the book comes through here."""
+"""The project's own records, read once. Every number of the book that rests on runs comes from here."""
 
 import functools
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from cpadapt.records.record import Record
 from cpadapt.records.store import load_records
 
 read: set[str] = set()
-"""The studies whose records were asked for in this process; `companion.quantities` compares it to the sources."""
+"""The studies whose records this process requested; `companion.quantities` compares them to the stated sources."""
 
 
 def records(study: str) -> Sequence[Record]:
-    """The records of a study in `results`; none where it is not measured yet.
+    """The records of a study in `results`; none if it is not measured yet.
 
     Raises:
         InputError: `studies` has no file of that name; or as `cpadapt.records.store.load_records`.

@@ -1,4 +1,4 @@
-"""The README of `results/`: what each study asks, what is on record of it, and which page of the book reads it."""
+"""The README of `results/`, with each study's question, its records and the page of the book that reads them."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "smollm2-splits-seeds": ("tensorization",),
     "smollm2-verbalizer": ("readout",),
 }
-"""The notebooks that are about a study; others may read it too."""
+"""The notebooks about each study; others may read its records too."""
 
 HEAD = """\
 # Results
@@ -54,7 +54,7 @@ read by [the plan](../book/plan.md).
 
 
 def results_readme(project: Path = PROJECT) -> str:
-    """Write the page anew from the records, the studies' files and `CHAPTERS`.
+    """The text of the page, from the records, the studies' files and `CHAPTERS`.
 
     Raises:
         InputError: a study with records is missing from `CHAPTERS`, or has no file or records that cannot be read.
@@ -83,7 +83,7 @@ def _commit(record: Record) -> str:
 
 
 def write(path: Path = PROJECT / "results" / "README.md") -> None:
-    """Renew the page in place."""
+    """Write the page in place."""
     path.write_text(results_readme(), encoding="utf-8")
 
 

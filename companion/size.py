@@ -1,4 +1,4 @@
-"""What a model of the paper's size knew before training, and which settings dev chooses for it."""
+"""The accuracy of a model of the paper's size before training, and the settings that dev chooses for it."""
 
 import functools
 import math
@@ -11,20 +11,20 @@ import pandas as pd
 from companion import PROJECT, quantities
 from companion.records import records
 from cpadapt.analysis import across_tasks
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import backbone_name, cell_name
 from cpadapt.analysis.statistics import Estimate, estimate
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.records.config import HEAD, RunConfig
+from cpadapt.records.config import HEAD, Cell, RunConfig
 from cpadapt.records.record import Outcome, Record
 from cpadapt.study import load_study
 
 STUDY, RATES = "size-paper", "size-rates"
 
 MODELS = {"qwen": ("size-zero-shot", STUDY), "smollm2": ("smollm2-verbalizer", "smollm2")}
-"""Of each model the study that has its own words untrained, and the one that trains its head alone."""
+"""For each model, the study of its untrained words, and the study that trains its head alone."""
 
 
 TASKS_MEASURED = ("sst2", "rte")
@@ -55,15 +55,15 @@ def over_head(task: str) -> float:
 
 
 def untrained(model: str) -> dict[str, Record]:
-    """A model's own words on each task, without an adapter: nothing is trained, so that all seeds are one run."""
+    """The runs of a model's words on each task without an adapter. Nothing is trained, so all seeds are one run."""
     return {run.config.task: run for run in records(MODELS[model][0]) if run.label == HEAD}
 
 
 def answered(model: str, task: str) -> Outcome:
-    """What a model's own words get right of a task.
+    """The outcome of a model's untrained words on a task.
 
     Raises:
-        InputError: nothing is on record of it.
+        InputError: there is no record of it.
     """
     if task not in (runs := untrained(model)) or (outcome := runs[task].outcome) is None:
         raise InputError(f"{MODELS[model][0]} has no outcome of {task!r}: measure it first")
@@ -71,13 +71,13 @@ def answered(model: str, task: str) -> Outcome:
 
 
 def trained_head(model: str, task: str) -> float | None:
-    """The mean accuracy of the head alone, where it is measured."""
+    """The mean accuracy of the head alone, if it is measured."""
     runs = [run for run in records(MODELS[model][1]) if (run.label, run.config.task) == (HEAD, task)]
     return statistics.mean(run.outcome.accuracy for run in runs if run.outcome) if runs else None
 
 
 def setting(config: RunConfig) -> str:
-    """A run's rate in multiples of the paper's, its scale and its warm-up, as a quantity's name has them."""
+    """A run's rate in multiples of the paper's, its scale and its warm-up, as written in a quantity's name."""
     family = FAMILIES[config.family]
     times = f"times{(config.learning_rate or math.nan) / family.LEARNING_RATE:.0f}"
     scaled = "" if config.scale == family.SCALE else f"_scale{config.scale:.0f}"
@@ -88,17 +88,17 @@ SETTINGS = {
     "times3": "3×", "times10": "10×", "times30": "30×", "times100": "100×", "times10_warm": "10×, warm-up",
     "times30_warm": "30×, warm-up", "times3_scale32": "3×, scale 32", "times10_scale32": "10×, scale 32",
 }  # fmt: skip
-"""What each is called."""
+"""The printed name of each setting."""
 
 TRIED: Mapping[Cell, tuple[str, ...]] = {
     (label, size): tuple(name for name in SETTINGS if label == "cp" or "scale" not in name)
     for label, size in (("cp", 1), ("cp", 17), ("cp", 71), ("lora", 1), ("lora", 4))
 }
-"""The settings of each cell."""
+"""The settings that were tried for each cell."""
 
 
 def on_dev(cell: Cell, name: str) -> float:
-    """The accuracy on dev with a setting: the mean over tasks of the mean over draws; a run that diverged has 0."""
+    """The accuracy on dev at a setting, the mean over tasks of the mean over draws. A diverged run counts as 0."""
     by_task: dict[str, list[float]] = {}
     for run in records(RATES):
         if (run.label, run.config.size) == cell and setting(run.config) == name:
@@ -107,12 +107,12 @@ def on_dev(cell: Cell, name: str) -> float:
 
 
 def chosen(cell: Cell) -> str:
-    """What the setting is called that dev chooses for a cell."""
+    """The name of the setting that dev chooses for a cell."""
     return SETTINGS[setting(across_tasks.chosen_settings(records(RATES))[cell])]
 
 
 def knowledge_table() -> pd.DataFrame:
-    """What each model knew of each task, to read, in percent; beside it the trained head."""
+    """Each model's accuracy on each task before training, beside the trained head, as a printed table in percent."""
     rows = []
     for model, (words, _) in MODELS.items():
         study = load_study(PROJECT / "studies" / f"{words}.toml")
@@ -134,7 +134,7 @@ def knowledge_table() -> pd.DataFrame:
 
 
 def setting_table() -> pd.DataFrame:
-    """The accuracy on dev of each cell with each setting, to read, in percent, and the setting that dev chooses."""
+    """Each cell's accuracy on dev at each setting, and the setting that dev chooses, as a printed table in percent."""
     rows = []
     for (label, size), tried in TRIED.items():
         of_cell = {

@@ -1,6 +1,6 @@
-"""The committed numbers of the book, `results/quantities.json`: what has changed is a line of a diff.
+"""The committed numbers of the book, `results/quantities.json`. A changed number is a line of a diff.
 
-`make quantities` renews it, and a test compares it with what the records give now.
+`make quantities` renews the file, and a test compares it with the present records.
 """
 
 import json
@@ -12,31 +12,31 @@ from companion.quantities import Quantity, as_json, from_json
 FILE = PROJECT / "results" / "quantities.json"
 
 MORE = 2
-"""Digits that are kept beyond those that are printed, so that machines that round otherwise agree."""
+"""Digits that are kept beyond the printed ones, so that machines with other rounding agree."""
 
 
 def text(values: Mapping[str, Quantity]) -> str:
-    """The file: a line for each quantity, by name."""
+    """The content of the file, a line for each quantity, by name."""
     lines = (
-        f"{json.dumps(name)}: {json.dumps(as_json(of, MORE), ensure_ascii=False)}"
-        for name, of in sorted(values.items())
+        f"{json.dumps(name)}: {json.dumps(as_json(quantity, MORE), ensure_ascii=False)}"
+        for name, quantity in sorted(values.items())
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
-    """What the file has otherwise than it is now, a line each.
+    """The differences between the file and the present values, a line each.
 
     Args:
         kept: the file's content.
-        values: as they are now.
+        values: the present values.
     """
-    before = {name: from_json(name, of) for name, of in json.loads(kept).items()}
+    before = {name: from_json(name, content) for name, content in json.loads(kept).items()}
     said = [f"{name} is new" for name in sorted(values.keys() - before.keys())]
-    said += [f"{name} is no more" for name in sorted(before.keys() - values.keys())]
+    said += [f"{name} is gone" for name in sorted(before.keys() - values.keys())]
     for name in sorted(before.keys() & values.keys()):
         old, new = as_json(before[name]), as_json(values[name], MORE)
-        # One in the last digit that is kept may be rounding.
+        # A difference of one in the last kept digit may be rounding.
         near = 1.01 * 10.0 ** -(values[name].digits + MORE)
         if old.keys() != new.keys() or any(not _alike(old[part], new[part], near) for part in old):
             said.append(f"{name}: {old} before, {new} now")

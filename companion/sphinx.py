@@ -1,7 +1,7 @@
-"""What the book needs beside its pages, as a Sphinx extension.
+"""The Sphinx extension of the book.
 
-Nothing in a built page comes from another host: the charts' JavaScript is bundled once, MathJax is copied beside it,
-and every chart has a static twin for print and for readers without JavaScript.
+A built page loads nothing from another host. The charts' JavaScript is bundled once, MathJax is copied beside it, and
+every chart has a static twin for print and for readers without JavaScript.
 """
 
 import dataclasses
@@ -26,21 +26,21 @@ from cpadapt.errors import InputError
 log = logging.getLogger(__name__)
 
 VEGA_LITE = "6.4"
-"""The version of Vega-Lite that draws the charts here, and Altair's; notebooks name an older one for JupyterLab."""
+"""The version of Vega-Lite that draws the charts here, as in Altair; notebooks name an older one for JupyterLab."""
 
 STATIC_WIDTH = 640
-"""Of a chart's static twin, in pixels; the live one is as wide as its column."""
+"""The width of a chart's static twin in pixels; the live chart is as wide as its column."""
 
 
 def draw_charts(app: Any, page: str, source: list[str]) -> None:
     """Give each chart of an executed notebook its figure in HTML, before Sphinx reads the page.
 
-    MyST-NB takes no renderer of Vega-Lite but from an entry point, which would draw every book of the environment.
+    MyST-NB takes a renderer of Vega-Lite only from an entry point, which would affect every book of the environment.
 
     Args:
         app: Sphinx's application.
         page: the page's name.
-        source: the page's text as its only element, which is replaced.
+        source: a list with the page's text, which is replaced in place.
     """
     if app.env.doc2path(page).endswith(".ipynb"):
         notebook = json.loads(source[0])
@@ -48,12 +48,12 @@ def draw_charts(app: Any, page: str, source: list[str]) -> None:
             for output in cell.get("outputs", ()):
                 data = output.get("data", {})
                 if VEGA_LITE_MIME in data:
-                    data["text/html"] = figure(data.pop(VEGA_LITE_MIME))  # a type that MyST-NB does not know
+                    data["text/html"] = figure(data.pop(VEGA_LITE_MIME))  # MyST-NB does not know this type
         source[0] = json.dumps(notebook)
 
 
 def still(spec: dict[str, Any]) -> str:
-    """A chart as it stands where nothing can be drawn: SVG, with text and lines in `currentColor`."""
+    """A chart as static SVG, with text and lines in `currentColor`."""
     import vl_convert
 
     fixed = {**spec, "width": STATIC_WIDTH} if spec.get("width") == "container" else spec
@@ -62,10 +62,10 @@ def still(spec: dict[str, Any]) -> str:
 
 
 def figure(spec: dict[str, Any]) -> str:
-    """A chart in a page: its static twin, and its specification for `book/assets/charts.js` to draw in its place."""
+    """A chart in a page, with its static twin and its specification, from which `book/assets/charts.js` draws it."""
     spec = {**spec, "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"}
     drawn = still(spec)
-    # Many drawings share a page, so what they name within themselves has to differ.
+    # Several drawings share a page, so their internal names must differ.
     mark = hashlib.sha256(drawn.encode()).hexdigest()[:8]
     drawn = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{mark}-\2", drawn)
     label = html.escape(spec.get("description", ""), quote=True)
@@ -78,7 +78,7 @@ def figure(spec: dict[str, Any]) -> str:
 
 
 def pictures() -> dict[str, str]:
-    """The README's picture, SmolLM2's frontier on SST-2 from the records, as SVG by file name: for light and dark."""
+    """The README's picture, SmolLM2's frontier on SST-2, as SVG for light and dark, by file name."""
     from cpadapt import read_records
     from cpadapt.analysis import charts
 
@@ -90,7 +90,7 @@ def pictures() -> dict[str, str]:
 
 
 def repository() -> tuple[str, str] | None:
-    """Address and branch of the repository, where it is on GitHub: as GitHub's runner says, else as git's origin."""
+    """Address and branch of the repository on GitHub, from GitHub's runner or from git's origin; else `None`."""
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return f"https://github.com/{name}", os.environ.get("GITHUB_REF_NAME", "main")
     command = ["git", "-C", str(PROJECT), "remote", "get-url", "origin"]
@@ -103,7 +103,7 @@ def repository() -> tuple[str, str] | None:
 
 
 def _link_repository(app: Any, config: Any) -> None:
-    """Buttons to the repository and to Binder, if there is a repository to lead to."""
+    """Add buttons to the repository and to Binder, if the repository is on GitHub."""
     options = config.html_theme_options
     if found := repository():
         address, branch = found
@@ -129,7 +129,7 @@ def _write_scripts(app: Any) -> None:
     shutil.copyfile(source, static / "mathjax" / source.name)
     snippet = (PROJECT / "book/assets/charts.js").read_text(encoding="utf-8")
     bundle = vl_convert.javascript_bundle(snippet, vl_version=VEGA_LITE)
-    # In a function of its own, else its names would be the page's.
+    # Wrapped in a function, because its names would otherwise be global in the page.
     (static / "charts.bundle.js").write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")
 
 
@@ -141,20 +141,20 @@ def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, 
 def _leave_out_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, None] | None:
-    """A data class shows its fields, with types and defaults, and needs no signature that repeats them."""
+    """Remove the signature of a data class, whose fields are listed with types and defaults."""
     fields_follow = dataclasses.is_dataclass(obj) or getattr(obj, "_is_protocol", False)
     return ("", None) if what == "class" and options.get("members") and fields_follow else None
 
 
 class PrintedNumber(nodes.inline):  # type: ignore[misc]
-    """A number in a page, with its name and where it comes from."""
+    """A number in a page, with its name and its source."""
 
 
 class PrintNumber(SphinxRole):
-    """{q}`noise.lead.sst2|full`: a quantity, as `companion.quantities.Quantity.text` has it."""
+    """The role {q}`noise.lead.sst2|full`, a quantity as `companion.quantities.Quantity.text` formats it."""
 
     def run(self) -> tuple[list[Any], list[Any]]:
-        """The number; a warning where there is none of that name."""
+        """The number, or a warning if there is no quantity of that name."""
         name, _, style = self.text.partition("|")
         try:
             found = quantities.value(name)
@@ -167,10 +167,10 @@ class PrintNumber(SphinxRole):
 
 
 class Claim(SphinxRole):
-    """{says}`noise.lead.sst2.low > 0`: a predicate that the page's words claim (`companion.statements`)."""
+    """The role {says}`noise.lead.sst2.low > 0`, a predicate that the page claims (`companion.statements`)."""
 
     def run(self) -> tuple[list[Any], list[Any]]:
-        """Nothing; and a warning where it is not so."""
+        """Nothing, and a warning if the claim is false."""
         try:
             statements.check(self.text, quantities.everything())
         except InputError as error:
@@ -188,7 +188,7 @@ def _close_number(writer: Any, node: PrintedNumber) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Let Sphinx use this as an extension."""
+    """Register the extension with Sphinx."""
     app.add_node(PrintedNumber, override=True, html=(_open_number, _close_number))
     app.add_role("q", PrintNumber())
     app.add_role("says", Claim())

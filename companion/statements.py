@@ -1,12 +1,12 @@
-"""What pages say of numbers, read as it is written: which they print, and what they claim of them.
+"""The numbers that pages print and the claims that they make about them, read from the pages' text.
 
-A claim is a predicate beside the sentence, {says}`noise.lead.sst2.low > 0 and noise.gain.sst2.high < 2`: comparisons,
-`and`, `or`, `not`, sums and products, `abs`, `min`, `max`, `all` and `any`, over numbers and the names of quantities.
-A name is the quantity's value; behind it may stand `.low`, `.high`, `.n` or `.level`. The beginning that several names
-share stands for all of them: `all(noise.lead.low > 0)` says it of each task.
+A claim is a predicate beside its sentence, {says}`noise.lead.sst2.low > 0 and noise.gain.sst2.high < 2`. It consists
+of comparisons, `and`, `or`, `not`, sums and products, `abs`, `min`, `max`, `all` and `any`, over numbers and the names
+of quantities. A name means the quantity's value, and may be followed by `.low`, `.high`, `.n` or `.level`. A prefix
+that several names share means all of them: `all(noise.lead.low > 0)` claims it for each task.
 
-The README, which no role reaches, has both in comments: `<!--q noise.lead.sst2|full-->0.7 points<!--/q-->`, of which
-`make quantities` renews what is between, and `<!--says noise.lead.sst2.low > 0-->`.
+The README cannot use roles and has both in comments: `<!--q noise.lead.sst2|full-->0.7 points<!--/q-->`, where
+`make quantities` renews the text between the comments, and `<!--says noise.lead.sst2.low > 0-->`.
 """
 
 import ast
@@ -28,23 +28,23 @@ MARKED = re.compile(r"(<!--q\s+([^>]+?)\s*-->).*?(<!--/q-->)", re.S)
 
 
 def printed(text: str) -> Iterator[tuple[str, str]]:
-    """Name and style (`companion.quantities.Quantity.text`) of each number that a page or the README prints."""
+    """Name and style (see `companion.quantities.Quantity.text`) of each number that a page or the README prints."""
     for found in PRINTED.findall(text):
         name, _, style = "".join(found).partition("|")
         yield name.strip(), style.strip()
 
 
 def claimed(text: str) -> Iterator[str]:
-    """The predicates that a page or the README has."""
+    """The predicates in a page or the README."""
     for found in CLAIMED.findall(text):
         yield " ".join("".join(found).split())
 
 
 def renewed(text: str, values: Mapping[str, Quantity]) -> str:
-    """The README with its numbers as they are now.
+    """The README with its present numbers.
 
     Raises:
-        InputError: it names an unknown quantity, or asks for what it does not have.
+        InputError: it names an unknown quantity, or a part that the quantity does not have.
     """
 
     def put(match: re.Match[str]) -> str:
@@ -60,16 +60,16 @@ def named(predicate: str) -> list[str]:
     """The names in a predicate, without parts such as `.low`.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the predicate cannot be parsed.
     """
     return [_without_part(name)[0] for name in _names(_parsed(predicate))]
 
 
 def check(predicate: str, values: Mapping[str, Quantity]) -> None:
-    """Nothing where a claim is true.
+    """Check that a claim is true.
 
     Raises:
-        InputError: it is false, cannot be read or names no quantity; with the numbers.
+        InputError: it is false, cannot be parsed or names an unknown quantity. The message has the numbers.
     """
     tree = _parsed(predicate)
     try:
@@ -81,7 +81,7 @@ def check(predicate: str, values: Mapping[str, Quantity]) -> None:
     if not holds:
         known = {name: _value(name, values) for name in dict.fromkeys(_names(tree))}
         raise InputError(
-            f"{predicate!r} is not so: {', '.join(f'{name} = {_said(of)}' for name, of in known.items())}"
+            f"{predicate!r} is false: {', '.join(f'{name} = {_said(value)}' for name, value in known.items())}"
         )
 
 
@@ -89,7 +89,7 @@ def _parsed(predicate: str) -> ast.expr:
     try:
         return ast.parse(predicate, mode="eval").body
     except SyntaxError:
-        raise InputError(f"{predicate!r} is no predicate") from None
+        raise InputError(f"{predicate!r} is not a valid predicate") from None
 
 
 def _names(tree: ast.expr) -> list[str]:
@@ -129,42 +129,42 @@ _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne,
 }  # fmt: skip
 _CALLS: Mapping[str, Callable[..., Any]] = {
-    "abs": np.abs, "min": lambda *of: min(_flat(of)), "max": lambda *of: max(_flat(of)),
-    "all": lambda *of: all(_flat(of)), "any": lambda *of: any(_flat(of)),
+    "abs": np.abs, "min": lambda *values: min(_flat(values)), "max": lambda *values: max(_flat(values)),
+    "all": lambda *values: all(_flat(values)), "any": lambda *values: any(_flat(values)),
 }  # fmt: skip
 
 
-def _truth(of: Any) -> bool:
-    if not isinstance(of, bool | np.bool_):
-        raise TypeError(f"{of} is neither true nor false")
-    return bool(of)
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{value} is neither true nor false")
+    return bool(value)
 
 
-def _flat(of: Any) -> list[Any]:
-    return [one for each in of for one in np.atleast_1d(each).tolist()]
+def _flat(values: Any) -> list[Any]:
+    return [one for each in values for one in np.atleast_1d(each).tolist()]
 
 
 def _evaluated(node: ast.expr, values: Mapping[str, Quantity]) -> Any:
-    """The value of an expression of those kinds that a predicate may have; nothing else is looked at."""
-    of = functools.partial(_evaluated, values=values)
+    """The value of an expression, if it is of a kind that a predicate may contain."""
+    inner = functools.partial(_evaluated, values=values)
     match node:
         case ast.Constant(value=int() | float() | str() as constant):
             return constant
         case ast.Name() | ast.Attribute():
             return _value(ast.unparse(node), values)
         case ast.UnaryOp(op=ast.USub()):
-            return -of(node.operand)
+            return -inner(node.operand)
         case ast.UnaryOp(op=ast.Not()):
-            return not _truth(of(node.operand))
+            return not _truth(inner(node.operand))
         case ast.BinOp() if type(node.op) in _BINARY:
-            return _BINARY[type(node.op)](of(node.left), of(node.right))
+            return _BINARY[type(node.op)](inner(node.left), inner(node.right))
         case ast.BoolOp():
-            every = [_truth(of(each)) for each in node.values]
+            every = [_truth(inner(each)) for each in node.values]
             return all(every) if isinstance(node.op, ast.And) else any(every)
         case ast.Compare() if all(type(op) in _BINARY for op in node.ops):
-            sides = [of(each) for each in (node.left, *node.comparators)]
+            sides = [inner(each) for each in (node.left, *node.comparators)]
             steps = zip(sides, node.ops, sides[1:], strict=False)
             return functools.reduce(operator.and_, (_BINARY[type(op)](a, b) for a, op, b in steps))
         case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _CALLS:
-            return _CALLS[name](*map(of, node.args))
-    raise InputError(f"{ast.unparse(node)!r} is nothing that a predicate may have")
+            return _CALLS[name](*map(inner, node.args))
+    raise InputError(f"{ast.unparse(node)!r} is not allowed in a predicate")

@@ -1,4 +1,4 @@
-"""What the page on the study in small says of the runs that this machine made of it."""
+"""The numbers and sentences of the page on the study in small, from runs on this machine."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ BACKBONES = {"minilm": "MiniLM", "tiny-encoder": "two random layers (the package
 
 
 def numbers(study: Study, records: Sequence[Record]) -> dict[str, str | int | float]:
-    """What the prose prints, by name; accuracies and errors in percent and points."""
+    """The numbers that the prose prints, by name, with accuracies and errors in percent and points."""
     table = tabulate(records)[0]
     best = frontier(table)
     top = best.nlargest(1, "eval_mean").iloc[0]
@@ -40,7 +40,7 @@ def numbers(study: Study, records: Sequence[Record]) -> dict[str, str | int | fl
         "task": study.tasks[0],
         "train_size": sets["train"]["size"],
         "eval_size": sets["eval"]["size"],
-        # Of a share of one half, which is that of the largest error.
+        # The error is that of a share of one half, the largest.
         "item_error": 100 * 0.5 / sets["eval"]["size"] ** 0.5,
         "adapters": len(adapters),
         "rising": int((adapters["best_step"] == study.protocol.steps).sum()),
@@ -48,11 +48,11 @@ def numbers(study: Study, records: Sequence[Record]) -> dict[str, str | int | fl
 
 
 def verdict(rank: int, size: int, difference: Estimate) -> str:
-    """Which of CP and LoRA is ahead at one budget, in a sentence.
+    """A sentence on whether CP or LoRA is ahead at one budget.
 
     Args:
-        rank: LoRA's.
-        size: CP's components.
+        rank: LoRA's rank.
+        size: the number of CP's components.
         difference: the accuracy of CP minus that of LoRA.
     """
     gap, (low, high) = 100 * difference.mean, (100 * end for end in difference.interval())
@@ -64,7 +64,7 @@ def verdict(rank: int, size: int, difference: Estimate) -> str:
 
 
 def cell_table(best: pd.DataFrame) -> pd.DataFrame:
-    """The cells of a frontier, to read."""
+    """The cells of a frontier, as a printed table."""
     columns = {
         "adapter": [cell_name(label, size) for label, size in zip(best["label"], best["size"], strict=True)],
         "scalars": best["parameters"].map("{:,}".format),

@@ -1,6 +1,6 @@
-"""Splits of the sides of CP's tensor: what they cost, and how accurate they are beside the default.
+"""Splits of the sides of CP's tensor, with their costs, and their accuracy beside that of the default.
 
-What is computed comes first; then what words it.
+Computations come first, then their wording.
 """
 
 import functools
@@ -8,17 +8,18 @@ import functools
 import pandas as pd
 
 from companion import PROJECT, contrasts
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import task_name
 from cpadapt.families import cp
+from cpadapt.records.config import Cell
 from cpadapt.study import Study, load_study
 
 AT_PAPERS, WITH_SEEDS = ("smollm2", "smollm2-splits"), ("smollm2-seeds", "smollm2-splits-seeds")
-"""The default's study and the other splits': at the paper's rate, and at ten times it with more seeds."""
+"""The studies of the default and of the other splits, at the paper's rate and at ten times that with more seeds."""
 
 PLACES = ("smaller", "larger")
 DEFAULTS: dict[str, Cell] = dict(zip(PLACES, (("cp", 22), ("cp", 44)), strict=True))
-"""By place of its budget, the default's cell that the others are compared with."""
+"""The default's cell that other splits are compared with, by the place of its budget."""
 
 
 @functools.cache
@@ -29,24 +30,25 @@ def study(name: str) -> Study:
 
 @functools.cache
 def cells(studies: tuple[str, str]) -> dict[str, Cells]:
-    """By task, the default's cells and the other splits', of the seeds that all have."""
-    return {task: contrasts.measured(studies, task) for task in study(studies[1]).tasks}
+    """The cells of the default and of the other splits, by task, with the seeds that all cells have."""
+    return {task: contrasts.cells_on_record(studies, task) for task in study(studies[1]).tasks}
 
 
 def differences(studies: tuple[str, str]) -> pd.DataFrame:
     """Each split minus the default at the nearest budget, over tasks (`contrasts.frame`)."""
-    return contrasts.frame([c for task, of in cells(studies).items() for c in contrasts.splits(of, task_name(task))])
+    by_task = [contrasts.splits(task_cells, task_name(task)) for task, task_cells in cells(studies).items()]
+    return contrasts.frame([contrast for found in by_task for contrast in found])
 
 
 def sizes() -> dict[str, dict[str, int]]:
-    """By label and by place of the budget, components."""
+    """Components, by label and by place of the budget."""
     others = {label: list(found) for label, found in study(AT_PAPERS[1]).ladder.sizes.items()}
     default = [size for _, size in DEFAULTS.values()]
     return {label: dict(zip(PLACES, found, strict=True)) for label, found in ({"cp": default} | others).items()}
 
 
 def modes() -> dict[str, dict[int, tuple[int, ...]]]:
-    """By label and by side of the backbone's projections, the parts that the side is split into."""
+    """The parts that a side of the backbone's projections is split into, by label and side."""
     given = {label: plan.options["tensor_shape"] for label, plan in study(AT_PAPERS[1]).families.items()}
     others = {label: {int(side): tuple(parts) for side, parts in shape.items()} for label, shape in given.items()}
     sides = next(iter(others.values()))
@@ -54,14 +56,14 @@ def modes() -> dict[str, dict[int, tuple[int, ...]]]:
 
 
 def step(label: str) -> int:
-    """Scalars a component, over the whole model, as the records have them."""
+    """Scalars of a component over the whole model, from the records."""
     budgets = cells(AT_PAPERS)["sst2"].budgets
     (found,) = {budgets[label, size] // size for size in sizes()[label].values()}
     return found
 
 
 def split_table() -> pd.DataFrame:
-    """What each split is, what its component costs, and how many of them each budget holds."""
+    """Each split, the cost of its component, and the number of components at each budget."""
     return pd.DataFrame(
         [
             {f"{side} as": "·".join(map(str, parts)) for side, parts in modes()[label].items()}

@@ -1,4 +1,4 @@
-"""Which of two learning rates dev chose, where two were tried for each family."""
+"""The choice of dev between two learning rates, in studies that tried two for each family."""
 
 import functools
 
@@ -15,10 +15,10 @@ BY = ["backbone", "label"]
 
 @functools.cache
 def rates() -> pd.DataFrame:
-    """Of each backbone and family the two rates, the cells, and in how many of them dev chose the higher one.
+    """The two rates of each backbone and family, and the number of cells for which dev chose the higher rate.
 
     Returns:
-        One row a backbone and family, with `backbone`, `label`, `lower`, `higher`, `cells` and `higher_chosen`.
+        One row for each backbone and family, with `backbone`, `label`, `lower`, `higher`, `cells` and `higher_chosen`.
     """
     runs = pd.concat([tabulate(records(study))[0] for study in STUDIES])
     runs = runs[runs["label"] != HEAD]
@@ -30,7 +30,7 @@ def rates() -> pd.DataFrame:
 
 
 def rate_table() -> pd.DataFrame:
-    """`rates`, to read."""
+    """`rates` as a printed table."""
     shown = rates().assign(**{name: rates()[name].map("{:g}".format) for name in ("lower", "higher")})
     return shown.rename(
         columns={"label": "family", "lower": "lower rate", "higher": "higher rate", "higher_chosen": "higher chosen"}

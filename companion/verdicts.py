@@ -1,4 +1,4 @@
-"""The paper's claims (`book/claims.toml`), judged by `companion.claims`' rules in each case that is measured."""
+"""The paper's claims (`book/claims.toml`), judged by the rules of `companion.claims` in each measured case."""
 
 import functools
 import math
@@ -16,32 +16,33 @@ from companion import PROJECT, contrasts, quantities
 from companion.claims import LEVEL, MARGIN, RULES, Finding, Region, Verdict, judge, told
 from companion.noise import ENOUGH, MOST_SEEDS
 from companion.published import read_published
-from companion.rates import PAPERS
+from companion.rates import PAPER_RATES
 from companion.wording import number
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import Estimate, Mean, estimate, fewest
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.specs import Projection
+from cpadapt.records.config import Cell
 
 
 @dataclass(frozen=True)
 class Case:
-    """Runs by which the claims are judged."""
+    """The runs that judge the claims."""
 
     title: str
     studies: tuple[str, ...]
     rates: Mapping[str, float] | None = None
-    """By family; dev chooses a rate for each cell where there are none."""
+    """Learning rates by family; without them dev chooses a rate for each cell."""
 
 
 CASES = {
-    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPERS),
+    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPER_RATES),
     "tuned": Case("SmolLM2, tuned", ("smollm2", "smollm2-rates")),
     "many_seeds": Case("SmolLM2, many seeds", ("smollm2-seeds", "smollm2-seeds-boolq")),
     "all_examples": Case("SmolLM2, all examples", ("boolq-lifted",)),
     "encoder": Case("MiniLM, all examples", ("minilm",)),
-    "opt": Case("OPT-1.3B", ("paper",), PAPERS),
+    "opt": Case("OPT-1.3B", ("paper",), PAPER_RATES),
 }
 
 PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
@@ -51,35 +52,35 @@ COUNTED: Mapping[str, Mapping[str, Any]] = {item["name"]: item for item in LEDGE
 CLAIMS: Mapping[str, Mapping[str, Any]] = {claim["name"]: claim for claim in LEDGER["claim"]}
 
 ON_LOSSES = "stable"
-"""The claim that is on runs, and not on accuracy."""
+"""The claim about runs, and not about accuracy."""
 
 JUDGED = [(name, task) for name, claim in CLAIMS.items() if name != ON_LOSSES for task in claim["tasks"]]
-"""Each claim on accuracy with each task that it speaks of."""
+"""Each claim on accuracy with each of its tasks."""
 
 
 @functools.cache
 def cells(case: str, task: str) -> Cells:
-    """A task's cells in a case; none where nothing is on record."""
+    """A task's cells in a case; none if nothing is on record."""
     runs = contrasts.on_record(CASES[case].studies)
     return cells_of([run for run in runs if run.config.task == task], CASES[case].rates)
 
 
 @functools.cache
 def finding(rule: str, task: str, case: str) -> Finding:
-    """What a rule finds."""
+    """The finding of a rule on a task in a case."""
     return RULES[rule](cells(case, task))
 
 
 @functools.cache
 def verdict(claim: str, task: str, case: str) -> tuple[Verdict, str]:
-    """The verdict on a claim, and the same as it is told: where nothing is judged with the reason."""
+    """The verdict on a claim, and its text, with the reason if the claim is not judged."""
     found, findings = judge(cells(case, task), CLAIMS[claim]["rules"])
     return found, told(found, findings)
 
 
 def power(found: Finding, seeds: int) -> float:
-    """The chance that so many seeds show a rule's claim if it is so: a point from the end of its region, or in the
-    middle of one that has two ends."""
+    """The power of this number of seeds to show a true claim, with a difference a point from the end of its region, or
+    in the middle of a region with two ends."""
     region, e = found.region or Region(), _difference(found)
     two_ends = math.isfinite(region.low) and math.isfinite(region.high)
     inside = (region.high - region.low) / 2 if two_ends else MARGIN
@@ -88,7 +89,7 @@ def power(found: Finding, seeds: int) -> float:
 
 
 def seeds_needed(found: Finding) -> int | None:
-    """The seeds whose `power` is enough on the same items; none where `MOST_SEEDS` are too few."""
+    """The number of seeds whose `power` is enough on the same items; `None` if `MOST_SEEDS` are too few."""
     return fewest(lambda seeds: power(found, seeds), ENOUGH, MOST_SEEDS)
 
 
@@ -99,7 +100,8 @@ def _difference(found: Finding) -> Estimate:
 
 
 def counted(name: str) -> float:
-    """A figure of the paper, counted from shapes: of one projection, or of all of OPT-1.3B in MiB of Adam's state."""
+    """A number of the paper, counted from shapes, for one projection or, in MiB of Adam's state, for all of
+    OPT-1.3B."""
     item, opt = COUNTED[name], cpadapt.load_projections(PAPER.backbone)
     if item["unit"] == "MiB":
         return counting.ADAM_BYTES_PER_SCALAR * counting.count(item["family"], opt, 1) / 2**20
@@ -112,22 +114,22 @@ def counted(name: str) -> float:
 
 
 def between() -> list[int]:
-    """CP's sizes whose budgets are there."""
+    """CP's sizes with budgets between these ranks."""
     return cells("papers_rates", "sst2").sizes_between(("lora", 1), ("lora", 2), "cp")
 
 
 BELOW = {"rank": ("lora", 1), "components": ("cp", 11)}
-"""The nearest cells below them."""
+"""The nearest cells below these sizes."""
 
 
 def over(task: str, below: Cell) -> Estimate:
-    """The average of the sizes between minus a cell below them."""
+    """The average over the sizes between the ranks, minus a cell below them."""
     found = cells("papers_rates", task).outcomes
     return estimate(np.mean([found["cp", size].right for size in between()], axis=0) - found[below].right)
 
 
 def over_tasks(below: Cell) -> tuple[float, float, float]:
-    """The mean of `over` over the tasks, whose items are others, and the ends of its 95 % interval."""
+    """The mean of `over` over the tasks, which have different items, and the ends of its 95 % interval."""
     each: list[Mean] = [over(task, below) for task in PAPER.tasks]
     mean = sum(e.mean for e in each) / len(each)
     reach = float(stats.norm.ppf(0.975)) * math.hypot(*(e.standard_error for e in each)) / len(each)
@@ -149,13 +151,13 @@ def encoder_sizes() -> tuple[int, list[int]]:
 
 @functools.cache
 def published() -> pd.DataFrame:
-    """The cells that it gives with their spread over seeds, as `companion.published.read_published` has them."""
+    """The paper's cells with a spread over seeds, as `companion.published.read_published` returns them."""
     return read_published().dropna(subset="sd")
 
 
 @functools.cache
 def published_pairs() -> dict[tuple[str, str], tuple[Any, Any]]:
-    """LoRA's cell and CP's by task and name, such as `("sst2", "lora1_cp21")`."""
+    """Pairs of LoRA's and CP's cells, by task and name such as `("sst2", "lora1_cp21")`."""
     rows: list[Any] = list(published().itertuples())
     return {
         (lora.task, f"lora{lora.size}_cp{cp.size}"): (lora, cp)
@@ -166,17 +168,17 @@ def published_pairs() -> dict[tuple[str, str], tuple[Any, Any]]:
 
 
 def item_error(task: str) -> float:
-    """The error of a difference of the paper's from items, if they vary as in the tuned cells of SmolLM2."""
+    """The error that items give a difference of the paper, if they vary as in the tuned cells of SmolLM2."""
     validation = tomllib.loads((PROJECT / "book" / "published.toml").read_text(encoding="utf-8"))["validation"]
     asked = validation[task] if PAPER.protocol.eval_cap is None else min(validation[task], PAPER.protocol.eval_cap)
     return _difference(finding("lora_ahead", task, "tuned")).error_with(math.inf, asked)
 
 
-# Tables to read.
+# Printed tables.
 
 
 def rule_table() -> pd.DataFrame:
-    """What each rule says."""
+    """The text of each rule."""
     return pd.DataFrame(
         {"rule": [_worded(name) for name in RULES],
          "what it says": [(rule.__doc__ or "").partition("\n")[0] for rule in RULES.values()]}
@@ -184,7 +186,7 @@ def rule_table() -> pd.DataFrame:
 
 
 def counted_table() -> pd.DataFrame:
-    """The figures that can be counted: the paper's and ours."""
+    """The numbers that can be counted, the paper's and ours."""
     rows = []
     for name, item in COUNTED.items():
         known = f"claims.adam_state.{name}" if item["unit"] == "MiB" else f"claims.counted.{name}"
@@ -199,13 +201,16 @@ def verdict_table() -> pd.DataFrame:
     """The verdict on each claim on accuracy, by case."""
     return pd.DataFrame(
         {"task": task_name(task), "claim": _said(CLAIMS[claim])}
-        | {of.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text() for case, of in CASES.items()}
+        | {
+            about.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text()
+            for case, about in CASES.items()
+        }
         for claim, task in JUDGED
     )
 
 
 def lost_table() -> pd.DataFrame:
-    """How many of CP's runs were lost, by task and case."""
+    """The number of CP's runs that were lost, by task and case."""
 
     def printed(task: str, case: str) -> str:
         name = f"claims.lost.{task}.{case}"
@@ -215,7 +220,7 @@ def lost_table() -> pd.DataFrame:
         return f"{lost.text()} of {lost.text('n')}"
 
     return pd.DataFrame(
-        {"task": task_name(task)} | {of.title: printed(task, case) for case, of in CASES.items()}
+        {"task": task_name(task)} | {about.title: printed(task, case) for case, about in CASES.items()}
         for task in CLAIMS[ON_LOSSES]["tasks"]
     )
 
@@ -232,16 +237,16 @@ def between_table() -> pd.DataFrame:
 
 
 def evidence_table() -> pd.DataFrame:
-    """The difference that each verdict hangs on, where its claim wants it, and the chance to show it."""
+    """The difference behind each verdict, the region that its claim requires, and the power to show it."""
     rows = []
     for claim, task in JUDGED:
-        for case, of in CASES.items():
+        for case, about in CASES.items():
             for rule in CLAIMS[claim]["rules"]:
                 found, name = finding(rule, task, case), f"{rule}.{task}.{case}"
                 if found.estimate is None or found.region is None:
                     continue
                 difference = quantities.value(f"claims.difference.{name}")
-                row = {"task": task_name(task), "rule": _worded(rule), "cells": of.title, "verdict": found.told}
+                row = {"task": task_name(task), "rule": _worded(rule), "cells": about.title, "verdict": found.told}
                 row["difference, interval"] = f"{difference.text('signed')}, {difference.text('signed|interval')}"
                 row["wanted"] = _wanted(found.region)
                 if found.verdict is Verdict.OPEN:
@@ -267,12 +272,12 @@ def published_table() -> pd.DataFrame:
 
 
 def _worded(rule: str) -> str:
-    """As text that a narrow column can break."""
+    """The rule as text that a narrow column can break."""
     return rule.replace("_", " ")
 
 
 def _said(claim: Mapping[str, Any]) -> str:
-    """A claim, and that it is second-hand where it is."""
+    """The text of a claim, marked if it is second-hand."""
     return f"{claim['says']}{'' if claim['source'] == 'abstract' else ' (second-hand)'}"
 
 

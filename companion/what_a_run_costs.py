@@ -1,4 +1,4 @@
-"""Tables and charts of what a run costs, of the numbers in `companion.quantities.what_a_run_costs`."""
+"""Tables and charts of the cost of a run, from the numbers in `companion.quantities.what_a_run_costs`."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,14 +28,14 @@ from companion.wording import duration
 from cpadapt.analysis.charts import backbone_name, cell_name, task_name
 
 PLACE = ("backbone, task, batch",)
-"""Three columns in one, for narrow screens."""
+"""The title of a column that combines three, for narrow screens."""
 
 Columns = Mapping[str, str]
 Said = Mapping[str, Callable[[float], str]]
 
 
 def hourly_table() -> pd.DataFrame:
-    """Runs an hour of a bank, of one process and of the best number of them."""
+    """Runs an hour of a bank, of one process and of the best number of processes."""
     columns = {
         "runs": "what_a_run_costs.bank_runs.{}.{}.{}", "bank / one": "what_a_run_costs.bank_over_one.{}.{}.{}",
         "bank / best": "what_a_run_costs.bank_over_best.{}.{}.{}", "bank": "what_a_run_costs.bank.{}.{}.{}",
@@ -68,9 +68,9 @@ def step_table() -> pd.DataFrame:
 
 
 def kernel_table() -> pd.DataFrame:
-    """Which kernels take the time."""
+    """The time of each kind of kernel."""
     columns = {called: f"what_a_run_costs.kernels.{{}}.{{}}.{{}}.{kind}" for kind, called in KINDS.items()}
-    rows = {f"{end}.{of}": (*called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
+    rows = {f"{end}.{part}": (*at, what) for end, at in _places(LAYERED).items() for part, what in WHAT.items()}
     table = _table(rows, (*PLACE, "what"), columns)
     copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"})
     copied["what"] = WHAT["frozen"]
@@ -78,7 +78,7 @@ def kernel_table() -> pd.DataFrame:
 
 
 def limit_table() -> pd.DataFrame:
-    """What a bank could give if adapters cost nothing."""
+    """The runs an hour of a bank if adapters cost nothing."""
     columns = {
         "runs": "what_a_run_costs.bank_runs.{}.{}.b8", "bank / one": "what_a_run_costs.bank_over_one.{}.{}.b8",
         "at most": "what_a_run_costs.at_most.{}.{}",
@@ -97,13 +97,13 @@ def width_table() -> pd.DataFrame:
 
 
 def added_table() -> pd.DataFrame:
-    """What each added run costs a step."""
+    """The cost of each added run in a step."""
     columns = {f"to {count}": f"what_a_run_costs.added.{{}}.{{}}.to_{count}" for count in COUNTS}
     return _table(_places(LAYERED), PLACE, columns)
 
 
 def length_table() -> pd.DataFrame:
-    """What a token of a longer text costs."""
+    """The cost of a token by the length of the texts."""
     columns = {
         "runs": "what_a_run_costs.compared_runs.{}.{}", "tokens a run": "what_a_run_costs.tokens_a_run.{}.{}",
         "ms a run and step": "what_a_run_costs.ms_a_run.{}.{}", "µs a token": "what_a_run_costs.us_a_token.{}.{}",
@@ -112,7 +112,7 @@ def length_table() -> pd.DataFrame:
 
 
 def size_table() -> pd.DataFrame:
-    """What a larger adapter costs."""
+    """The cost of a larger adapter."""
     (called,) = _places([("smollm2", "sst2")]).values()
     rows = {adapter: (*called, cell_name(*cell)) for adapter, cell in ADAPTERS.items()}
     columns = {
@@ -124,7 +124,7 @@ def size_table() -> pd.DataFrame:
 
 
 def enough_table() -> pd.DataFrame:
-    """How many runs suffice, and what memory they take."""
+    """The number of runs that suffices, and the memory that they need."""
     columns = {
         "runs that suffice": "what_a_run_costs.enough_runs.{}.{}",
         "GB reserved for these": "what_a_run_costs.enough_memory.{}.{}",
@@ -144,7 +144,7 @@ def two_gpus_table() -> pd.DataFrame:
 
 
 def study_table() -> pd.DataFrame:
-    """What a study of the paper's size takes."""
+    """The time of a study of the paper's size."""
     columns = {
         "one process": "what_a_run_costs.study_of_processes.{}.one",
         "best number of them": "what_a_run_costs.study_of_processes.{}.best",
@@ -194,7 +194,7 @@ def precision_table() -> pd.DataFrame:
 
 
 def source_table() -> pd.DataFrame:
-    """The files, and by what, when and on what they were measured."""
+    """The files, with the script, date and device of each."""
     found = []
     for file in bench.files():
         content = bench.content(file)
@@ -218,15 +218,16 @@ def _brief(value: float) -> str:
 def _table(
     rows: Mapping[str, tuple[str, ...]], titles: tuple[str, ...], columns: Columns, said: Said | None = None
 ) -> pd.DataFrame:
-    """As `companion.quantities.table`, with several columns before the quantities', and own words for some numbers."""
+    """As `companion.quantities.table`, with several columns before the quantities, and special text for some
+    numbers."""
     found = []
     for end, called in rows.items():
         row = dict(zip(titles, called, strict=True))
         for title, name in columns.items():
             name, _, style = name.format(*end.split(".")).partition("|")
-            of = quantities.value(name)
+            known = quantities.value(name)
             word = (said or {}).get(title)
-            row[title] = of.text(style) if word is None or isinstance(of.value, str) else word(of.value)
+            row[title] = known.text(style) if word is None or isinstance(known.value, str) else word(known.value)
         found.append(row)
     return pd.DataFrame(found)
 
@@ -245,7 +246,7 @@ WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process":
 
 
 def hourly_chart() -> Any:
-    """Runs an hour by place and way."""
+    """Runs an hour, by place and by way of training."""
     marks = []
     for title, names in _hourly_names().items():
         for way, name in zip(WAYS, names, strict=True):
@@ -278,7 +279,7 @@ def hourly_chart() -> Any:
 
 
 def _hourly_names() -> dict[str, tuple[str, str, str]]:
-    """By place, the quantities of each of `WAYS`."""
+    """The names of the quantities of `WAYS`, by place."""
     found = {}
     for end in map(".".join, HOURLY):
         at = place(*end.split("."))
@@ -293,12 +294,12 @@ PARTS = {
     "products at the peak": "", "products of these widths": "matrices alone",
     "rest of the frozen backbone": "frozen backbone", "adapters, heads, AdamW": "bank step",
 }  # fmt: skip
-"""Of a bank's step: up to which measurement each goes; the first is computed."""
+"""The parts of a bank's step, and the measurement up to which each extends; the first part is computed."""
 PART_COLOURS = ("#777777", "#56B4E9", "#0072B2", "#D55E00")
 
 
 def step_chart() -> Any:
-    """What a bank's step is made of, with fused kernels and without, at the most runs that have both."""
+    """The parts of a bank's step, with and without fused kernels, at the most runs that have both."""
     marks = []
     for at in itertools.starmap(place, LAYERED):
         runs = max(bench.sizes(at) & bench.sizes(at, NOT_FUSED) or bench.sizes(at))
@@ -333,7 +334,7 @@ def step_chart() -> Any:
 
 
 def _parts(at: Place, runs: int, compiled: bool) -> Iterator[dict[str, Any]]:
-    """Each part's length; one that was not measured by itself is in the next."""
+    """The length of each part; a part that was not measured is included in the next."""
     unit, done = bench.ideal(at), 0.0
     for order, (part, what) in enumerate(PARTS.items()):
         with suppress(NotMeasured):
@@ -346,7 +347,7 @@ LINES = {"solid": [1, 0], "dashed": [6, 4], "dotted": [2, 3]}
 
 
 def growth_chart() -> Any:
-    """What a run costs a step, by the number of runs in the bank."""
+    """The cost of a run in a step, by the number of runs in the bank."""
     marks = []
     for at in itertools.starmap(place, LAYERED):
         steps = bench.growth(at).items()

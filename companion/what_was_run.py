@@ -1,4 +1,4 @@
-"""Which of the planned runs are on record, and what they took: tables to read."""
+"""The planned runs that are on record, and their costs, as tables."""
 
 import functools
 from collections.abc import Iterable
@@ -16,17 +16,17 @@ from cpadapt.study import Study, load_study
 
 @functools.cache
 def studies() -> tuple[Study, ...]:
-    """All that are planned, in the order of their files."""
+    """All planned studies, in the order of their files."""
     return tuple(load_study(path) for path in sorted((PROJECT / "studies").glob("*.toml")))
 
 
 @functools.cache
 def progress() -> pd.DataFrame:
-    """How far each study is on each of its tasks, as `cpadapt status` says it of all of its cells.
+    """The progress of each study on each of its tasks, as `cpadapt status` sums it up over cells.
 
     Returns:
-        One row a study and task, with the columns `study`, `backbone` and `task`, as a reader sees them, and the
-        numbers of `runs` and of those that are `done`, `missing` and, of those done, `diverged`.
+        One row for each study and task, with the columns `study`, `backbone` and `task`, as a reader sees them, and
+        the numbers of `runs` and of those that are `done`, `missing` and, of those done, `diverged`.
     """
     found = []
     for study in studies():
@@ -48,17 +48,17 @@ def progress() -> pd.DataFrame:
 
 
 def question_table() -> pd.DataFrame:
-    """What each study is for."""
+    """The purpose of each study."""
     return pd.DataFrame([{"study": study.name, "what it is for": study.about} for study in studies()])
 
 
 def cost_table() -> pd.DataFrame:
-    """When and on what each study was measured, and what it took."""
+    """The date, device and cost of each study."""
     costs = []
     for study in studies():
         for device in sorted({record.provenance.device for record in records(study.name)}):
             there = [record for record in records(study.name) if record.provenance.device == device]
-            # Each record holds its bank's times, of which one part is its own.
+            # Each record holds its bank's times; the run's share is one part of them.
             took = sum((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in there)
             costs.append(
                 {
@@ -75,7 +75,7 @@ def cost_table() -> pd.DataFrame:
 
 
 def tree(provenance: Provenance) -> str:
-    """The commit that measured, and that something was changed beside it."""
+    """The commit that measured, and whether the tree differed from it."""
     return (provenance.git_commit or "unknown")[:8] + ", changed" * (provenance.git_clean is False)
 
 

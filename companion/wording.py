@@ -1,4 +1,4 @@
-"""How shares are worded, in percent and points, with as many digits as a sentence or a table has."""
+"""The format of shares, in percent and points, in sentences and tables."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -8,14 +8,15 @@ if TYPE_CHECKING:
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """A number as pages have it, such as 1,234 or −0.7; one that rounds to 0 has no sign."""
+    """A number as pages print it, such as 1,234 or −0.7. A number that rounds to 0 has no sign."""
     text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
     return text.replace("-", "−") if text.strip("+-0.,") else text.lstrip("+-")
 
 
 def duration(seconds: float) -> str:
-    """In hours, minutes or seconds, the largest of which there is one, such as 22.4 min."""
-    unit, length = next((of for of in (("h", 3600), ("min", 60)) if seconds >= of[1]), ("s", 1))
+    """A duration in hours, minutes or seconds, whichever is the largest unit below it, such as 22.4 min."""
+    units = (("h", 3600), ("min", 60))
+    unit, length = next(((unit, length) for unit, length in units if seconds >= length), ("s", 1))
     return f"{number(seconds / length, 1)} {unit}"
 
 
@@ -25,7 +26,8 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def signed(share: float, digits: int = 1) -> str:
-    """A difference in points, such as +0.7 for 0.007 and −0.7 for -0.007; none that rounds to 0 has a sign."""
+    """A difference in points, such as +0.7 for 0.007 and −0.7 for -0.007. A difference that rounds to 0 has no
+    sign."""
     return number(100 * share, digits, sign=True)
 
 
@@ -35,6 +37,6 @@ def bounds(interval: Iterable[float], digits: int = 1) -> str:
 
 
 def agreement(differences: "Tensor") -> str:
-    """How far two results are apart, such as bit for bit or to within 1e-06, from the differences of their entries."""
+    """How closely two results agree, such as bit for bit or to within 1e-06, from the differences of their entries."""
     apart = float(differences.abs().max())
     return f"to within {apart:.0e}" if apart else "bit for bit"

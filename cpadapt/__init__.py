@@ -1,7 +1,7 @@
 """cpadapt: finer parameter steps for low-rank PEFT, and how sure one can be of what they buy.
 
-Importing it registers `CPConfig` with PEFT, at once where peft is loaded and else as soon as it is. Each name below is
-imported when it is first asked for.
+Importing cpadapt registers `CPConfig` with PEFT: at once if peft is loaded, else as soon as it is. Each name below is
+imported on first use.
 """
 
 import importlib
@@ -41,7 +41,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-# Spelt out, since type checkers read it; a test compares it with the tables above.
+# Written out, because type checkers read it; a test compares it with the tables above.
 __all__ = [
     "CPConfig",
     "FamilyPlan",
@@ -83,7 +83,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'cpadapt' has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value  # so that it is looked up once
+    globals()[name] = value  # so that it is looked up only once
     return value
 
 

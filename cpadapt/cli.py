@@ -1,6 +1,6 @@
 """The command line. A mistake ends with one line and exit status 2, before anything is trained.
 
-What a command needs it imports itself: help and questions about shapes must not wait for torch.
+Each command imports what it needs, so that help and questions about shapes do not wait for torch.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from cpadapt.errors import InputError, explain
 
 EXTRA = ("datasets", "filelock", "jaxtyping", "pandas", "pydantic", "rich", "typer")
-"""Packages of the extra `study`, which the commands need."""
+"""Packages of the extra `study`; the commands need them."""
 
 
 def _fail(message: str) -> NoReturn:
@@ -24,10 +24,10 @@ def _fail(message: str) -> NoReturn:
 
 
 def _without_extra(error: ModuleNotFoundError) -> NoReturn:
-    """Say how to get a package that is missing.
+    """Say how to install a missing package.
 
     Raises:
-        ModuleNotFoundError: it is not one of `EXTRA`.
+        ModuleNotFoundError: the package is not one of `EXTRA`.
     """
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA:
@@ -48,13 +48,13 @@ app = typer.Typer(
     help="How small can an adapter be, and how sure are we? CP and LoRA at every parameter budget.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Plain help: importing rich would double the wait for it.
+    # Help is plain, because importing rich would double its time.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What a wrong option, argument or command raises; typer's versions keep it in different modules."""
+"""The error for a wrong option, argument or command; its module differs between versions of typer."""
 
 
 def _integer(text: str) -> int:
@@ -153,7 +153,7 @@ def run(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a study; runs with a record are not trained again.
+    """Measure a study. Runs that already have a record are not trained again.
 
     Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
@@ -179,17 +179,17 @@ def run(
 @app.command("try")
 def try_(
     backbone: Annotated[str, typer.Option(help="A known name, such as minilm, a hub id or a local folder.")],
-    task: Annotated[str, typer.Option(help="A known task, or the TOML file of another.")],
+    task: Annotated[str, typer.Option(help="A known task, or a TOML file that describes one.")],
     cell: Annotated[list[str], typer.Option(metavar="FAMILY:SIZE", help="lora:4, cp:21 or head; may be repeated.")],
     results: Annotated[Path, typer.Option(help="Folder of records.")],
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0-2 or 0,3,7.")] = "0",
     learning_rate: Annotated[
         list[str] | None,
-        typer.Option(metavar="FAMILY=RATE", help="Learning rate (default: the paper's); may be repeated."),
+        typer.Option(metavar="FAMILY=RATE", help="Learning rate of a family (default: the paper's); may be repeated."),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=_integer, help="Optimizer steps; dev is evaluated every fifth of them."),
+        typer.Option(metavar="N", parser=_integer, help="Optimizer steps; dev is evaluated 5 times if 5 divides N."),
     ] = None,
     set_: Settings = None,
     data_dir: DataDir = None,
@@ -216,13 +216,13 @@ def try_(
 
 
 def _measure(study: "Study", settings: list[str] | None, results: Path | None, **how: Any) -> None:
-    """Train what has no record yet and print a table of all.
+    """Train the runs without a record and print a table of all.
 
     Args:
         study: what to measure.
-        settings: other values in its protocol, as NAME=VALUE.
+        settings: fields of the protocol to override, as NAME=VALUE.
         results: folder of records; by default the study's own.
-        how: as `cpadapt.measure.train` takes them.
+        how: further arguments of `cpadapt.measure.train`.
     """
     from cpadapt.measure import train
     from cpadapt.records.store import load_records
@@ -235,7 +235,7 @@ def _measure(study: "Study", settings: list[str] | None, results: Path | None, *
     records = train(study, results=folder, **how)
     diverged = sum(r.diverged_at is not None for r in records)
     trained = sum((r.id, r.provenance.finished) not in before for r in records)
-    # What tells the runs of one cell apart.
+    # The columns that distinguish the runs of a cell.
     shown = ["seed"] + ["data_seed"] * (len(study.data_seeds) > 1) + ["order_seed"] * bool(study.order_seeds)
     if any(plan.settings for plan in study.families.values()):
         shown = ["scale", "warmup_steps", *shown]
@@ -266,11 +266,14 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show which cells of a study are done, missing or diverged."""
+    from cpadapt.inputs.backbones.loading import load_projections
     from cpadapt.measure import status
-    from cpadapt.study import load_study
+    from cpadapt.records.store import load_records
+    from cpadapt.study import load_study, records_of_other_versions
 
     asked = load_study(study)
-    rows = [dataclasses.asdict(s) for s in status(asked, results or Path("results") / asked.name)]
+    folder = results or Path("results") / asked.name
+    rows = [dataclasses.asdict(s) for s in status(asked, folder)]
     if as_json:
         _print_json(rows)
         return
@@ -279,6 +282,9 @@ def show_status(
     same = set() if any(plan.settings for plan in asked.families.values()) else {"scale", "warmup_steps"}
     rows = [{names.get(name, name): value for name, value in row.items() if name not in same} for row in rows]
     _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
+    projections = load_projections(asked.backbone, asked.target_modules)
+    if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
+        typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")
 
 
 @app.command()
@@ -337,9 +343,9 @@ def migrate_records(
     folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Convert records of an earlier version: none is lost, and studies find them as done.
+    """Convert the records of an earlier version of cpadapt. None is lost, and studies count them as done.
 
-    With --data-dir the classes of the items are added, so that accuracy by class is known.
+    With --data-dir the items' classes are added, which gives accuracy by class.
     """
     from cpadapt.records.migrate import migrate
 
@@ -352,7 +358,7 @@ def migrate_records(
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit status 2."""
     try:
-        # A command returns nothing; what ends it early, such as --help, gives its status.
+        # A command returns None; an early exit, such as --help, returns its status.
         sys.exit(app(prog_name="cpadapt", standalone_mode=False))
     except typer.Abort:
         sys.exit(130)
@@ -382,11 +388,11 @@ def _usage(error: Any) -> str:
 
 
 TRY_OPTIONS = ("--backbone", "--cell", "--seeds", "--learning-rate", "--steps")
-"""Options of `cpadapt try` that stand for a study file."""
+"""Options of `cpadapt try` that replace a study file."""
 
 
 def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> "Study":
-    """A study of the runs that the command line names."""
+    """The study of the runs that the command line names."""
     from cpadapt.families import FAMILIES
     from cpadapt.records.config import HEAD, Protocol
     from cpadapt.study import FamilyPlan, Ladder, Study, seeds_of
@@ -467,7 +473,7 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    # Narrow, and folded rather than cut where it is still too wide: no number may be lost.
+    # The table is narrow, and too wide cells are folded rather than cut, so that no number is lost.
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name, value in (rows[0] if rows else {}).items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right", overflow="fold")

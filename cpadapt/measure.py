@@ -1,4 +1,4 @@
-"""From a study's runs to their records: what has no record yet is trained, bank by bank."""
+"""From a study's runs to their records: runs without a record are trained, bank by bank."""
 
 import contextlib
 import functools
@@ -36,25 +36,25 @@ from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 
 CHECKPOINTS = ".checkpoints"
-"""The folder, within that of the records, of banks at work."""
+"""The folder of unfinished banks, within the folder of records."""
 
 BANK_TOKENS = 16_384
-"""Tokens that a bank trains on in a step, on average: beyond this a run gets no cheaper."""
+"""Tokens that a bank trains on in a step, on average; larger banks make a run no cheaper."""
 
 BANK_SECONDS = 18 * 60
-"""The most seconds that a bank may train on a GPU: its records are written at its end, and of a machine that is taken
-away before it only the bank's checkpoint is left."""
+"""The most seconds that a bank may train on a GPU. Records are written at its end; if the machine is lost before, only
+the bank's checkpoint is left."""
 
 GPU_FLOPS = 3e14
-"""Floating-point operations a second by which a bank's time is estimated: an H100 or H200, half precision."""
+"""Floating-point operations per second of an H100 or H200 in half precision, for estimates of a bank's time."""
 
 
 def _most_tokens(backbone: Backbone, protocol: Protocol) -> float:
-    """The most tokens a step of a bank on this backbone, by its memory and its time."""
+    """The most tokens that a bank may train on in a step, so that memory and time suffice."""
     if backbone.model.device.type != "cuda":
         return BANK_TOKENS
     embedding = backbone.model.get_input_embeddings().weight.numel()
-    # Two operations a weight in the forward pass, two in the backward pass, which has no gradients of weights.
+    # Two operations per weight in the forward pass and two in the backward pass, which computes no weight gradients.
     seconds_a_token = 4 * (backbone.model.num_parameters() - embedding) / GPU_FLOPS
     return min(float(BANK_TOKENS), BANK_SECONDS / (protocol.steps * float(seconds_a_token)))
 
@@ -72,12 +72,12 @@ def train(
     device: str | None = None,
     quiet: bool = False,
 ) -> list[Record]:
-    """Measure a study's runs, or go on measuring them.
+    """Measure a study's runs, or continue measuring them.
 
-    Every mistake in the input is found before any training starts. A run whose record is in `results` is not trained
+    Every mistake in the input is found before training starts. A run whose record is in `results` is not trained
     again. The runs of a task train in banks of whole draws or seeds (see `cpadapt.study.banks_of`). A bank's state is
-    kept under `results/.checkpoints`, so a process that was killed, or asked to end by SIGTERM, continues from there;
-    a bank's records are written when it is done.
+    kept under `results/.checkpoints`, so training continues from there after the process was killed or got SIGTERM.
+    A bank's records are written when the bank is done.
 
     Args:
         study: what to measure.
@@ -86,11 +86,11 @@ def train(
         shard: only this part of each task's runs, for several processes side by side.
         data_dir: folder with the tasks' data, instead of the hub.
         results: folder of records. `None` keeps nothing on disk.
-        save: folder for each run's best weights: by run id, a PEFT adapter and its head, where it has them. A run with
-            a record but without weights there is trained again.
+        save: folder for each run's best weights, by run id: a PEFT adapter and the head, if the run has them. A run
+            with a record but without weights there is trained again.
         force: retrain runs that already have a record.
         device: as torch names it; by default the first GPU, or the CPU.
-        quiet: show no progress bar (there is none anyway where the output is not a terminal).
+        quiet: show no progress bar. There is none anyway if the output is not a terminal.
 
     Returns:
         The records of all runs asked for, including those measured before, in the study's order.
@@ -139,7 +139,7 @@ class _Plan:
         return config.run_id(self.data[config.task][config.data_seed].fingerprint, self.weights)
 
     def left(self, runs: Iterable[Run]) -> dict[str, Run]:
-        """Those of the runs that are to be trained, by id."""
+        """The runs that still have to be trained, by id."""
         return {run_id: run for run in runs if (run_id := self.id_of(run.config)) not in self.done}
 
     @functools.cached_property
@@ -149,11 +149,11 @@ class _Plan:
 
 
 class _Measurement:
-    """The training of what a plan leaves to do, bank by bank.
+    """Trains the unfinished runs of a plan, bank by bank.
 
     Raises:
-        InputError: a text does not fit, the backbone cannot be packed, or its readout or a package's version is
-            missing; all of it before any training.
+        InputError: a text is too long, the backbone cannot be packed, or its readout or a package's version is
+            missing. It is raised before any training.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class _Measurement:
         self._results, self._save, self._force, self._quiet = results, save, force, quiet
         require_packable(backbone)
         self._made_on = provenance(backbone.model.device)
-        # All texts are read before any is trained on, so that one too long for the last bank stops it all at once.
+        # All texts are tokenized first, so that one that is too long for the last bank stops everything at once.
         self._pools = {task: pools_of(plan.data[task], backbone, study.protocol) for task in plan.unfinished}
         if study.protocol.readout == "verbalizer":
             specs = study.specs()
@@ -180,7 +180,7 @@ class _Measurement:
         self._file = RecordFile(results) if results is not None else None
 
     def train(self) -> list[Record]:
-        """The records of what was left to do; each bank's are on disk before the next one starts."""
+        """Train the unfinished runs and return their records; each bank's are on disk before the next bank starts."""
         records = []
         for task in self._plan.unfinished:
             banks = self._banks(task)
@@ -196,12 +196,12 @@ class _Measurement:
         return records
 
     def _banks(self, task: str) -> list[list[Run]]:
-        """All of a task's runs, done or not, in banks: so a bank is the same whatever was done before."""
+        """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done."""
         tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
         return banks_of(self._plan.asked[task], tokens, _most_tokens(self._backbone, self._study.protocol))
 
     def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> list[Record]:
-        """Train and record runs, given by id; the trainer ends with the call, as the next bank needs its memory."""
+        """Train and record runs, given by id. The trainer is freed on return, as the next bank needs its memory."""
         trainer = Trainer(
             self._backbone,
             [run.config for run in runs.values()],
@@ -274,7 +274,7 @@ def _load_data(study: Study, runs: Iterable[Run], data_dir: str | Path | None) -
 
 
 def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Backbone:
-    """The study's backbone, once the device and the folders to write to are found usable."""
+    """Check the device and the folders to write to, then load the study's backbone."""
     _require_device(device)
     for folder in folders:
         if folder is not None:
@@ -287,10 +287,10 @@ def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Ba
 def _weights(
     known: Iterable[Record], study: Study, results: str | Path | None, at_hand: Source | None
 ) -> Source | None:
-    """The weights that runs are told by: those at hand or, where there are none, those of the study's records, if any.
+    """The weights that run ids depend on: those at hand or, if there are none, those of the study's records, if any.
 
     Raises:
-        InputError: the records of this backbone are of other weights, or of several; two are named.
+        InputError: the records of this backbone have other weights, or several; two are named.
     """
     own = [record for record in known if record.config.backbone == study.backbone_name]
     if at_hand is None:
@@ -299,8 +299,8 @@ def _weights(
     for record in own:
         if record.weights.identity != at_hand.identity:
             raise InputError(
-                f"the records in {results} are of other weights of {study.backbone_name}: theirs are {record.weights},"
-                f" those at hand {at_hand}; choose another folder for the records"
+                f"the records in {results} have other weights of {study.backbone_name}: theirs are {record.weights},"
+                f" those at hand are {at_hand}; choose another folder for the records"
             )
     return at_hand
 
@@ -320,17 +320,17 @@ class Status:
     done: int
     missing: int
     diverged: int
-    """How many of those done."""
+    """How many of the runs that are done diverged."""
 
 
 def status(study: Study, results: str | Path) -> list[Status]:
     """Which of a study's runs have a record, cell by cell.
 
-    A run counts as done by its config; whether its data were the same, its fingerprint tells. The weights are those at
-    hand or, where there are none, those of the records.
+    A run counts as done if a record has its config; the data are not compared. The weights are those at hand or, if
+    there are none, those of the records.
 
     Raises:
-        InputError: a record in `results` is not valid; or the records are of other weights than those at hand, or of
+        InputError: a record in `results` is not valid, or the records have other weights than those at hand, or
             several.
     """
     projections = load_projections(study.backbone, study.target_modules)
@@ -361,19 +361,19 @@ def status(study: Study, results: str | Path) -> list[Status]:
 def _require_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).cpu()
-    # torch fails under several classes: an unknown kind, one that it was built without, a number too high.
+    # torch raises several classes of errors: for an unknown kind, one that it was built without, a number too high.
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used: {reason}") from None
 
 
 def _require_folder(folder: Path) -> None:
-    """Check that a folder can be written to, or made; nothing is made yet."""
+    """Check that a folder can be written to or created, without creating it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{folder} cannot be a folder: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be made: {there} is not writable")
+        raise InputError(f"{folder} cannot be created: {there} is not writable")
 
 
 def _known(results: str | Path | None) -> dict[str, Record]:
@@ -393,10 +393,10 @@ def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> 
 
 
 def _save(out: Path, result: Result, backbone: Backbone) -> None:
-    """Write a run's best weights: the adapter as PEFT reads it and, beside it, `head.safetensors` if it has a head."""
+    """Write a run's best weights: the adapter in PEFT's format and `head.safetensors`, if the run has a head."""
     config = result.config
     spec = BACKBONES.get(backbone.name)
-    # What a run left that was killed before its record was written, or that is retrained.
+    # Left by a run that was killed before its record was written, or that is retrained.
     shutil.rmtree(out, ignore_errors=True)
     if config.family != HEAD and config.scale is not None:
         name = spec.hub if spec is not None and spec.hub is not None else backbone.name
@@ -430,13 +430,13 @@ def _progress(trainer: Trainer, title: str, quiet: bool) -> Iterator[Progress]:
 PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy")
 
 COMMIT_VARIABLE = "CPADAPT_COMMIT"
-"""Environment variable that names the commit where the source was copied without its git folder, as
-`git describe --always --dirty --abbrev=40` prints it: with `-dirty` at the end if the tree was not as committed."""
+"""Environment variable that names the commit if the source was copied without its git folder, as printed by
+`git describe --always --dirty --abbrev=40`, with `-dirty` at the end if the tree differed from the commit."""
 
 
 @functools.cache
 def _source_state() -> tuple[str | None, bool | None]:
-    """The commit of cpadapt's checkout and whether its files are as committed; `None` where unknown."""
+    """The commit of cpadapt's checkout and whether its files match it; `None` where unknown."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(checkout), *arguments]
@@ -446,7 +446,7 @@ def _source_state() -> tuple[str | None, bool | None]:
     try:
         if Path(git("rev-parse", "--show-toplevel")) == checkout:
             changed = git("status", "--porcelain", "--untracked-files=no")
-            # A task's file is found by its place, so one that git does not know counts too.
+            # A task's file is found by its path, so a file that git does not track counts too.
             unknown = git("status", "--porcelain", "--untracked-files=all", "--", "cpadapt")
             return git("rev-parse", "HEAD"), changed == unknown == ""
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or not a checkout
@@ -456,7 +456,7 @@ def _source_state() -> tuple[str | None, bool | None]:
 
 
 def provenance(device: torch.device) -> Provenance:
-    """The versions, the commit and the device of a run that finishes now.
+    """Versions, commit and device for the record of a run that finishes now.
 
     Raises:
         InputError: a package's metadata is not installed, so its version is unknown.
@@ -470,7 +470,7 @@ def provenance(device: torch.device) -> Provenance:
         own, packages = importlib.metadata.version("cpadapt"), {n: importlib.metadata.version(n) for n in PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(
-            f"the version of {error.name} is not known here, and every record needs it: install it with pip"
+            f"the version of {error.name} is unknown, and every record needs it: install it with pip"
             " (cpadapt itself with `pip install --no-deps --editable .` in its folder)"
         ) from None
     return Provenance(

@@ -1,6 +1,6 @@
-"""Registers CP with PEFT without importing PEFT, which takes seconds.
+"""Registers CP with PEFT without importing PEFT, which would take seconds.
 
-`cpadapt.tuner` registers when it is imported. Where peft is not loaded yet, a finder on `sys.meta_path` imports
+Importing `cpadapt.tuner` registers CP. If peft is not loaded yet, a finder on `sys.meta_path` imports
 `cpadapt.tuner` right after peft. So `peft.PeftModel.from_pretrained` loads a saved CP adapter in either order of
 imports.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def register_with_peft() -> None:
-    """Register CP now if peft is loaded, else as soon as it is. Doing it again changes nothing.
+    """Register CP now if peft is loaded, else as soon as it is. A second call changes nothing.
 
     Raises:
         ImportError: peft is loaded and lacks something that CP uses.
@@ -30,7 +30,7 @@ def register_with_peft() -> None:
 
 
 class _PeftFinder(MetaPathFinder):
-    """Finds peft where the other finders do, and has CP registered when it is loaded."""
+    """Finds peft through the other finders and registers CP once it is loaded."""
 
     def __init__(self) -> None:
         self._asking = threading.local()
@@ -45,14 +45,14 @@ class _PeftFinder(MetaPathFinder):
             spec = importlib.util.find_spec(fullname)
         finally:
             self._asking.others = False
-        # transformers asks for the spec too, to see whether peft is there: the finder stays until peft is loaded.
+        # transformers asks for the spec to see whether peft is installed, so the finder stays until peft is loaded.
         if spec is not None and spec.loader is not None:
             spec.loader = _RegisteringLoader(spec.loader, self)
         return spec
 
 
 class _RegisteringLoader(Loader):
-    """Loads a module as its own loader does, then imports `cpadapt.tuner`."""
+    """Loads a module with its own loader, then imports `cpadapt.tuner`."""
 
     def __init__(self, loader: Loader, finder: _PeftFinder) -> None:
         self._loader = loader
@@ -74,5 +74,5 @@ class _RegisteringLoader(Loader):
         try:
             importlib.import_module("cpadapt.tuner")
         except ImportError as error:
-            # Whoever imports peft may not want CP at all; `cpadapt.CPConfig` raises the error itself.
+            # Importing peft must not fail because of CP; using `cpadapt.CPConfig` raises the error.
             warnings.warn(f"CP is not registered with PEFT: {error}", stacklevel=2)

@@ -1,11 +1,10 @@
-"""A study file → its runs and the banks that they train in: the one way in for the command line, the notebooks and
-Python."""
+"""From a study file to its runs and their banks, for the command line, the notebooks and Python."""
 
 import itertools
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
 from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, stacking_order
+from cpadapt.records.record import Record
 
 
 @validated(frozen=True, config=STRICT)
@@ -26,11 +26,11 @@ class Setting:
 
     learning_rate: float
     scale: float | None = None
-    """The factor in front of the pair; by default the plan's."""
+    """The factor in front of the pair; by default the family plan's."""
     warmup_steps: int | None = None
-    """Steps of linear rise from 0; by default the protocol's."""
+    """Steps in which the rate rises linearly from 0; by default the protocol's number."""
     sizes: tuple[int, ...] | None = None
-    """Ranks or components that this setting is for; by default all on the ladder."""
+    """Ranks or components that the setting applies to; by default all on the ladder."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -92,7 +92,7 @@ class Ladder:
     :meta hide-value:
     """
     pairs: tuple[dict[str, int], ...] = ()
-    """Sizes, by family label, that are compared as one budget although their counts differ."""
+    """Sizes, by family label, that are compared as if at the same budget, although their counts differ."""
 
     def __post_init__(self) -> None:
         if not (self.head or self.budgets or self.sizes or self.pairs):
@@ -105,14 +105,14 @@ class Run(NamedTuple):
     label: str
     """What the study calls this variant of a family, or `head`."""
     config: RunConfig
-    """What is trained, on what, from which seeds."""
+    """What to train, on what, from which seeds."""
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """Read seeds written as ranges and single numbers, such as `0-99` or `0,3,7-9`.
 
     Raises:
-        InputError: the text is neither, or a range runs backwards.
+        InputError: a part is neither, or a range runs backwards.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -127,7 +127,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 @validated(frozen=True, config=STRICT)
 class Study:
-    """What to measure: every run follows from this."""
+    """What to measure. Every run follows from its fields."""
 
     name: str
     """Letters, digits, `.`, `_` and `-`; also the folder of its records under `results/`."""
@@ -144,8 +144,8 @@ class Study:
     order_seeds: tuple[int, ...] = ()
     """Seeds of the order of the data alone, crossed with `seeds`; by default each seed decides its order too."""
     draws: tuple[int, ...] = ()
-    """Numbers that are seed and data seed in one, instead of `seeds` and `data_seeds`, so that no two runs of a cell
-    share anything. Text is read by `seeds_of`."""
+    """Numbers that serve as both seed and data seed, instead of `seeds` and `data_seeds`, so that a cell's runs share
+    nothing. Text is read by `seeds_of`."""
     families: dict[str, FamilyPlan] = Field(default_factory=lambda: {"lora": FamilyPlan(), "cp": FamilyPlan()})
     """How each family is trained, by label; by default `lora` and `cp`, each at the paper's rate.
 
@@ -157,7 +157,7 @@ class Study:
     :meta hide-value:
     """
     target_modules: tuple[str, ...] | None = None
-    """The last parts of the modules' paths, such as `q_proj`; by default those that PEFT has for LoRA."""
+    """The last parts of the modules' paths, such as `q_proj`; by default those that PEFT adapts with LoRA."""
     about: str = ""
     """What the study is for, in a sentence."""
 
@@ -212,7 +212,7 @@ class Study:
         Raises:
             InputError: no family has an adapter that small, or a family on the ladder refuses a projection.
         """
-        wanted = [Cell(HEAD, 0)] if self.ladder.head else []
+        wanted: list[Cell] = [(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
             matched = self._matched(projections, budget)
             if not matched:
@@ -224,26 +224,26 @@ class Study:
         for amount in self.ladder.budgets:
             wanted += self._matched(projections, amount)
         for label, sizes in self.ladder.sizes.items():
-            wanted += [Cell(label, size) for size in sizes]
+            wanted += [(label, size) for size in sizes]
         for pair in self.ladder.pairs:
-            wanted += [Cell(label, size) for label, size in pair.items()]
+            wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
-        for label in dict.fromkeys(cell.label for cell in wanted if cell.label != HEAD):
+        for label in dict.fromkeys(label for label, _ in wanted if label != HEAD):
             counting.require(self.families[label].family or label, projections, self._shape_options(label))
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
         for pair in self.ladder.pairs:
             if budget in {self.count(projections, label, size) for label, size in pair.items()}:
-                return [Cell(label, size) for label, size in pair.items()]
+                return list(pair.items())
         sizes = {
             label: counting.largest_size(plan.family or label, projections, budget, self._shape_options(label))
             for label, plan in self.families.items()
         }
-        return [Cell(label, size) for label, size in sizes.items() if size]
+        return [(label, size) for label, size in sizes.items() if size]
 
     def count(self, projections: Sequence[Projection], label: str, size: int) -> int:
-        """Trainable scalars of a cell's adapter over all target modules; 0 at size 0, which is the head alone.
+        """Trainable scalars of a cell's adapter over all target modules; 0 at size 0, for the head alone.
 
         Args:
             projections: the backbone's target modules.
@@ -258,7 +258,7 @@ class Study:
     def _shape_options(self, label: str) -> dict[str, Any]:
         plan = self.families[label]
         name = plan.family or label
-        # A run's config reads and checks them.
+        # A run's config parses and checks them.
         config = RunConfig(
             backbone=self.backbone_name,
             task=self.tasks[0],
@@ -275,13 +275,13 @@ class Study:
 
     @property
     def backbone_name(self) -> str:
-        """The backbone's known name or hub id, or a local folder's name without its path, as records keep it."""
+        """The backbone's name in records, its known name, hub id or, for a local folder, the folder's name."""
         folder = Path(self.backbone).expanduser()
         return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The data seeds of its runs."""
+        """The data seeds of the study's runs."""
         return self.draws or self.data_seeds
 
     @property
@@ -310,16 +310,16 @@ class Study:
                 raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
         places: list[tuple[str, dict[str, Any]]] = []
-        for cell in self.cells(projections, budget):
-            if cell.label == HEAD:
+        for label, size in self.cells(projections, budget):
+            if label == HEAD:
                 places.append((HEAD, {"family": HEAD, "size": 0}))
                 continue
-            plan = self.families[cell.label]
-            name = plan.family or cell.label
-            for setting in plan.settings_of(name, cell.size):
-                trained = asdict(setting) | {"family": name, "size": cell.size, "options": plan.options}
+            plan = self.families[label]
+            name = plan.family or label
+            for setting in plan.settings_of(name, size):
+                trained = asdict(setting) | {"family": name, "size": size, "options": plan.options}
                 del trained["sizes"]
-                places.append((cell.label, trained))
+                places.append((label, trained))
         common: dict[str, Any] = {
             "backbone": self.backbone_name,
             "protocol": self.protocol,
@@ -332,6 +332,25 @@ class Study:
             )
             for name, (label, trained), (data_seed, seed, order_seed) in itertools.product(names, places, self._seeds)
         ]
+
+
+def records_of_other_versions(
+    study: Study, projections: Sequence[Projection], records: Iterable[Record]
+) -> list[Record]:
+    """The records under this study's name whose runs it does not ask for.
+
+    They were measured before the study was edited, or with other values in its protocol (`with_protocol`).
+
+    Args:
+        study: in its present version.
+        projections: the backbone's target modules.
+        records: of any studies.
+
+    Raises:
+        InputError: as `Study.runs`.
+    """
+    asked = {run.config.config_id for run in study.runs(projections)}
+    return [record for record in records if record.study == study.name and record.config_id not in asked]
 
 
 def load_study(path: str | Path) -> Study:
@@ -390,8 +409,8 @@ class Shard:
     def of(self, runs: Sequence[Run]) -> list[Run]:
         """This part of one task's runs.
 
-        Whole draws or seeds are dealt, because each belongs in one bank. Where there are fewer of them than parts,
-        single runs are dealt in order of size, so that the parts cost about the same.
+        Whole draws or seeds are dealt out, because each belongs in one bank. If there are fewer of them than parts,
+        single runs are dealt out in order of size, so that the parts cost about the same.
         """
         blocks = _blocks(runs)
         if len(blocks) >= self.count:
@@ -400,7 +419,7 @@ class Shard:
 
 
 def _blocks(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs by draw or, where all share one, by seed: what is compared run by run and belongs in one bank."""
+    """Runs grouped by draw or, if all share one, by seed. A group is compared run by run and belongs in one bank."""
     several = len({run.config.data_seed for run in runs}) > 1
     blocks: dict[int, list[Run]] = {}
     for run in runs:
@@ -418,7 +437,7 @@ def banks_of(runs: Sequence[Run], run_tokens: float, most_tokens: float) -> list
     Args:
         runs: the task's runs.
         run_tokens: tokens that one run trains on in a step, on average.
-        most_tokens: the most that a bank may train on in a step. A draw or seed that exceeds it by itself is cut too.
+        most_tokens: the most that a bank may train on in a step. A single draw or seed that exceeds it is cut too.
     """
     most = max(1, int(most_tokens / run_tokens))
     banks: list[list[Run]] = []
@@ -440,7 +459,7 @@ def with_protocol(study: Study, **changes: Any) -> Study:
     """The study with other values in its protocol.
 
     Args:
-        study: left as it is.
+        study: not changed.
         changes: new values by field of `Protocol`.
 
     Raises:

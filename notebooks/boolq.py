@@ -37,7 +37,7 @@ from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-task = ladder.measured("smollm2", "boolq")
+task = ladder.task_on_record("smollm2", "boolq")
 
 # %% [markdown]
 # ## The frontier

@@ -175,14 +175,14 @@ charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
 # components, and then saturates slightly below LoRA. With a head, on all {q}`readout.items` items:
 
 # %% tags=["hide-input"]
-lifted = ladder.measured("boolq-lifted", "boolq")
+lifted = ladder.task_on_record("boolq-lifted", "boolq")
 charts.frontier_chart(lifted.runs, budget_slider=True)
 
 # %% [markdown]
 # and with words:
 
 # %% tags=["hide-input"]
-charts.frontier_chart(ladder.measured("boolq-lifted-verbalizer", "boolq").runs, budget_slider=True)
+charts.frontier_chart(ladder.task_on_record("boolq-lifted-verbalizer", "boolq").runs, budget_slider=True)
 
 # %% [markdown]
 # Components pay. From one to {q}`readout.size.matched`, LoRA's first rank's budget, CP gains {q}`readout.first_gain`

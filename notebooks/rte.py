@@ -32,7 +32,7 @@ from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-task = ladder.measured("smollm2", "rte")
+task = ladder.task_on_record("smollm2", "rte")
 
 # %% [markdown]
 # ## The frontier

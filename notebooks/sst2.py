@@ -37,7 +37,7 @@ from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-task = ladder.measured("smollm2", "sst2")
+task = ladder.task_on_record("smollm2", "sst2")
 
 # %% [markdown]
 # ## The frontier

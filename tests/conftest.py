@@ -13,4 +13,5 @@ torch.set_num_threads(1)
 
 # Before anything of cpadapt is imported; where there is a GPU, the compiler could not see through the checks.
 if not torch.cuda.is_available():
-    install_import_hook(["cpadapt.bank.packing"], "beartype.beartype")
+    shaped = ("adamw", "bank", "packing")
+    install_import_hook([f"cpadapt.bank.{name}" for name in shaped], "beartype.beartype")

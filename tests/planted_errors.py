@@ -80,8 +80,8 @@ TENSORIZATION = "tests/companion/test_tensorization.py"
 ERRORS: dict[str, Planted] = {
     "wrong sign": Planted(
         "companion/noise.py",
-        "return compare(of.outcomes[a], of.outcomes[b])",
-        "return compare(of.outcomes[b], of.outcomes[a])",
+        "return compare(cells.outcomes[a], cells.outcomes[b])",
+        "return compare(cells.outcomes[b], cells.outcomes[a])",
         (DIFFERENCES, CLAIMED),
         renewed=True,
     ),
@@ -178,8 +178,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "other task's records": Planted(
         "companion/quantities/tasks.py",
-        "return ladder.measured(STUDY, task)",
-        'return ladder.measured(STUDY, "boolq" if task == "rte" else task)',
+        "return ladder.task_on_record(STUDY, task)",
+        'return ladder.task_on_record(STUDY, "boolq" if task == "rte" else task)',
         (CLAIMED, f"{OF_TASKS}::test_loras_lead"),
         chapter="tasks",
         renewed=True,
@@ -292,7 +292,7 @@ ERRORS: dict[str, Planted] = {
     "claims: tuned at one rate": Planted(
         "companion/verdicts.py",
         'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"))',
-        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"), PAPERS)',
+        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"), PAPER_RATES)',
         (f"{VERDICTS}::test_a_difference_of_tuned_cells", CLAIMED),
         chapter="claims",
         renewed=True,
@@ -431,8 +431,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "default minus split": Planted(
         "companion/contrasts.py",
-        """            compare(of.outcomes[label, size], of.outcomes["cp", default]),""",
-        """            compare(of.outcomes["cp", default], of.outcomes[label, size]),""",
+        """            compare(cells.outcomes[label, size], cells.outcomes["cp", default]),""",
+        """            compare(cells.outcomes["cp", default], cells.outcomes[label, size]),""",
         (CLAIMED, f"{TENSORIZATION}::test_differences_by_hand"),
         chapter="tensorization",
         renewed=True,

@@ -147,6 +147,13 @@ def test_plan_as_a_table(cpadapt: Cli) -> None:
         assert figure in shown
 
 
+def shown_status(cpadapt: Cli, study: Path) -> str:
+    """What `status` prints of the records in `r`, which it leaves as they are."""
+    ran = cpadapt("status", study, "--results", "r")
+    assert (ran.status, ran.err) == (0, "")
+    return ran.out
+
+
 def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One study, in parts: a task at a budget, the rest in two shards, nothing twice; then a run's export."""
     options = ("--results", "r", "--save", "w", "--set", "train_cap=16", "--set", "schedule=constant", "--quiet")
@@ -173,12 +180,14 @@ def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.Mo
     # As the file has it, without --set, nothing is measured.
     rows = cpadapt("status", study, "--results", "r", "--json").json
     assert [(row["done"], row["missing"]) for row in rows] == [(0, 1)] * 6
+    assert "Records of other versions of this study, which are not part of it: 6\n" in shown_status(cpadapt, study)
     study.write_text(STUDY.replace("train_cap = 20", 'train_cap = 16\nschedule = "constant"').replace("[1,", "[4, 1,"))
     rows = cpadapt("status", study, "--results", "r", "--json").json
     assert {(row["label"], row["size"], row["done"], row["missing"], row["diverged"]) for row in rows} == {
         ("head", 0, 1, 0, 0), ("cp", 1, 1, 0, 0), ("cp", 2, 1, 0, 0), ("cp", 4, 0, 1, 0),
     }  # fmt: skip
-    assert "6 done, 2 missing, 0 diverged" in cpadapt("status", study, "--results", "r").out
+    assert "6 done, 2 missing, 0 diverged" in (shown := shown_status(cpadapt, study))
+    assert "other versions" not in shown
 
     cp = next(r for r in records if r.label == "cp")
     ran = cpadapt("export", f"w/{cp.id}", "out", "--to", "lora")
@@ -439,7 +448,7 @@ def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypa
     no_training(monkeypatch)
     # Not by the folder's mode: the tests may run as root, who may write anywhere.
     monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
-    assert "r/s cannot be made" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
+    assert "r/s cannot be created" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
 
 
 def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:

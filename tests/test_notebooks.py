@@ -102,7 +102,7 @@ def test_a_study_s_task_at_a_budget(run_budget: Path, tmp_path: Path) -> None:
     ("parameters", "named"),
     [
         ({"tsak": "sst2"}, r"unknown parameter 'tsak' \(did you mean 'task'\?\)"),
-        ({"seeds": "0-2"}, "parameter seeds = '0-2' is no list"),
+        ({"seeds": "0-2"}, "parameter seeds = '0-2': must be of type list"),
     ],
 )
 def test_a_wrong_parameter_stops_it(parameters: dict[str, Any], named: str, run_budget: Path, tmp_path: Path) -> None:

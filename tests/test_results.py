@@ -44,8 +44,8 @@ def test_every_record_says_from_which_clean_tree_it_came(records: list[Record]) 
         assert len(record.provenance.git_commit) == 40
         assert record.config_id == record.config.config_id
         assert record.id == record.config.run_id(record.data_fingerprint, record.weights.identity)
-        for of in (record.outcome, record.rest, record.dev):
-            assert of is None or of.correct == sum(of.right_by_row.values())
+        for outcome in (record.outcome, record.rest, record.dev):
+            assert outcome is None or outcome.correct == sum(outcome.right_by_row.values())
         if record.dev is not None:
             assert record.dev.correct == record.best.dev_correct
 

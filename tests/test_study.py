@@ -24,8 +24,9 @@ from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.loading import load_backbone, load_projections
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
+from cpadapt.records.config import Cell
 from cpadapt.records.store import RecordFile, lines_of, load_records
-from cpadapt.study import banks_of, with_protocol
+from cpadapt.study import banks_of, records_of_other_versions, with_protocol
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL = Protocol(steps=8, eval_every=4, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
@@ -43,9 +44,8 @@ def study(**changes: Any) -> Study:
     return Study(**(values | changes))
 
 
-def cells(asked: Study, budget: int | None = None) -> list[tuple[str, int]]:
-    projections = load_projections(asked.backbone)
-    return [(cell.label, cell.size) for cell in asked.cells(projections, budget)]
+def cells(asked: Study, budget: int | None = None) -> list[Cell]:
+    return asked.cells(load_projections(asked.backbone), budget)
 
 
 def test_budgets_match_from_below_over_all_modules() -> None:
@@ -80,7 +80,6 @@ def test_a_cell_is_counted_over_all_modules_with_its_familys_options() -> None:
         "cp-flat": 2 * 2 * ((32 + 32 + 1) + (16 + 32 + 1)),
     }
     assert asked.count(load_projections("tiny"), "head", 0) == 0
-    assert ("cp", 2) in asked.cells(load_projections("tiny")), "a cell is a label and a size"
 
 
 def test_a_budget_below_every_step_says_what_there_is() -> None:
@@ -198,6 +197,19 @@ def test_a_task_of_ones_own_lies_beside_the_study_and_goes_by_its_name(tmp_path:
     (tmp_path / "copy.toml").write_text((tmp_path / "own.toml").read_text())
     with pytest.raises(InputError, match="two of the tasks have the same name: reviews, reviews"):
         train(twice)
+
+
+def test_records_of_an_edited_study_are_told_from_its_own() -> None:
+    asked = load_study(ROOT / "studies" / "small.toml")
+    projections, records = load_projections(asked.backbone), load_records(ROOT / "results" / "small")
+    assert records_of_other_versions(asked, projections, records) == []
+    fewer = replace(asked, ladder=Ladder(head=True, sizes={"lora": (1, 2), "cp": (1, 4, 9)}))
+    others = records_of_other_versions(fewer, projections, records)
+    assert others == [r for r in records if (r.label, r.config.size) == ("cp", 18)] != []
+    longer = with_protocol(asked, steps=2 * asked.protocol.steps)
+    assert records_of_other_versions(longer, projections, records) == records
+    renamed = replace(longer, name="another")
+    assert records_of_other_versions(renamed, projections, records) == [], "they are another study's"
 
 
 def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +352,7 @@ def test_the_same_folder_elsewhere_is_the_same_run(tmp_path: Path) -> None:
 def test_what_records_need_is_looked_up_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
     monkeypatch.setattr("cpadapt.measure.PACKAGES", ("not-there",))
-    with pytest.raises(InputError, match="the version of not-there is not known"):
+    with pytest.raises(InputError, match="the version of not-there is unknown"):
         train(study())
 
 

@@ -159,7 +159,7 @@ def clear_as_asked(task: str) -> int:
 @quantity("points", 1, (ORDERS, "smollm2", "smollm2-rates"), each=("all", "lora1"))
 def order_in_answers(subject: str) -> float:
     """What the order does on RTE to the share of items that are called by the commonest label."""
-    commonest = rates.commonest(rates.measured(("smollm2", "smollm2-rates"), "rte"))
+    commonest = rates.commonest(rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "rte"))
     cells = list(ADAPTERS.values()) if subject == "all" else [ADAPTERS[subject]]
     answered = np.mean([causes.given(runs("rte")[cell].by_order, commonest) for cell in cells], axis=0)
     return _sd(causes.as_asked(answered)[1].variance)

@@ -9,9 +9,10 @@ from companion.claims import LEVEL, learned, lora_ahead
 from companion.encoder import CP1, HEAD_ONLY, LORA1, LORA8, STEPS, STUDY
 from companion.quantities import quantity
 from companion.records import records
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.records.config import Cell
 from cpadapt.records.table import tabulate
 
 TASKS = ("sst2", "sick", "mrpc", "boolq", "rte")

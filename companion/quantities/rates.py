@@ -11,7 +11,7 @@ from companion import rates
 from companion.claims import lora_ahead
 from companion.ladder import differences
 from companion.quantities import Value, quantity
-from companion.rates import CELL, PAPER, PAPERS
+from companion.rates import CELL, PAPER, PAPER_RATES
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.frontier import frontier
 from cpadapt.analysis.statistics import Estimate, Floats, compare, estimate
@@ -26,7 +26,7 @@ STUDIES = ("smollm2", "smollm2-rates")
 @functools.cache
 def runs(task: str) -> Sequence[Record]:
     """A task's, of cells that were tried at all rates."""
-    return rates.measured(STUDIES, task)
+    return rates.runs_at_all_rates(STUDIES, task)
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def _small(found: pd.DataFrame) -> pd.DataFrame:
 @quantity("", 4, source=STUDIES, each=("lora", "cp"))
 def papers_rate(family: str) -> float:
     """The paper's rate."""
-    return PAPERS[family]
+    return PAPER_RATES[family]
 
 
 @quantity("rates", source=STUDIES)
@@ -93,7 +93,7 @@ def all_runs() -> int:
 def added() -> int:
     """Those at other rates than the paper's."""
     found = _all()
-    return int(found.loc[found["learning_rate"] != found["label"].map(PAPERS), "runs"].sum())
+    return int(found.loc[found["learning_rate"] != found["label"].map(PAPER_RATES), "runs"].sum())
 
 
 @quantity("runs", source=STUDIES)
@@ -195,7 +195,9 @@ def least_falling() -> int:
 @quantity("adapters", source=STUDIES)
 def clear_rises() -> int:
     """How many of those up to `turn` are better on RTE by more than the interval of the difference."""
-    cells = {rate: cells_of(runs("rte"), {name: rate * paper for name, paper in PAPERS.items()}) for rate in (10, 30)}
+    cells = {
+        rate: cells_of(runs("rte"), {name: rate * paper for name, paper in PAPER_RATES.items()}) for rate in (10, 30)
+    }
     rise = _rise("rte")
     risen = [compare(*(cells[rate].outcomes[label, size] for rate in (30, 10)))
              for label, size, _ in rise[rise > 0].index]  # fmt: skip
@@ -311,7 +313,7 @@ def boolq_dev_majority() -> float:
 
 def _compared() -> pd.DataFrame:
     pairs = ways("boolq")[CELL].matched("lora", "cp")
-    matched = {cell for pair in pairs for cell in zip(rates.FAMILIES, pair, strict=True)}
+    matched = {cell for pair in pairs for cell in zip(rates.PAIRED, pair, strict=True)}
     found = response("boolq")
     return found[found["chosen"] & pd.Series(list(zip(found["label"], found["size"], strict=True))).isin(matched)]
 

@@ -56,7 +56,7 @@ def thousand_learned() -> str:
 
 
 def _thousand() -> Cells:
-    return contrasts.measured((THOUSAND,), "boolq")
+    return contrasts.cells_on_record((THOUSAND,), "boolq")
 
 
 # What it took.

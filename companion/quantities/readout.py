@@ -258,8 +258,8 @@ def last_minus_lora_alike() -> float:
 
 
 @functools.cache
-def _lifted() -> ladder.Measured:
-    return ladder.measured(LIFTED, "boolq")
+def _lifted() -> ladder.TaskOnRecord:
+    return ladder.task_on_record(LIFTED, "boolq")
 
 
 @quantity("items", source=LIFTED)

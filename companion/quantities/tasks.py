@@ -10,10 +10,10 @@ import pandas as pd
 from companion import ladder
 from companion.claims import LEVEL, Finding, interval_90, learned, lora_ahead
 from companion.quantities import quantity
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Choice, Estimate, agreement, best_of, estimate
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 
 STUDY = "smollm2"
 TASKS = ("sst2", "rte", "boolq")
@@ -21,9 +21,9 @@ LABELS = ("cp", "lora")
 READOUT: Cell = (HEAD, 0)
 
 
-def of_task(task: str) -> ladder.Measured:
+def of_task(task: str) -> ladder.TaskOnRecord:
     """What the study has of a task."""
-    return ladder.measured(STUDY, task)
+    return ladder.task_on_record(STUDY, task)
 
 
 def cells(task: str) -> Cells:

@@ -12,9 +12,9 @@ from companion import tensorization
 from companion.claims import LEVEL
 from companion.quantities import quantity
 from companion.tensorization import AT_PAPERS, DEFAULTS, PLACES, WITH_SEEDS
-from cpadapt.analysis.cells import Cell
 from cpadapt.analysis.charts import task_name
 from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate, holm
+from cpadapt.records.config import Cell
 
 LABELS = {label.replace("-", "_"): label for label in tensorization.sizes()}
 """By what a quantity's name has of it."""

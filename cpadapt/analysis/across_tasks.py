@@ -1,9 +1,9 @@
 """Differences between adapters over tasks.
 
-On one task a difference is taken draw by draw and item by item, over evaluation items that every draw is asked and
-training rows that a draw leaves over (`difference`). Tasks are a sample too: the mean over tasks is that over all
-tasks like these, where tasks of one source count as one (`over_tasks`). Settings are chosen before, on dev alone, one
-for all tasks (`chosen_settings`).
+On one task a difference is taken draw by draw and item by item. The items are the evaluation items, which every draw
+is asked, and the training rows that a draw does not use (`difference`). Tasks are a sample too: the mean is over all
+tasks like these, and tasks from one source count as one (`over_tasks`). Settings are chosen beforehand, on dev alone,
+one for all tasks (`chosen_settings`).
 """
 
 import math
@@ -16,11 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from cpadapt.analysis.cells import Cell
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Estimate, Floats, Mean, partly_crossed
 from cpadapt.errors import InputError
-from cpadapt.records.config import RunConfig
+from cpadapt.records.config import Cell, RunConfig
 from cpadapt.records.record import Record, require_one_backbone
 
 
@@ -30,18 +29,18 @@ class OnTask:
 
     estimate: Estimate
     draws: tuple[int, ...]
-    """`[draws]`, rising."""
+    """`[draws]`, ascending."""
     by_draw: Floats
-    """`[draws]`, the difference over all items that each was asked."""
+    """`[draws]`, the mean difference over the items that each draw was asked."""
 
 
 def on_task(values: Floats, draws: NDArray[np.int64], items: NDArray[np.int64]) -> OnTask:
-    """A difference on one task, from answers that are paired already.
+    """A difference on one task, from paired answers.
 
     Args:
         values: `[answers]`, the difference between the adapters' answers to one item on one draw, as shares.
-        draws: `[answers]`, the draw of each.
-        items: `[answers]`, the item of each; evaluation items and training rows have different numbers.
+        draws: `[answers]`, the draw of each answer.
+        items: `[answers]`, the item of each answer; evaluation items and training rows have different numbers.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.partly_crossed`.
@@ -52,11 +51,11 @@ def on_task(values: Floats, draws: NDArray[np.int64], items: NDArray[np.int64]) 
 
 
 def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
-    """A difference between cells on one task, from their runs: the sum of weighted accuracies.
+    """A difference between cells on one task, as a weighted sum of their accuracies.
 
     Args:
-        parts: the weight of each cell, such as 1 for one and -1 for another, and its runs, one on each draw (one data
-            seed). All have the same draws, and on a draw the same items.
+        parts: each cell's weight, such as 1 or -1, and its runs, one on each draw (data seed). All cells have the
+            same draws and, on a draw, the same items.
 
     Raises:
         InputError: the runs are of several tasks, a cell has two runs on a draw or none where another has one, a run
@@ -92,14 +91,14 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
 
 
 def _by_draw(records: Iterable[Record]) -> dict[int, Record]:
-    """One cell's runs by their draw."""
+    """One cell's runs, by draw."""
     records = list(records)
     require_one_backbone(records, "a cell's runs")
     by_draw: dict[int, Record] = {}
     for record in records:
         draw = record.config.data_seed
         if draw in by_draw:
-            raise InputError(f"two runs of {_named(record)} on draw {draw}: give one cell's, one a draw")
+            raise InputError(f"two runs of {_named(record)} on draw {draw}: give one run of a cell for each draw")
         by_draw[draw] = record
     if not by_draw:
         raise InputError("a cell has no runs")
@@ -111,7 +110,7 @@ def _named(record: Record) -> str:
 
 
 def _answers(record: Record) -> dict[tuple[str, int], bool]:
-    """Whether a run was right, by the set and the row of all that it was asked."""
+    """Whether a run's answer was right, by set and row."""
     sets = {"eval": record.outcome, "rest": record.rest}
     right = {
         (name, row): is_right
@@ -128,18 +127,18 @@ def _answers(record: Record) -> dict[tuple[str, int], bool]:
 
 @dataclass(frozen=True)
 class RandomEffects(Mean):
-    """The mean of true effects that differ, from an estimate of each; its error is Knapp and Hartung's."""
+    """The mean of true effects that differ, from an estimate of each, with Knapp and Hartung's standard error."""
 
     spread: float
     """The standard deviation of the true effects, τ."""
     given_spread_error: float
-    """The standard error of the mean if the spread were known to be the estimated one."""
+    """The standard error of the mean if the true spread were the estimated one."""
 
 
 def random_effects(effects: Floats, errors: Floats) -> RandomEffects:
-    """The mean of effects that are a sample of like ones, each known with an error.
+    """The mean of effects that are a sample from a population of effects, each known with an error.
 
-    With `v` an effect's squared error, the mean has the weights `1/(v + τ²)`, where the spread τ is Paule and Mandel's
+    With `v` an effect's squared error, its weight in the mean is `1/(v + τ²)`. The spread τ is Paule and Mandel's
     ("Consensus values and weighting factors", Journal of Research of the National Bureau of Standards 87, 1982). Its
     standard error is Knapp and Hartung's, from the weighted squares of the effects' deviations, with one degree of
     freedom fewer than there are effects ("Improved tests for a random effects meta-regression with a single
@@ -152,7 +151,7 @@ def random_effects(effects: Floats, errors: Floats) -> RandomEffects:
     from statsmodels.stats.meta_analysis import combine_effects  # slow to import
 
     variances = np.square(errors)
-    # In units of a typical error, as the search for τ has a fixed tolerance.
+    # In units of a typical error, because the search for τ has a fixed tolerance.
     unit = float(np.sqrt(variances.mean()))
     fitted = combine_effects(effects / unit, variances / unit**2, method_re="iterated", use_t=True)
     return RandomEffects(
@@ -171,40 +170,40 @@ class OverTasks(Mean):
     spread: float
     """The standard deviation of the sources' true differences, τ."""
     by_source: Mapping[str, float]
-    """The difference of each source, the mean over its tasks."""
+    """The difference of each source, a mean over its tasks."""
     draw_variance: float
-    """The variance of a draw's effect on all tasks alike; 0 where the estimate is negative."""
+    """The variance of the effect that a draw has on all tasks alike; 0 where the estimate is negative."""
 
 
 def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, str | None]) -> OverTasks:
-    """The mean difference over tasks like these.
+    """The mean difference over a population of tasks like these.
 
     A source's difference is the mean over its tasks. Sources are random effects (`random_effects`).
 
-    A draw's number is also the seed of the initial weights. These are the same on every task, so their effect does not
-    average out over tasks: the covariance of the draws' differences between sources, over the number of draws, is
-    added to the mean's variance.
+    A draw's number is also the seed of the initial weights, which are therefore the same on every task. Their effect
+    does not average out over tasks, so the covariance of the draws' differences between sources, divided by the number
+    of draws, is added to the mean's variance.
 
     Args:
         differences: by task, on the same draws.
-        source_groups: by task, its source as its specification has it; `None` if it has its own.
+        source_groups: each task's `source_group`, by task; `None` if it shares its source with no other task.
 
     Raises:
         InputError: a task's source is not given, there are fewer than three sources, tasks have different draws, or
             a source's differences do not vary at all.
     """
     if missing := sorted(differences.keys() - source_groups.keys()):
-        raise InputError(f"the source of {missing[0]!r} is not given: name it, or None if it is the task's own")
+        raise InputError(f"the source of {missing[0]!r} is not given: name it, or give None if no other task has it")
     members: dict[str, list[OnTask]] = {}
     for task, on_one in differences.items():
         members.setdefault(source_groups[task] or task, []).append(on_one)
     if len(members) < 3:
-        raise InputError(f"{len(members)} sources of tasks: how much sources differ takes three or more")
+        raise InputError(f"{len(members)} sources of tasks: estimating how much they differ takes three or more")
     draws = next(iter(differences.values())).draws
     for task, on_one in differences.items():
         if on_one.draws != draws:
             unpaired = sorted(set(on_one.draws) ^ set(draws))
-            raise InputError(f"tasks are compared over the same draws, and {task!r} differs in draw {unpaired[0]}")
+            raise InputError(f"tasks must have the same draws, and {task!r} differs in draw {unpaired[0]}")
     effects = np.array([np.mean([on_one.estimate.mean for on_one in tasks]) for tasks in members.values()])
     errors = [
         np.sqrt(sum(on_one.estimate.standard_error**2 for on_one in tasks)) / len(tasks) for tasks in members.values()
@@ -227,7 +226,7 @@ def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, st
 
 
 def between(a: Mean, b: Mean) -> Mean:
-    """The first mean minus the second, where the two are independent, with the degrees of freedom of Welch's test."""
+    """The first mean minus the second, for independent means, with the degrees of freedom of Welch's test."""
     a_variance, b_variance = a.standard_error**2, b.standard_error**2
     variance = a_variance + b_variance
     return Mean(
@@ -238,15 +237,16 @@ def between(a: Mean, b: Mean) -> Mean:
 
 
 def share_interval(remainder: Callable[[float], Mean], level: float = 0.95) -> tuple[float, float]:
-    """The interval of the ratio of two means, by Fieller's method: all shares at which the remainder may be 0.
+    """The confidence interval of the ratio of two means, by Fieller's method: all shares whose remainder may be 0.
 
     Args:
-        remainder: by a share, the numerator minus that share of the denominator, such as one component's gain minus
-            half of the best adapter's.
-        level: of confidence.
+        remainder: maps a share to the numerator minus that share of the denominator, such as one component's gain
+            minus half of the best adapter's.
+        level: the level of confidence.
 
     Returns:
-        Its ends; infinite where a test refuses no share up to -10 or 10, as where the denominator may be 0.
+        The ends of the interval. An end is infinite if no share up to -10 or 10 is rejected, for example because the
+        denominator may be 0.
     """
 
     def inside(share: float) -> float:
@@ -261,22 +261,22 @@ def share_interval(remainder: Callable[[float], Mean], level: float = 0.95) -> t
 
 
 def chosen_settings(records: Iterable[Record]) -> dict[Cell, RunConfig]:
-    """The setting of each cell that did best on dev, over all tasks and draws.
+    """The setting of each cell that is best on dev, over all tasks and draws.
 
     A setting is all of a run's config except its task and seeds. Its score is the accuracy on dev at each run's best
     step, averaged over draws and then over tasks, so that every task has the same weight; a run that diverged before
-    its first evaluation scores 0. A setting at which fewer runs diverged is preferred to one at which more did; of
-    equals the one with the lower rate, then the lower scale, then the shorter warm-up.
+    its first evaluation scores 0. A setting at which fewer runs diverged comes first, then the higher score; ties go
+    to the lower rate, then the lower scale, then the shorter warm-up.
 
     Args:
-        records: of cells with an adapter, each at all its settings on the same tasks and draws.
+        records: runs of cells with an adapter, each at all its settings on the same tasks and draws.
 
     Returns:
-        By cell a config of that setting; its task and seeds mean nothing.
+        A config of that setting, by cell. Its task and seeds have no meaning.
 
     Raises:
-        InputError: two runs are of one setting, task and draw, or a setting of a cell has not all of its tasks and
-            draws.
+        InputError: two runs have the same setting, task and draw, or a setting of a cell lacks some of the cell's
+            tasks and draws.
     """
     tried: dict[Cell, dict[str, tuple[RunConfig, dict[tuple[str, int], Record]]]] = {}
     for record in records:
@@ -302,7 +302,7 @@ def chosen_settings(records: Iterable[Record]) -> dict[Cell, RunConfig]:
 
 
 def _order(setting: RunConfig, runs: Mapping[tuple[str, int], Record]) -> tuple[int, Fraction, float, float, int]:
-    """The sort key of settings, the best first; exact, as two may have the very same score."""
+    """The sort key of settings, the best first. It is exact, because two settings may have the same score."""
     by_task: dict[str, list[Fraction]] = {}
     for (task, _), record in runs.items():
         right = Fraction(record.best.dev_correct, record.best.dev_total) if record.best else Fraction(0)

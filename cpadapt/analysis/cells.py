@@ -1,4 +1,4 @@
-"""Cells: what the runs of one adapter of one size got right, at one setting, and which cells compare."""
+"""Cells: the answers of all runs of one adapter, size and setting, and which cells can be compared."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from cpadapt.analysis.frontier import SETTING, frontier
 from cpadapt.analysis.statistics import Floats, Outcomes, outcomes
 from cpadapt.errors import InputError
+from cpadapt.records.config import Cell
 from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 
 NEAR = 0.05
-"""The largest difference between two budgets that match, as a share of the first."""
-
-Cell = tuple[str, int]
-"""A label and a size, such as `("cp", 11)`."""
+"""The largest relative difference between two budgets that match, as a share of the first."""
 
 
 class RunSetting(NamedTuple):
-    """What tells runs of one cell apart beside their seeds: `cpadapt.analysis.frontier.SETTING`, by name."""
+    """What runs of one cell differ in apart from their seeds, the columns `cpadapt.analysis.frontier.SETTING`."""
 
     learning_rate: float | None
     """`None` for head only."""
@@ -31,7 +29,7 @@ class RunSetting(NamedTuple):
 
 
 def setting_of(record: Record) -> RunSetting:
-    """The setting of a run, with the protocol's warm-up where the run has none of its own."""
+    """The setting of a run, with the protocol's warm-up if the run does not set one."""
     config = record.config
     warmup_steps = config.protocol.warmup_steps if config.warmup_steps is None else config.warmup_steps
     return RunSetting(config.learning_rate, config.scale, warmup_steps)
@@ -44,22 +42,23 @@ class Cells:
     budgets: Mapping[Cell, int]
     """Trainable scalars."""
     outcomes: Mapping[Cell, Outcomes]
-    """What each cell's runs got right. A cell with a run that has no outcome is missing."""
+    """The answers of each cell's runs. A cell is missing if one of its runs has no outcome."""
     diverged: Mapping[str, tuple[int, int]]
-    """By label, how many runs diverged (lost a finite loss or gradient) and how many there are.
+    """How many runs diverged (had a loss or gradient that was not finite) and how many there are, by label.
 
-    Where dev chose the settings, runs at the others count too: a choice would hide them.
+    Where dev chose the settings, runs at all settings count, because the choice would hide diverged ones.
     """
     majority: float
-    """The share of the evaluation items that the most frequent class has."""
+    """The share of the evaluation items in the most frequent class."""
     classes: Mapping[int, int] | None = None
-    """Each evaluation item's class, by its row number, where all records have it."""
+    """Each evaluation item's class, by row number; `None` unless all records have the classes."""
 
     def class_weights(self, cell: Cell) -> Floats:
-        """Weights of the items that a cell was asked, with which a mean over items is a mean over classes.
+        """Weights of the items that a cell was asked, which turn a mean over items into a mean over classes.
 
         Returns:
-            `[items]`, the number of items over that of classes and of the item's class; 1 where classes are not known.
+            `[items]`, the number of items divided by the number of classes and by the number of items in the item's
+            class; 1 if the classes are unknown.
         """
         items = self.outcomes[cell].items
         if self.classes is None:
@@ -70,11 +69,11 @@ class Cells:
         return weights
 
     def balanced(self, cell: Cell) -> Floats:
-        """`[runs, items]`, a cell's outcomes times `class_weights`: their mean is balanced accuracy."""
+        """`[runs, items]`, a cell's outcomes times `class_weights`. Their mean is balanced accuracy."""
         return self.outcomes[cell].right * self.class_weights(cell)
 
     def collapsed(self, cell: Cell) -> int:
-        """How many of a cell's runs give one class for every item; 0 where the items' classes are not known."""
+        """How many of a cell's runs answer every item with the same class; 0 if the items' classes are unknown."""
         answered = self.outcomes[cell]
         if self.classes is None:
             return 0
@@ -82,28 +81,28 @@ class Cells:
         return sum(gives_one_class(run, by_item) for run in answered.right)
 
     def sizes(self, label: str) -> list[int]:
-        """A label's sizes, rising."""
+        """A label's sizes, ascending."""
         return sorted(size for name, size in self.budgets if name == label)
 
     def nearest(self, cell: Cell, label: str) -> int | None:
-        """The size of a label whose budget is nearest to a cell's; `None` where none is near (`NEAR`)."""
+        """The size of a label whose budget is nearest to a cell's; `None` if it is farther than `NEAR`."""
         budget = self.budgets[cell]
         distances = {size: abs(self.budgets[label, size] - budget) / budget for size in self.sizes(label)}
         size = min(distances, key=distances.__getitem__, default=None)
         return size if size is not None and distances[size] <= NEAR else None
 
     def matched(self, label: str, other: str) -> list[tuple[int, int]]:
-        """Each size of a label with the size of another label that is `nearest`, where there is one."""
+        """Pairs of a label's size and the `nearest` size of another label, for sizes that have one."""
         pairs = [(size, self.nearest((label, size), other)) for size in self.sizes(label)]
         return [(size, match) for size, match in pairs if match is not None]
 
     def sizes_between(self, low: Cell, high: Cell, label: str) -> list[int]:
-        """The sizes of a label with budgets between those of two cells, without those that are `nearest` to these.
+        """The sizes of a label whose budgets lie between those of two cells, without the `nearest` to either.
 
         Args:
             low: the cell with the smaller budget.
-            high: the other one.
-            label: the sizes are this one's.
+            high: the cell with the larger budget.
+            label: the label whose sizes are returned.
         """
         matches = [self.nearest(cell, label) for cell in (low, high)]
         return [
@@ -114,11 +113,11 @@ class Cells:
 
 
 def gives_one_class(right: Floats | NDArray[np.bool_], classes: NDArray[np.int64]) -> bool:
-    """Whether a run gives one class for every item: then it is right on exactly the items of that class.
+    """Whether a run answers every item with the same class, that is, is right on exactly the items of one class.
 
     Args:
-        right: `[items]`, whether it is right.
-        classes: `[items]`, the true ones.
+        right: `[items]`, whether each answer is right.
+        classes: `[items]`, the true classes.
     """
     return any(np.array_equal(right, classes == one) for one in set(classes.tolist()))
 
@@ -127,9 +126,10 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
     """One task's cells, at the learning rates of their families or at the settings that dev chooses.
 
     Args:
-        records: of one backbone, task, protocol and draw of the data.
-        rates: by family, as for `family_rates`. Without it dev chooses (`choose_rates`) among the settings of those
-            cells that were tried at all of their label's (`at_all_rates`); the others are left out.
+        records: runs of one backbone, task, protocol and draw of the data.
+        rates: learning rates by family, as for `family_rates`. Without them dev chooses the settings
+            (`choose_rates`), and cells that were not tried at all settings of their label (`at_all_rates`) are left
+            out.
 
     Raises:
         InputError: as `family_rates` and `cells_at`.
@@ -143,12 +143,12 @@ def cells_of(records: Iterable[Record], rates: Mapping[str, float] | None = None
 
 
 def cells_at(records: Iterable[Record], settings: Mapping[Cell, RunSetting]) -> Cells:
-    """One task's cells, each at the setting that is given for it.
+    """One task's cells, each at a given setting.
 
     Args:
-        records: of one backbone, task, protocol and draw of the data. Those at other settings of a cell count in
-            `Cells.diverged`; those of other cells are left out.
-        settings: by cell.
+        records: runs of one backbone, task, protocol and draw of the data. Runs at other settings of a cell count in
+            `Cells.diverged`; other cells are left out.
+        settings: the setting of each cell.
 
     Raises:
         InputError: the records are not of one backbone, task and protocol, a cell has no run at its setting, or as
@@ -182,10 +182,11 @@ def cells_at(records: Iterable[Record], settings: Mapping[Cell, RunSetting]) -> 
 def choose_rates(records: Iterable[Record]) -> dict[Cell, RunSetting]:
     """The setting of each cell of one task that dev chooses, as `cpadapt.analysis.frontier.frontier` does.
 
-    The choice is by cell: it is fair only among cells that were tried at the same settings (`at_all_rates`).
+    Each cell has its own choice, so cells can be compared fairly only if they were tried at the same settings
+    (`at_all_rates`).
 
     Args:
-        records: of one backbone, task and protocol, from any number of studies.
+        records: runs of one backbone, task and protocol, from any number of studies.
 
     Raises:
         InputError: the records are not of one backbone, task and protocol; or as
@@ -193,9 +194,9 @@ def choose_rates(records: Iterable[Record]) -> dict[Cell, RunSetting]:
     """
     records = list(records)
     _require_one_question(records)
-    # Cells that several studies share are one cell here.
+    # A cell that several studies share is one cell here.
     best = frontier(tabulate(records)[0].assign(study=""))
-    # A table has NaN for a rate that is None.
+    # The table has NaN where a rate is None.
     return {
         (label, int(size)): RunSetting(
             None if pd.isna(rate) else float(rate), None if pd.isna(scale) else float(scale), int(warmup_steps)
@@ -207,14 +208,14 @@ def choose_rates(records: Iterable[Record]) -> dict[Cell, RunSetting]:
 
 
 def family_rates(records: Iterable[Record], rates: Mapping[str, float]) -> dict[Cell, RunSetting]:
-    """The setting of each cell at its family's learning rate; of a cell that was tried at one setting, that one.
+    """The setting of each cell at its family's learning rate, or its only setting if there is just one.
 
     Args:
-        records: of one task.
-        rates: by family; needed for those with cells that were tried at several.
+        records: runs of one task.
+        rates: learning rates by family; needed for families with cells that were tried at several settings.
 
     Raises:
-        InputError: a cell was tried at several settings, and at its family's rate at none or at several.
+        InputError: a cell was tried at several settings, and none or several of them have its family's rate.
     """
     tried: dict[Cell, dict[RunSetting, str]] = {}
     for record in records:
@@ -228,16 +229,16 @@ def family_rates(records: Iterable[Record], rates: Mapping[str, float]) -> dict[
             known = list(dict.fromkeys(setting.learning_rate for setting in families))
             raise InputError(f"{family} {size} has no run at the rate {rate}, but at {known}")
         if len(at_rate) > 1:
-            raise InputError(f"{family} {size} has runs at several settings of the rate {rate}: give those of one")
+            raise InputError(f"{family} {size} has runs at several settings with rate {rate}: give the runs of one")
         (settings[cell],) = at_rate
     return settings
 
 
 def at_all_rates(records: Iterable[Record]) -> list[Record]:
-    """The runs of those cells that were tried at every setting of their label, with every seed.
+    """The runs of the cells that were tried at every setting of their label, with every seed.
 
-    Among them a choice of settings is fair. A label that was tried at fewer settings than another still has less of a
-    choice.
+    A choice of settings is fair among these cells. A label that was tried at fewer settings than another still has
+    fewer to choose from.
     """
     records = list(records)
     by_cell: dict[Cell, set[tuple[RunSetting, int, int]]] = {}
@@ -254,10 +255,10 @@ def _cell(record: Record) -> Cell:
 
 
 def _require_one_question(records: Iterable[Record]) -> None:
-    """Check that records are of one backbone, task and protocol.
+    """Check that records have one backbone, task and protocol.
 
     Raises:
-        InputError: they are not.
+        InputError: they have several.
     """
     configs = (record.config for record in records)
     asked = {(config.backbone, config.task, config.protocol.id) for config in configs}

@@ -1,8 +1,7 @@
 """Altair charts of records: one theme and palette everywhere, legible to the colour-blind, in light and in dark.
 
-Family is colour and task is shape. `enable` makes a notebook's charts so that JupyterLab and the built book draw them
-without a network: as Vega-Lite in JSON, which both have at hand. Altair takes a second to import, so only what draws
-imports it.
+Colour shows the family and shape the task. After `enable`, a notebook's charts are Vega-Lite in JSON, which JupyterLab
+and the built book draw without a network. Altair takes a second to import, so only functions that draw import it.
 """
 
 import itertools
@@ -21,18 +20,19 @@ from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, HEAD_COLOUR, HEAD_TITLE
 
 FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
-"""Okabe and Ito's palette, told apart with any colour vision, without the two that LoRA and CP have. The fifth is a
-lighter grey, since the palette's yellow is hard to see on white."""
+"""Okabe and Ito's palette, which every colour vision can distinguish, without the colours of LoRA and CP. The fifth is
+a lighter grey, because the palette's yellow is hard to see on white."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-"""What the tasks of a chart take in turn, in the order of the alphabet."""
+"""The shapes of a chart's tasks, in alphabetical order of the tasks."""
 
 VEGA_LITE = "5.21"
-"""What a notebook's charts say they are, for JupyterLab's sake; the book draws them with Altair's own version."""
+"""The version of Vega-Lite that a notebook's charts state, for JupyterLab; the book draws them with Altair's
+version."""
 VEGA_LITE_MIME = "application/vnd.vegalite.v5+json"
 
 
 def theme() -> dict[str, Any]:
-    """Vega-Lite's configuration: text and lines in the colour of the page's text, and no background."""
+    """Vega-Lite's configuration, with text and lines in the colour of the page's text and no background."""
     ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
     return {
         "config": {
@@ -72,14 +72,14 @@ _NUMBER = re.compile(r"\d[\d.,]*(?:e[-+−]?\d+)?")
 
 
 def table(frame: pd.DataFrame) -> Any:
-    """A table for a notebook: without its index, columns of numbers to the right and of words to the left.
+    """A table for a notebook, without its index, with numeric columns aligned right and others left.
 
-    A column is of numbers if every cell is one number or several, with signs, ranges, errors and brackets, a dash
-    or missing; one cell at least has a number.
+    A column is numeric if each of its cells is missing, a dash, or one or more numbers with signs, ranges, errors and
+    brackets, and at least one cell has a number.
     """
-    from IPython.display import HTML  # which comes with Jupyter, and is needed only there
+    from IPython.display import HTML  # comes with Jupyter, and is needed only there
 
-    frame = frame.rename_axis(columns=None)  # which would be a cell more
+    frame = frame.rename_axis(columns=None)  # a name would add a cell
     sides = itertools.cycle("right" if _is_numeric(frame.iloc[:, k]) else "left" for k in range(frame.shape[1]))
     rows = frame.to_html(index=False, border=0)
     return HTML(re.sub(r"<(t[dh])>", lambda cell: f'<{cell[1]} style="text-align: {next(sides)}">', rows))
@@ -91,7 +91,7 @@ def _is_numeric(column: "pd.Series[Any]") -> bool:
 
 
 def family_name(label: str) -> str:
-    """What a reader sees of a family or of head only; a label of a study's own stays as it is."""
+    """The printed name of a family or of head only; a study's own label stays as it is."""
     if label == HEAD:
         return HEAD_TITLE
     return FAMILIES[label].TITLE if label in FAMILIES else label
@@ -103,23 +103,23 @@ def family_colours() -> dict[str, str]:
 
 
 def task_name(task: str) -> str:
-    """What a reader sees of a task: a bundled one's title, if it has one."""
+    """The printed name of a task, its title if it is bundled and has one."""
     spec = TASKS.get(task)
     return task if spec is None or spec.title is None else spec.title
 
 
 def backbone_name(backbone: str) -> str:
-    """What a reader sees of a backbone: a known one's title."""
+    """The printed name of a backbone, its title if it is a known one."""
     return BACKBONES[backbone].title if backbone in BACKBONES else backbone
 
 
 def cell_name(label: str, size: int) -> str:
-    """What a reader sees of a cell, such as `CP 11`; head only has no size."""
+    """The printed name of a cell, such as `CP 11`; head only has no size."""
     return f"{family_name(label)} {size}" if size else family_name(label)
 
 
 def pair_name(after: tuple[str, int], before: tuple[str, int]) -> str:
-    """What a reader sees of the difference between two cells, such as `LoRA 1 − CP 11`."""
+    """The printed name of the difference between two cells, such as `LoRA 1 − CP 11`."""
     return f"{cell_name(*after)} − {cell_name(*before)}"
 
 
@@ -147,7 +147,7 @@ def _shape(tasks: list[str]) -> Any:
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """With the names that a reader sees, and one that a cell shares with its seeds."""
+    """The table with printed names, and a key that a cell shares with its seeds."""
     names = [cell_name(label, size) for label, size in zip(table["label"], table["size"], strict=True)]
     return table.assign(**{"family name": [family_name(label) for label in table["label"]], "cell": names})
 
@@ -157,26 +157,26 @@ MEASURED, PUBLISHED = "measured here", "published (second-hand)"
 
 @dataclass(frozen=True)
 class _Frontier:
-    """What a chart of a frontier draws, with the names that a reader sees."""
+    """The data of a frontier chart, with printed names."""
 
     adapters: pd.DataFrame
-    """Cells with an adapter, as `frontier` gives them; `accuracy` is their mean on eval."""
+    """Cells with an adapter, as `frontier` returns them; `accuracy` is their mean on eval."""
     floor: pd.DataFrame
-    """Head only, likewise."""
+    """Head only, in the same form."""
     seeds: pd.DataFrame
-    """The runs of both at their settings, with their `accuracy`."""
+    """The runs of these cells at their settings, with their `accuracy`."""
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What the layers of a chart of a frontier share."""
+    """The encodings and parameters that the layers of a frontier chart share."""
 
     x: Any
     y: Any
     colour: Any
     shape: Any
     hovered: Any
-    """The cell that is pointed at."""
+    """The cell under the pointer."""
     hovered_floor: Any
     budget: Any
     """The parameter of the slider; `None` without one."""
@@ -192,18 +192,18 @@ class _Look:
 def frontier_chart(
     records: pd.DataFrame, *, budget_slider: bool = False, published: pd.DataFrame | None = None
 ) -> Any:
-    """Accuracy on eval against trainable scalars, by family: means over seeds at the setting that dev chose.
+    """Accuracy on eval against trainable scalars, by family, as means over seeds at the setting that dev chose.
 
-    The seeds stand faintly behind their cell, and light up where it is pointed at. Head only, which spends nothing, is
-    a dashed line across: the floor.
+    The seeds are drawn faintly behind their cell and light up when the pointer is on it. Head only, which has no
+    trainable scalars in an adapter, is the floor, a dashed line.
 
     Args:
-        records: a table of one task's runs, as `read_records` gives it.
-        budget_slider: add a budget to move. Cells above it fade; the treads show what is best at or under every
-            budget, and a line of text names each family's cell there (`best_under_budget`). That cell is chosen by
-            eval itself, so it describes these runs and promises nothing for others.
-        published: figures of others, with the columns `backbone`, `task`, `label`, `size`, `parameters`, `accuracy`,
-            `sd` and `seeds`; drawn hollow, with a box to hide them.
+        records: a table of one task's runs, as `read_records` returns it.
+        budget_slider: add a slider for the budget. Cells above it fade, the treads show the best cell at or under each
+            budget, and a line of text names each family's best cell (`best_under_budget`). That cell is chosen on eval
+            itself, so it describes these runs and promises nothing for others.
+        published: numbers of others, with the columns `backbone`, `task`, `label`, `size`, `parameters`, `accuracy`,
+            `sd` and `seeds`, drawn hollow, with a checkbox to hide them.
     """
     import altair as alt
 
@@ -213,7 +213,7 @@ def frontier_chart(
     layers = [] if data.floor.empty else _floor_layers(data, look)
     theirs = [] if published is None else _published_layers(published, adapters, look)
     if adapters.empty:
-        layers += theirs  # layers without data would make the axes' domains infinite
+        layers += theirs  # only with data, or the axes' domains would be infinite
     else:
         lines = _tread_layers(adapters, look) if budget_slider else [_line_layer(adapters, look)]
         layers += [_seed_layer(data, look), *lines, *theirs, *_point_layers(adapters, look)]
@@ -229,10 +229,10 @@ def frontier_chart(
 
 
 def _frontier_data(records: pd.DataFrame) -> _Frontier:
-    records = records.astype({"learning_rate": float, "scale": float})  # where all are head only, all are missing
+    records = records.astype({"learning_rate": float, "scale": float})  # all are missing if all runs are head only
     best = frontier(records)
     setting = [*CELL, *SETTING]
-    chosen = records.merge(best[setting], on=setting)  # what head only has not, missing, equals what is missing
+    chosen = records.merge(best[setting], on=setting)  # for head only, missing values match missing values
     means = _named(best).rename(columns={"eval_mean": "accuracy"})
     seeds = _named(chosen).rename(columns={"eval_accuracy": "accuracy"})[
         [*LINE, "family name", "cell", "parameters", "accuracy", "seed"]
@@ -264,7 +264,7 @@ def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slide
 
 
 def _budget_slider(adapters: pd.DataFrame) -> Any:
-    """A parameter from the smallest cell's count to the largest's, where every cell's is a place of the slider."""
+    """A slider from the smallest cell's count to the largest's, with a stop at every cell's count."""
     import altair as alt
 
     counts = adapters["parameters"].astype(int).tolist() or [1]
@@ -286,7 +286,7 @@ def _cell_tooltips() -> list[Any]:
 
 
 def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
-    """Head only: its seeds, its mean, and a wider mean that is not seen and can be pointed at."""
+    """The seeds and mean of head only, and an invisible wider mean that is easier to point at."""
     import altair as alt
 
     floor, tooltip = data.floor, _cell_tooltips()
@@ -304,7 +304,7 @@ def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
 
 
 def _seed_layer(data: _Frontier, look: _Look) -> Any:
-    """The runs of every cell with an adapter, faint unless it is pointed at."""
+    """The runs of every cell with an adapter, faint unless the pointer is on it."""
     import altair as alt
 
     lit = alt.when(look.hovered).then(alt.value(1)).when(look.over).then(alt.value(0.08)).otherwise(alt.value(0.3))
@@ -316,7 +316,7 @@ def _seed_layer(data: _Frontier, look: _Look) -> Any:
 
 
 def _point_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """The cells' means, and larger ones that are not seen and can be pointed at, with a finger too."""
+    """The cells' means, and invisible larger marks that are easier to point at or touch."""
     import altair as alt
 
     faded = alt.when(look.over).then(alt.value(0.2)).otherwise(alt.value(1))
@@ -338,7 +338,7 @@ def _line_layer(adapters: pd.DataFrame, look: _Look) -> Any:
 
 
 def _tread_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """The budget as a line, and for each family what is best at or under it, up to it, as treads and in words."""
+    """The budget as a line, and each family's best cell at or under it, as treads up to the budget and in words."""
     import altair as alt
 
     top = int(adapters["parameters"].max())
@@ -360,7 +360,7 @@ def _tread_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
 
 
 def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """A line of text for each family: its cell that is best at or under the budget."""
+    """A line of text for each family, with its best cell at or under the budget."""
     import altair as alt
 
     above = alt.Chart(pd.DataFrame({"text": ["best on eval at or under the budget:"]}))
@@ -380,9 +380,9 @@ def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
 
 
 def _best_by_budget(adapters: pd.DataFrame) -> pd.DataFrame:
-    """What `best_under_budget` finds, in words: a row a family and a range of budgets, from `least` to under `below`.
+    """`best_under_budget` in words, one row for each family and range of budgets, from `least` to below `below`.
 
-    The last ranges have no end.
+    The last range of each family has no end.
     """
     best = adapters.rename(columns={"accuracy": "eval_mean"})
     counts = sorted(set(best["parameters"].astype(int)))
@@ -401,7 +401,7 @@ def _best_by_budget(adapters: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published_layers(published: pd.DataFrame, adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """Hollow marks with a box to hide them; hidden, they lie on a measured cell, so that the axes close in on ours."""
+    """Hollow marks with a checkbox. Hidden marks lie on a measured cell, so that the axes fit the measured cells."""
     import altair as alt
 
     shown = alt.param(name="published", value=True, bind=alt.binding_checkbox(name=f"{PUBLISHED} "))
@@ -429,7 +429,7 @@ def _published_layers(published: pd.DataFrame, adapters: pd.DataFrame, look: _Lo
 
 
 def _description(means: pd.DataFrame, budget_slider: bool, published: pd.DataFrame | None) -> str:
-    """What a chart of a frontier shows, for those who do not see it."""
+    """The description of a frontier chart, for readers who cannot see it."""
     tasks = _tasks(means)
     text = f"Mean accuracy on eval of {tasks} against trainable scalars, by adapter family."
     known = means.dropna(subset="accuracy")
@@ -445,10 +445,10 @@ def _description(means: pd.DataFrame, budget_slider: bool, published: pd.DataFra
 
 
 def curve_chart(evaluations: pd.DataFrame) -> Any:
-    """Dev accuracy against steps, one line a run; a click on a family in the legend fades the others.
+    """Accuracy on dev against steps, one line for each run. A click on a family in the legend fades the others.
 
     Args:
-        evaluations: a table as `read_evaluations` gives it.
+        evaluations: a table as `read_evaluations` returns it.
     """
     import altair as alt
 
@@ -481,14 +481,14 @@ def curve_chart(evaluations: pd.DataFrame) -> Any:
 
 
 def rate_chart(response: pd.DataFrame, floor: float) -> Any:
-    """Accuracy on eval against the learning rate, a line a cell, thicker the larger its budget.
+    """Accuracy on eval against the learning rate, one line for each cell, thicker for larger budgets.
 
     A click on a family in the legend fades the others.
 
     Args:
-        response: one task's cells at their rates, a row each, with the columns `label`, `size`, `parameters`,
+        response: one task's cells at their rates, one row for each, with the columns `label`, `size`, `parameters`,
             `learning_rate`, `mean` and `error` (on eval), `dev` (the mean on dev) and `runs`.
-        floor: the mean accuracy of the readout alone, drawn as a dashed line across.
+        floor: the mean accuracy of the readout alone, drawn as a dashed line.
     """
     import altair as alt
 
@@ -538,11 +538,12 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
 
 
 def power_chart(powers: pd.DataFrame, chance: float) -> Any:
-    """The chance to see a difference against the number of seeds, a line a task and a difference.
+    """The power to detect a difference against the number of seeds, one line for each task and difference.
 
     Args:
-        powers: a row a task, difference and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
-        chance: what is enough, drawn as a dashed line across.
+        powers: one row for each task, difference and number of seeds, with the columns `task`, `effect`, `seeds` and
+            `power`.
+        chance: the power that is enough, drawn as a dashed line.
     """
     import altair as alt
 
@@ -577,12 +578,12 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
 
 
 def choice_chart(records: pd.DataFrame) -> Any:
-    """Eval accuracy against dev accuracy, a point a run, each at the step that dev chose.
+    """Accuracy on eval against accuracy on dev, one point for each run, at the step that dev chose.
 
-    A click on a family in the legend fades the others. On the dashed line both would be equal.
+    A click on a family in the legend fades the others. Both accuracies are equal on the dashed line.
 
     Args:
-        records: a table of one task's runs, as `read_records` gives it.
+        records: a table of one task's runs, as `read_records` returns it.
     """
     import altair as alt
 
@@ -618,13 +619,13 @@ def choice_chart(records: pd.DataFrame) -> Any:
 
 
 def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
-    """Differences with their intervals, one below the other: what is compared by place, its group by colour.
+    """Differences with their intervals, one below the other, coloured by group.
 
     Args:
-        contrasts: a row a difference, with the columns `group`, `what`, `mean`, `low` and `high` (the ends of the
-            95 % interval), and `seeds`.
-        title: of the axis: what minus what.
-        margin: below which a difference counts as none; a dashed line on either side of zero.
+        contrasts: one row for each difference, with the columns `group`, `what`, `mean`, `low` and `high` (the ends of
+            the 95 % interval), and `seeds`.
+        title: the title of the axis, such as `LoRA − CP`.
+        margin: smaller differences count as none; drawn as a dashed line on either side of zero.
     """
     import altair as alt
 
@@ -662,10 +663,10 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
 
 
 def spread_chart(runs: pd.DataFrame) -> Any:
-    """The accuracy of each run of each cell, a stroke a run, by what the runs differ in; a point at their mean.
+    """The accuracy of each run of each cell as a stroke, by what the runs differ in, and their mean as a point.
 
     Args:
-        runs: a row a run, with the columns `over` (what runs differ in), `label`, `size` and `accuracy`.
+        runs: one row for each run, with the columns `over` (what runs differ in), `label`, `size` and `accuracy`.
     """
     import altair as alt
 
@@ -697,15 +698,15 @@ def spread_chart(runs: pd.DataFrame) -> Any:
 
 
 def part_chart(parts: pd.DataFrame) -> Any:
-    """The variance of one run's accuracy, adapter by adapter, in parts that add up.
+    """The variance of one run's accuracy for each adapter, in parts that add up.
 
     Args:
-        parts: of one task, a row an adapter and part, with the columns `task`, `of` (the adapter), `part` and
+        parts: one task's parts, one row for each adapter and part, with the columns `task`, `adapter`, `part` and
             `variance`.
     """
     import altair as alt
 
-    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "of"))
+    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "adapter"))
     table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)
     colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
     return (
@@ -713,12 +714,12 @@ def part_chart(parts: pd.DataFrame) -> Any:
         .mark_bar(size=18)
         .encode(
             alt.X("points:Q", title="variance of one run's accuracy, squared points", axis=alt.Axis(tickCount=6)),
-            alt.Y("of:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
-            # Three columns, as more are cut off on a phone.
+            alt.Y("adapter:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
+            # Three columns, because more would be cut off on a phone.
             alt.Color("part:N", title=None, sort=kinds, scale=colours, legend=alt.Legend(columns=3)),
             order=alt.Order("place:Q"),
             tooltip=[
-                alt.Tooltip("of:N", title="adapter"), alt.Tooltip("part:N"),
+                alt.Tooltip("adapter:N"), alt.Tooltip("part:N"),
                 alt.Tooltip("points:Q", title="variance", format=".2f"),
                 alt.Tooltip("sd:Q", title="standard deviation", format=".2%"),
             ],

@@ -1,31 +1,32 @@
-"""From runs to a frontier: what each cell of a ladder reaches, over seeds, at the setting that dev chose."""
+"""From runs to a frontier: the accuracy of each cell of a ladder, over seeds, at the setting that dev chose."""
 
 import pandas as pd
 
 from cpadapt.errors import InputError
 
 CELL = ["study", "backbone", "task", "label", "family", "size", "parameters"]
-"""The columns that name a cell."""
+"""The columns that identify a cell."""
 SETTING = ["learning_rate", "scale", "warmup_steps"]
-"""The columns that tell a cell's settings apart."""
+"""The columns that identify a setting of a cell."""
 LINE = ["study", "backbone", "task", "label"]
-"""The columns that name a line of a frontier, which joins the cells of one label."""
+"""The columns that identify a line of a frontier, which joins the cells of one label."""
 
 
 def cells(records: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every cell at every setting (learning rate, scale and warm-up), over its seeds.
 
     Args:
-        records: a table as `cpadapt.read_records` gives it. Diverged runs count as runs, and their accuracy at the
-            best step before they diverged, if they have one.
+        records: a table as `cpadapt.read_records` returns it. A diverged run counts as a run; its accuracy is that at
+            its best step before it diverged, if there is one.
 
     Returns:
-        One row a cell and setting, with the columns that name it, `runs`, `diverged`, `dev_mean`, `eval_mean`,
-        `eval_sd` (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and the best run).
+        One row for each cell and setting, with the columns that identify it, `runs`, `diverged`, `dev_mean`,
+        `eval_mean`, `eval_sd` (over runs, with n−1; missing for one run), `eval_low` and `eval_high` (the worst and
+        the best run).
 
     Raises:
-        InputError: runs of one study and task are under several protocols, or of different weights of one backbone,
-            so they do not compare.
+        InputError: runs of one study and task have several protocols, or different weights of one backbone, so they
+            cannot be compared.
     """
     for column, kind in (("protocol", "protocols"), ("weights", "backbone's weights")):
         by_question = records.groupby(["study", "task", "backbone"], dropna=False, sort=False)[column].unique()
@@ -48,17 +49,17 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def frontier(records: pd.DataFrame) -> pd.DataFrame:
-    """Each cell at the setting whose mean dev accuracy is highest.
+    """Each cell at the setting with the highest mean accuracy on dev.
 
-    The choice sees dev alone, never the evaluation split. A setting at which a smaller share of runs diverged is
-    preferred to one at which more did, whatever the survivors reach; of equals the one with the lower learning rate,
-    then the lower scale, then the shorter warm-up.
+    The choice uses dev alone, never the evaluation split. A setting at which a smaller share of runs diverged comes
+    first, whatever the other runs reach; ties go to the lower learning rate, then the lower scale, then the shorter
+    warm-up.
 
     Args:
-        records: a table as `cpadapt.read_records` gives it.
+        records: a table as `cpadapt.read_records` returns it.
 
     Returns:
-        As `cells`, one row a cell, by task, family and parameters.
+        As `cells`, one row for each cell, sorted by task, family and parameters.
 
     Raises:
         InputError: as `cells`.
@@ -73,15 +74,16 @@ def frontier(records: pd.DataFrame) -> pd.DataFrame:
 def best_under_budget(best: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Each line's most accurate cell at or under a budget: U(B) = max A(k) over P(k) ≤ B (arXiv 2606.00428).
 
-    The cell is chosen by the evaluation split itself, so its accuracy is higher than that of a choice on dev, the more
-    so the more cells a line has. It describes these runs only.
+    The cell is chosen on the evaluation split itself, so its accuracy is too high, the more so the more cells a line
+    has. It describes these runs only.
 
     Args:
-        best: a table as `frontier` gives it.
+        best: a table as `frontier` returns it.
         budget: trainable scalars over all target modules.
 
     Returns:
-        As `frontier`, one row a line (of equals the smallest cell); none for a line of which nothing fits.
+        As `frontier`, one row for each line (the smallest cell if several tie), and none for a line without a cell
+        that fits.
     """
     fitting = best[best["parameters"] <= budget].dropna(subset="eval_mean")
     ordered = fitting.sort_values(["eval_mean", "parameters"], ascending=[False, True])

@@ -1,17 +1,18 @@
-"""How sure a mean, a difference or a choice between adapters is, over seeds and evaluation items at once.
+"""The uncertainty of a mean, a difference or a choice between adapters, over seeds and evaluation items at once.
 
-A cell's runs all answer the same items, so its outcomes are a table of seeds by items, and its mean has two sources of
-error: other seeds would have trained other adapters, and other items would have been asked. Both are random effects
-that cross. A mean or a difference has a formula, that of an analysis of variance without replication (`estimate`,
-`compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). A choice among cells has a bootstrap
-of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007).
-Where runs share their training examples, the errors leave out what other examples would have done.
+A cell's runs all answer the same items, so its outcomes are a table of seeds by items. Its mean has two sources of
+error: other seeds would have trained other adapters, and other items could have been asked. Both are random effects,
+and they are crossed. The error of a mean or a difference comes from an analysis of variance without replication
+(`estimate`, `compare`; Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). The uncertainty of a
+choice among cells comes from a bootstrap of both sources (`resampled_means`, `plateau`; Owen, "The pigeonhole
+bootstrap", Annals of Applied Statistics 1, 2007). If runs share their training examples, the errors do not include the
+effect of other examples.
 
-Why not an unpaired z-test: it takes two cells for independent and adds their variances. They answered the same items
-from the same seeds, so `Var(A − B) = Var(A) + Var(B) − 2·Cov(A, B)`: an item that is hard for one is hard for the
-other, the covariance is large, and the unpaired test misses what the pairs show (Miller, "Adding Error Bars to Evals",
-arXiv 2411.00640, 2024). And a binomial standard error, or a deviation over seeds alone, leaves out one of
-the two sources. So `compare` subtracts answer by answer and then estimates the mean of the differences.
+Why not an unpaired z-test? It treats two cells as independent and adds their variances. But they answered the same
+items from the same seeds, so `Var(A − B) = Var(A) + Var(B) − 2·Cov(A, B)`. An item that is hard for one cell is hard
+for the other, so the covariance is large, and the unpaired test misses what the pairs show (Miller, "Adding Error Bars
+to Evals", arXiv 2411.00640, 2024). A binomial standard error, or a standard deviation over seeds alone, leaves out one
+of the two sources. So `compare` subtracts answer by answer and then estimates the mean of the differences.
 """
 
 import bisect
@@ -34,20 +35,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a cell's runs got right."""
+    """The answers of a cell's runs, right or wrong."""
 
     seeds: tuple[tuple[int, int], ...]
-    """`[runs]`, each one's seed and data seed, rising."""
+    """`[runs]`, the seed and data seed of each run, ascending."""
     items: tuple[int, ...]
     """`[items]`, row numbers in the evaluation split's source."""
     right: Floats
-    """`[runs, items]`, 1 where a run is right and 0 where it is wrong."""
+    """`[runs, items]`, 1 for a right answer and 0 for a wrong one."""
 
     def on(self, items: Sequence[int]) -> "Outcomes":
-        """The same runs on some of their items only, as where others were asked no more.
+        """The same runs on some of their items only, for comparison with runs that were asked fewer.
 
         Raises:
-            InputError: an item is none of theirs.
+            InputError: the runs were not asked an item.
         """
         place = {item: k for k, item in enumerate(self.items)}
         if missing := [item for item in items if item not in place]:
@@ -58,8 +59,8 @@ class Outcomes:
 def outcomes(records: Iterable[Record]) -> Outcomes:
     """The outcomes of one cell's runs.
 
-    The runs are of several seeds on one draw of the training and dev examples, or of several draws, one run on each.
-    For several draws the seeds' variance of `estimate` is that of a draw and a run on it together.
+    The runs have several seeds on one draw of the training and dev examples, or several draws with one run on each.
+    For several draws, the seed variance of `estimate` is that of a draw and a run on it together.
 
     Raises:
         InputError: as `answers`; or two runs have the same seed and data seed, or several draws have several runs
@@ -72,19 +73,19 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
             raise InputError(f"two runs have seed {seeds[0]} and data seed {seeds[1]}: give the runs of one cell")
         by_seed[seeds] = record
     if 1 < len({data_seed for _, data_seed in by_seed}) < len(by_seed):
-        raise InputError("of several data seeds, runs that share one are not independent: give one run of each")
+        raise InputError("runs that share a data seed are not independent: give one run of each data seed")
     ordered = tuple(sorted(by_seed))
     return Outcomes(ordered, *answers([by_seed[seeds] for seeds in ordered]))
 
 
 def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
-    """What runs were asked and got right.
+    """The items that runs were asked, and their answers.
 
     Args:
-        records: of runs on one backbone that were asked the same items.
+        records: runs on one backbone that were asked the same items.
 
     Returns:
-        The items' row numbers, rising, and `[runs, items]`, 1 where a run is right and 0 where it is wrong.
+        The items' row numbers, ascending, and `[runs, items]`, 1 for a right answer and 0 for a wrong one.
 
     Raises:
         InputError: there are none, a run has no outcome (it diverged before its first evaluation, or was asked
@@ -107,7 +108,7 @@ def answers(records: Sequence[Record]) -> tuple[tuple[int, ...], Floats]:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, and how sure it is."""
+    """A mean and its uncertainty."""
 
     mean: float
     standard_error: float
@@ -115,7 +116,7 @@ class Mean:
     """Degrees of freedom."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The interval in which the true mean lies with about this confidence, by Student's t.
+        """The confidence interval of the true mean, by Student's t.
 
         A standard error of 0 means that the values show no variation, not that there is none.
         """
@@ -146,12 +147,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class Estimate(Mean):
-    """A mean over seeds and items, and how sure it is.
+    """A mean over seeds and items, and its uncertainty.
 
     The degrees of freedom are Satterthwaite's approximation from estimated variances, so p values and intervals are
-    approximate. With three seeds that vary much more than the items do and no true difference, p values below 0.05
-    occur up to 1.5 times as often as they should, below 0.01 three times and below 0.003 six times; where seeds hardly
-    vary, less often than they should. With ten seeds they are nearly exact.
+    approximate. With three seeds that vary much more than the items and no true difference, p values below 0.05 occur
+    up to 1.5 times as often as they should, below 0.01 three times and below 0.003 six times. If seeds hardly vary,
+    they occur less often than they should. With ten seeds they are nearly exact.
     """
 
     seeds: int
@@ -159,7 +160,7 @@ class Estimate(Mean):
     seed_variance: float
     """The variance of a seed's mean over infinitely many items, σ²(s); 0 where the estimate is negative."""
     item_variance: float
-    """The variance of an item's mean over infinitely many seeds, σ²(i), likewise."""
+    """The variance of an item's mean over infinitely many seeds, σ²(i); 0 where the estimate is negative."""
     rest_variance: float
     """The variance of one answer around its seed's and its item's effects, σ²(e)."""
 
@@ -176,14 +177,14 @@ class Estimate(Mean):
         return super().equivalence_p_value(margin)
 
     def error_with(self, seeds: float, items: float) -> float:
-        """The standard error with so many seeds and items, each 1 or more or `math.inf`."""
+        """The standard error with these numbers of seeds and items, each 1 or more or `math.inf`."""
         seeds_part, items_part = self.seed_variance / seeds, self.item_variance / items
         return float(np.sqrt(seeds_part + items_part + self.rest_variance / (seeds * items)))
 
     def power(self, effect: float, seeds: int, items: int, alpha: float = 0.05) -> float:
-        """The probability that a two-sided test with so many seeds and items finds a true mean of `effect`.
+        """The probability that a two-sided test with these numbers of seeds and items finds a true mean of `effect`.
 
-        It takes the estimated variances as true; from three seeds they are a guess.
+        It treats the estimated variances as true; from three seeds they are a rough guess.
 
         Args:
             effect: the true mean, in the unit of the values.
@@ -205,12 +206,12 @@ class Estimate(Mean):
         )
         degrees = _satterthwaite(_mean_variance(*squares), *squares)
         reach = stats.t.ppf(1 - alpha / 2, degrees)
-        # The square of Student's t, as its own two tails lose their digits where the effect is large.
+        # F, the square of Student's t, because the two tails of t lose their digits if the effect is large.
         return float(stats.ncf.sf(reach**2, 1, degrees, (effect / error) ** 2))
 
 
 class MeanSquare(NamedTuple):
-    """A line of the table of an analysis of variance."""
+    """A line of an analysis-of-variance table."""
 
     value: float
     df: float
@@ -221,18 +222,18 @@ def _mean_squares(values: Floats, factors: str) -> Mapping[str, MeanSquare]:
     """The table of an analysis of variance without replication.
 
     Args:
-        values: a table with one axis a factor.
+        values: a table with one axis for each factor.
         factors: a letter for each axis, such as `"si"`.
 
     Returns:
-        By their letters the mean square of each factor and of each interaction, such as `"s"`, `"i"` and `"si"`; that
-        of all factors together is the residual.
+        The mean square of each factor and each interaction, by their letters, such as `"s"`, `"i"` and `"si"`. The
+        interaction of all factors is the residual.
     """
     axes = range(values.ndim)
     table = {}
     for count in range(1, values.ndim + 1):
         for term in itertools.combinations(axes, count):
-            # The term's effects: means over all other axes, less the effects of each smaller set of its factors.
+            # The term's effects: means over all other axes, minus the effects of each smaller set of its factors.
             effects = values
             for axis in axes:
                 mean = effects.mean(axis, keepdims=True)
@@ -246,8 +247,8 @@ def _mean_squares(values: Floats, factors: str) -> Mapping[str, MeanSquare]:
 def _mean_variance(first: MeanSquare, second: MeanSquare, rest: MeanSquare) -> float:
     """The variance of a table's mean, times the number of its values, from the mean squares of its two factors.
 
-    It is `MS(first) + MS(second) − MS(rest)`; as each of them alone estimates no more than that, by chance too much,
-    it is no smaller than any.
+    It is `MS(first) + MS(second) − MS(rest)`, but not less than any of the three, since the expectation of each is at
+    most that sum.
     """
     return max(first.value + second.value - rest.value, first.value, second.value, rest.value)
 
@@ -256,11 +257,11 @@ def _satterthwaite(total: float, first: MeanSquare, second: MeanSquare, rest: Me
     """Satterthwaite's degrees of freedom of `first + second − rest`, no fewer than the fewer of the first two.
 
     Args:
-        total: what the sum is taken to be, which may be more (Satterthwaite, "An approximate distribution of estimates
-            of variance components", Biometrics Bulletin 2, 1946).
+        total: the value used for the sum, which may be larger (Satterthwaite, "An approximate distribution of
+            estimates of variance components", Biometrics Bulletin 2, 1946).
         first: a mean square.
-        second: another.
-        rest: the one that is subtracted.
+        second: another mean square.
+        rest: the mean square that is subtracted.
     """
     spread = first.value**2 / first.df + second.value**2 / second.df + rest.value**2 / rest.df
     fewest = float(min(first.df, second.df))
@@ -271,7 +272,7 @@ def require_two(seeds: int, items: int) -> None:
     """Check that there are two seeds and two items.
 
     Raises:
-        InputError: there are fewer, so that how much they vary cannot be estimated.
+        InputError: there are fewer, so their variance cannot be estimated.
     """
     if min(seeds, items) < 2:
         raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
@@ -281,7 +282,7 @@ def estimate(values: Floats) -> Estimate:
     """The mean of a table of seeds by items, with its standard error.
 
     With `s` the seed's effect, `i` the item's and `e` the rest, all random, the mean of S seeds and I items has the
-    variance `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares (MS) of the two-way table have the expectations
+    variance `σ²(s)/S + σ²(i)/I + σ²(e)/(S·I)`. The mean squares (MS) of the two-way table have these expectations:
 
     ======  ====================
     MS      expected value
@@ -291,8 +292,8 @@ def estimate(values: Floats) -> Estimate:
     MS(si)  `σ²(e)`
     ======  ====================
 
-    so `(MS(s) + MS(i) − MS(si)) / (S·I)` estimates that variance without bias (Searle, Casella and McCulloch,
-    *Variance Components*, 1992, chapter 4). Where MS(s) or MS(i) is below MS(si) its variance is taken as 0, which
+    So `(MS(s) + MS(i) − MS(si)) / (S·I)` estimates that variance without bias (Searle, Casella and McCulloch,
+    *Variance Components*, 1992, chapter 4). If MS(s) or MS(i) is below MS(si), its variance counts as 0, which
     makes the error too large rather than too small.
 
     Args:
@@ -305,20 +306,21 @@ def estimate(values: Floats) -> Estimate:
 
 
 def pooled(tables: Sequence[Floats]) -> Estimate:
-    """The mean of one table of seeds by items, or of several like ones, with variances averaged over them.
+    """The mean of tables of seeds by items, with variances averaged over the tables.
 
-    Three seeds say little about how much seeds vary. Several tables of three say more if their variances are the same:
-    then their mean squares may be averaged. The error is that of one table, not of the mean of all.
+    Three seeds say little about how much seeds vary. Several tables with three seeds each say more if their variances
+    are the same, because then their mean squares may be averaged. The error is that of one table, not of the mean of
+    all tables.
 
     Args:
-        tables: `[seeds, items]`, each.
+        tables: one or more of `[seeds, items]`.
 
     Raises:
         InputError: as `estimate`; or there are none, or they have different numbers of seeds or items.
     """
     sizes = sorted({table.shape for table in tables})
     if len(sizes) != 1:
-        raise InputError(f"tables of one number of seeds and items can be pooled, not of {sizes}")
+        raise InputError(f"only tables of the same numbers of seeds and items can be pooled, not of {sizes}")
     ((seeds, items),) = sizes
     require_two(seeds, items)
     if not np.isfinite(tables).all():
@@ -343,31 +345,32 @@ def pooled(tables: Sequence[Floats]) -> Estimate:
 
 
 def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.int64]) -> Estimate:
-    """The mean of answers where some items were asked of every seed and others of a few seeds or of one.
+    """The mean of answers if some items were asked of every seed and others of a few seeds or one.
 
     It is the mean of the seeds' means. Under the model of `estimate`, with `n(s)` the items asked of a seed and
-    `n(s, t)` those asked of both of two, its variance is `σ²(means)/S + σ²(i)·c`: the variance of the seeds' means as
-    observed, and what these have in common, where `c` is the mean of `n(s, t)/(n(s)·n(t))` over pairs of seeds.
+    `n(s, t)` those asked of both seeds of a pair, its variance is `σ²(means)/S + σ²(i)·c`. The first term is the
+    observed variance of the seeds' means, and the second is what these have in common, where `c` is the mean of
+    `n(s, t)/(n(s)·n(t))` over pairs of seeds.
     `σ²(i)` is estimated without bias from the products of two seeds' answers to one item, each less its seed's mean
     (moments as in Gao and Owen, "Efficient moment calculations for variance components in large unbalanced crossed
     random effects models", Electronic Journal of Statistics 11, 2017); a negative estimate counts as 0.
 
-    On a full table it is `estimate`, unless the seeds' means vary less than the rest alone would make them: there
-    `estimate` takes the larger error. Here, where many items may be asked of one seed alone, that would happen often.
-    Where no two seeds share an item, the items' variance is part of the rest's.
+    On a full table the result equals `estimate`, unless the seeds' means vary less than the rest alone would make
+    them. Then `estimate` takes the larger error; here, where many items may be asked of a single seed, that would
+    happen too often. If no two seeds share an item, the items' variance is part of the rest's.
 
     Args:
         values: `[answers]`.
-        seeds: `[answers]`, the seed of each; any numbers.
-        items: `[answers]`, the item of each; any numbers. A seed answers an item once.
+        seeds: `[answers]`, the seed of each answer; any numbers.
+        items: `[answers]`, the item of each answer; any numbers. A seed answers an item once.
 
     Raises:
-        InputError: the three are not of one length, there are fewer than two seeds or items, a value is not finite,
+        InputError: the three differ in length, there are fewer than two seeds or items, a value is not finite,
             or a seed answered fewer than two items or one twice.
     """
     if not len(values) == len(seeds) == len(items):
         raise InputError(
-            f"{len(values)} values, {len(seeds)} seeds and {len(items)} items: each answer has one of each"
+            f"{len(values)} values, {len(seeds)} seeds and {len(items)} items: each answer needs one of each"
         )
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
@@ -379,7 +382,7 @@ def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.i
     asked[seeds, items] = 1
     per_seed = np.bincount(seeds)
     if np.count_nonzero(asked) < len(values) or per_seed.min() < 2:
-        raise InputError("each seed has to answer two items or more, and each of them once")
+        raise InputError("each seed must answer two or more items, each of them once")
     means = np.bincount(seeds, values) / per_seed
     deviations = values - means[seeds]
     each = 1 / per_seed
@@ -393,7 +396,8 @@ def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.i
     mean_overlap = float(overlap.sum()) / (seed_count * (seed_count - 1))
     common = max(item_variance, 0.0) * mean_overlap
     of_seeds = float(means.var(ddof=1)) / seed_count
-    # Of the mean's variance, what is neither the seeds' nor common to them: in a full table the rest's mean square.
+    # The part of the mean's variance that is neither the seeds' nor the items'; in a full table the rest's mean
+    # square.
     alone = (float(each.mean()) * (item_variance + rest_variance) - mean_overlap * item_variance) / seed_count
     spread = of_seeds**2 / (seed_count - 1)
     if common:
@@ -414,15 +418,15 @@ def partly_crossed(values: Floats, seeds: NDArray[np.int64], items: NDArray[np.i
 
 @dataclass(frozen=True)
 class Effect:
-    """How much one cause moves a run's mean."""
+    """The effect of one cause on a run's mean."""
 
     variance: float
-    """The variance of the cause's effect over infinitely many items; negative where so estimated."""
+    """The variance of the cause's effect over infinitely many items. The estimate may be negative."""
     interval: tuple[float, float]
-    """The interval in which that variance lies with about 95 % confidence; a negative end is 0. It is 0 to 0 where the
-    F statistic is below its 2.5 % quantile, as in one case of forty when there is no effect."""
+    """The 95 % confidence interval of that variance; a negative end counts as 0. It is 0 to 0 if the F statistic is
+    below its 2.5 % quantile, which happens in 2.5 % of cases without an effect."""
     p_value: float
-    """One-sided, of the hypothesis that there is no effect."""
+    """The one-sided p value of the hypothesis that there is no effect."""
 
 
 @dataclass(frozen=True)
@@ -432,21 +436,21 @@ class Crossed:
     first: Effect
     second: Effect
     together: Effect
-    """The interaction of the two causes, and whatever else changes when a run is repeated."""
+    """The interaction of the two causes, and everything else that changes when a run is repeated."""
     chance: float
-    """The variance from effects by item that differ between runs, for a mean over as many items."""
+    """The variance from effects by item that differ between runs, for a mean over the same number of items."""
     first_by_item: Effect
-    """The part of chance that is the interaction of the first cause with the items."""
+    """The part of `chance` that is the interaction of the first cause with the items."""
     second_by_item: Effect
     of_items: float
-    """The variance from effects by item that are the same for all runs, for a mean over as many items."""
+    """The variance from effects by item that all runs share, for a mean over the same number of items."""
 
 
 def crossed_effects(values: Floats) -> Crossed:
-    """The effects of two crossed causes on runs, apart from those of the items.
+    """The effects of two crossed causes on runs, separated from those of the items.
 
     All effects are random: those of the causes `a` (A levels) and `b` (B levels), of the items `i` (I of them), and of
-    their interactions. The mean squares (MS) of the three-way table without replication have the expectations
+    their interactions. The mean squares (MS) of the three-way table without replication have these expectations:
 
     =======  ===================================================
     MS       expected value
@@ -460,20 +464,20 @@ def crossed_effects(values: Floats) -> Crossed:
     MS(abi)  `σ²(abi)`
     =======  ===================================================
 
-    (Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4), which give each variance without bias. An
+    They give each variance without bias (Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). An
     interaction is tested against MS(abi). No mean square has the expectation that MS(a) has without an effect of `a`,
-    so it is tested against `MS(ab) + MS(ai) − MS(abi)`, or the larger of the first two if that is more, with
-    Satterthwaite's degrees of freedom, no fewer than the fewer of the two. So tests and intervals of a cause are
-    approximate and err towards no effect, and an interval may lie below its estimate.
+    so MS(a) is tested against `MS(ab) + MS(ai) − MS(abi)`, or the larger of the first two if that is more, with
+    Satterthwaite's degrees of freedom, but not fewer than the smaller number of the two. So tests and intervals of a
+    cause are approximate and err towards no effect, and an interval may lie below its estimate.
 
     Args:
         values: `[a, b, items]`, one run for each pair of the causes' levels.
 
     Raises:
-        InputError: there are fewer than two of one, or a value is not finite.
+        InputError: an axis has fewer than two entries, or a value is not finite.
     """
     if min(values.shape) < 2:
-        raise InputError(f"a table of {values.shape}: causes are told apart by two or more of each, and of items")
+        raise InputError(f"a table of shape {values.shape}: separating two causes needs three axes of two or more")
     if not np.isfinite(values).all():
         raise InputError("a value is not finite")
     a, b, items = values.shape
@@ -498,7 +502,7 @@ def crossed_effects(values: Floats) -> Crossed:
 
 
 def seed_effect(values: Floats) -> Effect:
-    """The effect of seeds on runs, apart from that of the items, by the two-way table of `estimate`.
+    """The effect of seeds on runs, separated from that of the items, by the two-way table of `estimate`.
 
     Args:
         values: `[seeds, items]`.
@@ -517,8 +521,8 @@ def _effect(square: MeanSquare, null: MeanSquare, count: int) -> Effect:
 
     Args:
         square: the mean square.
-        null: what it estimates if there is no effect.
-        count: how much more the mean square is expected to be for each unit of the effect's variance.
+        null: the mean square that has the same expectation without the effect.
+        count: the factor of the effect's variance in the expectation of the mean square.
     """
     ratio = stats.f(square.df, null.df)
     low, high = (max(square.value / float(ratio.ppf(q)) - null.value, 0.0) / count for q in (0.975, 0.025))
@@ -533,10 +537,10 @@ def seeds_needed(pilot: Estimate, effect: float, chance: float = 0.8, most: int 
     """The fewest seeds, two or more, with which a test finds a true mean of `effect` with this probability.
 
     Args:
-        pilot: the variances, and the number of items that are asked.
-        effect: in the unit of the values.
+        pilot: gives the variances and the number of items.
+        effect: the true mean, in the unit of the values.
         chance: the power that is enough.
-        most: where the search ends.
+        most: the largest number of seeds to try.
 
     Returns:
         `None` if `most` seeds are not enough.
@@ -545,14 +549,14 @@ def seeds_needed(pilot: Estimate, effect: float, chance: float = 0.8, most: int 
 
 
 def items_needed(pilot: Estimate, effect: float, seeds: int, chance: float = 0.8, most: int = 100_000) -> int | None:
-    """The fewest items, two or more, on which so many seeds find a true mean of `effect` with this probability.
+    """The fewest items, two or more, on which these seeds find a true mean of `effect` with this probability.
 
     Args:
-        pilot: the variances.
-        effect: in the unit of the values.
-        seeds: how many.
+        pilot: gives the variances.
+        effect: the true mean, in the unit of the values.
+        seeds: the number of seeds.
         chance: the power that is enough.
-        most: where the search ends.
+        most: the largest number of items to try.
 
     Returns:
         `None` if `most` items are not enough.
@@ -561,12 +565,12 @@ def items_needed(pilot: Estimate, effect: float, seeds: int, chance: float = 0.8
 
 
 def fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:
-    """The least number, two or more, whose power is `chance` or more; `None` if there is none up to `most`.
+    """The smallest number, two or more, whose power is `chance` or more; `None` if there is none up to `most`.
 
     Args:
-        power: by the number, and growing with it.
+        power: maps a number to its power, and grows with the number.
         chance: the power that is enough.
-        most: where the search ends.
+        most: the largest number to try.
     """
     number = bisect.bisect_left(range(2, most + 1), chance, key=power) + 2
     return number if number <= most else None
@@ -611,7 +615,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def agreement(a: Outcomes, b: Outcomes) -> float:
     """The share of items on which two runs of different seeds, one of each cell, are both right or both wrong.
 
-    It is the mean over all such pairs of runs, so it compares to a cell's agreement with itself, `agreement(a, a)`.
+    It is the mean over all such pairs of runs, so it can be compared to a cell's agreement with itself,
+    `agreement(a, a)`.
 
     Raises:
         InputError: as `compare`, or there are fewer than two runs.
@@ -619,7 +624,7 @@ def agreement(a: Outcomes, b: Outcomes) -> float:
     require_pairs([a, b])
     runs = len(a.seeds)
     if runs < 2:
-        raise InputError("one run has none of another seed to agree with")
+        raise InputError("agreement needs runs of two or more seeds")
     pairs = itertools.permutations(range(runs), 2)
     return float(np.mean([(a.right[i] == b.right[j]).mean() for i, j in pairs]))
 
@@ -627,14 +632,14 @@ def agreement(a: Outcomes, b: Outcomes) -> float:
 def resampled_means(cells: Sequence[Outcomes], draws: int, generator: np.random.Generator) -> Floats:
     """Bootstrap means of cells: seeds and items are both drawn with replacement.
 
-    In a draw all cells have the same seeds and items, so that differences between cells are paired. One fewer of each
-    is drawn than there are. Then the variance of a mean is right except that it holds `σ²(e)/(S·I)` three times; with
-    as many as there are it would be a third too small at three seeds (Owen, "The pigeonhole bootstrap", Annals of
+    In a draw all cells have the same seeds and items, so that differences between cells are paired. Of S seeds and I
+    items, S − 1 and I − 1 are drawn. Then the variance of a mean is right, except that it contains `σ²(e)/(S·I)` three
+    times. With S and I it would be a third too small at three seeds (Owen, "The pigeonhole bootstrap", Annals of
     Applied Statistics 1, 2007).
 
     Args:
-        cells: of the same seeds and items.
-        draws: how many.
+        cells: the cells, with the same seeds and items.
+        draws: the number of draws.
         generator: for the draws.
 
     Returns:
@@ -657,11 +662,11 @@ def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
 
     Args:
         means: `[..., cells]`, in the order of their budgets.
-        margin: in the unit of the means.
+        margin: 0 or more, in the unit of the means.
 
     Returns:
-        `[...]`, its place among the cells. Over resampled means the places show how unstable the choice is; their
-        shares are not probabilities that a place is the true one.
+        `[...]`, the index of that cell. Over resampled means the indices show how unstable the choice is; their shares
+        are not probabilities that an index is the true one.
 
     Raises:
         InputError: the margin is below 0, or a mean is not finite.
@@ -674,29 +679,29 @@ def plateau(means: Floats, margin: float) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Choice:
-    """The mean of the best of several cells, with and without the optimism of choosing by the reported numbers."""
+    """The mean of the best of several cells, with and without the optimism of choosing by the reported means."""
 
     chosen: float
-    """The mean of the cell that is best on all seeds and items, on these."""
+    """The mean of the best cell, chosen and reported on all seeds and items."""
     held_out: float
-    """The mean of the cell that is best on half of the seeds and items, on the other half."""
+    """The mean of the best cell, chosen on half of the seeds and items and reported on the other half."""
 
     @property
     def optimism(self) -> float:
-        """How much `chosen` is too high: on average at most this much, as half of the data also chooses worse."""
+        """How much `chosen` is too high, at most and on average, because half of the data also chooses worse."""
         return self.chosen - self.held_out
 
 
 def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generator) -> Choice:
-    """How good the best of these cells is.
+    """The accuracy of the best of these cells.
 
-    Seeds and items are both split into halves at random, many times; one half of each chooses and the other reports.
-    Half of the data chooses worse than all of it would, so on average `held_out` is too low, if anything; it is as
+    Seeds and items are both split into halves at random, many times. One half of each chooses and the other reports.
+    Half of the data chooses worse than all of it would, so `held_out` is too low on average, if anything. It is as
     uncertain as any mean of so few seeds and items.
 
     Args:
-        cells: those under a budget, say; of the same seeds and items.
-        splits: how many.
+        cells: the cells to choose from, such as those under a budget, with the same seeds and items.
+        splits: the number of random splits.
         generator: for the splits.
 
     Raises:
@@ -707,7 +712,7 @@ def best_of(cells: Sequence[Outcomes], splits: int, generator: np.random.Generat
     _, seeds, items = right.shape
     require_two(seeds, items)
     if splits < 1:
-        raise InputError(f"splits = {splits}: halves have to be taken once or more")
+        raise InputError(f"splits = {splits}: must be 1 or more")
     reported = []
     for _ in range(splits):
         some, others = np.array_split(generator.permutation(seeds), 2)

@@ -1,6 +1,7 @@
 """AdamW for a bank: learning rate, clipping and divergence run by run."""
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cpadapt.bank.bank import Bank
@@ -10,7 +11,7 @@ from cpadapt.records.config import Protocol
 class RunAdamW:
     """Decoupled Adam (Loshchilov and Hutter, arXiv 1711.05101) over a bank's stacked tensors.
 
-    For every run by itself, with g its whole gradient clipped to `clip` in 2-norm::
+    Each run is updated independently. With g its whole gradient, clipped to `clip` in 2-norm::
 
         m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
@@ -96,16 +97,16 @@ class RunAdamW:
 
 
 def update(
-    tensor: Tensor,
-    gradient: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    owners: Tensor,
-    alive: Tensor,
-    shrink: Tensor,
-    rate: Tensor,
-    correction1: Tensor,
-    correction2: Tensor,
+    tensor: Float[Tensor, "layers entries scalars"],
+    gradient: Float[Tensor, "layers entries scalars"],
+    exp_avg: Float[Tensor, "layers entries scalars"],
+    exp_avg_sq: Float[Tensor, "layers entries scalars"],
+    owners: Int[Tensor, "entries"],
+    alive: Bool[Tensor, "runs"],
+    shrink: Float[Tensor, "runs"],
+    rate: Float[Tensor, "runs"],
+    correction1: Float[Tensor, ""],
+    correction2: Float[Tensor, ""],
     beta1: float,
     beta2: float,
     epsilon: float,

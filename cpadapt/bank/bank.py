@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -325,7 +326,7 @@ class Bank:
             {name: tensor[runs] for name, tensor in self.head_gradients.items()},
         )
 
-    def logits(self, row: Row, run_slice: RunSlice) -> Tensor:
+    def logits(self, row: Row, run_slice: RunSlice) -> Float[Tensor, "runs examples labels"]:
         """Class scores of a packed row.
 
         Args:
@@ -344,7 +345,7 @@ class Bank:
         features = F.layer_norm(features, features.shape[-1:]).view(*by_run, features.shape[-1])
         return features @ run_slice.head["weight"].mT + run_slice.head["bias"][:, None]
 
-    def backward(self, row: Row, labels: Tensor, run_slice: RunSlice) -> Tensor:
+    def backward(self, row: Row, labels: Int[Tensor, "runs examples"], run_slice: RunSlice) -> Float[Tensor, "runs"]:
         """Write the gradient of each run's mean loss into `run_slice.gradients`.
 
         Args:
@@ -393,8 +394,12 @@ class Bank:
 
 
 def factor_pair(
-    name: str, params: dict[str, Tensor], options: Mapping[str, Any], scales: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+    name: str,
+    params: dict[str, Tensor],
+    options: Mapping[str, Any],
+    scales: Float[Tensor, "columns"],
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, "layers columns out"], Float[Tensor, "layers columns inp"]]:
     """The pairs of neighbouring runs of one family, on all projections of one shape.
 
     Args:
@@ -431,7 +436,9 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
         raise InputError(f"protocol.readout = 'verbalizer': {error}; take 'head'") from None
 
 
-def pool(hidden: Tensor, row: Row, pooling: str, *, decoder: bool) -> Tensor:
+def pool(
+    hidden: Float[Tensor, "T hidden"], row: Row, pooling: str, *, decoder: bool
+) -> Float[Tensor, "examples hidden"]:
     """Pool the hidden states of a packed row into one feature vector per example.
 
     Args:

@@ -43,7 +43,7 @@ class Launches:
         """Run a piece of work.
 
         Args:
-            key: names the work; under one key it is always the same work on the same tensors.
+            key: names the work. One key always means the same work on the same tensors.
             work: reads and writes tensors that outlive it and whose shapes do not change, and never waits for the
                 device.
         """

@@ -60,7 +60,7 @@ class RowCapacity:
 
         Args:
             tokens: the real tokens.
-            longest: as the attribute.
+            longest: the attribute of that name.
         """
         step = max(128, 2 ** (tokens - 1).bit_length() // 32)
         return RowCapacity(math.ceil(tokens / step) * step, longest, math.ceil(step / longest))
@@ -161,7 +161,7 @@ def pack(
     longest = int(lengths.max())
     if capacity is not None:
         longest = capacity.longest
-        # Any token will do: here the first of the pool, at position 0.
+        # Any token will do; this is the first of the pool, at position 0.
         filling = (0, capacity.tokens - example_offsets[-1])
         positions, source = np.pad(positions, filling), np.pad(source, filling)
         fillers = np.linspace(example_offsets[-1], capacity.tokens, capacity.fillers + 1).astype(np.int64)[1:]
@@ -303,7 +303,7 @@ def _variable_length(
 
 
 def no_mask(*args: object, **kwargs: object) -> None:
-    """The mask function for transformers' models: none, since the attention function keeps examples apart."""
+    """The mask function for transformers' models. It returns no mask, as the attention function separates examples."""
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -353,7 +353,8 @@ def adapter_product(
         components: which components belong to which run.
 
     Raises:
-        InputError: there is no kernel here, and `segments` lacks the `run_ends` that the loop over runs needs.
+        InputError: no kernel takes this device and dtype, and `segments` lacks the `run_ends` that the loop over runs
+            needs.
     """
     if takes_kernels(x.device, x.dtype):
         y, _ = lowrank.low_rank(x, up, down, segments.run_offsets, components.offsets, components.room.shape[1])

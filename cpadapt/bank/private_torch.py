@@ -1,6 +1,6 @@
-"""The private parts of torch that a bank uses, each behind one function that does without where torch lacks it.
+"""The private parts of torch that a bank uses, each behind one function with a fallback for versions that lack it.
 
-Without them a bank compiles more often, compiles less, or launches more kernels. Its results stay the same.
+With the fallback a bank compiles more often, compiles less, or launches more kernels. Its results stay the same.
 """
 
 import importlib
@@ -34,10 +34,10 @@ def compiling_for_many_banks() -> Iterator[None]:
 
 @contextmanager
 def compiled_calls(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Call layers through the compiler, and as before on leaving.
+    """Call layers through the compiler inside the context.
 
-    One layer's code serves all layers of its kind: their weights and factors are its inputs. Where torch has no way to
-    undo it the layers stay as they are, since a backbone outlives its bank.
+    One layer's code serves all layers of its kind: their weights and factors are its inputs. If torch cannot undo
+    it, the layers are not compiled, because a backbone outlives its bank.
     """
     layers = layers if hasattr(nn.Module, "_compiled_call_impl") else ()
     for layer in layers:

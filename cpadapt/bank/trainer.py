@@ -1,4 +1,4 @@
-"""One loop that trains and evaluates a bank of any size, a single run included, and can be killed and resumed."""
+"""The training loop of a bank of any size, a single run included. It can be killed and resumed."""
 
 import collections
 import contextlib
@@ -34,23 +34,23 @@ from cpadapt.records.record import MARGIN_RESOLUTION, Cost, Evaluation, Outcome,
 from cpadapt.records.store import write_atomically
 
 TRAINING_TOKENS = {"cuda": 32_768, "cpu": 4096}
-"""Tokens of a packed row in training, on average, to begin with. CUDA reports when memory runs out; on a CPU the
+"""Initial bound on the tokens of a packed row in training, on average. CUDA reports when memory runs out; on a CPU the
 system kills the process."""
 
 EVALUATION_TOKENS = {"cuda": 262_144, "cpu": 4096}
-"""Tokens of a packed row in evaluations, which keep nothing for a backward pass, to begin with."""
+"""Initial bound on the tokens of a packed row in evaluations, which keep nothing for a backward pass."""
 
 COMPILED_FROM = 1e15
-"""Training tokens times weights of the backbone from which fusing kernels is worth the time to compile them."""
+"""Fusing kernels is worth its compile time from this product of training tokens and backbone weights on."""
 
 CHECKPOINT_SECONDS = 120.0
-"""Seconds of training after which the state is written again: the most that a lost machine costs."""
+"""Seconds of training after which the state is written again, the most that a lost machine costs."""
 
 STEPS_AHEAD = 4
 """Steps that the host may queue ahead of the device, which still finishes them after SIGTERM."""
 
 SETS = ("train", "dev", "eval", "rest")
-"""The sets of examples, as the text of `cpadapt.inputs.tasks` defines them."""
+"""The sets of examples, as `cpadapt.inputs.tasks` defines them."""
 
 Progress = Callable[[int, str], None]
 """Called with the number of steps done and a short text on the losses."""
@@ -79,8 +79,8 @@ def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[
 
     Args:
         data: the examples.
-        backbone: its tokenizer is used; decoders get a prompt.
-        protocol: its `max_length` holds, if the backbone allows as much.
+        backbone: gives the tokenizer; decoders get a prompt.
+        protocol: gives `max_length`, which the backbone's limit may lower.
 
     Raises:
         InputError: as `cpadapt.inputs.tasks.encoding.encode`.
@@ -109,7 +109,7 @@ class Pool:
     labels: NDArray[np.int64]
     """`[examples]`: class indices."""
     start: dict[int, int]
-    """By data seed, the number of its first example."""
+    """Number of the first example, by data seed."""
     count: int
     """Examples of each data seed."""
 
@@ -142,11 +142,11 @@ def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protoco
 
     Args:
         data: the examples by data seed.
-        backbone: its tokenizer and its limits hold.
-        protocol: its limit on the tokens of an example holds.
+        backbone: gives the tokenizer and its limits.
+        protocol: gives the limit on the tokens of an example.
 
     Returns:
-        By name of the set (`SETS`), the examples of all data seeds.
+        The examples of all data seeds, by the name of their set (`SETS`).
 
     Raises:
         InputError: an example is too long even when shortened, or data seeds have different numbers of examples.
@@ -157,7 +157,7 @@ def pools_of(data: Mapping[int, TaskData], backbone: Backbone, protocol: Protoco
 
 @dataclass
 class State:
-    """How far the training of a bank is, without its tensors."""
+    """The progress of a bank's training, without its tensors."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -177,10 +177,10 @@ class TrainingRow:
 
     run_slice: RunSlice
     buffers: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
-    """By number of tokens, the row and the labels that the recorded launches read."""
+    """The row and the labels that the recorded launches read, by number of tokens."""
 
     def key(self, tokens: int) -> Hashable:
-        """The name of the launch for a row of so many tokens."""
+        """The name of the launch for a row of this number of tokens."""
         return self.run_slice.runs.start, self.run_slice.runs.stop, tokens
 
 
@@ -195,8 +195,8 @@ class Trainer:
         runs: runs of one task under one protocol, in any order.
         data: the task's examples, for every data seed of the runs.
         pools: the tokenized examples, if `pools_of` has made them already.
-        checkpoint: the file for the whole state: as of the last evaluation, or of at most `CHECKPOINT_SECONDS` of
-            training ago. Training resumes from it if it exists. `None` writes no file.
+        checkpoint: the file for the whole state, which is written at evaluations and every `CHECKPOINT_SECONDS` of
+            training. Training resumes from it if it exists. `None` writes no file.
         max_tokens: tokens of one packed row in training, on average. A step with more tokens is done in several rows
             of whole runs, with the same result. `None` takes the default of the device (see `TRAINING_TOKENS`). When a
             GPU runs out of memory the bound is halved and the step repeated. Evaluations have a separate bound.
@@ -646,7 +646,7 @@ class Trainer:
 
 
 def fits(work: Callable[[], T], shrink: Callable[[], None]) -> T:
-    """Do a piece of work; as long as it runs out of memory, make it smaller and do it again.
+    """Do a piece of work. As long as it runs out of memory, make it smaller and try again.
 
     Args:
         work: can be done again from its start after `torch.OutOfMemoryError`.
@@ -665,7 +665,7 @@ def fits(work: Callable[[], T], shrink: Callable[[], None]) -> T:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has had in RAM, in bytes; 0 where the system does not say (Windows)."""
+    """Peak memory of this process in RAM, in bytes; 0 where the system does not report it (Windows)."""
     try:
         import resource
     except ImportError:
@@ -693,7 +693,7 @@ def _span(losses: Tensor) -> str:
 
 
 def margin_codes(scores: Tensor, labels: Tensor) -> Tensor:
-    """Code the margins of the true labels in one byte each; the sign says exactly whether the answer is right.
+    """Code the margins of the true labels in one byte each. The sign is exact, so it says whether the answer is right.
 
     The margin m is the true label's score minus the best other score, in nats. Its code is ±round(32 √|m|), at least 1
     and at most 127, so m is kept to 3 % at one nat. The sign is positive where `argmax` picks the true label.

@@ -2,15 +2,15 @@
 
 Every adapter is a factor pair: ΔW = scale · up · down, with `up` of shape `[out, columns]` and `down` of shape
 `[columns, in]`. A family says how the pair is made. It is a module of plain functions, found by its name in
-`FAMILIES`; a further family is one file here and one line in that table.
+`FAMILIES`; adding a family takes one file here and one line in that table.
 
 A family's trainable scalars are a dictionary of tensors, each of shape `[*leading, size, …]`: any leading axes (none
 for one projection; the layer for a bank), then the family's own size (LoRA: rank; CP: components), counted from 1.
 
-What fits: every unit along `size` makes its own columns of `up` and rows of `down` from its own scalars alone, one or
-several, and they lie in the order of the units. So adapters of any sizes can be laid end to end, and their pairs are
-then end to end. Nothing is shared between units or between projections, and nothing comes from the frozen weights.
-What shares (vectors over all pairs of units, one vector over a model) or starts from the weights does not fit.
+A family must fit a bank: each unit along `size` makes one or more columns of `up` and rows of `down` from its own
+scalars alone, and these lie in the order of the units. Adapters of any sizes can then be laid end to end, and so can
+their pairs. A family that shares scalars between units or between projections, or that starts from the frozen weights,
+does not fit.
 """
 
 from __future__ import annotations
@@ -27,28 +27,31 @@ if TYPE_CHECKING:
 
 
 class Family(Protocol):
-    """What a family's module offers. It does without torch until something is drawn or made."""
+    """What a family's module offers. Only `init` and `factors` import torch."""
 
     TITLE: str
-    """What tables and charts call it."""
+    """Its name in tables and charts."""
 
     COLOUR: str
-    """Its colour in charts, as CSS writes it."""
+    """Its colour in charts, as a CSS colour."""
 
     LEARNING_RATE: float
-    """The learning rate where a study gives none; for the paper's families the paper's."""
+    """The default learning rate; for the paper's families it is the paper's."""
 
     SCALE: float
-    """The factor in front of the pair by default."""
+    """The default factor in front of the pair."""
 
     SHAPE_OPTIONS: Mapping[str, Any]
     """The options that decide shapes, with their defaults; they are keywords of every function below."""
 
     INIT_OPTIONS: Mapping[str, Any]
-    """The options that decide only the start, with their defaults; they are further keywords of `init`."""
+    """The options that decide only the initial values, with their defaults; they are further keywords of `init`."""
 
     def accepts(self, out_features: int, in_features: int, **shape_options: Any) -> str | None:
-        """Why it cannot adapt a projection of this shape; None if it can. The functions below are asked only then."""
+        """The reason why it cannot adapt a projection of this shape, or None if it can.
+
+        The functions below are called only for shapes that it can adapt.
+        """
 
     def shapes(
         self, out_features: int, in_features: int, size: int, **shape_options: Any
@@ -60,15 +63,15 @@ class Family(Protocol):
         """
 
     def columns(self, size: int, **shape_options: Any) -> int:
-        """Columns of `up` and rows of `down`, as many for each unit of size."""
+        """The number of columns of `up` and rows of `down`; every unit of size makes the same number."""
 
     def init(
         self, generator: torch.Generator, out_features: int, in_features: int, size: int, **options: Any
     ) -> dict[str, Tensor]:
-        """Draw one projection's trainable scalars, by the names and shapes of `shapes`, float32, on the CPU.
+        """Draw one projection's trainable scalars: the tensors of `shapes`, float32, on the CPU.
 
         Raises:
-            InputError: as `shapes`, or an option of the start is wrong.
+            InputError: as `shapes`, or an option in `INIT_OPTIONS` is wrong.
         """
 
     def factors(self, params: dict[str, Tensor], **shape_options: Any) -> tuple[Tensor, Tensor]:
@@ -83,10 +86,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def family(name: str) -> Family:
-    """Return the family of this name.
+    """The family of this name.
 
     Raises:
-        InputError: there is none; the message lists those there are.
+        InputError: there is no such family; the message lists the known ones.
     """
     if name not in FAMILIES:
         raise InputError(f"unknown adapter family {name!r}; known are {', '.join(sorted(FAMILIES))}")

@@ -1,4 +1,4 @@
-"""The one place that counts parameters, from a family's shapes, so that no two figures can disagree."""
+"""Counts of trainable scalars, from a family's shapes. Nothing else counts, so no two numbers can disagree."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from cpadapt.inputs.backbones.specs import Projection
 
 ADAM_BYTES_PER_SCALAR = 8
-"""Adam keeps two float32 moments a trainable scalar."""
+"""Adam keeps two float32 moments for each trainable scalar."""
 
 
 def refusal(
     name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None
 ) -> str | None:
-    """Why a family cannot adapt all these projections, such as `192x576: it is not square`; None if it can."""
+    """The reason why a family cannot adapt all these projections, such as `192x576: it is not square`, or None."""
     for out_features, in_features in _by_shape(projections):
         reason = family(name).accepts(out_features, in_features, **(shape_options or {}))
         if reason is not None:
@@ -34,7 +34,7 @@ def require(name: str, projections: Sequence[Projection], shape_options: Mapping
     """Check that a family can adapt these projections.
 
     Raises:
-        InputError: it refuses one of them; the message has its reason.
+        InputError: it refuses one of them; the message gives the reason.
     """
     reason = refusal(name, projections, shape_options)
     if reason is not None:
@@ -80,7 +80,7 @@ def step(
 def largest_size(
     name: str, projections: Sequence[Projection], budget: int, shape_options: Mapping[str, Any] | None = None
 ) -> int:
-    """The largest size whose count is at or under the budget; 0 if one unit is above it already.
+    """The largest size whose count is at or under the budget; 0 if one unit exceeds the budget.
 
     Raises:
         InputError: the budget is negative, there are no projections, or as `count` of one unit.
@@ -98,7 +98,7 @@ def largest_size(
 
     if count(name, projections, 1, shape_options) > budget:
         return 0
-    # By halving, since a family need not cost the same at every step.
+    # By bisection, because a family's steps need not cost the same.
     above = 2
     while not too_large(above):
         above *= 2
@@ -107,22 +107,22 @@ def largest_size(
 
 @dataclass(frozen=True)
 class Offer:
-    """What a family can do with a budget; no numbers but `None` where it refuses a projection."""
+    """A family's largest adapter at or under a budget; all numbers are `None` if it refuses a projection."""
 
     family: str
     size: int | None = None
     parameters: int | None = None
     step: int | None = None
-    """What one more unit would cost; `None` too where there is no larger size."""
+    """Scalars of one more unit; `None` also where there is no larger size."""
     unspent: int | None = None
     adam_bytes: int | None = None
-    """Adam's state at this size, two float32 moments a scalar."""
+    """Bytes of Adam's state at this size, two float32 moments for each scalar."""
     not_applicable: str | None = None
-    """Why the family refuses."""
+    """The reason for a refusal."""
 
 
 def plan(projections: Sequence[Projection], budget: int) -> list[Offer]:
-    """For every family the largest adapter at or under a budget over all target modules.
+    """Find every family's largest adapter at or under a budget over all target modules.
 
     Args:
         projections: the target modules, as `cpadapt.load_projections` or a backbone gives them.
@@ -151,12 +151,12 @@ def _offer(name: str, projections: Sequence[Projection], budget: int) -> Offer:
 
 
 def rows(offers: Sequence[Offer]) -> list[dict[str, Any]]:
-    """Offers as a table's rows; the column "not applicable" is there only where a family refuses."""
+    """Offers as rows of a table, with a column "not applicable" only if a family refuses."""
     return _with_reasons([asdict(offer) for offer in offers])
 
 
 def step_rows(projection: Projection) -> list[dict[str, Any]]:
-    """Every family's step on one projection as a table's rows, with the same last column."""
+    """Every family's step on one projection as rows of a table, with the same last column."""
     found = []
     for name in FAMILIES:
         reason = refusal(name, [projection])

@@ -18,10 +18,10 @@ raw v₁ₛ, v₂ₛ, …  `down_0`, `down_1`, …  `[components, i_m]`
 ===============  =====================  ===================
 
 Raw vectors are stored and made unit length in every forward pass. The gradient of a raw vector is therefore
-orthogonal to it and scales with 1/‖raw‖: their initial length, `raw_norm`, is a learning-rate knob that does not look
-like one. Each unit vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones. A mode of
-length 1 would lose its only one: its unit vector is 1 or −1 and never moves. So there is none: a prime side is one
-mode, and a side of 1 has no mode, its vector is 1.
+orthogonal to it and scales with 1/‖raw‖, so the initial length, `raw_norm`, acts as a hidden learning rate. Each unit
+vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones. A mode of length 1 would lose its
+only one, because its unit vector is 1 or −1 and never moves. No mode has length 1, therefore: a prime side is a single
+mode, and a side of 1 has no mode and the vector 1.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def modes(dimension: int, tensor_shape: TensorShape | None = None) -> tuple[int,
 
     Args:
         dimension: features of one side of a projection.
-        tensor_shape: modes by dimension, for those where the default is not wanted. The default is the factor pair
-            nearest to a square, the smaller first: 2048 → (32, 64), 576 → (24, 24), 384 → (16, 24), 1009 → (1009,),
-            1 → (). A mode of 1 that is given is left out: (1, 1009) is the same tensor as (1009,).
+        tensor_shape: modes by dimension, which replace the default. The default is the factor pair nearest to a
+            square, the smaller first: 2048 → (32, 64), 576 → (24, 24), 384 → (16, 24), 1009 → (1009,),
+            1 → (). A given mode of 1 is left out: (1, 1009) is the same tensor as (1009,).
 
     Raises:
         InputError: the modes given do not multiply to the dimension.
@@ -86,7 +86,7 @@ def shapes(
     """Name and shape of the trainable tensors of one projection.
 
     Raises:
-        InputError: `size` is not a positive integer, or is above out·in, or as `modes`.
+        InputError: `size` is not positive or exceeds out·in; or as `modes`.
     """
     if size < 1:
         raise InputError(f"the number of CP components must be a positive integer, not {size}")
@@ -105,7 +105,7 @@ def shapes(
 
 
 def columns(size: int, *, tensor_shape: TensorShape | None = None) -> int:
-    """A column of the pair for each component."""
+    """One column of the pair for each component."""
     return size
 
 
@@ -148,12 +148,12 @@ def init(
 def factors(params: dict[str, Tensor], *, tensor_shape: TensorShape | None = None) -> tuple[Tensor, Tensor]:
     """Make the pair: `up` `[*leading, out, components]`, weighted by λ, and `down` `[*leading, components, in]`.
 
-    The tensors say themselves how the sides are split.
+    The split of each side follows from the tensors.
     """
     weight = params["weight"].unsqueeze(-1)
     up = [_unit(params[name]) for name in _ordered(params, "up_")]
     down = [_unit(params[name]) for name in _ordered(params, "down_")]
-    # On one short vector, so that backward keeps no second tensor as long as the product.
+    # λ multiplies one short vector, so that backward keeps no second tensor as long as the product.
     up[:1] = [up[0] * weight] if up else [weight]
     return _khatri_rao(up).mT, _khatri_rao(down or [weight.new_ones(weight.shape)])
 

@@ -47,7 +47,7 @@ def shapes(out_features: int, in_features: int, size: int) -> dict[str, tuple[in
 
 
 def columns(size: int) -> int:
-    """A column of the pair for each rank."""
+    """One column of the pair for each rank."""
     return size
 
 
@@ -69,7 +69,7 @@ def init(
     import torch
 
     drawn = shapes(out_features, in_features, size)
-    # kaiming_uniform_ with a = √5, which is what PEFT calls, is exactly this bound.
+    # PEFT calls kaiming_uniform_ with a = √5, which has exactly this bound.
     bound = 1 / math.sqrt(in_features)
     down = torch.empty(drawn["down"]).uniform_(-bound, bound, generator=generator)
     if init == "zero":

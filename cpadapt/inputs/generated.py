@@ -3,7 +3,7 @@
 ============  ==========================  =======================================================
 grammar       an example is               its label is decided by
 ============  ==========================  =======================================================
-`sentiment`   a sentence                  what turns its adjectives, and which clause prevails
+`sentiment`   a sentence                  what reverses its adjectives, and which clause counts
 `entailment`  a premise and a hypothesis  whether quantifier, kind, place and state follow
 `reading`     a passage and a question    who did what to which thing, and who did not
 ============  ==========================  =======================================================
@@ -22,15 +22,15 @@ T = TypeVar("T")
 Row = dict[str, str | int | bool]
 
 ROWS: Mapping[str, int] = {"train": 4000, "validation": 1200}
-"""Examples of each split, half of them of each class."""
+"""Examples of each split, half of them in each class."""
 
 
 def generate(name: str, seed: int = 0) -> dict[str, list[Row]]:
-    """Generate the examples of a grammar, by split. No two have the same texts, in one split or in both.
+    """Generate the examples of a grammar, by split. No two examples have the same texts, within or between splits.
 
     Args:
         name: one of `GRAMMARS`.
-        seed: decides every draw, through SHA-256, so that all platforms and versions of Python agree.
+        seed: decides every draw through SHA-256, so that all platforms and versions of Python agree.
 
     Raises:
         InputError: there is no such grammar.
@@ -150,7 +150,7 @@ def _clause(dice: _Dice, thing: str, other: str, good: bool, plain: bool) -> str
     return f"the {thing} {said}"
 
 
-# Entailment. What holds for every one holds for some one, too: there is always one.
+# Entailment. What holds for every one also holds for some one, because there is always one.
 
 _LIVING = {
     "bird": _words("sparrow robin parrot pigeon owl crow"),
@@ -275,4 +275,4 @@ GRAMMARS: Mapping[str, Callable[[_Dice, int], Row]] = {
     "entailment": _entailment,
     "reading": _reading,
 }
-"""By name, the function that makes an example of a class."""
+"""The function that makes an example of a class, by grammar."""

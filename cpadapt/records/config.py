@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
@@ -14,19 +14,23 @@ from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
 
 HEAD = "head"
-"""The family name and the label of runs without an adapter: the floor of a frontier. They train the readout alone; a
-verbalizer has nothing to train."""
+"""The family name and the label of runs without an adapter, the floor of a frontier. They train the readout alone, and
+nothing with a verbalizer."""
 HEAD_TITLE = "head only"
 HEAD_COLOUR = "#777777"
-"""What tables and charts call it, and its colour in charts: grey, since it is a floor and no family."""
+"""Its name in tables and charts, and its colour in charts, grey because it is a floor and not a family."""
+
+Cell = tuple[str, int]
+"""What a study compares over seeds, such as `("cp", 11)`. A cell is the label under which the study lists a family, or
+`head`, and the rank or number of components, 0 for `head`."""
 
 SEMANTICS = 1
 """Version of what a config means. Raise it when the same config would train differently; all ids then change."""
 
 LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
 LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
-"""Fields added after the first records, with the values at which a config means what it meant without them. At these
-values they are left out of every hash, so that a new field changes no id."""
+"""Fields added after the first records were written, with the values that leave a config's meaning unchanged. At that
+value a field is left out of every hash, so that adding it changed no id."""
 
 PAPER: Mapping[str, Any] = {
     "steps": 5000,
@@ -37,7 +41,7 @@ PAPER: Mapping[str, Any] = {
     "dtype": "float16",
     "readout": "head",
 }
-"""The values that the paper (arXiv 2606.00428) is reported to use, second-hand; it says nothing of other fields."""
+"""The paper's values (arXiv 2606.00428), as reported second-hand; the report leaves out the other fields."""
 
 
 @validated(frozen=True, config=STRICT)
@@ -45,7 +49,7 @@ class Protocol:
     """How every run of a study is trained and judged; runs can be compared only under the same protocol.
 
     The defaults are the paper's values (arXiv 2606.00428) where it reports them, and ours elsewhere; :meth:`sources`
-    tells which is which.
+    says which is which.
     """
 
     steps: int = 5000
@@ -61,7 +65,7 @@ class Protocol:
     eval_cap: int | None = 1000
     """Examples for the final accuracy, drawn from the evaluation split; `None` takes all, 0 judges on dev alone."""
     rest_cap: int = 0
-    """Further examples to judge on, drawn from the rows of the training split that train and dev leave."""
+    """Further examples to judge on, drawn from the training rows that train and dev do not use."""
     schedule: Literal["linear", "constant"] = "linear"
     """Learning rates decay linearly to 0 at the last step, or stay constant."""
     warmup_steps: int = 0
@@ -137,7 +141,7 @@ class Protocol:
         return (self.steps - step) / (self.steps - warmup)
 
     def sources(self) -> dict[str, Literal["paper", "ours"]]:
-        """For every field, whether its value is the paper's or ours, where the paper has another or none."""
+        """Whose value each field has, the paper's or ours; ours where the paper's differs or is not reported."""
         return {
             f.name: "paper" if f.name in PAPER and PAPER[f.name] == getattr(self, f.name) else "ours"
             for f in dataclasses.fields(self)
@@ -146,7 +150,7 @@ class Protocol:
 
 @functools.cache
 def _protocol_id(protocol: Protocol) -> str:
-    """Kept, as thousands of records have a handful of protocols."""
+    """Cached, because thousands of records share a few protocols."""
     return _digest(_without_later_defaults(dataclasses.asdict(protocol), LATER_PROTOCOL_FIELDS))
 
 
@@ -215,12 +219,12 @@ class RunConfig:
 
     @property
     def order(self) -> int:
-        """The seed that draws the order of the data, which is `order_seed` or, where that is not given, `seed`."""
+        """Seed of the order of the data, `order_seed` if it is given and `seed` otherwise."""
         return self.seed if self.order_seed is None else self.order_seed
 
     @property
     def config_id(self) -> str:
-        """Hash of this config and `SEMANTICS`, which is what is asked for."""
+        """Hash of this config and `SEMANTICS`, independent of data and weights."""
         return _digest({"config": self._hashed(), "semantics": SEMANTICS})
 
     def run_id(self, data_fingerprint: str, weights: str) -> str:
@@ -238,15 +242,6 @@ class RunConfig:
         config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
         config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
         return config
-
-
-class Cell(NamedTuple):
-    """A place on a study's ladder: what is compared with what, over seeds."""
-
-    label: str
-    """What the study calls this variant of a family, or `head`."""
-    size: int
-    """Rank or components; 0 for `head`."""
 
 
 def stacking_order(run: RunConfig) -> tuple[str, str, int]:

@@ -1,7 +1,7 @@
 """Converting records of earlier schemas to the present one, without loss.
 
-Schema 1 stored of each item only whether its answer was right, as a bitmap over all rows of the source split; it
-repeated the drawn rows in every record; and its ids did not depend on the weights.
+Schema 1 stored only whether each answer was right, as a bitmap over all rows of the source split. It repeated the
+drawn rows in every record, and its ids did not depend on the weights.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ KNOWN_WEIGHTS = {
         "config": "362999e59d0b35c72d5a1ade0687d1c7b712e5ddfd37b811020838f3cec9a40f",
     },
 }
-"""Further hashes of the weights that records of schema 1 name by the sha256 of their file alone."""
+"""Further hashes of weights that records of schema 1 identify by the sha256 of their file alone."""
 
 _CONFIG, _SOURCE, _RECORD = TypeAdapter(RunConfig), TypeAdapter(Source), TypeAdapter(Record)
 
@@ -143,13 +143,13 @@ def _with_labels(record: Record, data_dir: Path | None, draws: dict[tuple[Any, .
     data = draws[place]
     if data.fingerprint != record.data_fingerprint:
         raise InputError(
-            f"run {record.id}: the data of {spec.name!r} are not those that it was measured on"
-            f" ({data.fingerprint[:16]} against {record.data_fingerprint[:16]})"
+            f"run {record.id}: the data of {spec.name!r} differ from those that it was measured on"
+            f" (fingerprint {data.fingerprint[:16]}, not {record.data_fingerprint[:16]})"
         )
     return dataclasses.replace(record, outcome=_labelled(outcome, data))
 
 
 def _labelled(outcome: Outcome, data: TaskData) -> Outcome:
     if not np.array_equal(outcome.items, data.eval.rows):
-        raise InputError(f"the rows asked of {data.spec.name!r} are not those that its data give")
+        raise InputError(f"the rows of {data.spec.name!r} that were asked differ from those that its data give")
     return dataclasses.replace(outcome, labels=pack_bytes(data.eval.labels))

@@ -16,7 +16,7 @@ SCHEMA = 2
 """Version of a record's fields."""
 
 SETS = {"outcome": "eval", "rest": "rest", "dev": "dev"}
-"""A record's outcomes, and the set of examples that each is on."""
+"""The fields of a record that hold outcomes, and the set of examples of each."""
 
 MARGIN_RESOLUTION = 32.0
 """A margin of m nats is stored as the integer nearest to this times √|m|, at most 127 (15.75 nats)."""
@@ -46,14 +46,14 @@ class Outcome:
     correct: int
     total: int
     rows: int
-    """Number of rows of the source split, of which `total` were drawn."""
+    """Number of rows of the source split; `total` of them were drawn."""
     drawn: str
     """The rows of the source split that were drawn, as a bitmap (base64, most significant bit first)."""
     labels: str | None = None
     """The class of each drawn item, by row, one byte each (base64); unknown in records older than schema 2."""
     margins: str | None = None
-    """The margin of each drawn item, by row, one byte each (base64), which is the true label's score minus the best
-    other one, as `cpadapt.bank.trainer.margin_codes` stores it."""
+    """The margin of each drawn item, its true label's score minus the best other one, by row, one byte each (base64).
+    `cpadapt.bank.trainer.margin_codes` defines the code."""
     right: str | None = None
     """The drawn items answered correctly, by row, as a bitmap; only in records older than margins."""
 
@@ -115,7 +115,7 @@ class Outcome:
 
     @property
     def balanced_accuracy(self) -> float | None:
-        """Mean over the classes asked of the share answered correctly; `None` where classes are unknown."""
+        """Mean over classes of the share of items answered correctly; `None` where classes are unknown."""
         label = self.label
         if label is None:
             return None
@@ -128,11 +128,11 @@ class Counts:
     """Trainable scalars, over all target modules."""
 
     adapter: int
-    """Of the adapter, which is the budget that it uses."""
+    """Scalars of the adapter, the budget that it uses."""
     step: int
-    """What one more rank or component costs; 0 for the head alone."""
+    """Scalars of one more rank or component; 0 for the head alone."""
     head: int
-    """Of the readout, outside the budget; 0 for a verbalizer."""
+    """Scalars of the readout, which the budget does not count; 0 for a verbalizer."""
     adam_bytes: int
     """Bytes of Adam's two float32 moments for the adapter."""
 
@@ -145,7 +145,7 @@ class Cost:
     train_seconds: float
     evaluation_seconds: float
     peak_memory_bytes: int
-    """The allocator's peak on CUDA, the process's resident peak elsewhere."""
+    """Peak memory of the allocator on CUDA, of the whole process elsewhere."""
     resumed: int
     """How often the bank was resumed from a checkpoint."""
 
@@ -183,12 +183,12 @@ class Record:
     counts: Counts
     evaluations: tuple[Evaluation, ...]
     best_step: int | None
-    """Step of the first evaluation with the most correct dev examples; `None` if the run diverged before any."""
+    """First step with the highest accuracy on dev; `None` if the run diverged before its first evaluation."""
     outcome: Outcome | None
-    """The best-dev weights on the evaluation split; `None` if the run diverged before there were any, or if the
+    """The best-dev weights on the evaluation split; `None` if the run diverged before its first evaluation, or if the
     protocol draws no eval examples."""
     rest: Outcome | None
-    """The same weights on rows of the training split that the draw left; `None` if the protocol draws none."""
+    """The same weights on training rows outside train and dev; `None` if the protocol draws none."""
     dev: Outcome | None
     """The same weights on dev, by which they were chosen; `None` in records older than schema 2."""
     diverged_at: int | None

@@ -25,10 +25,10 @@ from cpadapt.errors import InputError, explain
 from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 
 ENDINGS = (".jsonl", ".jsonl.xz")
-"""Of files of records: in use, and finished."""
+"""How the names of files of records end, in use and finished."""
 
 Drawn = dict[str, dict[str, Any]]
-"""By a draw's fingerprint: the rows and labels of each of its sets."""
+"""The rows and labels of each set of a draw, by the draw's fingerprint."""
 
 _RECORD = TypeAdapter(Record)
 
@@ -58,14 +58,14 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
 
 
 def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
-    """A record as written in a file, completed with what its draw says of the items asked."""
+    """A record as written in a file, completed with the rows and labels of its draw."""
     if isinstance(content, dict):
         require_schema(content.get("schema", SCHEMA))
         for field, kind in SETS.items():
             if isinstance(content.get(field), dict) and "data_fingerprint" in content:
                 items = drawn.get(content["data_fingerprint"], {}).get(kind)
                 if items is None:
-                    raise InputError(f"no draw of {kind} stands before the record {content.get('id')!r}")
+                    raise InputError(f"record {content.get('id')!r} comes before its draw of {kind}")
                 content[field] = {**items, **content[field]}
     return _RECORD.validate_python(content)
 
@@ -111,7 +111,7 @@ def read_lines(file: Path) -> list[str]:
     """The lines of a file of records.
 
     Raises:
-        InputError: it is not what its ending says, or not UTF-8.
+        InputError: its content is not what its ending says, or not UTF-8.
     """
     try:
         content = file.read_bytes()
@@ -125,7 +125,7 @@ def read_lines(file: Path) -> list[str]:
 def load_records(path: str | Path) -> list[Record]:
     """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
 
-    Files are read once in a process, and anew when they change; callers share the records and must not change them.
+    A file is read once per process, and again when it changes. Callers share the records and must not modify them.
 
     Raises:
         InputError: there is no such path, or a line is not a valid record (the file and line are named).
@@ -179,8 +179,8 @@ class RecordFile:
     """The one file that this process adds its records to.
 
     Args:
-        folder: where records are kept; made if need be. The file's name is new for each process, so that processes
-            that measure into one folder never write to one file.
+        folder: where records are kept; created if missing. Each process has its own file name, so that processes that
+            measure into the same folder never write to the same file.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -200,7 +200,7 @@ class RecordFile:
         self._content, self._drawn = content, drawn
 
     def finish(self) -> None:
-        """Compress the file; nothing is added to it any more."""
+        """Compress the file; nothing can be added afterwards."""
         if self._content:
             _write_xz(self.path.with_name(f"{self.path.name}.xz"), self._content)
             self.path.unlink()
@@ -220,7 +220,7 @@ def _text(lines: Iterable[str]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, even if the process is killed; its folder is made if need be."""
+    """Write a file whole or not at all, even if the process is killed; its folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:

@@ -43,7 +43,7 @@ RUN_COLUMNS: Mapping[str, Callable[[Record], Any]] = {
     ),
     "weights": lambda r: r.weights.identity,
 }
-"""The table of runs: each column and what it shows of a record."""
+"""The columns of the table of runs, and what each shows of a record."""
 
 EVALUATION_COLUMNS: Mapping[str, Callable[[Evaluation], Any]] = {
     "step": lambda e: e.step,
@@ -51,7 +51,7 @@ EVALUATION_COLUMNS: Mapping[str, Callable[[Evaluation], Any]] = {
     "dev_loss": lambda e: e.dev_loss,
     "dev_accuracy": lambda e: e.dev_accuracy,
 }
-"""The table of evaluations: each column and what it shows of one, after those of its run."""
+"""The further columns of the table of evaluations, and what each shows of an evaluation."""
 
 _RUN_OF_EVALUATION = ("id", "task", "label", "family", "size", "learning_rate", "seed", "data_seed")
 
@@ -82,11 +82,11 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
         The columns of the first are ``id``, ``study``, ``backbone``, ``task``, ``label``, ``family``, ``size``,
         ``parameters`` (trainable scalars of the adapter), ``learning_rate``, ``scale``, ``seed``, ``data_seed``,
-        ``order_seed`` (of the order, where it is not that of ``seed``), ``protocol`` (its id), ``steps``,
-        ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``balanced_accuracy`` (on eval, where its items' classes
-        are known), ``rest_accuracy``, ``correct``, ``total``, ``majority_rate``, ``diverged_at``, ``run_seconds`` (the
-        run's share of its bank's training), ``peak_memory_bytes``, ``device``, ``finished``, ``warmup_steps`` (the
-        run's own or the protocol's) and ``weights`` (the identity of the backbone's).
+        ``order_seed`` (missing where ``seed`` decides the order), ``protocol`` (its id), ``steps``,
+        ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``balanced_accuracy`` (on eval; missing where the items'
+        classes are unknown), ``rest_accuracy``, ``correct``, ``total``, ``majority_rate``, ``diverged_at``,
+        ``run_seconds`` (the run's share of its bank's training), ``peak_memory_bytes``, ``device``, ``finished``,
+        ``warmup_steps`` (the run's own or the protocol's) and ``weights`` (the identity of the backbone's weights).
 
         Those of the second are ``id``, ``task``, ``label``, ``family``, ``size``, ``learning_rate``, ``seed``,
         ``data_seed``, ``step``, ``train_loss``, ``dev_loss`` and ``dev_accuracy``.

@@ -110,7 +110,7 @@ def test_what_cannot_be_combined_is_refused() -> None:
         over_tasks(differences, dict.fromkeys("abcd"))
     with pytest.raises(InputError, match="2 sources of tasks"):
         over_tasks(differences, {name: "x" if name < "e" else None for name in differences})
-    with pytest.raises(InputError, match="over the same draws, and 'c' differs in draw 10"):
+    with pytest.raises(InputError, match="the same draws, and 'c' differs in draw 10"):
         over_tasks(differences | {"c": task(0.0, 0.1, draws=11)}, dict.fromkeys(differences))
     with pytest.raises(InputError, match="the answers on 'd' do not differ at all"):
         over_tasks(differences | {"d": task(0.0, 0.0)}, dict.fromkeys(differences))

@@ -133,7 +133,7 @@ def test_settings_of_one_rate_are_told_apart_by_scale(pilot: list[Record], gain:
     poorer = [r for r in both if (r.label, r.config.size, r.config.scale) != ("cp", 4, 32.0)]
     assert ("cp", 4) not in {(r.label, r.config.size) for r in at_all_rates(poorer)}
     # A family's rate alone leaves it open which scale is meant.
-    with pytest.raises(InputError, match=r"cp \d+ has runs at several settings of the rate 0\.0002"):
+    with pytest.raises(InputError, match=r"cp \d+ has runs at several settings with rate 0\.0002"):
         family_rates(both, {"lora": 1e-4, "cp": 2e-4})
 
 

@@ -113,7 +113,7 @@ RUNS = pd.DataFrame(
 
 PARTS = pd.DataFrame(
     [
-        {"task": "SST-2", "of": adapter, "part": part, "variance": sd**2}
+        {"task": "SST-2", "adapter": adapter, "part": part, "variance": sd**2}
         for adapter in ("LoRA 1", "CP 11")
         for part, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
     ]

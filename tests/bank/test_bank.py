@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
-from cpadapt.bank.bank import AdaptedProjection, Bank
+from cpadapt.bank.bank import AdaptedProjection, Bank, factor_pair
 from cpadapt.bank.packing import ATTENTION
 from cpadapt.inputs.backbones.loading import load_backbone
 from cpadapt.inputs.tasks.specs import load_spec
@@ -42,6 +44,15 @@ def test_a_second_bank_compiles_nothing() -> None:
     for backbone, (first, *others) in json.loads(done.stdout).items():
         assert first > 0
         assert dict(zip(OTHERS, others, strict=True)) == dict.fromkeys(OTHERS, 0), backbone
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, shapes are not checked")
+def test_shapes_are_checked_in_tests() -> None:
+    params = {"up": torch.zeros(1, 2, 4), "down": torch.zeros(1, 2, 3)}
+    up, down = factor_pair("lora", params, {}, torch.ones(2), torch.float32)
+    assert (up.shape, down.shape) == ((1, 2, 4), (1, 2, 3))
+    with pytest.raises(TypeCheckError):
+        factor_pair("lora", params, {}, torch.ones(2, 1), torch.float32)
 
 
 def test_a_bank_leaves_its_backbone_as_it_was() -> None:

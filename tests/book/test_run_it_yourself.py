@@ -169,7 +169,7 @@ def test_the_study_compares_what_it_says(here: Path) -> None:
     """Its sizes of CP lie between and below LoRA's ranks."""
     study = load_study("mine.toml")
     cells = study.cells(load_projections(study.backbone))
-    by_label = {label: sorted(c.size for c in cells if c.label == label) for label in ("lora", "cp", "head")}
+    by_label = {label: sorted(size for name, size in cells if name == label) for label in ("lora", "cp", "head")}
     assert by_label == {"lora": [1, 2], "cp": [1, 4, 9, 14, 18], "head": [0]}
 
 

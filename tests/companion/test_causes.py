@@ -70,7 +70,7 @@ def test_a_draw_is_not_the_order_within_it() -> None:
     p_values = []
     for _ in range(200):
         within = rng.normal(0, 0.3, (2, 30, 1))
-        runs = {c: dataclasses.replace(of, by_draw=of.by_draw + within) for c in CELLS for of in [made(rng)]}
+        runs = {c: dataclasses.replace(one, by_draw=one.by_draw + within) for c in CELLS for one in [made(rng)]}
         p_values.append(crossed_effects(causes.subjects(runs)[ALL].by_draw).second.p_value)
     assert np.mean(np.array(p_values) < 0.05) < 0.09
 
@@ -84,7 +84,7 @@ def test_subjects_are_adapters_their_mean_and_two_differences() -> None:
     ]  # fmt: skip
     assert found["cp44"] is runs["cp", 44]
     assert (found["lora1_cp11"].by_draw == runs["lora", 1].by_draw - runs["cp", 11].by_draw).all()
-    assert found[ALL].by_order == pytest.approx(sum(of.by_order for of in runs.values()) / 4)
+    assert found[ALL].by_order == pytest.approx(sum(one.by_order for one in runs.values()) / 4)
 
 
 def test_an_order_that_favours_items_is_seen_on_them() -> None:
@@ -129,7 +129,7 @@ def test_tables_print_quantities_and_a_dash_for_none() -> None:
 
 def test_a_part_that_is_estimated_below_zero_is_drawn_as_zero() -> None:
     runs = {c: made(np.random.default_rng(k), order=0.0) for k, c in enumerate(CELLS)}
-    estimated = [v for of in runs.values() for v in causes.variances(crossed_effects(of.by_order)).values()]
+    estimated = [v for one in runs.values() for v in causes.variances(crossed_effects(one.by_order)).values()]
     drawn = causes.parts({"sst2": runs})
     assert list(drawn["part"]) == [*PARTS] * len(CELLS)
     assert min(estimated) < 0
@@ -139,8 +139,8 @@ def test_a_part_that_is_estimated_below_zero_is_drawn_as_zero() -> None:
 def test_what_is_a_runs_own() -> None:
     rng = np.random.default_rng(5)
     right = rng.normal(0, 0.2, (200, 1)) + rng.normal(0, 0.5, 50) + rng.normal(0, 1, (200, 50))
-    of = Cells({}, {("head", 0): cell(right), ("cp", 1): cell(right), ("lora", 1): cell(np.eye(4))}, {}, 0.5)
-    found = causes.own(of)
+    cells = Cells({}, {("head", 0): cell(right), ("cp", 1): cell(right), ("lora", 1): cell(np.eye(4))}, {}, 0.5)
+    found = causes.own(cells)
     assert list(found) == [("cp", 1), ("lora", 1)], "the readout alone is no adapter"
     effect, seen = found["cp", 1]
     assert effect.variance == pytest.approx(0.2**2, rel=0.3)

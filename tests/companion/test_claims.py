@@ -68,15 +68,15 @@ def test_clear_differences_are_judged_as_they_are(
     accuracies: dict[tuple[str, int], float], expected: dict[str, Verdict]
 ) -> None:
     for seed in range(5):
-        of = cells(accuracies, seed, items=8000)
-        assert {name: RULES[name](of).verdict for name in expected} == expected
+        judged = cells(accuracies, seed, items=8000)
+        assert {name: RULES[name](judged).verdict for name in expected} == expected
 
 
 def test_each_difference_is_that_of_its_cells() -> None:
-    of = cells(RISING)
-    assert of.matched("lora", "cp") == [(1, 11), (2, 22), (3, 33)]
-    mean = {place: outcomes.right.mean() for place, outcomes in of.outcomes.items()}
-    matched = np.mean([mean["lora", rank] - mean["cp", size] for rank, size in of.matched("lora", "cp")])
+    judged = cells(RISING)
+    assert judged.matched("lora", "cp") == [(1, 11), (2, 22), (3, 33)]
+    mean = {place: outcomes.right.mean() for place, outcomes in judged.outcomes.items()}
+    matched = np.mean([mean["lora", rank] - mean["cp", size] for rank, size in judged.matched("lora", "cp")])
     cp = [mean["cp", size] for size in (11, 22, 33)]
     expected = {
         "lora_ahead": (matched, ABOVE),
@@ -89,11 +89,11 @@ def test_each_difference_is_that_of_its_cells() -> None:
     }
     assert set(expected) == set(RULES) - {"runs_kept", "splits_alike"}
     for name, (difference, region) in expected.items():
-        found = RULES[name](of)
+        found = RULES[name](judged)
         assert found.estimate is not None
         assert found.estimate.mean == pytest.approx(difference)
         assert found.region == region
-    everyone = learned(of).estimate
+    everyone = learned(judged).estimate
     assert everyone is not None
     assert everyone.mean == pytest.approx(np.mean([mean["lora", r] for r in (1, 2, 3)] + cp) - mean["head", 0])
 
@@ -147,12 +147,12 @@ def test_other_splits_are_alike_if_each_is() -> None:
 
 def test_another_split_is_compared_at_its_own_budget() -> None:
     accuracies = {("head", 0): 0.6, ("cp", 11): 0.85, ("cp", 22): 0.7, ("cp-three", 22): 0.85}
-    of = cells(accuracies, items=20_000)
+    judged = cells(accuracies, items=20_000)
     # A component of three modes costs half.
-    halved = {**of.budgets, ("cp-three", 22): of.budgets["cp", 11]}
-    found = RULES["splits_alike"](dataclasses.replace(of, budgets=halved))
+    halved = {**judged.budgets, ("cp-three", 22): judged.budgets["cp", 11]}
+    found = RULES["splits_alike"](dataclasses.replace(judged, budgets=halved))
     assert found.verdict is HOLDS
-    assert RULES["splits_alike"](of).verdict is FAILS
+    assert RULES["splits_alike"](judged).verdict is FAILS
     # Nothing is near the budget of this one, so that it cannot be said of each.
     lone = cells(accuracies | {("cp-flat", 5): 0.85}, items=20_000)
     halved = {**lone.budgets, ("cp-three", 22): lone.budgets["cp", 11]}
@@ -163,8 +163,8 @@ def test_another_split_is_compared_at_its_own_budget() -> None:
     ("stopped", "runs", "said"), [(0, 28, "no run was lost"), (1, 200, "runs were lost"), (0, 0, "not measured")]
 )
 def test_lost_runs_are_counted_and_no_evidence_on_accuracy(stopped: int, runs: int, said: str) -> None:
-    of = cells(RISING, diverged={"cp": (stopped, runs), "lora": (9, 9)})
-    verdict, findings = judge(of, ["runs_kept"])
+    judged = cells(RISING, diverged={"cp": (stopped, runs), "lora": (9, 9)})
+    verdict, findings = judge(judged, ["runs_kept"])
     assert (told(verdict, findings), findings["runs_kept"].estimate) == (said, None)
     assert findings["runs_kept"].diverged == ((stopped, runs) if runs else None)
 
@@ -182,9 +182,9 @@ NEEDS = {
 
 @pytest.mark.parametrize(("name", "lacking"), [(name, cell) for name, cells in NEEDS.items() for cell in cells])
 def test_a_cell_whose_run_was_lost_is_not_replaced_by_another(name: str, lacking: tuple[str, int]) -> None:
-    of = cells(RISING)
-    lost = {place: found for place, found in of.outcomes.items() if place != lacking}
-    found = RULES[name](dataclasses.replace(of, outcomes=lost)).verdict
+    judged = cells(RISING)
+    lost = {place: found for place, found in judged.outcomes.items() if place != lacking}
+    found = RULES[name](dataclasses.replace(judged, outcomes=lost)).verdict
     # LoRA's own runs decide only where LoRA is compared.
     alone = lacking[0] == "lora" and "lora" not in name and "ahead" not in name
     assert (found is UNMEASURED) != alone
@@ -198,19 +198,19 @@ def test_where_there_is_nothing_nothing_is_measured(name: str) -> None:
 
 def test_one_seed_or_other_seeds_measure_nothing() -> None:
     assert RULES["lora_ahead"](cells(RISING, seeds=1)) == Finding(UNMEASURED)
-    of = cells(FLAT)
-    other = {**of.outcomes, ("cp", 11): cell(of.outcomes["cp", 11].right, first_seed=5)}
-    assert RULES["lora_ahead"](dataclasses.replace(of, outcomes=other)) == Finding(UNMEASURED)
+    judged = cells(FLAT)
+    other = {**judged.outcomes, ("cp", 11): cell(judged.outcomes["cp", 11].right, first_seed=5)}
+    assert RULES["lora_ahead"](dataclasses.replace(judged, outcomes=other)) == Finding(UNMEASURED)
 
 
 def test_only_near_budgets_match() -> None:
     # 15 components cost 78,300 scalars, where two ranks cost 115,200.
-    of = cells({("lora", 1): 0.8, ("lora", 2): 0.8, ("cp", 1): 0.8, ("cp", 11): 0.8, ("cp", 15): 0.8})
-    assert of.matched("lora", "cp") == [(1, 11)]
+    judged = cells({("lora", 1): 0.8, ("lora", 2): 0.8, ("cp", 1): 0.8, ("cp", 11): 0.8, ("cp", 15): 0.8})
+    assert judged.matched("lora", "cp") == [(1, 11)]
     study = load_study(ROOT / "studies" / "paper.toml")
     opt = load_projections(study.backbone)
     budgets = {(label, size): count(label, opt, size) for label, size in
-               ((c.label, c.size) for c in study.cells(opt) if c.size)}  # fmt: skip
+               study.cells(opt) if size}  # fmt: skip
     assert Cells(budgets, {}, {}, 0.5).matched("lora", "cp") == [
         (1, 21),
         (2, 43),
@@ -221,44 +221,44 @@ def test_only_near_budgets_match() -> None:
     ]
 
 
-def one_sided(of: Cells, share: float = 0.8) -> Cells:
+def one_sided(judged: Cells, share: float = 0.8) -> Cells:
     """The same with classes of which the first has this share, where every item that is not right has the other."""
-    first = int(len(of.outcomes["head", 0].items) * share)
-    return dataclasses.replace(of, classes={item: int(item >= first) for item in of.outcomes["head", 0].items})
+    first = int(len(judged.outcomes["head", 0].items) * share)
+    return dataclasses.replace(judged, classes={item: int(item >= first) for item in judged.outcomes["head", 0].items})
 
 
-def answered(of: Cells, **answers: np.ndarray) -> Cells:
+def answered(judged: Cells, **answers: np.ndarray) -> Cells:
     """The same, where runs of LoRA or CP answer so: `[runs, items]`, a class each."""
-    classes = np.array([of.classes[item] for item in of.outcomes["head", 0].items])
+    classes = np.array([judged.classes[item] for item in judged.outcomes["head", 0].items])
     changed = {
         place: dataclasses.replace(known, right=(answers[place[0]] == classes).astype(float))
-        for place, known in of.outcomes.items()
+        for place, known in judged.outcomes.items()
         if place[0] in answers
     }
-    return dataclasses.replace(of, outcomes={**of.outcomes, **changed})
+    return dataclasses.replace(judged, outcomes={**judged.outcomes, **changed})
 
 
 def test_balanced_accuracy_counts_every_class_the_same() -> None:
-    of = one_sided(cells(FLAT))
-    right = of.outcomes["cp", 11].right
+    judged = one_sided(cells(FLAT))
+    right = judged.outcomes["cp", 11].right
     first = int(right.shape[1] * 0.8)
     by_class = (right[:, :first].mean(1) + right[:, first:].mean(1)) / 2
-    assert of.balanced(("cp", 11)).mean(1) == pytest.approx(by_class)
+    assert judged.balanced(("cp", 11)).mean(1) == pytest.approx(by_class)
     # Where classes are not known, and where they are as many, it is accuracy.
     assert (cells(FLAT).balanced(("cp", 11)) == right).all()
-    halves = one_sided(of, 0.5)
+    halves = one_sided(judged, 0.5)
     assert halves.balanced(("cp", 11)) == pytest.approx(right)
 
 
 def test_the_commonest_answer_is_nothing_learned() -> None:
-    of = one_sided(cells(FLAT))
-    constant = np.zeros_like(of.outcomes["cp", 11].right)
-    given = answered(of, cp=constant)
-    assert given.outcomes["cp", 11].right.mean() == 0.8 > of.outcomes["head", 0].right.mean()
+    judged = one_sided(cells(FLAT))
+    constant = np.zeros_like(judged.outcomes["cp", 11].right)
+    given = answered(judged, cp=constant)
+    assert given.outcomes["cp", 11].right.mean() == 0.8 > judged.outcomes["head", 0].right.mean()
     assert given.collapsed(("cp", 11)) == 10
-    assert (of.collapsed(("cp", 11)), dataclasses.replace(given, classes=None).collapsed(("cp", 11))) == (0, 0)
+    assert (judged.collapsed(("cp", 11)), dataclasses.replace(given, classes=None).collapsed(("cp", 11))) == (0, 0)
     # The rarer answer for all is no more than it.
-    assert answered(of, cp=constant + 1).collapsed(("cp", 11)) == 10
+    assert answered(judged, cp=constant + 1).collapsed(("cp", 11)) == 10
     found = learned(given, ("cp", 11))
     assert found.verdict is FAILS, "half of the classes are right, where the readout has seven in ten"
     assert found.unfit == found.collapsed == (("cp", 11),)
@@ -266,34 +266,36 @@ def test_the_commonest_answer_is_nothing_learned() -> None:
 
 @pytest.mark.parametrize("rule", ["lora_ahead", "lora_slightly_ahead", "cp_not_ahead"])
 def test_a_collapsed_cell_decides_nothing(rule: str) -> None:
-    of = one_sided(cells(FLAT, items=8000))
-    verdict, findings = judge(answered(of, lora=np.zeros_like(of.outcomes["cp", 11].right)), [rule])
+    judged = one_sided(cells(FLAT, items=8000))
+    verdict, findings = judge(answered(judged, lora=np.zeros_like(judged.outcomes["cp", 11].right)), [rule])
     assert findings[rule].verdict is verdict is UNJUDGED
     assert told(verdict, findings) == "not judged: LoRA at an unsuitable rate"
     assert findings[rule].estimate is not None, "what the cells have is said all the same"
     # CP's own cells are judged.
-    assert judge(of, ["cp_saturates", "first_rank_learns"])[0] is not UNJUDGED
+    assert judge(judged, ["cp_saturates", "first_rank_learns"])[0] is not UNJUDGED
 
 
 def test_learning_is_judged_cell_by_cell() -> None:
-    of = cells(FLAT | {("lora", 2): 0.7}, items=20_000)
-    assert learned(of, ("lora", 1), ("lora", 3), ("cp", 11)).verdict is HOLDS
-    everyone = learned(of)
+    judged = cells(FLAT | {("lora", 2): 0.7}, items=20_000)
+    assert learned(judged, ("lora", 1), ("lora", 3), ("cp", 11)).verdict is HOLDS
+    everyone = learned(judged)
     assert everyone.estimate is not None
     assert everyone.estimate.interval()[0] > 0, "on their average they are above the readout"
     assert everyone.verdict is not HOLDS
     assert everyone.unfit == (("lora", 2),)
-    verdict, findings = judge(of, ["cp_not_ahead"])
+    verdict, findings = judge(judged, ["cp_not_ahead"])
     assert told(verdict, findings) == "not judged: LoRA 2 not shown to learn"
     assert judge(cells(FLAT, items=20_000), ["cp_not_ahead"])[0] is HOLDS
-    lost = {place: found for place, found in of.outcomes.items() if place != ("head", 0)}
-    assert judge(dataclasses.replace(of, outcomes=lost), ["cp_not_ahead"])[0] is UNJUDGED, "nor without the readout"
+    lost = {place: found for place, found in judged.outcomes.items() if place != ("head", 0)}
+    assert judge(dataclasses.replace(judged, outcomes=lost), ["cp_not_ahead"])[0] is UNJUDGED, (
+        "nor without the readout"
+    )
 
 
 def test_what_gains_from_components_need_not_learn_with_one() -> None:
-    of = cells(FLAT | {("cp", 1): 0.7}, items=20_000)
-    assert learned(of, ("cp", 1)).verdict is not HOLDS
-    assert judge(of, ["cp_gains"])[0] is HOLDS
+    judged = cells(FLAT | {("cp", 1): 0.7}, items=20_000)
+    assert learned(judged, ("cp", 1)).verdict is not HOLDS
+    assert judge(judged, ["cp_gains"])[0] is HOLDS
     assert judge(cells(dict.fromkeys(GRID, 0.7), items=20_000), ["cp_gains"])[0] is UNJUDGED
 
 
@@ -329,14 +331,14 @@ def test_a_verdict_that_hangs_on_one_answer_is_on_the_edge() -> None:
 
 def test_flatness_starts_at_the_first_rank_or_is_not_measured() -> None:
     """A size of CP that misses that rank's budget by more than is near is not replaced by the next rank's."""
-    of = cells(FLAT, items=20_000)
-    assert RULES["flat_from_first_rank"](of).verdict is HOLDS
-    without = {place: budget for place, budget in of.budgets.items() if place != ("cp", 11)}
-    assert dataclasses.replace(of, budgets=without).matched("lora", "cp")[0] == (2, 22)
-    assert RULES["flat_from_first_rank"](dataclasses.replace(of, budgets=without)) == Finding(UNMEASURED)
+    judged = cells(FLAT, items=20_000)
+    assert RULES["flat_from_first_rank"](judged).verdict is HOLDS
+    without = {place: budget for place, budget in judged.budgets.items() if place != ("cp", 11)}
+    assert dataclasses.replace(judged, budgets=without).matched("lora", "cp")[0] == (2, 22)
+    assert RULES["flat_from_first_rank"](dataclasses.replace(judged, budgets=without)) == Finding(UNMEASURED)
     # Where LoRA was not run at CP's larger budgets, they are larger all the same.
-    few = {place: budget for place, budget in of.budgets.items() if place[0] != "lora" or place[1] == 1}
-    assert RULES["flat_from_first_rank"](dataclasses.replace(of, budgets=few)).verdict is HOLDS
+    few = {place: budget for place, budget in judged.budgets.items() if place[0] != "lora" or place[1] == 1}
+    assert RULES["flat_from_first_rank"](dataclasses.replace(judged, budgets=few)).verdict is HOLDS
 
 
 def test_verdicts_combine() -> None:

@@ -27,25 +27,25 @@ def differences(found: list[contrasts.Contrast]) -> dict[str, Estimate]:
 
 
 def test_families_are_compared_at_matched_budgets() -> None:
-    of = made()
-    found = contrasts.families(of, "mine")
+    cells = made()
+    found = contrasts.families(cells, "mine")
     assert [c.group for c in found] == ["mine"]
-    assert differences(found) == {"LoRA 1 − CP 11": compare(of.outcomes["lora", 1], of.outcomes["cp", 11])}
+    assert differences(found) == {"LoRA 1 − CP 11": compare(cells.outcomes["lora", 1], cells.outcomes["cp", 11])}
 
 
 def test_pairs_are_compared_in_their_order() -> None:
-    of, wanted = made(), [(("cp", 1), ("head", 0)), (("lora", 1), ("cp", 22)), (("cp", 44), ("cp", 1))]
+    cells, wanted = made(), [(("cp", 1), ("head", 0)), (("lora", 1), ("cp", 22)), (("cp", 44), ("cp", 1))]
     # There is no cell of 44 components, so its pair is left out.
-    assert [(c.group, c.what, c.estimate) for c in contrasts.pairs(of, wanted, "mine")] == [
-        ("mine", "CP 1 − head only", compare(of.outcomes["cp", 1], of.outcomes["head", 0])),
-        ("mine", "LoRA 1 − CP 22", compare(of.outcomes["lora", 1], of.outcomes["cp", 22])),
+    assert [(c.group, c.what, c.estimate) for c in contrasts.pairs(cells, wanted, "mine")] == [
+        ("mine", "CP 1 − head only", compare(cells.outcomes["cp", 1], cells.outcomes["head", 0])),
+        ("mine", "LoRA 1 − CP 22", compare(cells.outcomes["lora", 1], cells.outcomes["cp", 22])),
     ]
 
 
 def test_cells_without_outcomes_are_left_out() -> None:
-    of = made(BUDGETS | {("cp-8x8x9", 20): 1000})
+    cells = made(BUDGETS | {("cp-8x8x9", 20): 1000})
     part = dataclasses.replace(
-        of, outcomes={place: of.outcomes[place] for place in of.outcomes if place != ("cp", 11)}
+        cells, outcomes={place: cells.outcomes[place] for place in cells.outcomes if place != ("cp", 11)}
     )
     assert contrasts.families(part, "mine") == contrasts.splits(part, "mine") == []
 
@@ -65,20 +65,20 @@ def test_between_other_seeds_is_refused() -> None:
 
 
 def test_a_split_is_compared_with_the_default_at_the_nearest_budget() -> None:
-    of = made(BUDGETS | {("cp-8x8x9", 20): 1000, ("cp-8x8x9", 80): 4000, ("cp-12x48", 19): 1990})
-    found = differences(contrasts.splits(of, "mine"))
+    cells = made(BUDGETS | {("cp-8x8x9", 20): 1000, ("cp-8x8x9", 80): 4000, ("cp-12x48", 19): 1990})
+    found = differences(contrasts.splits(cells, "mine"))
     # 4000 is near to none, so it is left out.
     assert found == {
-        "12·48, 19 − CP 22": compare(of.outcomes["cp-12x48", 19], of.outcomes["cp", 22]),
-        "8·8·9, 20 − CP 11": compare(of.outcomes["cp-8x8x9", 20], of.outcomes["cp", 11]),
+        "12·48, 19 − CP 22": compare(cells.outcomes["cp-12x48", 19], cells.outcomes["cp", 22]),
+        "8·8·9, 20 − CP 11": compare(cells.outcomes["cp-8x8x9", 20], cells.outcomes["cp", 11]),
     }
 
 
 def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
     one, other = made(), made(first=1)
     found = [
-        contrasts.Contrast(group, f"{a} − {b}", compare(of.outcomes[a], of.outcomes[b]))
-        for group, of in (("one", one), ("other", other))
+        contrasts.Contrast(group, f"{a} − {b}", compare(cells.outcomes[a], cells.outcomes[b]))
+        for group, cells in (("one", one), ("other", other))
         for a, b in ((("cp", 1), ("lora", 1)), (("cp", 11), ("head", 0)))
     ]
     table = contrasts.frame(found)
@@ -94,7 +94,7 @@ def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
         assert row["95 % interval"] == bounds((low, high), 2)
 
 
-def of(mean: float, error: float) -> contrasts.Contrast:
+def difference(mean: float, error: float) -> contrasts.Contrast:
     known = Estimate(
         mean=mean, standard_error=error, degrees=100.0, seeds=3, items=100, seed_variance=0.0, item_variance=0.0,
         rest_variance=1.0,
@@ -103,17 +103,17 @@ def of(mean: float, error: float) -> contrasts.Contrast:
 
 
 def test_pooled_differences_weigh_their_errors_and_their_spread() -> None:
-    alike = contrasts.pooled([of(0.0099, 0.002), of(0.01, 0.002), of(0.0101, 0.002)])
+    alike = contrasts.pooled([difference(0.0099, 0.002), difference(0.01, 0.002), difference(0.0101, 0.002)])
     assert (alike.mean, alike.spread) == (pytest.approx(0.01), 0.0)
     reach = 4.302653 * 0.002 / 3**0.5  # no narrower than errors alone have it
     assert alike.interval == (pytest.approx(0.01 - reach), pytest.approx(0.01 + reach))
     # Where errors are nothing beside the spread it is a mean and a standard deviation.
-    apart = contrasts.pooled([of(mean, 1e-5) for mean in (0.00, 0.01, 0.05)])
+    apart = contrasts.pooled([difference(mean, 1e-5) for mean in (0.00, 0.01, 0.05)])
     assert apart.mean == pytest.approx(0.02, rel=1e-3)
     assert apart.spread == pytest.approx(np.std([0.00, 0.01, 0.05], ddof=1), rel=1e-3)
-    assert contrasts.pooled([of(0.00, 0.001), of(0.01, 0.1)]).mean < 0.003
+    assert contrasts.pooled([difference(0.00, 0.001), difference(0.01, 0.1)]).mean < 0.003
     with pytest.raises(InputError, match="1 differences"):
-        contrasts.pooled([of(0.01, 0.1)])
+        contrasts.pooled([difference(0.01, 0.1)])
 
 
 def test_pooled_intervals_hold_the_truth_as_often_as_they_say() -> None:
@@ -121,7 +121,7 @@ def test_pooled_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = []
     for _ in range(600):
         errors = rng.uniform(0.002, 0.006, 7)
-        found = contrasts.pooled([of(rng.normal(0.008 + rng.normal(0, 0.004), e), e) for e in errors])
+        found = contrasts.pooled([difference(rng.normal(0.008 + rng.normal(0, 0.004), e), e) for e in errors])
         held.append(found.interval[0] < 0.008 < found.interval[1])
     assert 0.93 < np.mean(held) < 0.985
 
@@ -145,10 +145,10 @@ def test_lora_is_ahead_at_its_first_rank_over_tasks_and_backbones_and_not_seen_t
 
 
 def test_what_is_not_on_record_has_no_cells() -> None:
-    assert contrasts.measured(("paper",), "sst2").outcomes == {}
-    some = contrasts.measured(("smollm2-seeds",), "sst2", seeds=range(3))
-    assert {of.seeds for of in some.outcomes.values()} == {((0, 0), (1, 0), (2, 0))}
-    assert contrasts.measured(("smollm2-seeds",), "sst2", seeds=[1000]).outcomes == {}
+    assert contrasts.cells_on_record(("paper",), "sst2").outcomes == {}
+    some = contrasts.cells_on_record(("smollm2-seeds",), "sst2", seeds=range(3))
+    assert {outcomes.seeds for outcomes in some.outcomes.values()} == {((0, 0), (1, 0), (2, 0))}
+    assert contrasts.cells_on_record(("smollm2-seeds",), "sst2", seeds=[1000]).outcomes == {}
 
 
 def test_runs_that_some_cell_has_not_are_left_out() -> None:
@@ -180,8 +180,8 @@ def test_runs_that_are_all_right_differ_in_nothing() -> None:
 
 def test_two_runs_on_each_draw_count_as_one() -> None:
     def on_draws(right: object, seed: int) -> Outcomes:
-        of = cell(right)
-        return dataclasses.replace(of, seeds=tuple((seed, draw) for draw in range(len(of.seeds))))
+        outcomes = cell(right)
+        return dataclasses.replace(outcomes, seeds=tuple((seed, draw) for draw in range(len(outcomes.seeds))))
 
     def cells(right: object, seed: int) -> Cells:
         return Cells({("cp", 1): 90}, {("cp", 1): on_draws(right, seed)}, {}, 0.5)
@@ -190,11 +190,11 @@ def test_two_runs_on_each_draw_count_as_one() -> None:
     mean = contrasts.mean_of(first, other)
     assert mean.outcomes["cp", 1].right.tolist() == [[1, 0.5], [0.5, 0.5]]
     assert (mean.budgets, mean.outcomes["cp", 1].seeds) == (first.budgets, first.outcomes["cp", 1].seeds)
-    with pytest.raises(InputError, match="CP 1 are not of the same draws"):
+    with pytest.raises(InputError, match="CP 1 do not have the same draws"):
         contrasts.mean_of(first, cells([[1, 1]], 1))
     with pytest.raises(InputError, match=r"both have \(seed, data seed\) = \(0, 0\) of CP 1"):
         contrasts.mean_of(first, first)
-    with pytest.raises(InputError, match="CP 1 are not of the same draws and items"):
+    with pytest.raises(InputError, match="CP 1 do not have the same draws and items"):
         contrasts.mean_of(first, cells([[1, 1, 0], [0, 0, 1]], 1))
     with pytest.raises(InputError, match="only one of the two has CP 1"):
         contrasts.mean_of(first, dataclasses.replace(other, outcomes={}))

@@ -43,8 +43,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(of_draw: float, of_item: 
             low, high = e.interval()
             held.setdefault(name, []).append(low < 0.3 < high)
             assert (e.p_value(0.3) > 0.05) == held[name][-1]
-    for name, of in held.items():
-        assert 0.92 < np.mean(of) < 0.985, name
+    for name, inside in held.items():
+        assert 0.92 < np.mean(inside) < 0.985, name
 
 
 def test_items_that_draws_share_are_in_the_error() -> None:
@@ -52,20 +52,20 @@ def test_items_that_draws_share_are_in_the_error() -> None:
     rng = np.random.default_rng(1)
     missed = 0
     for _ in range(300):
-        of = simulated(rng, 0.0, 0.0, 3.0)
-        gaps = of.dev[LAST][A]
+        cells = simulated(rng, 0.0, 0.0, 3.0)
+        gaps = cells.dev[LAST][A]
         error = gaps.std(ddof=1) / np.sqrt(DRAWS)
         missed += abs(gaps.mean()) > t.ppf(0.975, DRAWS - 1) * error
-        assert draws.difference(of, A, B, {LAST: 1.0}).standard_error > error
+        assert draws.difference(cells, A, B, {LAST: 1.0}).standard_error > error
     assert missed > 0.1 * 300
 
 
 def test_on_eval_alone_it_is_the_usual_estimate() -> None:
-    of = simulated(np.random.default_rng(2), 0.3, 0.1, 1.0)
-    found, usual = draws.difference(of, A, B, {EVAL: 1.0}), compare(of.outcomes[A], of.outcomes[B])
+    cells = simulated(np.random.default_rng(2), 0.3, 0.1, 1.0)
+    found, usual = draws.difference(cells, A, B, {EVAL: 1.0}), compare(cells.outcomes[A], cells.outcomes[B])
     assert found.mean == pytest.approx(usual.mean)
     assert found.standard_error == pytest.approx(usual.standard_error)
-    assert draws.differences(of, A, B)[EVAL].interval() == usual.interval()
+    assert draws.differences(cells, A, B)[EVAL].interval() == usual.interval()
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +75,19 @@ def tasks() -> dict[str, Drawn]:
 
 def test_dev_is_as_records_count_it(tasks: dict[str, Drawn]) -> None:
     records = contrasts.on_record(draws.STUDIES)
-    for task, of in tasks.items():
+    for task, cells in tasks.items():
         two = [
             r for r in records if (r.config.task, r.label, r.config.size, r.config.data_seed) == (task, "cp", 44, 7)
         ]
         assert len(two) == 2, "two seeds on a draw"
-        assert of.dev[LAST]["cp", 44][6] == pytest.approx(
+        assert cells.dev[LAST]["cp", 44][6] == pytest.approx(
             statistics.mean(r.evaluations[-1].dev_correct / 500 for r in two)
         )
-        assert of.dev[BEST]["cp", 44][6] == pytest.approx(
+        assert cells.dev[BEST]["cp", 44][6] == pytest.approx(
             statistics.mean(max(e.dev_correct for e in r.evaluations) / 500 for r in two)
         )
         assert {r.evaluations[-1].step for r in records} == {2000}, "the last step is fixed beforehand"
-        assert of.items == 500
+        assert cells.items == 500
     assert tasks["rte"].overlap == pytest.approx(500 / 2488)
     assert tasks["sst2"].overlap == pytest.approx(500 / 66978)
 
@@ -120,9 +120,9 @@ def test_rows_of_sst2_are_phrases_in_training_and_sentences_in_validation() -> N
         trained = {tuple(text.split()) for (text,) in task.train.texts}
         inside = {part for text in trained for part in parts(text)}
         for name, rows in (("dev", task.dev), ("eval", task.eval)):
-            of = [tuple(text.split()) for (text,) in rows.texts]
-            words[name] += map(len, of)
-            nested[name] += [text in inside or any(part in trained for part in parts(text, 3)) for text in of]
+            texts = [tuple(text.split()) for (text,) in rows.texts]
+            words[name] += map(len, texts)
+            nested[name] += [text in inside or any(part in trained for part in parts(text, 3)) for text in texts]
     for name in words:
         assert statistics.median(words[name]) == said[f"{name}_words"]
     assert statistics.mean(nested["dev"]) == pytest.approx(said["dev_nested"], abs=0.005)

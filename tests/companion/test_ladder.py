@@ -89,7 +89,7 @@ def evaluations() -> pd.DataFrame:
 
 def test_what_is_not_on_record_is_refused() -> None:
     with pytest.raises(InputError, match=r"'mrpc' in results/smollm2"):
-        ladder.measured("smollm2", "mrpc")
+        ladder.task_on_record("smollm2", "mrpc")
 
 
 def test_last_losses_are_means_over_seeds_at_the_last_evaluation() -> None:

@@ -21,11 +21,11 @@ def made(seeds: int = 3, items: int = 400, seed_sd: float = 0.3) -> Cells:
 
 
 def test_a_difference_on_the_same_items_has_less_of_their_variance() -> None:
-    of = made(seeds=10, items=4000, seed_sd=0.02)
-    found = noise.sources(of)
+    cells = made(seeds=10, items=4000, seed_sd=0.02)
+    found = noise.sources(cells)
     assert list(found) == [noise.ONE_ACCURACY, noise.ONE_BUDGET, noise.NEXT_SIZE]
     assert found[noise.ONE_BUDGET].item_variance < found[noise.ONE_ACCURACY].item_variance
-    assert noise.unpaired(of) > 1.5 * found[noise.ONE_BUDGET].standard_error
+    assert noise.unpaired(cells) > 1.5 * found[noise.ONE_BUDGET].standard_error
 
 
 def test_runs_that_vary_more_agree_less() -> None:
@@ -34,7 +34,7 @@ def test_runs_that_vary_more_agree_less() -> None:
 
 def test_cells_without_outcomes_are_left_out() -> None:
     whole = made()
-    part = dataclasses.replace(whole, outcomes={p: of for p, of in whole.outcomes.items() if p != ("cp", 11)})
+    part = dataclasses.replace(whole, outcomes={p: one for p, one in whole.outcomes.items() if p != ("cp", 11)})
     found = noise.sources(part)
     alone = whole.outcomes["lora", 2].right - whole.outcomes["cp", 22].right
     assert found[noise.ONE_BUDGET].mean == pytest.approx(alone.mean())
@@ -86,8 +86,8 @@ def test_how_often_a_few_seeds_have_the_wrong_sign() -> None:
 
 
 def test_every_run_is_listed() -> None:
-    of = made(seeds=4)
-    listed = noise.runs({"seeds": of, "draws": made(seeds=2)})
+    cells = made(seeds=4)
+    listed = noise.runs({"seeds": cells, "draws": made(seeds=2)})
     assert len(listed) == len(GRID) * (4 + 2)
     mine = listed[(listed["over"] == "seeds") & (listed["label"] == "lora") & (listed["size"] == 2)]
-    assert mine["accuracy"].tolist() == of.outcomes["lora", 2].right.mean(1).tolist()
+    assert mine["accuracy"].tolist() == cells.outcomes["lora", 2].right.mean(1).tolist()

@@ -169,18 +169,18 @@ def test_a_claim_that_is_so(predicate: str) -> None:
 @pytest.mark.parametrize(
     ("predicate", "said"),
     [
-        ("toy.lead.b.low > 0", "is not so: toy.lead.b.low = −0.2000"),
-        ("all(toy.lead.low > 0)", "is not so: toy.lead.low = [0.3000, −0.2000]"),
+        ("toy.lead.b.low > 0", "is false: toy.lead.b.low = −0.2000"),
+        ("all(toy.lead.low > 0)", "is false: toy.lead.low = [0.3000, −0.2000]"),
         ("toy.leed.a > 0", "no quantity 'toy.leed.a' (did you mean 'toy.lead.a'?)"),
         ("toy.bare.low > 0", "toy.bare has no low"),
         ("toy.lead.low > 0", "of several things say all(…) or any(…)"),
         ("toy.bare", "of several things say all(…) or any(…)"),
         ("toy.bare > 0 and toy.bare", "neither true nor false"),
         ("toy.best > 1", "cannot be judged"),
-        ("toy.bare >", "is no predicate"),
-        ("__import__('os')", "is nothing that a predicate may have"),
-        ("toy.bare ** 2 > 1", "is nothing that a predicate may have"),
-        ("[toy.bare][0] > 1", "is nothing that a predicate may have"),
+        ("toy.bare >", "is not a valid predicate"),
+        ("__import__('os')", "is not allowed in a predicate"),
+        ("toy.bare ** 2 > 1", "is not allowed in a predicate"),
+        ("[toy.bare][0] > 1", "is not allowed in a predicate"),
     ],
 )
 def test_a_claim_that_is_not(predicate: str, said: str) -> None:
@@ -210,7 +210,7 @@ def test_a_snapshot_says_what_has_changed() -> None:
         (change,) = snapshot.changes(kept, VALUES | {lead.name: other})
         assert change.startswith("toy.lead.a: ")
     fewer = {name: of for name, of in VALUES.items() if name != "toy.best"} | {"toy.new": VALUES["toy.bare"]}
-    assert snapshot.changes(kept, fewer) == ["toy.new is new", "toy.best is no more"]
+    assert snapshot.changes(kept, fewer) == ["toy.new is new", "toy.best is gone"]
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_a_wrong_number_or_claim_stops_the_build(tmp_path: Path) -> None:
         app.build()
     said = warnings.read_text()
     assert "index.md:5: WARNING: no quantity 'noise.no'" in said
-    assert "index.md:7: WARNING: 'noise.first_rank < 0' is not so: noise.first_rank = 0.79" in said
+    assert "index.md:7: WARNING: 'noise.first_rank < 0' is false: noise.first_rank = 0.79" in said
     assert said.count("WARNING") == 2
     printed = app.env.get_doctree("index").astext()
     assert quantities.value("noise.first_rank").text("full") in printed

@@ -30,13 +30,13 @@ def test_a_response_is_each_cells_mean_at_each_rate(pilot: list[Record]) -> None
     assert len(found) == 6 * 2
     assert set(found["times"].round(9)) == {1, 10}
     for row in found.to_dict("records"):
-        of = [
+        runs = [
             r for r in pilot
             if (r.label, r.config.size, r.config.learning_rate) == (row["label"], row["size"], row["learning_rate"])
         ]  # fmt: skip
-        assert row["runs"] == len(of) == 3
-        assert row["mean"] == pytest.approx(np.mean([r.outcome.accuracy for r in of if r.outcome]))
-        assert row["parameters"] == of[0].counts.adapter
+        assert row["runs"] == len(runs) == 3
+        assert row["mean"] == pytest.approx(np.mean([r.outcome.accuracy for r in runs if r.outcome]))
+        assert row["parameters"] == runs[0].counts.adapter
 
 
 def test_runs_that_fit_less_than_the_readout_are_counted(pilot: list[Record]) -> None:
@@ -61,20 +61,24 @@ def test_moves_are_from_the_worst_to_the_best(pilot: list[Record]) -> None:
 def test_a_familys_rate_is_best_on_dev_over_its_cells(pilot: list[Record]) -> None:
     found = rates.response(pilot)
     lower = found["times"] < 5
-    assert rates.family_rates(found.assign(dev=np.where(lower, 0.8, 0.7))) == {"cp": 2e-4, "lora": 1e-4}
-    assert rates.family_rates(found.assign(dev=0.7)) == {"cp": 2e-4, "lora": 1e-4}, "of equals the lower"
+    assert rates.dev_family_rates(found.assign(dev=np.where(lower, 0.8, 0.7))) == {"cp": 2e-4, "lora": 1e-4}
+    assert rates.dev_family_rates(found.assign(dev=0.7)) == {"cp": 2e-4, "lora": 1e-4}, "of equals the lower"
     # Of LoRA's two cells one gains more than the other loses.
     dev = np.where(lower, 0.7, np.where(found["size"] == 1, 0.9, 0.6))
-    assert rates.family_rates(found.assign(dev=dev))["lora"] == 1e-3
+    assert rates.dev_family_rates(found.assign(dev=dev))["lora"] == 1e-3
 
 
 def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
     assert list(by_way) == list(rates.WAYS)
-    of_families = rates.family_rates(rates.response(pilot))
+    of_families = rates.dev_family_rates(rates.response(pilot))
     for (label, size), rate in rates.cell_rates(pilot).items():
-        for way, own in ((rates.PAPER, rates.PAPERS[label]), (rates.FAMILY, of_families[label]), (rates.CELL, rate)):
-            at_it = cells_of(pilot, {**rates.PAPERS, label: own})
+        for way, own in (
+            (rates.PAPER, rates.PAPER_RATES[label]),
+            (rates.FAMILY, of_families[label]),
+            (rates.CELL, rate),
+        ):
+            at_it = cells_of(pilot, {**rates.PAPER_RATES, label: own})
             assert (by_way[way].outcomes[label, size].right == at_it.outcomes[label, size].right).all()
 
 
@@ -84,7 +88,7 @@ def test_a_gain_is_that_of_the_matched_sizes(pilot: list[Record]) -> None:
     for label, sizes in (("lora", (1, 4)), ("cp", (11, 44))):
         gains = [after.outcomes[label, s].right.mean() - before.outcomes[label, s].right.mean() for s in sizes]
         assert rates.gain(before, after, label).mean == pytest.approx(np.mean(gains))
-    fewer = {place: dataclasses.replace(of, seeds=of.seeds[1:]) for place, of in after.outcomes.items()}
+    fewer = {place: dataclasses.replace(one, seeds=one.seeds[1:]) for place, one in after.outcomes.items()}
     with pytest.raises(InputError, match="seed by seed"):
         rates.gain(before, dataclasses.replace(after, outcomes=fewer), "cp")
 
@@ -107,11 +111,11 @@ def test_optimism_is_what_a_choice_on_eval_would_add(pilot: list[Record]) -> Non
 
 def test_what_is_not_measured_is_refused() -> None:
     with pytest.raises(InputError, match="no record of 'mrpc' in the results of smollm2, smollm2-rates"):
-        rates.measured(("smollm2", "smollm2-rates"), "mrpc")
+        rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "mrpc")
 
 
 def test_cells_with_fewer_rates_are_left_out() -> None:
-    sizes = {(r.label, r.config.size) for r in rates.measured(("smollm2", "smollm2-rates"), "rte")}
+    sizes = {(r.label, r.config.size) for r in rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "rte")}
     assert {size for label, size in sizes if label == "lora"} == {1, 2, 4, 8}
     assert ("head", 0) in sizes
 
@@ -137,7 +141,7 @@ def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
         assert lost[["label", "size", "times"]].to_numpy().tolist() == [["lora", 4, 10]]
         assert found["unfit"].sum() == before["unfit"].sum() + 1
         assert not lost["chosen"].any(), "a rate at which fewer runs diverged goes first"
-        assert rates.family_rates(found)["lora"] == 1e-4
+        assert rates.dev_family_rates(found)["lora"] == 1e-4
     assert lost["mean"].isna().all()
 
 
@@ -167,9 +171,9 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
 @pytest.mark.slow
 def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     """The one that gives the rarer answer among them."""
-    found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    found = {task: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     responses = {task: rates.response(records) for task, records in found.items()}
-    assert {task: of["constant"].sum() for task, of in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
+    assert {task: table["constant"].sum() for task, table in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
     rows = rates.single_table(found).to_dict("records")
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
     assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", 8, 88)]
@@ -177,22 +181,22 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
 
 
 def test_which_items_have_the_commonest_answer() -> None:
-    found = {task: rates.measured(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
+    found = {task: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     for task, items, commonest in (("rte", 277, 146), ("boolq", 1000, 603)):
         rows = rates.commonest(found[task])
         assert (len(rows), rows.sum()) == (items, commonest), "as the records count the classes"
         constant = [r for r in found[task] if r.id in rates.one_answer(found[task])]
         assert all((outcomes([r]).right[0] == rows).all() for r in constant if r.outcome.correct == commonest)
-    with pytest.raises(InputError, match="which items are of the most frequent class is in none"):
+    with pytest.raises(InputError, match="none of these records has the items' classes"):
         rates.commonest([])
 
 
 def test_adapters_have_learned_boolq_at_the_papers_rates_if_not_above_the_commonest_answer() -> None:
-    records = rates.measured(("smollm2", "smollm2-rates"), "boolq")
-    of = rates.ways(records)[rates.PAPER]
-    right, head = rates.adapters(of), ("head", 0)
-    assert estimate(right - of.majority).mean < 0
-    gain = estimate((right - of.outcomes[head].right) * of.class_weights(head))
+    records = rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "boolq")
+    cells = rates.ways(records)[rates.PAPER]
+    right, head = rates.adapters(cells), ("head", 0)
+    assert estimate(right - cells.majority).mean < 0
+    gain = estimate((right - cells.outcomes[head].right) * cells.class_weights(head))
     assert 0.01 < gain.interval()[0] < gain.mean < 0.04
 
 

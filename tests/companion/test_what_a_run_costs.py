@@ -99,7 +99,7 @@ def test_what_failed_is_not_measured(write: Write) -> None:
         {"opt.rte": ("a place",)},
         ("place",),
         {"best": "what_a_run_costs.best.{}.{}.b8"},
-        {"best": lambda of: f"{of:.1f}"},
+        {"best": lambda value: f"{value:.1f}"},
     ).to_dict("records") == [{"place": "a place", "best": "not measured"}]
 
 
@@ -156,7 +156,7 @@ def test_bytes_written_out() -> None:
 
 def test_dense_layers_are_all_told() -> None:
     for backbone, name in (("smollm2", "smollm2"), ("opt", "opt-1.3b")):
-        assert list(bench.dense_layers(name)) == [sides(width) for of, width in WIDTHS if of == backbone]
+        assert list(bench.dense_layers(name)) == [sides(width) for known, width in WIDTHS if known == backbone]
     assert bench.dense_layers("smollm2")[576, 192] == 2 * 30, "keys and values"
 
 
@@ -224,11 +224,11 @@ def test_added_runs_and_how_many_suffice_by_hand() -> None:
     assert sorted(steps) == [1, 4, 16, 64, 256]
     assert number("added.smollm2.sst2.to_1") == pytest.approx(1e3 * steps[1])
     assert number("added.smollm2.sst2.to_64") == pytest.approx(1e3 * (steps[64] - steps[16]) / 48)
-    for of in LAYERED:
-        found = of_file(place(*of).layered, what="steps", compiled=True)
+    for called in LAYERED:
+        found = of_file(place(*called).layered, what="steps", compiled=True)
         costs = {row["runs"]: row["seconds"]["median"] / row["runs"] for row in found}
         enough = min(runs for runs, cost in costs.items() if cost <= 1.1 * min(costs.values()))
-        assert number(f"enough_runs.{'.'.join(of)}") == enough
+        assert number(f"enough_runs.{'.'.join(called)}") == enough
 
 
 def test_the_study_on_record_by_hand() -> None:
@@ -254,8 +254,10 @@ def test_half_precision_by_hand() -> None:
 
 
 def test_every_file_is_shown() -> None:
-    places = {place(*of).hourly for of in HOURLY} | {place(*of).layered for of in LAYERED}
+    places = {place(*called).hourly for called in HOURLY} | {place(*called).layered for called in LAYERED}
     assert {*places, bench.CPU, LARGER, TWO_GPUS, GRID, ALONE} == set(bench.files())
     assert {(row["mode"], f"rank{row['rank']}") for row in of_file(ALONE, what="step")} == set(ALONE_AT)
-    counts = {row["runs"] for of in LAYERED for row in of_file(place(*of).layered, what="steps", compiled=True)}
+    counts = {
+        row["runs"] for called in LAYERED for row in of_file(place(*called).layered, what="steps", compiled=True)
+    }
     assert sorted(counts) == list(COUNTS)

@@ -42,7 +42,7 @@ def test_costs_by_hand() -> None:
     (row,) = what_was_run.cost_table().query("study == 'smollm2-seeds'").to_dict("records")
     there = read("smollm2-seeds")
     costs = [line["cost"] for line in there]
-    banks = {(of["train_seconds"], of["evaluation_seconds"], of["bank_runs"]) for of in costs}
+    banks = {(cost["train_seconds"], cost["evaluation_seconds"], cost["bank_runs"]) for cost in costs}
     assert sum(runs for *_, runs in banks) == row["runs"] == len(there)
     assert row["time"] == f"{sum(train + judged for train, judged, _ in banks) / 60:.1f} min"
     assert row["peak memory, GB"] == f"{max(of['peak_memory_bytes'] for of in costs) / 1e9:.1f}"

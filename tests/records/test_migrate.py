@@ -75,7 +75,7 @@ def test_classes_need_the_data_that_were_measured_on(folder: Path) -> None:
     assert load_records(folder)[0].outcome.right_by_class is None
     other = [line | {"data_fingerprint": "0" * 64} for line in old()]
     (folder / "study" / "other.jsonl").write_text("".join(json.dumps(line) + "\n" for line in other))
-    with pytest.raises(InputError, match=r"other\.jsonl, run .*: the data of 'toy-sentiment' are not those"):
+    with pytest.raises(InputError, match=r"other\.jsonl, run .*: the data of 'toy-sentiment' differ"):
         migrate(folder)
     assert len((folder / "study" / "other.jsonl").read_text().splitlines()) == 3, "left as it was"
 

@@ -95,7 +95,7 @@ def test_a_draw_is_kept_once_and_before_its_records() -> None:
     lines = list(lines_of([record(0, dev=None), record(1, dev=None), record(2)]))
     assert ["draw" in json.loads(line) for line in lines] == [True, False, False, True, False]
     assert all("drawn" not in line and "labels" not in line for line in lines if '"draw"' not in line)
-    with pytest.raises(InputError, match=r"line 1: no draw of eval stands before the record"):
+    with pytest.raises(InputError, match=r"line 1: record .* comes before its draw of eval"):
         list(records_from_lines(lines[1:]))
 
 
@@ -293,7 +293,7 @@ def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path: Path, mo
 
 def test_a_package_without_metadata_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpadapt.measure.PACKAGES", ("torch", "not-there"))
-    with pytest.raises(InputError, match="the version of not-there is not known here"):
+    with pytest.raises(InputError, match="the version of not-there is unknown"):
         provenance(torch.device("cpu"))
 
 

@@ -6,7 +6,7 @@ costs many times what its bytes do. A few longer examples in the row change noth
 and each kernel chooses its examples by their lengths, on the device.
 
 **Short examples**, of at most :data:`SHORT` tokens, fit into one tile. There is no loop over blocks and no running
-maximum, and backward makes the softmax again from queries and keys instead of reading what forward saved. The tile is
+maximum, and backward recomputes the softmax from queries and keys instead of reading what forward saved. The tile is
 the smallest power of two that holds the example. A kernel takes the registers of its largest tile, so large tiles have
 separate launches, in which the programs of all other examples end at once:
 
@@ -21,7 +21,7 @@ launch          tiles     warps  stages
 ==============  ========  =====  ======
 
 **Longer examples** are done block by block, as in FlashAttention. Forward passes over blocks of keys with a running
-maximum and saves the log-sum-exp. From it backward makes the softmax again, in one kernel for the gradient of the
+maximum and saves the log-sum-exp. From it backward recomputes the softmax, in one kernel for the gradient of the
 queries and one for the gradients of keys and values. Causal attention skips the blocks that no query sees. These
 launches happen only if the row may hold a longer example:
 
@@ -70,7 +70,7 @@ HEAD_DIMS = (16, 32, 64, 128)
 """The head sizes that the kernels support."""
 
 SHORT = 128
-"""Tokens of the longest example that one tile holds."""
+"""Most tokens of an example that one tile holds."""
 
 SMALLEST = 16
 """Rows of the smallest tile that the matrix units take."""
@@ -475,7 +475,7 @@ def _keep(ctx, inputs, output) -> None:
     # Short examples do not need the output in backward. But what is kept must not depend on the longest example, else
     # code compiled for a task with short texts would not serve a task with longer ones.
     ctx.save_for_backward(*states, *output)
-    # The log-sum-exp is never differentiated: no zeros need be made for its gradient.
+    # The log-sum-exp is never differentiated, so its gradient needs no zeros.
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 

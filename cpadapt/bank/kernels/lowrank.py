@@ -234,8 +234,8 @@ def low_rank(
         most: the largest number of components of any run.
 
     Returns:
-        `[T, out]`, `x · downᵀ · up`; `[T, columns(most)]`, `x · downᵀ`, of which a run's components are set and which
-        only the backward pass needs.
+        `[T, out]`, `x · downᵀ · up`; `[T, columns(most)]`, `x · downᵀ`, set only in each run's components and needed
+        only by the backward pass.
     """
     return _through(x, down, up, run_offsets, component_offsets, most)
 

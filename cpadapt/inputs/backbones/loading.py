@@ -61,7 +61,7 @@ class Backbone:
         """Rows of a decoder's output embedding, `[tokens, hidden]`, float32.
 
         If the output embedding is tied to the input embedding, the rows come from the model. Otherwise they come from
-        the files, in the precision of the files, because the model has no head.
+        the files, in the precision of the files, because the model is loaded without a head.
 
         Raises:
             InputError: the output has a bias, or the embedding is untied and in no file.

@@ -1,4 +1,4 @@
-"""What is known of the named backbones without their weights; transformers is imported where a config is asked for."""
+"""The named backbones, described without their weights. transformers is imported only when a config is requested."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class BackboneSpec:
     """What is known about a named backbone without its weights."""
 
     title: str
-    """What tables and charts call it."""
+    """Its name in tables and charts."""
     about: str
     config: Callable[[], PreTrainedConfig]
     """The sizes, as in its `config.json`. They decide the shapes of its projections."""

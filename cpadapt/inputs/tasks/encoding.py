@@ -145,7 +145,7 @@ class _Prompt(NamedTuple):
 
 
 def _fill(template: str, columns: tuple[str, ...], texts: tuple[str, ...], shortened: int) -> _Prompt:
-    """Fill a prompt's template with the texts of an example, of which number `shortened` may lose characters."""
+    """Fill a prompt's template with the texts of an example. The text with index `shortened` may lose characters."""
     text, start, end = "", 0, 0
     for literal, field, _, _ in string.Formatter().parse(template):
         text += literal

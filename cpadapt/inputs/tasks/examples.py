@@ -71,9 +71,9 @@ class TaskData:
     not depend on where the data are. The rule for rest rows counts only if there is a cap on rest."""
 
     summary: dict[str, Any]
-    """What JSON can hold of the draw. It is the size, class counts and majority rate of each set (None for an empty
-    set; rest only with a cap on rest), the rows of the source splits and how many were left out, and by text column
-    the number of eval examples whose text there is also in train or dev."""
+    """A summary of the draw, as JSON. It has the size, class counts and majority rate of each set (None for an empty
+    one; rest only with a cap on rest), the rows of the source splits and how many were left out, and for each text
+    column the number of eval examples whose text is also in train or dev."""
 
 
 def load_task(

@@ -71,8 +71,8 @@ class TaskSpec:
     """The fewest words that the texts of a rest row have together."""
 
     rest_apart_words: int | None = None
-    """If set, a rest row is refused when one of its texts contains, or is contained in, a text of so many words or
-    more in the same column of train or dev. Whole words count."""
+    """If set, a rest row is refused when one of its texts contains, or is contained in, a text of at least this many
+    words in the same column of train or dev. Whole words count."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
@@ -128,7 +128,7 @@ def _check_prompt(prompt: str, text_columns: tuple[str, ...]) -> None:
 
 
 def load_spec(name_or_path: str | Path) -> TaskSpec:
-    """Return the spec of a known task or the one in a TOML file.
+    """Find the spec of a known task or read one from a TOML file.
 
     The top-level keys of the file are the fields of `TaskSpec`. If `path` is a folder, it is relative to the file;
     otherwise it is a hub id.
