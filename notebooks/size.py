@@ -15,8 +15,8 @@
 #
 # **What does a parameter budget buy on a model of the paper's size?**
 #
-# Little on two tasks: CP and LoRA of equal size differ by {q}`size.gap.sst2` points on SST-2 and by {q}`size.gap.rte`
-# on RTE, within what {q}`size.gap.sst2|n` seeds can tell.
+# Little on two tasks: CP and LoRA of equal size differ by {q}`size.gap.sst2` points on SST-2 and by
+# {q}`size.gap.rte` on RTE, within what {q}`size.gap.sst2|n` seeds can tell.
 # {says}`abs(size.gap.sst2) < 0.5 and size.gap.sst2.low < 0 < size.gap.sst2.high`
 # {says}`0.5 < size.gap.rte < 1 and size.gap.rte.low < 0 < size.gap.rte.high`
 #
@@ -34,11 +34,11 @@ charts.frontier_chart(runs[runs["task"] == "sst2"], budget_slider=True)
 
 # %% [markdown]
 # The model is Qwen2.5-Coder-1.5B-Instruct, dequantized from four to six bits: a decoder of OPT-1.3B's size, but not of
-# its kind. The design is the paper's, at its rates, with the frozen weights in bfloat16. BoolQ is **not measured** yet.
-# {says}`size.tasks == 2`
+# its kind. The design is the paper's, at its rates, with the frozen weights in bfloat16. BoolQ is **not measured**
+# yet. {says}`size.tasks == 2`
 #
-# The best adapter is {q}`size.over_head.sst2` points above the {term}`head` alone on SST-2, and {q}`size.over_head.rte`
-# on RTE. It is the best of many cells, so chance has part in that.
+# The best adapter is {q}`size.over_head.sst2` points above the {term}`head` alone on SST-2, and
+# {q}`size.over_head.rte` on RTE. It is the best of many cells, so chance has part in that.
 # {says}`0 < size.over_head.sst2 < 2 < size.over_head.rte`
 #
 # ## RTE
