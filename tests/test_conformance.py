@@ -2,10 +2,14 @@
 
 import re
 import tomllib
+from types import ModuleType
 from typing import Any
 
 import pytest
+from conformance.plugin import rows_for
 from conformance.run import HERE, PARTS, ROOT, counts, differences
+from conformance.tuners import CP, TUNERS
+from peft import IA3Config, LoraConfig
 
 LIST: dict[str, Any] = tomllib.loads((HERE / "known_failures.toml").read_text())
 ENDED = {
@@ -45,6 +49,31 @@ def test_other_numbers_are_a_difference() -> None:
     (found,) = differences("models", ENDED, KNOWN, NUMBERS | {"skipped": 0})
     assert "'skipped': 1" in found
     assert differences("models", {}, [], None), "nothing ran"
+
+
+def test_loras_rows_become_the_tuners() -> None:
+    rows = [
+        (LoraConfig, {"r": 3, "lora_alpha": 16, "bias": "none"}),
+        (LoraConfig, {"use_dora": True}),  # CP has nothing like it
+        (IA3Config, {}),
+        ("two", LoraConfig(target_modules=["a"], init_lora_weights=False), LoraConfig(r=2)),
+        ("one", LoraConfig(bias="all")),
+        LoraConfig,
+    ]
+    first, other, (name, config0, config1), bare = rows_for(rows, ModuleType("tests"), TUNERS["cp"])
+    assert first == (CP, rows[0][1])
+    assert other == rows[2]
+    assert (name, bare) == ("two", CP)
+    assert (config0.target_modules, config0.init, config0.num_components) == ({"a"}, "normal", 4)
+    assert (config1.num_components, config1.init) == (2, "zero")
+
+
+def test_a_list_of_its_own_takes_the_place_of_pefts() -> None:
+    module = ModuleType("tests")
+    module.TEST_CASES = [("Vanilla MLP 1 LoRA", "MLP", LoraConfig, {"target_modules": "lin0"})]
+    assert rows_for(module.TEST_CASES, module, TUNERS["cp"]) == TUNERS["cp"].rows["TEST_CASES"]
+    alike = list(module.TEST_CASES)
+    assert rows_for(alike, module, TUNERS["cp"]) == [("Vanilla MLP 1 LoRA", "MLP", CP, {"target_modules": "lin0"})]
 
 
 def test_the_list_is_for_the_peft_that_is_locked() -> None:

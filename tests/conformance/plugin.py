@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 from importlib.machinery import ModuleSpec
+from itertools import compress
 from types import ModuleType
 from typing import Any
 
@@ -21,16 +22,18 @@ class StableDiffusionPipeline:
         pytest.skip("diffusers is not installed")
 
 
-if importlib.util.find_spec("diffusers") is None:
-    diffusers = ModuleType("diffusers")
-    diffusers.__spec__ = ModuleSpec("diffusers", None)
-    diffusers.StableDiffusionPipeline = StableDiffusionPipeline
-    sys.modules["diffusers"] = diffusers
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tuner", choices=sorted(TUNERS), default="cp", help="the tuner to test")
     parser.addoption("--named", action="store_true", help="keep also what has no rows but names LoRA in its code")
+
+
+def pytest_configure() -> None:
+    """Let PEFT's test modules be imported without diffusers."""
+    if importlib.util.find_spec("diffusers") is None:
+        diffusers = ModuleType("diffusers")
+        diffusers.__spec__ = ModuleSpec("diffusers", None)
+        diffusers.StableDiffusionPipeline = StableDiffusionPipeline
+        sys.modules["diffusers"] = diffusers
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,19 +49,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = metafunc.definition.own_markers
     for i, mark in enumerate(marks):
         if mark.name == "parametrize":
-            names, rows, *others = mark.args
-            marks[i] = pytest.mark.parametrize(names, _rows(rows, metafunc.module, tuner), *others).mark
+            # Without the rows' `ids`, of which there may now be too many.
+            names, rows = mark.args
+            marks[i] = pytest.mark.parametrize(names, rows_for(rows, metafunc.module, tuner)).mark
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what meets the tuner."""
     tuner = TUNERS[config.getoption("tuner")]
-    kept = [item for item in items if _has_row(item, tuner) or (config.getoption("named") and _names_lora(item))]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    meets = [_has_row(item, tuner) or (config.getoption("named") and _names_lora(item)) for item in items]
+    config.hook.pytest_deselected(items=[item for item, met in zip(items, meets, strict=True) if not met])
+    items[:] = compress(items, meets)
 
 
-def _rows(rows: Any, module: ModuleType, tuner: Tuner) -> list[Any]:
+def rows_for(rows: Any, module: ModuleType, tuner: Tuner) -> list[Any]:
+    """What stands in place of a test's rows: the tuner's own, or LoRA's with the tuner in its place."""
     for name, own in tuner.rows.items():
         if rows is getattr(module, name, None):
             return list(own)
