@@ -25,7 +25,7 @@ STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book quantities results-readme picture bench test test-fast quantized coverage lint format notebooks lab clean
+.PHONY: help setup lock book quantities results-readme picture bench test test-fast quantized conformance coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -96,6 +96,9 @@ test-fast: setup ## run those that need neither book nor browser nor GPU, and ta
 quantized: setup ## run the tests of quantized layers, with bitsandbytes and torchao beside the environment
 	$(UV) install --python $(BIN)/python --target build/quantized --compile-bytecode --no-deps bitsandbytes==0.50.2 torchao==0.18.0
 	CPADAPT_QUANTIZED=required PYTHONPATH=build/quantized $(PYTEST) tests/tuner/test_quantized.py
+# PARTS names modules of PEFT's tests, or "all"; their list is in the script.
+conformance: setup ## run PEFT's own tests with CP as one more tuner; by default those of custom models
+	$(BIN)/python tests/conformance/run.py $(PARTS)
 
 coverage: setup ## run the tests and report which lines of cpadapt they reach, into build/coverage too
 	$(PYTEST) --cov cpadapt --cov-report term:skip-covered --cov-report html:build/coverage $(PYTEST_OPTIONS)
