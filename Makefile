@@ -96,6 +96,7 @@ test-fast: setup ## run those that need neither book nor browser nor GPU, and ta
 quantized: setup ## run the tests of quantized layers, with bitsandbytes and torchao beside the environment
 	$(UV) install --python $(BIN)/python --target build/quantized --compile-bytecode --no-deps bitsandbytes==0.50.2 torchao==0.18.0
 	CPADAPT_QUANTIZED=required PYTHONPATH=build/quantized $(PYTEST) tests/tuner/test_quantized.py
+
 # PARTS names modules of PEFT's tests, or "all"; their list is in the script.
 conformance: setup ## run PEFT's own tests with CP as one more tuner; by default those of custom models
 	$(BIN)/python tests/conformance/run.py $(PARTS)

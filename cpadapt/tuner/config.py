@@ -11,7 +11,7 @@ from peft.config import PeftConfig
 from cpadapt.errors import InputError
 from cpadapt.families import cp
 from cpadapt.tuner import files
-from cpadapt.tuner.registry import CPType
+from cpadapt.tuner.registry import CONFIG_TYPE, CPType
 
 
 @dataclass
@@ -77,9 +77,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        if isinstance(self.layers_to_transform, int):
-            self.layers_to_transform = [self.layers_to_transform]
-        self.layers_to_transform = self.layers_to_transform or None
+        if self.layers_to_transform == []:
+            self.layers_to_transform = None
         self.layers_pattern = self.layers_pattern or None
         if self.layers_pattern is not None and self.layers_to_transform is None:
             raise InputError(
@@ -92,8 +91,12 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
                 f" the layers into the regular expression target_modules={targets!r} instead"
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as they are saved: with a type that says that loading needs cpadapt."""
+        return super().to_dict() | {"peft_type": CONFIG_TYPE}
+
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write `adapter_config.json`, and have the adapter's folder say that loading needs cpadapt."""
+        """Write `adapter_config.json`, and have the rest of the adapter's folder say that loading needs cpadapt."""
         super().save_pretrained(save_directory, **kwargs)
         files.say_what_is_needed(save_directory, self)
 

@@ -252,7 +252,7 @@ def _as_lora(
     ranks = single | {name: size for name, size in patterns.items() if name not in single}
     # Copies, because PEFT adds to some of these when it makes a model.
     fields = {name: copy.deepcopy(getattr(config, name)) for name in _SHARED_FIELDS}
-    if config.layers_to_transform:
+    if config.layers_to_transform is not None:
         # LoRA would not ask in which layer a module is that is named in full.
         adapted = sorted(module.removeprefix(MODEL_PREFIX) for module in modules)
         fields |= {"target_modules": adapted, "layers_to_transform": None, "layers_pattern": None}

@@ -1,7 +1,7 @@
 """The folder of a saved adapter: the names of its tensors, what is wrong with them, and what loading needs.
 
 PEFT has no way to say which package an adapter type comes from, and without it stops at the type's name. So the type
-that is written there says it: `CONFIG_TYPE`.
+in a saved configuration says it: `cpadapt.tuner.registry.CONFIG_TYPE`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cpadapt.tuner.registry import CONFIG_TYPE, PREFIX
+from cpadapt.tuner.registry import PREFIX
 
 if TYPE_CHECKING:
     from cpadapt.tuner.config import CPConfig
@@ -104,10 +104,7 @@ def header(config: CPConfig) -> dict[str, str]:
 
 
 def say_what_is_needed(folder: str | Path, config: CPConfig) -> None:
-    """Have the configuration, the weights' header and the card of a folder name cpadapt."""
-    path = Path(folder) / CONFIG_NAME
-    written = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(written | {"peft_type": CONFIG_TYPE}, indent=2, sort_keys=True), encoding="utf-8")
+    """Have the header of a folder's weights and its card name cpadapt."""
     weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     if not weights.is_file():
         return

@@ -58,7 +58,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     @staticmethod
     def _check_target_module_exists(config: CPConfig, key: str) -> Any:
         found = check_target_module_exists(config, key)
-        if not found or not config.layers_to_transform or isinstance(config.target_modules, str):
+        if not found or config.layers_to_transform is None or isinstance(config.target_modules, str):
             return found
         # Of a module that is named in full, as all are by "all-linear", PEFT would not ask in which layer it is.
         by_ending = copy.copy(config)

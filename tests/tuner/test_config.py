@@ -35,7 +35,7 @@ from cpadapt.tuner.registry import CONFIG_TYPE
         ),
         (
             {"target_modules": "q|v", "layers_to_transform": 0},
-            "layers_to_transform=[0] needs a list of target_modules",
+            "layers_to_transform=0 needs a list of target_modules",
         ),
         (
             {"layers_pattern": "h"},

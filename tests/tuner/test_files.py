@@ -220,7 +220,7 @@ def test_a_scaled_layer_converts_as_it_is(toy):
 
 
 def test_layers_to_transform_are_exported_as_the_modules_that_they_are(llama, tmp_path):
-    config = llama.config(target_modules="all-linear", layers_to_transform=[1], task_type="SEQ_CLS")
+    config = llama.config(target_modules="all-linear", layers_to_transform=1, task_type="SEQ_CLS")
     model = get_peft_model(llama.model(), config).eval()
     assert {name.split(".")[2] for name in model.targeted_module_names} == {"1"}
     model.save_pretrained(tmp_path / "cp")
