@@ -93,7 +93,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as they are saved: with a type that says that loading needs cpadapt."""
-        return super().to_dict() | {"peft_type": CONFIG_TYPE}
+        fields: dict[str, Any] = super().to_dict()
+        return fields | {"peft_type": CONFIG_TYPE}
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Write `adapter_config.json`, and have the rest of the adapter's folder say that loading needs cpadapt."""
