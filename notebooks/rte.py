@@ -16,11 +16,12 @@
 # **Does RTE remain LoRA's, however finely CP's budget is chosen?**
 #
 # That cannot be told from its {q}`tasks.items.rte` items. On SmolLM2-135M-Instruct, whose weights are dequantized from
-# four bits, under the paper's protocol and on one draw of the examples (the worst of 31 on SST-2), LoRA's mean is
-# above CP's at every matched budget, by {q}`tasks.lead.rte` points on the average over {q}`tasks.seeds.rte`
-# {term}`seeds <seed>` (95 % interval {q}`tasks.lead.rte|interval`), and none of the {q}`tasks.pairs.rte` single
-# differences is {term}`clear` of its own. A hundred seeds of the first budget, at ten times the rates, have
-# {q}`noise.over_seeds.rte.lora1_cp11` points ({q}`noise.over_seeds.rte.lora1_cp11|interval`).
+# four bits, under the paper's protocol and on one draw of the examples (the worst of {q}`noise.draws_known` on SST-2),
+# LoRA's mean is above CP's at every matched budget, by {q}`tasks.lead.rte` points on the average over
+# {q}`tasks.seeds.rte` {term}`seeds <seed>` (95 % interval {q}`tasks.lead.rte|interval`), and none of the
+# {q}`tasks.pairs.rte` single differences is {term}`clear` of its own. With {q}`noise.over_seeds.rte.lora1_cp11|n`
+# seeds the first budget, at ten times the rates, has {q}`noise.over_seeds.rte.lora1_cp11` points
+# ({q}`noise.over_seeds.rte.lora1_cp11|interval`).
 # {says}`noise.over_seeds.rte.lora1_cp11.low < 0 < noise.over_seeds.rte.lora1_cp11.high`
 # {says}`tasks.least_lead.rte > 0 and tasks.lead.rte.low < 0 and tasks.clear.rte == 0`
 

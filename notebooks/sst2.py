@@ -16,9 +16,9 @@
 # **How much budget does SST-2 need?**
 #
 # On SmolLM2-135M-Instruct, whose weights are dequantized from four bits, under the paper's protocol and on one draw of
-# the examples, which is the worst of 31 here, {q}`causes.shared_below` points below the others' mean
-# at [other rates](causes.ipynb), adapters of {q}`tasks.scalars.sst2.least` to {q}`tasks.scalars.sst2.most` scalars
-# reach {q}`tasks.adapters.sst2.least` to {q}`tasks.adapters.sst2.most` % over {q}`tasks.seeds.sst2`
+# the examples, which is the worst of {q}`noise.draws_known` here, {q}`causes.shared_below` points below the others'
+# mean at [other rates](causes.ipynb), adapters of {q}`tasks.scalars.sst2.least` to {q}`tasks.scalars.sst2.most`
+# scalars reach {q}`tasks.adapters.sst2.least` to {q}`tasks.adapters.sst2.most` % over {q}`tasks.seeds.sst2`
 # {term}`seeds <seed>`, against {q}`tasks.readout.sst2` % for the {term}`readout` alone, and CP with
 # {q}`tasks.plateau_size.sst2` components, {q}`tasks.plateau_budget.sst2` % of LoRA's first rank, is within a point of
 # the best CP. CP minus LoRA at matched budgets is {q}`tasks.lead.sst2|negated|signed` points on the average (95 %
