@@ -342,7 +342,7 @@ def from_json(name: str, content: Mapping[str, Any]) -> Quantity:
 
 
 CODE = ("cpadapt/analysis", "cpadapt/families", "cpadapt/inputs", "cpadapt/records", "cpadapt/study.py", "companion")
-PACKAGES = ("numpy", "pandas", "scipy", "statsmodels")
+PACKAGES = ("numpy", "pandas", "peft", "scipy", "statsmodels")
 
 
 def key(chapter: str, sources: Iterable[str], project: Path = PROJECT) -> str:
