@@ -21,7 +21,7 @@
 # {term}`seeds <seed>`, is about that of the {term}`readout` alone, {q}`tasks.readout.boolq` %, and of always giving
 # the commoner answer, {q}`tasks.majority.boolq` %; their {term}`balanced accuracy`, which counts both classes the
 # same, is {q}`tasks.balanced.boolq.least` to {q}`tasks.balanced.boolq.most` %, where the readout has
-# {q}`tasks.balanced.boolq.readout` and one answer for all has 50 %, on the average over matched budgets
+# {q}`tasks.balanced.boolq.readout` and one answer for all has a half, on the average over matched budgets
 # {q}`tasks.gain.boolq|signed` points above the readout (90 %, {q}`tasks.gain.boolq|interval|signed`). LoRA's cells lie
 # above CP's by {q}`tasks.lead.boolq` points on the average (95 %, {q}`tasks.lead.boolq|interval`), at rates at which
 # CP is behind in training, too.

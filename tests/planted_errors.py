@@ -66,7 +66,7 @@ def _without_last_record(content: bytes) -> bytes:
     return lzma.compress("".join(lines[:-1]).encode())
 
 
-NUMBERS = "tests/book/test_noise.py"
+NUMBERS = "tests/companion/test_noise_by_hand.py"
 VERDICTS = "tests/companion/test_verdicts.py"
 SIZE = "tests/companion/test_size.py"
 DIFFERENCES = f"{NUMBERS}::test_differences"
