@@ -40,6 +40,10 @@ PAIRS: dict[str, tuple[Cell, Cell]] = {
 }
 """The families at matched budgets, likewise."""
 
+READOUTS = list(itertools.product(SETTINGS, (HEADS, WORDS)))
+MATCHED = [(*place, pair) for place in READOUTS for pair in PAIRS if place[0] == "all" or pair == "lora1_cp11"]
+"""By setting and readout."""
+
 LEARN = "adapters_learn"
 RULES = {
     LEARN: "adapters learn",
@@ -130,16 +134,12 @@ def names(setting: str) -> list[str]:
 def accuracy_table() -> pd.DataFrame:
     """Accuracies by setting and readout, to read, in percent, beside what the commonest answer has."""
     found = _by_cell("readout", "readout.accuracy.{}.{}.{}")
-    return found.assign(commonest=[quantities.value(f"readout.commonest.{name}").text() for name, _ in _readouts()])
+    return found.assign(commonest=[quantities.value(f"readout.commonest.{name}").text() for name, _ in READOUTS])
 
 
 def balanced_table() -> pd.DataFrame:
     """The same in balanced accuracy."""
     return _by_cell("balanced", "readout.balanced.{}.{}.{}")
-
-
-def _readouts() -> list[tuple[str, str]]:
-    return list(itertools.product(SETTINGS, (HEADS, WORDS)))
 
 
 def _by_cell(title: str, name: str) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def _by_cell(title: str, name: str) -> pd.DataFrame:
             {"task": SETTINGS[setting], title: by}
             | {called: quantities.value(name.format(setting, by, cell)).text() if cell in names(setting) else "–"
                for cell, called in titles.items()}
-            for setting, by in _readouts()
+            for setting, by in READOUTS
         ]
     )  # fmt: skip
 
@@ -161,17 +161,15 @@ def apart_table() -> pd.DataFrame:
         for setting, called in SETTINGS.items()
         for cell in sorted(names(setting), key=CELLS.__getitem__)
     }
-    columns = contrasts.columns(*(f"readout.{name}.{{}}.{{}}" for name in ("apart", "apart_holm", "apart_alike")))
+    columns = contrasts.columns("readout.apart.{}.{}", "readout.apart_holm.{}.{}", "readout.apart_alike.{}.{}")
     return quantities.table(rows, columns, ("task", "words − head"))
 
 
 def gap_table() -> pd.DataFrame:
     """LoRA minus CP at each matched budget, by setting and readout, to read."""
     rows = {
-        f"{setting}.{by}.{pair}": (SETTINGS[setting], f"{pair_name(*cells)}, {by}")
-        for setting, by in _readouts()
-        for pair, cells in PAIRS.items()
-        if setting == "all" or pair == "lora1_cp11"
+        f"{setting}.{by}.{pair}": (SETTINGS[setting], f"{pair_name(*PAIRS[pair])}, {by}")
+        for setting, by, pair in MATCHED
     }
     columns = contrasts.columns("readout.gap.{}.{}.{}", "readout.gap_holm.{}.{}.{}", "readout.gap_alike.{}.{}.{}")
     return quantities.table(rows, columns, ("task", "budget and readout"))

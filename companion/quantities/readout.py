@@ -29,13 +29,7 @@ LORA1, CP1 = CELLS["lora1"], CELLS["cp1"]
 IN_SETTING = [(setting, cell) for setting in STUDIES for cell in readout.names(setting)]
 ADAPTED = [(setting, cell) for setting, cell in IN_SETTING if cell != "head"]
 IN_BOTH = [(setting, by, cell) for setting, cell in IN_SETTING for by in (HEADS, WORDS)]
-MATCHED = [
-    (setting, by, pair)
-    for setting in STUDIES
-    for by in (HEADS, WORDS)
-    for pair in PAIRS
-    if setting == "all" or pair == "lora1_cp11"
-]
+MATCHED = readout.MATCHED
 
 settings = functools.cache(readout.settings)
 
