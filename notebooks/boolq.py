@@ -23,7 +23,7 @@
 # same, is {q}`tasks.balanced.boolq.least` to {q}`tasks.balanced.boolq.most` %, where the readout has
 # {q}`tasks.balanced.boolq.readout` and one answer for all has a half, on the average over matched budgets
 # {q}`tasks.gain.boolq|signed` points above the readout (90 %, {q}`tasks.gain.boolq|interval|signed`). LoRA's cells lie
-# above CP's by {q}`tasks.lead.boolq` points on the average (95 %, {q}`tasks.lead.boolq|interval`), at rates at which
+# above CP's by {q}`tasks.lead.boolq` points on average (95 %, {q}`tasks.lead.boolq|interval`), at rates at which
 # CP is behind in training, too.
 # {says}`tasks.adapters.boolq.least < tasks.readout.boolq < tasks.majority.boolq < tasks.adapters.boolq.most`
 # {says}`50 < tasks.balanced.boolq.readout < tasks.balanced.boolq.least < tasks.balanced.boolq.most < 60`

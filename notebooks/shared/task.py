@@ -26,11 +26,11 @@ task = ladder.measured("smollm2", "TASK")
 # %% [markdown]
 # ## The frontier
 #
-# Here are {q}`tasks.runs.TASK` runs, all in one {term}`bank`: the paper's protocol as it is written,
-# {q}`tasks.steps.TASK` steps at the paper's rate for each {term}`family`, its cap of {q}`tasks.cap.TASK` training
-# examples, and its LoRA ranks, with CP sizes at their budgets, between them and below. A run is judged at the step
-# that {term}`dev` chose, of {q}`tasks.looks.TASK`. Faint points are seeds, and the dashed line is the {term}`head`
-# alone. Move the budget to see what is best at or under it.
+# Here are {q}`tasks.runs.TASK` runs, all in one {term}`bank` and under the paper's protocol as it is written:
+# {q}`tasks.steps.TASK` steps at the paper's rate for each {term}`family`, and its cap of {q}`tasks.cap.TASK` training
+# examples. The sizes are its LoRA ranks, with CP sizes at their budgets, between them and below. A run is judged at
+# the step that {term}`dev` chose, of {q}`tasks.looks.TASK`. Faint points are seeds, and the dashed line is the
+# {term}`head` alone. Move the budget to see what is best at or under it.
 
 # %% tags=["hide-input"]
 charts.frontier_chart(task.runs, budget_slider=True)
