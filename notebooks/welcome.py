@@ -119,9 +119,9 @@ charts.table(
 #   {says}`rates.small_accuracy >= rates.papers_lora.most and min(rates.gain.rte.lora, rates.gain.rte.cp) > 0`
 # - *Few seeds and small evaluation sets are the limit.* LoRA's lead on RTE at the paper's rates, {q}`tasks.lead.rte`
 #   points, has an error of {q}`tasks.lead_error.rte`, and with no end of seeds an error of
-#   {q}`tasks.lead_error_limit.rte` would remain. And of all threes of the {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds
-#   on SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level ([seeds
-#   and items](noise.ipynb)).
+#   {q}`tasks.lead_error_limit.rte` would remain. And of all threes of the {q}`noise.over_seeds.sst2.lora1_cp11|n`
+#   seeds on SST-2 {q}`noise.wrong_sign.sst2.lora1_cp11|unit` have the families' means the wrong way round or level
+#   ([seeds and items](noise.ipynb)).
 # - *Neither initial weights nor the order of the examples is most of a seed.* Chance on few items is: on SST-2 it
 #   moves a run by {q}`causes.part.sst2.chance` points and on RTE by {q}`causes.part.rte.chance`. Nor does a seed's
 #   number bring a run back: in another bank, rounded otherwise, its accuracy is another, with a standard deviation of
