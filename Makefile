@@ -17,7 +17,7 @@ NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebo
 CHAPTERS := $(filter-out notebooks/run_budget.py,$(wildcard notebooks/*.py))
 # What the chapters read besides themselves.
 READ := $(filter-out results/quantities.json,$(shell find companion cpadapt results studies \
-  -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml')) $(wildcard book/*.toml)
+  -name '*.py' -o -name '*.json' -o -name '*.jsonl.xz' -o -name '*.toml')) $(wildcard book/*.toml notebooks/shared/*.py)
 PAGES := $(shell find book -type f) CHANGELOG.md _config.yml _toc.yml
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
 STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
@@ -135,7 +135,7 @@ notebooks: $(NOTEBOOKS) ## make build/notebooks/*.ipynb from notebooks/*.py
 
 build/notebooks/%.ipynb: notebooks/%.py | setup
 	@mkdir -p $(@D)
-	$(BIN)/jupytext --quiet --to ipynb --output $@ $<
+	$(BIN)/python -m companion.notebooks $(@D) $<
 
 lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CPU
 	$(BIN)/jupyter lab --notebook-dir build/notebooks --LabApp.default_url=/lab/tree/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -123,22 +123,22 @@ def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
     ]
 
 
-def first_rank(studies: Sequence[str]) -> list[Contrast]:
-    """LoRA's first rank minus the largest CP at or under its budget, on each task of these studies that both learn.
+def first_rank(studies: Sequence[str]) -> dict[tuple[str, str], Contrast]:
+    """LoRA's first rank minus the largest CP at or under its budget, by backbone and task that both cells learn.
 
     `companion.claims.learned` decides whether they learn.
     """
-    found = []
+    found = {}
     for study in studies:
         asked = load_study(PROJECT / "studies" / f"{study}.toml")
-        for task, spec in asked.specs().items():
-            cells = cells_on_record((study,), task)
-            if ("lora", 1) not in cells.budgets:
+        for task in asked.specs():
+            of = measured((study,), task)
+            if ("lora", 1) not in of.budgets:
                 continue
-            size = max(size for size in cells.sizes("cp") if cells.budgets["cp", size] <= cells.budgets["lora", 1])
-            if learned(cells, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
-                (contrast,) = pairs(cells, [(("lora", 1), ("cp", size))], asked.backbone_name)
-                found.append(replace(contrast, what=f"{spec.title}: {contrast.what}"))
+            size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])
+            if learned(of, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
+                (contrast,) = pairs(of, [(("lora", 1), ("cp", size))], asked.backbone_name)
+                found[asked.backbone_name, task] = contrast
     return found
 
 
@@ -227,6 +227,23 @@ def pooled(contrasts: Sequence[Contrast]) -> Pooled:
     )
     wider = replace(found, standard_error=max(found.standard_error, found.given_spread_error))
     return Pooled(found.mean, wider.interval(), found.spread)
+
+
+def columns(difference: str, p: str, p_alike: str) -> dict[str, str]:
+    """What `contrast_table` shows, of differences that are quantities (`companion.quantities.table`).
+
+    Args:
+        difference: the names of the differences.
+        p: those of their p values after Holm's correction.
+        p_alike: those of a difference of a point or more.
+    """
+    return {
+        "seeds": f"{difference}|n",
+        "points": f"{difference}|signed",
+        "95 % interval": f"{difference}|interval|signed",
+        "Holm": p,
+        "alike": p_alike,
+    }
 
 
 def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:

@@ -16,12 +16,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_output
+
+from companion.notebooks import read, text
 
 SIDE_BY_SIDE = 2
 
@@ -69,14 +70,14 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
     """Run a notebook in this process, which must do nothing else, and write it with its outputs.
 
     Args:
-        script: the notebook, in jupytext's format.
+        script: the notebook, as `companion.notebooks` reads it.
         made: the file to write.
         parameters: inserted after the cell tagged `parameters`, as by papermill; ignored without such a cell.
 
     Raises:
         SystemExit: a cell failed. The message has the notebook's name and the traceback.
     """
-    notebook = jupytext.read(script)
+    notebook = read(script)
     declared = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
     if declared and parameters:
         source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
@@ -103,7 +104,7 @@ def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -
     """Run notebooks into a folder, each in its own process, and return those that failed."""
     modules = set()
     for script in scripts:
-        for statement in ast.parse(script.read_text(encoding="utf-8")).body:
+        for statement in ast.parse(text(script)).body:
             if isinstance(statement, ast.ImportFrom):
                 modules.add(str(statement.module))
             elif isinstance(statement, ast.Import):

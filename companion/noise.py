@@ -10,34 +10,41 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from companion import contrasts, ladder, quantities
-from companion.wording import percent
-from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.charts import cell_name, pair_name, task_name
+from companion.wording import number
+from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
     Outcomes,
     agreement,
     compare,
-    items_needed,
     pooled,
     require_pairs,
-    seeds_needed,
 )
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, Cell
 
-ONE_ACCURACY, ONE_BUDGET, NEXT_SIZE = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
-"""The kinds of estimates that have an error."""
+TASKS = ("sst2", "rte", "boolq")
 
-EFFECTS = (0.005, 0.01, 0.02)
-"""True differences that one would like to detect, half a point, one and two."""
+ONE_ACCURACY, ONE_BUDGET, NEXT_SIZE = "one accuracy", "LoRA − CP, one budget", "CP, one size and the next"
+KINDS = {"accuracy": ONE_ACCURACY, "budget": ONE_BUDGET, "size": NEXT_SIZE}
+"""Of what there is an error, by the name that quantities have."""
+
+PARTS = {
+    "seeds": "seeds", "items": "items", "rest": "rest", "seeds_1": "1 seed", "seeds_3": "3 seeds",
+    "seeds_10": "10 seeds", "no_end": "no end",
+}  # fmt: skip
+"""The sources of one run's error, and the errors of several, by the name that quantities have."""
+
+EFFECTS = {"half": 0.005, "one": 0.01, "two": 0.02}
+"""True differences that one would like to see, half a point, one and two, likewise."""
 
 TEN = 10
 """Seeds that most studies can afford."""
@@ -56,6 +63,16 @@ PAIRS: dict[str, tuple[Cell, Cell]] = {
 CELL_NAMES = {name: cell_name(*cell) for name, cell in sorted(CELLS.items(), key=operator.itemgetter(1))}
 PAIR_NAMES = {name: pair_name(*pair) for name, pair in PAIRS.items()}
 """The printed names of `PAIRS`."""
+
+FIRST_RANK_STUDIES = ("smollm2-seeds", "smollm2-seeds-boolq", "minilm")
+FIRST_RANKS = [
+    *(("smollm2", task) for task in TASKS),
+    *(("minilm", task) for task in ("sst2", "sick", "mrpc", "boolq", "rte")),
+]
+"""Backbones and tasks that have many runs of LoRA's first rank."""
+
+NOT_LEARNED = "not learned"
+"""What is said where adapters are not shown to learn."""
 
 ENOUGH, MOST_SEEDS, MOST_ITEMS = 0.8, 1000, 100_000
 """The power that is enough, and the largest numbers of seeds and items that a search for it tries."""
@@ -143,9 +160,9 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            {"task": task, "effect": effect, "seeds": count, "power": e.power(effect, count, e.items)}
-            for task, e in found.items()
-            for effect in EFFECTS
+            {"task": task, "effect": effect, "seeds": count, "power": of.power(effect, count, of.items)}
+            for task, of in found.items()
+            for effect in EFFECTS.values()
             for count in seeds
         ]
     )
@@ -207,43 +224,39 @@ def runs(groups: Mapping[str, Cells]) -> pd.DataFrame:
     )
 
 
-def source_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
-    """`sources` as a printed table, in points: each source's part in the error of one run, and the errors of several.
+def source_table() -> pd.DataFrame:
+    """`sources` to read, in points: the part of each source in the error of one run, and the errors of several.
 
     Estimates of 0 or below are left out.
     """
-    rows = []
-    for task, found in tasks.items():
-        for what, e in found.items():
-            errors = {
-                "seeds": e.seed_variance**0.5,
-                "items": (e.item_variance / e.items) ** 0.5,
-                "rest": (e.rest_variance / e.items) ** 0.5,
-                "1 seed": e.error_with(1, e.items),
-                "3 seeds": e.error_with(3, e.items),
-                "10 seeds": e.error_with(TEN, e.items),
-                "no end": e.error_with(math.inf, e.items),
-            }
-            row = {"task": task_name(task), "of": what}
-            rows.append(row | {name: percent(error, 2) if error else "–" for name, error in errors.items()})
-    return pd.DataFrame(rows)
+    columns = {title: f"noise.part.{{}}.{{}}.{name}" for name, title in PARTS.items()}
+    said = dict.fromkeys(columns, lambda error: number(error, 2) if error else "–")
+    return quantities.table(_rows(KINDS), columns, ("task", "of"), said)
 
 
-def need_table(tasks: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
-    """The seeds and items that detect each of `EFFECTS` with power `ENOUGH`, if the variances of `sources` are
-    true."""
-    rows = []
-    for task, found in tasks.items():
-        for what in (ONE_BUDGET, NEXT_SIZE):
-            row = {"task": task_name(task), "of": what}
-            for effect in EFFECTS:
-                row[f"seeds, for {100 * effect:g}"] = _needed(seeds_needed(found[what], effect, ENOUGH, MOST_SEEDS))
-            for effect in EFFECTS:
-                row[f"items, for {100 * effect:g}"] = _needed(
-                    items_needed(found[what], effect, TEN, ENOUGH, MOST_ITEMS)
-                )
-            rows.append(row)
-    return pd.DataFrame(rows)
+def need_table() -> pd.DataFrame:
+    """What it takes to see each of `EFFECTS` four times in five, were the variances of `sources` the true ones."""
+    columns = {
+        f"{what}, for {100 * effect:g}": f"noise.{what}_needed.{{}}.{{}}.{name}"
+        for what in ("seeds", "items")
+        for name, effect in EFFECTS.items()
+    }
+    return quantities.table(_rows(("budget", "size")), columns, ("task", "of"))
+
+
+def _rows(kinds: Iterable[str]) -> dict[str, tuple[str, str]]:
+    return {f"{task}.{kind}": (task_name(task), KINDS[kind]) for task in TASKS for kind in kinds}
+
+
+def first_rank_table() -> pd.DataFrame:
+    """LoRA's first rank minus CP at its budget on each backbone and task that adapters learn, to read."""
+    rows = {
+        f"{backbone}.{task}": (backbone_name(backbone), f"{task_name(task)}: {pair.value}")
+        for backbone, task in FIRST_RANKS
+        if (pair := quantities.value(f"noise.first_rank_pair.{backbone}.{task}")).value != NOT_LEARNED
+    }
+    names = ("noise.first_rank_lead.{}.{}", "noise.first_rank_holm.{}.{}", "noise.first_rank_alike.{}.{}")
+    return quantities.table(rows, contrasts.columns(*names), ("backbone", "LoRA − CP"))
 
 
 def spread_table(task: str, *over: str) -> pd.DataFrame:
@@ -275,7 +288,3 @@ def dev_table(task: str) -> pd.DataFrame:
     columns = {title: f"noise.{name}.{task}.{{}}|bare|signed" for title, name in asked.items()}
     columns["Holm, last step"] = f"noise.on_dev_p.{task}.{{}}"
     return quantities.table(PAIR_NAMES, columns, f"{task_name(task)}, points")
-
-
-def _needed(count: int | None) -> str:
-    return "never" if count is None else f"{count:,}"

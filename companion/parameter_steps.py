@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ from scipy import stats
 import cpadapt
 from companion import PROJECT
 from cpadapt.analysis.charts import family_name
-from cpadapt.families import counting
+from cpadapt.families import counting, cp
 from cpadapt.inputs.backbones.specs import Projection
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 BOTH = ("lora", "cp")
 
@@ -48,6 +52,13 @@ MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125
 
 GRID = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
 """The paper's sizes on OPT-1.3B."""
+
+
+LOKR_RANKS = range(1, 41)
+"""LoKr's that are counted on one projection."""
+
+VECTORS = (1, 2, 3)
+"""Lengths of the vector that TinyLoRA and Uni-LoRA train."""
 
 
 @functools.cache
@@ -103,7 +114,75 @@ def ahead_by_chance(rank: int) -> float:
     return expected_best(under("cp", rank)) - expected_best(under("lora", rank))
 
 
-# Printed tables.
+# Families that PEFT has.
+
+
+def trainable(config: "PeftConfig", *sides: tuple[int, int]) -> int:
+    """Trainable scalars of an adapter on linear maps of these sides, (out, in), as PEFT counts them."""
+    from peft import get_peft_model
+    from torch import nn
+
+    config.target_modules = {str(place) for place in range(len(sides))}
+    linears = nn.Sequential(*(nn.Linear(n, m, bias=False) for m, n in sides))
+    return int(get_peft_model(linears, config).get_nb_trainable_parameters()[0])
+
+
+def lokr_scalars(rank: int, m: int, n: int, factor: int = -1) -> int:
+    """Those of LoKr with both of its matrices decomposed.
+
+    Args:
+        rank: LoKr's.
+        m, n: sides of a projection, out and in.
+        factor: PEFT's `decompose_factor`.
+    """
+    from peft import LoKrConfig
+
+    return trainable(LoKrConfig(r=rank, alpha=rank, decompose_both=True, decompose_factor=factor), (m, n))
+
+
+def vector_scalars(length: int) -> dict[str, int]:
+    """Those of TinyLoRA and Uni-LoRA on three linear maps that share a vector of this length."""
+    from peft import TinyLoraConfig, UniLoraConfig
+
+    three = [(32, 32)] * 3
+    configs = {"tinylora": TinyLoraConfig(u=length, weight_tying=1.0), "unilora": UniLoraConfig(theta_d_length=length)}
+    return {name: trainable(config, *three) for name, config in configs.items()}
+
+
+def uneven_step() -> int:
+    """What a second rank on one of two 2048×2048 projections adds to LoRA's first on both."""
+    from peft import LoraConfig
+
+    first, uneven = LoraConfig(r=1), LoraConfig(r=1, rank_pattern={"0": 2})
+    return trainable(uneven, (2048, 2048), (2048, 2048)) - trainable(first, (2048, 2048), (2048, 2048))
+
+
+# Tables to read.
+
+
+def vector_table() -> pd.DataFrame:
+    """`vector_scalars` of `VECTORS`."""
+    titles = {"tinylora": "TinyLoRA, scalars", "unilora": "Uni-LoRA, scalars"}
+    return pd.DataFrame(
+        {"length of the vector": length} | {titles[name]: count for name, count in vector_scalars(length).items()}
+        for length in VECTORS
+    )
+
+
+def shape_table() -> pd.DataFrame:
+    """The steps on each of `SHAPES`."""
+    return pd.DataFrame(
+        {
+            "out×in": name,
+            "such as": where,
+            "split": " × ".join("·".join(map(str, cp.modes(side))) for side in (m, n)),
+            "LoRA": f"{step('lora', [Projection('', m, n)]):,}",
+            "CP": step("cp", [Projection("", m, n)]),
+            "LoKr": lokr_scalars(1, m, n),
+            "LoRA : CP": f"{ratio(m, n):.1f}",
+        }
+        for name, (m, n, where) in SHAPES.items()
+    )
 
 
 def split_table() -> pd.DataFrame:

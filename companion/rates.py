@@ -1,10 +1,12 @@
 """The effect of the learning rate beside that of the budget, on one task's cells at the same rates of their family.
 
-Rates are chosen on dev alone. Errors include seeds and items (`cpadapt.analysis.statistics`) but treat the choice of
-rates as given: they leave out that another dev set may choose other rates. As in `companion.ladder`, computations come
-first, as shares, and then their wording, in percent and points.
+Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of rates
+as given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes
+first, as shares, and then what words it, in percent and points.
 """
 
+import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -12,11 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from companion.claims import interval_90, lora_ahead
+from companion import PROJECT, quantities
 from companion.contrasts import on_record
-from companion.ladder import difference_table
-from companion.wording import bounds, percent, signed
-from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
+from cpadapt.analysis.cells import Cell, Cells, at_all_rates, cells_of, choose_rates, gives_one_class
 from cpadapt.analysis.charts import cell_name, family_name, task_name
 from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
@@ -24,6 +24,7 @@ from cpadapt.families import family
 from cpadapt.records.config import HEAD
 from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
+from cpadapt.study import Study, load_study
 
 REDRAWN = 4000
 """The number of dev sets to resample."""
@@ -37,8 +38,29 @@ PAPER_RATES: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in
 ONE_ANSWER = "one answer"
 """The text for two cells whose runs all give one answer."""
 
-WAYS = PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
-"""The sources of learning rates; all but the first are chosen on dev."""
+PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
+WAYS: Mapping[str, str] = {"papers": PAPER, "family": FAMILY, "cell": CELL}
+"""Where learning rates come from, by the name that quantities have; all but the first are chosen on dev."""
+
+TASKS = ("sst2", "rte", "boolq")
+"""That were tried at several rates."""
+
+
+@functools.cache
+def study() -> Study:
+    """The study that tries further rates."""
+    return load_study(PROJECT / "studies" / "smollm2-rates.toml")
+
+
+def cells() -> dict[str, Cell]:
+    """The cells that were tried at all rates of their family, by the name that quantities have."""
+    return {f"{label}{size}": (label, size) for label, sizes in sorted(study().ladder.sizes.items()) for size in sizes}
+
+
+def times() -> dict[str, float]:
+    """The rates that were tried, as multiples of the paper's, by the name that quantities have."""
+    further = [round(rate / PAPERS["lora"], 9) for rate in study().families["lora"].learning_rates or ()]
+    return {f"times{of_the_papers:g}": of_the_papers for of_the_papers in (1.0, *further)}
 
 
 def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
@@ -259,71 +281,49 @@ def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Gen
     return gaps
 
 
-def response_table(records: Sequence[Record]) -> pd.DataFrame:
-    """`response` as a printed table in percent, with a column for each multiple of the paper's rate and dev's
-    choice."""
-    rows = []
-    for place, group in response(records).groupby(["label", "size"]):
-        label, size = cast("tuple[str, int]", place)
-        row = {"adapter": cell_name(label, size)}
-        row |= {_times(times): percent(mean) for times, mean in zip(group["times"], group["mean"], strict=True)}
-        rows.append(row | {"dev chose": _times(group.loc[group["chosen"], "times"].item())})
-    return pd.DataFrame(rows)
-
-
-def ways_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """The families at matched budgets, by task and source of the rates."""
-    rows = []
-    for task, records in tasks.items():
-        of_families = dev_family_rates(response(records))
-        given = {
-            way: ", ".join(_times(rates[name] / PAPER_RATES[name]) for name in PAIRED)
-            for way, rates in ((PAPER, PAPER_RATES), (FAMILY, of_families))
-        }
-        for way, cells in ways(records).items():
-            ahead = lora_ahead(cells).estimate
-            assert ahead is not None
-            rows.append(
-                {"task": task_name(task), "rates": way, "LoRA's, CP's": given.get(way, "by cell"),
-                 "LoRA − CP": signed(ahead.mean), "90 % interval": bounds(interval_90(ahead))}
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def single_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """CP minus LoRA at each matched budget, at the rates that dev chose (`companion.ladder.difference_table`).
-
-    If all runs of both cells give one answer (`one_answer`), there is nothing to test.
-    """
-    tables = []
-    for task, records in tasks.items():
-        table = difference_table(ways(records)[CELL])
-        found = response(records)
-        found = found[found["chosen"] & (found["constant"] == found["runs"])]
-        given_up = set(found[["label", "size"]].itertuples(index=False, name=None))
-        alike = [
-            {("lora", rank), ("cp", size)} <= given_up for rank, size in zip(table["LoRA"], table["CP"], strict=True)
-        ]
-        table.loc[alike, "CP − LoRA, points"] = ONE_ANSWER
-        table.loc[alike, ["95 % interval", "p", "Holm", "alike"]] = "–"
-        table.insert(0, "task", task_name(task))
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def moved_table(tasks: Mapping[str, Sequence[Record]]) -> pd.DataFrame:
-    """`moved` as a printed table, in points, over all rates and without the highest."""
-    rows = []
-    for task, records in tasks.items():
-        found = response(records)
-        lower = moved(found[found["times"] < found["times"].max()])
-        for label, (of_rate, of_size) in moved(found).items():
-            row = {"task": task_name(task), "family": family_name(label)}
-            row |= {"over the rates": percent(of_rate), "over the sizes": percent(of_size)}
-            of_rate, of_size = lower[label]
-            rows.append(row | {"rates, but one": percent(of_rate), "sizes, but one": percent(of_size)})
-    return pd.DataFrame(rows)
-
-
-def _times(of_the_papers: float) -> str:
+def said(of_the_papers: float) -> str:
+    """A multiple of the paper's rate, to read."""
     return f"{of_the_papers:.3g}×"
+
+
+def response_table(task: str) -> pd.DataFrame:
+    """What each cell reaches on a task at each multiple of the paper's rate, to read, and which of them dev chose."""
+    columns = {said(found): f"rates.reached.{task}.{{}}.{name}" for name, found in times().items()}
+    rows = {name: cell_name(*cell) for name, cell in cells().items()}
+    return quantities.table(rows, columns | {"dev chose": f"rates.chosen.{task}.{{}}"}, "adapter")
+
+
+def moved_table() -> pd.DataFrame:
+    """`moved` to read, in points; of all rates, and without the highest."""
+    columns = {
+        "over the rates": "rates.by_rate.{}.{}", "over the sizes": "rates.by_size.{}.{}",
+        "rates, but one": "rates.by_lower_rate.{}.{}", "sizes, but one": "rates.by_size_at_lower_rates.{}.{}",
+    }  # fmt: skip
+    rows = {
+        f"{task}.{name}": (task_name(task), family_name(name))
+        for task, name in itertools.product(TASKS, sorted(FAMILIES))
+    }
+    return quantities.table(rows, columns, ("task", "family"))
+
+
+def ways_table() -> pd.DataFrame:
+    """The families at matched budgets, by task and by the way to a rate, to read."""
+    columns = {
+        "LoRA's, CP's": "rates.given.{}.{}",
+        "LoRA − CP": "rates.lead_judged.{}.{}|signed",
+        "90 % interval": "rates.lead_judged.{}.{}|interval|signed",
+    }
+    rows = {f"{task}.{way}": (task_name(task), called) for task in TASKS for way, called in WAYS.items()}
+    return quantities.table(rows, columns, ("task", "rates"))
+
+
+def single_table() -> pd.DataFrame:
+    """CP minus LoRA at each matched budget, at the rates that dev chose, to read."""
+    columns = {
+        "CP": "rates.matched.{1}", "CP − LoRA, points": "rates.at_budget.{}.{}|signed",
+        "95 % interval": "rates.at_budget.{}.{}|interval|signed", "p": "rates.at_budget_p.{}.{}",
+        "Holm": "rates.at_budget_holm.{}.{}", "alike": "rates.at_budget_alike.{}.{}",
+    }  # fmt: skip
+    ranks = {name: size for name, (label, size) in cells().items() if label == "lora"}
+    rows = {f"{task}.{name}": (task_name(task), str(size)) for task in TASKS for name, size in ranks.items()}
+    return quantities.table(rows, columns, ("task", "LoRA"))

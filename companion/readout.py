@@ -4,16 +4,17 @@ Comparisons come first, then printed tables.
 """
 
 import functools
+import itertools
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pandas as pd
 
-from companion import PROJECT, contrasts, rates
+from companion import PROJECT, contrasts, quantities, rates
 from companion.claims import Verdict, judge, learned, told
-from companion.wording import percent
-from cpadapt.analysis.cells import Cells, cells_of
-from cpadapt.analysis.charts import cell_name, task_name
+from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Floats
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
@@ -24,18 +25,36 @@ SETTINGS = {"sst2": task_name("sst2"), "rte": task_name("rte"), "few": task_name
 """The printed name of each setting; `few` is BoolQ with a thousand examples, and `all` with all."""
 
 UNTRAINED, UNTRAINED_NAME = "no adapter", cell_name(HEAD, 0)
-COLUMNS: list[Cell] = [(HEAD, 0), ("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1), ("lora", 4)]
+CELLS: dict[str, Cell] = {
+    "head": (HEAD, 0), "cp1": ("cp", 1), "cp11": ("cp", 11), "cp44": ("cp", 44), "lora1": ("lora", 1),
+    "lora4": ("lora", 4),
+}  # fmt: skip
+"""By the name that quantities have."""
 
-RULES = {
-    "adapters learn": None,
-    "the first rank's budget learns": "first_rank_learns",
-    "CP gains from components": "cp_gains",
-    "CP saturates": "cp_saturates",
-    "LoRA is ahead": "lora_ahead",
-    "LoRA is slightly ahead": "lora_slightly_ahead",
-    "CP is not ahead": "cp_not_ahead",
+ONLY_WITH_ALL = "lora4"
+"""The one that was trained on all of BoolQ alone."""
+
+PAIRS: dict[str, tuple[Cell, Cell]] = {
+    "lora1_cp11": (CELLS["lora1"], CELLS["cp11"]),
+    "lora4_cp44": (CELLS["lora4"], CELLS["cp44"]),
 }
-"""Rules of `companion.claims`, by their printed text."""
+"""The families at matched budgets, likewise."""
+
+READOUTS = list(itertools.product(SETTINGS, (HEADS, WORDS)))
+MATCHED = [(*place, pair) for place in READOUTS for pair in PAIRS if place[0] == "all" or pair == "lora1_cp11"]
+"""By setting and readout."""
+
+LEARN = "adapters_learn"
+RULES = {
+    LEARN: "adapters learn",
+    "first_rank_learns": "the first rank's budget learns",
+    "cp_gains": "CP gains from components",
+    "cp_saturates": "CP saturates",
+    "lora_ahead": "LoRA is ahead",
+    "lora_slightly_ahead": "LoRA is slightly ahead",
+    "cp_not_ahead": "CP is not ahead",
+}
+"""What the rules of the claims say, and that all adapters at matched budgets learn."""
 
 
 @functools.cache
@@ -102,49 +121,73 @@ def families(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
     return contrasts.frame([contrast for _, contrast in found]).assign(readout=[by for by, _ in found])
 
 
-def verdict(cells: Cells, rule: str | None) -> str:
-    """The verdict of a rule of `RULES` on some cells."""
-    return told(*judge(cells, [rule])) if rule else learned(cells).verdict.value
+def verdict(cells: Cells, rule: str) -> str:
+    """What a rule of `RULES` makes of some cells."""
+    return learned(cells).verdict.value if rule == LEARN else told(*judge(cells, [rule]))
 
 
-def verdicts(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """The verdicts on each readout's cells by setting and rule, without rules that need more sizes than there are."""
-    table = pd.DataFrame(
+def names(setting: str) -> list[str]:
+    """The cells of a setting, by the names that quantities have."""
+    return [name for name in CELLS if setting == "all" or name != ONLY_WITH_ALL]
+
+
+def accuracy_table() -> pd.DataFrame:
+    """Accuracies by setting and readout, to read, in percent, beside what the commonest answer has."""
+    found = _by_cell("readout", "readout.accuracy.{}.{}.{}")
+    return found.assign(commonest=[quantities.value(f"readout.commonest.{name}").text() for name, _ in READOUTS])
+
+
+def balanced_table() -> pd.DataFrame:
+    """The same in balanced accuracy."""
+    return _by_cell("balanced", "readout.balanced.{}.{}.{}")
+
+
+def _by_cell(title: str, name: str) -> pd.DataFrame:
+    titles = {cell: cell_name(*place) if place[1] else UNTRAINED for cell, place in CELLS.items()}
+    return pd.DataFrame(
         [
-            {"task": name, "claim": says} | {by: verdict(cells, rule) for by, cells in setting.items()}
-            for name, setting in of_settings.items()
-            for says, rule in RULES.items()
+            {"task": SETTINGS[setting], title: by}
+            | {called: quantities.value(name.format(setting, by, cell)).text() if cell in names(setting) else "–"
+               for cell, called in titles.items()}
+            for setting, by in READOUTS
         ]
-    )
+    )  # fmt: skip
+
+
+def apart_table() -> pd.DataFrame:
+    """Words minus a head, by setting and cell, to read."""
+    rows = {
+        f"{setting}.{cell}": (called, cell_name(*CELLS[cell]))
+        for setting, called in SETTINGS.items()
+        for cell in sorted(names(setting), key=CELLS.__getitem__)
+    }
+    columns = contrasts.columns("readout.apart.{}.{}", "readout.apart_holm.{}.{}", "readout.apart_alike.{}.{}")
+    return quantities.table(rows, columns, ("task", "words − head"))
+
+
+def gap_table() -> pd.DataFrame:
+    """LoRA minus CP at each matched budget, by setting and readout, to read."""
+    rows = {
+        f"{setting}.{by}.{pair}": (SETTINGS[setting], f"{pair_name(*PAIRS[pair])}, {by}")
+        for setting, by, pair in MATCHED
+    }
+    columns = contrasts.columns("readout.gap.{}.{}.{}", "readout.gap_holm.{}.{}.{}", "readout.gap_alike.{}.{}.{}")
+    return quantities.table(rows, columns, ("task", "budget and readout"))
+
+
+def verdict_table() -> pd.DataFrame:
+    """By setting and rule what it makes of each readout's cells; what needs more sizes than there are is left out."""
+    rows = {
+        f"{setting}.{rule}": (called, says) for setting, called in SETTINGS.items() for rule, says in RULES.items()
+    }
+    columns = {by: f"readout.verdict.{{}}.{{}}.{by}" for by in (HEADS, WORDS)}
+    table = quantities.table(rows, columns, ("task", "claim"))
     return table[table[HEADS] != Verdict.UNMEASURED.value]
 
 
-def accuracy_table(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """Accuracies by setting and readout beside that of the commonest answer, as a printed table in percent."""
-    return pd.DataFrame(
-        [
-            {"task": name, "readout": by}
-            | {title: "–" if cell not in cells.outcomes else percent(cells.outcomes[cell].right.mean())
-               for cell, title in _titles().items()}
-            | {"commonest": percent(cells.majority)}
-            for name, setting in of_settings.items()
-            for by, cells in setting.items()
-        ]
-    )  # fmt: skip
-
-
-def balanced_table(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """The same in balanced accuracy."""
-    return pd.DataFrame(
-        [
-            {"task": name, "balanced": by}
-            | {title: "–" if cell not in cells.outcomes else percent(cells.balanced(cell).mean())
-               for cell, title in _titles().items()}
-            for name, setting in of_settings.items()
-            for by, cells in setting.items()
-        ]
-    )  # fmt: skip
-
-
-def _titles() -> dict[Cell, str]:
-    return {cell: cell_name(*cell) if cell[1] else UNTRAINED for cell in COLUMNS}
+def more_table() -> pd.DataFrame:
+    """Each cell from all of BoolQ's examples minus the same from a thousand, to read."""
+    cells = sorted(CELLS.items(), key=operator.itemgetter(1))
+    rows = {cell: (task_name("boolq"), cell_name(*place)) for cell, place in cells}
+    columns = contrasts.columns("readout.more.{}", "readout.more_holm.{}", "readout.more_alike.{}")
+    return quantities.table(rows, columns, ("task", "all − a thousand"))

@@ -1,7 +1,7 @@
 """Tables and charts of the cost of a run, from the numbers in `companion.quantities.what_a_run_costs`."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,11 +27,8 @@ from companion.quantities.what_a_run_costs import (
 from companion.wording import duration
 from cpadapt.analysis.charts import backbone_name, cell_name, task_name
 
-PLACE = ("backbone, task, batch",)
-"""The title of a column that combines three, for narrow screens."""
-
-Columns = Mapping[str, str]
-Said = Mapping[str, Callable[[float], str]]
+PLACE = "backbone, task, batch"
+"""Three columns in one, for narrow screens."""
 
 
 def hourly_table() -> pd.DataFrame:
@@ -48,8 +45,8 @@ def hourly_table() -> pd.DataFrame:
     }  # fmt: skip
     brief = dict.fromkeys(columns.keys() - {"runs", "best number"}, _brief)
     tables = [
-        _table(_places(HOURLY), PLACE, columns, brief),
-        _table({"": (f"{backbone_name('minilm')} on a CPU, {task_name('sst2')}, 8",)}, PLACE, on_cpu, brief),
+        quantities.table(_places(HOURLY), columns, PLACE, brief),
+        quantities.table({"": f"{backbone_name('minilm')} on a CPU, {task_name('sst2')}, 8"}, on_cpu, PLACE, brief),
     ]
     return pd.concat(tables).fillna("")
 
@@ -64,15 +61,15 @@ def step_table() -> pd.DataFrame:
         "frozen / products, %": "what_a_run_costs.products_of_frozen.{}.{}",
         "tokens a step": "what_a_run_costs.tokens.{}.{}",
     }  # fmt: skip
-    return _table(_places(LAYERED), PLACE, columns)
+    return quantities.table(_places(LAYERED), columns, PLACE)
 
 
 def kernel_table() -> pd.DataFrame:
     """The time of each kind of kernel."""
     columns = {called: f"what_a_run_costs.kernels.{{}}.{{}}.{{}}.{kind}" for kind, called in KINDS.items()}
-    rows = {f"{end}.{part}": (*at, what) for end, at in _places(LAYERED).items() for part, what in WHAT.items()}
-    table = _table(rows, (*PLACE, "what"), columns)
-    copied = _table(_places(LAYERED), PLACE, {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"})
+    rows = {f"{end}.{of}": (called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
+    table = quantities.table(rows, columns, (PLACE, "what"))
+    copied = quantities.table(_places(LAYERED), {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"}, PLACE)
     copied["what"] = WHAT["frozen"]
     return table.merge(copied, how="left").fillna("")
 
@@ -83,7 +80,7 @@ def limit_table() -> pd.DataFrame:
         "runs": "what_a_run_costs.bank_runs.{}.{}.b8", "bank / one": "what_a_run_costs.bank_over_one.{}.{}.b8",
         "at most": "what_a_run_costs.at_most.{}.{}",
     }  # fmt: skip
-    return _table(_places(LAYERED), PLACE, columns)
+    return quantities.table(_places(LAYERED), columns, PLACE)
 
 
 def width_table() -> pd.DataFrame:
@@ -93,13 +90,13 @@ def width_table() -> pd.DataFrame:
         n, m = sides(width)
         rows[f"{backbone}.{width}"] = (_backbone(place(backbone, "sst2")).removesuffix("'s shape"), f"{n} to {m}")
     columns = {"matrices": "what_a_run_costs.matrices.{}.{}", "FLOP a byte": "what_a_run_costs.flop_a_byte.{}.{}"}
-    return _table(rows, ("backbone", "width"), columns)
+    return quantities.table(rows, columns, ("backbone", "width"))
 
 
 def added_table() -> pd.DataFrame:
     """The cost of each added run in a step."""
     columns = {f"to {count}": f"what_a_run_costs.added.{{}}.{{}}.to_{count}" for count in COUNTS}
-    return _table(_places(LAYERED), PLACE, columns)
+    return quantities.table(_places(LAYERED), columns, PLACE)
 
 
 def length_table() -> pd.DataFrame:
@@ -108,19 +105,19 @@ def length_table() -> pd.DataFrame:
         "runs": "what_a_run_costs.compared_runs.{}.{}", "tokens a run": "what_a_run_costs.tokens_a_run.{}.{}",
         "ms a run and step": "what_a_run_costs.ms_a_run.{}.{}", "µs a token": "what_a_run_costs.us_a_token.{}.{}",
     }  # fmt: skip
-    return _table(_places(LAYERED), PLACE, columns)
+    return quantities.table(_places(LAYERED), columns, PLACE)
 
 
 def size_table() -> pd.DataFrame:
     """The cost of a larger adapter."""
     (called,) = _places([("smollm2", "sst2")]).values()
-    rows = {adapter: (*called, cell_name(*cell)) for adapter, cell in ADAPTERS.items()}
+    rows = {adapter: (called, cell_name(*cell)) for adapter, cell in ADAPTERS.items()}
     columns = {
         "parameters": "what_a_run_costs.scalars.{}", "runs": "what_a_run_costs.runs_of_a_size",
         "ms a run and step": "what_a_run_costs.ms_of_a_size.{}",
         "over the least": "what_a_run_costs.over_least_size.{}",
     }  # fmt: skip
-    return _table(rows, (*PLACE, "adapter"), columns)
+    return quantities.table(rows, columns, (PLACE, "adapter"))
 
 
 def enough_table() -> pd.DataFrame:
@@ -131,7 +128,7 @@ def enough_table() -> pd.DataFrame:
         "largest bank": "what_a_run_costs.largest_bank.{}.{}",
         "GB reserved for it": "what_a_run_costs.largest_memory.{}.{}",
     }
-    return _table(_places(LAYERED), PLACE, columns)
+    return quantities.table(_places(LAYERED), columns, PLACE)
 
 
 def two_gpus_table() -> pd.DataFrame:
@@ -140,7 +137,7 @@ def two_gpus_table() -> pd.DataFrame:
         "runs": "what_a_run_costs.two_gpus_runs", "one GPU, s": "what_a_run_costs.one_gpu_seconds",
         "two GPUs, s": "what_a_run_costs.two_gpus_seconds", "one / two": "what_a_run_costs.one_over_two",
     }  # fmt: skip
-    return _table(_places([("smollm2", "rte")]), PLACE, columns)
+    return quantities.table(_places([("smollm2", "rte")]), columns, PLACE)
 
 
 def study_table() -> pd.DataFrame:
@@ -153,8 +150,8 @@ def study_table() -> pd.DataFrame:
         "banks, 2 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_2",
         "banks, 100 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_100",
     }
-    rows = {backbone: (_backbone(place(backbone, "sst2")),) for backbone in ("smollm2", "opt")}
-    return _table(rows, ("backbone",), columns, dict.fromkeys(columns, duration))
+    rows = {backbone: _backbone(place(backbone, "sst2")) for backbone in ("smollm2", "opt")}
+    return quantities.table(rows, columns, "backbone", dict.fromkeys(columns, duration))
 
 
 def grid_table() -> pd.DataFrame:
@@ -165,8 +162,8 @@ def grid_table() -> pd.DataFrame:
         "start-up, s": "what_a_run_costs.grid_seconds.{}.startup", "steps": "what_a_run_costs.grid_seconds.{}.steps",
         "evaluations": "what_a_run_costs.grid_seconds.{}.evaluations", "all": "what_a_run_costs.grid_seconds.{}.all",
     }  # fmt: skip
-    rows = {task: (task_name(task),) for task in TASKS}
-    return _table(rows, ("task",), columns, dict.fromkeys(("steps", "evaluations", "all"), duration))
+    rows = {task: task_name(task) for task in TASKS}
+    return quantities.table(rows, columns, "task", dict.fromkeys(("steps", "evaluations", "all"), duration))
 
 
 def alone_table() -> pd.DataFrame:
@@ -179,7 +176,7 @@ def alone_table() -> pd.DataFrame:
     }  # fmt: skip
     name = backbone_name("smollm2")
     rows = {f"{mode}.{rank}": (name, mode, rank.removeprefix("rank")) for mode, rank in ALONE_AT}
-    return _table(rows, ("backbone", "step", "rank"), columns)
+    return quantities.table(rows, columns, ("backbone", "step", "rank"))
 
 
 def precision_table() -> pd.DataFrame:
@@ -190,7 +187,7 @@ def precision_table() -> pd.DataFrame:
         "difference, points": "what_a_run_costs.half_minus_full.{}|signed",
         "95 % interval": "what_a_run_costs.half_minus_full.{}|interval|signed",
     }  # fmt: skip
-    return _table({name: (cell_name(*cell),) for name, cell in IN_BOTH.items()}, ("adapter",), columns)
+    return quantities.table({name: cell_name(*cell) for name, cell in IN_BOTH.items()}, columns, "adapter")
 
 
 def source_table() -> pd.DataFrame:
@@ -215,31 +212,14 @@ def _brief(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _table(
-    rows: Mapping[str, tuple[str, ...]], titles: tuple[str, ...], columns: Columns, said: Said | None = None
-) -> pd.DataFrame:
-    """As `companion.quantities.table`, with several columns before the quantities, and special text for some
-    numbers."""
-    found = []
-    for end, called in rows.items():
-        row = dict(zip(titles, called, strict=True))
-        for title, name in columns.items():
-            name, _, style = name.format(*end.split(".")).partition("|")
-            known = quantities.value(name)
-            word = (said or {}).get(title)
-            row[title] = known.text(style) if word is None or isinstance(known.value, str) else word(known.value)
-        found.append(row)
-    return pd.DataFrame(found)
-
-
 def _backbone(at: Place) -> str:
     known, shape = at.backbone.removesuffix("-shape"), at.backbone.endswith("-shape")
     return backbone_name(known) + "'s shape" * shape
 
 
-def _places(ends: Sequence[tuple[str, ...]]) -> dict[str, tuple[str]]:
+def _places(ends: Sequence[tuple[str, ...]]) -> dict[str, str]:
     places = {".".join(end): place(*end) for end in ends}
-    return {end: (f"{_backbone(at)}, {task_name(at.task)}, {at.batch}",) for end, at in places.items()}
+    return {end: f"{_backbone(at)}, {task_name(at.task)}, {at.batch}" for end, at in places.items()}
 
 
 WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}

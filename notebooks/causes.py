@@ -103,9 +103,9 @@ charts.table(causes.part_table("rte"))
 # {says}`0.85 < causes.part.sst2.order / causes.part.sst2.weights < 1.15`
 # {says}`max(causes.part.sst2.weights, causes.part.sst2.order) < causes.part.sst2.together`
 #
-# Ten of each tell a size only roughly. The hundred seeds say how large all of it can be, weights, order, both and
-# rounding: of runs of LoRA's first rank on SST-2, {q}`causes.own_at_most` points at the most (the table under
-# *Items*).
+# Ten of each tell a size only roughly. The {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds say how large all of it can
+# be, weights, order, both and rounding: of runs of LoRA's first rank on SST-2, {q}`causes.own_at_most` points at the
+# most (the table under *Items*).
 #
 # On the very items that are asked, SST-2's and then RTE's, less is open: in points, and which part of chance is the
 # weights' or the order's own, as it comes again with them whatever the other is.
@@ -178,10 +178,10 @@ charts.table(causes.draw_table(["sst2", "rte"]))
 # {says}`all(causes.draw.sst2.low == 0) and all(causes.draw.rte.low == 0)`
 #
 # On SST-2 one draw does stand out, the one that all studies share, which is none of the {q}`causes.draws`. On these
-# items its adapters, over a hundred seeds, are {q}`causes.shared_below` points below the mean of the others, about
-# which these have a standard deviation of {q}`causes.draws_sd`. And the readout alone, which is not in the table,
-# hangs on its draw more than on its order ([seeds and items](noise.ipynb)). So draws count, and how much is not known
-# well. To train each seed on a draw of its own costs no more, and then the error counts both.
+# items its adapters, over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds, are {q}`causes.shared_below` points below the
+# mean of the others, about which these have a standard deviation of {q}`causes.draws_sd`. And the readout alone, which
+# is not in the table, hangs on its draw more than on its order ([seeds and items](noise.ipynb)). So draws count, and
+# how much is not known well. To train each seed on a draw of its own costs no more, and then the error counts both.
 # {says}`causes.shared_below > 3 * causes.draws_sd`
 #
 # ## Items

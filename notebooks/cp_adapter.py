@@ -410,8 +410,8 @@ table(pd.DataFrame(ranks))
 
 # %% [markdown]
 # The two updates from the same vectors are {glue:text}`lokr_difference:.0e` apart. On `2048×2048` LoKr stores
-# {glue:text}`lokr_step:d` scalars a rank and CP {q}`cp_adapter.step.cp` a component: the same step, up to the weight.
-# At size two LoKr's update has rank {glue:text}`lokr_rank_2:d`, at size three {glue:text}`lokr_rank_3:d`.
+# {q}`parameter_steps.other_step.lokr` scalars a rank and CP {q}`cp_adapter.step.cp` a component: the same step, up to
+# the weight. At size two LoKr's update has rank {glue:text}`lokr_rank_2:d`, at size three {glue:text}`lokr_rank_3:d`.
 #
 # Next: [the protocol](protocol.ipynb), what the paper fixes and what had to be chosen.
 
@@ -436,7 +436,6 @@ for name, value in {
     **{f"svd_{which}": apart[rank] for which, rank in (("same", 4), ("less", 3), ("share", 0.99))},
     "svd_share_of": 0.99,
     "lokr_difference": same,
-    "lokr_step": lokr(1, 2048)[1],
     **{f"lokr_rank_{row['size']}": row["LoKr, matrix rank"] for row in ranks[1:]},
 }.items():
     glue(name, value, display=False)

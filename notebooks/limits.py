@@ -53,10 +53,10 @@
 # {q}`encoder.items.sick` {q}`encoder.sick_shared` have their first sentence there.
 # Whole examples never do.
 #
-# On SST-2 and RTE thirty other draws are measured, with two seeds each. They are not told apart, but on SST-2 the
-# shared draw is the worst of them all, {q}`causes.shared_below` points below their mean ([what moves
-# a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds and
-# items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
+# On SST-2 and RTE {q}`noise.over_draws.sst2.lora1_cp11|n` other draws are measured, with two seeds each. They are not
+# told apart, but on SST-2 the shared draw is the worst of them all, {q}`causes.shared_below` points below their mean
+# ([what moves a run](causes.ipynb)). Differences between adapters are within their errors the same on others ([seeds
+# and items](noise.ipynb)). What other draws do on BoolQ is not known, nor what they do to more than the key cells.
 # {says}`noise.shared_draw < noise.other_draws.least`
 # {says}`all(noise.on_the_shared_draw.low < 0, noise.on_the_shared_draw.high > 0)`
 #
@@ -71,8 +71,8 @@
 # the families can hardly be seen on these items ([seeds and items](noise.ipynb)).
 #
 # Many seeds of a few cells show on SST-2, RTE and BoolQ what three could not, at one pair of rates and one matched
-# budget; on RTE a hundred leave LoRA's lead open, for its few items. *To close it*: the same for more cells, and tasks
-# with more items.
+# budget; on RTE {q}`noise.over_seeds.rte.lora1_cp11|n` leave LoRA's lead open, for its few items. *To close it*: the
+# same for more cells, and tasks with more items.
 # {says}`noise.lead_judged_over_seeds.rte.low < 0 < noise.lead_judged_over_seeds.rte.high`
 #
 # ## Numbers that do not come again

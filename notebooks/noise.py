@@ -16,18 +16,19 @@
 # **How many seeds and items does it take to see half a point?**
 #
 # On SmolLM2-135M-Instruct, dequantized from four bits, under the paper's protocol, on the items that it asks and if
-# the variances are what three seeds a cell say, no number of seeds up to 1,000 shows a true difference of half a point
-# between LoRA and CP at one budget four times in five, on any of the three tasks; a whole point takes
-# {q}`noise.seeds_for_a_point` seeds on SST-2, {q}`noise.seeds_for_a_point_on_all` on BoolQ if all {q}`noise.all_items`
-# items of its validation split are asked, and is out of reach on RTE. Where many seeds are measured, at ten times the
-# paper's rates and on one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`, the mean of LoRA's first
-# {term}`rank` is above that of CP at its budget by {q}`noise.over_seeds.sst2.lora1_cp11` points on SST-2 (95 %,
-# {q}`noise.over_seeds.sst2.lora1_cp11|interval`; {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds), by
-# {q}`noise.over_seeds.rte.lora1_cp11` on RTE, which is not clear ({q}`noise.over_seeds.rte.lora1_cp11|interval`;
-# {q}`noise.over_seeds.rte.lora1_cp11|n` seeds) but is with dev's items over {q}`noise.over_draws.sst2.lora1_cp11|n`
-# draws ({q}`noise.on_dev.rte.lora1_cp11|full`), and by {q}`noise.over_seeds.boolq.lora1_cp11` on BoolQ
-# ({q}`noise.over_seeds.boolq.lora1_cp11|interval`; {q}`noise.over_seeds.boolq.lora1_cp11|n` seeds), and of all threes
-# of these seeds {q}`noise.wrong_sign.sst2.lora1_cp11`, {q}`noise.wrong_sign.rte.lora1_cp11` and
+# the variances are what three seeds a cell say, no number of seeds up to {q}`noise.most_seeds` shows a true difference
+# of half a point between LoRA and CP at one budget four times in five, on any of the three tasks; a whole point takes
+# {q}`noise.seeds_needed.sst2.budget.one` seeds on SST-2, {q}`noise.seeds_for_a_point_on_all` on BoolQ if all
+# {q}`noise.all_items` items of its validation split are asked, and is out of reach on RTE. Where many seeds are
+# measured, at ten times the paper's rates and on one draw of the examples, on SST-2 the worst of
+# {q}`noise.draws_known`, the mean of LoRA's first {term}`rank` is above that of CP at its budget by
+# {q}`noise.over_seeds.sst2.lora1_cp11` points on SST-2 (95 %, {q}`noise.over_seeds.sst2.lora1_cp11|interval`;
+# {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds), by {q}`noise.over_seeds.rte.lora1_cp11` on RTE, which is not clear
+# ({q}`noise.over_seeds.rte.lora1_cp11|interval`; {q}`noise.over_seeds.rte.lora1_cp11|n` seeds) but is with dev's items
+# over {q}`noise.over_draws.sst2.lora1_cp11|n` draws ({q}`noise.on_dev.rte.lora1_cp11|full`), and by
+# {q}`noise.over_seeds.boolq.lora1_cp11` on BoolQ ({q}`noise.over_seeds.boolq.lora1_cp11|interval`;
+# {q}`noise.over_seeds.boolq.lora1_cp11|n` seeds), and of all threes of these seeds
+# {q}`noise.wrong_sign.sst2.lora1_cp11`, {q}`noise.wrong_sign.rte.lora1_cp11` and
 # {q}`noise.wrong_sign.boolq.lora1_cp11|unit` have the two means the other way round or level.
 # {says}`noise.power_at_most.sst2.half < 80`
 # {says}`noise.power_at_most.rte.half < 80`
@@ -39,11 +40,10 @@
 # {says}`noise.shared_draw < noise.other_draws.least`
 
 # %% tags=["hide-input"]
-from companion import contrasts, noise
+from companion import noise
 from cpadapt.analysis import charts
 
 charts.enable()
-found = {task: noise.sources(noise.at_papers_rates(task)) for task in ("sst2", "rte", "boolq")}
 
 # %% [markdown]
 # The first two sections are from the runs of the chapters on [SST-2](sst2.ipynb), [RTE](rte.ipynb) and
@@ -59,23 +59,23 @@ found = {task: noise.sources(noise.at_papers_rates(task)) for task in ("sst2", "
 # estimated at zero or below, which is not to say that there is none.
 
 # %% tags=["hide-input"]
-charts.table(noise.source_table(found))
+charts.table(noise.source_table())
 
 # %% [markdown]
 # For an accuracy by itself it is the items that count: they are a sample, and an accuracy on RTE's
-# {q}`noise.items.rte` has a standard error of {q}`noise.accuracy_limit.rte` points, however many seeds there are. A
-# difference on the same items is another matter. Most items that are hard for one are hard for both, and that drops
-# out: from other items and other seeds for each family, the error at one budget with {q}`noise.error.sst2|n` seeds
-# would be {q}`noise.error_unpaired.sst2` points on SST-2, {q}`noise.error_unpaired.boolq` on BoolQ and
+# {q}`noise.items.rte` has a standard error of {q}`noise.part.rte.accuracy.no_end|1` points, however many seeds there
+# are. A difference on the same items is another matter. Most items that are hard for one are hard for both, and that
+# drops out: from other items and other seeds for each family, the error at one budget with {q}`noise.error.sst2|n`
+# seeds would be {q}`noise.error_unpaired.sst2` points on SST-2, {q}`noise.error_unpaired.boolq` on BoolQ and
 # {q}`noise.error_unpaired.rte` on RTE. With them paired it is {q}`noise.error.sst2`, {q}`noise.error.boolq` and
-# {q}`noise.error.rte`, of which {q}`noise.error_limit.sst2`, {q}`noise.error_limit.boolq` and
-# {q}`noise.error_limit.rte` would remain with no end of seeds. What is left in the error of one run's difference is
-# chiefly the *rest*. Two runs of one cell that differ in nothing but the seed give different answers on
+# {q}`noise.error.rte`, of which {q}`noise.part.sst2.budget.no_end`, {q}`noise.part.boolq.budget.no_end` and
+# {q}`noise.part.rte.budget.no_end` would remain with no end of seeds. What is left in the error of one run's
+# difference is chiefly the *rest*. Two runs of one cell that differ in nothing but the seed give different answers on
 # {q}`noise.apart.sst2|unit` of the items of SST-2, {q}`noise.apart.boolq|unit` of BoolQ and {q}`noise.apart.rte|unit`
 # of RTE, and each such item is a coin that another seed tosses again.
-# {says}`noise.part.sst2.accuracy.items > 0.7 * noise.part.sst2.accuracy.one_run`
-# {says}`noise.part.rte.accuracy.items > 0.7 * noise.part.rte.accuracy.one_run`
-# {says}`noise.part.boolq.accuracy.items > 0.7 * noise.part.boolq.accuracy.one_run`
+# {says}`noise.part.sst2.accuracy.items > 0.7 * noise.part.sst2.accuracy.seeds_1`
+# {says}`noise.part.rte.accuracy.items > 0.7 * noise.part.rte.accuracy.seeds_1`
+# {says}`noise.part.boolq.accuracy.items > 0.7 * noise.part.boolq.accuracy.seeds_1`
 # {says}`noise.error_unpaired.sst2 > 1.9 * noise.error.sst2`
 # {says}`noise.error_unpaired.rte > 1.9 * noise.error.rte`
 # {says}`noise.error_unpaired.boolq > 1.9 * noise.error.boolq`
@@ -90,16 +90,18 @@ charts.table(noise.source_table(found))
 
 # %% tags=["hide-input"]
 SEEDS = [2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000]
-charts.power_chart(noise.powers({name: of[noise.ONE_BUDGET] for name, of in found.items()}, SEEDS), noise.ENOUGH)
+found = {task: noise.sources(noise.at_papers_rates(task))[noise.ONE_BUDGET] for task in noise.TASKS}
+charts.power_chart(noise.powers(found, SEEDS), noise.ENOUGH)
 
 # %% [markdown]
 # The lines level off below one: there the items are the limit, and no seed helps. What it takes to see a difference of
-# half a point, one or two, four times in five: seeds on the items that are asked, and items with 10 seeds. *Never* is
-# not with 1,000 seeds, or with 100,000 items.
+# half a point, one or two, four times in five: seeds on the items that are asked, and items with
+# {q}`noise.affordable_seeds` seeds. *Never* is not with {q}`noise.most_seeds` seeds, or with {q}`noise.most_items`
+# items.
 # {says}`noise.power_at_most.boolq.one < 80 and noise.power_at_most.rte.two < 80`
 
 # %% tags=["hide-input"]
-charts.table(noise.need_table(found))
+charts.table(noise.need_table())
 
 # %% [markdown]
 # Two neighbouring sizes of CP share more of what makes an item hard than two families do, so that with many seeds they
@@ -120,12 +122,12 @@ charts.table(noise.need_table(found))
 # {says}`all(noise.clear_budgets == 0)`
 # {says}`all(noise.error_average < noise.error)`
 #
-# ## A hundred seeds
+# ## Many seeds
 #
 # The key cells of SST-2 with {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds on one draw of the training and dev
 # examples, and with one seed on {q}`noise.over_draws.sst2.lora1_cp11|n` other draws. They are trained at ten times the
 # paper's rates, the highest tried at which no run ends with a training loss above the readout's ([the learning
-# rate](rates.ipynb)). All runs that do at thirty times are of more than {q}`rates.turn` scalars, so
+# rate](rates.ipynb)). All runs that do at {q}`rates.highest` times are of more than {q}`rates.turn` scalars, so
 # large adapters chose the rate of small ones. It need not be their best: on SST-2, with three seeds, it is the worst
 # of {q}`rates.tried` for CP at LoRA's first budget ({q}`noise.cp11_at_rates.here|unit` on eval,
 # {q}`noise.cp11_at_rates.most|unit` at the best). They have {q}`noise.steps` steps, because in the [longer
@@ -148,20 +150,21 @@ charts.table(noise.spread_table("sst2", "seeds", "draws"))
 # one and how much the other is told in [what moves a run](causes.ipynb).
 # {says}`noise.sd_over_seeds.sst2.head < noise.adapters_sd_over_seeds.sst2.least`
 #
-# What a hundred seeds show at these rates and on this draw, and how often the means of three of them have another sign
-# (of all ways to take three; no difference counts as another):
+# What {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds show at these rates and on this draw, and how often the means of
+# three of them have another sign (of all ways to take three; no difference counts as another):
 
 # %% tags=["hide-input"]
 charts.table(noise.difference_table("sst2", "seeds"))
 
 # %% [markdown]
-# On these {q}`noise.items.sst2` validation sentences CP is flat over seeds from one component to 44: that difference
-# is shown to be less than a point, and so are the steps on the way (*alike* is the p value of a difference of a point
-# or more). LoRA's first rank is ahead of CP at its budget, and of CP at four times its budget, by what may be less
-# than a point and may be a little more; at the paper's rates, with three seeds, the first of these was
-# {q}`noise.at_papers_rates|signed` points. Where two cells are the same for all that a hundred seeds can tell, three
-# order them nearly by the toss of a coin. And by these seeds' own variances the chance to see half a point between the
-# families would be {q}`noise.own_power_at_most.sst2.half|unit` with 1,000 of them: near enough, and far from certain.
+# On these {q}`noise.items.sst2` validation sentences CP is flat over seeds from one component to
+# {q}`noise.most_components`: that difference is shown to be less than a point, and so are the steps on the way
+# (*alike* is the p value of a difference of a point or more). LoRA's first rank is ahead of CP at its budget, and of
+# CP at four times its budget, by what may be less than a point and may be a little more; at the paper's rates, with
+# three seeds, the first of these was {q}`noise.at_papers_rates|signed` points. Where two cells are the same for all
+# that {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds can tell, three order them nearly by the toss of a coin. And by
+# these seeds' own variances the chance to see half a point between the families would be
+# {q}`noise.own_power_at_most.sst2.half|unit` with {q}`noise.most_seeds` of them: near enough, and far from certain.
 # {says}`noise.alike_over_seeds.sst2.cp11_cp1 < 0.05`
 # {says}`noise.alike_over_seeds.sst2.cp44_cp11 < 0.05`
 # {says}`noise.alike_over_seeds.sst2.cp44_cp1 < 0.05`
@@ -173,7 +176,7 @@ charts.table(noise.difference_table("sst2", "seeds"))
 # {says}`40 < noise.wrong_sign.sst2.cp44_cp11 < 50`
 # {says}`40 < noise.wrong_sign.sst2.cp44_cp1 < 50`
 #
-# ## Thirty draws of the examples
+# ## Many draws of the examples
 #
 # Over draws, all with one seed, an adapter's accuracy has an sd of {q}`noise.adapters_sd_over_draws.sst2.least` to
 # {q}`noise.adapters_sd_over_draws.sst2.most` points, about what it has over seeds on one draw, and LoRA's first rank
@@ -190,10 +193,10 @@ charts.table(noise.difference_table("sst2", "draws"))
 # so that all that follows is said of these two.
 #
 # On these sentences the draws say what the seeds say: LoRA's first rank is ahead of both larger CPs, and CP is flat.
-# (On dev it is not, as is told below.) 44 components are {q}`noise.over_draws.sst2.cp44_cp1` points above one (95 %,
-# {q}`noise.over_draws.sst2.cp44_cp1|interval`), which is not clear, and is less than a point by a one-sided test (the
-# *alike* of its row, not corrected). With the first seed alone it had been {q}`noise.first_seed_gain`
-# ({q}`noise.first_seed_gain|interval`).
+# (On dev it is not, as is told below.) The {q}`noise.most_components` components are
+# {q}`noise.over_draws.sst2.cp44_cp1` points above one (95 %, {q}`noise.over_draws.sst2.cp44_cp1|interval`), which is
+# not clear, and is less than a point by a one-sided test (the *alike* of its row, not corrected). With the first seed
+# alone it had been {q}`noise.first_seed_gain` ({q}`noise.first_seed_gain|interval`).
 # {says}`noise.over_draws.sst2.lora1_cp11.low > 0 and noise.over_draws.sst2.lora1_cp44.low > 0`
 # {says}`noise.alike_over_draws.sst2.cp11_cp1 < 0.05`
 # {says}`noise.alike_over_draws.sst2.cp44_cp11 < 0.05`
@@ -201,10 +204,10 @@ charts.table(noise.difference_table("sst2", "draws"))
 # {says}`noise.over_draws.sst2.cp44_cp1.low < 0 and noise.first_seed_gain.low < 0`
 #
 # All other studies of this backbone share one draw, and on SST-2 it happens to be the worst of them all: adapters have
-# {q}`noise.shared_draw|unit` on it, on the average and over a hundred seeds, and on the others
-# {q}`noise.other_draws.least` to {q}`noise.other_draws.most|unit`, {q}`noise.other_draws.mean|unit` on the average.
-# Heights in the other chapters are low by so much; differences between adapters are within their errors the same on it
-# and off it.
+# {q}`noise.shared_draw|unit` on it, on the average and over {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds, and on the
+# others {q}`noise.other_draws.least` to {q}`noise.other_draws.most|unit`, {q}`noise.other_draws.mean|unit` on the
+# average. Heights in the other chapters are low by so much; differences between adapters are within their errors the
+# same on it and off it.
 # {says}`noise.shared_draw < noise.other_draws.least`
 # {says}`all(noise.on_the_shared_draw.low < 0, noise.on_the_shared_draw.high > 0)`
 #
@@ -245,11 +248,12 @@ charts.table(noise.difference_table("rte", "draws"))
 
 # %% [markdown]
 # At these rates adapters learn RTE: the two at LoRA's first budget are {q}`noise.over_floor.rte` points above the
-# readout alone on the average (90 %, {q}`noise.over_floor.rte|interval`). On this draw components seem to pay: 44 are
-# {q}`noise.over_seeds.rte.cp44_cp1` points above one (95 %, {q}`noise.over_seeds.rte.cp44_cp1|interval`), by the means
-# the larger half of it up to LoRA's first budget and the other beyond. By itself that is clear, and after Holm's
-# correction over the table's six differences just not (p is {q}`noise.gain_p`). Over draws the gain is
-# {q}`noise.over_draws.rte.cp44_cp1` points and on eval not clear ({q}`noise.over_draws.rte.cp44_cp1|interval`).
+# readout alone on the average (90 %, {q}`noise.over_floor.rte|interval`). On this draw components seem to pay:
+# {q}`noise.most_components` are {q}`noise.over_seeds.rte.cp44_cp1` points above one (95 %,
+# {q}`noise.over_seeds.rte.cp44_cp1|interval`), by the means the larger half of it up to LoRA's first budget and the
+# other beyond. By itself that is clear, and after Holm's correction over the table's six differences just not (p is
+# {q}`noise.gain_p`). Over draws the gain is {q}`noise.over_draws.rte.cp44_cp1` points and on eval not clear
+# ({q}`noise.over_draws.rte.cp44_cp1|interval`).
 # {says}`noise.over_floor.rte.low > 0`
 # {says}`0.55 < noise.over_seeds.rte.cp11_cp1 / noise.over_seeds.rte.cp44_cp1 < 0.75`
 # {says}`noise.over_seeds.rte.cp44_cp1.low > 0`
@@ -269,10 +273,10 @@ charts.table(noise.difference_table("rte", "draws"))
 #
 # The two tables are no independent witnesses, since both are asked the same items. More seeds would help little, and
 # other items do (below): by these seeds' own variances the error of LoRA's lead, {q}`noise.lead_error.rte` points,
-# would be {q}`noise.lead_error_limit.rte` with no end of them, because of the items, and 1,000 seeds would show a
-# whole point between the families with a chance of {q}`noise.own_power_at_most.rte.one|unit`. Two points, which the
-# three seeds a cell at the paper's rates have out of reach, take {q}`noise.own_seeds_for.rte.two`; rates and steps
-# differ too.
+# would be {q}`noise.lead_error_limit.rte` with no end of them, because of the items, and {q}`noise.most_seeds` seeds
+# would show a whole point between the families with a chance of {q}`noise.own_power_at_most.rte.one|unit`. Two points,
+# which the three seeds a cell at the paper's rates have out of reach, take {q}`noise.own_seeds_for.rte.two`; rates and
+# steps differ too.
 # {says}`noise.power_at_most.rte.two < 80`
 #
 # ## What dev says over draws
@@ -292,9 +296,9 @@ charts.table(noise.dev_table("rte"))
 # here. *Holm* is its p value, corrected over a task's differences.
 #
 # On RTE two are clear that eval leaves open: LoRA's first rank is ahead of CP at its budget by
-# {q}`noise.on_dev.rte.lora1_cp11|full`, and 44 components of one by {q}`noise.on_dev.rte.cp44_cp1|full`. With eval,
-# after the best step, they are {q}`noise.on_dev_and_eval.rte.lora1_cp11|full` and
-# {q}`noise.on_dev_and_eval.rte.cp44_cp1|full`.
+# {q}`noise.on_dev.rte.lora1_cp11|full`, and {q}`noise.most_components` components of one by
+# {q}`noise.on_dev.rte.cp44_cp1|full`. With eval, after the best step, they are
+# {q}`noise.on_dev_and_eval.rte.lora1_cp11|full` and {q}`noise.on_dev_and_eval.rte.cp44_cp1|full`.
 # {says}`all(noise.on_dev.rte.lora1_cp11.low > 0)`
 # {says}`all(noise.on_dev_at_best.rte.lora1_cp11.low > 0)`
 # {says}`all(noise.on_dev_and_eval.rte.lora1_cp11.low > 0)`
@@ -303,14 +307,14 @@ charts.table(noise.dev_table("rte"))
 # {says}`all(noise.on_dev_and_eval.rte.cp44_cp1.low > 0)`
 # {says}`noise.on_dev_p.rte.lora1_cp11 < 0.05 and noise.on_dev_p.rte.cp44_cp1 < 0.05`
 #
-# On SST-2 that CP is flat is true of the validation sentences. On held-out rows of the training split 44 components
-# are clearly ahead of one, by {q}`noise.on_dev.sst2.cp44_cp1|full`, and after the best step by
-# {q}`noise.on_dev_at_best.sst2.cp44_cp1|full`. LoRA's first rank has no lead over 44 components there
-# ({q}`noise.on_dev.sst2.lora1_cp44|full`), and that this differs from eval is no chance (p is
-# {q}`noise.on_dev_and_on_eval_p`). But those rows are phrases, of {q}`noise.words.dev` words in the median where
-# validation's have {q}`noise.words.eval`, and {q}`noise.dev_nested|unit` of them are part of a training phrase or
-# around one of three words or more (validation: {q}`noise.eval_nested|unit`), which may favour adapters that learn by
-# heart.
+# On SST-2 that CP is flat is true of the validation sentences. On held-out rows of the training split
+# {q}`noise.most_components` components are clearly ahead of one, by {q}`noise.on_dev.sst2.cp44_cp1|full`, and after
+# the best step by {q}`noise.on_dev_at_best.sst2.cp44_cp1|full`. LoRA's first rank has no lead over
+# {q}`noise.most_components` components there ({q}`noise.on_dev.sst2.lora1_cp44|full`), and that this differs from eval
+# is no chance (p is {q}`noise.on_dev_and_on_eval_p`). But those rows are phrases, of {q}`noise.words.dev` words in the
+# median where validation's have {q}`noise.words.eval`, and {q}`noise.dev_nested|unit` of them are part of a training
+# phrase or around one of three words or more (validation: {q}`noise.eval_nested|unit`), which may favour adapters that
+# learn by heart.
 # {says}`noise.on_dev_p.sst2.cp44_cp1 < 0.05 and noise.on_dev_at_best.sst2.cp44_cp1.low > 0`
 # {says}`max(noise.on_dev.sst2.lora1_cp44, noise.on_dev_at_best.sst2.lora1_cp44) < 0`
 # {says}`noise.on_dev_and_on_eval_p < 0.05`
@@ -318,7 +322,7 @@ charts.table(noise.dev_table("rte"))
 # Two things are in no error: the two seeds' initial weights, which are the same on all draws, and what RTE's training
 # draws have in common, two of which share about {q}`causes.draws_alike` % of their examples.
 #
-# ## Thirty seeds of BoolQ
+# ## Many seeds of BoolQ
 #
 # The same cells, rates and steps on the capped examples of BoolQ, with {q}`noise.over_seeds.boolq.lora1_cp11|n` seeds:
 
@@ -332,13 +336,14 @@ charts.table(noise.spread_table("boolq", "seeds"))
 charts.table(noise.difference_table("boolq", "seeds"))
 
 # %% [markdown]
-# Here CP is not flat: 44 components are {q}`noise.over_seeds.boolq.cp44_cp1` points above one (ninety-five percent,
-# {q}`noise.over_seeds.boolq.cp44_cp1|interval`), with a step up on the way to LoRA's first budget and another beyond
-# it. At that budget LoRA is ahead; CP with four times the budget and LoRA's first rank are not seen to differ. Three
-# seeds seldom turn round LoRA's lead at one budget ({q}`noise.wrong_sign.boolq.lora1_cp11|unit`) or the gain from one
-# component to 44, and often the last pair ({q}`noise.wrong_sign.boolq.lora1_cp44|unit`). By these seeds' own variances
-# a whole point between the families takes {q}`noise.own_seeds_for.boolq.one` seeds on the items that are asked, which
-# the three seeds a cell at the paper's rates have out of reach; rates and steps differ too.
+# Here CP is not flat: {q}`noise.most_components` components are {q}`noise.over_seeds.boolq.cp44_cp1` points above one
+# (ninety-five percent, {q}`noise.over_seeds.boolq.cp44_cp1|interval`), with a step up on the way to LoRA's first
+# budget and another beyond it. At that budget LoRA is ahead; CP with four times the budget and LoRA's first rank are
+# not seen to differ. Three seeds seldom turn round LoRA's lead at one budget
+# ({q}`noise.wrong_sign.boolq.lora1_cp11|unit`) or the gain from one component to {q}`noise.most_components`, and often
+# the last pair ({q}`noise.wrong_sign.boolq.lora1_cp44|unit`). By these seeds' own variances a whole point between the
+# families takes {q}`noise.own_seeds_for.boolq.one` seeds on the items that are asked, which the three seeds a cell at
+# the paper's rates have out of reach; rates and steps differ too.
 # {says}`noise.over_seeds.boolq.cp44_cp1.low > 0`
 # {says}`noise.over_seeds.boolq.cp11_cp1.low > 0`
 # {says}`noise.over_seeds.boolq.cp44_cp11.low > 0`
@@ -349,7 +354,8 @@ charts.table(noise.difference_table("boolq", "seeds"))
 # {says}`noise.wrong_sign.boolq.lora1_cp44 > 25`
 # {says}`noise.power_at_most.boolq.one < 80`
 #
-# Each cell's sd is above the one that it has on SST-2; for CP 44 and LoRA the intervals of the two do not meet.
+# Each cell's sd is above the one that it has on SST-2; for CP {q}`noise.most_components` and LoRA the intervals of the
+# two do not meet.
 # {says}`all(noise.sd_over_seeds.boolq > noise.sd_over_seeds.sst2)`
 # {says}`noise.sd_over_seeds.boolq.cp44.low > noise.sd_over_seeds.sst2.cp44.high`
 # {says}`noise.sd_over_seeds.boolq.lora1.low > noise.sd_over_seeds.sst2.lora1.high`
@@ -363,7 +369,7 @@ charts.table(noise.difference_table("boolq", "seeds"))
 # {q}`noise.over_floor.boolq|interval`, its share taken as known), which on {q}`noise.items.boolq` items would not be
 # clear with any number of seeds. But that line asks for a threshold and not only for learning. In balanced accuracy,
 # of which each label has a half, they are {q}`noise.balanced_over_head` points above the head alone (95 %,
-# {q}`noise.balanced_over_head|interval`), and 44 components {q}`noise.balanced_gain` above one
+# {q}`noise.balanced_over_head|interval`), and {q}`noise.most_components` components {q}`noise.balanced_gain` above one
 # ({q}`noise.balanced_gain|interval`): adapters do learn BoolQ, and size pays.
 # {says}`noise.over_majority.boolq.head < 0 < noise.over_majority.boolq.head.high`
 # {says}`noise.over_majority.boolq.cp1 < 0 < noise.over_majority.boolq.cp1.high`
@@ -377,9 +383,7 @@ charts.table(noise.difference_table("boolq", "seeds"))
 # and on MiniLM, an encoder, those of [all examples](encoder.ipynb).
 
 # %% tags=["hide-input"]
-first = contrasts.frame(contrasts.first_rank(("smollm2-seeds", "smollm2-seeds-boolq", "minilm")))
-first["group"] = first["group"].map(charts.backbone_name)
-charts.table(contrasts.contrast_table(first, "backbone", "LoRA − CP"))
+charts.table(noise.first_rank_table())
 
 # %% [markdown]
 # If these {q}`noise.first_rank|n` are taken for a sample, LoRA's lead at its first rank is {q}`noise.first_rank`

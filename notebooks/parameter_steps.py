@@ -24,13 +24,11 @@
 # %%
 import altair as alt
 import pandas as pd
-from myst_nb import glue
-from peft import LoKrConfig, LoraConfig, TinyLoraConfig, UniLoraConfig, get_peft_model
-from torch import nn
+from peft import LoraConfig
 
 import cpadapt
 from companion import parameter_steps
-from companion.parameter_steps import GRID, LITTLE, SHAPES, SHOWN
+from companion.parameter_steps import GRID, LITTLE, SHOWN
 from cpadapt.analysis import charts
 from cpadapt.analysis.charts import table
 from cpadapt.families import counting, cp
@@ -136,23 +134,9 @@ alt.layer(stairs, drop, points, *labels).add_params(slider).properties(
 # {cite:p}`yeh2024lycoris,peft` with `decompose_both=True`, which at rank one builds its update from the same four
 # short vectors without the weight. Its sizes are counted by PEFT itself, on one `nn.Linear`.
 
-
 # %%
-def trainable(config, *sides):
-    """Trainable scalars of an adapter on linear maps of these sides, (out, in), as PEFT counts them."""
-    linears = nn.Sequential(*[nn.Linear(n, m, bias=False) for m, n in sides])
-    config.target_modules = {str(place) for place in range(len(sides))}
-    return get_peft_model(linears, config).get_nb_trainable_parameters()[0]
-
-
-def lokr(rank, m, n):
-    return trainable(LoKrConfig(r=rank, alpha=rank, decompose_both=True), (m, n))
-
-
-lokr_sizes = [lokr(rank, 2048, 2048) for rank in range(1, 41)]
-lokr_step = lokr_sizes[0]
-lokr_end = max(lokr_sizes)
-lokr_step, lokr_end
+lokr_sizes = [parameter_steps.lokr_scalars(rank, 2048, 2048) for rank in parameter_steps.LOKR_RANKS]
+lokr_sizes[0], max(lokr_sizes)
 
 # %% tags=["hide-input"]
 TOP = 3 * lora_step
@@ -185,16 +169,11 @@ alt.Chart(rungs).mark_tick(thickness=1.5, size=34, opacity=1).encode(
     height=150,
 )
 
-# %% tags=["remove-cell"]
-glue("lokr_step", lokr_step, display=False)
-glue("lokr_end", lokr_end, display=False)
-glue("lokr_end_rank", lokr_sizes.index(lokr_end) + 1, display=False)
-
 # %% [markdown]
 # Between two neighbouring ranks of LoRA lie {q}`parameter_steps.between.least` sizes of CP, here and there
-# {q}`parameter_steps.between.most`. LoKr starts with a step of {glue:text}`lokr_step:d`, one scalar less than CP's: it
-# has no weight $\lambda$. Its row ends at {glue:text}`lokr_end:,d` scalars, reached at rank
-# {glue:text}`lokr_end_rank:d`, because from some rank on PEFT stores its two small matrices whole; another
+# {q}`parameter_steps.between.most`. LoKr starts with a step of {q}`parameter_steps.other_step.lokr`, one scalar less
+# than CP's: it has no weight $\lambda$. Its row ends at {q}`parameter_steps.lokr_end` scalars, reached at rank
+# {q}`parameter_steps.lokr_end_rank`, because from some rank on PEFT stores its two small matrices whole; another
 # `decompose_factor` goes further.
 #
 # Two more that PEFT has go down to single scalars, counted over three linear maps at once: TinyLoRA {cite:p}`tinylora`
@@ -202,29 +181,11 @@ glue("lokr_end_rank", lokr_sizes.index(lokr_end) + 1, display=False)
 # length is free, and whatever else they need is frozen.
 
 # %%
-three = [(32, 32)] * 3
-table(
-    pd.DataFrame(
-        {
-            "length of the vector": length,
-            "TinyLoRA, scalars": trainable(TinyLoraConfig(u=length, weight_tying=1.0), *three),
-            "Uni-LoRA, scalars": trainable(UniLoraConfig(theta_d_length=length), *three),
-        }
-        for length in (1, 2, 3)
-    )
-)
-
-# %% tags=["remove-cell"]
-tiny = [
-    [trainable(TinyLoraConfig(u=k, weight_tying=1.0), *three), trainable(UniLoraConfig(theta_d_length=k), *three)]
-    for k in (1, 2)
-]
-glue("tinylora_step", tiny[1][0] - tiny[0][0], display=False)
-glue("unilora_step", tiny[1][1] - tiny[0][1], display=False)
+table(parameter_steps.vector_table())
 
 # %% [markdown]
-# Their step is {glue:text}`tinylora_step:d` and {glue:text}`unilora_step:d`. So a small step by itself is nothing
-# rare, and which of these families makes good use of its scalars is a question for measurements.
+# Their step is {q}`parameter_steps.other_step.tinylora` and {q}`parameter_steps.other_step.unilora`. So a small step
+# by itself is nothing rare, and which of these families makes good use of its scalars is a question for measurements.
 #
 # ## Other shapes
 #
@@ -232,30 +193,8 @@ glue("unilora_step", tiny[1][1] - tiny[0][1], display=False)
 # splits evenly the ratio is $2n / (4\sqrt n + 1)$, close to $\sqrt n / 2$: the wider the model, the finer CP's steps
 # beside LoRA's.
 
-
 # %%
-def parts(side):
-    return "·".join(map(str, cp.modes(side)))
-
-
-def step(family, m, n):
-    return counting.step(family, [Projection("", m, n)])
-
-
-shapes = pd.DataFrame(
-    {
-        "out×in": name,
-        "such as": where,
-        "split": f"{parts(m)} × {parts(n)}",
-        "LoRA": step("lora", m, n),
-        "CP": step("cp", m, n),
-        "LoKr": lokr(1, m, n),
-        "LoRA : CP": step("lora", m, n) / step("cp", m, n),
-    }
-    for name, (m, n, where) in SHAPES.items()
-)
-SHAPES_SHOWN = {"LoRA": "{:,}", "LoRA : CP": "{:.1f}"}
-table(shapes.assign(**{column: shapes[column].map(form.format) for column, form in SHAPES_SHOWN.items()}))
+table(parameter_steps.shape_table())
 
 # %% [markdown]
 # The step is a choice, too. cpadapt splits a side in two parts, as near to a square as it goes, which is what the
@@ -306,14 +245,11 @@ table(offers.map(lambda value: f"{value:,}" if isinstance(value, int) else value
 # %%
 two = [(2048, 2048)] * 2
 uneven = LoraConfig(r=1, rank_pattern={"0": 2})
-trainable(LoraConfig(r=1), *two), trainable(uneven, *two), trainable(LoraConfig(r=2), *two)
-
-# %% tags=["remove-cell"]
-glue("uneven_step", trainable(uneven, *two) - trainable(LoraConfig(r=1), *two), display=False)
+[parameter_steps.trainable(config, *two) for config in (LoraConfig(r=1), uneven, LoraConfig(r=2))]
 
 # %% [markdown]
-# One rank on one projection alone is a step of {glue:text}`uneven_step:,d`, less than a component on all of OPT-1.3B.
-# *LoRA's step* in the paper, and in this book, is that of LoRA at one rank everywhere.
+# One rank on one projection alone is a step of {q}`parameter_steps.uneven_step`, less than a component on all of
+# OPT-1.3B. *LoRA's step* in the paper, and in this book, is that of LoRA at one rank everywhere.
 #
 # ## What a finer step is worth
 #

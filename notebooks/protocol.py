@@ -68,8 +68,8 @@ charts.table(protocol.silent_table())
 # ## What follows from each choice
 #
 # **The rate moves CP as its budget does.** On SmolLM2-135M-Instruct, dequantized from four bits, CP moves by
-# {q}`rates.cp_by_rate.rte` points on RTE from the worst of {q}`rates.tried` rates to
-# the best and by {q}`rates.cp_by_size.rte` from the worst of its sizes; on SST-2 its mean over sizes
+# {q}`rates.by_rate.rte.cp` points on RTE from the worst of {q}`rates.tried` rates to
+# the best and by {q}`rates.by_size.rte.cp` from the worst of its sizes; on SST-2 its mean over sizes
 # stays within {q}`rates.cp_flat` points at all of these rates ([measured there](rates.ipynb)). So a
 # study names several rates a family, each a run of its own, and dev chooses among them, cell by cell. With one rate a
 # family, which is what the paper is reported to use, families are compared at rates that may suit one and not the
@@ -161,8 +161,9 @@ charts.table(protocol.error_table())
 # %% [markdown]
 # On RTE that is {q}`protocol.rte_error` points at three quarters right. Between CP and LoRA at equal budgets the
 # paper's RTE differences, at three seeds, are {q}`first_frontiers.published.rte.least` to
-# {q}`first_frontiers.published.rte.most` points. Judging both on the same examples helps, as far as
-# they are right on the same ones; a hundred seeds settle what seeds do, and say nothing about other examples.
+# {q}`first_frontiers.published.rte.most` points. Judging both on the same examples helps, as far as they are right on
+# the same ones; {q}`noise.over_seeds.sst2.lora1_cp11|n` seeds settle what seeds do, and say nothing about other
+# examples.
 #
 # ## Change it
 #

@@ -15,10 +15,10 @@
 #
 # **Does the value of a finer step depend on the learning rate?**
 #
-# On SmolLM2-135M-Instruct, dequantized from four bits, a CP adapter of one size moves by {q}`rates.cp_by_rate.rte`
-# points on RTE, {q}`rates.cp_by_rate.boolq` on BoolQ and {q}`rates.cp_by_rate.sst2` on SST-2 from the worst of
-# {q}`rates.tried` rates to the best, and at one rate by {q}`rates.cp_by_size.rte`, {q}`rates.cp_by_size.boolq` and
-# {q}`rates.cp_by_size.sst2` from the worst of {q}`rates.cp_sizes` sizes to the best, so over the ranges tried the rate
+# On SmolLM2-135M-Instruct, dequantized from four bits, a CP adapter of one size moves by {q}`rates.by_rate.rte.cp`
+# points on RTE, {q}`rates.by_rate.boolq.cp` on BoolQ and {q}`rates.by_rate.sst2.cp` on SST-2 from the worst of
+# {q}`rates.tried` rates to the best, and at one rate by {q}`rates.by_size.rte.cp`, {q}`rates.by_size.boolq.cp` and
+# {q}`rates.by_size.sst2.cp` from the worst of {q}`rates.cp_sizes` sizes to the best, so over the ranges tried the rate
 # matters about as much as the budget. At rates that {term}`dev` chose, LoRA's mean is the higher one at matched
 # budgets, by {q}`rates.lead.sst2` points on SST-2, {q}`rates.lead.boolq` on BoolQ and {q}`rates.lead.rte` on RTE (95 %
 # intervals {q}`rates.lead.sst2|interval|signed`, {q}`rates.lead.boolq|interval|signed` and
@@ -27,9 +27,9 @@
 # of {q}`rates.redrawn_sd.rte` points.
 # {says}`all(rates.lead > 0)`
 # {says}`all(rates.change.low < 0, rates.change.high > 0)`
-# {says}`0.6 < rates.cp_by_rate.sst2 / rates.cp_by_size.sst2 < 1.6`
-# {says}`0.6 < rates.cp_by_rate.rte / rates.cp_by_size.rte < 1.6`
-# {says}`0.6 < rates.cp_by_rate.boolq / rates.cp_by_size.boolq < 1.6`
+# {says}`0.6 < rates.by_rate.sst2.cp / rates.by_size.sst2.cp < 1.6`
+# {says}`0.6 < rates.by_rate.rte.cp / rates.by_size.rte.cp < 1.6`
+# {says}`0.6 < rates.by_rate.boolq.cp / rates.by_size.boolq.cp < 1.6`
 
 # %%
 from companion import rates
@@ -37,14 +37,14 @@ from cpadapt.analysis import charts
 from cpadapt.records.table import tabulate
 
 charts.enable()
-tasks = {name: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), name) for name in ("sst2", "rte", "boolq")}
+tasks = {name: rates.measured(("smollm2", "smollm2-rates"), name) for name in rates.TASKS}
 runs = {name: tabulate(records)[0].assign(study="") for name, records in tasks.items()}
 
 # %% [markdown]
 # The paper gives each {term}`family` one rate, {q}`rates.papers_rate.lora` to LoRA and {q}`rates.papers_rate.cp` to
-# CP. Here a part of its grid is trained at three, ten and thirty times that too, under the same protocol otherwise:
-# {q}`rates.added` more runs, all on one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`. Nothing
-# but dev may choose among them, and all that was tried is shown.
+# CP. Here a part of its grid is trained at three, ten and {q}`rates.highest` times that too, under the same protocol
+# otherwise: {q}`rates.added` more runs, all on one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`.
+# Nothing but dev may choose among them, and all that was tried is shown.
 #
 # ## The response
 #
@@ -56,12 +56,12 @@ runs = {name: tabulate(records)[0].assign(study="") for name, records in tasks.i
 charts.rate_chart(rates.response(tasks["sst2"]), rates.floor(tasks["sst2"]))
 
 # %% tags=["hide-input"]
-charts.table(rates.response_table(tasks["sst2"]))
+charts.table(rates.response_table("sst2"))
 
 # %% [markdown]
-# On SST-2 CP's mean over its sizes stays within {q}`rates.cp_flat` points from the paper's rate to thirty times it,
-# and single sizes move by {q}`rates.cp_moves.least` to {q}`rates.cp_moves.most`. LoRA's larger ranks fall at thirty
-# times the rate.
+# On SST-2 CP's mean over its sizes stays within {q}`rates.cp_flat` points from the paper's rate to {q}`rates.highest`
+# times it, and single sizes move by {q}`rates.cp_moves.least` to {q}`rates.cp_moves.most`. LoRA's larger ranks fall at
+# {q}`rates.highest` times the rate.
 # {says}`rates.best_fall_of_loras > 2`
 #
 # ### RTE
@@ -70,16 +70,17 @@ charts.table(rates.response_table(tasks["sst2"]))
 charts.rate_chart(rates.response(tasks["rte"]), rates.floor(tasks["rte"]))
 
 # %% tags=["hide-input"]
-charts.table(rates.response_table(tasks["rte"]))
+charts.table(rates.response_table("rte"))
 
 # %% [markdown]
-# From ten to thirty times the paper's rate every mean of up to {q}`rates.turn` scalars rises here, though none by
-# clearly more than its error, and every larger one falls, of both families: the highest rate ruins large adapters and
-# no small one. So a comparison of budgets at one rate is in part one of how well that rate suits them. CP with
-# {q}`rates.small_size` components, {q}`rates.small_scalars` scalars, has {q}`rates.small_accuracy|unit` at the rate
-# that dev chose for it, no less than any of these LoRAs at the paper's rate, of up to {q}`rates.times_budget` times
-# its budget: {q}`rates.papers_lora.least` to {q}`rates.papers_lora.most|unit`. That cell was picked after looking, the
-# difference is well within its error, and the smallest LoRA has {q}`rates.tuned_lora|unit` at its own chosen rate.
+# From ten to {q}`rates.highest` times the paper's rate every mean of up to {q}`rates.turn` scalars rises here, though
+# none by clearly more than its error, and every larger one falls, of both families: the highest rate ruins large
+# adapters and no small one. So a comparison of budgets at one rate is in part one of how well that rate suits them. CP
+# with {q}`rates.small_size` components, {q}`rates.small_scalars` scalars, has {q}`rates.small_accuracy|unit` at the
+# rate that dev chose for it, no less than any of these LoRAs at the paper's rate, of up to {q}`rates.times_budget`
+# times its budget: {q}`rates.papers_lora.least` to {q}`rates.papers_lora.most|unit`. That cell was picked after
+# looking, the difference is well within its error, and the smallest LoRA has {q}`rates.tuned_lora|unit` at its own
+# chosen rate.
 # {says}`rates.turn < rates.least_falling and rates.clear_rises == 0`
 # {says}`rates.small_accuracy >= rates.papers_lora.most`
 # {says}`0 <= rates.small_minus_lora < rates.small_minus_lora_error`
@@ -90,19 +91,19 @@ charts.table(rates.response_table(tasks["rte"]))
 charts.rate_chart(rates.response(tasks["boolq"]), rates.floor(tasks["boolq"]))
 
 # %% tags=["hide-input"]
-charts.table(rates.response_table(tasks["boolq"]))
+charts.table(rates.response_table("boolq"))
 
 # %% [markdown]
-# On BoolQ every size of CP is lowest at the paper's rate. But of the {q}`rates.boolq_at_highest` runs at thirty times
-# the rate {q}`rates.boolq_one_answer` give one and the same answer to every item, as far as their records show it, and
-# dev, on which that answer is right for {q}`rates.boolq_dev_majority|unit`, chose such rates: of the
-# {q}`rates.boolq_compared` runs that are compared below, {q}`rates.boolq_compared_one_answer` are of this kind. Over
-# always giving the commonest answer, which is better than the {term}`readout`, adapters at the chosen rates are
-# {q}`rates.boolq_over_majority|signed` points on the average (90 %, {q}`rates.boolq_over_majority|interval|signed`).
-# But that asks for a threshold and not only for learning. In balanced accuracy, of which each label has a half,
-# adapters at the paper's rates are {q}`rates.boolq_balanced.papers|signed` points above the readout (95 %,
-# {q}`rates.boolq_balanced.papers|interval|signed`), so they do learn BoolQ, and at the chosen ones
-# {q}`rates.boolq_balanced.chosen|signed` ({q}`rates.boolq_balanced.chosen|interval|signed`).
+# On BoolQ every size of CP is lowest at the paper's rate. But of the {q}`rates.boolq_at_highest` runs at
+# {q}`rates.highest` times the rate {q}`rates.boolq_one_answer` give one and the same answer to every item, as far as
+# their records show it, and dev, on which that answer is right for {q}`rates.boolq_dev_majority|unit`, chose such
+# rates: of the {q}`rates.boolq_compared` runs that are compared below, {q}`rates.boolq_compared_one_answer` are of
+# this kind. Over always giving the commonest answer, which is better than the {term}`readout`, adapters at the chosen
+# rates are {q}`rates.boolq_over_majority|signed` points on the average (90 %,
+# {q}`rates.boolq_over_majority|interval|signed`). But that asks for a threshold and not only for learning. In balanced
+# accuracy, of which each label has a half, adapters at the paper's rates are {q}`rates.boolq_balanced.papers|signed`
+# points above the readout (95 %, {q}`rates.boolq_balanced.papers|interval|signed`), so they do learn BoolQ, and at the
+# chosen ones {q}`rates.boolq_balanced.chosen|signed` ({q}`rates.boolq_balanced.chosen|interval|signed`).
 # {says}`rates.lowest_at_papers == rates.cp_sizes`
 # {says}`rates.boolq_over_majority.low < 0`
 # {says}`rates.boolq_balanced.papers.low > 0`
@@ -114,12 +115,12 @@ charts.table(rates.response_table(tasks["boolq"]))
 # choose from, which for CP favours the sizes.
 
 # %% tags=["hide-input"]
-charts.table(rates.moved_table(tasks))
+charts.table(rates.moved_table())
 
 # %% [markdown]
 # In five of the six rows the rate moves an adapter as far as its size does or farther, and without the highest rate in
-# three. None of the {q}`rates.all_runs` runs diverged, in the sense that a loss or a gradient was lost. But at thirty
-# times the paper's rate {q}`rates.unfit.highest` ended with a training loss above the readout's and
+# three. None of the {q}`rates.all_runs` runs diverged, in the sense that a loss or a gradient was lost. But at
+# {q}`rates.highest` times the paper's rate {q}`rates.unfit.highest` ended with a training loss above the readout's and
 # {q}`rates.one_answer.highest` give one answer on eval, all of them larger than {q}`rates.turn` scalars; at lower
 # rates none does either. That none diverged says no more than that nothing was lost.
 # {says}`rates.rate_moves_more.all == 5 and rates.rate_moves_more.but_highest == 3`
@@ -135,7 +136,7 @@ charts.table(rates.moved_table(tasks))
 # matched budgets.
 
 # %% tags=["hide-input"]
-charts.table(rates.ways_table(tasks))
+charts.table(rates.ways_table())
 
 # %% [markdown]
 # With a rate a cell, the gain over the paper's rates is {q}`rates.gain.rte.lora|signed` points for LoRA and
@@ -153,12 +154,12 @@ charts.table(rates.ways_table(tasks))
 # At single budgets, at the chosen rates, with each task's p values corrected for its pairs:
 
 # %% tags=["hide-input"]
-charts.table(rates.single_table(tasks))
+charts.table(rates.single_table())
 
 # %% [markdown]
 # One is clear after the correction, BoolQ's at LoRA's first rank. There dev gave CP a rate that is not its best on
 # eval. And at the last budget BoolQ compares runs that give one answer with runs that give the same, which is no test.
-# {says}`rates.clear == 1 and rates.first_rank_holm < 0.05`
+# {says}`rates.clear == 1 and rates.at_budget_holm.boolq.lora1 < 0.05`
 #
 # All these intervals take the chosen rates as given. They are a choice of dev's, which has few items and little to go
 # by. With dev sets drawn anew, as eval's items vary, what LoRA is ahead by on the same eval moves with a standard

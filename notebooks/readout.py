@@ -22,21 +22,20 @@
 # {q}`readout.words_gain.few|signed` from a thousand of its examples ({q}`readout.words_gain.few|interval|signed`), and
 # no change of LoRA's lead over CP is shown on any. More examples do matter: with all {q}`readout.train` of BoolQ
 # instead of a thousand, the same items, seeds, rates and steps, CP with {q}`readout.size.last` components is
-# {q}`readout.more_last` points better ({q}`readout.more_last|interval|signed`) and its gain over one component is
+# {q}`readout.more.cp44|1` points better ({q}`readout.more.cp44|interval|signed|1`) and its gain over one component is
 # {q}`readout.more_gain` points larger ({q}`readout.more_gain|interval|signed`), while LoRA's lead,
 # {q}`readout.lead.head` points on all items ({q}`readout.lead.head|interval|signed`), is not shown to change
 # ({q}`readout.more_lead|signed`; {q}`readout.more_lead|interval|signed`).
 # {says}`all(readout.change.low < 0, readout.change.high > 0)`
 # {says}`readout.words_gain.few.low > 0`
 # {says}`all(readout.words_gain.sst2.low < 0, readout.words_gain.rte.low < 0, readout.words_gain.all.low < 0)`
-# {says}`readout.more_last.low > 0 and readout.more_gain.low > 0`
+# {says}`readout.more.cp44.low > 0 and readout.more_gain.low > 0`
 # {says}`readout.lead.head.low > 0 and readout.more_lead.low < 0 < readout.more_lead.high`
 
 # %%
-from companion import contrasts, ladder, readout
+from companion import ladder, readout
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
-from cpadapt.analysis.charts import task_name
 
 charts.enable()
 settings = readout.settings()
@@ -58,33 +57,34 @@ settings = readout.settings()
 # {q}`readout.passes` passes. In percent, on eval, with always giving the commonest answer beside:
 
 # %% tags=["hide-input"]
-charts.table(readout.accuracy_table(settings))
+charts.table(readout.accuracy_table())
 
 # %% [markdown]
 # The same in {term}`balanced accuracy`, of which one answer for all has a half:
 
 
 # %% tags=["hide-input"]
-charts.table(readout.balanced_table(settings))
+charts.table(readout.balanced_table())
 
 # %% [markdown]
 # With no adapter the head is a linear probe, which is trained, and the words are what the backbone would have said.
-# There the words are {q}`readout.without_adapter.sst2` points worse on SST-2 and {q}`readout.without_adapter.all` on
-# all of BoolQ, and on RTE and a thousand examples of BoolQ their means are lower too, neither clear; with the smallest
-# adapter they are no longer seen to be worse on any. Each cell read out by words minus the same with a head, the same
-# seeds and items:
-# {says}`readout.without_adapter.sst2.low > 5 and readout.without_adapter.all.low > 5`
-# {says}`max(readout.without_adapter_holm.sst2, readout.without_adapter_holm.all) < 0.001`
-# {says}`all(readout.without_adapter > 0)`
-# {says}`min(readout.without_adapter_holm.rte, readout.without_adapter_holm.few) > 0.05`
-# {says}`readout.without_adapter.rte.low < 0 and readout.without_adapter.few.low < 0`
-# {says}`all(readout.smallest_by_words.high > 0)`
+# There the words are {q}`readout.apart.sst2.head|negated|0` points worse on SST-2 and
+# {q}`readout.apart.all.head|negated|0` on all of BoolQ, and on RTE and a thousand examples of BoolQ their means are
+# lower too, neither clear; with the smallest adapter they are no longer seen to be worse on any. Each cell read out by
+# words minus the same with a head, the same seeds and items:
+# {says}`readout.apart.sst2.head.high < -5 and readout.apart.all.head.high < -5`
+# {says}`max(readout.apart_holm.sst2.head, readout.apart_holm.all.head) < 0.001`
+# {says}`max(readout.apart.sst2.head, readout.apart.rte.head, readout.apart.few.head, readout.apart.all.head) < 0`
+# {says}`min(readout.apart_holm.rte.head, readout.apart_holm.few.head) > 0.05`
+# {says}`readout.apart.rte.head.high > 0 and readout.apart.few.head.high > 0`
+# {says}`min(readout.apart.sst2.cp1.high, readout.apart.rte.cp1.high) > 0`
+# {says}`min(readout.apart.few.cp1.high, readout.apart.all.cp1.high) > 0`
 
 # %% tags=["hide-input"]
 charts.interval_chart(readout.adapted(settings), "words − head, points", MARGIN)
 
 # %% tags=["hide-input"]
-charts.table(contrasts.contrast_table(readout.apart(settings), "task", "words − head"))
+charts.table(readout.apart_table())
 
 # %% [markdown]
 # *Holm* is the p value of no difference, corrected over a task's, and *alike* that of a difference of a point or more,
@@ -109,15 +109,14 @@ by_readout = gaps.assign(group=gaps["readout"], what=gaps["group"] + ", " + gaps
 charts.interval_chart(by_readout, "LoRA − CP, points", MARGIN)
 
 # %% tags=["hide-input"]
-named = gaps.assign(what=gaps["what"] + ", " + gaps["readout"])
-charts.table(contrasts.contrast_table(named, "task", "budget and readout"))
+charts.table(readout.gap_table())
 
 # %% [markdown]
 # And what the rules of [the claims](claims.ipynb) make of these cells, by readout. They judge the few that are here,
 # at their rate; what needs more sizes than there are is left out:
 
 # %% tags=["hide-input"]
-charts.table(readout.verdicts(settings))
+charts.table(readout.verdict_table())
 
 # %% [markdown]
 # LoRA's lead with words minus that with a head is {q}`readout.change.sst2|signed` points on SST-2 (95 %,
@@ -131,13 +130,14 @@ charts.table(readout.verdicts(settings))
 # {q}`readout.compared.rte` and on a thousand examples of BoolQ on {q}`readout.same.few` of {q}`readout.compared.few`;
 # several of these read the same difference. They part on SST-2 and on RTE, where "LoRA is ahead" holds with words and
 # cannot be told with a head; the same goes for "LoRA is slightly ahead" on SST-2 and for "CP is not ahead" on RTE.
-# These are few seeds. With a head a hundred show both on SST-2; on RTE they have LoRA minus CP at
-# {q}`noise.over_seeds.rte.lora1_cp11` points (90 %, {q}`noise.lead_judged_over_seeds.rte|interval`), so that CP is not
-# ahead by the point that would count, and whether LoRA is ahead cannot be told ([seeds and items](noise.ipynb)). On a
-# thousand examples of BoolQ "CP gains from components" holds with words alone, to LoRA's first budget, though its mean
-# falls beyond it ({q}`readout.few_falls|signed` points, {q}`readout.few_falls|interval|signed`, uncorrected), and "CP
-# is not ahead" with a head alone; with a head CP's gain and LoRA's lead are clear with thirty seeds ([seeds and
-# items](noise.ipynb)). From *holds* to *does not hold* or back pass {q}`readout.opposite`.
+# These are few seeds. With a head {q}`noise.over_seeds.sst2.lora1_cp11|n` show both on SST-2; on RTE they have LoRA
+# minus CP at {q}`noise.over_seeds.rte.lora1_cp11` points (90 %, {q}`noise.lead_judged_over_seeds.rte|interval`), so
+# that CP is not ahead by the point that would count, and whether LoRA is ahead cannot be told ([seeds and
+# items](noise.ipynb)). On a thousand examples of BoolQ "CP gains from components" holds with words alone, to LoRA's
+# first budget, though its mean falls beyond it ({q}`readout.few_falls|signed` points,
+# {q}`readout.few_falls|interval|signed`, uncorrected), and "CP is not ahead" with a head alone; with a head CP's gain
+# and LoRA's lead are clear with {q}`noise.over_seeds.boolq.lora1_cp11|n` seeds ([seeds and items](noise.ipynb)). From
+# *holds* to *does not hold* or back pass {q}`readout.opposite`.
 # {says}`readout.verdict.sst2.lora_ahead.head == 'cannot be told' and readout.verdict.sst2.lora_ahead.words == 'holds'`
 # {says}`readout.verdict.rte.lora_ahead.head == 'cannot be told' and readout.verdict.rte.lora_ahead.words == 'holds'`
 # {says}`readout.verdict.sst2.lora_slightly_ahead.head == 'cannot be told'`
@@ -163,12 +163,11 @@ charts.table(readout.verdicts(settings))
 # {says}`readout.over_readout.head.low > 0 and readout.over_readout.words.low > 0`
 
 # %% tags=["hide-input"]
-more = contrasts.frame(contrasts.between(*readout.by_examples(), task_name("boolq")))
-charts.table(contrasts.contrast_table(more, "task", "all − a thousand"))
+charts.table(readout.more_table())
 
 # %% [markdown]
 # More of the items share a text then: {q}`readout.sharing` of all {q}`readout.items` have a passage that stands among
-# the training or dev examples too, of the thousand items before it was {q}`limits.boolq_shared`. What
+# the training or dev examples too, of the {q}`noise.items.boolq` items before it was {q}`limits.boolq_shared`. What
 # part of the gain that is, is not tested.
 #
 # The paper's account of BoolQ on OPT-1.3B {cite:p}`wang2026finer` can be judged here: that it gains from more

@@ -8,6 +8,7 @@ import jupytext
 import papermill
 import pytest
 
+from companion import notebooks
 from cpadapt.records.store import load_records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
@@ -25,7 +26,7 @@ protocol = { steps = 4, eval_every = 2, batch_size = 4, train_cap = 20, dev_cap 
 def convert(notebook: Path, folder: Path) -> Path:
     """The notebook as `make notebooks` makes it."""
     made = folder / f"{notebook.stem}.ipynb"
-    jupytext.write(jupytext.read(notebook), made)
+    jupytext.write(notebooks.read(notebook), made)
     return made
 
 

@@ -1,11 +1,8 @@
 """What the README shows, and says in words that no quantity has; its numbers: tests/companion/test_quantities.py."""
 
-import math
 import re
-import statistics
 from pathlib import Path
 
-from companion import causes, rates
 from companion.sphinx import pictures
 from cpadapt import load_projections, read_records
 from cpadapt.families import counting
@@ -13,7 +10,6 @@ from cpadapt.families import counting
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SAID = " ".join(README.split())
-CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def nearly(svg: str) -> str:
@@ -45,23 +41,6 @@ def test_the_backbone_is_named_at_first_mention() -> None:
     assert "SmolLM2" not in README[: README.index("SmolLM2-135M-Instruct")]
     first = SAID.index("*SmolLM2-135M-Instruct")
     assert "weights are dequantized from four bits" in SAID[first : SAID.index("*", first + 1)]
-
-
-def test_the_same_run_in_another_bank() -> None:
-    again = {}
-    for task in ("sst2", "rte"):
-        variances = [causes.again(pairs)[0] for pairs in causes.trained_twice(task).values()]
-        again[task] = 100 * math.sqrt(statistics.mean(variances))
-    said = f"of {again['sst2']:.1f} points on SST-2 and {again['rte']:.1f} on RTE"
-    assert said in SAID
-    assert said in " ".join(CHANGELOG.split())
-
-
-def test_the_rate_matters_about_as_much_as_the_budget() -> None:
-    for task in ("rte", "boolq"):
-        found = rates.response(rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task))
-        of_rates, of_sizes = rates.moved(found)["cp"]
-        assert of_rates >= of_sizes
 
 
 def test_files_that_it_links_are_there() -> None:

@@ -85,7 +85,7 @@ def test_the_constants_are_the_method_s() -> None:
         (100 * level, "%"),
         (100 * claims.LEVEL, "%"),
         (round(100 * (1 - 2 * claims.LEVEL)), "%"),
-        (100 * min(noise.EFFECTS), "points"),
+        (100 * min(noise.EFFECTS.values()), "points"),
         (100 * claims.MARGIN, "points"),
         (PAPER["train_cap"], "examples"),
         (PAPER["dev_cap"], "dev examples"),

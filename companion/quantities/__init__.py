@@ -223,27 +223,37 @@ def value(name: str) -> Quantity:
     return known[name]
 
 
-def table(rows: Mapping[str, str], columns: Mapping[str, str], title: str = "") -> pd.DataFrame:
+def table(
+    rows: Mapping[str, str | tuple[str, ...]],
+    columns: Mapping[str, str],
+    titles: str | tuple[str, ...] = "",
+    said: Mapping[str, Callable[[float], str]] | None = None,
+) -> pd.DataFrame:
     """A table of quantities, to read.
 
     Args:
-        rows: what each is called, by the end of its quantities' names.
-        columns: what each prints, by its title: a name, with {} where a row's end belongs, and behind | a style
-            (`Quantity.text`), such as `noise.over_seeds.sst2.{}|interval`.
-        title: of the rows.
+        rows: by the end of its quantities' names, such as `sst2.cp1`, what each row is called, in one column or more.
+        columns: what each prints, by its title: a name, with {} for each part of a row's end, and behind | a style
+            (`Quantity.text`), such as `noise.over_seeds.{}.{}|interval`. A text has no interval and prints a dash.
+        titles: of the columns before these.
+        said: by title, what words a column's numbers, in place of `Quantity.text`.
 
     Raises:
         InputError: as `value` and `Quantity.text`.
     """
-    found = [
-        {title: called} | {t: _printed(c.format(end)) for t, c in columns.items()} for end, called in rows.items()
-    ]
+    heads = (titles,) if isinstance(titles, str) else titles
+    found = []
+    for end, called in rows.items():
+        row = dict(zip(heads, (called,) if isinstance(called, str) else called, strict=True))
+        for title, pattern in columns.items():
+            name, _, style = pattern.format(*end.split(".")).partition("|")
+            known, word = value(name), (said or {}).get(title)
+            if isinstance(known.value, str):
+                row[title] = "–" if "interval" in style else known.value
+            else:
+                row[title] = word(known.value) if word else known.text(style)
+        found.append(row)
     return pd.DataFrame(found)
-
-
-def _printed(name: str) -> str:
-    name, _, style = name.partition("|")
-    return value(name).text(style)
 
 
 def everything() -> dict[str, Quantity]:
@@ -332,7 +342,7 @@ def from_json(name: str, content: Mapping[str, Any]) -> Quantity:
 
 
 CODE = ("cpadapt/analysis", "cpadapt/families", "cpadapt/inputs", "cpadapt/records", "cpadapt/study.py", "companion")
-PACKAGES = ("numpy", "pandas", "scipy", "statsmodels")
+PACKAGES = ("numpy", "pandas", "peft", "scipy", "statsmodels")
 
 
 def key(chapter: str, sources: Iterable[str], project: Path = PROJECT) -> str:

@@ -14,22 +14,22 @@ from scipy import stats
 from companion import PROJECT, contrasts, draws, noise, rates
 from companion.claims import MARGIN
 from companion.draws import BEST, BOTH, EVAL, LAST
-from companion.noise import CELLS, CP11, ONE_ACCURACY, ONE_BUDGET, PAIRS
+from companion.noise import CELLS, CP11, EFFECTS, FIRST_RANK_STUDIES, FIRST_RANKS, KINDS, ONE_BUDGET, PAIRS
 from companion.quantities import Value, quantity
 from companion.records import records
+from cpadapt.analysis import statistics
 from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.statistics import Estimate, Floats, Mean, estimate, holm, seeds_needed
+from cpadapt.analysis.statistics import Estimate, Floats, Mean, estimate, holm
 from cpadapt.records.config import HEAD
 from cpadapt.records.table import tabulate
 from cpadapt.study import load_study
 
-TASKS = ("sst2", "rte", "boolq")
+TASKS = noise.TASKS
 ON_DRAWS = ("sst2", "rte")
 SEEDS, DRAWS, AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-rates")
 PUBLISHED = "book/published.toml"
 
 ADAPTERS = [name for name in CELLS if name != "head"]
-EFFECTS = dict(zip(("half", "one", "two"), noise.EFFECTS, strict=True))
 
 
 def over_seeds_study(task: str, *_: str) -> str:
@@ -46,20 +46,27 @@ def sources(task: str) -> dict[str, Estimate]:
     return noise.sources(noise.at_papers_rates(task))
 
 
-KINDS = dict(zip(("accuracy", "budget", "size"), (ONE_ACCURACY, ONE_BUDGET, noise.NEXT_SIZE), strict=True))
-
-
-@quantity(
-    "points", 2, "smollm2",
-    each=[(task, *part) for task in TASKS for part in (
-        ("accuracy", "items"), ("accuracy", "one_run"), ("budget", "seeds"), ("budget", "items"), ("budget", "rest"),
-        ("size", "items"))],
-)  # fmt: skip
+@quantity("points", 2, "smollm2", each=itertools.product(TASKS, KINDS, noise.PARTS))
 def part(task: str, kind: str, source: str) -> float:
-    """The part of seeds, items or the rest in the error of one run's accuracy or difference, and that error."""
+    """The part of seeds, items or the rest in the error of one run's accuracy or difference, and that of so many."""
     e = sources(task)[KINDS[kind]]
     variances = {"seeds": e.seed_variance, "items": e.item_variance / e.items, "rest": e.rest_variance / e.items}
-    return e.error_with(1, e.items) if source == "one_run" else math.sqrt(variances[source])
+    counts = {"seeds_1": 1, "seeds_3": 3, "seeds_10": noise.TEN, "no_end": math.inf}
+    return math.sqrt(variances[source]) if source in variances else e.error_with(counts[source], e.items)
+
+
+@quantity("seeds", source="smollm2", each=itertools.product(TASKS, ("budget", "size"), EFFECTS))
+def seeds_needed(task: str, kind: str, effect: str) -> float | str:
+    """That show such a true difference four times in five, on the items that there are."""
+    return _needed(sources(task)[KINDS[kind]], effect)
+
+
+@quantity("items", source="smollm2", each=itertools.product(TASKS, ("budget", "size"), EFFECTS))
+def items_needed(task: str, kind: str, effect: str) -> float | str:
+    """That do with ten seeds."""
+    e = sources(task)[KINDS[kind]]
+    found = statistics.items_needed(e, EFFECTS[effect], noise.TEN, noise.ENOUGH, noise.MOST_ITEMS)
+    return "never" if found is None else found
 
 
 @quantity("items", source="smollm2", each=TASKS)
@@ -68,25 +75,11 @@ def items(task: str) -> int:
     return sources(task)[ONE_BUDGET].items
 
 
-@quantity("points", 1, "smollm2", each=["rte"])
-def accuracy_limit(task: str) -> float:
-    """The standard error of an accuracy with no end of seeds."""
-    e = sources(task)[ONE_ACCURACY]
-    return e.error_with(math.inf, e.items)
-
-
 @quantity("points", 2, "smollm2", each=TASKS)
 def error(task: str) -> Value:
     """The standard error of LoRA minus CP at one budget."""
     e = sources(task)[ONE_BUDGET]
     return Value(e.standard_error, n=e.seeds)
-
-
-@quantity("points", 2, "smollm2", each=TASKS)
-def error_limit(task: str) -> float:
-    """The same with no end of seeds."""
-    e = sources(task)[ONE_BUDGET]
-    return e.error_with(math.inf, e.items)
 
 
 @quantity("points", 2, "smollm2", each=TASKS)
@@ -101,6 +94,24 @@ def error_average(task: str) -> float:
     cells = noise.at_papers_rates(task)
     gaps = [cells.outcomes["lora", r].right - cells.outcomes["cp", c].right for r, c in cells.matched("lora", "cp")]
     return estimate(np.mean(gaps, axis=0)).standard_error
+
+
+@quantity("seeds")
+def most_seeds() -> int:
+    """Beyond which no number is looked for."""
+    return noise.MOST_SEEDS
+
+
+@quantity("items")
+def most_items() -> int:
+    """Likewise."""
+    return noise.MOST_ITEMS
+
+
+@quantity("seeds")
+def affordable_seeds() -> int:
+    """With which items are looked for."""
+    return noise.TEN
 
 
 @quantity("", source="smollm2")
@@ -128,15 +139,9 @@ def at_papers_rates() -> Estimate:
     return noise.minus(noise.at_papers_rates("sst2"), "lora1_cp11")
 
 
-@quantity("seeds", source="smollm2")
-def seeds_for_a_point() -> float | str:
-    """That show a whole point between the families on SST-2 four times in five."""
-    return _needed(sources("sst2")[ONE_BUDGET], "one")
-
-
 @quantity("seeds", source=("smollm2", PUBLISHED))
 def seeds_for_a_point_on_all() -> float | str:
-    """The same on all items of BoolQ's validation split."""
+    """That show a whole point between the families on all items of BoolQ's validation split four times in five."""
     return _needed(replace(sources("boolq")[ONE_BUDGET], items=all_items()), "one")
 
 
@@ -156,6 +161,12 @@ def power_at_most(task: str, effect: str) -> float:
 
 
 # The cells with many runs.
+
+
+@quantity("components")
+def most_components() -> int:
+    """Of the largest CP among them."""
+    return noise.CP44[1]
 
 
 @quantity("points", 2, over_seeds_study, each=itertools.product(TASKS, PAIRS))
@@ -461,19 +472,56 @@ def eval_nested() -> float:
 
 # Over tasks and backbones.
 
-FIRST_RANK_STUDIES = ("smollm2-seeds", "smollm2-seeds-boolq", "minilm")
+
+@functools.cache
+def _first_ranks() -> dict[tuple[str, str], contrasts.Contrast]:
+    """By backbone and task, of those that adapters learn."""
+    return contrasts.first_rank(FIRST_RANK_STUDIES)
+
+
+def _first_rank_source(backbone: str, task: str) -> str:
+    return "minilm" if backbone == "minilm" else noise.study_over_seeds(task)
+
+
+@quantity(source=_first_rank_source, each=FIRST_RANKS)
+def first_rank_pair(backbone: str, task: str) -> str:
+    """LoRA's first rank and CP at its budget or just under it, where adapters learn."""
+    found = _first_ranks().get((backbone, task))
+    return found.what if found else noise.NOT_LEARNED
+
+
+@quantity("points", 2, _first_rank_source, each=FIRST_RANKS)
+def first_rank_lead(backbone: str, task: str) -> Estimate | str:
+    """The first minus the second."""
+    found = _first_ranks().get((backbone, task))
+    return found.estimate if found else noise.NOT_LEARNED
+
+
+@quantity("", 3, _first_rank_source, each=FIRST_RANKS)
+def first_rank_holm(backbone: str, task: str) -> float | str:
+    """That this is none, after Holm's correction over a backbone's tasks."""
+    here = {place: found.estimate.p_value() for place, found in _first_ranks().items() if place[0] == backbone}
+    corrected = dict(zip(here, holm(list(here.values())), strict=True))
+    return corrected.get((backbone, task), noise.NOT_LEARNED)
+
+
+@quantity("", 3, _first_rank_source, each=FIRST_RANKS)
+def first_rank_alike(backbone: str, task: str) -> float | str:
+    """That it is a point or more."""
+    found = _first_ranks().get((backbone, task))
+    return found.estimate.equivalence_p_value(MARGIN) if found else noise.NOT_LEARNED
 
 
 @quantity("points", 2, FIRST_RANK_STUDIES)
 def first_rank() -> Value:
     """LoRA's lead at its first rank, in the mean over tasks and backbones on which adapters learn."""
-    return _pooled(contrasts.first_rank(FIRST_RANK_STUDIES))
+    return _pooled(list(_first_ranks().values()))
 
 
 @quantity("points", 1, FIRST_RANK_STUDIES)
 def first_rank_spread() -> float:
     """The standard deviation of true leads about that."""
-    return contrasts.pooled(contrasts.first_rank(FIRST_RANK_STUDIES)).spread
+    return contrasts.pooled(list(_first_ranks().values())).spread
 
 
 @quantity("points", 2, "minilm")
@@ -483,7 +531,7 @@ def further_ranks() -> Value:
 
 
 def _needed(e: Estimate, effect: str) -> float | str:
-    found = seeds_needed(e, EFFECTS[effect], noise.ENOUGH, noise.MOST_SEEDS)
+    found = statistics.seeds_needed(e, EFFECTS[effect], noise.ENOUGH, noise.MOST_SEEDS)
     return "never" if found is None else found
 
 

@@ -1,5 +1,7 @@
 """Numbers of the chapter on parameter steps, counted from shapes."""
 
+import functools
+
 from companion import parameter_steps
 from companion.parameter_steps import BOTH, GRID, LITTLE, SHOWN, SQUARE
 from companion.quantities import quantity
@@ -61,6 +63,41 @@ def step_of_splits(which: str) -> int:
     """CP's on a 2048×2048 projection with the splits that are shown."""
     steps = [parameter_steps.split_step(split) for split in parameter_steps.SPLITS.values()]
     return min(steps) if which == "least" else max(steps)
+
+
+# Families that PEFT has.
+
+
+@quantity("scalars", each=("lokr", "tinylora", "unilora"))
+def other_step(family: str) -> int:
+    """Of LoKr's first rank on a 2048×2048 projection, and of an entry more in the others' vector."""
+    if family == "lokr":
+        return _lokr()[0]
+    first, second = (parameter_steps.vector_scalars(length)[family] for length in (1, 2))
+    return second - first
+
+
+@quantity("scalars")
+def lokr_end() -> int:
+    """The most that LoKr has there."""
+    return max(_lokr())
+
+
+@quantity()
+def lokr_end_rank() -> int:
+    """The first rank that has so many."""
+    return parameter_steps.LOKR_RANKS[_lokr().index(lokr_end())]
+
+
+@quantity("scalars")
+def uneven_step() -> int:
+    """Of a second rank of LoRA on one of two projections."""
+    return parameter_steps.uneven_step()
+
+
+@functools.cache
+def _lokr() -> list[int]:
+    return [parameter_steps.lokr_scalars(rank, 2048, 2048) for rank in parameter_steps.LOKR_RANKS]
 
 
 # Whole models.

@@ -21,6 +21,9 @@ from cpadapt.records.table import tabulate
 
 TASKS = ("sst2", "rte", "boolq")
 STUDIES = ("smollm2", "smollm2-rates")
+FAMILIES = rates.FAMILIES
+CELLS, TIMES, WAYS = rates.cells(), rates.times(), rates.WAYS
+RANKS = [name for name, (label, _) in CELLS.items() if label == "lora"]
 
 
 @functools.cache
@@ -50,6 +53,11 @@ def _highest(found: pd.DataFrame) -> pd.DataFrame:
     return at_highest
 
 
+def _lower(found: pd.DataFrame) -> pd.DataFrame:
+    lower: pd.DataFrame = found[found["times"] < found["times"].max()]
+    return lower
+
+
 def _small(found: pd.DataFrame) -> pd.DataFrame:
     first_rank = found.loc[found["label"] == "lora", "parameters"].min()
     small: pd.DataFrame = found[found["parameters"] <= first_rank]
@@ -69,6 +77,12 @@ def papers_rate(family: str) -> float:
 def tried() -> int:
     """Rates of each family."""
     return int(response("rte")["times"].nunique())
+
+
+@quantity("times", source=STUDIES)
+def highest() -> float:
+    """The highest rate, as a multiple of the paper's."""
+    return max(TIMES.values())
 
 
 @quantity("sizes", source=STUDIES)
@@ -130,25 +144,52 @@ def least_ruined() -> int:
 # The response.
 
 
-@quantity("points", 1, STUDIES, each=TASKS)
-def cp_by_rate(task: str) -> float:
-    """How far a CP adapter of one size moves from the worst rate to the best."""
-    return rates.moved(response(task))["cp"][0]
+@quantity("percent", 1, STUDIES, each=itertools.product(TASKS, CELLS, TIMES))
+def reached(task: str, cell: str, times: str) -> float:
+    """A cell's accuracy at a multiple of the paper's rate."""
+    (label, size), found = CELLS[cell], response(task)
+    here = found.loc[(found["label"] == label) & (found["size"] == size) & (found["times"] == TIMES[times]), "mean"]
+    return float(here.item())
 
 
-@quantity("points", 1, STUDIES, each=TASKS)
-def cp_by_size(task: str) -> float:
-    """How far CP moves at one rate from the worst size to the best."""
-    return rates.moved(response(task))["cp"][1]
+@quantity(source=STUDIES, each=itertools.product(TASKS, CELLS))
+def chosen(task: str, cell: str) -> str:
+    """The rate that dev chose for a cell, as a multiple of the paper's."""
+    (label, size), found = CELLS[cell], response(task)
+    here = found.loc[(found["label"] == label) & (found["size"] == size) & found["chosen"], "times"]
+    return rates.said(here.item())
+
+
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+def by_rate(task: str, family: str) -> float:
+    """How far an adapter of one size moves from the worst rate to the best, in the mean over a family's sizes."""
+    return rates.moved(response(task))[family][0]
+
+
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+def by_size(task: str, family: str) -> float:
+    """How far a family moves at one rate from the worst size to the best, in the mean over rates."""
+    return rates.moved(response(task))[family][1]
+
+
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+def by_lower_rate(task: str, family: str) -> float:
+    """`by_rate` without the highest rate."""
+    return rates.moved(_lower(response(task)))[family][0]
+
+
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+def by_size_at_lower_rates(task: str, family: str) -> float:
+    """`by_size` without the highest rate."""
+    return rates.moved(_lower(response(task)))[family][1]
 
 
 @quantity("", source=STUDIES, each=("all", "but_highest"))
 def rate_moves_more(which: str) -> int:
     """In how many of the rows of tasks and families the rate moves an adapter as far as its size does or farther."""
-    tables = [
-        found if which == "all" else found[found["times"] < found["times"].max()] for found in map(response, TASKS)
-    ]
-    return sum(of_rate >= of_size for found in tables for of_rate, of_size in rates.moved(found).values())
+    moves = (by_rate, by_size) if which == "all" else (by_lower_rate, by_size_at_lower_rates)
+    places = itertools.product(TASKS, FAMILIES)
+    return sum(rate >= size for rate, size in ([move(*place) for move in moves] for place in places))
 
 
 @quantity("points", 1, STUDIES)
@@ -351,15 +392,80 @@ def boolq_balanced(way: str) -> Estimate:
 @quantity("points", 1, STUDIES, each=TASKS)
 def lead(task: str) -> Estimate:
     """LoRA minus CP at matched budgets, at the rates that dev chose by cell."""
-    found = lora_ahead(ways(task)[CELL]).estimate
+    return _lead(task, "cell")
+
+
+@quantity("points", 1, STUDIES, level=0.9, each=itertools.product(TASKS, WAYS))
+def lead_judged(task: str, way: str) -> Estimate:
+    """The same by where the rates come from, with the interval by which a claim is judged."""
+    return _lead(task, way)
+
+
+@quantity(source=STUDIES, each=itertools.product(TASKS, WAYS))
+def given(task: str, way: str) -> str:
+    """LoRA's rate and CP's, as multiples of the paper's, where each family has one."""
+    if way == "cell":
+        return "by cell"
+    found = PAPERS if way == "papers" else rates.family_rates(response(task))
+    return ", ".join(rates.said(found[name] / PAPERS[name]) for name in FAMILIES)
+
+
+def _lead(task: str, way: str) -> Estimate:
+    found = lora_ahead(ways(task)[WAYS[way]]).estimate
     assert found is not None
     return found
 
 
-@quantity("", 3, STUDIES)
-def first_rank_holm() -> float:
-    """That BoolQ's difference at LoRA's first rank is none, at the chosen rates, after Holm's correction."""
-    return float(differences(ways("boolq")[CELL])["holm"].iloc[0])
+@quantity("components", source=STUDIES, each=RANKS)
+def matched(rank: str) -> int:
+    """CP's at the budget of a rank of LoRA."""
+    return dict(ways("rte")[CELL].matched("lora", "cp"))[CELLS[rank][1]]
+
+
+@functools.cache
+def _at_budgets(task: str) -> tuple[pd.DataFrame, set[int]]:
+    """CP minus LoRA at each matched budget at the chosen rates, by rank, and at which there is nothing to compare."""
+    found = response(task)
+    same = found[found["chosen"] & (found["constant"] == found["runs"])]
+    alike = set(same[["label", "size"]].itertuples(index=False, name=None))
+    pairs = ways(task)[CELL].matched("lora", "cp")
+    return differences(ways(task)[CELL]).set_index("rank"), {
+        rank for rank, size in pairs if {("lora", rank), ("cp", size)} <= alike
+    }
+
+
+def _at_budget(task: str, rank: str, column: str) -> float | str:
+    table, alike = _at_budgets(task)
+    size = CELLS[rank][1]
+    return "–" if size in alike else float(table[column].loc[size])
+
+
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, RANKS))
+def at_budget(task: str, rank: str) -> Estimate | str:
+    """CP minus a rank of LoRA at its budget, at the chosen rates; a text where all runs of both give one answer."""
+    size = CELLS[rank][1]
+    if size in _at_budgets(task)[1]:
+        return rates.ONE_ANSWER
+    of = ways(task)[CELL]
+    return compare(of.outcomes["cp", dict(of.matched("lora", "cp"))[size]], of.outcomes["lora", size])
+
+
+@quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))
+def at_budget_p(task: str, rank: str) -> float | str:
+    """That this is none."""
+    return _at_budget(task, rank, "p")
+
+
+@quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))
+def at_budget_holm(task: str, rank: str) -> float | str:
+    """The same after Holm's correction over the task's budgets."""
+    return _at_budget(task, rank, "holm")
+
+
+@quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))
+def at_budget_alike(task: str, rank: str) -> float | str:
+    """That it is a point or more."""
+    return _at_budget(task, rank, "p_alike")
 
 
 @quantity("", source=STUDIES)

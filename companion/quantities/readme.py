@@ -5,42 +5,19 @@ from companion.claims import learned
 from companion.quantities import Value, quantity
 from companion.records import records
 from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.analysis.statistics import Estimate
 from cpadapt.records.config import HEAD
 
-ON_BOOLQ, THOUSAND = "boolq-lifted", "smollm2-seeds-boolq"
+THOUSAND = "smollm2-seeds-boolq"
 LORA1 = ("lora", 1)
-
-
-def _lead(task: str, case: str) -> Estimate:
-    found = verdicts.finding("lora_ahead", task, case).estimate
-    assert found is not None, f"{task} is not measured in the case {case}"
-    return found
-
-
-@quantity("points", 1, ON_BOOLQ)
-def lead_on_boolq() -> Estimate:
-    """LoRA minus CP on all of BoolQ, averaged over matched budgets."""
-    return _lead("boolq", "all_examples")
 
 
 @quantity("points", 1, verdicts.CASES["tuned"].studies)
 def lead_on_sst2() -> Estimate:
-    """The same on SST-2 at tuned rates."""
-    return _lead("sst2", "tuned")
-
-
-@quantity("percent", 1, ON_BOOLQ, each=("cp1", "cp44"))
-def on_boolq(cell: str) -> float:
-    """CP's accuracy on all of BoolQ with one component and with 44."""
-    return float(verdicts.cells("all_examples", "boolq").outcomes["cp", int(cell[2:])].right.mean())
-
-
-@quantity("points", 1, ON_BOOLQ)
-def gain_on_boolq() -> Estimate:
-    """The second minus the first."""
-    found = verdicts.cells("all_examples", "boolq").outcomes
-    return compare(found["cp", 44], found["cp", 1])
+    """LoRA minus CP on SST-2 at tuned rates, on the average over matched budgets."""
+    found = verdicts.finding("lora_ahead", "sst2", "tuned").estimate
+    assert found is not None, "measured in both studies"
+    return found
 
 
 @quantity("percent", 1, THOUSAND, each=("lora1", "head"))

@@ -1,13 +1,15 @@
 """Numbers of the chapter on the readout and on more examples."""
 
 import functools
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from companion import ladder, rates, readout
 from companion.claims import LEVEL, MARGIN, Verdict, learned, lora_ahead
 from companion.quantities import quantity
-from companion.readout import HEADS, WORDS
+from companion.readout import CELLS, HEADS, PAIRS, RULES, WORDS
 from companion.records import records
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Estimate, compare, estimate, holm
@@ -23,7 +25,11 @@ STUDIES = {
 """By setting: the tasks, BoolQ with a thousand examples, and with all."""
 EVERY = tuple(dict.fromkeys(study for studies in STUDIES.values() for study in studies))
 LIFTED, THOUSAND = "boolq-lifted", ("smollm2", "smollm2-rates")
-LORA1, CP1 = ("lora", 1), ("cp", 1)
+LORA1, CP1 = CELLS["lora1"], CELLS["cp1"]
+IN_SETTING = [(setting, cell) for setting in STUDIES for cell in readout.names(setting)]
+ADAPTED = [(setting, cell) for setting, cell in IN_SETTING if cell != "head"]
+IN_BOTH = [(setting, by, cell) for setting, cell in IN_SETTING for by in (HEADS, WORDS)]
+MATCHED = readout.MATCHED
 
 settings = functools.cache(readout.settings)
 
@@ -43,13 +49,57 @@ def examples() -> tuple[Cells, Cells]:
     return readout.by_examples()
 
 
+def _corrected(found: Sequence[Estimate]) -> list[float]:
+    return holm([difference.p_value() for difference in found])
+
+
 def _budget_cells() -> tuple[tuple[str, int], tuple[str, int]]:
     """CP at LoRA's first budget, and at its last."""
     first, last = (("cp", size) for _, size in _of("all", HEADS).matched("lora", "cp"))
     return first, last
 
 
+# How accurate they are.
+
+
+@quantity("percent", 1, of_setting, each=IN_BOTH)
+def accuracy(setting: str, by: str, cell: str) -> float:
+    """Of a cell, on eval."""
+    return float(_of(setting, by).outcomes[CELLS[cell]].right.mean())
+
+
+@quantity("percent", 1, of_setting, each=IN_BOTH)
+def balanced(setting: str, by: str, cell: str) -> float:
+    """The same in balanced accuracy."""
+    return float(_of(setting, by).balanced(CELLS[cell]).mean())
+
+
+@quantity("percent", 1, of_setting, each=STUDIES)
+def commonest(setting: str) -> float:
+    """What the commonest answer gets right."""
+    return _of(setting, HEADS).majority
+
+
 # Words beside a head.
+
+
+@quantity("points", 2, of_setting, each=IN_SETTING)
+def apart(setting: str, cell: str) -> Estimate:
+    """A cell read out by words minus the same with a head."""
+    return compare(_of(setting, WORDS).outcomes[CELLS[cell]], _of(setting, HEADS).outcomes[CELLS[cell]])
+
+
+@quantity("", 3, of_setting, each=IN_SETTING)
+def apart_holm(setting: str, cell: str) -> float:
+    """That this is none, after Holm's correction over a setting's cells."""
+    cells = readout.names(setting)
+    return _corrected([apart(setting, name) for name in cells])[cells.index(cell)]
+
+
+@quantity("", 3, of_setting, each=IN_SETTING)
+def apart_alike(setting: str, cell: str) -> float:
+    """That it is a point or more."""
+    return apart(setting, cell).equivalence_p_value(MARGIN)
 
 
 @quantity("points", 1, of_setting, each=STUDIES)
@@ -68,26 +118,6 @@ def few_more() -> Estimate:
     return estimate(np.mean(few, axis=0) - np.mean(many, axis=0)[:, asked])
 
 
-@quantity("points", 0, of_setting, each=STUDIES)
-def without_adapter(setting: str) -> Estimate:
-    """A head minus words with no adapter."""
-    return compare(_of(setting, HEADS).outcomes[HEAD, 0], _of(setting, WORDS).outcomes[HEAD, 0])
-
-
-@quantity("", 3, of_setting, each=STUDIES)
-def without_adapter_holm(setting: str) -> float:
-    """That the two are the same, after Holm's correction over a task's cells."""
-    table = readout.apart(settings())
-    here = table[table["group"] == readout.SETTINGS[setting]]
-    return float(here.loc[here["what"] == readout.UNTRAINED_NAME, "holm"].item())
-
-
-@quantity("points", 1, of_setting, each=STUDIES)
-def smallest_by_words(setting: str) -> Estimate:
-    """The smallest adapter read out by words minus the same with a head."""
-    return compare(_of(setting, WORDS).outcomes[CP1], _of(setting, HEADS).outcomes[CP1])
-
-
 @quantity("points", 1, STUDIES["few"])
 def least_few_gain() -> float:
     """The smallest gain by words of an adapter from a thousand of BoolQ's examples."""
@@ -97,29 +127,48 @@ def least_few_gain() -> float:
 @quantity("", source=EVERY)
 def comparisons() -> int:
     """Of adapters by readout."""
-    return len(readout.adapted(settings()))
+    return len(ADAPTED)
 
 
 @quantity("", source=EVERY)
 def clear() -> int:
     """Those that are clear."""
-    return int((readout.adapted(settings())["holm"] < LEVEL).sum())
+    return sum(apart_holm(*place) < LEVEL for place in ADAPTED)
 
 
 @quantity("", 3, source=STUDIES["few"])
 def least_few_holm() -> float:
     """The least p value of BoolQ's from a thousand examples."""
-    table = readout.adapted(settings())
-    return float(table.loc[table["group"] == readout.SETTINGS["few"], "holm"].min())
+    return min(apart_holm(*place) for place in ADAPTED if place[0] == "few")
 
 
 @quantity("", source=EVERY)
 def alike() -> int | str:
     """Those that are shown to be within a point, after correction over all."""
-    return sum(p < LEVEL for p in holm(readout.adapted(settings())["p_alike"].tolist())) or "none"
+    return sum(p < LEVEL for p in holm([apart_alike(*place) for place in ADAPTED])) or "none"
 
 
 # The families, by readout.
+
+
+@quantity("points", 2, of_setting, each=MATCHED)
+def gap(setting: str, by: str, pair: str) -> Estimate:
+    """LoRA minus CP at a matched budget."""
+    a, b = PAIRS[pair]
+    return compare(_of(setting, by).outcomes[a], _of(setting, by).outcomes[b])
+
+
+@quantity("", 3, of_setting, each=MATCHED)
+def gap_holm(setting: str, by: str, pair: str) -> float:
+    """That this is none, after Holm's correction over a setting's pairs and readouts."""
+    here = [place for place in MATCHED if place[0] == setting]
+    return _corrected([gap(*place) for place in here])[here.index((setting, by, pair))]
+
+
+@quantity("", 3, of_setting, each=MATCHED)
+def gap_alike(setting: str, by: str, pair: str) -> float:
+    """That it is a point or more."""
+    return gap(setting, by, pair).equivalence_p_value(MARGIN)
 
 
 @quantity("points", 1, of_setting, each=STUDIES)
@@ -128,47 +177,36 @@ def change(setting: str) -> Estimate:
     return rates.gap_change(_of(setting, HEADS), _of(setting, WORDS))
 
 
+@quantity(source=of_setting, each=itertools.product(STUDIES, RULES, (HEADS, WORDS)))
+def verdict(setting: str, rule: str, by: str) -> str:
+    """What a rule of the claims says of a setting."""
+    return readout.verdict(_of(setting, by), rule)
+
+
 @functools.cache
-def _verdicts() -> dict[str, list[dict[str, str]]]:
-    table = readout.verdicts(settings()).to_dict("records")
-    return {
-        setting: [{str(column): str(said) for column, said in row.items()} for row in table if row["task"] == title]
-        for setting, title in readout.SETTINGS.items()
-    }
+def _verdicts(setting: str) -> list[tuple[str, str]]:
+    """With a head and with words, of each rule that has the sizes it needs."""
+    told = [(verdict(setting, rule, HEADS), verdict(setting, rule, WORDS)) for rule in RULES]
+    return [pair for pair in told if pair[0] != Verdict.UNMEASURED]
 
 
 @quantity("claims", source=of_setting, each=STUDIES)
 def compared(setting: str) -> int:
     """Of which both readouts have a verdict."""
-    return len(_verdicts()[setting])
+    return len(_verdicts(setting))
 
 
 @quantity("claims", source=of_setting, each=STUDIES)
 def same(setting: str) -> int:
     """Of which it is the same."""
-    return sum(row[HEADS] == row[WORDS] for row in _verdicts()[setting])
+    return sum(head == words for head, words in _verdicts(setting))
 
 
 @quantity("", source=EVERY)
 def opposite() -> int | str:
     """How many pass from *holds* to *does not hold* or back."""
     ends = {Verdict.HOLDS.value, Verdict.FAILS.value}
-    return sum({row[HEADS], row[WORDS]} == ends for rows in _verdicts().values() for row in rows) or "none"
-
-
-VERDICTS = [
-    (setting, rule, by)
-    for setting, rule in (("sst2", "lora_ahead"), ("rte", "lora_ahead"), ("sst2", "lora_slightly_ahead"),
-                          ("rte", "cp_not_ahead"), ("few", "cp_gains"), ("few", "cp_not_ahead"),
-                          ("all", "cp_gains"), ("all", "cp_saturates"), ("all", "lora_slightly_ahead"))
-    for by in (HEADS, WORDS)
-]  # fmt: skip
-
-
-@quantity(source=of_setting, each=VERDICTS)
-def verdict(setting: str, rule: str, by: str) -> str:
-    """What a rule of the claims says of a setting."""
-    return readout.verdict(_of(setting, by), rule)
+    return sum(set(pair) == ends for setting in STUDIES for pair in _verdicts(setting)) or "none"
 
 
 @quantity("points", 1, STUDIES["few"])
@@ -190,11 +228,23 @@ def over_readout(by: str) -> Estimate:
     return found
 
 
-@quantity("points", 1, (LIFTED, *THOUSAND))
-def more_last() -> Estimate:
-    """CP's largest from all of BoolQ's examples minus from a thousand."""
-    (few, many), (_, last) = examples(), _budget_cells()
-    return compare(many.outcomes[last], few.outcomes[last])
+@quantity("points", 2, (LIFTED, *THOUSAND), each=CELLS)
+def more(cell: str) -> Estimate:
+    """A cell from all of BoolQ's examples minus the same from a thousand."""
+    few, many = examples()
+    return compare(many.outcomes[CELLS[cell]], few.outcomes[CELLS[cell]])
+
+
+@quantity("", 3, (LIFTED, *THOUSAND), each=CELLS)
+def more_holm(cell: str) -> float:
+    """That this is none, after Holm's correction over all cells."""
+    return _corrected([more(name) for name in CELLS])[list(CELLS).index(cell)]
+
+
+@quantity("", 3, (LIFTED, *THOUSAND), each=CELLS)
+def more_alike(cell: str) -> float:
+    """That it is a point or more."""
+    return more(cell).equivalence_p_value(MARGIN)
 
 
 @quantity("points", 1, (LIFTED, *THOUSAND))

@@ -375,7 +375,7 @@ def least_loss_behind(task: str) -> float:
 # Item by item.
 
 
-@quantity("percent", source=STUDY, each=["sst2"])
+@quantity("percent", source=STUDY, each=TASKS)
 def most_alike_seeds(task: str) -> float:
     """The items on which two seeds of one cell agree, in the cell where they are most."""
     return max(agreement(outcomes, outcomes) for outcomes in cells(task).outcomes.values())

@@ -16,6 +16,7 @@ import papermill
 import pytest
 from playwright.sync_api import Browser
 
+from companion import notebooks
 from cpadapt.analysis.charts import VEGA_LITE_MIME
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
             (ROOT / "results", "*.jsonl.xz"),
             (ROOT / "results", "*.json"),
             (ROOT / "studies", "*.toml"),
+            (ROOT / "notebooks" / "shared", "*.py"),
             (ROOT / "book", "*.toml"),
         ]
         read = {path for folder, names in folders for path in folder.rglob(names)}
@@ -108,7 +110,7 @@ def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
             if name in ("study_in_small", "run_budget"):
                 quick = {"study": "studies/small-tiny.toml", "results_dir": str(folder / "results")}
                 parameters = quick | parameters
-            jupytext.write(jupytext.read(script), folder / "in.ipynb")
+            jupytext.write(notebooks.read(script), folder / "in.ipynb")
             made = folder / "out.ipynb"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OMP_NUM_THREADS", "1")

@@ -106,7 +106,7 @@ def test_launch_buttons_lead_to_what_binder_will_hold(tmp_path: Path, monkeypatc
     address, _, notebook = link.partition("?urlpath=lab/tree/")
     assert address == "https://mybinder.org/v2/gh/someone/cpadapt/main"
     # Binder makes the notebooks from the scripts, as postBuild says.
-    assert "jupytext --quiet --to ipynb notebooks/*.py" in (ROOT / "postBuild").read_text()
+    assert "python -m companion.notebooks notebooks notebooks/*.py" in (ROOT / "postBuild").read_text()
     assert (ROOT / notebook).with_suffix(".py").is_file()
     assert "https://github.com/someone/cpadapt/issues" in there
     assert "colab" not in there.lower(), "Colab opens notebooks of the repository, and it holds scripts"

@@ -2,24 +2,32 @@
 
 from pathlib import Path
 
-import jupytext
 import pytest
 
-from companion import contrasts
+from companion import contrasts, notebooks
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("noise", "causes", "rates", "protocol", "tensorization")
 
 
 def written(page: str) -> str:
-    cells = jupytext.read(ROOT / "notebooks" / f"{page}.py").cells
+    cells = notebooks.read(ROOT / "notebooks" / f"{page}.py").cells
     return " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["noise", "causes", "rates", "protocol", "tensorization"])
 def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
     text = written(page)
     assert text[text.index("SmolLM2") :].startswith("SmolLM2-135M-Instruct, dequantized from four bits,")
+
+
+@pytest.mark.parametrize("page", ["sst2", "rte", "boolq", "welcome", "claims"])
+def test_backbone_and_draw_are_named_at_first(page: str) -> None:
+    text = written(page)
+    # The claims begin with counts by study, whose names say no more than SmolLM2.
+    first = text[text.index("SmolLM2-135M" if page == "claims" else "SmolLM2") :]
+    assert first.startswith("SmolLM2-135M-Instruct")
+    assert "weights are dequantized from four bits" in first[:300]
+    assert "the worst of" in first[:600]
 
 
 @pytest.mark.parametrize("page", ["noise", "rates", "tensorization"])

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import pytest
 import yaml
+
+from companion import notebooks
 
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -19,7 +20,7 @@ GLUED = re.compile(r"\{glue:text\}`([^`]+)`")
 
 def written(name: str) -> str:
     if name.startswith("notebooks/"):
-        cells = jupytext.read(ROOT / f"{name}.py").cells
+        cells = notebooks.read(ROOT / f"{name}.py").cells
         return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     return (ROOT / f"{name}.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "book" / "references.bib"
 # A key that stands twice is an error to the parser.
 ENTRIES: dict[str, Entry] = dict(parse_file(str(FILE)).entries)
-PAGES = sorted([*(ROOT / "notebooks").glob("*.py"), *(ROOT / "book").glob("*.md")])
+PAGES = sorted([*(ROOT / "notebooks").rglob("*.py"), *(ROOT / "book").glob("*.md")])
 
 
 def cited(path: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 import ast
 import builtins
-import contextlib
 import importlib
 import json
 import re
@@ -11,7 +10,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from unittest.mock import Mock
 
 import jupytext
@@ -238,13 +237,6 @@ def test_the_table_of_fields_is_that_of_a_record() -> None:
         assert sorted(named) == sorted(f.name for f in fields(kind)), name
 
 
-def test_a_record_holds_no_text() -> None:
-    record = next(r for r in load_records(ROOT / "results" / "generated-tasks") if r.config.task == "toy-sentiment")
-    task = load_task(TASKS["toy-sentiment"])
-    lines = "".join(lines_of([record]))
-    assert not any(text in lines for examples in (task.train, task.eval) for (text,) in examples.texts)
-
-
 def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"`{CHECKPOINTS}`" in section("Where things lie")
     monkeypatch.delenv("CPADAPT_HOME", raising=False)
@@ -253,24 +245,6 @@ def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None
     for folder in ("build/notebooks", "build/book", "_build/html"):
         assert folder in MAKEFILE
     assert "-p results_dir build/$(STUDY)" in MAKEFILE
-
-
-def test_half_precision_leaves_what_is_trained_in_float32() -> None:
-    assert "bfloat16" in get_args(Protocol.__annotations__["dtype"])
-    assert with_protocol(load_study(ROOT / "studies" / "small.toml"), dtype="bfloat16").protocol.dtype == "bfloat16"
-
-
-def test_our_records_are_where_the_page_says() -> None:
-    study = load_study(ROOT / "studies" / "smollm2-pilot.toml")
-    found = load_records(ROOT / "results" / "smollm2-pilot")
-    assert {r.config.config_id for r in found if r.config.task == "rte"} >= {
-        config.config_id for _, config in study.runs(load_projections(study.backbone), task="rte")
-    }
-
-
-def test_the_papers_grid_is_not_measured() -> None:
-    assert load_study(ROOT / "studies" / "paper.toml").backbone == "opt-1.3b"
-    assert all(r.config.backbone != "opt-1.3b" for r in load_records(ROOT / "results"))
 
 
 class Roomless(Trainer):
@@ -339,14 +313,3 @@ def test_messages_are_what_is_said(message: str, tmp_path: Path, monkeypatch: py
     with pytest.raises((InputError, ValueError)) as caught:
         cause()
     assert message in str(caught.value)
-
-
-def test_a_mistake_ends_with_one_line_and_status_2(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cli = importlib.import_module("cpadapt.cli")
-    monkeypatch.setattr("sys.argv", ["cpadapt", "status", "nothing.toml"])
-    with contextlib.suppress(ImportError), pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1

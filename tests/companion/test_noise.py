@@ -49,16 +49,22 @@ def test_powers_are_those_of_each_estimate() -> None:
         assert row["power"] == found["mine"].power(row["effect"], row["seeds"], 400)
 
 
-def test_tables_name_tasks_of_ones_own_and_leave_open_what_is_not_above_zero() -> None:
-    found = noise.sources(made(seed_sd=0.0))
-    flat = {what: dataclasses.replace(e, seed_variance=0.0) for what, e in found.items()}
-    shown = noise.source_table({"mine": flat})
-    assert set(shown["task"]) == {"mine"}
-    assert set(shown["seeds"]) == {"–"}
-    for row, e in zip(shown.to_dict("records"), flat.values(), strict=True):
-        assert float(row["no end"]) == pytest.approx(100 * math.sqrt(e.item_variance / 400), abs=0.0051)
-    never = {what: dataclasses.replace(e, item_variance=1.0) for what, e in found.items()}
-    assert set(noise.need_table({"mine": never})["seeds, for 0.5"]) == {"never"}
+def test_what_is_not_above_zero_is_left_open_and_what_is_out_of_reach_is_never() -> None:
+    """As by the formula of an error of means, from the variances that are estimated of the records."""
+    parts, needed = noise.source_table(), noise.need_table()
+    found = noise.sources(noise.at_papers_rates("rte"))
+    for what, e in found.items():
+        (row,) = parts[(parts["task"] == "RTE") & (parts["of"] == what)].to_dict("records")
+        assert (row["seeds"] == "–") == (e.seed_variance == 0)
+        error = math.sqrt((e.seed_variance + e.rest_variance / e.items) / 10 + e.item_variance / e.items)
+        assert float(row["10 seeds"]) == pytest.approx(100 * error, abs=0.0051)
+    (row,) = needed[(needed["task"] == "RTE") & (needed["of"] == noise.ONE_BUDGET)].to_dict("records")
+    assert row["seeds, for 1"] == "never"
+    assert found[noise.ONE_BUDGET].power(0.01, noise.MOST_SEEDS, found[noise.ONE_BUDGET].items) < noise.ENOUGH
+    (row,) = needed[(needed["task"] == "SST-2") & (needed["of"] == noise.ONE_BUDGET)].to_dict("records")
+    e = noise.sources(noise.at_papers_rates("sst2"))[noise.ONE_BUDGET]
+    fewest = int(row["seeds, for 1"])
+    assert e.power(0.01, fewest - 1, e.items) < noise.ENOUGH <= e.power(0.01, fewest, e.items)
 
 
 def test_the_interval_of_a_spread_covers_as_often_as_it_says() -> None:

@@ -63,6 +63,18 @@ def test_the_best_of_several_by_quantiles() -> None:
     assert quantities.value("parameter_steps.ahead_by_chance.last").value == pytest.approx(expected, abs=3e-4)
 
 
+def test_other_families_have_the_steps_that_are_said() -> None:
+    """Finer than LoRA, not the finest; LoKr's row ends a little above LoRA's first rank, further by another factor."""
+    value, lokr = quantities.value, parameter_steps.lokr_scalars
+    assert value("parameter_steps.other_step.tinylora").value == value("parameter_steps.other_step.unilora").value == 1
+    assert value("parameter_steps.other_step.lokr").value == 32 + 64 + 32 + 64
+    # From rank 32 on both matrices are stored whole, of 32×32 and 64×64.
+    assert value("parameter_steps.lokr_end_rank").value == 32
+    assert value("parameter_steps.lokr_end").value == 32**2 + 64**2 == lokr(40, 2048, 2048) > lokr(31, 2048, 2048)
+    assert lokr(40, 2048, 2048, factor=2) > 32**2 + 64**2
+    assert value("parameter_steps.uneven_step").value == 4096 < value("parameter_steps.opt_step.cp").value
+
+
 def test_what_a_budget_buys() -> None:
     value = quantities.value
     assert value("parameter_steps.shown_unspent.lora").value == 10_000 - 2 * 4096

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import jupytext
 import pytest
 
-from companion import quantities, snapshot, statements
+from companion import notebooks, quantities, snapshot, statements
 from companion.quantities import Quantity, Value, quantity
 from companion.records import records
 from cpadapt.errors import InputError
@@ -23,7 +22,7 @@ def written(page: Path) -> str:
     """A page's prose."""
     if page.suffix == ".md":
         return page.read_text(encoding="utf-8")
-    return "\n\n".join(cell.source for cell in jupytext.read(page).cells if cell.cell_type == "markdown")
+    return "\n\n".join(cell.source for cell in notebooks.read(page).cells if cell.cell_type == "markdown")
 
 
 def in_code() -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, judged, read
+from by_hand import answers, corrected, judged, read
 
 from companion import quantities, rates
 from cpadapt.analysis.cells import cells_of
@@ -70,8 +70,8 @@ def test_a_familys_rate_is_best_on_dev_over_its_cells(pilot: list[Record]) -> No
 
 def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
-    assert list(by_way) == list(rates.WAYS)
-    of_families = rates.dev_family_rates(rates.response(pilot))
+    assert list(by_way) == list(rates.WAYS.values())
+    of_families = rates.family_rates(rates.response(pilot))
     for (label, size), rate in rates.cell_rates(pilot).items():
         for way, own in (
             (rates.PAPER, rates.PAPER_RATES[label]),
@@ -173,10 +173,10 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     """The one that gives the rarer answer among them."""
     found = {task: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     responses = {task: rates.response(records) for task, records in found.items()}
-    assert {task: table["constant"].sum() for task, table in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
-    rows = rates.single_table(found).to_dict("records")
+    assert {task: of["constant"].sum() for task, of in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
+    rows = rates.single_table().to_dict("records")
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
-    assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", 8, 88)]
+    assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", "8", "88")]
     assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
 
 
@@ -257,6 +257,13 @@ def test_leads_and_gains_on_a_real_table_by_hand() -> None:
     ]
     leads = {chosen: np.mean([right(a, chosen) - right(b, chosen) for a, b in pairs], axis=0) for chosen in (0, 1)}
     gain = np.mean([right(a, True) - right(a, False) for a, _ in pairs], axis=0)
-    for name, table in (("lead.rte", leads[1]), ("change.rte", leads[1] - leads[0]), ("gain.rte.lora", gain)):
+    behind = [right(b, True) - right(a, True) for a, b in pairs]
+    for name, table in (("lead.rte", leads[1]), ("change.rte", leads[1] - leads[0]), ("gain.rte.lora", gain),
+                        ("at_budget.rte.lora1", behind[0])):  # fmt: skip
         found, by_hand = quantities.value(f"rates.{name}"), judged(table.tolist())
         assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
+    p_values = corrected([judged(table.tolist())["p"] for table in behind])
+    for (_, rank), p in zip([a for a, _ in pairs], p_values, strict=True):
+        assert quantities.value(f"rates.at_budget_holm.rte.lora{rank}").value == pytest.approx(p)
+    at_ten = [answers(line["outcome"]) for line in runs["cp", 44][2e-3]]
+    assert quantities.value("rates.reached.rte.cp44.times10").value == pytest.approx(100 * np.mean(at_ten))

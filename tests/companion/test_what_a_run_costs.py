@@ -95,11 +95,11 @@ def test_what_failed_is_not_measured(write: Write) -> None:
         return float(bench.first(HERE.hourly, "bank")["runs_per_hour"])
 
     assert known(bank)() == "not measured"
-    assert what_a_run_costs._table(
-        {"opt.rte": ("a place",)},
-        ("place",),
+    assert quantities.table(
+        {"opt.rte": "a place"},
         {"best": "what_a_run_costs.best.{}.{}.b8"},
-        {"best": lambda value: f"{value:.1f}"},
+        "place",
+        {"best": lambda found: f"{found:.1f}"},
     ).to_dict("records") == [{"place": "a place", "best": "not measured"}]
 
 

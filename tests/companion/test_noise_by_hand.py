@@ -15,7 +15,6 @@ from scipy.stats import t
 
 from companion import noise, quantities
 
-Chapters = Callable[[str], Any]
 Cell = tuple[str, int]
 LORA, CP, MOST, ONE = ("lora", 1), ("cp", 11), ("cp", 44), ("cp", 1)
 TWICE = ("smollm2-data-seeds", "smollm2-data-seeds-again")
@@ -110,12 +109,3 @@ def test_the_many_runs_are_one_protocol_in_three_ways() -> None:
         }  # fmt: skip
         assert all(line["diverged_at"] is None for line in lines(*of))
     assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for of in planned for line in lines(*of)}) == 1
-
-
-def test_the_charts_have_every_run(chapter: Chapters) -> None:
-    power, *charts = chapter("noise").charts
-    assert {row["task"] for rows in power["datasets"].values() for row in rows if "seeds" in row} == {
-        "sst2", "rte", "boolq",
-    }  # fmt: skip
-    counts = [len([row for rows in chart["datasets"].values() for row in rows]) for chart in charts]
-    assert counts == [5 * (100 + 30), 5 * (100 + 30), 5 * 30]
