@@ -132,7 +132,7 @@ def first_rank(studies: Sequence[str]) -> dict[tuple[str, str], Contrast]:
     for study in studies:
         asked = load_study(PROJECT / "studies" / f"{study}.toml")
         for task in asked.specs():
-            of = measured((study,), task)
+            of = cells_on_record((study,), task)
             if ("lora", 1) not in of.budgets:
                 continue
             size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])

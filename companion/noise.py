@@ -18,7 +18,7 @@ from scipy import stats
 
 from companion import contrasts, ladder, quantities
 from companion.wording import number
-from cpadapt.analysis.cells import Cell, Cells
+from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,

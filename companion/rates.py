@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from companion import PROJECT, quantities
 from companion.contrasts import on_record
-from cpadapt.analysis.cells import Cell, Cells, at_all_rates, cells_of, choose_rates, gives_one_class
+from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
 from cpadapt.analysis.charts import cell_name, family_name, task_name
 from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
 from cpadapt.families import family
-from cpadapt.records.config import HEAD
+from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
 from cpadapt.records.table import tabulate
 from cpadapt.study import Study, load_study
@@ -59,7 +59,7 @@ def cells() -> dict[str, Cell]:
 
 def times() -> dict[str, float]:
     """The rates that were tried, as multiples of the paper's, by the name that quantities have."""
-    further = [round(rate / PAPERS["lora"], 9) for rate in study().families["lora"].learning_rates or ()]
+    further = [round(rate / PAPER_RATES["lora"], 9) for rate in study().families["lora"].learning_rates or ()]
     return {f"times{of_the_papers:g}": of_the_papers for of_the_papers in (1.0, *further)}
 
 
@@ -301,7 +301,7 @@ def moved_table() -> pd.DataFrame:
     }  # fmt: skip
     rows = {
         f"{task}.{name}": (task_name(task), family_name(name))
-        for task, name in itertools.product(TASKS, sorted(FAMILIES))
+        for task, name in itertools.product(TASKS, sorted(PAIRED))
     }
     return quantities.table(rows, columns, ("task", "family"))
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from companion import PROJECT, contrasts, quantities, rates
 from companion.claims import Verdict, judge, learned, told
-from cpadapt.analysis.cells import Cell, Cells, cells_of
+from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Floats
 from cpadapt.records.config import HEAD, Cell

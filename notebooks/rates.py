@@ -37,7 +37,7 @@ from cpadapt.analysis import charts
 from cpadapt.records.table import tabulate
 
 charts.enable()
-tasks = {name: rates.measured(("smollm2", "smollm2-rates"), name) for name in rates.TASKS}
+tasks = {name: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), name) for name in rates.TASKS}
 runs = {name: tabulate(records)[0].assign(study="") for name, records in tasks.items()}
 
 # %% [markdown]

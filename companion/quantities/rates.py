@@ -21,7 +21,7 @@ from cpadapt.records.table import tabulate
 
 TASKS = ("sst2", "rte", "boolq")
 STUDIES = ("smollm2", "smollm2-rates")
-FAMILIES = rates.FAMILIES
+FAMILIES = rates.PAIRED
 CELLS, TIMES, WAYS = rates.cells(), rates.times(), rates.WAYS
 RANKS = [name for name, (label, _) in CELLS.items() if label == "lora"]
 
@@ -406,8 +406,8 @@ def given(task: str, way: str) -> str:
     """LoRA's rate and CP's, as multiples of the paper's, where each family has one."""
     if way == "cell":
         return "by cell"
-    found = PAPERS if way == "papers" else rates.family_rates(response(task))
-    return ", ".join(rates.said(found[name] / PAPERS[name]) for name in FAMILIES)
+    found = PAPER_RATES if way == "papers" else rates.dev_family_rates(response(task))
+    return ", ".join(rates.said(found[name] / PAPER_RATES[name]) for name in FAMILIES)
 
 
 def _lead(task: str, way: str) -> Estimate:

@@ -21,7 +21,7 @@ from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-task = ladder.measured("smollm2", "TASK")
+task = ladder.task_on_record("smollm2", "TASK")
 
 # %% [markdown]
 # ## The frontier

@@ -71,7 +71,7 @@ def test_a_familys_rate_is_best_on_dev_over_its_cells(pilot: list[Record]) -> No
 def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
     assert list(by_way) == list(rates.WAYS.values())
-    of_families = rates.family_rates(rates.response(pilot))
+    of_families = rates.dev_family_rates(rates.response(pilot))
     for (label, size), rate in rates.cell_rates(pilot).items():
         for way, own in (
             (rates.PAPER, rates.PAPER_RATES[label]),
