@@ -1,5 +1,6 @@
 """What every test runs under: no hub, one thread, and shapes checked at run time where they are written down."""
 
+import gc
 import os
 
 # No hub can be meant in a test; a call that would reach for one fails at once.
@@ -14,3 +15,8 @@ torch.set_num_threads(1)
 # Before anything of cpadapt is imported; where there is a GPU, the compiler could not see through the checks.
 if not torch.cuda.is_available():
     install_import_hook(["cpadapt.bank.packing"], "beartype.beartype")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections, which some libraries ask for at every call."""
+    gc.freeze()
