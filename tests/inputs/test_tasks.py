@@ -31,7 +31,7 @@ REAL = [
         name,
         marks=pytest.mark.skipif(
             not (DATA / name).is_dir(),
-            reason=f"no data of {name}: put its splits into {DATA / name} and what is known of them into manifest.json",
+            reason=f"no data of {name}: put its splits into {DATA / name}, and their facts into manifest.json",
         ),
     )
     for name, spec in TASKS.items()
