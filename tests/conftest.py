@@ -2,6 +2,13 @@
 
 import gc
 import os
+import sys
+
+# Nothing that is imported becomes garbage.
+gc.disable()
+
+# To know some kinds of addresses by, jsonschema would take two seconds to parse their grammar; nobody asks here.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 # No hub can be meant in a test; a call that would reach for one fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,3 +27,4 @@ if not torch.cuda.is_available():
 def pytest_collection_finish() -> None:
     """Keep what was imported out of garbage collections, which some libraries ask for at every call."""
     gc.freeze()
+    gc.enable()
