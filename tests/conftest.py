@@ -13,8 +13,8 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 # No hub can be meant in a test; a call that would reach for one fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch
-from jaxtyping import install_import_hook
+import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 # The models here are so small that a second thread only waits, and spins where the machine is shared.
 torch.set_num_threads(1)
