@@ -1,4 +1,4 @@
-"""How much of a study is on record. It is known without torch, so that the answer comes at once."""
+"""How much of a study is on record. No torch is imported, so that the answer comes at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ def known_records(results: str | Path | None) -> dict[str, Record]:
 def weights_of(
     known: Iterable[Record], study: Study, results: str | Path | None, at_hand: Source | None
 ) -> Source | None:
-    """The weights that runs are told by: those at hand or, where there are none, those of the study's records, if any.
+    """The weights that run ids depend on: those at hand or, if there are none, those of the study's records, if any.
 
     Raises:
-        InputError: the records of this backbone are of other weights, or of several; two are named.
+        InputError: the records of this backbone have other weights, or several; two are named.
     """
     own = [record for record in known if record.config.backbone == study.backbone_name]
     if at_hand is None:
@@ -36,8 +36,8 @@ def weights_of(
     for record in own:
         if record.weights.identity != at_hand.identity:
             raise InputError(
-                f"the records in {results} are of other weights of {study.backbone_name}: theirs are {record.weights},"
-                f" those at hand {at_hand}; choose another folder for the records"
+                f"the records in {results} have other weights of {study.backbone_name}: theirs are {record.weights},"
+                f" those at hand are {at_hand}; choose another folder for the records"
             )
     return at_hand
 
@@ -57,22 +57,22 @@ class Status:
     done: int
     missing: int
     diverged: int
-    """How many of those done."""
+    """How many of the runs that are done diverged."""
 
 
 def status(study: Study, results: str | Path) -> list[Status]:
     """Which of a study's runs have a record, cell by cell.
 
-    A run counts as done by its config; whether its data were the same, its fingerprint tells. The weights are those at
-    hand or, where there are none, those of the records.
+    A run counts as done if a record has its config; the data are not compared. The weights are those at hand or, if
+    there are none, those of the records.
 
     Raises:
-        InputError: a record in `results` is not valid; or the records are of other weights than those at hand, or of
+        InputError: a record in `results` is not valid, or the records have other weights than those at hand, or
             several.
     """
     projections = load_projections(study.backbone, study.target_modules)
     records = known_records(results).values()
-    # Without records nothing depends on the weights, and to name them may take seconds.
+    # Without records nothing depends on the weights, and hashing them may take seconds.
     if any(record.config.backbone == study.backbone_name for record in records):
         weights_of(records, study, results, weights_at_hand(study.backbone))
     by_config = {record.config_id: record for record in records}

@@ -7,7 +7,7 @@ import sys
 # Nothing that is imported becomes garbage.
 gc.disable()
 
-# To know some kinds of addresses by, jsonschema would take two seconds to parse their grammar; nobody asks here.
+# jsonschema imports this, which takes two seconds to parse its grammar of addresses. No test needs the grammar.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 # No hub can be meant in a test; a call that would reach for one fails at once.

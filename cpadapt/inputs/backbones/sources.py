@@ -1,6 +1,6 @@
 """Finding weights on the hub, in packages and in local folders, and verifying them.
 
-transformers is imported only where a tokenizer or a configuration is read: a prepared folder names its source without.
+transformers is imported only when a tokenizer or a configuration is read; the source of a prepared folder needs none.
 """
 
 from __future__ import annotations
