@@ -11,7 +11,7 @@ PYTEST_OPTIONS ?=
 BIN := $(VENV)/bin
 UV = $(BIN)/uv pip --quiet
 INSTALL = $(UV) install --python $(BIN)/python --compile-bytecode --constraint requirements.lock
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
 # run_budget is executed apart: it trains.
 CHAPTERS := $(filter-out notebooks/run_budget.py,$(wildcard notebooks/*.py))

@@ -15,6 +15,7 @@ LAYERS = (
     ("records",),
     ("bank", "tuner", "analysis"),
     ("study",),
+    ("progress",),
     ("measure",),
     ("cli",),
 )

@@ -7,6 +7,7 @@ again for each notebook.
 
 import argparse
 import ast
+import gc
 import importlib
 import json
 import multiprocessing
@@ -111,6 +112,7 @@ def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -
                 modules |= {name.name for name in statement.names}
     for module in sorted(modules):
         importlib.import_module(module)
+    gc.freeze()  # so that no fork's garbage collection goes through what was imported
     fork = multiprocessing.get_context("fork")
     folder.mkdir(parents=True, exist_ok=True)
     waiting, failed = scripts[::-1], []

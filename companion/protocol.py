@@ -15,7 +15,7 @@ from companion import PROJECT
 from companion.published import PUBLISHED
 from cpadapt.analysis import charts
 from cpadapt.families import FAMILIES, counting
-from cpadapt.inputs.backbones.loading import load_projections
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import Protocol
 from cpadapt.study import Study, load_study

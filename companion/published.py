@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass as validated
 from companion import PROJECT
 from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import counting
-from cpadapt.inputs.backbones.loading import load_projections
+from cpadapt.inputs.backbones.projections import load_projections
 
 PUBLISHED = PROJECT / "book" / "published.toml"
 """The file of the paper's numbers."""

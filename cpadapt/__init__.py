@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from cpadapt.errors import InputError
     from cpadapt.families import family
     from cpadapt.families.counting import plan
-    from cpadapt.inputs.backbones.loading import load_backbone, load_projections
+    from cpadapt.inputs.backbones.loading import load_backbone
+    from cpadapt.inputs.backbones.projections import load_projections
     from cpadapt.inputs.tasks.examples import load_task
     from cpadapt.inputs.tasks.specs import TaskSpec
-    from cpadapt.measure import status, train
+    from cpadapt.measure import train
+    from cpadapt.progress import status
     from cpadapt.records.config import Protocol, RunConfig
     from cpadapt.records.record import Record
     from cpadapt.records.store import load_records
@@ -28,10 +30,12 @@ _MODULES = {
     "cpadapt.errors": ("InputError",),
     "cpadapt.families": ("family",),
     "cpadapt.families.counting": ("plan",),
-    "cpadapt.inputs.backbones.loading": ("load_backbone", "load_projections"),
+    "cpadapt.inputs.backbones.loading": ("load_backbone",),
+    "cpadapt.inputs.backbones.projections": ("load_projections",),
     "cpadapt.inputs.tasks.examples": ("load_task",),
     "cpadapt.inputs.tasks.specs": ("TaskSpec",),
-    "cpadapt.measure": ("status", "train"),
+    "cpadapt.measure": ("train",),
+    "cpadapt.progress": ("status",),
     "cpadapt.records.config": ("Protocol", "RunConfig"),
     "cpadapt.records.record": ("Record",),
     "cpadapt.records.store": ("load_records",),

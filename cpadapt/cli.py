@@ -122,7 +122,7 @@ def plan(
     Example: cpadapt plan --backbone smollm2 --budget 57600
     """
     from cpadapt.families import counting
-    from cpadapt.inputs.backbones.loading import load_projections
+    from cpadapt.inputs.backbones.projections import load_projections
 
     projections = load_projections(backbone)
     offers = counting.rows(counting.plan(projections, budget))
@@ -266,8 +266,8 @@ def show_status(
     as_json: AsJson = False,
 ) -> None:
     """Show which cells of a study are done, missing or diverged."""
-    from cpadapt.inputs.backbones.loading import load_projections
-    from cpadapt.measure import status
+    from cpadapt.inputs.backbones.projections import load_projections
+    from cpadapt.progress import status
     from cpadapt.records.store import load_records
     from cpadapt.study import load_study, records_of_other_versions
 

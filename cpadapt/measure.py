@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -25,13 +24,15 @@ from cpadapt.bank.bank import require_packable, verbalizer
 from cpadapt.bank.trainer import Progress, Result, Trainer, pools_of
 from cpadapt.errors import InputError
 from cpadapt.families import counting
-from cpadapt.inputs.backbones.loading import Backbone, load_backbone, load_projections
+from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.sources import weights_at_hand
-from cpadapt.inputs.backbones.specs import BACKBONES, Source
+from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.inputs.tasks.examples import TaskData, load_task
+from cpadapt.progress import known_records, weights_of
 from cpadapt.records.config import HEAD, Protocol, RunConfig
-from cpadapt.records.record import SCHEMA, Counts, Provenance, Record, require_one_backbone
-from cpadapt.records.store import RecordFile, load_records
+from cpadapt.records.record import SCHEMA, Counts, Provenance, Record
+from cpadapt.records.store import RecordFile
 from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 
@@ -101,9 +102,9 @@ def train(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     runs = study.runs(load_projections(study.backbone, study.target_modules), task=task, budget=budget)
     data = _load_data(study, runs, data_dir)
-    known = _known(results)
+    known = known_records(results)
     backbone: Backbone | None = None
-    source = _weights(known.values(), study, results, weights_at_hand(study.backbone))
+    source = weights_of(known.values(), study, results, weights_at_hand(study.backbone))
     if source is None:
         backbone = _load(study, device, (results, save))
         source = backbone.source
@@ -113,7 +114,7 @@ def train(
     records = dict(known)
     if plan.unfinished:
         backbone = backbone or _load(study, device, (results, save))
-        _weights(known.values(), study, results, backbone.source)
+        weights_of(known.values(), study, results, backbone.source)
         plan = replace(plan, weights=backbone.source.identity)
         measurement = _Measurement(study, plan, backbone, results=results, save=save, force=force, quiet=quiet)
         records |= {record.id: record for record in measurement.train()}
@@ -284,80 +285,6 @@ def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Ba
     )
 
 
-def _weights(
-    known: Iterable[Record], study: Study, results: str | Path | None, at_hand: Source | None
-) -> Source | None:
-    """The weights that run ids depend on: those at hand or, if there are none, those of the study's records, if any.
-
-    Raises:
-        InputError: the records of this backbone have other weights, or several; two are named.
-    """
-    own = [record for record in known if record.config.backbone == study.backbone_name]
-    if at_hand is None:
-        require_one_backbone(own, f"the records of {study.backbone_name} in {results}")
-        return own[0].weights if own else None
-    for record in own:
-        if record.weights.identity != at_hand.identity:
-            raise InputError(
-                f"the records in {results} have other weights of {study.backbone_name}: theirs are {record.weights},"
-                f" those at hand are {at_hand}; choose another folder for the records"
-            )
-    return at_hand
-
-
-@dataclass(frozen=True)
-class Status:
-    """Progress of one cell on one task."""
-
-    task: str
-    label: str
-    size: int
-    parameters: int
-    learning_rate: float | None
-    scale: float | None
-    warmup_steps: int | None
-    """The runs' own number; `None` is the protocol's."""
-    done: int
-    missing: int
-    diverged: int
-    """How many of the runs that are done diverged."""
-
-
-def status(study: Study, results: str | Path) -> list[Status]:
-    """Which of a study's runs have a record, cell by cell.
-
-    A run counts as done if a record has its config; the data are not compared. The weights are those at hand or, if
-    there are none, those of the records.
-
-    Raises:
-        InputError: a record in `results` is not valid, or the records have other weights than those at hand, or
-            several.
-    """
-    projections = load_projections(study.backbone, study.target_modules)
-    records = _known(results).values()
-    _weights(records, study, results, weights_at_hand(study.backbone))
-    by_config = {record.config_id: record for record in records}
-    cells: dict[tuple[Any, ...], list[Record | None]] = {}
-    for label, config in study.runs(projections):
-        cell = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)
-        cells.setdefault(cell, []).append(by_config.get(config.config_id))
-    return [
-        Status(
-            task=task,
-            label=label,
-            size=size,
-            parameters=study.count(projections, label, size),
-            learning_rate=rate,
-            scale=scale,
-            warmup_steps=warmup_steps,
-            done=sum(record is not None for record in runs),
-            missing=sum(record is None for record in runs),
-            diverged=sum(record is not None and record.diverged_at is not None for record in runs),
-        )
-        for (task, label, size, rate, scale, warmup_steps), runs in cells.items()
-    ]
-
-
 def _require_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).cpu()
@@ -374,12 +301,6 @@ def _require_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be a folder: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{folder} cannot be created: {there} is not writable")
-
-
-def _known(results: str | Path | None) -> dict[str, Record]:
-    if results is None or not Path(results).exists():
-        return {}
-    return {record.id: record for record in load_records(results)}
 
 
 def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> Path | None:

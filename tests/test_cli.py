@@ -478,17 +478,21 @@ finally:
 def probe(folder: Path, line: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command line in a process of its own, which ends by naming the heavy packages that it imported."""
     command = [sys.executable, "-c", before + PROBE, *line.split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    nothing = {"CPADAPT_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | nothing
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
     ("line", "allowed"),
-    [("--help", set()), ("run --help", set()), ("run", set()), ("records migrate .", {"torch"}),
-     ("steps 4 4 --json", {"torch"}), ("steps 4 4", {"torch", "rich"})],
+    [("--help", set()), ("run --help", set()), ("run", set()), ("records migrate .", set()),
+     ("steps 4 4 --json", set()), ("steps 4 4", {"rich"}), ("plan --backbone opt-1.3b --budget 98304", {"rich"}),
+     (f"status {ROOT}/studies/smollm2.toml --results {ROOT}/results/smollm2", {"rich"})],
 )  # fmt: skip
 def test_a_command_imports_only_what_it_needs(line: str, allowed: set[str], tmp_path: Path) -> None:
-    assert set(probe(tmp_path, line).stderr.splitlines()[-1].split()) <= allowed
+    ran = probe(tmp_path, line)
+    assert set(ran.stderr.splitlines()[-1].split()) <= allowed
+    assert ran.returncode == 2 * (line == "run"), ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
-"""What importing cpadapt costs, does and needs; each in a fresh process."""
+"""What importing cpadapt costs, does and needs; each in a process that has not imported it."""
 
 import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import fresh
+import peft
 import pytest
+import torch
 
 import cpadapt
 
@@ -28,6 +31,7 @@ PathFinder.find_spec = staticmethod(
 
 
 def run(code: str) -> str:
+    """What it prints in a process that has imported nothing."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -52,9 +56,9 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert run(f"import sys, cpadapt; print([name for name in {heavy!r} if name in sys.modules])") == "[]"
 
 
-@pytest.mark.parametrize("module", ["cpadapt.records.store", "cpadapt.records.table", "cpadapt.study", "cpadapt.cli"])
-def test_what_reads_records_and_studies_imports_no_torch(module: str) -> None:
-    assert run(f"import sys, {module}; print('torch' in sys.modules)") == "False"
+def test_what_reads_records_and_studies_imports_no_torch() -> None:
+    modules = "cpadapt.records.store, cpadapt.records.table, cpadapt.study, cpadapt.cli"
+    assert run(f"import sys, {modules}; print('torch' in sys.modules)") == "False"
 
 
 def test_records_are_read_and_analysed_without_torch() -> None:
@@ -87,7 +91,7 @@ REGISTERED = "'CP' in __import__('peft').mapping.PEFT_TYPE_TO_TUNER_MAPPING"
     ],
 )
 def test_cp_is_registered_in_either_order(imports: str) -> None:
-    assert run(f"{imports}; print({REGISTERED})") == "True"
+    assert fresh.run(f"{imports}; print({REGISTERED})") == "True"
 
 
 def test_peft_is_as_it_was_but_for_cp() -> None:
@@ -96,19 +100,16 @@ def test_peft_is_as_it_was_but_for_cp() -> None:
         " len(inspect.getsource(peft)) > 0, r.files('peft').is_dir(),"
         " [f for f in sys.meta_path if type(f).__module__.startswith('cpadapt')])"
     )
-    assert run(code) == "SourceFileLoader True True []"
+    assert fresh.run(code) == "SourceFileLoader True True []"
 
 
 def test_a_saved_adapter_loads_without_a_word_of_its_config(tmp_path: Path) -> None:
-    model = "torch.nn.Sequential(torch.nn.Linear(6, 4))"
-    run(
-        "import torch, peft; from cpadapt import CPConfig; torch.manual_seed(0)\n"
-        f"m = peft.get_peft_model({model}, CPConfig(num_components=2, target_modules=['0'], init='normal'))\n"
-        f"m.save_pretrained({str(tmp_path)!r})"
-    )
+    linear = torch.nn.Sequential(torch.nn.Linear(6, 4))
+    config = cpadapt.CPConfig(num_components=2, target_modules=["0"], init="normal")
+    peft.get_peft_model(linear, config).save_pretrained(tmp_path)
     code = (
         "import cpadapt, torch; from peft import PeftModel\n"
-        f"m = PeftModel.from_pretrained({model}, {str(tmp_path)!r})\n"
+        f"m = PeftModel.from_pretrained(torch.nn.Sequential(torch.nn.Linear(6, 4)), {str(tmp_path)!r})\n"
         "print(sum(p.numel() for n, p in m.named_parameters() if 'cp_' in n))"
     )
     assert run(code) == str(2 * (2 + 2 + 2 + 3 + 1))  # two components on 2·2 × 2·3
@@ -126,7 +127,7 @@ def test_a_peft_that_does_not_fit_still_loads_and_says_so() -> None:
         "    import peft\n"
         "print(peft.LoraConfig.__name__, [str(w.message) for w in caught if 'CP' in str(w.message)])"
     )
-    assert run(code) == "LoraConfig ['CP is not registered with PEFT: works with peft>=0.21']"
+    assert fresh.run(code) == "LoraConfig ['CP is not registered with PEFT: works with peft>=0.21']"
 
 
 def test_the_adapter_needs_the_core_packages_alone() -> None:

@@ -34,7 +34,7 @@ def test_every_part_has_its_layer() -> None:
     assert {part_of(module_of(file)) for file in FILES} - {"__init__"} == set(LEVEL)
 
 
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
+@pytest.mark.parametrize("name", [*WITHOUT_TORCH, "study", "progress"])
 def test_no_import_reaches_torch(name: str) -> None:
     """Neither these parts, in their functions too, nor what is imported with them."""
     reached = [file for file in FILES if part_of(module_of(file)) == name]

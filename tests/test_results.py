@@ -9,7 +9,7 @@ from cpadapt import load_projections, load_study, read_records
 from cpadapt.analysis.frontier import frontier
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.measure import status
+from cpadapt.progress import status
 from cpadapt.records.record import Record
 from cpadapt.records.store import load_records, read_lines, record_files
 

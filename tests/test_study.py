@@ -21,9 +21,11 @@ from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Shard, St
 from cpadapt.bank.bank import require_packable
 from cpadapt.bank.trainer import Trainer
 from cpadapt.families import FAMILIES
-from cpadapt.inputs.backbones.loading import load_backbone, load_projections
+from cpadapt.inputs.backbones.loading import load_backbone
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.specs import Source
-from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens, status
+from cpadapt.measure import BANK_SECONDS, BANK_TOKENS, GPU_FLOPS, _most_tokens
+from cpadapt.progress import status
 from cpadapt.records.config import Cell
 from cpadapt.records.store import RecordFile, lines_of, load_records
 from cpadapt.study import banks_of, records_of_other_versions, with_protocol
@@ -319,12 +321,14 @@ def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pyte
 def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(study(), results=tmp_path)
     other = Source("memory", "seed 1", None, None)
-    monkeypatch.setattr("cpadapt.measure.weights_at_hand", lambda name: other)
+    for module in ("measure", "progress"):
+        monkeypatch.setattr(f"cpadapt.{module}.weights_at_hand", lambda name: other)
     for again in (lambda: train(study(), results=tmp_path), lambda: status(study(), tmp_path)):
         with pytest.raises(InputError, match=r"other weights of tiny: theirs are .*seed 0.*, those at hand .*seed 1"):
             again()
     # Where none are at hand the records' own count, if they agree.
-    monkeypatch.setattr("cpadapt.measure.weights_at_hand", lambda name: None)
+    for module in ("measure", "progress"):
+        monkeypatch.setattr(f"cpadapt.{module}.weights_at_hand", lambda name: None)
     monkeypatch.setattr("cpadapt.measure.load_backbone", lambda *a, **k: pytest.fail("loaded"))
     assert len(train(study(), results=tmp_path)) == 8
     assert {s.missing for s in status(study(), tmp_path)} == {0}

@@ -6,7 +6,7 @@ from companion import protocol
 from companion.protocol import STUDIES
 from companion.quantities import quantity
 from cpadapt.families import counting
-from cpadapt.inputs.backbones.loading import load_projections
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import Protocol
 

@@ -4,22 +4,23 @@ import ast
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import in_browser
-import jupytext
 import nbformat
-import papermill
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser
 
-from companion import notebooks
 from cpadapt.analysis.charts import VEGA_LITE_MIME
 
 ROOT = Path(__file__).parents[2]
+ALL_CHAPTERS = "test_what_is_glued_is_read_and_what_is_read_is_glued"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.book)
+    # The test of all chapters goes first: it executes at once what others would execute one by one.
+    items.sort(key=lambda item: item.name != ALL_CHAPTERS)
 
 
 @dataclass(frozen=True)
@@ -82,45 +85,80 @@ def _hyphens(text: str) -> str:
     return re.sub(r"−(?=\d)", "-", text)
 
 
-@pytest.fixture(scope="session")
-def chapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Chapter]:
-    """A chapter by its name: as `make book` left it if it is newer than what it is made from, else executed now.
+class Chapters:
+    """The chapters: as `make book` left them if they are newer than what they are made from, else executed now.
 
-    With parameters it is executed in any case. What trains is executed on a backbone that takes seconds.
+    What is executed is kept in a folder that all processes of the tests share. What trains is executed on a backbone
+    that takes seconds.
     """
 
-    @functools.cache
-    def executed(name: str, **parameters: Any) -> Chapter:
-        script = ROOT / "notebooks" / f"{name}.py"
-        made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
-        folders = [
-            (ROOT / "companion", "*.py"),
-            (ROOT / "cpadapt", "*.py"),
-            (ROOT / "results", "*.jsonl.xz"),
-            (ROOT / "results", "*.json"),
-            (ROOT / "studies", "*.toml"),
-            (ROOT / "notebooks" / "shared", "*.py"),
-            (ROOT / "book", "*.toml"),
-        ]
-        read = {path for folder, names in folders for path in folder.rglob(names)}
-        sources = [script, *read - {ROOT / "results" / "quantities.json"}]
-        stale = not made.exists() or made.stat().st_mtime < max(source.stat().st_mtime for source in sources)
-        if stale or parameters:
-            folder = tmp_path_factory.mktemp(name)
-            if name in ("study_in_small", "run_budget"):
-                quick = {"study": "studies/small-tiny.toml", "results_dir": str(folder / "results")}
-                parameters = quick | parameters
-            jupytext.write(notebooks.read(script), folder / "in.ipynb")
-            made = folder / "out.ipynb"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("OMP_NUM_THREADS", "1")
-                patch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm would like to draw a widget
-                papermill.execute_notebook(
-                    str(folder / "in.ipynb"), str(made), parameters=parameters, cwd=str(ROOT), progress_bar=False
-                )
-        return Chapter(nbformat.read(made, as_version=4).cells)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    return executed
+    def __call__(self, name: str, *, built: bool = True) -> Chapter:
+        """A chapter by its name; without `built`, as it is executed here, whatever `make book` left."""
+        (found,) = self.all([name], built=built)
+        return found
+
+    def all(self, names: Sequence[str], *, built: bool = True) -> list[Chapter]:
+        """Several chapters; those to be executed are executed at once, which is faster than each apart."""
+        made = {name: ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb" for name in names}
+        here = {name: self.folder / f"{name}.ipynb" for name in names if not built or _stale(name, made[name])}
+        with FileLock(self.folder / "lock"):
+            # First what measures the records that the study in small shows.
+            missing = sorted((name for name, path in here.items() if not path.exists()), key="run_budget".__ne__)
+            if missing:
+                self.execute([ROOT / "notebooks" / f"{name}.py" for name in missing], self.folder)
+        return [_read(path) for path in (made | here).values()]
+
+    def execute(self, scripts: Sequence[Path], folder: Path) -> list[Chapter]:
+        """Notebooks of these scripts, executed into a folder."""
+        parameters = {"study": "studies/small-tiny.toml", "results_dir": str(self.folder / "results")}
+        subprocess.run(
+            [sys.executable, "-m", "companion.execute", folder, *scripts]
+            + [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")],
+            # tqdm would like to draw a widget, and says so.
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"},
+            cwd=ROOT,
+            check=True,
+        )
+        return [_read(folder / f"{script.stem}.ipynb") for script in scripts]
+
+
+@functools.cache
+def _read(path: Path) -> Chapter:
+    return Chapter(nbformat.read(path, as_version=4).cells)
+
+
+def _stale(name: str, made: Path) -> bool:
+    return not made.exists() or made.stat().st_mtime < max(
+        (ROOT / "notebooks" / f"{name}.py").stat().st_mtime, _newest_that_chapters_read()
+    )
+
+
+@functools.cache
+def _newest_that_chapters_read() -> float:
+    folders = [
+        (ROOT / "companion", "*.py"),
+        (ROOT / "cpadapt", "*.py"),
+        (ROOT / "results", "*.jsonl.xz"),
+        (ROOT / "results", "*.json"),
+        (ROOT / "studies", "*.toml"),
+        (ROOT / "notebooks" / "shared", "*.py"),
+        (ROOT / "book", "*.toml"),
+    ]
+    read = {path for folder, names in folders for path in folder.rglob(names)}
+    return max(path.stat().st_mtime for path in read - {ROOT / "results" / "quantities.json"})
+
+
+@pytest.fixture(scope="session")
+def chapter(tmp_path_factory: pytest.TempPathFactory) -> Chapters:
+    """A chapter by its name."""
+    base = tmp_path_factory.getbasetemp()
+    # Of several processes each has a folder of its own in the one of this run.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chapters"
+    folder.mkdir(exist_ok=True)
+    return Chapters(folder)
 
 
 @pytest.fixture(scope="session")

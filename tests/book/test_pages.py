@@ -1,7 +1,6 @@
 """The pages as they are written: all in the book, and what they read of numbers is there."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,12 @@ def test_no_line_is_taken_for_a_comment(name: str) -> None:
     assert [line for line in written(name).splitlines() if line.startswith("%")] == []
 
 
-def test_what_is_glued_is_read_and_what_is_read_is_glued(chapter: Callable[[str], Any]) -> None:
+def test_what_is_glued_is_read_and_what_is_read_is_glued(chapter: Any) -> None:
     read = set()
     for name in NAMES:
         for reference in GLUED.findall(written(name)):
             where, _, key = reference.rpartition("::")
             page = Path(where).stem if where else name.removeprefix("notebooks/")
             read.add((page, key.split(":")[0]))
-    glued = {(page, key) for page in NOTEBOOKS for key in chapter(page).glued}
+    glued = {(name, key) for name, page in zip(NOTEBOOKS, chapter.all(NOTEBOOKS), strict=True) for key in page.glued}
     assert read == glued

@@ -255,13 +255,13 @@ def test_a_chapter_names_the_studies_that_it_reads(monkeypatch: pytest.MonkeyPat
         ("none-such", "the source 'none-such' is neither a study"),
     ):
         monkeypatch.setattr(quantities.companion.records, "read", set())
-        registered = {"noise.silent": quantities._Registered(silent, (), "percent", 0, 0.95, source)}
-        monkeypatch.setitem(quantities._registered, "noise", registered)
+        registered = {"use_in_peft.silent": quantities._Registered(silent, (), "percent", 0, 0.95, source)}
+        monkeypatch.setitem(quantities._registered, "use_in_peft", registered)
         with pytest.raises(InputError, match=said):
-            quantities.compute("noise")
-    registered = {"noise.silent": quantities._Registered(silent, (), "percent", 0, 0.95, "small-tiny")}
-    monkeypatch.setitem(quantities._registered, "noise", registered)
-    assert quantities.compute("noise")["noise.silent"].text("unit") == "50\u202f%"
+            quantities.compute("use_in_peft")
+    registered = {"use_in_peft.silent": quantities._Registered(silent, (), "percent", 0, 0.95, "small-tiny")}
+    monkeypatch.setitem(quantities._registered, "use_in_peft", registered)
+    assert quantities.compute("use_in_peft")["use_in_peft.silent"].text("unit") == "50\u202f%"
 
 
 def test_a_wrong_number_or_claim_stops_the_build(tmp_path: Path) -> None:

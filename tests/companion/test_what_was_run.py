@@ -7,7 +7,7 @@ import pytest
 from by_hand import read
 
 from companion import quantities, what_was_run
-from cpadapt.measure import status
+from cpadapt.progress import status
 from cpadapt.study import load_study
 
 ROOT = Path(__file__).parents[2]

@@ -40,7 +40,8 @@ from transformers.utils import logging as transformers_logging
 from cpadapt.errors import InputError
 from cpadapt.families import counting
 from cpadapt.inputs.backbones import gguf_files, loading, sources, specs
-from cpadapt.inputs.backbones.loading import build_tiny, load_backbone, load_projections
+from cpadapt.inputs.backbones.loading import build_tiny, load_backbone, projections_of_model
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.sources import MANIFEST, prepare, weights_at_hand
 from cpadapt.inputs.backbones.specs import BACKBONES, BackboneSpec, Gguf, Package, Projection, Source
 from cpadapt.tuner import CPConfig
@@ -111,6 +112,10 @@ class TestProjections:
         assert [(p.out_features, p.in_features) for p in projections] == shapes * layers
         assert counting.step("cp", projections) == cp_step
         assert counting.step("lora", projections) == lora_step
+
+    @pytest.mark.parametrize("name", BACKBONES)
+    def test_those_of_the_named_are_those_of_their_models(self, name: str) -> None:
+        assert load_projections(name) == projections_of_model(name)
 
     def test_names_are_paths_in_the_model_in_its_order(self) -> None:
         backbone = load_backbone("tiny")
@@ -548,6 +553,8 @@ class TestGguf:
             title="Small",
             about="small",
             config=lambda: small(architecture),
+            layers=0,
+            targets=(),
             package=Package("small-part{part}", "1", "data/{part}", sources._sha256(file), parts=3, joined="s.gguf"),
             gguf=Gguf(tensors, specs._digits),
         )

