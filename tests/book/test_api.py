@@ -66,6 +66,8 @@ def test_the_signature_of_cpconfig_is_its_own_fields() -> None:
         assert eval(ast.unparse(argument.annotation), {"Literal": Literal}) == field.type
         if default is None:
             assert field.default is dataclasses.MISSING
+        elif field.default_factory is not dataclasses.MISSING:
+            assert ast.literal_eval(default) == field.default_factory()
         else:
             assert ast.literal_eval(default) == field.default
 
