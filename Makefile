@@ -87,8 +87,9 @@ picture: setup ## draw the README's picture anew from the records
 quantities: setup ## compute the book's numbers anew: results/quantities.json and those of the README
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities --renew
 
-test: setup ## run the tests, in two processes
-	$(PYTEST) $(PYTEST_OPTIONS)
+# Three processes: many of these tests wait for a browser or for other processes.
+test: setup ## run all tests
+	$(PYTEST) --numprocesses 3 $(PYTEST_OPTIONS)
 
 test-fast: setup ## run those that need neither book nor browser nor GPU, and take seconds
 	$(PYTEST) -m "not book and not slow and not browser and not gpu" $(PYTEST_OPTIONS)
