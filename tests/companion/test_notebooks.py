@@ -51,8 +51,8 @@ def test_a_section_stands_where_it_is_named(folder: Path) -> None:
 
 
 def test_what_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"page\.py: shared/task\.py has no 'abuot' \(did you mean 'about'\?\)"):
-        notebooks.read(written(folder, "{shared}`task.abuot.rte`"))
+    with pytest.raises(InputError, match=r"page\.py: shared/task\.py has no 'abouts' \(did you mean 'about'\?\)"):
+        notebooks.read(written(folder, "{shared}`task.abouts.rte`"))
     with pytest.raises(InputError, match=r"page\.py: there is no notebooks/shared/tasks\.py"):
         notebooks.read(written(folder, "{shared}`tasks.about.rte`"))
 
