@@ -25,7 +25,7 @@ STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book quantities results-readme picture bench test test-fast quantized conformance coverage lint format notebooks lab clean
+.PHONY: help setup lock book quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -87,12 +87,14 @@ picture: setup ## draw the README's picture anew from the records
 quantities: setup ## compute the book's numbers anew: results/quantities.json and those of the README
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities --renew
 
-# Three processes: many of these tests wait for a browser or for other processes.
-test: setup ## run all tests
-	$(PYTEST) --numprocesses 3 $(PYTEST_OPTIONS)
+test: setup ## run the tests, in two processes; the few longest are test-long's
+	$(PYTEST) -m "not long" $(PYTEST_OPTIONS)
+
+test-long: setup ## run those that take ten seconds or so each
+	$(PYTEST) -m long $(PYTEST_OPTIONS)
 
 test-fast: setup ## run those that need neither book nor browser nor GPU, and take seconds
-	$(PYTEST) -m "not book and not slow and not browser and not gpu" $(PYTEST_OPTIONS)
+	$(PYTEST) -m "not book and not slow and not long and not browser and not gpu" $(PYTEST_OPTIONS)
 
 quantized: setup ## run the tests of quantized layers, with bitsandbytes and torchao beside the environment
 	$(UV) install --python $(BIN)/python --target build/quantized --compile-bytecode --no-deps bitsandbytes==0.50.2 torchao==0.18.0

@@ -18,7 +18,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "precision-float32": ("what_a_run_costs",),
     "size-paper": ("size",),
     "size-rates": ("size",),
-    "size-tasks": ("what_was_run",),
+    "size-tasks": ("main_study",),
     "size-zero-shot": ("size",),
     "small": ("study_in_small",),
     "small-tiny": ("study_in_small",),

@@ -136,4 +136,4 @@ charts.table(contrasts.contrast_table(encoder.matched(), "task", "pair"))
 # all differ between the two: which of them makes components pay cannot be said from these runs. [The
 # claims](claims.ipynb) are judged by them too, in a column of their own, though they are the paper's, of a decoder.
 #
-# Next: [the paper's size](size.ipynb).
+# Next: [the main study](main_study.ipynb).

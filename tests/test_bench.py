@@ -110,7 +110,7 @@ def work(data: TaskData, **changes: Any) -> peers_at_once.Work:
     return dataclasses.replace(made, **changes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peers_at_once(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
     # The children share two cores here.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -374,7 +374,7 @@ eval_cap = 24
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_runs_by_the_command_and_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = load_backbone("tiny")
     monkeypatch.setattr(shapes, "_tokenizer", lambda: tiny.tokenizer)

@@ -69,7 +69,7 @@ def test_papermill_knows_the_parameters_of_every_notebook(notebook: Path, tmp_pa
     assert "check_parameters(globals())" in after[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_study(run_budget: Path, tmp_path: Path) -> None:
     done = run(run_budget, tmp_path, backbone="tiny", protocol=PROTOCOL, seeds=[0, 1], results_dir="r")
     records = load_records(tmp_path / "r")
@@ -81,7 +81,7 @@ def test_without_a_study(run_budget: Path, tmp_path: Path) -> None:
     assert sum("vega" in text for text in shown) >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_s_task_at_a_budget(run_budget: Path, tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(STUDY)
     changes = {"steps": 2, "eval_every": 1}

@@ -75,7 +75,7 @@ def test_generated_tasks_are_hard_for_a_head_and_adapters_help(task: str) -> Non
         assert best.loc[best["label"] == family, "eval_mean"].max() >= head + 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_data_are_what_they_were(records: list[Record]) -> None:
     """Public texts too, where they are at hand."""
     measured = set()

@@ -450,7 +450,7 @@ def test_an_architecture_that_packing_would_change_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_is_killed_goes_on_to_the_same_record(tmp_path: Path) -> None:
     """With SIGKILL, as a cluster does it, right after the first checkpoint."""
     asked = study(protocol=Protocol(steps=60, eval_every=5, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12))

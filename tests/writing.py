@@ -20,6 +20,7 @@ import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
 from in_browser import SITE
 from playwright.sync_api import Browser
+from playwright.sync_api import Page as OpenPage
 
 ROOT = Path(__file__).parents[1]
 UNWRITTEN = ROOT / "tests" / "book" / "unwritten.toml"
@@ -378,10 +379,8 @@ def asked(name: str) -> list[str]:
     return [check for check in LIMITS if check not in left_out]
 
 
-def first_figure(browser: Browser, name: str) -> Found:
-    """Whether no figure of a page ends on its first screen, caption aside, and where the first one does."""
-    opened = browser.new_page(viewport=in_browser.DESK, offline=True)
-    in_browser.go(opened, f"{name}.html")
+def first_figure(opened: OpenPage) -> Found:
+    """Whether no figure of an open page ends on its first screen, caption aside, and where the first one does."""
     end = opened.evaluate(
         """() => {
           const figure = document.querySelector('.bd-article figure, .bd-article img');
@@ -389,7 +388,6 @@ def first_figure(browser: Browser, name: str) -> Found:
           return drawn && drawn.getBoundingClientRect().bottom + window.scrollY;
         }"""
     )
-    opened.close()
     seen = end is not None and end <= in_browser.DESK["height"]
     return int(not seen), [] if end is None else [f"it ends at {end:.0f} pixels"]
 
@@ -445,8 +443,13 @@ def measured(browser: Browser) -> Listed:
     found: Listed = {check: {} for check in LIMITS}
     for name in NAMES:
         for check in asked(name):
-            of_browser = check == FIRST_FIGURE
-            found[check][name], _ = first_figure(browser, name) if of_browser else CHECKS[check].measure(built(name))
+            if check == FIRST_FIGURE:
+                opened = browser.new_page(viewport=in_browser.DESK, offline=True)
+                in_browser.go(opened, f"{name}.html")
+                found[check][name], _ = first_figure(opened)
+                opened.close()
+            else:
+                found[check][name], _ = CHECKS[check].measure(built(name))
     return {check: {n: much for n, much in pages.items() if much > LIMITS[check]} for check, pages in found.items()}
 
 

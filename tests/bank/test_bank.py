@@ -30,7 +30,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_bank_compiles_nothing() -> None:
     """Whatever its task, its mixture of runs and the cut of its rows."""
     done = subprocess.run(

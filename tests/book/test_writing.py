@@ -1,33 +1,19 @@
 """How the built pages are written: each within the limits of `writing`, but for what the list of them still allows."""
 
-from pathlib import Path
-
 import in_browser
 import pytest
 import writing
 from playwright.sync_api import Browser
-from writing import CHECKS, EXEMPT, FIRST_FIGURE, NAMES
+from writing import CHECKS, EXEMPT, NAMES
 
 ASKED = [(check, name) for name in NAMES for check in writing.asked(name)]
-
-
-def allowed(check: str, name: str) -> float | None:
-    return writing.listed().get(check, {}).get(name)
 
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(("check", "name"), [(check, name) for check, name in ASKED if check in CHECKS])
 def test_a_page(check: str, name: str) -> None:
     found, where = CHECKS[check].measure(writing.built(name))
-    wrong = writing.verdict(check, found, allowed(check, name))
-    assert wrong is None, "\n- ".join([wrong, *where])
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("name", [name for check, name in ASKED if check == FIRST_FIGURE])
-def test_the_first_figure_is_on_the_first_screen(name: str, browser: Browser) -> None:
-    found, where = writing.first_figure(browser, name)
-    wrong = writing.verdict(FIRST_FIGURE, found, allowed(FIRST_FIGURE, name))
+    wrong = writing.verdict(check, found, writing.listed().get(check, {}).get(name))
     assert wrong is None, "\n- ".join([wrong, *where])
 
 
@@ -52,9 +38,8 @@ def test_few_pages_are_exempt_and_all_are_pages() -> None:
         ("<p>No figure.</p>", 1),
     ],
 )
-def test_where_a_figure_ends(
-    html: str, beyond: int, browser: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "page.html").write_text(f"<!doctype html><article class='bd-article'>{html}</article>")
-    monkeypatch.setattr(in_browser, "SITE", tmp_path)
-    assert writing.first_figure(browser, "page")[0] == beyond
+def test_where_a_figure_ends(html: str, beyond: int, browser: Browser) -> None:
+    opened = browser.new_page(viewport=in_browser.DESK, offline=True)
+    opened.set_content(f"<!doctype html><article class='bd-article'>{html}</article>")
+    assert writing.first_figure(opened)[0] == beyond
+    opened.close()

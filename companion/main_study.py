@@ -1,0 +1,100 @@
+"""The main study over fifteen tasks: its primary question, as the plan states it (book/plan.md)."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from companion import plan, quantities
+from companion.records import records
+from cpadapt.analysis.across_tasks import OnTask, OverTasks, difference, over_tasks
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import Cell
+from cpadapt.records.record import Record
+
+STUDY = "size-tasks"
+
+PRIMARY: Mapping[Cell, float] = {("lora", 1): 0.5, ("cp", 17): -0.5, ("lora", 4): 0.5, ("cp", 71): -0.5}
+"""The primary number: the mean of two differences at equal size, LoRA minus CP, as weights of cells."""
+
+SETS = ("eval", "rest")
+
+
+@functools.cache
+def runs() -> dict[str, dict[Cell, list[Record]]]:
+    """The runs of each cell, by task, from the task with the fewest classes to the one with the most."""
+    found: dict[str, dict[Cell, list[Record]]] = {}
+    for run in sorted(records(STUDY), key=lambda run: (len(TASKS[run.config.task].labels), run.config.task)):
+        found.setdefault(run.config.task, {}).setdefault((run.label, run.config.size), []).append(run)
+    return found
+
+
+@functools.cache
+def on_task(task: str, asked: str | None = None) -> OnTask:
+    """The primary number on one task: on all items, or on those of one of `SETS`."""
+    kept = {"eval": {"rest": None}, "rest": {"outcome": None}}.get(asked or "", {})
+    return difference(
+        [(weight, [replace(run, **kept) for run in runs()[task][cell]]) for cell, weight in PRIMARY.items()]
+    )
+
+
+@functools.cache
+def primary() -> OverTasks:
+    """The primary number, over tasks."""
+    return over_tasks({task: on_task(task) for task in runs()}, {task: TASKS[task].source_group for task in runs()})
+
+
+def verdict() -> plan.Call:
+    """How the plan classifies the primary number."""
+    found = primary()
+    return plan.call(found.p_value(), found.equivalence_p_value(plan.MARGIN))
+
+
+def balanced(task: str) -> float:
+    """The primary number in balanced accuracy on eval: its mean over draws. NaN where classes are unknown."""
+    total = 0.0
+    for cell, weight in PRIMARY.items():
+        each = [run.outcome.balanced_accuracy for run in runs()[task][cell] if run.outcome is not None]
+        total += weight * np.mean([math.nan if value is None else value for value in each])
+    return float(total)
+
+
+def task_chart_rows() -> pd.DataFrame:
+    """The primary number on each task, for `charts.interval_chart`."""
+    rows = []
+    for task in runs():
+        estimate = on_task(task).estimate
+        low, high = estimate.interval()
+        rows.append(
+            {
+                "group": "LoRA − CP",
+                "what": TASKS[task].title,
+                "mean": estimate.mean,
+                "low": low,
+                "high": high,
+                "seeds": len(on_task(task).draws),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def task_table() -> pd.DataFrame:
+    """The primary number on each task, to read, in points: on all items, on each set, and in balanced accuracy."""
+    rows = []
+    for task in runs():
+        on_all = quantities.value(f"main_study.on_task.{task}")
+        rows.append(
+            {
+                "task": TASKS[task].title,
+                "classes": len(TASKS[task].labels),
+                "all items": on_all.text("signed"),
+                "95 % interval": on_all.text("interval|signed"),
+                "eval": quantities.value(f"main_study.on_set.{task}.eval").text("signed"),
+                "rest": quantities.value(f"main_study.on_set.{task}.rest").text("signed"),
+                "balanced": quantities.value(f"main_study.balanced.{task}").text("signed"),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,105 @@
+"""Numbers of the chapter on fifteen tasks."""
+
+from companion import PROJECT, main_study, plan
+from companion.main_study import SETS, STUDY
+from companion.quantities import quantity
+from companion.records import records
+from cpadapt.analysis.across_tasks import OverTasks
+from cpadapt.analysis.statistics import Estimate, Mean
+from cpadapt.study import load_study
+
+TASKS = load_study(PROJECT / "studies" / f"{STUDY}.toml").tasks
+
+
+@quantity("points", 2, STUDY, level=1 - plan.LEVEL)
+def primary() -> OverTasks:
+    """LoRA minus CP at equal size, over tasks: the plan's primary number."""
+    return main_study.primary()
+
+
+@quantity(digits=2, source=STUDY)
+def primary_p() -> float:
+    """Its p value."""
+    return primary().p_value()
+
+
+@quantity(source=STUDY)
+def verdict() -> str:
+    """How the plan classifies it."""
+    return main_study.verdict()
+
+
+@quantity(source=STUDY)
+def more_draws() -> str:
+    """Whether the plan asks for more draws."""
+    return "yes" if plan.needs_more_draws(primary()) else "no"
+
+
+@quantity("points", 2, STUDY)
+def spread() -> float:
+    """The standard deviation of the sources' true differences."""
+    return primary().spread
+
+
+@quantity("sources", source=STUDY)
+def sources() -> int:
+    """Of the tasks; those that share one count once."""
+    return len(primary().by_source)
+
+
+@quantity("tasks", source=STUDY)
+def tasks() -> int:
+    """That are measured."""
+    return len(main_study.runs())
+
+
+@quantity("runs", source=STUDY)
+def runs() -> int:
+    """Of the study."""
+    return len(records(STUDY))
+
+
+@quantity("draws", source=STUDY)
+def draws() -> int:
+    """Of a task's examples."""
+    return len(main_study.on_task(TASKS[0]).draws)
+
+
+@quantity("runs", source=STUDY)
+def lost() -> int:
+    """That have no outcome."""
+    return sum(run.outcome is None for run in records(STUDY))
+
+
+@quantity("points", 2, STUDY, each=TASKS)
+def on_task(task: str) -> Estimate:
+    """The primary number on one task."""
+    return main_study.on_task(task).estimate
+
+
+@quantity("points", 2, STUDY, each=[(task, asked) for task in TASKS for asked in SETS])
+def on_set(task: str, asked: str) -> Mean:
+    """The same on one set of items."""
+    return main_study.on_task(task, asked).estimate
+
+
+@quantity("points", 2, STUDY, each=TASKS)
+def balanced(task: str) -> float:
+    """The same on eval, in balanced accuracy."""
+    return main_study.balanced(task)
+
+
+@quantity("tasks", source=STUDY)
+def at_odds() -> int:
+    """On which eval and rest rows differ in sign, both clearly."""
+    found = 0
+    for task in TASKS:
+        (low, high), (other_low, other_high) = (on_set(task, asked).interval() for asked in SETS)
+        found += (low > 0 and other_high < 0) or (high < 0 and other_low > 0)
+    return found
+
+
+@quantity("points", 2, STUDY)
+def largest() -> float:
+    """The largest difference on a task, of either sign."""
+    return max((on_task(task).mean for task in TASKS), key=abs)
