@@ -12,7 +12,7 @@ from companion import plan, quantities
 from companion.records import records
 from cpadapt.analysis.across_tasks import OnTask, OverTasks, difference, over_tasks
 from cpadapt.inputs.tasks.specs import TASKS
-from cpadapt.records.config import Cell
+from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
 
 STUDY = "size-tasks"
@@ -35,10 +35,22 @@ def runs() -> dict[str, dict[Cell, list[Record]]]:
 @functools.cache
 def on_task(task: str, asked: str | None = None) -> OnTask:
     """The primary number on one task: on all items, or on those of one of `SETS`."""
-    kept = {"eval": {"rest": None}, "rest": {"outcome": None}}.get(asked or "", {})
     return difference(
-        [(weight, [replace(run, **kept) for run in runs()[task][cell]]) for cell, weight in PRIMARY.items()]
+        [(weight, [_asked(run, asked) for run in runs()[task][cell]]) for cell, weight in PRIMARY.items()]
     )
+
+
+def _asked(run: Record, asked: str | None) -> Record:
+    if asked is None:
+        return run
+    return replace(run, rest=None) if asked == "eval" else replace(run, outcome=None)
+
+
+@functools.cache
+def gain(task: str) -> OnTask:
+    """The mean of the primary number's four cells minus the head alone, on one task. The plan has no test of it."""
+    cells = {cell: 1 / len(PRIMARY) for cell in PRIMARY} | {(HEAD, 0): -1.0}
+    return difference([(weight, runs()[task][cell]) for cell, weight in cells.items()])
 
 
 @functools.cache
@@ -58,8 +70,8 @@ def balanced(task: str) -> float:
     total = 0.0
     for cell, weight in PRIMARY.items():
         each = [run.outcome.balanced_accuracy for run in runs()[task][cell] if run.outcome is not None]
-        total += weight * np.mean([math.nan if value is None else value for value in each])
-    return float(total)
+        total += weight * float(np.mean([math.nan if value is None else value for value in each]))
+    return total
 
 
 def task_chart_rows() -> pd.DataFrame:
@@ -82,7 +94,8 @@ def task_chart_rows() -> pd.DataFrame:
 
 
 def task_table() -> pd.DataFrame:
-    """The primary number on each task, to read, in points: on all items, on each set, and in balanced accuracy."""
+    """The primary number on each task, to read, in points: on all items, on each set, in balanced
+    accuracy; and what the adapters gain over the head alone."""
     rows = []
     for task in runs():
         on_all = quantities.value(f"main_study.on_task.{task}")
@@ -94,6 +107,7 @@ def task_table() -> pd.DataFrame:
                 "95 % interval": on_all.text("interval|signed"),
                 "eval": quantities.value(f"main_study.on_set.{task}.eval").text("signed"),
                 "rest": quantities.value(f"main_study.on_set.{task}.rest").text("signed"),
+                "over the head": quantities.value(f"main_study.gain.{task}").text("signed"),
                 "balanced": quantities.value(f"main_study.balanced.{task}").text("signed"),
             }
         )

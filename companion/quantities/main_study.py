@@ -1,10 +1,13 @@
 """Numbers of the chapter on fifteen tasks."""
 
+import statistics
+
 from companion import PROJECT, main_study, plan
 from companion.main_study import SETS, STUDY
 from companion.quantities import quantity
 from companion.records import records
 from cpadapt.analysis.across_tasks import OverTasks
+from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Estimate, Mean
 from cpadapt.study import load_study
 
@@ -17,16 +20,23 @@ def primary() -> OverTasks:
     return main_study.primary()
 
 
-@quantity(digits=2, source=STUDY)
-def primary_p() -> float:
-    """Its p value."""
-    return primary().p_value()
-
-
 @quantity(source=STUDY)
 def verdict() -> str:
     """How the plan classifies it."""
     return main_study.verdict()
+
+
+@quantity(source=STUDY)
+def compared() -> str:
+    """The pairs of cells that are compared."""
+    lora, cp = ([cell for cell in main_study.PRIMARY if cell[0] == label] for label in ("lora", "cp"))
+    return " and ".join(f"{cell_name(*one)} − {cell_name(*other)}" for one, other in zip(lora, cp, strict=True))
+
+
+@quantity("steps", source=STUDY)
+def steps() -> int:
+    """Of a run."""
+    return records(STUDY)[0].config.protocol.steps
 
 
 @quantity(source=STUDY)
@@ -87,6 +97,30 @@ def on_set(task: str, asked: str) -> Mean:
 def balanced(task: str) -> float:
     """The same on eval, in balanced accuracy."""
     return main_study.balanced(task)
+
+
+@quantity("points", 1, STUDY, each=TASKS)
+def gain(task: str) -> Estimate:
+    """The four adapters of the primary number minus the head alone, on one task."""
+    return main_study.gain(task).estimate
+
+
+@quantity("points", 1, STUDY)
+def least_gain() -> float:
+    """The same on the task where it is least."""
+    return min(gain(task).mean for task in TASKS)
+
+
+@quantity("points", 1, STUDY)
+def median_gain() -> float:
+    """The same on the task in the middle."""
+    return statistics.median(gain(task).mean for task in TASKS)
+
+
+@quantity("points", 1, STUDY)
+def greatest_gain() -> float:
+    """The same on the task where it is greatest."""
+    return max(gain(task).mean for task in TASKS)
 
 
 @quantity("tasks", source=STUDY)
