@@ -11,6 +11,7 @@ import pandas as pd
 from companion import plan, quantities
 from companion.records import records
 from cpadapt.analysis.across_tasks import OnTask, OverTasks, difference, over_tasks
+from cpadapt.analysis.statistics import Mean
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
@@ -75,21 +76,14 @@ def balanced(task: str) -> float:
 
 
 def task_chart_rows() -> pd.DataFrame:
-    """The primary number on each task, for `charts.interval_chart`."""
+    """The primary number over tasks and on each, for `charts.interval_chart`."""
+    found: dict[str, Mean] = {"All tasks": primary()}
+    found |= {str(TASKS[task].title): on_task(task).estimate for task in runs()}
+    draws = len(on_task(next(iter(runs()))).draws)
     rows = []
-    for task in runs():
-        estimate = on_task(task).estimate
-        low, high = estimate.interval()
-        rows.append(
-            {
-                "group": "LoRA − CP",
-                "what": TASKS[task].title,
-                "mean": estimate.mean,
-                "low": low,
-                "high": high,
-                "seeds": len(on_task(task).draws),
-            }
-        )
+    for what, mean in found.items():
+        low, high = mean.interval()
+        rows.append({"group": "LoRA − CP", "what": what, "mean": mean.mean, "low": low, "high": high, "seeds": draws})
     return pd.DataFrame(rows)
 
 

@@ -15,7 +15,7 @@
 #
 # **At equal size, is LoRA ahead of CP on a model of the paper's size?**
 #
-# No: over {q}`main_study.tasks` tasks LoRA leads by {q}`main_study.primary|unit`, which is nothing.
+# No: over {q}`main_study.tasks` tasks LoRA leads by {q}`main_study.primary|unit`, far less than anyone would notice.
 # {says}`main_study.verdict == 'equivalent' and main_study.primary.low < 0 < main_study.primary.high`
 # {says}`main_study.tasks == 15 and abs(main_study.primary) < 0.1`
 #
@@ -23,7 +23,7 @@
 # {q}`main_study.primary|interval|signed`, within half a point.
 # {says}`-0.5 < main_study.primary.low and main_study.primary.high < 0.5`
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, on each task, 95 % intervals."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["hide-input"]
 from companion import main_study, plan
 from cpadapt.analysis import charts
 

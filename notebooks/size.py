@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # At the paper's size, SST-2 and RTE ask for little of an adapter
+# # In the paper's design, three seeds can't tell CP from LoRA
 #
 # **What does a parameter budget buy on a model of the paper's size?**
 #
-# Little on two tasks: CP and LoRA of equal size differ by {q}`size.gap.sst2` points on SST-2 and by
+# The same from either: CP and LoRA of equal size differ by {q}`size.gap.sst2` points on SST-2 and by
 # {q}`size.gap.rte` on RTE, within what {q}`size.gap.sst2|n` seeds can tell.
 # {says}`abs(size.gap.sst2) < 0.5 and size.gap.sst2.low < 0 < size.gap.sst2.high`
 # {says}`0.5 < size.gap.rte < 1 and size.gap.rte.low < 0 < size.gap.rte.high`
