@@ -184,6 +184,7 @@ def third(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     return sorted(runs, key=stacking_order)
 
 
+@pytest.mark.slow
 def test_a_family_of_several_columns_a_unit_trains_among_others(
     third: list[RunConfig], data: dict[int, TaskData]
 ) -> None:
