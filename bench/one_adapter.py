@@ -50,7 +50,7 @@ def main(
         return shapes.load(backbone, dtype=cast(Dtype, dtype), device=where.type)
 
     # Else the first one measured would be charged for what the libraries allocate once.
-    _step(load(), "lora", rank=1, tokens=max(length), mode="eager", batch_size=batch_size)[0]()
+    training_step(load(), "lora", rank=1, tokens=max(length), mode="eager", batch_size=batch_size)[0]()
     gc.collect()
     # What compiles slowly comes last.
     for m, r, tokens in itertools.product(mode, rank, length):
@@ -75,7 +75,7 @@ def _compare(
     try:
         for family in FAMILIES:
             held = torch.cuda.memory_allocated(where) if where.type == "cuda" else 0
-            work[family], counted = _step(load(), family, batch_size=batch_size, **setting)
+            work[family], counted = training_step(load(), family, batch_size=batch_size, **setting)
             for _ in range(steps):
                 work[family]()
             report.add("adapter", family=family, **setting, **counted, **_made_of(work[family], held, where))
@@ -92,10 +92,13 @@ def _compare(
             torch.cuda.empty_cache()
 
 
-def _step(
-    loaded: Backbone, family: str, *, rank: int, tokens: int, mode: str, batch_size: int
+def training_step(
+    loaded: Backbone, family: str, *, rank: int, tokens: int, mode: str, batch_size: int, by_layer: bool = False
 ) -> tuple[Callable[[], None], dict[str, int]]:
-    """A training step of a freshly adapted backbone, and what the adapter amounts to."""
+    """A training step of a freshly adapted backbone, and what the adapter amounts to.
+
+    `by_layer` calls the tuner past the `PeftModel`, so that each layer makes its own pair.
+    """
     torch.manual_seed(0)
     targets = [projection.name for projection in loaded.projections]
     size = rank if family == "lora" else nearest_size(loaded.projections, rank)
@@ -109,7 +112,8 @@ def _step(
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
     batch, last = padded_batch(loaded, tokens, batch_size)
     rows = torch.arange(batch_size, device=last.device)
-    call = torch.compile(model) if mode == "compiled" else model
+    called = model.base_model if by_layer else model
+    call = torch.compile(called) if mode == "compiled" else called
 
     def step() -> None:
         hidden: Tensor = call(**batch, use_cache=False).last_hidden_state
