@@ -32,8 +32,8 @@ _FORMER = re.compile(rf"(?P<module>.+)\.{PREFIX}(?:(?P<side>up|down)\.(?P<mode>\
 
 _NOTE = """## Loading
 
-This is a CP adapter ([arXiv 2606.00428](https://arxiv.org/abs/2606.00428)). PEFT loads it once
-[cpadapt](https://pypi.org/project/cpadapt/) is imported, here version {version}:
+This is a CP adapter ([arXiv 2606.00428](https://arxiv.org/abs/2606.00428)), saved by cpadapt {version}. PEFT loads it
+once cpadapt is imported:
 
 ```python
 import cpadapt
