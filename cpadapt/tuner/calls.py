@@ -23,8 +23,7 @@ class Call:
     """One call, seen by the thread that makes it and by no other.
 
     Making the pairs for all layers of a shape at once spares launches: a pair with its gradient is dozens of small
-    operations, and a small model's step takes as long as its launches (`bench/shared_pairs.py` times both ways, for
-    `results/bench`).
+    operations, and a small model's step takes as long as its launches. `bench/shared_pairs.py` times both.
     """
 
     pairs: dict[tuple[CPAdapter, float], Pair] = field(default_factory=dict)
