@@ -315,8 +315,7 @@ def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor])
     tensors = {
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()
     }
-    metadata = files.header(config) if isinstance(config, CPConfig) else {"format": "pt"}
-    save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata=metadata)
+    save_file(tensors, out / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     # Written last, so that an interrupted folder is not taken for an adapter.
     config.save_pretrained(str(out))
     return out

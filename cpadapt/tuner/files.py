@@ -97,20 +97,16 @@ def warn_of_faults(state: Mapping[str, Tensor]) -> None:
         warnings.warn(f"the saved CP adapter is not sound: {fault}", stacklevel=3)
 
 
-def header(config: CPConfig) -> dict[str, str]:
-    """What the file of weights says of itself: cpadapt's version and how the tensors are meant."""
-    options = {"scale": config.scale, "tensor_shape": config.tensor_shape}
-    return {"format": "pt", "cpadapt": version("cpadapt"), "cp": json.dumps(options)}
-
-
 def say_what_is_needed(folder: str | Path, config: CPConfig) -> None:
     """Have the header of a folder's weights and its card name cpadapt."""
     weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     if not weights.is_file():
         return
-    # PEFT writes the file with a header of its own.
+    # The file comes with PEFT's header, which says neither cpadapt's version nor how the tensors are meant.
+    options = json.dumps({"scale": config.scale, "tensor_shape": config.tensor_shape})
+    header = {"format": "pt", "cpadapt": version("cpadapt"), "cp": options}
     draft = weights.with_suffix(".draft")
-    save_file(load_file(weights), draft, metadata=header(config))
+    save_file(load_file(weights), draft, metadata=header)
     draft.replace(weights)
     card = Path(folder) / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else "---\nlibrary_name: peft\n---\n"

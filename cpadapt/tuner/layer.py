@@ -125,20 +125,15 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's method would also cast to the base layer's type, and so round what was read from a file.
-        target, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
-        target = device or target
+        base = self.get_base_layer()
+        weight = getattr(base, "weight", getattr(base, "qweight", None))
+        # That of torch's dynamically quantized layers is a method, which has no device.
+        target = device or getattr(weight, "device", None)
         if adapter_name not in self.cp_adapter or not isinstance(target, torch.device) or target.type == "meta":
             return
         adapter = self.cp_adapter[adapter_name]
         if not any(parameter.is_meta for parameter in adapter.parameters()):
             adapter.to(target)
-
-    def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[Any, Any]:
-        # The weight of torch's dynamically quantized layers is a method, which has no device.
-        if callable(getattr(base_layer, "weight", None)) and not isinstance(base_layer.weight, Tensor):
-            return torch.device("cpu"), None
-        found: tuple[Any, Any] = super()._get_base_layer_device_and_dtype(base_layer)
-        return found
 
 
 class CPLinear(nn.Module, CPLayer):
