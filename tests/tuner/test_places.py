@@ -12,6 +12,7 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.testing import assert_close
+from transformers import Trainer, TrainingArguments
 
 from cpadapt.errors import InputError
 from cpadapt.tuner import CPConfig
@@ -114,6 +115,42 @@ def test_replicas_give_the_same_and_its_gradients(llama, replicate, kind):
         copies = replicate(model, [0, 1], detach=True)
         halves = [copy(input_ids=rows).logits for copy, rows in zip(copies, ids.chunk(2), strict=True)]
     assert_close(torch.cat(halves), whole, **TIGHT)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trainer_on_two_gpus_trains_as_a_plain_loop(llama, tmp_path, kind):
+    """Started as plain `python`, it wraps the model in `nn.DataParallel`."""
+    ids = llama.inputs()["input_ids"]
+    labels = torch.arange(len(ids)) % 2
+
+    def model():
+        torch.manual_seed(0)
+        return two_adapters(kind, llama, modules_to_save=[llama.head])
+
+    trained = model()
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=3, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", max_grad_norm=0,
+        per_device_train_batch_size=len(ids) // max(1, torch.cuda.device_count()), report_to=[], save_strategy="no",
+        dataloader_pin_memory=False, disable_tqdm=True,
+    )  # fmt: skip
+    data = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+    Trainer(trained, arguments, train_dataset=data).train()
+
+    expected = model().train()
+    before = {name: p.detach().clone() for name, p in expected.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD([p for p in expected.parameters() if p.requires_grad], 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        expected(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+    found = {name: p.detach().cpu() for name, p in trained.named_parameters()}
+    for name, parameter in expected.named_parameters():
+        if name in before:
+            change = parameter.detach() - before[name]
+            assert change.abs().max() > 1e-4
+            assert_close(found[name] - before[name], change, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -32,20 +32,24 @@ def library(name: str) -> Any:
     return importlib.import_module(name) if required else pytest.importorskip(name)
 
 
+# torch's dynamic quantization has no kernels but the CPU's.
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def bitsandbytes(bits):
     bnb = library("bitsandbytes")
     if bits == 8:
         layer = bnb.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
     else:
         layer = bnb.nn.Linear4bit(64, 64, compute_dtype=torch.float32, quant_type="nf4")
-    return nn.Sequential(layer).to("cpu")
+    return nn.Sequential(layer).to(DEVICE)
 
 
 def torchao():
     quantization = library("torchao.quantization")
     model = nn.Sequential(nn.Linear(64, 64))
     quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
-    return model
+    return model.to(DEVICE)
 
 
 def dynamic():
@@ -58,7 +62,6 @@ BASES = {
     "torchao": torchao,
     "torch's dynamic": dynamic,
 }
-X = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
 
 
 def config(**fields):
@@ -71,22 +74,28 @@ def base(request):
     return BASES[request.param]()
 
 
-def test_an_adapter_works_beside_it(base, tmp_path, delta):
+@pytest.fixture
+def x(base):
+    device = "cpu" if "torch.ao" in type(base[0]).__module__ else DEVICE
+    return torch.randn(5, 64, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def test_an_adapter_works_beside_it(base, x, tmp_path, delta):
     model = get_peft_model(base, config()).eval()
     layer = model.base_model.model[0]
     with model.disable_adapter():
-        plain = model(X)
-    expected = plain + X @ delta(layer, "default").float().T
+        plain = model(x)
+    expected = plain + x @ delta(layer, "default").float().T
     assert (expected - plain).abs().max() > 0.1
-    assert_close(model(X), expected, rtol=1e-4, atol=1e-4)
+    assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
     if "torch.ao" in type(layer.base_layer).__module__:
         return  # torch cannot load an adapter's tensors alone into a model that has such a layer
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(model.unload(), tmp_path).eval()
-    assert_close(again(X), expected, rtol=1e-4, atol=1e-4)
+    assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_step_of_training_beside_it(base):
+def test_a_step_of_training_beside_it(base, x):
     model = get_peft_model(base, config(init="zero"))
     trained = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == 2 * (8 + 8 + 8 + 8 + 1)
@@ -94,21 +103,21 @@ def test_a_step_of_training_beside_it(base):
     losses = []
     for _ in range(3):
         optimizer.zero_grad()
-        loss = (model(X) - 1).square().mean()
+        loss = (model(x) - 1).square().mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[2] < losses[1] < losses[0]
 
 
-def test_merging_is_what_peft_can_do_or_refused_in_a_sentence(base):
+def test_merging_is_what_peft_can_do_or_refused_in_a_sentence(base, x):
     model = get_peft_model(base, config(scale=0.5)).eval()
-    expected = model(X)
+    expected = model(x)
     layer = model.base_model.model[0]
     if "bitsandbytes" not in type(layer.base_layer).__module__:
         with pytest.raises(InputError, match=r"cannot be merged: the layer is quantized \(torch.*\) and"):
             model.merge_adapter()
-        assert torch.equal(model(X), expected)
+        assert torch.equal(model(x), expected)
         return
     before = layer.get_base_weight().clone()
     with pytest.warns(UserWarning, match="quantized again, which rounds the update too"):
@@ -122,14 +131,14 @@ def test_merging_is_what_peft_can_do_or_refused_in_a_sentence(base):
     assert (layer.get_base_weight() - before).abs().max() < 2 * step
 
 
-def test_lora_agrees(base):
+def test_lora_agrees(base, x):
     """LoRA beside a quantized layer is PEFT's own; the converted adapter is the same."""
     if "torch.ao" in type(base[0]).__module__:
         pytest.skip("LoRA refuses torch's dynamically quantized layers")
     ours = get_peft_model(base, config()).eval()
-    expected = ours(X)
+    expected = ours(x)
     up, down = ours.base_model.model[0].factors("default")
     theirs = get_peft_model(ours.unload(), LoraConfig(r=2, lora_alpha=2, target_modules=["0"])).eval()
     lora = theirs.base_model.model[0]
     lora.lora_A["default"].weight.data, lora.lora_B["default"].weight.data = down.detach(), up.detach()
-    assert_close(theirs(X), expected, rtol=1e-4, atol=1e-4)
+    assert_close(theirs(x), expected, rtol=1e-4, atol=1e-4)
