@@ -224,7 +224,7 @@ def chart_rows() -> pd.DataFrame:
     """The numbers of the tests 1 to 11, for `charts.interval_chart`."""
     rows = []
     for test, mean in numbers().items():
-        low, high = mean.interval(1 - plan.LEVEL)
+        low, high = mean.interval()
         rows.append({"group": "difference", "what": f"{test}. {QUESTIONS[test]}", "mean": mean.mean, "low": low})
         rows[-1] |= {"high": high, "seeds": int(mean.degrees) + 1}
     return pd.DataFrame(rows)
