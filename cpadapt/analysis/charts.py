@@ -6,7 +6,6 @@ and the built book draw without a network. Altair takes a second to import, so o
 
 import itertools
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -127,7 +126,7 @@ def _tasks(table: pd.DataFrame) -> str:
     return ", ".join(task_name(task) for task in sorted(set(table["task"])))
 
 
-def _colour(labels: set[str]) -> Any:
+def _colour(labels: set[str], *, legend: bool = True) -> Any:
     import altair as alt
 
     known = {label: colour for label, colour in family_colours().items() if label in labels}
@@ -135,7 +134,8 @@ def _colour(labels: set[str]) -> Any:
     free = [colour for colour in FURTHER_COLOURS if colour not in known.values()]
     colours = [*known.values(), *free[: len(further)]]
     names = [family_name(label) for label in (*known, *further)]
-    return alt.Color("family name:N", title="family", scale=alt.Scale(domain=names, range=colours))
+    scale, shown = alt.Scale(domain=names, range=colours), alt.Legend() if legend else None
+    return alt.Color("family name:N", title=None, scale=scale, legend=shown)
 
 
 def _shape(tasks: list[str]) -> Any:
@@ -165,6 +165,13 @@ class _Frontier:
     """Head only, in the same form."""
     seeds: pd.DataFrame
     """The runs of these cells at their settings, with their `accuracy`."""
+    commonest: float | None
+    """The accuracy of always giving the commonest answer, if the records are of one task and know it."""
+
+    @property
+    def is_one_line_each(self) -> bool:
+        """Whether each family has one line, which can have its name."""
+        return not self.adapters.empty and self.adapters[LINE].drop_duplicates()["label"].is_unique
 
 
 @dataclass(frozen=True)
@@ -178,15 +185,20 @@ class _Look:
     hovered: Any
     """The cell under the pointer."""
     hovered_floor: Any
-    budget: Any
-    """The parameter of the slider; `None` without one."""
+    sliders: tuple[Any, ...]
+    """The slider's parameter and the budget at its place; none without a slider."""
 
     @property
     def over(self) -> Any:
         """Whether a cell is over the budget."""
         import altair as alt
 
-        return "false" if self.budget is None else alt.datum.parameters > self.budget
+        return alt.datum.parameters > self.budget if self.sliders else "false"
+
+    @property
+    def budget(self) -> Any:
+        """The parameter with the budget in scalars."""
+        return self.sliders[1]
 
 
 def frontier_chart(
@@ -195,15 +207,17 @@ def frontier_chart(
     """Accuracy on eval against trainable scalars, by family, as means over seeds at the setting that dev chose.
 
     The seeds are drawn faintly behind their cell and light up when the pointer is on it. Head only, which has no
-    trainable scalars in an adapter, is the floor, a dashed line.
+    trainable scalars in an adapter, is the floor, a dashed line; the commonest answer is a dotted one, or, where it
+    is so low that it would flatten the rest, a line of text. A family with one line has its name at its smallest size.
 
     Args:
         records: a table of one task's runs, as `read_records` returns it.
-        budget_slider: add a slider for the budget. Cells above it fade, the treads show the best cell at or under each
-            budget, and a line of text names each family's best cell (`best_under_budget`). That cell is chosen on eval
-            itself, so it describes these runs and promises nothing for others.
+        budget_slider: add a slider over the sizes, from LoRA's first rank at the start. Cells above the budget fade,
+            the treads show the best cell at or under each budget, and a line of text names each family's best cell
+            (`best_under_budget`). That cell is chosen on eval itself, so it describes these runs and promises nothing
+            for others.
         published: numbers of others, with the columns `backbone`, `task`, `label`, `size`, `parameters`, `accuracy`,
-            `sd` and `seeds`, drawn hollow, with a checkbox to hide them.
+            `sd` and `seeds`, drawn hollow if a checkbox is ticked.
     """
     import altair as alt
 
@@ -217,6 +231,7 @@ def frontier_chart(
     else:
         lines = _tread_layers(adapters, look) if budget_slider else [_line_layer(adapters, look)]
         layers += [_seed_layer(data, look), *lines, *theirs, *_point_layers(adapters, look)]
+        layers += _name_layers(data, look)
     means = pd.concat([adapters, data.floor])
     chart = alt.layer(*layers).properties(
         description=_description(means, budget_slider, published), width="container", height=320
@@ -238,7 +253,13 @@ def _frontier_data(records: pd.DataFrame) -> _Frontier:
         [*LINE, "family name", "cell", "parameters", "accuracy", "seed"]
     ]
     means["best so far"] = means.groupby(LINE, dropna=False)["accuracy"].cummax()
-    return _Frontier(means[means["label"] != HEAD], means[means["label"] == HEAD], seeds)
+    commonest = records["majority_rate"].dropna() if len(set(records["task"])) == 1 else pd.Series(dtype=float)
+    return _Frontier(
+        adapters=means[means["label"] != HEAD],
+        floor=means[means["label"] == HEAD],
+        seeds=seeds,
+        commonest=None if commonest.empty else float(commonest.max()),
+    )
 
 
 def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slider: bool) -> _Look:
@@ -255,21 +276,23 @@ def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slide
             axis=alt.Axis(format="~s", grid=False, tickCount=6, labelOverlap="greedy", labelSeparation=6),
         ),
         y=alt.Y("accuracy:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%")),
-        colour=_colour(labels),
+        colour=_colour(labels, legend=not data.is_one_line_each),
         shape=_shape(sorted(set(means["task"]))),
         hovered=alt.selection_point(name="hovered", **pointer),
         hovered_floor=alt.selection_point(name="hovered_floor", **pointer),
-        budget=_budget_slider(data.adapters) if budget_slider else None,
+        sliders=_budget_slider(data.adapters) if budget_slider else (),
     )
 
 
-def _budget_slider(adapters: pd.DataFrame) -> Any:
-    """A slider from the smallest cell's count to the largest's, with a stop at every cell's count."""
+def _budget_slider(adapters: pd.DataFrame) -> tuple[Any, Any]:
+    """A slider with a stop at every cell's count, and the count at its place; it starts at LoRA's first rank."""
     import altair as alt
 
-    counts = adapters["parameters"].astype(int).tolist() or [1]
-    slider = alt.binding_range(min=min(counts), max=max(counts), step=math.gcd(*counts), name="budget, scalars ")
-    return alt.param(name="budget", value=max(counts), bind=slider)
+    counts = sorted(set(adapters["parameters"].astype(int))) or [1]
+    first = adapters.loc[adapters["label"] == "lora", "parameters"].min()
+    start = counts.index(int(first)) if first == first else len(counts) // 2
+    slider = alt.binding_range(min=0, max=len(counts) - 1, step=1, name="budget ")
+    return alt.param(name="place", value=start, bind=slider), alt.param(name="budget", expr=f"{counts}[place]")
 
 
 def _cell_tooltips() -> list[Any]:
@@ -300,7 +323,38 @@ def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
         .mark_rule(strokeWidth=14, opacity=0)
         .encode(look.y, tooltip=[tooltip[0], *tooltip[2:5]])
         .add_params(look.hovered_floor),
+        alt.Chart(floor)
+        .mark_text(align="right", baseline="bottom", dy=-3, fontSize=12)
+        .encode(look.y, x=alt.value("width"), text="cell:N"),
     ]
+
+
+def _name_layers(data: _Frontier, look: _Look) -> list[Any]:
+    """Each line's name above its smallest size, and the commonest answer."""
+    import altair as alt
+
+    layers = []
+    known = data.adapters.dropna(subset="accuracy")
+    if data.is_one_line_each and not known.empty:
+        smallest = known.loc[known.groupby("label")["parameters"].idxmin()]
+        names = alt.Chart(smallest).mark_text(align="left", baseline="bottom", dy=-8, dx=-4, fontSize=13)
+        layers.append(names.encode(look.x, look.y, text="family name:N"))
+    if data.commonest is None or known.empty:
+        return layers
+    shown = pd.concat([data.floor, known])["accuracy"]
+    said = f"commonest answer, {100 * data.commonest:.1f} %"
+    if data.commonest >= shown.min() - (shown.max() - shown.min()):
+        line = alt.Chart(pd.DataFrame({"accuracy": [data.commonest], "said": [said]}))
+        text = line.mark_text(align="right", baseline="bottom", dy=-3, fontSize=12)
+        return [
+            *layers,
+            line.mark_rule(strokeDash=[2, 3], strokeWidth=1.5).encode(look.y),
+            text.encode(look.y, x=alt.value("width"), text="said:N"),
+        ]
+    below = alt.Chart(pd.DataFrame({"said": [f"↓ {said}"]})).mark_text(
+        align="right", baseline="bottom", dy=-4, fontSize=12
+    )
+    return [*layers, below.encode(x=alt.value("width"), y=alt.value("height"), text="said:N")]
 
 
 def _seed_layer(data: _Frontier, look: _Look) -> Any:
@@ -349,12 +403,13 @@ def _tread_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
         .transform_calculate(parameters=look.budget.name)
         .mark_rule(strokeWidth=1)
         .encode(look.x)
-        .add_params(look.budget),
+        .add_params(*look.sliders),
+        # Into a field of its own: what a calculation overwrites stays so when the slider moves back.
         alt.Chart(treads)
         .transform_filter(alt.datum.parameters <= look.budget)
-        .transform_calculate(until=f"min(datum.until, {look.budget.name})")
+        .transform_calculate(shown_until=f"min(datum.until, {look.budget.name})")
         .mark_rule(strokeWidth=2, opacity=0.8)
-        .encode(look.x, alt.Y("best so far:Q", title="accuracy on eval"), look.colour, x2="until:Q"),
+        .encode(look.x, alt.Y("best so far:Q", title="accuracy on eval"), look.colour, x2="shown_until:Q"),
         *_best_under_layers(adapters, look),
     ]
 
@@ -363,7 +418,9 @@ def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
     """A line of text for each family, with its best cell at or under the budget."""
     import altair as alt
 
-    above = alt.Chart(pd.DataFrame({"text": ["best on eval at or under the budget:"]}))
+    above = alt.Chart(pd.DataFrame({"text": [""]})).transform_calculate(
+        text="'best on eval within ' + format(budget, ',') + ' scalars:'"
+    )
     texts = [
         above.mark_text(align="left", baseline="top", fontSize=12).encode(
             x=alt.value(4), y=alt.value(2), text="text:N"
@@ -374,7 +431,7 @@ def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
             alt.Chart(said)
             .transform_filter("datum.least <= budget && (!isValid(datum.below) || budget < datum.below)")
             .mark_text(align="left", baseline="top", fontSize=12)
-            .encode(look.colour, x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
+            .encode(x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
         )
     return texts
 
@@ -401,10 +458,10 @@ def _best_by_budget(adapters: pd.DataFrame) -> pd.DataFrame:
 
 
 def _published_layers(published: pd.DataFrame, adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """Hollow marks with a checkbox. Hidden marks lie on a measured cell, so that the axes fit the measured cells."""
+    """Hollow marks, hidden at first, with a checkbox. Hidden marks lie on a measured cell, so that the axes fit."""
     import altair as alt
 
-    shown = alt.param(name="published", value=True, bind=alt.binding_checkbox(name=f"{PUBLISHED} "))
+    shown = alt.param(name="published", value=False, bind=alt.binding_checkbox(name=f"{PUBLISHED} "))
     chart = alt.Chart(_named(published).assign(values=PUBLISHED))
     known = adapters.dropna(subset="accuracy")
     if len(known):

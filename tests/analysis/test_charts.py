@@ -54,6 +54,7 @@ def table(*rows: tuple[Any, ...], study: str = "s") -> pd.DataFrame:
         weights="w",
         scale=2.0,
         warmup_steps=0,
+        majority_rate=0.52,
         diverged_at=None,
         id=[f"{study}{k}" for k in range(len(made))],
     )
@@ -303,7 +304,7 @@ LADDER = [
 def said(spec: dict[str, Any], budget: int) -> list[str]:
     """The text on the chart at this budget."""
     spec = json.loads(json.dumps(spec))
-    signals(spec)["budget"]["value"] = budget
+    signals(spec)["budget"]["expr"] = str(budget)
     svg = vl_convert.vegalite_to_svg({**spec, "width": 560}, vl_version=VEGA_LITE)
     return re.findall(r">((?:LoRA|CP)[ :][^<]+)<", svg)
 
@@ -311,9 +312,10 @@ def said(spec: dict[str, Any], budget: int) -> list[str]:
 def test_the_slider_names_the_best_cell_under_the_budget() -> None:
     rows = table(*LADDER)
     spec = as_dict(frontier_chart(rows, budget_slider=True))
-    slider = signals(spec)["budget"]
-    assert (slider["value"], slider["bind"]["input"]) == (1536, "range")
-    assert (slider["bind"]["min"], slider["bind"]["max"], slider["bind"]["step"]) == (96, 1536, 96)
+    slider, counts = signals(spec)["place"], [96, 192, 384, 768, 1536]
+    assert signals(spec)["budget"]["expr"] == f"{counts}[place]"
+    assert (slider["bind"]["input"], counts[slider["value"]]) == ("range", 768)  # LoRA's first rank
+    assert (slider["bind"]["min"], slider["bind"]["max"], slider["bind"]["step"]) == (0, len(counts) - 1, 1)
     assert said(spec, 96) == ["CP 1: 60.0 %, 96 scalars", "LoRA: none fits"]
     assert said(spec, 767) == ["CP 2: 70.0 %, 192 scalars", "LoRA: none fits"]
     best, names = frontier(rows), {"lora": "LoRA", "cp": "CP"}
@@ -334,6 +336,36 @@ def test_treads_are_the_best_so_far_up_to_the_next_size() -> None:
     }  # fmt: skip
 
 
+def test_treads_are_whole_again_when_the_slider_comes_back() -> None:
+    (treads,) = (
+        layer
+        for layer in layers(as_dict(frontier_chart(table(*LADDER), budget_slider=True)), "rule")
+        if "x2" in layer["encoding"]
+    )
+    calculated = [step["as"] for step in treads["transform"] if "calculate" in step]
+    assert treads["encoding"]["x2"]["field"] in calculated
+    assert not set(calculated) & set(drawn(as_dict(frontier_chart(table(*LADDER), budget_slider=True)), treads)[0])
+
+
+@pytest.mark.parametrize(("commonest", "line"), [(0.5, True), (0.1, False), (None, False)])
+def test_the_commonest_answer_is_a_line_that_flattens_nothing(commonest: float | None, line: bool) -> None:
+    spec = as_dict(frontier_chart(table(*ROWS).assign(majority_rate=commonest)))
+    assert len(layers(spec, "rule", strokeDash=[2, 3])) == line
+    said = [row["said"] for layer in layers(spec, "text") for row in drawn(spec, layer) if "said" in row]
+    assert said == {0.5: ["commonest answer, 50.0 %"], 0.1: ["↓ commonest answer, 10.0 %"], None: []}[commonest]
+
+
+def test_a_line_has_its_name_where_it_is_its_familys_only_one() -> None:
+    spec = as_dict(frontier_chart(table(*ROWS)))
+    named = [
+        row["family name"] for layer in layers(spec, "text") for row in drawn(spec, layer) if "family name" in row
+    ]
+    assert sorted(named) == ["CP", "LoRA", "head only"]
+    assert parts(spec)[1]["encoding"]["color"]["legend"] is None
+    two = as_dict(frontier_chart(pd.concat([table(*ROWS), table(*ROWS, study="other")])))
+    assert parts(two)[1]["encoding"]["color"]["legend"] is not None
+
+
 def test_cells_over_the_budget_fade() -> None:
     spec = as_dict(frontier_chart(table(*ROWS), budget_slider=True))
     _, means, _ = parts(spec)
@@ -350,7 +382,7 @@ def test_published_figures_are_hollow_named_and_can_be_hidden() -> None:
     assert theirs["mark"]["strokeDash"] == [2, 2]
     assert {row["values"] for row in drawn(spec, theirs)} == {"published (second-hand)"}
     box = signals(spec)["published"]
-    assert (box["value"], box["bind"]["input"]) == (True, "checkbox")
+    assert (box["value"], box["bind"]["input"]) == (False, "checkbox")
     assert [condition["param"] for condition in theirs["encoding"]["opacity"]["condition"]] == ["published"]
     assert theirs["encoding"]["opacity"]["value"] == 0
     assert "published (second-hand), on OPT-1.3B" in " ".join(spec["title"]["text"])
