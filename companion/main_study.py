@@ -75,6 +75,30 @@ def balanced(task: str) -> float:
     return total
 
 
+SHOWN: tuple[Cell, ...] = (("cp", 1), ("cp", 17), ("lora", 1))
+"""The cells of `gain_rows`: one component, and the two of LoRA's first rank's size."""
+
+
+@functools.cache
+def gains(cell: Cell) -> dict[str, OnTask]:
+    """A cell minus the head alone, by task."""
+    return {task: difference([(1.0, found[cell]), (-1.0, found[HEAD, 0])]) for task, found in runs().items()}
+
+
+def gain_rows() -> pd.DataFrame:
+    """What cells gain over the head alone, over tasks and on each, for `charts.gain_chart`."""
+    rows = []
+    for label, size in SHOWN:
+        found: dict[str, Mean] = {
+            "All tasks": over_tasks(gains((label, size)), {task: TASKS[task].source_group for task in runs()})
+        }
+        found |= {str(TASKS[task].title): on_task.estimate for task, on_task in gains((label, size)).items()}
+        for what, mean in found.items():
+            low, high = mean.interval()
+            rows.append({"what": what, "label": label, "size": size, "mean": mean.mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
 def task_chart_rows() -> pd.DataFrame:
     """The primary number over tasks and on each, for `charts.interval_chart`."""
     found: dict[str, Mean] = {"All tasks": primary()}

@@ -702,7 +702,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
         alt.Tooltip("seeds:Q"),
     ]
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+", tickCount=7))
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~g", tickCount=7))
     base = alt.Chart(table)
     reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, offset, colour, tooltip=tooltip)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
@@ -716,6 +716,57 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
         description=f"Differences, {title}, each with its 95 % interval, of {', '.join(groups)}.",
         width="container",
         height=16 * len(groups) * table["what"].nunique(),
+    )
+
+
+def gain_chart(gains: pd.DataFrame, title: str) -> Any:
+    """What some cells gain on each task, as dots on one line a task, with the 95 % interval of each.
+
+    A cell has its family's colour; of two cells of one family the smaller is hollow.
+
+    Args:
+        gains: one row for each task and cell, with the columns `what` (the task's printed name), `label`, `size`,
+            `mean`, `low` and `high`.
+        title: the title of the axis, such as `points over the head alone`.
+    """
+    import altair as alt
+
+    table = gains.assign(
+        cell=[cell_name(label, size) for label, size in zip(gains["label"], gains["size"], strict=True)]
+    )
+    table[["mean", "low", "high"]] *= 100
+    cells = table.drop_duplicates("cell").sort_values(["size", "label"])
+    inks = {cell: family_colours()[label] for cell, label in zip(cells["cell"], cells["label"], strict=True)}
+    is_largest = cells["size"] == cells.groupby("label")["size"].transform("max")
+    fills = [ink if solid else "transparent" for ink, solid in zip(inks.values(), is_largest, strict=True)]
+    names = cells["cell"].tolist()
+    legend = alt.Legend(symbolType="circle", columns=len(names))
+    stroke = alt.Stroke(
+        "cell:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[inks[n] for n in names]), legend=legend
+    )
+    fill = alt.Fill("cell:N", title=None, sort=names, scale=alt.Scale(domain=names, range=fills), legend=legend)
+    y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=True, ticks=False))
+    offset = alt.YOffset("cell:N", sort=names)
+    tooltip = [
+        alt.Tooltip("what:N", title="task"),
+        alt.Tooltip("cell:N", title="adapter"),
+        alt.Tooltip("mean:Q", title="points", format="+.2f"),
+        alt.Tooltip("low:Q", title="from", format="+.2f"),
+        alt.Tooltip("high:Q", title="to", format="+.2f"),
+    ]
+    base = alt.Chart(table)
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~g", tickCount=7))
+    zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(strokeWidth=1).encode(alt.X("at:Q"))
+    reach = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        x, alt.X2("high:Q"), y, offset, stroke, tooltip=tooltip
+    )
+    dots = base.mark_point(size=45, strokeWidth=2, opacity=1).encode(
+        alt.X("mean:Q"), y, offset, stroke, fill, tooltip=tooltip
+    )
+    return alt.layer(zero, reach, dots).properties(
+        description=f"Dots of {', '.join(names)} for each task, in {title}, with 95 % intervals.",
+        width="container",
+        height=26 * table["what"].nunique(),
     )
 
 

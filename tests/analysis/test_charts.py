@@ -17,6 +17,7 @@ from cpadapt.analysis.charts import (
     curve_chart,
     enable,
     frontier_chart,
+    gain_chart,
     interval_chart,
     part_chart,
     power_chart,
@@ -102,6 +103,14 @@ CONTRASTS = pd.DataFrame(
     ]
 )
 
+GAINS = pd.DataFrame(
+    [
+        {"what": what, "label": label, "size": size, "mean": (1 + k) / 100, "low": k / 100, "high": (2 + k) / 100}
+        for what in ("SST-2", "RTE")
+        for k, (label, size) in enumerate((("cp", 1), ("cp", 17), ("lora", 1)))
+    ]
+)
+
 RUNS = pd.DataFrame(
     [
         {"over": over, "label": label, "size": size, "run": run, "accuracy": 0.8 + run / 100}
@@ -157,6 +166,7 @@ def signals(spec: dict[str, Any]) -> dict[str, Any]:
 CHARTS = {
     "frontier": lambda: frontier_chart(table(*ROWS)),
     "with a slider": lambda: frontier_chart(table(*ROWS), budget_slider=True),
+    "gains": lambda: gain_chart(GAINS, "points over the head alone"),
     "with published figures": lambda: frontier_chart(table(*ROWS), published=PUBLISHED),
     "with both": lambda: frontier_chart(table(*ROWS), budget_slider=True, published=PUBLISHED),
     "a floor alone": lambda: frontier_chart(table(*ROWS[:2])),
@@ -447,6 +457,17 @@ def test_intervals_are_in_points_by_difference_and_group() -> None:
     assert {(row["low"], row["mean"], row["high"]) for row in rows} == {(-1.0, 1.0, 3.0)}
     lines = [drawn(spec, layer) for layer in layers(spec, "rule") if "y" not in layer["encoding"]]
     assert lines == [[{"at": 0.0}], [{"at": -2.0}, {"at": 2.0}]]
+
+
+def test_gains_are_dots_in_points_the_smaller_of_a_family_hollow() -> None:
+    spec = as_dict(gain_chart(GAINS, "points over the head alone"))
+    (dots,) = layers(spec, "point")
+    assert {(row["what"], row["cell"]): row["mean"] for row in drawn(spec, dots)} == {
+        (what, cell): pytest.approx(1 + k) for what in ("SST-2", "RTE") for k, cell in enumerate(("CP 1", "CP 17", "LoRA 1"))
+    }  # fmt: skip
+    assert dots["encoding"]["stroke"]["scale"]["domain"] == ["CP 1", "LoRA 1", "CP 17"]
+    assert dots["encoding"]["stroke"]["scale"]["range"] == [cp.COLOUR, lora.COLOUR, cp.COLOUR]
+    assert dots["encoding"]["fill"]["scale"]["range"] == ["transparent", lora.COLOUR, cp.COLOUR]
 
 
 def test_a_spread_draws_every_run_and_their_mean() -> None:
