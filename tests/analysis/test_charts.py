@@ -463,8 +463,10 @@ def test_gains_are_dots_in_points_the_smaller_of_a_family_hollow() -> None:
     spec = as_dict(gain_chart(GAINS, "points over the head alone"))
     (dots,) = layers(spec, "point")
     assert {(row["what"], row["cell"]): row["mean"] for row in drawn(spec, dots)} == {
-        (what, cell): pytest.approx(1 + k) for what in ("SST-2", "RTE") for k, cell in enumerate(("CP 1", "CP 17", "LoRA 1"))
-    }  # fmt: skip
+        (what, cell): pytest.approx(1 + k)
+        for what in ("SST-2", "RTE")
+        for k, cell in enumerate(("CP 1", "CP 17", "LoRA 1"))
+    }
     assert dots["encoding"]["stroke"]["scale"]["domain"] == ["CP 1", "LoRA 1", "CP 17"]
     assert dots["encoding"]["stroke"]["scale"]["range"] == [cp.COLOUR, lora.COLOUR, cp.COLOUR]
     assert dots["encoding"]["fill"]["scale"]["range"] == ["transparent", lora.COLOUR, cp.COLOUR]
