@@ -138,6 +138,24 @@ def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, 
         app.add_js_file("charts.bundle.js", loading_method="defer")
 
 
+def _describe(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Say what a page asks and answers, its first two paragraphs, to search engines and to whom a link is sent."""
+    if doctree is None:
+        return
+    opening = [paragraph.astext() for paragraph in doctree.findall(nodes.paragraph)][:2]
+    said = html.escape(" ".join(" ".join(opening).split()), quote=True)
+    title = html.escape(next(doctree.findall(nodes.title)).astext(), quote=True)
+    described = {
+        "property": {"og:title": title, "og:description": said, "og:type": "article"},
+        "name": {"description": said},
+    }
+    context["metatags"] += "".join(
+        f'<meta {kind}="{name}" content="{content}" />\n'
+        for kind, named in described.items()
+        for name, content in named.items()
+    )
+
+
 def _leave_out_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, None] | None:
@@ -196,5 +214,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", _write_scripts)
     app.connect("source-read", draw_charts)
     app.connect("html-page-context", _add_scripts)
+    app.connect("html-page-context", _describe)
     app.connect("autodoc-process-signature", _leave_out_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

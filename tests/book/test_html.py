@@ -48,6 +48,17 @@ def test_a_page_opens_with_its_question(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_what_it_answers_where_a_link_to_it_is_sent(name: str) -> None:
+    page = parsed(name)
+    said = page.select_one('meta[name="description"]')["content"]
+    question = page.select_one("article.bd-article section p strong").get_text()
+    assert said.startswith(question)
+    assert len(said) > len(question) + 40
+    assert page.select_one('meta[property="og:description"]')["content"] == said
+    assert page.select_one('meta[property="og:title"]')["content"] == page.select_one("h1").find(string=True).strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_page_has_no_trace_of_what_failed(name: str) -> None:
     article = parsed(name).select_one("article.bd-article")
     assert [output.get_text() for output in article.select(".output.stderr")] == []
