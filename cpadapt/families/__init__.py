@@ -84,6 +84,9 @@ FAMILIES: dict[str, Family] = {
 }
 """Every family by its name, in the order of tables and legends."""
 
+SAVED_AS_TRAINED = frozenset({"lora", "cp"})
+"""The families that PEFT loads as they are. Any other adapter is saved as the LoRA adapter that equals its pair."""
+
 
 def family(name: str) -> Family:
     """The family of this name.

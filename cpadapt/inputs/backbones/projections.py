@@ -1,6 +1,6 @@
 """The projections of a backbone, which decide what an adapter costs.
 
-The linear modules of the named backbones stand in their specs, so that a question about shapes does not wait for torch.
+The specs of the named backbones list their linear modules, so a question about shapes does not wait for torch.
 """
 
 from collections.abc import Sequence
