@@ -190,7 +190,9 @@ def plan(
     if not fitting:
         raise InputError(
             f"a budget of {asked.text} is below the smallest adapters: "
-            + ", ".join(f"{o['family']} {asked.show(o['smallest'])}" for o in offers if o["smallest"] is not None)
+            + ", ".join(
+                f"{o['family']} {asked.show(o['smallest_cost'])}" for o in offers if o["smallest_cost"] is not None
+            )
         )
     if as_json:
         _print_json(offers)
@@ -212,7 +214,7 @@ def plan(
         if offer.get("not applicable"):
             typer.echo(f"{offer['family']}: not applicable to {offer['not applicable']}")
         elif not offer["size"]:
-            typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest'])}")
+            typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
     typer.echo("File: its float32 tensors; a header adds some 130 bytes for each of them.")
     typer.echo("AdamW's state: two float32 moments for each scalar.")
 

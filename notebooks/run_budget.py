@@ -99,7 +99,7 @@ else:
     offers = pd.DataFrame(
         counting.rows(counting.plan(projections, amount if budget == "all" else budget)), dtype=object
     )
-    display(charts.table(offers.drop(columns=["file_bytes", "smallest"]).fillna("")))
+    display(charts.table(offers.drop(columns=["file_bytes", "smallest_cost"]).fillna("")))
 
 # %% [markdown]
 # ## Training

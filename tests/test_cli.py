@@ -160,7 +160,7 @@ def test_plan_without_a_backbone(
 ) -> None:
     by_family = offers(cpadapt, "--out", 2048, "--in", 2048, "--layers", 48, *budget)
     for offer, expected in ((by_family["lora"], lora), (by_family["cp"], cp)):
-        assert (offer["size"], offer["unspent"], offer["smallest"]) == expected
+        assert (offer["size"], offer["unspent"], offer["smallest_cost"]) == expected
 
 
 def test_plan_for_one_projection(cpadapt: Cli) -> None:

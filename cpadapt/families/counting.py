@@ -161,7 +161,7 @@ class Offer:
     """Bytes of Adam's state at this size, two float32 moments for each scalar."""
     file_bytes: int | None = None
     """Bytes of the saved adapter's tensors, in float32, as `file_bytes` counts them."""
-    smallest: int | None = None
+    smallest_cost: int | None = None
     """What the family's smallest adapter costs, in the unit of the budget."""
     not_applicable: str | None = None
     """The reason for a refusal."""
@@ -194,7 +194,7 @@ def _offer(name: str, projections: Sequence[Projection], budget: int, cost: Cost
         unspent=budget - cost(name, projections, size),
         adam_bytes=adam_bytes(name, projections, size),
         file_bytes=file_bytes(name, projections, size),
-        smallest=cost(name, projections, 1),
+        smallest_cost=cost(name, projections, 1),
     )
 
 

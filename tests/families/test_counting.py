@@ -123,7 +123,7 @@ def test_a_budget_in_bytes_buys_what_trying_all_sizes_finds(monkeypatch: pytest.
             offers = {offer.family: offer for offer in counting.plan(square(8, 2), budget, cost)}
             for name, bytes_ in per_unit.items():
                 assert offers[name].size == budget // bytes_, (cost, name, budget)
-                assert (offers[name].unspent, offers[name].smallest) == (budget % bytes_, bytes_)
+                assert (offers[name].unspent, offers[name].smallest_cost) == (budget % bytes_, bytes_)
     offer = {offer.family: offer for offer in counting.plan(square(8, 2), 1000, counting.file_bytes)}["toy"]
     assert (offer.size, offer.parameters, offer.file_bytes, offer.adam_bytes) == (3, 3 * 32, 3 * 256, 3 * 256)
 
