@@ -164,7 +164,7 @@ def plan(
         typer.Option(
             metavar="N",
             parser=_positive_whole,
-            help="Or: bytes of the float32 tensors in the saved file. Its header adds some 130 bytes a tensor.",
+            help="Or: bytes of the float32 tensors that --save writes. A header adds some 130 bytes a tensor.",
         ),
     ] = None,
     state_mib: Annotated[
@@ -215,7 +215,7 @@ def plan(
             typer.echo(f"{offer['family']}: not applicable to {offer['not applicable']}")
         elif not offer["size"]:
             typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
-    typer.echo("File: its float32 tensors; a header adds some 130 bytes for each of them.")
+    typer.echo("File: the float32 tensors that --save writes; a header adds some 130 bytes for each of them.")
     typer.echo("AdamW's state: two float32 moments for each scalar.")
 
 

@@ -184,7 +184,7 @@ def test_plan_as_a_table(cpadapt: Cli) -> None:
     assert shown.startswith("smollm2: 30 of 576x576, 30 of 192x576; budget 57,600 scalars\n")
     assert re.search(r"^lora +1 +57,600 +0\.0 % +230,400 +0\.439 MiB +57,600$", shown, re.M)
     assert re.search(r"^cp +11 +57,420 +0\.3 % +229,680 +0\.438 MiB +5,220$", shown, re.M)
-    assert "float32 tensors; a header adds some 130 bytes" in shown
+    assert "float32 tensors that --save writes; a header adds some 130 bytes" in shown
     assert "two float32 moments for each scalar" in shown
 
 
