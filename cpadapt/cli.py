@@ -9,6 +9,7 @@ import math
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -41,6 +42,7 @@ except ModuleNotFoundError as error:
     _without_extra(error)
 
 if TYPE_CHECKING:
+    from cpadapt.families.counting import Cost
     from cpadapt.inputs.backbones.specs import Projection
     from cpadapt.study import Study
 
@@ -63,6 +65,26 @@ def _integer(text: str) -> int:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not an integer") from None
 
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+    if not 0 < value <= LARGEST_BUDGET:  # not a number, in floating point, is neither
+        raise typer.BadParameter(f"{text!r} is not above 0 and at most {LARGEST_BUDGET:g}")
+    return value
+
+
+def _positive_whole(text: str) -> int:
+    value = _positive(text)
+    if not value.is_integer():
+        raise typer.BadParameter(f"{text!r} is not a whole number")
+    return int(value)
+
+
+LARGEST_BUDGET = 1e12
+"""Above what any adapter costs, in any unit."""
 
 records_app = typer.Typer(help="Maintain folders of records.", rich_markup_mode=None)
 app.add_typer(records_app, name="records")
@@ -94,11 +116,8 @@ def steps(
     Example: cpadapt steps 2048 2048
     """
     from cpadapt.families import FAMILIES, counting
-    from cpadapt.inputs.backbones.specs import Projection
 
-    if min(out_features, in_features) < 1:
-        raise InputError(f"{out_features}x{in_features} is not a valid projection: both must be positive")
-    rows = counting.step_rows(Projection("", out_features, in_features))
+    rows = counting.step_rows(_projection(out_features, in_features))
     if as_json:
         _print_json(rows)
         return
@@ -111,28 +130,93 @@ def steps(
 
 @app.command()
 def plan(
-    backbone: Annotated[str, typer.Option(help="A known name, such as smollm2, a hub id or a local folder.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="A known name, such as smollm2, a hub id or a local folder.")
+    ] = None,
+    target_modules: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="The backbone's modules that get adapters, such as q_proj,v_proj (default: PEFT's).",
+        ),
+    ] = None,
+    out_features: Annotated[
+        int | None,
+        typer.Option(
+            "--out", metavar="N", parser=_integer, help="Output features of a projection, instead of a backbone."
+        ),
+    ] = None,
+    in_features: Annotated[
+        int | None, typer.Option("--in", metavar="N", parser=_integer, help="Input features of that projection.")
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=_integer, help="How many such projections there are (default: 1)."),
+    ] = None,
     budget: Annotated[
-        int, typer.Option(metavar="N", parser=_integer, help="Trainable scalars over all target modules.")
-    ],
+        int | None,
+        typer.Option(
+            metavar="N", parser=_positive_whole, help="Trainable scalars over all target modules, such as 1e6."
+        ),
+    ] = None,
+    file_bytes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=_positive_whole,
+            help="Or: bytes of the float32 tensors that --save writes. A header adds some 130 bytes a tensor.",
+        ),
+    ] = None,
+    state_mib: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", parser=_positive, help="Or: MiB of AdamW's state, two float32 moments for each scalar."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show every family's largest adapter at or under a budget.
 
     Example: cpadapt plan --backbone smollm2 --budget 57600
+
+    Example: cpadapt plan --out 2048 --in 2048 --layers 48 --state-mib 1.5
     """
     from cpadapt.families import counting
-    from cpadapt.inputs.backbones.projections import load_projections
 
-    projections = load_projections(backbone)
-    offers = counting.rows(counting.plan(projections, budget))
+    title, projections = _planned(backbone, target_modules, out_features, in_features, layers)
+    asked = _budget(budget, file_bytes, state_mib)
+    offers = counting.rows(counting.plan(projections, asked.limit, asked.cost))
+    fitting = [offer for offer in offers if offer["size"]]
+    if not fitting:
+        raise InputError(
+            f"a budget of {asked.text} is below the smallest adapters: "
+            + ", ".join(
+                f"{o['family']} {asked.show(o['smallest_cost'])}" for o in offers if o["smallest_cost"] is not None
+            )
+        )
     if as_json:
         _print_json(offers)
         return
+    rows = [
+        {
+            "family": offer["family"],
+            "size": offer["size"],
+            "scalars": offer["parameters"],
+            "unused": f"{100 * offer['unspent'] / asked.limit:.1f} %",
+            "file, bytes": offer["file_bytes"],
+            "AdamW's state": _mib(offer["adam_bytes"]),
+            "next step": "no larger" if offer["step"] is None else offer["step"],
+        }
+        for offer in fitting
+    ]
+    _print_table(f"{title}; budget {asked.text}", rows)
     for offer in offers:
-        state = offer.pop("adam_bytes")
-        offer["Adam's state"] = None if state is None else f"{state / 2**20:.3f} MiB"
-    _print_table(f"{backbone}: {_shapes(projections)}; budget {budget:,}", offers)
+        if offer.get("not applicable"):
+            typer.echo(f"{offer['family']}: not applicable to {offer['not applicable']}")
+        elif not offer["size"]:
+            typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
+    typer.echo("File: the float32 tensors that --save writes; a header adds some 130 bytes for each of them.")
+    typer.echo("AdamW's state: two float32 moments for each scalar.")
 
 
 @app.command()
@@ -389,6 +473,86 @@ def _usage(error: Any) -> str:
 
 TRY_OPTIONS = ("--backbone", "--cell", "--seeds", "--learning-rate", "--steps")
 """Options of `cpadapt try` that replace a study file."""
+
+
+def _projection(out_features: int, in_features: int) -> "Projection":
+    from cpadapt.inputs.backbones.specs import Projection
+
+    if min(out_features, in_features) < 1:
+        raise InputError(f"{out_features}x{in_features} is not a valid projection: both must be positive")
+    return Projection("", out_features, in_features)
+
+
+def _planned(
+    backbone: str | None,
+    target_modules: str | None,
+    out_features: int | None,
+    in_features: int | None,
+    layers: int | None,
+) -> "tuple[str, tuple[Projection, ...]]":
+    """A title and the projections to plan for: those of a backbone, or those that the other options describe."""
+    described = [value for value in (out_features, in_features, layers) if value is not None]
+    if backbone is not None:
+        if described:
+            raise InputError("--out, --in and --layers are for a projection without a backbone; leave out --backbone")
+        from cpadapt.inputs.backbones.projections import load_projections
+
+        targets = None if target_modules is None else [name.strip() for name in target_modules.split(",")]
+        if targets is not None and not all(targets):
+            raise InputError(f"--target-modules {target_modules!r}: write names and commas, such as q_proj,v_proj")
+        projections = load_projections(backbone, targets)
+        return f"{backbone}: {_shapes(projections)}", projections
+    if target_modules is not None:
+        raise InputError("--target-modules chooses among the modules of a backbone; give --backbone")
+    if out_features is None or in_features is None:
+        missing = "both --out and --in" if not described else "--out" if out_features is None else "--in"
+        raise InputError(f"give {missing}, or --backbone")
+    layers = 1 if layers is None else layers
+    if not 1 <= layers <= MOST_LAYERS:
+        raise InputError(f"--layers {layers}: must be between 1 and {MOST_LAYERS:,}")
+    projections = (_projection(out_features, in_features),) * layers
+    return _shapes(projections), projections
+
+
+MOST_LAYERS = 10_000
+"""Above what any model has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Budget:
+    """What an adapter may cost."""
+
+    text: str
+    """As it was given, with its unit."""
+    limit: int
+    cost: "Cost"
+    """What an adapter costs, in the unit of the limit."""
+    show: Callable[[int], str]
+    """An amount in this unit, as text."""
+
+
+def _budget(scalars: int | None, file_bytes: int | None, state_mib: float | None) -> _Budget:
+    from cpadapt.families import counting
+
+    given = {}
+    if scalars is not None:
+        given["--budget"] = _Budget(f"{scalars:,} scalars", scalars, counting.count, "{:,} scalars".format)
+    if file_bytes is not None:
+        given["--file-bytes"] = _Budget(f"{file_bytes:,} bytes", file_bytes, counting.file_bytes, "{:,} bytes".format)
+    if state_mib is not None:
+        limit = int(state_mib * 2**20)
+        given["--state-mib"] = _Budget(f"{state_mib:g} MiB of state", limit, counting.adam_bytes, _mib)
+    if not given:
+        raise InputError("give a budget: --budget, --file-bytes or --state-mib")
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}: give one budget")
+    return next(iter(given.values()))
+
+
+def _mib(size: int) -> str:
+    """A positive number of bytes in MiB, with three significant digits."""
+    amount = size / 2**20
+    return f"{amount:,.{max(0, 2 - math.floor(math.log10(amount)))}f} MiB"
 
 
 def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> "Study":

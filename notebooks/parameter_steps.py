@@ -232,7 +232,8 @@ table(parameter_steps.model_table())
 
 # %%
 smollm2 = cpadapt.load_projections("smollm2")
-offers = pd.DataFrame(counting.rows(counting.plan(smollm2, LITTLE)), dtype=object).drop(columns="adam_bytes")
+offers = pd.DataFrame(counting.rows(counting.plan(smollm2, LITTLE)), dtype=object)
+offers = offers.drop(columns=["adam_bytes", "file_bytes", "smallest_cost"])
 table(offers.map(lambda value: f"{value:,}" if isinstance(value, int) else value).fillna(""))
 
 # %% [markdown]

@@ -96,8 +96,10 @@ charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("
 if budget == "all" and study is not None:
     print(f"the whole ladder of {asked.name}")
 else:
-    offers = counting.plan(projections, amount if budget == "all" else budget)
-    display(charts.table(pd.DataFrame(counting.rows(offers), dtype=object).fillna("")))
+    offers = pd.DataFrame(
+        counting.rows(counting.plan(projections, amount if budget == "all" else budget)), dtype=object
+    )
+    display(charts.table(offers.drop(columns=["file_bytes", "smallest_cost"]).fillna("")))
 
 # %% [markdown]
 # ## Training

@@ -153,7 +153,7 @@ charts.table(pd.DataFrame({"text": texts["train"], "label": named}).head(4))
 # %%
 projections = cpadapt.load_projections(backbone)
 offers = pd.DataFrame(counting.rows(counting.plan(projections, afford)), dtype=object).set_index("family")
-charts.table(offers.drop(columns="adam_bytes").fillna("").reset_index())
+charts.table(offers.drop(columns=["adam_bytes", "file_bytes", "smallest_cost"]).fillna("").reset_index())
 
 # %% [markdown]
 # Of {glue:text}`afford:,d` scalars LoRA can use {glue:text}`lora_scalars:,d` and leaves {glue:text}`lora_unspent:,d`;

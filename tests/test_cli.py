@@ -121,6 +121,14 @@ def test_steps_of_primes_and_of_one(cpadapt: Cli) -> None:
         assert (steps["lora"], steps["cp"]) == (lora, cp)
 
 
+def offers(cpadapt: Cli, *arguments: object) -> dict[str, Any]:
+    """What `plan` offers, by family."""
+    ran = cpadapt("plan", *arguments, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert [offer["family"] for offer in ran.json] == list(FAMILIES)
+    return {offer["family"]: offer for offer in ran.json}
+
+
 @pytest.mark.parametrize(
     ("backbone", "budget", "lora", "cp"),
     [  # size, parameters, step, unspent
@@ -128,23 +136,77 @@ def test_steps_of_primes_and_of_one(cpadapt: Cli) -> None:
         ("minilm", 9_216, (1, 9_216, 9_216, 0), (9, 8_748, 972, 468)),
         ("opt-1.3b", 48 * 4096, (1, 48 * 4096, 48 * 4096, 0), (21, 21 * 48 * 193, 48 * 193, 48 * (4096 - 21 * 193))),
         ("opt-1.3b", 48 * 193, (0, 0, 48 * 4096, 48 * 193), (1, 48 * 193, 48 * 193, 0)),
-        ("opt-1.3b", 5, (0, 0, 48 * 4096, 5), (0, 0, 48 * 193, 5)),
+        ("opt-1.3b", "1e6", (5, 983_040, 48 * 4096, 16_960), (107, 991_248, 48 * 193, 8_752)),
     ],
 )
-def test_plan(backbone: str, budget: int, lora: tuple[int, ...], cp: tuple[int, ...], cpadapt: Cli) -> None:
-    offers = cpadapt("plan", "--backbone", backbone, "--budget", budget, "--json").json
-    assert [offer["family"] for offer in offers] == list(FAMILIES)
-    by_family = {offer["family"]: offer for offer in offers}
+def test_plan(backbone: str, budget: object, lora: tuple[int, ...], cp: tuple[int, ...], cpadapt: Cli) -> None:
+    by_family = offers(cpadapt, "--backbone", backbone, "--budget", budget)
     for offer, expected in ((by_family["lora"], lora), (by_family["cp"], cp)):
         assert (offer["size"], offer["parameters"], offer["step"], offer["unspent"]) == expected
-        assert offer["adam_bytes"] == 8 * offer["parameters"]
+        assert (offer["adam_bytes"], offer["file_bytes"]) == (8 * offer["parameters"], 4 * offer["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("budget", "lora", "cp"),
+    [  # size, unspent, smallest: the paper's 48 projections, where a rank has 4096 scalars and a component 193
+        (("--budget", 200_000), (1, 200_000 - 48 * 4096, 48 * 4096), (21, 200_000 - 48 * 21 * 193, 48 * 193)),
+        (("--file-bytes", "8e5"), (1, 800_000 - 4 * 196_608, 4 * 196_608), (21, 800_000 - 4 * 194_544, 4 * 9_264)),
+        (("--state-mib", 1.5), (1, 0, 1_572_864), (21, 1_572_864 - 8 * 194_544, 8 * 9_264)),
+        (("--state-mib", 1.4999), (0, 1_572_759, 1_572_864), (21, 1_572_759 - 8 * 194_544, 8 * 9_264)),
+    ],
+)
+def test_plan_without_a_backbone(
+    budget: tuple[str, object], lora: tuple[int, ...], cp: tuple[int, ...], cpadapt: Cli
+) -> None:
+    by_family = offers(cpadapt, "--out", 2048, "--in", 2048, "--layers", 48, *budget)
+    for offer, expected in ((by_family["lora"], lora), (by_family["cp"], cp)):
+        assert (offer["size"], offer["unspent"], offer["smallest_cost"]) == expected
+
+
+def test_plan_for_one_projection(cpadapt: Cli) -> None:
+    by_family = offers(cpadapt, "--out", 192, "--in", 576, "--budget", 768)
+    assert [by_family["lora"][key] for key in ("size", "parameters", "step")] == [1, 768, 768]
+    assert [by_family["cp"][key] for key in ("size", "parameters", "step")] == [9, 9 * 77, 77]
+
+
+def test_plan_for_other_target_modules(cpadapt: Cli) -> None:
+    by_family = offers(cpadapt, "--backbone", "smollm2", "--target-modules", "k_proj, mlp.up_proj", "--budget", "1e5")
+    # 30 of 192×576, 12·16 × 24·24, and of 1536×576, 32·48 × 24·24.
+    lora, cp = 30 * (192 + 576 + 1536 + 576), 30 * (12 + 16 + 32 + 48 + 4 * 24 + 2)
+    assert [by_family["lora"][key] for key in ("size", "parameters")] == [1, lora]
+    assert [by_family["cp"][key] for key in ("size", "parameters")] == [16, 16 * cp]
+    by_default = cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).out
+    assert cpadapt("plan", "--backbone=smollm2", "--target-modules=v_proj,q_proj", "--budget=57600").out == by_default
 
 
 def test_plan_as_a_table(cpadapt: Cli) -> None:
     shown = cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).out
-    assert "30 of 576x576, 30 of 192x576" in shown
-    for figure in ("57,420", "5,220", "180", "0.438 MiB"):
-        assert figure in shown
+    assert shown.startswith("smollm2: 30 of 576x576, 30 of 192x576; budget 57,600 scalars\n")
+    assert re.search(r"^lora +1 +57,600 +0\.0 % +230,400 +0\.439 MiB +57,600$", shown, re.M)
+    assert re.search(r"^cp +11 +57,420 +0\.3 % +229,680 +0\.438 MiB +5,220$", shown, re.M)
+    assert "float32 tensors that --save writes; a header adds some 130 bytes" in shown
+    assert "two float32 moments for each scalar" in shown
+
+
+@pytest.mark.parametrize(
+    ("budget", "title", "smallest"),
+    [
+        (("--budget", 50_000), "50,000 scalars", "57,600 scalars"),
+        (("--file-bytes", "2e5"), "200,000 bytes", "230,400 bytes"),
+        (("--state-mib", 0.25), "0.25 MiB of state", "0.439 MiB"),
+    ],
+)
+def test_plan_says_what_the_smallest_has_where_none_fits(
+    budget: tuple[str, object], title: str, smallest: str, cpadapt: Cli
+) -> None:
+    shown = cpadapt("plan", "--backbone", "smollm2", *budget).out
+    assert f"budget {title}\n" in shown
+    assert re.search(r"^cp +\d", shown, re.M)
+    assert re.findall(r"^lora.*", shown, re.M) == [f"lora: none fits; the smallest has {smallest}"]
+
+
+def test_plan_says_where_a_family_ends(cpadapt: Cli) -> None:
+    assert re.search(r"^cp +1 .* no larger$", cpadapt("plan", "--out", 1, "--in", 1, "--budget", 20).out, re.M)
 
 
 def shown_status(cpadapt: Cli, study: Path) -> str:
@@ -315,10 +377,35 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("steps many 4", "'many'"),
         ("steps -1 4", "-1"),
         ("steps 0 4", "0x4"),
-        ("plan --budget 5", "'--backbone'"),
-        ("plan --backbone tiny", "'--budget'"),
-        ("plan --backbone tiny --budget lots", "'lots'"),
-        ("plan --backbone tiny --budget -5", "-5"),
+        ("plan --budget 5", "give both --out and --in, or --backbone"),
+        ("plan --out 4 --budget 5", "give --in, or --backbone"),
+        ("plan --in 4 --budget 5", "give --out, or --backbone"),
+        ("plan --out 0 --in 4 --budget 5", "0x4"),
+        ("plan --out 4 --in 4 --layers 0 --budget 50", "--layers 0"),
+        ("plan --out 4 --in 4 --layers 1000000000 --budget 50", "--layers 1000000000"),
+        ("plan --out 4 --in 4 --target-modules q --budget 50", "--target-modules"),
+        ("plan --backbone tiny --out 4 --budget 50", "leave out --backbone"),
+        ("plan --backbone tiny --layers 2 --budget 500", "leave out --backbone"),
+        ("plan --backbone tiny", "give a budget: --budget, --file-bytes or --state-mib"),
+        ("plan --backbone tiny --budget 500 --state-mib 1", "--budget and --state-mib: give one budget"),
+        ("plan --backbone tiny --budget 500 --file-bytes 5000", "--budget and --file-bytes: give one budget"),
+        ("plan --backbone tiny --budget lots", "'lots' is not a number"),
+        ("plan --backbone tiny --budget 500.5", "'500.5' is not a whole number"),
+        ("plan --backbone tiny --budget -5", "'-5' is not above 0"),
+        ("plan --backbone tiny --budget 0", "'0' is not above 0"),
+        ("plan --backbone tiny --budget nan", "'nan' is not above 0"),
+        ("plan --backbone tiny --budget inf", "'inf' is not above 0 and at most 1e+12"),
+        ("plan --backbone tiny --file-bytes -5", "'-5' is not above 0"),
+        ("plan --backbone tiny --state-mib few", "'few' is not a number"),
+        ("plan --backbone tiny --state-mib -0.5", "'-0.5' is not above 0"),
+        ("plan --backbone tiny --budget 5", "below the smallest adapters: lora 224 scalars, cp 92 scalars"),
+        ("plan --backbone tiny --file-bytes 5 --json", "below the smallest adapters: lora 896 bytes, cp 368 bytes"),
+        ("plan --backbone tiny --state-mib 1e-9", "below the smallest adapters: lora 0.00171 MiB, cp 0.000702 MiB"),
+        (
+            "plan --backbone tiny --target-modules q_prj,up_proj --budget 500",
+            "no linear module of 'tiny' is called q_prj (did you mean 'q_proj'?); its linear modules are down_proj, ",
+        ),
+        ("plan --backbone tiny --target-modules q_proj, --budget 500", "'q_proj,'"),
         ("plan --backbone no/such --budget 5", "'no/such'"),
         ("plan --backbone /no/such --budget 5", "'/no/such'"),
         ("plan --backbone a=b --budget 5", "'a=b'"),
@@ -487,6 +574,8 @@ def probe(folder: Path, line: str, before: str = "") -> subprocess.CompletedProc
     ("line", "allowed"),
     [("--help", set()), ("run --help", set()), ("run", set()), ("records migrate .", set()),
      ("steps 4 4 --json", set()), ("steps 4 4", {"rich"}), ("plan --backbone opt-1.3b --budget 98304", {"rich"}),
+     ("plan --backbone qwen-0.5b --target-modules o_proj,down_proj --budget 1e6", {"rich"}),
+     ("plan --out 2048 --in 2048 --file-bytes 1e5", {"rich"}),
      (f"status {ROOT}/studies/smollm2.toml --results {ROOT}/results/smollm2", {"rich"})],
 )  # fmt: skip
 def test_a_command_imports_only_what_it_needs(line: str, allowed: set[str], tmp_path: Path) -> None:

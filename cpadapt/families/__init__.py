@@ -84,6 +84,9 @@ FAMILIES: dict[str, Family] = {
 }
 """Every family by its name, in the order of tables and legends."""
 
+SAVED_AS_TRAINED = frozenset({"lora", "cp"})
+"""The families that `cpadapt.save_adapter` writes as they are trained, and any other as the equal LoRA adapter."""
+
 
 def family(name: str) -> Family:
     """The family of this name.

@@ -5,18 +5,20 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError
-from cpadapt.families import FAMILIES, family
+from cpadapt.families import FAMILIES, SAVED_AS_TRAINED, family
 
 if TYPE_CHECKING:
     from cpadapt.inputs.backbones.specs import Projection
 
 ADAM_BYTES_PER_SCALAR = 8
-"""Adam keeps two float32 moments for each trainable scalar."""
+"""Adam and AdamW keep two float32 moments for each trainable scalar."""
+
+FLOAT32_BYTES = 4
 
 
 def refusal(
@@ -59,6 +61,36 @@ def count(
     )
 
 
+def adam_bytes(
+    name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
+) -> int:
+    """Bytes of the optimizer's state, Adam's or AdamW's, at this size.
+
+    Raises:
+        InputError: as `count`.
+    """
+    return ADAM_BYTES_PER_SCALAR * count(name, projections, size, shape_options)
+
+
+def file_bytes(
+    name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
+) -> int:
+    """Bytes of the tensors in the file `adapter_model.safetensors` that `cpadapt.save_adapter` writes, in float32.
+
+    They hold the trainable scalars of a family in `SAVED_AS_TRAINED`. Any other family is saved as the LoRA adapter
+    that equals its pair, with (out + in) · columns scalars for each projection. The file's header is not included: it
+    states each tensor's name and shape in some 130 bytes, more or fewer as the modules' names are long.
+
+    Raises:
+        InputError: as `count`.
+    """
+    scalars = count(name, projections, size, shape_options)
+    if size > 0 and name not in SAVED_AS_TRAINED:
+        columns = family(name).columns(size, **(shape_options or {}))
+        scalars = columns * sum(times * sum(sides) for sides, times in _by_shape(projections).items())
+    return FLOAT32_BYTES * scalars
+
+
 def step(
     name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None, size: int = 1
 ) -> int | None:
@@ -77,26 +109,34 @@ def step(
         return None
 
 
+Cost = Callable[..., int]
+"""What an adapter costs, in the unit of a budget: `count`, `file_bytes` or `adam_bytes`."""
+
+
 def largest_size(
-    name: str, projections: Sequence[Projection], budget: int, shape_options: Mapping[str, Any] | None = None
+    name: str,
+    projections: Sequence[Projection],
+    budget: int,
+    shape_options: Mapping[str, Any] | None = None,
+    cost: Cost = count,
 ) -> int:
-    """The largest size whose count is at or under the budget; 0 if one unit exceeds the budget.
+    """The largest size whose cost is at or under the budget; 0 if one unit exceeds the budget.
 
     Raises:
         InputError: the budget is negative, there are no projections, or as `count` of one unit.
     """
     if budget < 0:
-        raise InputError(f"a budget is a number of trainable scalars, 0 or more, not {budget}")
+        raise InputError(f"a budget must be 0 or more, not {budget}")
     if not projections:
         raise InputError("no adapter has a largest size without projections to adapt")
 
     def too_large(size: int) -> bool:
         try:
-            return count(name, projections, size, shape_options) > budget
+            return cost(name, projections, size, shape_options) > budget
         except InputError:  # the family ends below this size
             return True
 
-    if count(name, projections, 1, shape_options) > budget:
+    if cost(name, projections, 1, shape_options) > budget:
         return 0
     # By bisection, because a family's steps need not cost the same.
     above = 2
@@ -111,42 +151,50 @@ class Offer:
 
     family: str
     size: int | None = None
+    """0 if its smallest adapter exceeds the budget."""
     parameters: int | None = None
     step: int | None = None
     """Scalars of one more unit; `None` also where there is no larger size."""
     unspent: int | None = None
+    """What is left of the budget, in its unit."""
     adam_bytes: int | None = None
     """Bytes of Adam's state at this size, two float32 moments for each scalar."""
+    file_bytes: int | None = None
+    """Bytes of the saved adapter's tensors, in float32, as `file_bytes` counts them."""
+    smallest_cost: int | None = None
+    """What the family's smallest adapter costs, in the unit of the budget."""
     not_applicable: str | None = None
     """The reason for a refusal."""
 
 
-def plan(projections: Sequence[Projection], budget: int) -> list[Offer]:
+def plan(projections: Sequence[Projection], budget: int, cost: Cost = count) -> list[Offer]:
     """Find every family's largest adapter at or under a budget over all target modules.
 
     Args:
         projections: the target modules, as `cpadapt.load_projections` or a backbone gives them.
-        budget: trainable scalars.
+        budget: in the unit of `cost`, by default trainable scalars.
+        cost: `count`, `file_bytes` or `adam_bytes`.
 
     Raises:
         InputError: the budget is negative, or there are no projections.
     """
-    return [_offer(name, projections, budget) for name in FAMILIES]
+    return [_offer(name, projections, budget, cost) for name in FAMILIES]
 
 
-def _offer(name: str, projections: Sequence[Projection], budget: int) -> Offer:
+def _offer(name: str, projections: Sequence[Projection], budget: int, cost: Cost) -> Offer:
     reason = refusal(name, projections)
     if reason is not None:
         return Offer(name, not_applicable=reason)
-    size = largest_size(name, projections, budget)
-    parameters = count(name, projections, size)
+    size = largest_size(name, projections, budget, cost=cost)
     return Offer(
         family=name,
         size=size,
-        parameters=parameters,
+        parameters=count(name, projections, size),
         step=step(name, projections, size=size),
-        unspent=budget - parameters,
-        adam_bytes=ADAM_BYTES_PER_SCALAR * parameters,
+        unspent=budget - cost(name, projections, size),
+        adam_bytes=adam_bytes(name, projections, size),
+        file_bytes=file_bytes(name, projections, size),
+        smallest_cost=cost(name, projections, 1),
     )
 
 

@@ -1,15 +1,19 @@
 """Counts by hand, and sizes at a budget for families whose steps are not all alike."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import toy_family
+from safetensors.torch import load_file
 
-from cpadapt import families
+from cpadapt import families, save_adapter
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.specs import Projection
 
 
@@ -66,7 +70,7 @@ def test_the_papers_adam_memory() -> None:
 
 
 def made_of(shapes: Any) -> Any:
-    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None)
+    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None, columns=lambda size: size)
 
 
 def affine(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -105,6 +109,40 @@ def test_steps_that_differ_are_those_of_their_size(monkeypatch: pytest.MonkeyPat
     assert [counting.step("jumps", square(8), size=k) for k in (1, 2, 3, 4)] == [2, 2, 7, 7]
     assert [counting.step("ending", square(8), size=k) for k in (5, 6)] == [4, None]
     assert counting.largest_size("ending", square(8), 10**9) == 6
+
+
+def test_a_budget_in_bytes_buys_what_trying_all_sizes_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the file, where most families are the equal LoRA adapter, and of Adam's state."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family)
+    for cost, per_unit in (
+        # 2 projections of 8×8; LoRA 16 scalars a rank; CP 2 + 4 + 2 + 4 + 1; the toy 2 columns a unit.
+        (counting.file_bytes, {"lora": 4 * 2 * 16, "cp": 4 * 2 * 13, "toy": 4 * 2 * 2 * 16}),
+        (counting.adam_bytes, {"lora": 8 * 2 * 16, "cp": 8 * 2 * 13, "toy": 8 * 2 * 16}),
+    ):
+        for budget in range(0, 800, 7):
+            offers = {offer.family: offer for offer in counting.plan(square(8, 2), budget, cost)}
+            for name, bytes_ in per_unit.items():
+                assert offers[name].size == budget // bytes_, (cost, name, budget)
+                assert (offers[name].unspent, offers[name].smallest_cost) == (budget % bytes_, bytes_)
+    offer = {offer.family: offer for offer in counting.plan(square(8, 2), 1000, counting.file_bytes)}["toy"]
+    assert (offer.size, offer.parameters, offer.file_bytes, offer.adam_bytes) == (3, 3 * 32, 3 * 256, 3 * 256)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "toy"])
+@pytest.mark.parametrize("backbone", ["tiny-encoder", "minilm", "smollm2"])
+def test_the_file_is_what_is_saved(name: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tensors byte by byte; its header as long as the command says."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family)
+    projections = load_projections(backbone)
+    if counting.refusal(name, projections):
+        pytest.skip("it refuses a projection")
+    size, source = counting.largest_size(name, projections, 60_000), torch.Generator()
+    params = {p.name: FAMILIES[name].init(source, p.out_features, p.in_features, size) for p in projections}
+    file = save_adapter(tmp_path / "saved", name, 1.0, params) / "adapter_model.safetensors"
+    tensors = load_file(file)
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert counting.file_bytes(name, projections, size) == held
+    assert 115 < (file.stat().st_size - held) / len(tensors) < 145
 
 
 def test_what_cannot_be_counted_is_named() -> None:

@@ -116,6 +116,10 @@ class TestProjections:
     @pytest.mark.parametrize("name", BACKBONES)
     def test_those_of_the_named_are_those_of_their_models(self, name: str) -> None:
         assert load_projections(name) == projections_of_model(name)
+        names = {module.name.rpartition(".")[2] for module in BACKBONES[name].linear_modules}
+        assert BACKBONES[name].linear_modules == projections_of_model(name, sorted(names))
+        with pytest.raises(InputError, match=f"its linear modules are {', '.join(sorted(names))}$"):
+            projections_of_model(name, ["none"])
 
     def test_names_are_paths_in_the_model_in_its_order(self) -> None:
         backbone = load_backbone("tiny")
@@ -141,6 +145,8 @@ class TestProjections:
                 load("tiny", ["q_proj", "query"])
             names = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
             assert str(error.value).endswith(f"its linear modules are {names}")
+            with pytest.raises(InputError, match=r"is called q_prj \(did you mean 'q_proj'\?\), nope; its"):
+                load("tiny", ["q_prj", "v_proj", "nope"])
 
     def test_part_of_a_name_does_not_match(self) -> None:
         with pytest.raises(InputError, match="is called proj"):
@@ -554,6 +560,7 @@ class TestGguf:
             about="small",
             config=lambda: small(architecture),
             layers=0,
+            layer=(),
             targets=(),
             package=Package("small-part{part}", "1", "data/{part}", sources._sha256(file), parts=3, joined="s.gguf"),
             gguf=Gguf(tensors, specs._digits),

@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from cpadapt.errors import InputError
+from cpadapt.inputs.backbones.projections import last_parts, targeted
 from cpadapt.inputs.backbones.sources import (
     _config_in,
     complete,
@@ -234,24 +235,22 @@ def _leading_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def _projections(name: str, model: PreTrainedModel, target_modules: Sequence[str] | None) -> tuple[Projection, ...]:
-    linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    if isinstance(target_modules, str):
-        target_modules = [target_modules]
-    targets = target_modules or TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type, [])
-    # A path matches as in PEFT: it equals the target, or ends with it in whole parts.
-    matches = {
-        target: [path for path in linear if path == target or path.endswith(f".{target}")] for target in targets
-    }
-    matched = {path for paths in matches.values() for path in paths}
-    unmatched = [target for target, paths in matches.items() if not paths]
+    linear = [
+        Projection(path, *_features(module))
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    ]
+    if target_modules:
+        return targeted(name, linear, target_modules)
+    model_type = model.config.model_type
+    defaults = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
+    if not defaults:
+        raise InputError(
+            f"give the target modules of {name!r}: PEFT has none for a {model_type} model; its linear modules are"
+            f" {', '.join(last_parts(linear))}"
+        )
     # PEFT's table may name modules that only some models of an architecture have.
-    if not matched or (target_modules and unmatched):
-        wrong = f"no linear module of {name!r} is called {', '.join(unmatched)}"
-        if not targets:
-            wrong = f"give the target modules of {name!r}: PEFT has none for a {model.config.model_type} model"
-        names = sorted({path.rpartition(".")[2] for path in linear})
-        raise InputError(f"{wrong}; its linear modules are {', '.join(names)}")
-    return tuple(Projection(path, *_features(module)) for path, module in linear.items() if path in matched)
+    return targeted(name, linear, defaults, any_suffices=True)
 
 
 def _features(module: nn.Linear | Conv1D) -> tuple[int, int]:

