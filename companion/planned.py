@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from companion import claims, plan, quantities, size, verdicts
+from companion import PROJECT, claims, plan, quantities, size, verdicts
 from companion.records import records
 from cpadapt.analysis.across_tasks import OverTasks, between, difference, over_tasks, share_interval
 from cpadapt.analysis.statistics import Mean, holm
@@ -55,6 +55,11 @@ CLAIMS: Mapping[int, tuple[str, str]] = {
     14: ("favoured", "rte"),
 }
 """The paper's claims and their tasks, by number of the test."""
+
+
+def is_measured() -> bool:
+    """Whether all studies of the tests are."""
+    return all((PROJECT / "results" / study).is_dir() for study in (LONGER, SMALLER, SMALLEST))
 
 
 @functools.cache

@@ -1,0 +1,159 @@
+"""The planner in the page on which adapter to take: a form that `book/assets/planner.js` brings to life.
+
+Without JavaScript the page shows the plan of the form's first model and budget.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from companion import quantities
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.specs import Projection
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's sizes, as its `config.json` has them."""
+
+    name: str
+    hidden: int
+    layers: int
+    queries: int
+    """The query projection's features, heads times their length."""
+    keys: int
+    """The key projection's and the value projection's features."""
+    inner: int
+    """The MLP's features."""
+    gated: bool = True
+    """Whether the MLP has a gate."""
+
+    def projections(self, targets: Sequence[str]) -> list[Projection]:
+        """The modules of these kinds in all layers, in the order of `TARGETS`."""
+        shapes = {
+            "q": (self.queries, self.hidden),
+            "k": (self.keys, self.hidden),
+            "v": (self.keys, self.hidden),
+            "o": (self.hidden, self.queries),
+            "gate": (self.inner, self.hidden),
+            "up": (self.inner, self.hidden),
+            "down": (self.hidden, self.inner),
+        }
+        chosen = [target for target in TARGETS if target in targets and (target != "gate" or self.gated)]
+        return [Projection(f"{layer}.{kind}", *shapes[kind]) for layer in range(self.layers) for kind in chosen]
+
+
+TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""The kinds of modules that may be adapted."""
+
+MODELS = (
+    Model("Llama-3.2-1B", hidden=2048, layers=16, queries=2048, keys=512, inner=8192),
+    Model("Llama-3.1-8B", hidden=4096, layers=32, queries=4096, keys=1024, inner=14336),
+    Model("Mistral-7B-v0.3", hidden=4096, layers=32, queries=4096, keys=1024, inner=14336),
+    Model("Qwen2.5-7B", hidden=3584, layers=28, queries=3584, keys=512, inner=18944),
+    Model("Qwen2.5-Coder-1.5B", hidden=1536, layers=28, queries=1536, keys=256, inner=8960),
+    Model("Qwen2.5-Coder-0.5B", hidden=896, layers=24, queries=896, keys=128, inner=4864),
+    Model("SmolLM2-135M", hidden=576, layers=30, queries=576, keys=192, inner=1536),
+    Model("OPT-1.3B", hidden=2048, layers=24, queries=2048, keys=2048, inner=8192, gated=False),
+    Model("BERT base", hidden=768, layers=12, queries=768, keys=768, inner=3072, gated=False),
+)
+"""The models to choose from."""
+
+FIRST_TARGETS = ("q", "v")
+FIRST_BUDGET = 20_000
+"""Scalars of the form's first plan, which no LoRA rank on its first model fits."""
+
+SIZES = {
+    "hidden": "hidden size",
+    "layers": "layers",
+    "queries": "query features",
+    "keys": "key and value features",
+    "inner": "MLP features",
+}
+UNITS = {"scalars": "trainable scalars", "file": "bytes on disk", "state": "MiB of AdamW state"}
+
+
+def evidence() -> dict[str, str]:
+    """What the main study says of CP below LoRA's first rank and at its size, as a sentence each."""
+    share, primary = quantities.value("planned.share"), quantities.value("main_study.primary")
+    return {
+        "below": "This CP has {share} % of the size of LoRA's first rank. Over 15 tasks on a model of 1.5B, one component "
+        f"had {share.text('unit')} ({share.text('interval')}) of the best adapter's gain over the head alone.",
+        "equal": "Here LoRA fits too. Over 15 tasks on a model of 1.5B, LoRA leads CP of equal size by "
+        f"{primary.text('full')}: choose by what else you need.",
+    }
+
+
+def rates() -> dict[str, str]:
+    """A first learning rate for each family that the study of rates tried, as text."""
+    return {
+        "lora": quantities.value("which_adapter.first_rate.lora").text(),
+        "cp": quantities.value("which_adapter.first_rate.cp").text(),
+    }
+
+
+def form() -> str:
+    """The planner as HTML, with its data."""
+    data = {
+        "models": [asdict(model) for model in MODELS],
+        "families": [
+            {"name": name, "title": family.TITLE, "rate": rates().get(name)} for name, family in FAMILIES.items()
+        ],
+        "evidence": evidence(),
+    }
+    options = "".join(f"<option>{html.escape(model.name)}</option>" for model in MODELS)
+    sizes = "".join(
+        f'<label>{said} <input type="number" name="{name}" min="1" step="1" value="{getattr(MODELS[0], name)}"></label>'
+        for name, said in SIZES.items()
+    )
+    boxes = "".join(
+        f'<label><input type="checkbox" name="target" value="{target}"{" checked" * (target in FIRST_TARGETS)}> '
+        f"{target}</label>"
+        for target in TARGETS
+    )
+    units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
+    script = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    return f"""<div class="planner">
+<form aria-label="Planner">
+<fieldset><legend>Model</legend>
+<label>known <select name="model">{options}<option value="">my own sizes</option></select></label>{sizes}
+<label><input type="checkbox" name="gated" checked> gated MLP</label></fieldset>
+<fieldset><legend>Modules to adapt</legend>{boxes}</fieldset>
+<fieldset><legend>Budget</legend>
+<label>at most <input name="budget" inputmode="decimal" size="12" value="{FIRST_BUDGET}"></label>
+<label>in <select name="unit">{units}</select></label>
+<label class="planner-slide">from small to large
+<input type="range" name="slider" min="0" max="240" step="1"></label></fieldset>
+</form>
+<table class="planner-table"><thead><tr><th scope="col">family</th><th scope="col">size</th><th scope="col">scalars</th>
+<th scope="col">unused</th><th scope="col">file</th><th scope="col">AdamW's state</th><th scope="col">as plain LoRA</th>
+<th scope="col">first rate</th></tr></thead><tbody aria-live="polite">{_rows()}</tbody></table>
+<p class="planner-note" aria-live="polite">{html.escape(evidence()["below"].replace("{share}", _share()))}</p>
+<script type="application/json">{script}</script></div>"""
+
+
+def _rows() -> str:
+    """The plan of the form as it stands at first."""
+    adapted = MODELS[0].projections(FIRST_TARGETS)
+    rows = []
+    for offer in counting.plan(adapted, FIRST_BUDGET):
+        title = FAMILIES[offer.family].TITLE
+        if offer.not_applicable:
+            cells = f'<td>–</td><td colspan="6">not for {html.escape(offer.not_applicable)}</td>'
+        elif not offer.size:
+            cells = f'<td>none</td><td colspan="6">the smallest takes {offer.smallest_cost:,} scalars</td>'
+        else:
+            said = (
+                f"{offer.size:,}", f"{offer.parameters:,}", f"{100 * (offer.unspent or 0) / FIRST_BUDGET:.1f} %",
+                f"{offer.file_bytes:,} B", f"{(offer.adam_bytes or 0) / 2**20:.2g} MiB", "", rates().get(offer.family, "–"),
+            )  # fmt: skip
+            cells = "".join(f"<td>{cell}</td>" for cell in said)
+        rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
+    return "".join(rows)
+
+
+def _share() -> str:
+    adapted = MODELS[0].projections(FIRST_TARGETS)
+    size = counting.largest_size("cp", adapted, FIRST_BUDGET)
+    return f"{100 * counting.count('cp', adapted, size) / counting.count('lora', adapted, 1):.0f}"
