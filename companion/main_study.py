@@ -75,6 +75,12 @@ def balanced(task: str) -> float:
     return total
 
 
+def scalars(cell: Cell) -> int:
+    """The trainable scalars of a cell."""
+    (count,) = {run.counts.adapter for found in runs().values() for run in found[cell]}
+    return count
+
+
 SHOWN: tuple[Cell, ...] = (("cp", 1), ("cp", 17), ("lora", 1))
 """The cells of `gain_rows`: one component, and the two of LoRA's first rank's size."""
 
@@ -83,6 +89,10 @@ SHOWN: tuple[Cell, ...] = (("cp", 1), ("cp", 17), ("lora", 1))
 def gains(cell: Cell) -> dict[str, OnTask]:
     """A cell minus the head alone, by task."""
     return {task: difference([(1.0, found[cell]), (-1.0, found[HEAD, 0])]) for task, found in runs().items()}
+
+
+GAIN = "points of accuracy over the head alone"
+"""The title of the axis of `gain_rows`."""
 
 
 def gain_rows() -> pd.DataFrame:

@@ -7,6 +7,7 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from companion import quantities
 from cpadapt.families import FAMILIES, counting
@@ -71,17 +72,20 @@ SIZES = {
     "keys": "key and value features",
     "inner": "MLP features",
 }
+HEADS = ("family", "size", "scalars", "unused", "file", "AdamW's state", "as plain LoRA", "first rate")
 UNITS = {"scalars": "trainable scalars", "file": "bytes on disk", "state": "MiB of AdamW state"}
 
 
 def evidence() -> dict[str, str]:
     """What the main study says of CP below LoRA's first rank and at its size, as a sentence each."""
     share, primary = quantities.value("planned.share"), quantities.value("main_study.primary")
+    tasks = quantities.value("main_study.tasks").text("unit")
     return {
-        "below": "This CP has {share} % of the size of LoRA's first rank. Over 15 tasks on a model of 1.5B, one component "
-        f"had {share.text('unit')} ({share.text('interval')}) of the best adapter's gain over the head alone.",
-        "equal": "Here LoRA fits too. Over 15 tasks on a model of 1.5B, LoRA leads CP of equal size by "
-        f"{primary.text('full')}: choose by what else you need.",
+        "below": "This CP has {share} % of the size of LoRA's first rank. "
+        f"Over {tasks} on a model of 1.5B, one component had {share.text('full')} of the best adapter's gain over the "
+        "head alone.",
+        "equal": f"LoRA fits too. Over {tasks} on a model of 1.5B, it leads CP of equal size by {primary.text('full')}: "
+        "choose by what else you need.",
     }
 
 
@@ -95,7 +99,7 @@ def rates() -> dict[str, str]:
 
 def form() -> str:
     """The planner as HTML, with its data."""
-    data = {
+    data: dict[str, Any] = {
         "models": [asdict(model) for model in MODELS],
         "families": [
             {"name": name, "title": family.TITLE, "rate": rates().get(name)} for name, family in FAMILIES.items()
@@ -103,16 +107,19 @@ def form() -> str:
         "evidence": evidence(),
     }
     options = "".join(f"<option>{html.escape(model.name)}</option>" for model in MODELS)
+    first = asdict(MODELS[0])
     sizes = "".join(
-        f'<label>{said} <input type="number" name="{name}" min="1" step="1" value="{getattr(MODELS[0], name)}"></label>'
+        f'<label>{said} <input type="number" name="{name}" min="1" step="1" value="{first[name]}"></label>'
         for name, said in SIZES.items()
     )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
     boxes = "".join(
         f'<label><input type="checkbox" name="target" value="{target}"{" checked" * (target in FIRST_TARGETS)}> '
         f"{target}</label>"
         for target in TARGETS
     )
     units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
+    note = data["evidence"]["below"].replace("{share}", _share())
     script = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
     return f"""<div class="planner">
 <form aria-label="Planner">
@@ -126,10 +133,8 @@ def form() -> str:
 <label class="planner-slide">from small to large
 <input type="range" name="slider" min="0" max="240" step="1"></label></fieldset>
 </form>
-<table class="planner-table"><thead><tr><th scope="col">family</th><th scope="col">size</th><th scope="col">scalars</th>
-<th scope="col">unused</th><th scope="col">file</th><th scope="col">AdamW's state</th><th scope="col">as plain LoRA</th>
-<th scope="col">first rate</th></tr></thead><tbody aria-live="polite">{_rows()}</tbody></table>
-<p class="planner-note" aria-live="polite">{html.escape(evidence()["below"].replace("{share}", _share()))}</p>
+<table class="planner-table"><thead><tr>{heads}</tr></thead><tbody aria-live="polite">{_rows()}</tbody></table>
+<p class="planner-note" aria-live="polite">{html.escape(note)}</p>
 <script type="application/json">{script}</script></div>"""
 
 
@@ -138,18 +143,25 @@ def _rows() -> str:
     adapted = MODELS[0].projections(FIRST_TARGETS)
     rows = []
     for offer in counting.plan(adapted, FIRST_BUDGET):
-        title = FAMILIES[offer.family].TITLE
+        family = FAMILIES[offer.family]
         if offer.not_applicable:
             cells = f'<td>–</td><td colspan="6">not for {html.escape(offer.not_applicable)}</td>'
         elif not offer.size:
             cells = f'<td>none</td><td colspan="6">the smallest takes {offer.smallest_cost:,} scalars</td>'
         else:
+            state, unused = (offer.adam_bytes or 0) / 2**20, (offer.unspent or 0) / FIRST_BUDGET
+            exported = family.columns(offer.size) * 4 * sum(p.out_features + p.in_features for p in adapted)
             said = (
-                f"{offer.size:,}", f"{offer.parameters:,}", f"{100 * (offer.unspent or 0) / FIRST_BUDGET:.1f} %",
-                f"{offer.file_bytes:,} B", f"{(offer.adam_bytes or 0) / 2**20:.2g} MiB", "", rates().get(offer.family, "–"),
-            )  # fmt: skip
+                f"{offer.size:,}",
+                f"{offer.parameters:,}",
+                f"{100 * unused:.1f} %",
+                f"{offer.file_bytes:,} B",
+                f"{state:.2g} MiB",
+                f"{exported:,} B, rank {family.columns(offer.size):,}",
+                rates().get(offer.family, "–"),
+            )
             cells = "".join(f"<td>{cell}</td>" for cell in said)
-        rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{family.TITLE}</th>{cells}</tr>')
     return "".join(rows)
 
 

@@ -78,15 +78,14 @@ def figure(spec: dict[str, Any]) -> str:
 
 
 def pictures() -> dict[str, str]:
-    """The README's picture, SmolLM2's frontier on SST-2, as SVG for light and dark, by file name."""
-    from cpadapt import read_records
+    """The README's picture, which is the first page's figure, as SVG for light and dark, by file name."""
+    from companion import main_study
     from cpadapt.analysis import charts
 
-    records = read_records(PROJECT / "results/smollm2")
     charts.enable()
-    drawn = still(charts.frontier_chart(records[records["task"] == "sst2"]).to_dict())
+    drawn = still(charts.gain_chart(main_study.gain_rows(), main_study.GAIN).to_dict())
     inks = {"light": "#1f2328", "dark": "#e6edf3"}
-    return {f"frontier-{scheme}.svg": drawn.replace("currentColor", ink) + "\n" for scheme, ink in inks.items()}
+    return {f"gains-{scheme}.svg": drawn.replace("currentColor", ink) + "\n" for scheme, ink in inks.items()}
 
 
 def repository() -> tuple[str, str] | None:

@@ -45,6 +45,13 @@ def more_draws() -> str:
     return "yes" if plan.needs_more_draws(primary()) else "no"
 
 
+@quantity("percent", 0, STUDY)
+def share_of_rank() -> float:
+    """The scalars of one component, as a share of those of LoRA's first rank."""
+    one, rank = (main_study.scalars(cell) for cell in (("cp", 1), ("lora", 1)))
+    return one / rank
+
+
 @quantity("points", 2, STUDY)
 def spread() -> float:
     """The standard deviation of the sources' true differences."""
