@@ -82,10 +82,10 @@ def evidence() -> dict[str, str]:
     tasks = quantities.value("main_study.tasks").text("unit")
     return {
         "below": "This CP has {share} % of the size of LoRA's first rank. "
-        f"Over {tasks} on a model of 1.5B, one component had {share.text('full')} of the best adapter's gain over the "
-        "head alone.",
-        "equal": f"LoRA fits too. Over {tasks} on a model of 1.5B, it leads CP of equal size by {primary.text('full')}: "
-        "choose by what else you need.",
+        f"Over {tasks} on Qwen2.5-Coder-1.5B, one component had {share.text('full')} of the best adapter's gain over "
+        "the head alone.",
+        "equal": f"LoRA fits too. Over {tasks} on Qwen2.5-Coder-1.5B, it leads CP of equal size by "
+        f"{primary.text('full')}: choose by what else you need.",
     }
 
 
@@ -121,7 +121,7 @@ def form() -> str:
     units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
     note = data["evidence"]["below"].replace("{share}", _share())
     script = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    return f"""<div class="planner">
+    return f"""<div class="planner" role="group" aria-label="The largest adapter of each family that fits a budget">
 <form aria-label="Planner">
 <fieldset><legend>Model</legend>
 <label>known <select name="model">{options}<option value="">my own sizes</option></select></label>{sizes}

@@ -25,6 +25,9 @@ from cpadapt.errors import InputError
 
 log = logging.getLogger(__name__)
 
+SCRIPTS = {"chart": "charts.bundle.js", "planner": "planner.js"}
+"""The scripts that pages load for their elements, by the elements' class."""
+
 VEGA_LITE = "6.4"
 """The version of Vega-Lite that draws the charts here, as in Altair; notebooks name an older one for JupyterLab."""
 
@@ -133,8 +136,9 @@ def _write_scripts(app: Any) -> None:
 
 
 def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    if 'class="chart"' in context.get("body", ""):
-        app.add_js_file("charts.bundle.js", loading_method="defer")
+    for element, script in SCRIPTS.items():
+        if f'class="{element}"' in context.get("body", ""):
+            app.add_js_file(script, loading_method="defer")
 
 
 def _describe(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:

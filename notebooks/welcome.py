@@ -19,11 +19,10 @@
 # {q}`planned.share|unit` of the best adapter's gain. At equal size CP and LoRA are equivalent.
 # {says}`main_study.share_of_rank < 6 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
-# {q}`main_study.tasks|unit`, {q}`main_study.draws|unit` of each one's examples, on Qwen2.5-Coder-1.5B-Instruct. The
-# 97 % intervals are {q}`planned.share|interval` % of the gain, and {q}`main_study.primary|interval|signed` points at
-# equal size.
+# {q}`main_study.tasks|unit` on Qwen2.5-Coder-1.5B-Instruct; the {q}`planned.share|level` intervals are
+# {q}`planned.share|interval` % of the gain, and {q}`main_study.primary|interval|signed` points at equal size.
 
-# %% mystnb={"figure": {"caption": "Gains over the head alone. CP 17 is of LoRA 1's size."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "What adapters gain over the head alone, by task."}} tags=["remove-input"]
 from companion import main_study
 from cpadapt.analysis import charts
 

@@ -15,7 +15,7 @@
 #
 # **I have a model and a budget. Which adapter do I take, and how large?**
 #
-# Take LoRA of rank 1 if it fits. Take CP if it doesn't: choose as many components as the budget holds.
+# Take LoRA's first rank if it fits. If it doesn't, take CP, with as many components as the budget holds.
 #
 # At equal size the two are equivalent over {q}`main_study.tasks|unit`; below it, one component has
 # {q}`planned.share|full` of the best adapter's gain.
@@ -37,7 +37,7 @@ HTML(planner.form())
 #
 # | your case | take | because |
 # |---|---|---|
-# | rank 1 fits | LoRA of rank 1 | CP is equivalent, and everything supports LoRA |
+# | LoRA's first rank fits | that | CP is equivalent, and everything supports LoRA |
 # | it must be smaller, or you keep thousands | CP | its smallest size keeps most of the gain |
 # | more than a thousand examples, a hard task | a larger size of either | [size pays there](when_size_pays.ipynb) |
 # | training memory is short | either; quantize the model | [a step needs as much](what_a_run_costs.ipynb) |
@@ -47,12 +47,12 @@ HTML(planner.form())
 #   which collapse at rates that small ones like ([the learning rate](rates.ipynb)).
 # - **Shipping.** A CP adapter exports exactly as plain LoRA of as many ranks as components. That file is larger: the
 #   small one is CP's own ([use it in PEFT](use_in_peft.ipynb)).
-# - **Judging.** Ask a thousand items or more, and don't trust a lead of a point from three seeds
+# - **Judging.** Ask 1000 eval items or more, and don't trust a lead of a point from three seeds
 #   ([how sure can one be?](how_sure.ipynb)).
 #
 # ## How sure?
 #
-# The advice rests on one model of 1.5B and 1000 examples a task, and on smaller models that agree. Other models,
+# The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task, and on smaller models that agree. Other models,
 # longer training and other readouts may differ. What families beyond LoRA and CP are worth isn't measured yet.
 #
 # Next: [parameter steps](parameter_steps.ipynb).

@@ -1,0 +1,83 @@
+"""The planner in the page counts as `cpadapt plan` does, over a grid of models, modules, budgets and units."""
+
+import itertools
+from collections import Counter
+
+import in_browser
+import pytest
+from playwright.sync_api import Page
+
+from companion import PROJECT, planner
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.specs import BACKBONES, Projection
+
+pytestmark = pytest.mark.browser
+
+COSTS = {"scalars": counting.count, "file": counting.file_bytes, "state": counting.adam_bytes}
+MIB = {"state": 2**20}
+ODD = planner.Model("odd", hidden=1009, layers=3, queries=1, keys=30, inner=6, gated=False)
+TARGETS = (("q", "v"), ("q",), ("k", "o"), planner.TARGETS)
+BUDGETS = (1, 700, 20_000, 57_600, 1_000_000, 10**9)
+
+
+@pytest.fixture(scope="module")
+def script():
+    with in_browser.chromium() as browser:
+        if browser is None:
+            pytest.skip("no browser here")
+        page = browser.new_page()
+        page.add_script_tag(path=PROJECT / "book" / "assets" / "planner.js")
+        yield page
+
+
+def shapes(projections: list[Projection]) -> list[dict[str, int]]:
+    counted = Counter((p.out_features, p.in_features) for p in projections)
+    return [{"out": out, "in": into, "times": times} for (out, into), times in counted.items()]
+
+
+@pytest.mark.parametrize("model", [*planner.MODELS, ODD], ids=lambda model: model.name)
+def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> None:
+    for targets, unit in itertools.product(TARGETS, COSTS):
+        adapted = model.projections(targets)
+        for budget in BUDGETS:
+            found = script.evaluate(
+                "([families, adapted, budget, unit]) => planner.plan(families, adapted, budget, unit)",
+                [list(FAMILIES), shapes(adapted), budget / MIB.get(unit, 1), unit],
+            )
+            for theirs, ours in zip(found, counting.plan(adapted, budget, COSTS[unit]), strict=True):
+                assert theirs["family"] == ours.family
+                if ours.not_applicable:
+                    assert "refused" in theirs
+                    continue
+                assert theirs["size"] == ours.size, (targets, unit, budget, ours.family)
+                if ours.size:
+                    assert (theirs["scalars"], theirs["file"]) == (ours.parameters, ours.file_bytes)
+                    assert theirs["step"] == ours.step
+                    assert theirs["rank"] == FAMILIES[ours.family].columns(ours.size)
+                else:
+                    assert theirs["least"]["cost"] * MIB.get(unit, 1) == pytest.approx(ours.smallest_cost)
+
+
+def test_it_adapts_the_modules_that_are_chosen(script: Page) -> None:
+    for model, targets in itertools.product((*planner.MODELS, ODD), TARGETS):
+        sizes = {name: getattr(model, name) for name in (*planner.SIZES, "gated")}
+        found = script.evaluate("([sizes, targets]) => planner.projections(sizes, targets)", [sizes, list(targets)])
+        counted = Counter()
+        for one in found:
+            counted[one["out"], one["in"]] += one["times"]
+        assert counted == Counter((p.out_features, p.in_features) for p in model.projections(targets))
+
+
+def test_known_models_have_the_sizes_of_the_backbones() -> None:
+    known = {spec.title: spec for spec in BACKBONES.values()}
+    seen = 0
+    for model in planner.MODELS:
+        if model.name in known:
+            seen += 1
+            config = known[model.name].config()
+            assert (model.hidden, model.layers) == (config.hidden_size, config.num_hidden_layers)
+            per_layer = [p for p in known[model.name].linear_modules if ".0." in p.name]
+            assert Counter((p.out_features, p.in_features) for p in per_layer) == Counter(
+                (p.out_features, p.in_features) for p in model.projections(planner.TARGETS) if p.name.startswith("0.")
+            )
+    assert seen >= 4
