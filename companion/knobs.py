@@ -14,7 +14,7 @@ FACTORS = (
     Factor("warm-up", lambda config: config.warmup_steps or 0, {0: -1, 50: 1}),
     Factor("raw length", lambda config: config.options["raw_norm"], {0.5: -1, 1.0: 0, 2.0: 1}),
     Factor("start of λ", lambda config: config.options["init_std"] or 0.0, {0.0: -1, 0.05: 1}),
-    Factor("decay of λ", lambda config: config.options["lambda_decay"], {0.0: -1, 0.3: 1}),
+    Factor("weight decay on λ", lambda config: config.options["lambda_decay"], {0.0: -1, 0.3: 1}),
 )
 """The knobs of the studies named `knobs-…`, with the codes of their levels."""
 

@@ -30,8 +30,8 @@ SEMANTICS = 1
 
 LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
 LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
-LATER_OPTIONS: Mapping[str, Mapping[str, Any]] = {"cp": {"init_std": None, "lambda_decay": 0.0}}
-"""Fields, and options by family, added after the first records were written, with the values that leave a config's
+LATER_OPTIONS: Mapping[str, Any] = {"init_std": None, "lambda_decay": 0.0}
+"""Fields, and options of families, added after the first records were written, with the values that leave a config's
 meaning unchanged. At that value they are left out of every hash, so that adding them changed no id."""
 
 PAPER: Mapping[str, Any] = {
@@ -264,7 +264,7 @@ class RunConfig:
     def _hashed(self) -> dict[str, Any]:
         config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
         config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
-        config["options"] = _without_later_defaults(config["options"], LATER_OPTIONS.get(self.family, {}))
+        config["options"] = _without_later_defaults(config["options"], LATER_OPTIONS)
         return config
 
 
