@@ -139,7 +139,8 @@ def update(
         beta2: β₂.
         epsilon: ε.
     """
-    alive, shrink, rate, decay = (of_run[owners, None] for of_run in (alive, shrink, rate, decay))
+    alive, shrink = alive[owners, None], shrink[owners, None]
+    rate, decay = rate[owners, None], decay[owners, None]
     gradient = torch.where(alive, gradient * shrink, 0.0)
     exp_avg.lerp_(gradient, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)

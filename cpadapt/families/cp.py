@@ -22,6 +22,8 @@ orthogonal to it and scales with 1/‖raw‖, so the initial length, `raw_norm`,
 vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones. A mode of length 1 would lose its
 only one, because its unit vector is 1 or −1 and never moves. No mode has length 1, therefore: a prime side is a single
 mode, and a side of 1 has no mode and the vector 1.
+
+Weight decay on λ alone, in addition to the protocol's, is `lambda_decay`.
 """
 
 from __future__ import annotations

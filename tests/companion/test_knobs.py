@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,5 +91,14 @@ def test_a_study_runs_in_small_from_its_file_to_its_effects(tmp_path: Path) -> N
     assert len(found) == 6 + 15 + 3
     assert all(np.isfinite(effect.mean.interval()).all() for effect in found.values())
     settings = knobs.chosen(records)
+    for name, labels in {knobs.LORA: "lora", knobs.TODAY: "cp", knobs.KNOBS: "cp-.*|cp"}.items():
+        on_dev: dict[str, list[float]] = {}
+        for record in records:
+            if re.fullmatch(labels, record.label):
+                setting = dataclasses.replace(record.config, task="any", seed=0, data_seed=0).config_id
+                on_dev.setdefault(setting, []).append(record.best.dev_accuracy if record.best else 0.0)
+        assert len(on_dev) == (42 if name == knobs.KNOBS else 8)
+        best = max(map(np.mean, on_dev.values()))
+        assert np.mean(on_dev[settings[name].config_id]) == pytest.approx(best)
     assert [setting.family for setting in settings.values()] == ["lora", "cp", "cp"]
     assert settings[knobs.TODAY].options["raw_norm"] == 1.0
