@@ -34,7 +34,7 @@ from cpadapt.records.config import RunConfig
 from cpadapt.records.record import Record
 
 Term = tuple[str, ...]
-"""The factors that a term multiplies: one of a main effect, two of an interaction, the same twice of a curvature."""
+"""The factors that a term multiplies, one for a main effect, two for an interaction, one twice for a curvature."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Factor:
     setting: Callable[[RunConfig], object]
     """Reads it from a run's config."""
     levels: Mapping[object, int]
-    """The code of each of its values: -1, 1 and perhaps 0."""
+    """The code of each of its values, which is -1, 1 or 0."""
 
     def code(self, config: RunConfig) -> int:
         """The code of a run's level.
