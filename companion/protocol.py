@@ -80,7 +80,10 @@ def _said() -> dict[str, str]:
 
 def family_table() -> pd.DataFrame:
     """The learning rate, scale and options of each family."""
-    options = {name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS} for name, module in FAMILIES.items()}
+    options = {
+        name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS, **dict.fromkeys(module.DECAY_OPTIONS, 0.0)}
+        for name, module in FAMILIES.items()
+    }
     whose = {name: "" if name in study("paper").families else " (ours)" for name in FAMILIES}
     return pd.DataFrame(
         {

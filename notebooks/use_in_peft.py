@@ -88,8 +88,8 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 # `scale`, LoRA's `lora_alpha` over `r`
 # : The factor in front of the update. CP's does not depend on its size.
 #
-# `init`, LoRA's `init_lora_weights`
-# : `"zero"` starts as the base model, `"normal"` away from it.
+# `init` and `init_std`, LoRA's `init_lora_weights`
+# : `"zero"` starts as the base model, `"normal"` away from it, with $\lambda$ of this standard deviation.
 #
 # `raw_norm`
 # : The length at which the vectors start, which act as unit vectors: a learning-rate knob, see below. LoRA has none.

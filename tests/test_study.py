@@ -365,7 +365,9 @@ def test_our_studies_spell_out_scales_and_rates() -> None:
     for file in (ROOT / "studies").glob("*.toml"):
         for label, plan in load_study(file).families.items():
             rates = plan.learning_rates or plan.settings
-            assert (plan.scale is not None and rates) or not load_study(file).ladder.sizes, f"{file.name}: {label}"
+            scales = [plan.scale] if plan.learning_rates else [one.scale or plan.scale for one in plan.settings]
+            spelt = rates and None not in scales
+            assert spelt or not load_study(file).ladder.sizes, f"{file.name}: {label}"
 
 
 def test_records_say_what_was_measured(tmp_path: Path) -> None:

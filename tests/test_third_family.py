@@ -88,7 +88,7 @@ def test_a_study_is_trained_known_as_done_tabulated_and_drawn(tmp_path: Path) ->
     # 4 projections of 32×32: one unit is 64 scalars of each.
     assert {(r.config.size, r.counts.adapter, r.counts.step) for r in toys} == {(1, 256, 256)}
     assert {(r.config.learning_rate, r.config.scale) for r in toys} == {(3e-4, 1.5)}
-    assert toys[0].config.options == {"blocks": 4, "spread": 1.0}
+    assert toys[0].config.options == {"blocks": 4, "spread": 1.0, "down_decay": 0.0}
 
     table, _ = tabulate(records)
     assert set(frontier(table)["label"]) == {"head", "lora", "cp", "toy"}
@@ -166,7 +166,7 @@ def test_the_protocols_page_shows_it(tables: list[pd.DataFrame], tmp_path: Path)
     assert list(rows) == [family.TITLE for family in FAMILIES.values()]
     assert rows["Blocks"]["learning rate (paper's)"] == "3e-4 (ours)"
     assert [rows[name]["learning rate (paper's)"] for name in ("LoRA", "CP")] == ["1e-4", "2e-4"]
-    assert rows["Blocks"]["options (ours)"] == "blocks = 2, spread = 1.0"
+    assert rows["Blocks"]["options (ours)"] == "blocks = 2, spread = 1.0, down_decay = 0.0"
 
 
 def test_the_page_of_one_budget_says_why_it_does_not_fit(tables: list[pd.DataFrame], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ LEARNING_RATE = 3e-4
 SCALE = 1.5
 SHAPE_OPTIONS: Mapping[str, Any] = {"blocks": 2}
 INIT_OPTIONS: Mapping[str, Any] = {"spread": 1.0}
+DECAY_OPTIONS: Mapping[str, str] = {"down_decay": "down"}
 
 
 def accepts(out_features: int, in_features: int, *, blocks: int = 2) -> str | None:

@@ -199,11 +199,7 @@ def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, st
         members.setdefault(source_groups[task] or task, []).append(on_one)
     if len(members) < 3:
         raise InputError(f"{len(members)} sources of tasks: estimating how much they differ takes three or more")
-    draws = next(iter(differences.values())).draws
-    for task, on_one in differences.items():
-        if on_one.draws != draws:
-            unpaired = sorted(set(on_one.draws) ^ set(draws))
-            raise InputError(f"tasks must have the same draws, and {task!r} differs in draw {unpaired[0]}")
+    draws = _draws_of(differences)
     effects = np.array([np.mean([on_one.estimate.mean for on_one in tasks]) for tasks in members.values()])
     errors = [
         np.sqrt(sum(on_one.estimate.standard_error**2 for on_one in tasks)) / len(tasks) for tasks in members.values()
@@ -212,9 +208,7 @@ def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, st
         raise InputError(f"the answers on {list(members)[int(np.argmin(errors))]!r} do not differ at all")
     by_draw = np.array([np.mean([on_one.by_draw for on_one in tasks], axis=0) for tasks in members.values()])
     sources = random_effects(effects, np.array(errors))
-    covariances = np.cov(by_draw)
-    shared = (covariances.sum() - np.trace(covariances)) / (len(members) * (len(members) - 1))
-    draw_variance = max(float(shared), 0.0)
+    draw_variance = _draw_variance(by_draw)
     return OverTasks(
         mean=sources.mean,
         standard_error=float(np.sqrt(sources.standard_error**2 + draw_variance / len(draws))),
@@ -223,6 +217,47 @@ def over_tasks(differences: Mapping[str, OnTask], source_groups: Mapping[str, st
         by_source=dict(zip(members, effects.tolist(), strict=True)),
         draw_variance=draw_variance,
     )
+
+
+def over_given_tasks(differences: Mapping[str, OnTask]) -> Mean:
+    """The mean difference over these tasks and no others, for other draws and items.
+
+    What a draw does to all tasks alike (`over_tasks`) adds to the variance. The degrees of freedom are Satterthwaite's
+    over the tasks.
+
+    Args:
+        differences: by task, on the same draws.
+
+    Raises:
+        InputError: tasks have different draws.
+    """
+    draws, count = _draws_of(differences), len(differences)
+    estimates = [on_one.estimate for on_one in differences.values()]
+    variances = np.array([estimate.standard_error**2 for estimate in estimates]) / count**2
+    by_draw = np.array([on_one.by_draw for on_one in differences.values()])
+    shared = _draw_variance(by_draw) * (count - 1) / count / len(draws) if count > 1 else 0.0
+    spread = float((variances**2 / [estimate.degrees for estimate in estimates]).sum())
+    return Mean(
+        mean=float(np.mean([estimate.mean for estimate in estimates])),
+        standard_error=float(np.sqrt(variances.sum() + shared)),
+        degrees=float(variances.sum()) ** 2 / spread if spread else float(min(e.degrees for e in estimates)),
+    )
+
+
+def _draws_of(differences: Mapping[str, OnTask]) -> tuple[int, ...]:
+    """The draws that all tasks have."""
+    draws = next(iter(differences.values())).draws
+    for task, on_one in differences.items():
+        if on_one.draws != draws:
+            unpaired = sorted(set(on_one.draws) ^ set(draws))
+            raise InputError(f"tasks must have the same draws, and {task!r} differs in draw {unpaired[0]}")
+    return draws
+
+
+def _draw_variance(by_draw: Floats) -> float:
+    """The variance of what a draw does to all rows of `[tasks, draws]` alike; 0 where the estimate is negative."""
+    covariances, count = np.cov(by_draw), len(by_draw)
+    return max(float(covariances.sum() - np.trace(covariances)) / (count * (count - 1)), 0.0)
 
 
 def between(a: Mean, b: Mean) -> Mean:

@@ -16,13 +16,14 @@ class RunAdamW:
         m ← β₁m + (1−β₁)g,   v ← β₂v + (1−β₂)g²
         w ← w − rate · (m̂ / (√v̂ + ε) + decay · w),   m̂ = m/(1−β₁ᵗ),   v̂ = v/(1−β₂ᵗ)
 
-    As in torch, `exp_avg` is m and `exp_avg_sq` is v. A run whose loss or gradient is not finite stops for good: its
-    scalars keep their last values, and it affects no other run. No operation waits for the device, and everything that
-    changes between steps is on it, so a step can be recorded and replayed.
+    with a decay for each run and tensor (`RunConfig.weight_decay_of`). As in torch, `exp_avg` is m and `exp_avg_sq` is
+    v. A run whose loss or gradient is not finite stops for good: its scalars keep their last values, and it affects no
+    other run. No operation waits for the device, and everything that changes between steps is on it, so a step can be
+    recorded and replayed.
 
     Args:
         bank: holds the tensors and their gradients.
-        protocol: clipping, betas, epsilon, weight decay and the schedule, the same for all runs.
+        protocol: clipping, betas, epsilon and the schedule, the same for all runs.
     """
 
     def __init__(self, bank: Bank, protocol: Protocol) -> None:
@@ -37,7 +38,14 @@ class RunAdamW:
         self.exp_avg_sqs = [torch.zeros_like(t) for t in self.tensors]
         rates = torch.tensor([run.learning_rate or 0.0 for run in bank.runs], device=bank.device)
         head_rates = torch.full_like(rates, protocol.head_learning_rate)
-        self.rates = [head_rates if name.startswith("head.") else rates for name in self.names]
+        head_decays = torch.full_like(rates, protocol.weight_decay)
+        self.rates: list[Tensor] = []
+        self.decays: list[Tensor] = []
+        """For each tensor `[runs]`."""
+        for place, name in (name.split(".") for name in self.names):
+            decays = torch.tensor([run.weight_decay_of(name) for run in bank.runs], device=bank.device)
+            self.rates.append(head_rates if place == "head" else rates)
+            self.decays.append(head_decays if place == "head" else decays)
         everyone = torch.arange(len(bank.runs), device=bank.device)
         self.members = [owners == everyone[:, None] for owners in self.owners]
         """For each tensor `[runs, entries]`, which entries belong to a run."""
@@ -79,12 +87,13 @@ class RunAdamW:
 
         factors = self.factors.index_select(0, self.steps_done)[0]
         correction1, correction2 = self.corrections.index_select(0, self.steps_done)[0]
-        for tensor, gradient, exp_avg, exp_avg_sq, owners, rates in zip(
-            self.tensors, self.gradients, self.exp_avgs, self.exp_avg_sqs, self.owners, self.rates, strict=True
-        ):
+        for tensor, gradient, exp_avg, exp_avg_sq, owners, rates, decays in zip(
+            self.tensors, self.gradients, self.exp_avgs, self.exp_avg_sqs, self.owners, self.rates, self.decays,
+            strict=True,
+        ):  # fmt: skip
             self._update(
-                tensor, gradient, exp_avg, exp_avg_sq, owners, alive, shrink, factors * rates,
-                correction1, correction2, p.beta1, p.beta2, p.epsilon, p.weight_decay,
+                tensor, gradient, exp_avg, exp_avg_sq, owners, alive, shrink, factors * rates, decays,
+                correction1, correction2, p.beta1, p.beta2, p.epsilon,
             )  # fmt: skip
         self.steps_done += 1
 
@@ -105,12 +114,12 @@ def update(
     alive: Bool[Tensor, "runs"],
     shrink: Float[Tensor, "runs"],
     rate: Float[Tensor, "runs"],
+    decay: Float[Tensor, "runs"],
     correction1: Float[Tensor, ""],
     correction2: Float[Tensor, ""],
     beta1: float,
     beta2: float,
     epsilon: float,
-    weight_decay: float,
 ) -> None:
     """Do one step of AdamW for one tensor, in place (equations in `RunAdamW`).
 
@@ -123,19 +132,20 @@ def update(
         alive: `[runs]`, bool; runs that have diverged do not change.
         shrink: `[runs]`, the factor on the gradients that clipping asks for.
         rate: `[runs]`, the learning rates of this step.
+        decay: `[runs]`, the factors on the weights, times the rate.
         correction1: 1 − β₁ᵗ.
         correction2: 1 − β₂ᵗ.
         beta1: β₁.
         beta2: β₂.
         epsilon: ε.
-        weight_decay: the factor on the weights, times the rate.
     """
-    alive, shrink, rate = alive[owners, None], shrink[owners, None], rate[owners, None]
+    alive, shrink = alive[owners, None], shrink[owners, None]
+    rate, decay = rate[owners, None], decay[owners, None]
     gradient = torch.where(alive, gradient * shrink, 0.0)
     exp_avg.lerp_(gradient, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     change = (exp_avg / correction1) / ((exp_avg_sq / correction2).sqrt() + epsilon)
-    change += weight_decay * tensor
+    change += decay * tensor
     tensor.sub_(torch.where(alive, change * rate, 0.0))
 
 

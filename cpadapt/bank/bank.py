@@ -183,7 +183,7 @@ def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[st
     counting.require(run.family, projections, run.shape_options)
     generator = torch.Generator().manual_seed(run.seed)
     return {
-        p.name: family(run.family).init(generator, p.out_features, p.in_features, run.size, **run.options)
+        p.name: family(run.family).init(generator, p.out_features, p.in_features, run.size, **run.init_options)
         for p in projections
     }
 

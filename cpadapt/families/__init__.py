@@ -47,6 +47,10 @@ class Family(Protocol):
     INIT_OPTIONS: Mapping[str, Any]
     """The options that decide only the initial values, with their defaults; they are further keywords of `init`."""
 
+    DECAY_OPTIONS: Mapping[str, str]
+    """The options of weight decay on one tensor, in addition to the protocol's, each with its tensor's name. Their
+    default is 0."""
+
     def accepts(self, out_features: int, in_features: int, **shape_options: Any) -> str | None:
         """The reason why it cannot adapt a projection of this shape, or None if it can.
 

@@ -22,6 +22,8 @@ orthogonal to it and scales with 1/‖raw‖, so the initial length, `raw_norm`,
 vector loses a degree of freedom: 193 stored scalars on 2048×2048 are 189 free ones. A mode of length 1 would lose its
 only one, because its unit vector is 1 or −1 and never moves. No mode has length 1, therefore: a prime side is a single
 mode, and a side of 1 has no mode and the vector 1.
+
+Weight decay on λ alone, in addition to the protocol's, is `lambda_decay`.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ COLOUR = "#D55E00"
 LEARNING_RATE = 2e-4
 SCALE = 8.0
 SHAPE_OPTIONS: Mapping[str, Any] = {"tensor_shape": None}
-INIT_OPTIONS: Mapping[str, Any] = {"init": "zero", "raw_norm": 1.0}
+INIT_OPTIONS: Mapping[str, Any] = {"init": "zero", "raw_norm": 1.0, "init_std": None}
+DECAY_OPTIONS: Mapping[str, str] = {"lambda_decay": "weight"}
 
 TensorShape = Mapping[int, tuple[int, ...]]
 
@@ -118,14 +121,16 @@ def init(
     tensor_shape: TensorShape | None = None,
     init: str = "zero",
     raw_norm: float = 1.0,
+    init_std: float | None = None,
 ) -> dict[str, Tensor]:
     """Draw one projection's raw vectors, normal in direction and `raw_norm` long, and its weights λ.
 
     `"zero"` sets λ = 0: the adapter is a no-op at the start, and in the first step only λ gets a gradient. `"normal"`
-    draws λ from N(0, 1)/components.
+    draws λ from a normal distribution with standard deviation `init_std`, by default 1/components.
 
     Raises:
-        InputError: as `shapes`; or ``init`` is neither, or `raw_norm` is not positive.
+        InputError: as `shapes`; or ``init`` is neither, `raw_norm` or `init_std` is not positive, or `init_std` is
+            given with `"zero"`.
     """
     import torch
 
@@ -133,6 +138,10 @@ def init(
         raise InputError(f"the initialisation of CP is 'zero' or 'normal', not {init!r}")
     if not raw_norm > 0:
         raise InputError(f"raw_norm, the initial length of CP's raw vectors, must be positive, not {raw_norm}")
+    if init_std is not None and init != "normal":
+        raise InputError(f"init_std = {init_std} is for init = 'normal'; with {init!r} CP's λ start at 0")
+    if init_std is not None and not init_std > 0:
+        raise InputError(f"init_std, the standard deviation of CP's initial λ, must be positive, not {init_std}")
     params = {}
     for name, shape in shapes(out_features, in_features, size, tensor_shape=tensor_shape).items():
         drawn = torch.randn(shape, generator=generator)
@@ -141,7 +150,7 @@ def init(
         elif init == "zero":
             params[name] = torch.zeros(shape)
         else:
-            params[name] = drawn / size
+            params[name] = drawn / size if init_std is None else drawn * init_std
     return params
 
 

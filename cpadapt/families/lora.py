@@ -28,6 +28,7 @@ LEARNING_RATE = 1e-4
 SCALE = 2.0
 SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero"}
+DECAY_OPTIONS: Mapping[str, str] = {}
 
 
 def accepts(out_features: int, in_features: int) -> str | None:

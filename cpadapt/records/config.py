@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ SEMANTICS = 1
 
 LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
 LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
-"""Fields added after the first records were written, with the values that leave a config's meaning unchanged. At that
-value a field is left out of every hash, so that adding it changed no id."""
+LATER_OPTIONS: Mapping[str, Any] = {"init_std": None, "lambda_decay": 0.0}
+"""Fields, and options of families, added after the first records were written, with the values that leave a config's
+meaning unchanged. At that value they are left out of every hash, so that adding them changed no id."""
 
 PAPER: Mapping[str, Any] = {
     "steps": 5000,
@@ -71,7 +73,7 @@ class Protocol:
     warmup_steps: int = 0
     """Steps in which learning rates rise linearly from 0, before the schedule."""
     weight_decay: float = 0.0
-    """Decoupled (AdamW), on adapters and head alike."""
+    """Decoupled (AdamW), on adapters and head alike; a family may have an option that adds to it on one tensor."""
     clip: float | None = 1.0
     """Bound on the 2-norm of one run's whole gradient; `None` does not clip."""
     beta1: float = 0.9
@@ -204,18 +206,39 @@ class RunConfig:
             value = getattr(self, name)
             if value is None or not value > 0:
                 raise InputError(f"{name} = {value} of family {self.family!r}: must be positive")
-        knobs = {**known.SHAPE_OPTIONS, **known.INIT_OPTIONS}
+        knobs = {**known.SHAPE_OPTIONS, **known.INIT_OPTIONS, **dict.fromkeys(known.DECAY_OPTIONS, 0.0)}
         if unknown := set(self.options) - set(knobs):
             raise InputError(
                 f"family {self.family!r} has no option {min(unknown)!r}; it has {', '.join(sorted(knobs))}"
             )
         # Every option is written out, so that a default that changes later cannot change what a record means.
         object.__setattr__(self, "options", {**knobs, **_int_keys(self.options)})
+        for name in known.DECAY_OPTIONS:
+            value = self.options[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"{name} = {value!r} of family {self.family!r}: must be 0 or a positive number")
 
     @property
     def shape_options(self) -> dict[str, Any]:
         """The options that decide shapes and counts."""
         return {name: self.options[name] for name in family(self.family).SHAPE_OPTIONS}
+
+    @property
+    def init_options(self) -> dict[str, Any]:
+        """The options that the family's `init` takes, those that decide shapes included."""
+        known = family(self.family)
+        return {name: self.options[name] for name in (*known.SHAPE_OPTIONS, *known.INIT_OPTIONS)}
+
+    def weight_decay_of(self, tensor: str) -> float:
+        """The weight decay of one of the adapter's tensors: the protocol's and, if the family has an option for it,
+        that option's.
+
+        Args:
+            tensor: the name that the family gives it.
+        """
+        decays = {} if self.family == HEAD else family(self.family).DECAY_OPTIONS
+        own = sum(self.options[option] for option, decayed in decays.items() if decayed == tensor)
+        return self.protocol.weight_decay + float(own)
 
     @property
     def order(self) -> int:
@@ -241,6 +264,7 @@ class RunConfig:
     def _hashed(self) -> dict[str, Any]:
         config = _without_later_defaults(dataclasses.asdict(self), LATER_RUN_FIELDS)
         config["protocol"] = _without_later_defaults(config["protocol"], LATER_PROTOCOL_FIELDS)
+        config["options"] = _without_later_defaults(config["options"], LATER_OPTIONS)
         return config
 
 

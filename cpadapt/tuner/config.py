@@ -28,7 +28,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         components_pattern: sizes of single projections, by name, name ending or regular expression, such as
             `{"v_proj": 8}`; the first that fits counts, as in LoRA's `rank_pattern`.
         scale: the factor in front of the update.
-        init: `"zero"` starts with λ = 0 and no effect, `"normal"` draws λ from N(0, 1)/c.
+        init: `"zero"` starts with λ = 0 and no effect, `"normal"` draws λ from a normal distribution.
+        init_std: its standard deviation; by default 1/c.
         raw_norm: initial length of the raw vectors. They act as unit vectors, so the length sets their learning rate.
         seed: draw the adapter from a generator of its own with this seed. By default torch's global random state
             decides, as in PEFT: what was drawn before changes the adapter.
@@ -48,6 +49,7 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     components_pattern: dict[str, int] = field(default_factory=dict)
     scale: float = cp.SCALE
     init: Literal["zero", "normal"] = "zero"
+    init_std: float | None = None
     raw_norm: float = 1.0
     seed: int | None = None
     target_modules: list[str] | set[str] | str | None = None
@@ -66,12 +68,12 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             _check_size(f"components_pattern[{pattern!r}]", size)
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
             raise InputError(f"seed must be a non-negative integer or None, not {self.seed!r}")
-        for name in ("scale", "raw_norm"):
+        for name in ("scale", "raw_norm", *(() if self.init_std is None else ("init_std",))):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
                 raise InputError(f"{name} must be a positive number, not {value!r}")
         # The family checks its own knobs, on the smallest projection there is.
-        cp.init(torch.Generator(), 1, 1, 1, init=self.init, raw_norm=self.raw_norm)
+        cp.init(torch.Generator(), 1, 1, 1, init=self.init, raw_norm=self.raw_norm, init_std=self.init_std)
         self.tensor_shape = _tensor_shape(self.tensor_shape)
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)

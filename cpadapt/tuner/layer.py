@@ -70,6 +70,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
             tensor_shape=config.tensor_shape,
             init=config.init,
             raw_norm=config.raw_norm,
+            init_std=config.init_std,
         )
         self.cp_adapter[adapter_name] = CPAdapter(params)
         self.cp_scale[adapter_name] = self.cp_initial_scale[adapter_name] = config.scale

@@ -20,6 +20,7 @@ from cpadapt.analysis.across_tasks import (
     between,
     chosen_settings,
     difference,
+    over_given_tasks,
     over_tasks,
     share_interval,
 )
@@ -102,6 +103,27 @@ def test_what_a_draw_does_to_all_tasks_is_in_the_error() -> None:
     table = np.array(list(by_draw.values()))
     chance = table.var(axis=1, ddof=1).sum() / 25
     assert table.mean(0).var(ddof=1) == pytest.approx(got.draw_variance * 20 / 25 + chance)
+
+
+def test_over_the_tasks_at_hand_is_the_mean_of_independent_estimates_and_what_draws_share() -> None:
+    alone = over_given_tasks({name: task(*pair) for name, pair in EFFECTS.items()})
+    means, errors = np.array([*EFFECTS.values()]).T
+    assert alone.mean == pytest.approx(means.mean())
+    assert alone.standard_error == pytest.approx(sqrt((errors**2).sum()) / 5)
+    # Welch and Satterthwaite's, of five variances with nine degrees of freedom each.
+    assert alone.degrees == pytest.approx(9 * (errors**2).sum() ** 2 / (errors**4).sum())
+    one = over_given_tasks({"a": task(0.002, 0.003)})
+    assert (one.mean, one.standard_error, one.degrees) == pytest.approx((0.002, 0.003, 9))
+    with pytest.raises(InputError, match="the same draws, and 'c' differs in draw 10"):
+        over_given_tasks({"a": task(0.0, 0.1), "c": task(0.0, 0.1, draws=11)})
+
+    # Draws that move all tasks alike: the error is that of the draws' means over tasks.
+    rng = np.random.default_rng(2)
+    table = rng.normal(0, 0.01, 50) + rng.normal(0, 0.005, (5, 50))
+    tasks = {str(k): task(row.mean(), row.std(ddof=1) / sqrt(50), row) for k, row in enumerate(table)}
+    got, wanted = over_given_tasks(tasks), table.mean(0)
+    assert got.mean == pytest.approx(wanted.mean())
+    assert got.standard_error == pytest.approx(wanted.std(ddof=1) / sqrt(50))
 
 
 def test_what_cannot_be_combined_is_refused() -> None:

@@ -66,7 +66,7 @@ SEVEN = [
     config("cp", 1),
     config("lora", 2, seed=1, learning_rate=3e-3, warmup_steps=0),
     config("head", 0, warmup_steps=6),
-    config("cp", 5, seed=1, options={"init": "normal", "raw_norm": 0.5}),
+    config("cp", 5, seed=1, options={"init": "normal", "init_std": 0.1, "raw_norm": 0.5, "lambda_decay": 3.0}),
     config("cp", 3, seed=2, options={"tensor_shape": {32: (2, 4, 4), 16: (16,)}}),
     config("lora", 1, scale=2.0, data_seed=1, order_seed=4),
     config("head", 0, seed=3, data_seed=1),
@@ -176,7 +176,7 @@ def third(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     runs = [
         config("toy", 2),
         config("cp", 3),
-        config("toy", 1, seed=1, learning_rate=3e-3, scale=2.0),
+        config("toy", 1, seed=1, learning_rate=3e-3, scale=2.0, options={"down_decay": 2.0}),
         config("toy", 3, seed=2, options={"blocks": 4, "spread": 0.5}),
         config("lora", 2),
         config("head", 0),
@@ -440,8 +440,13 @@ class SlowLoop:
     def train(self) -> "SlowLoop":
         p, run = self.run.protocol, self.run
         adapter = [q for q in self.model.parameters() if q.requires_grad] if run.family != "head" else []
+        option, alone = {"cp": ("lambda_decay", "weight"), "toy": ("down_decay", "down")}.get(run.family, ("", ""))
+        decay = p.weight_decay + run.options.get(option, 0.0)
+        decayed = [q for name, q in self.adapter.items() if name.rpartition(".")[2] == alone]
+        others = [q for q in adapter if all(q is not one for one in decayed)]
         groups = [
-            {"params": adapter, "lr": run.learning_rate},
+            {"params": decayed, "lr": run.learning_rate, "weight_decay": decay},
+            {"params": others, "lr": run.learning_rate},
             {"params": list(self.head.parameters()), "lr": p.head_learning_rate},
         ]
         optimizer = torch.optim.AdamW(

@@ -8,9 +8,11 @@ from pathlib import Path
 import plan_coverage
 import pytest
 
-from companion import plan
+from companion import knobs, plan
 from cpadapt import load_study
 from cpadapt.analysis.charts import cell_name
+from cpadapt.analysis.factors import terms_of
+from cpadapt.families import FAMILIES
 from cpadapt.inputs.tasks.specs import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,32 @@ def test_a_study_file_has_the_cells_of_the_plan(name: str) -> None:
         keys = {re.sub(r"[ -]", "", task).lower() for task in tasks.split(", ")}
         assert set(study.tasks) == (set(plan_coverage.TASKS) if "fifteen" in tasks else keys)
     assert draws
+
+
+@pytest.mark.parametrize("name", ["knobs-smollm2", "knobs-0.5b"])
+def test_the_knobs_are_those_of_their_design_and_files(name: str) -> None:
+    table = [[float(value) if value else None for value in row[1:]] for row in rows("knob")]
+    assert table == [
+        [next((value for value, code in factor.levels.items() if code == of), None) for of in (-1, 0, 1)]
+        for factor in knobs.FACTORS
+    ]
+    assert all(row[0].startswith(factor.name) for row, factor in zip(rows("knob"), knobs.FACTORS, strict=True))
+    study = load_study(ROOT / "studies" / f"{name}.toml")
+    said = " ".join(PAGE.partition("(hidden-knobs)=")[2].split())
+    backbone = {"knobs-smollm2": "SmolLM2", "knobs-0.5b": "0.5B"}[name]
+    (size,) = study.ladder.sizes["cp"]
+    assert re.search(rf"{size} (components have )?on {backbone}", said)
+    assert f"draws {study.draws[0]} to {study.draws[-1]}, judged on dev alone" in said
+    assert study.protocol.eval_cap == 0
+    assert f"{study.protocol.steps} steps" in said
+    assert [{"SST-2": "sst2"}.get(task, task.lower()) for task in ("SST-2", "RTE", "TREC")] == list(study.tasks)
+    rates = [round(rate / FAMILIES["lora"].LEARNING_RATE) for rate in study.families["lora"].learning_rates or ()]
+    assert "at {}, {}, {} and {} times the paper's".format(*rates) in said
+    settings = {
+        label: len(study.families[label].settings_of("cp", size)) for label in study.families if label != "lora"
+    }
+    assert (settings["cp"], sum(settings.values())) == (8, 42)
+    assert len(terms_of(knobs.FACTORS)) == 24
 
 
 def test_what_is_said_of_the_estimators_is_on_record() -> None:

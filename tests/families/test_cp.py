@@ -79,6 +79,10 @@ def test_a_wrong_start_is_named() -> None:
         cp.init(generator(), 8, 8, 1, init="ones")
     with pytest.raises(InputError, match="raw_norm"):
         cp.init(generator(), 8, 8, 1, raw_norm=0.0)
+    with pytest.raises(InputError, match=r"init_std = 0.1 is for init = 'normal'; with 'zero' CP's λ start at 0"):
+        cp.init(generator(), 8, 8, 1, init_std=0.1)
+    with pytest.raises(InputError, match=r"init_std, .* must be positive, not 0.0"):
+        cp.init(generator(), 8, 8, 1, init="normal", init_std=0.0)
 
 
 @pytest.mark.parametrize("given_modes", [(24, 25), (), (0, 576), (-24, -24)])
@@ -164,6 +168,14 @@ def test_with_zero_weights_only_they_get_a_gradient() -> None:
     assert not (up @ down).any()
     (up @ down * torch.randn(12, 18, generator=generator(1))).sum().backward()
     assert {n for n, t in params.items() if t.grad.abs().max() > 0} == {"weight"}
+
+
+def test_the_weights_start_with_the_standard_deviation_asked_for() -> None:
+    by_default = cp.init(generator(), 100, 100, 2000, init="normal")
+    params = cp.init(generator(), 100, 100, 2000, init="normal", init_std=0.05)
+    assert float(params["weight"].std()) == pytest.approx(0.05, rel=0.05)
+    torch.testing.assert_close(params["weight"], 0.05 * 2000 * by_default["weight"])
+    assert all(torch.equal(params[name], by_default[name]) for name in params if name != "weight")
 
 
 def test_raw_vectors_have_the_length_asked_for() -> None:

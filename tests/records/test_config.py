@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cpadapt.errors import explain
 from cpadapt.records.config import (
+    LATER_OPTIONS,
     LATER_PROTOCOL_FIELDS,
     LATER_RUN_FIELDS,
     PAPER,
@@ -92,6 +93,8 @@ def test_ids_change_with_everything_that_decides_a_run() -> None:
         {"scale": 4.0}, {"protocol": Protocol(batch_size=16)}, {"options": {"raw_norm": 0.5}},
         {"target_modules": ("q_proj",)}, {"family": "lora"}, {"order_seed": 0}, {"order_seed": 1},
         {"warmup_steps": 0}, {"warmup_steps": 5}, {"protocol": Protocol(rest_cap=1)},
+        {"options": {"init": "normal"}}, {"options": {"init": "normal", "init_std": 0.1}},
+        {"options": {"lambda_decay": 0.1}},
     ]  # fmt: skip
     ids = [run(**change).config_id for change in [{}, *changes]]
     assert len(set(ids)) == len(ids)
@@ -116,6 +119,8 @@ def test_a_field_that_is_added_later_changes_no_id() -> None:
         assert config.pop(name) == value
     for name, value in LATER_PROTOCOL_FIELDS.items():
         assert config["protocol"].pop(name) == value
+    for name, value in LATER_OPTIONS.items():
+        assert config["options"].pop(name) == value
     written = json.dumps({"config": config, "semantics": SEMANTICS}, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(written.encode()).hexdigest()[:16] == run().config_id
 
@@ -128,6 +133,15 @@ def test_a_config_survives_json_with_the_same_id() -> None:
     assert run(options={"raw_norm": 1.0}).config_id == run().config_id, "defaults are written out"
 
 
+def test_a_familys_decay_adds_to_the_protocols_on_its_tensor_alone() -> None:
+    decayed = run(options={"lambda_decay": 0.3}, protocol=Protocol(weight_decay=0.01))
+    assert decayed.weight_decay_of("weight") == pytest.approx(0.31)
+    assert decayed.weight_decay_of("up_0") == 0.01
+    assert run().weight_decay_of("weight") == 0.0
+    head = run(family="head", size=0, learning_rate=None, scale=None, protocol=Protocol(weight_decay=0.01))
+    assert head.weight_decay_of("weight") == 0.01
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -138,7 +152,10 @@ def test_a_config_survives_json_with_the_same_id() -> None:
         ({"seed": -1}, "seed = -1"),
         ({"order_seed": -1}, "order_seed = -1"),
         ({"warmup_steps": 5000}, "warmup_steps = 5000: must be from 0 to below steps = 5000"),
-        ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, raw_norm, tensor_shape"),
+        ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, init_std, lambda_decay, raw_norm, tensor_shape"),
+        ({"options": {"lambda_decay": -0.1}}, "lambda_decay = -0.1 of family 'cp': must be 0 or a positive number"),
+        ({"options": {"lambda_decay": "much"}}, "lambda_decay = 'much' of family 'cp': must be 0 or a positive"),
+        ({"options": {"lambda_decay": float("inf")}}, "lambda_decay = inf"),
         ({"options": {"tensor_shape": [24, 24]}}, r"tensor_shape = [24, 24]"),
         ({"family": "lora", "options": {"raw_norm": 1.0}}, "'raw_norm'; it has init"),
         ({"family": "head"}, "head-only run has size 0"),
