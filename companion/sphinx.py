@@ -19,6 +19,7 @@ from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+import cpadapt
 from companion import PROJECT, quantities, statements
 from cpadapt.analysis.charts import VEGA_LITE_MIME
 from cpadapt.errors import InputError
@@ -119,6 +120,16 @@ def _link_repository(app: Any, config: Any) -> None:
         options.pop("launch_buttons", None)
 
 
+def _state(app: Any, config: Any) -> None:
+    """Say below every page which version of the book it is: cpadapt's, and the commit with its date."""
+    command = ["git", "-C", str(PROJECT), "log", "-1", "--format=commit %h of %cs"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "no commit known"
+    config.html_theme_options["extra_footer"] = f"cpadapt {cpadapt.__version__}, {commit}. Apache-2.0."
+
+
 def _write_scripts(app: Any) -> None:
     import mathjax
     import vl_convert
@@ -214,6 +225,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_role("q", PrintNumber())
     app.add_role("says", Claim())
     app.connect("config-inited", _link_repository)
+    app.connect("config-inited", _state)
     app.connect("builder-inited", _write_scripts)
     app.connect("source-read", draw_charts)
     app.connect("html-page-context", _add_scripts)
