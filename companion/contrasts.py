@@ -132,12 +132,12 @@ def first_rank(studies: Sequence[str]) -> dict[tuple[str, str], Contrast]:
     for study in studies:
         asked = load_study(PROJECT / "studies" / f"{study}.toml")
         for task in asked.specs():
-            of = cells_on_record((study,), task)
-            if ("lora", 1) not in of.budgets:
+            cells = cells_on_record((study,), task)
+            if ("lora", 1) not in cells.budgets:
                 continue
-            size = max(size for size in of.sizes("cp") if of.budgets["cp", size] <= of.budgets["lora", 1])
-            if learned(of, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
-                (contrast,) = pairs(of, [(("lora", 1), ("cp", size))], asked.backbone_name)
+            size = max(size for size in cells.sizes("cp") if cells.budgets["cp", size] <= cells.budgets["lora", 1])
+            if learned(cells, ("lora", 1), ("cp", size)).verdict is Verdict.HOLDS:
+                (contrast,) = pairs(cells, [(("lora", 1), ("cp", size))], asked.backbone_name)
                 found[asked.backbone_name, task] = contrast
     return found
 

@@ -160,8 +160,8 @@ def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            {"task": task, "effect": effect, "seeds": count, "power": of.power(effect, count, of.items)}
-            for task, of in found.items()
+            {"task": task, "effect": effect, "seeds": count, "power": e.power(effect, count, e.items)}
+            for task, e in found.items()
             for effect in EFFECTS.values()
             for count in seeds
         ]

@@ -67,7 +67,7 @@ def step_table() -> pd.DataFrame:
 def kernel_table() -> pd.DataFrame:
     """The time of each kind of kernel."""
     columns = {called: f"what_a_run_costs.kernels.{{}}.{{}}.{{}}.{kind}" for kind, called in KINDS.items()}
-    rows = {f"{end}.{of}": (called, what) for end, called in _places(LAYERED).items() for of, what in WHAT.items()}
+    rows = {f"{end}.{part}": (called, what) for end, called in _places(LAYERED).items() for part, what in WHAT.items()}
     table = quantities.table(rows, columns, (PLACE, "what"))
     copied = quantities.table(_places(LAYERED), {"at a copy's speed": "what_a_run_costs.at_copys_speed.{}.{}"}, PLACE)
     copied["what"] = WHAT["frozen"]

@@ -97,7 +97,7 @@ ERRORS: dict[str, Planted] = {
     "lost record": Planted("results/smollm2-seeds", _without_last_record),
     "lost interval": Planted(
         "companion/quantities/__init__.py",
-        "Value(result.mean, *result.interval(of.level), n=seeds, level=of.level)",
+        "Value(result.mean, *result.interval(entry.level), n=seeds, level=entry.level)",
         "Value(result.mean, n=seeds)",
         renewed=True,
         # Tables ask for it where they are made.
@@ -105,7 +105,7 @@ ERRORS: dict[str, Planted] = {
     ),
     "wrong level": Planted(
         "companion/quantities/__init__.py",
-        "*result.interval(of.level), n=seeds",
+        "*result.interval(entry.level), n=seeds",
         "*result.interval(0.9), n=seeds",
         (DIFFERENCES,),
         renewed=True,
@@ -221,8 +221,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "ratio turned round": Planted(
         "companion/quantities/what_a_run_costs.py",
-        'return bench.a_token(place(*of), "bank step") / bench.a_token(place(*of), "frozen backbone")',
-        'return bench.a_token(place(*of), "frozen backbone") / bench.a_token(place(*of), "bank step")',
+        'return bench.a_token(place(*setting), "bank step") / bench.a_token(place(*setting), "frozen backbone")',
+        'return bench.a_token(place(*setting), "frozen backbone") / bench.a_token(place(*setting), "bank step")',
         (CLAIMED,),
         renewed=True,
         chapter="what_a_run_costs",

@@ -146,6 +146,18 @@ def test_every_module_says_what_it_is() -> None:
     assert [str(path) for path in modules if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
+def test_no_variable_is_named_of() -> None:
+    """Nor a parameter, as it does not say what it holds. A classmethod may be, as in `Timed.of`."""
+    found = []
+    for path in tracked():
+        if path.suffix == ".py":
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            names = [(node.lineno, node.id) for node in nodes if isinstance(node, ast.Name)]
+            names += [(node.lineno, node.arg) for node in nodes if isinstance(node, ast.arg)]
+            found += [f"{path.relative_to(ROOT)}:{line}" for line, name in names if name == "of"]
+    assert found == []
+
+
 def test_no_file_names_a_place_on_one_machine() -> None:
     home = re.compile(r"(?<![\w.])/(?:home|Users|root|work|mnt|scratch)/\w")
     found = []

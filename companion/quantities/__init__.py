@@ -274,10 +274,10 @@ def of_chapter(chapter: str) -> Mapping[str, Quantity]:
         if file.exists():
             found = json.loads(file.read_text(encoding="utf-8"))
             if found["key"] == key(chapter, found["sources"]):
-                return {name: from_json(name, of) for name, of in found["quantities"].items()}
+                return {name: from_json(name, content) for name, content in found["quantities"].items()}
         computed = compute(chapter)
-        sources = sorted({source for of in computed.values() for source in of.source})
-        found = {name: as_json(of) for name, of in computed.items()}
+        sources = sorted({source for known in computed.values() for source in known.source})
+        found = {name: as_json(known) for name, known in computed.items()}
         content = {"key": key(chapter, sources), "sources": sources, "quantities": found}
         write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1).encode())
         return computed
@@ -297,8 +297,8 @@ def compute(chapter: str) -> dict[str, Quantity]:
     """
     importlib.import_module(f"{__name__}.{chapter}")
     before = set(companion.records.read)
-    computed = {name: _computed(name, of) for name, of in _registered[chapter].items()}
-    named = {source for of in computed.values() for source in of.source}
+    computed = {name: _computed(name, entry) for name, entry in _registered[chapter].items()}
+    named = {source for known in computed.values() for source in known.source}
     if missing := sorted(source for source in named if not any(_files_of(PROJECT, source))):
         raise InputError(f"quantities of {chapter}: the source {missing[0]!r} is neither a study nor a file or folder")
     if silent := sorted(companion.records.read - before - named):
@@ -308,31 +308,33 @@ def compute(chapter: str) -> dict[str, Quantity]:
     return computed
 
 
-def _computed(name: str, of: _Registered) -> Quantity:
-    result = of.function(*of.arguments)
+def _computed(name: str, entry: _Registered) -> Quantity:
+    result = entry.function(*entry.arguments)
     if isinstance(result, Mean):
         seeds = result.seeds if isinstance(result, Estimate) else None
-        result = Value(result.mean, *result.interval(of.level), n=seeds, level=of.level)
+        result = Value(result.mean, *result.interval(entry.level), n=seeds, level=entry.level)
     if isinstance(result, str):
-        return Quantity(name, result, of.sources)
+        return Quantity(name, result, entry.sources)
     if not isinstance(result, Value):
         result = Value(result)
-    factor = SHARES.get(of.unit, 1)
+    factor = SHARES.get(entry.unit, 1)
     low, high = (None if end is None else factor * end for end in (result.low, result.high))
     level = None if low is None else result.level
-    return Quantity(name, factor * result.value, of.sources, low, high, level, of.unit, of.digits, result.n)
+    return Quantity(name, factor * result.value, entry.sources, low, high, level, entry.unit, entry.digits, result.n)
 
 
-def as_json(of: Quantity, digits: int | None = None) -> dict[str, Any]:
+def as_json(known: Quantity, digits: int | None = None) -> dict[str, Any]:
     """A quantity as files hold it, without its name and what it does not have.
 
     Args:
-        of: the quantity.
+        known: the quantity.
         digits: how many more than it prints are kept; all where none is given.
     """
-    found = {name: part for name, part in asdict(of).items() if part not in (None, "", ()) and name != "name"}
-    if digits is not None and not isinstance(of.value, str):
-        found |= {name: round(found[name], of.digits + digits) for name in ("value", "low", "high") if name in found}
+    found = {name: part for name, part in asdict(known).items() if part not in (None, "", ()) and name != "name"}
+    if digits is not None and not isinstance(known.value, str):
+        found |= {
+            name: round(found[name], known.digits + digits) for name in ("value", "low", "high") if name in found
+        }
     return found
 
 

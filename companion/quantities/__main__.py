@@ -20,9 +20,9 @@ def main() -> None:
         for _ in processes.map(of_chapter, [asked.only] if asked.only else CHAPTERS):
             pass
     if asked.only:
-        for name, of in of_chapter(asked.only).items():
-            style = "value" if isinstance(of.value, str) else "unit" if of.low is None else "full"
-            print(f"{name}: {of.text(style)}")
+        for name, quantity in of_chapter(asked.only).items():
+            style = "value" if isinstance(quantity.value, str) else "unit" if quantity.low is None else "full"
+            print(f"{name}: {quantity.text(style)}")
         return
     if asked.renew:
         values, readme = everything(), PROJECT / "README.md"

@@ -110,7 +110,7 @@ def figures_alike() -> int:
 # What has to be measured.
 
 
-@quantity(source=of_case, each=[(*of, case) for of in JUDGED for case in CASES])
+@quantity(source=of_case, each=[(claim, task, case) for claim, task in JUDGED for case in CASES])
 def verdict(claim: str, task: str, case: str) -> str:
     """On a claim on accuracy; where nothing is judged with the reason."""
     return verdicts.verdict(claim, task, case)[1]
@@ -158,7 +158,9 @@ def undecided(case: str) -> int:
 
 
 def _in_both() -> list[tuple[str, str]]:
-    pairs = [tuple(verdicts.verdict(*of, case)[1] for case in ("papers_rates", "tuned")) for of in JUDGED]
+    pairs = [
+        tuple(verdicts.verdict(claim, task, case)[1] for case in ("papers_rates", "tuned")) for claim, task in JUDGED
+    ]
     return [(before, after) for before, after in pairs if Verdict.UNMEASURED not in (before, after)]
 
 

@@ -168,8 +168,8 @@ def matched() -> int:
 def step(pair: str, task: str) -> Estimate:
     """From one cell to another."""
     after, before = STEPS[pair]
-    of = encoder.cells()[task]
-    return compare(of.outcomes[after], of.outcomes[before])
+    cells = encoder.cells()[task]
+    return compare(cells.outcomes[after], cells.outcomes[before])
 
 
 @quantity(source=STUDY, each=STEPS)
@@ -285,5 +285,5 @@ def _clear_pairs() -> list[tuple[str, str]]:
 
 
 def _unfit(task: str) -> tuple[Cell, ...]:
-    of = encoder.cells()[task]
-    return learned(of, *(cell for cell in of.outcomes if cell != HEAD_ONLY)).unfit
+    cells = encoder.cells()[task]
+    return learned(cells, *(cell for cell in cells.outcomes if cell != HEAD_ONLY)).unfit

@@ -368,11 +368,11 @@ def _nearest() -> Any:
 
 
 def _minilm_best() -> Any:
-    of = first_frontiers.ladder(MINI, "sst2")
-    return of.iloc[int(of["eval_mean"].to_numpy().argmax())]
+    ladder = first_frontiers.ladder(MINI, "sst2")
+    return ladder.iloc[int(ladder["eval_mean"].to_numpy().argmax())]
 
 
 @functools.cache
 def _minilm_choice() -> Choice:
-    of = first_frontiers.ladder(MINI, "sst2")
-    return best_of([cell(MINI, "sst2", r.label, r.size) for r in of.itertuples()], 1000, np.random.default_rng(0))
+    ladder = first_frontiers.ladder(MINI, "sst2")
+    return best_of([cell(MINI, "sst2", r.label, r.size) for r in ladder.itertuples()], 1000, np.random.default_rng(0))

@@ -367,8 +367,8 @@ def dev_left(task: str) -> float:
 @quantity("points", 1, over_seeds_study, level=0.9, each=("rte", "boolq"))
 def over_floor(task: str) -> Estimate:
     """The adapters at LoRA's first budget minus the readout alone, or the commonest answer where that is better."""
-    of = noise.over_seeds(task)
-    return estimate(rates.adapters(of) - (of.majority if task == "boolq" else of.outcomes[HEAD, 0].right))
+    cells = noise.over_seeds(task)
+    return estimate(rates.adapters(cells) - (cells.majority if task == "boolq" else cells.outcomes[HEAD, 0].right))
 
 
 @quantity("points", 1, over_seeds_study, each=["boolq"])
@@ -387,8 +387,8 @@ def majority(task: str) -> float:
 @quantity("points", 2, over_seeds_study, each=itertools.product(["boolq"], CELLS))
 def over_majority(task: str, cell: str) -> Estimate:
     """A cell minus the commonest answer."""
-    of = noise.over_seeds(task)
-    return estimate(of.outcomes[CELLS[cell]].right - of.majority)
+    cells = noise.over_seeds(task)
+    return estimate(cells.outcomes[CELLS[cell]].right - cells.majority)
 
 
 @quantity("percent", source=over_seeds_study, each=["boolq"])
@@ -400,8 +400,8 @@ def gain_below_majority(task: str) -> float:
 @quantity("points", 1, over_seeds_study("boolq"))
 def balanced_over_head() -> Estimate:
     """The adapters at LoRA's first budget minus the readout alone on BoolQ, in balanced accuracy."""
-    of = noise.over_seeds("boolq")
-    return _balanced(rates.adapters(of) - of.outcomes[HEAD, 0].right)
+    cells = noise.over_seeds("boolq")
+    return _balanced(rates.adapters(cells) - cells.outcomes[HEAD, 0].right)
 
 
 @quantity("points", 1, over_seeds_study("boolq"))
@@ -543,19 +543,19 @@ def _spread(right: Floats) -> Value:
     return Value(*noise.spread(right.mean(1).tolist()), n=len(right))
 
 
-def _gap(of: Cells) -> Floats:
+def _gap(cells: Cells) -> Floats:
     a, b = PAIRS["lora1_cp11"]
-    return of.outcomes[a].right - of.outcomes[b].right
+    return cells.outcomes[a].right - cells.outcomes[b].right
 
 
-def _heights(of: Cells) -> list[float]:
+def _heights(cells: Cells) -> list[float]:
     """`[runs]`, the mean of the adapters."""
-    found: list[float] = np.mean([of.outcomes[CELLS[cell]].right.mean(1) for cell in ADAPTERS], axis=0).tolist()
+    found: list[float] = np.mean([cells.outcomes[CELLS[cell]].right.mean(1) for cell in ADAPTERS], axis=0).tolist()
     return found
 
 
-def _end(of: Sequence[float], which: str) -> float:
-    return {"least": min(of), "most": max(of), "mean": float(np.mean(of))}[which]
+def _end(values: Sequence[float], which: str) -> float:
+    return {"least": min(values), "most": max(values), "mean": float(np.mean(values))}[which]
 
 
 def _balanced(values: Floats) -> Estimate:

@@ -446,8 +446,8 @@ def at_budget(task: str, rank: str) -> Estimate | str:
     size = CELLS[rank][1]
     if size in _at_budgets(task)[1]:
         return rates.ONE_ANSWER
-    of = ways(task)[CELL]
-    return compare(of.outcomes["cp", dict(of.matched("lora", "cp"))[size]], of.outcomes["lora", size])
+    cells = ways(task)[CELL]
+    return compare(cells.outcomes["cp", dict(cells.matched("lora", "cp"))[size]], cells.outcomes["lora", size])
 
 
 @quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))

@@ -263,10 +263,8 @@ def least_lead(task: str) -> float:
 @quantity("points", 2, STUDY, each=["rte"])
 def least_low_without_one(task: str) -> float:
     """The least lower end, of those by which claims are judged, of LoRA's lead without one of the budgets."""
-    of = cells(task)
-    gaps = np.stack(
-        [of.outcomes["lora", rank].right - of.outcomes["cp", size].right for rank, size in of.matched("lora", "cp")]
-    )
+    outcomes, matched = cells(task).outcomes, cells(task).matched("lora", "cp")
+    gaps = np.stack([outcomes["lora", rank].right - outcomes["cp", size].right for rank, size in matched])
     return min(interval_90(estimate(np.delete(gaps, k, axis=0).mean(0)))[0] for k in range(len(gaps)))
 
 
@@ -350,9 +348,8 @@ def late(task: str) -> int:
 def loss(task: str, which: str) -> float:
     """The training loss over the last steps: of the readout alone, CP's smallest and largest, LoRA's first rank and CP
     at its budget."""
-    of = cells(task)
-    rank, matched = of.matched("lora", "cp")[0]
-    at: dict[str, Cell] = {"readout": READOUT, "one": ("cp", of.sizes("cp")[0]), "most": ("cp", of.sizes("cp")[-1]),
+    sizes, (rank, matched) = cells(task).sizes("cp"), cells(task).matched("lora", "cp")[0]
+    at: dict[str, Cell] = {"readout": READOUT, "one": ("cp", sizes[0]), "most": ("cp", sizes[-1]),
                            "rank": ("lora", rank), "matched": ("cp", matched)}  # fmt: skip
     return _losses(task)[at[which]]
 

@@ -89,9 +89,9 @@ def alike() -> int | str:
 @quantity("points", 1, AT_PAPERS, level=0.9)
 def boolq_over_majority() -> Estimate:
     """The average over all splits and both budgets minus the commonest answer, on BoolQ."""
-    of = tensorization.cells(AT_PAPERS)["boolq"]
+    cells = tensorization.cells(AT_PAPERS)["boolq"]
     every = [(label, size) for label, found in tensorization.sizes().items() for size in found.values()]
-    return estimate(_average(every, of.outcomes) - of.majority)
+    return estimate(_average(every, cells.outcomes) - cells.majority)
 
 
 # At ten times that rate.

@@ -65,8 +65,8 @@ def both(backbone: str, task: str, *_: str) -> tuple[str, str]:
     return hourly(backbone, task), layered(backbone, task)
 
 
-ALL_HOURLY = tuple(hourly(*of) for of in HOURLY)
-ALL_LAYERED = tuple(layered(*of) for of in LAYERED)
+ALL_HOURLY = tuple(hourly(*setting) for setting in HOURLY)
+ALL_LAYERED = tuple(layered(*setting) for setting in LAYERED)
 SMOLLM2 = tuple(layered("smollm2", task) for task in TASKS)
 
 
@@ -106,58 +106,58 @@ def study_tasks() -> int:
 
 @quantity("runs", source=hourly, each=HOURLY)
 @known
-def bank_runs(*of: str) -> int:
+def bank_runs(*setting: str) -> int:
     """Of the bank that was timed."""
-    return int(bench.first(hourly(*of), "bank")["times"]["runs"])
+    return int(bench.first(hourly(*setting), "bank")["times"]["runs"])
 
 
 @quantity("runs", source=hourly, each=HOURLY)
 @known
-def bank(*of: str) -> float:
+def bank(*setting: str) -> float:
     """An hour, once all has started."""
-    return float(bench.first(hourly(*of), "bank")["runs_per_hour"])
+    return float(bench.first(hourly(*setting), "bank")["runs_per_hour"])
 
 
 @quantity("runs", source=hourly, each=HOURLY)
 @known
-def bank_with_startup(*of: str) -> float:
+def bank_with_startup(*setting: str) -> float:
     """An hour, of a bank that starts for these runs alone."""
-    return float(bench.first(hourly(*of), "bank")["runs_per_hour_with_startup"])
+    return float(bench.first(hourly(*setting), "bank")["runs_per_hour_with_startup"])
 
 
 @quantity("runs", 1, source=hourly, each=HOURLY)
 @known
-def one(*of: str) -> float:
+def one(*setting: str) -> float:
     """An hour, of one process of Trainer and PEFT."""
-    return bench.one_process(place(*of))
+    return bench.one_process(place(*setting))
 
 
 @quantity("runs", 1, source=hourly, each=HOURLY)
 @known
-def best(*of: str) -> float:
+def best(*setting: str) -> float:
     """An hour, of the best number of processes at once."""
-    return bench.best_processes(place(*of))[1]
+    return bench.best_processes(place(*setting))[1]
 
 
 @quantity(source=hourly, each=HOURLY)
 @known
-def best_number(*of: str) -> str:
+def best_number(*setting: str) -> str:
     """Of processes, and why no more were tried."""
-    return bench.best_processes(place(*of))[0]
+    return bench.best_processes(place(*setting))[0]
 
 
 @quantity("times", source=hourly, each=HOURLY)
 @known
-def bank_over_one(*of: str) -> float:
+def bank_over_one(*setting: str) -> float:
     """The runs an hour of a bank over those of one process."""
-    return float(bench.first(hourly(*of), "bank")["runs_per_hour"]) / bench.one_process(place(*of))
+    return float(bench.first(hourly(*setting), "bank")["runs_per_hour"]) / bench.one_process(place(*setting))
 
 
 @quantity("times", source=hourly, each=HOURLY)
 @known
-def bank_over_best(*of: str) -> float:
+def bank_over_best(*setting: str) -> float:
     """Likewise over those of the best number of processes."""
-    return float(bench.first(hourly(*of), "bank")["runs_per_hour"]) / bench.best_processes(place(*of))[1]
+    return float(bench.first(hourly(*setting), "bank")["runs_per_hour"]) / bench.best_processes(place(*setting))[1]
 
 
 @quantity("runs", source=CPU)
@@ -294,46 +294,46 @@ def _as_hourly() -> tuple[Place, int]:
 
 @quantity("runs", source=layered, each=LAYERED)
 @known
-def most_runs(*of: str) -> int:
+def most_runs(*setting: str) -> int:
     """Of a bank whose step was taken apart."""
-    return bench.largest(bench.sizes(place(*of)))
+    return bench.largest(bench.sizes(place(*setting)))
 
 
 @quantity("tokens", source=layered, each=LAYERED)
 @known
-def tokens(*of: str) -> int:
+def tokens(*setting: str) -> int:
     """Of its step."""
-    at = place(*of)
+    at = place(*setting)
     return int(bench.first(at.layered, "bank step", compiled=FUSED, runs=bench.largest(bench.sizes(at)))["tokens"])
 
 
 @quantity("times", 2, layered, each=LAYERED)
 @known
-def bank_over_frozen(*of: str) -> float:
+def bank_over_frozen(*setting: str) -> float:
     """Its step over the frozen backbone's alone."""
-    return bench.a_token(place(*of), "bank step") / bench.a_token(place(*of), "frozen backbone")
+    return bench.a_token(place(*setting), "bank step") / bench.a_token(place(*setting), "frozen backbone")
 
 
 @quantity("times", 2, layered, each=LAYERED)
 @known
-def moved(*of: str) -> float:
+def moved(*setting: str) -> float:
     """That ratio if the adapters' products took only the time to move their bytes."""
-    at = place(*of)
+    at = place(*setting)
     return 1 + bench.adapters_bytes(at.backbone) / bench.bandwidth(at) / bench.a_token(at, "frozen backbone")
 
 
 @quantity("times", 2, layered, each=LAYERED)
 @known
-def unfused_over_fused(*of: str) -> float:
+def unfused_over_fused(*setting: str) -> float:
     """The frozen backbone without torch.compile over that with it, at the most runs that have both."""
-    at = place(*of)
+    at = place(*setting)
     runs = bench.largest(bench.sizes(at) & bench.sizes(at, NOT_FUSED))
     plain, fused = (bench.a_token(at, "frozen backbone", runs, compiled) for compiled in (NOT_FUSED, FUSED))
     return plain / fused
 
 
 @quantity("percent", source=layered, each=[
-    (*of, part) for of in LAYERED for part in ("products", "frozen", "bank")
+    (*setting, part) for setting in LAYERED for part in ("products", "frozen", "bank")
 ])  # fmt: skip
 @known
 def at_peak(backbone: str, task: str, part: str) -> float:
@@ -345,17 +345,17 @@ def at_peak(backbone: str, task: str, part: str) -> float:
 
 @quantity("percent", source=layered, each=LAYERED)
 @known
-def products_of_frozen(*of: str) -> float:
+def products_of_frozen(*setting: str) -> float:
     """The products' part in the frozen backbone's time."""
-    return bench.a_token(place(*of), "matrices alone") / bench.a_token(place(*of), "frozen backbone")
+    return bench.a_token(place(*setting), "matrices alone") / bench.a_token(place(*setting), "frozen backbone")
 
 
 @quantity("", 3, ALL_LAYERED)
 def ratio_rises_at_most() -> float:
     """From one number of runs to the next, in large banks, of a bank's step over the frozen backbone's."""
     found = []
-    for of in LAYERED:
-        at = place(*of)
+    for setting in LAYERED:
+        at = place(*setting)
         counts = sorted(runs for runs in bench.sizes(at) if runs >= large())
         ratios = [bench.a_token(at, "bank step", n) / bench.a_token(at, "frozen backbone", n) for n in counts]
         found += [after - before for before, after in itertools.pairwise(ratios)]
@@ -367,18 +367,18 @@ KINDS = {"products": "matrix products", "attention": "attention", "adapters": "a
 WHAT = {"bank": "bank step", "frozen": "frozen backbone"}
 
 
-@quantity("ms", 1, layered, each=[(*of, *kind) for of in LAYERED for kind in itertools.product(WHAT, KINDS)])
+@quantity("ms", 1, layered, each=[(*setting, *kind) for setting in LAYERED for kind in itertools.product(WHAT, KINDS)])
 @known
-def kernels(backbone: str, task: str, of: str, kind: str) -> float:
+def kernels(backbone: str, task: str, what: str, kind: str) -> float:
     """Of a bank's step, or of the frozen backbone on its row, by kind."""
-    return 1e3 * bench.kernels(place(backbone, task), WHAT[of])[KINDS[kind]]
+    return 1e3 * bench.kernels(place(backbone, task), WHAT[what])[KINDS[kind]]
 
 
 @quantity("ms", 1, layered, each=LAYERED)
 @known
-def at_copys_speed(*of: str) -> float:
+def at_copys_speed(*setting: str) -> float:
     """Of the frozen backbone's elementwise work, were it as fast as a large copy."""
-    return 1e3 * bench.elementwise_at_copys_speed(place(*of))
+    return 1e3 * bench.elementwise_at_copys_speed(place(*setting))
 
 
 def _elementwise(task: str) -> tuple[float, float, float]:
@@ -402,9 +402,9 @@ def to_gain() -> float:
 
 @quantity("times", source=both, each=LAYERED)
 @known
-def at_most(*of: str) -> float:
+def at_most(*setting: str) -> float:
     """The runs an hour of a bank whose adapters cost nothing over those of one process."""
-    return bench.at_most(place(*of)) / bench.one_process(place(*of))
+    return bench.at_most(place(*setting)) / bench.one_process(place(*setting))
 
 
 WIDTHS = [
@@ -439,7 +439,7 @@ def _model(backbone: str) -> str:
 @quantity("FLOP", source=ALL_LAYERED, each=ENDS)
 def ridge(which: str) -> float:
     """That the device does in the time in which it moves a byte."""
-    return _end([bench.peak(place(*of)) / bench.bandwidth(place(*of)) for of in LAYERED], which)
+    return _end([bench.peak(place(*setting)) / bench.bandwidth(place(*setting)) for setting in LAYERED], which)
 
 
 @quantity(each=("smollm2", "opt"))
@@ -453,7 +453,7 @@ def width(backbone: str) -> int:
 COUNTS = (1, 4, 16, 64, 256)
 
 
-@quantity("ms", 3, layered, each=[(*of, f"to_{count}") for of in LAYERED for count in COUNTS])
+@quantity("ms", 3, layered, each=[(*setting, f"to_{count}") for setting in LAYERED for count in COUNTS])
 @known
 def added(backbone: str, task: str, to: str) -> float:
     """That each run costs a step which was added since the number of runs before."""
@@ -472,30 +472,30 @@ def _compared(backbone: str, task: str) -> bench.Row:
 
 @quantity("runs", source=layered, each=LAYERED)
 @known
-def compared_runs(*of: str) -> int:
+def compared_runs(*setting: str) -> int:
     """Of a bank, the most that were measured on all tasks."""
-    return int(_compared(*of)["runs"])
+    return int(_compared(*setting)["runs"])
 
 
 @quantity("tokens", source=layered, each=LAYERED)
 @known
-def tokens_a_run(*of: str) -> float:
+def tokens_a_run(*setting: str) -> float:
     """In one of its steps."""
-    return float(_compared(*of)["real_tokens"]) / int(_compared(*of)["runs"])
+    return float(_compared(*setting)["real_tokens"]) / int(_compared(*setting)["runs"])
 
 
 @quantity("ms", 3, layered, each=LAYERED)
 @known
-def ms_a_run(*of: str) -> float:
+def ms_a_run(*setting: str) -> float:
     """And step."""
-    return 1e3 * bench.seconds(_compared(*of)) / int(_compared(*of)["runs"])
+    return 1e3 * bench.seconds(_compared(*setting)) / int(_compared(*setting)["runs"])
 
 
 @quantity("µs", 2, layered, each=LAYERED)
 @known
-def us_a_token(*of: str) -> float:
+def us_a_token(*setting: str) -> float:
     """Of a real token in one of its steps."""
-    return 1e6 * bench.seconds(_compared(*of)) / float(_compared(*of)["real_tokens"])
+    return 1e6 * bench.seconds(_compared(*setting)) / float(_compared(*setting)["real_tokens"])
 
 
 LARGER = place("smollm2", "sst2").file("components")
@@ -550,34 +550,36 @@ def _enough(at: Place) -> int:
 
 @quantity("runs", source=layered, each=LAYERED)
 @known
-def enough_runs(*of: str) -> int:
+def enough_runs(*setting: str) -> int:
     """The fewest at which a run costs at most a tenth more than at the cheapest number."""
-    return _enough(place(*of))
+    return _enough(place(*setting))
 
 
 @quantity("GB", 1, layered, each=LAYERED)
 @known
-def enough_memory(*of: str) -> float:
+def enough_memory(*setting: str) -> float:
     """Reserved for these."""
-    return _memory(_enough(place(*of)), *of)
+    return _memory(_enough(place(*setting)), *setting)
 
 
 @quantity("runs", source=layered, each=LAYERED)
 @known
-def largest_bank(*of: str) -> int:
+def largest_bank(*setting: str) -> int:
     """Whose memory was measured."""
-    return bench.largest({row["runs"] for row in bench.rows(layered(*of), "memory", compiled=FUSED)})
+    return bench.largest({row["runs"] for row in bench.rows(layered(*setting), "memory", compiled=FUSED)})
 
 
 @quantity("GB", 1, layered, each=LAYERED)
 @known
-def largest_memory(*of: str) -> float:
+def largest_memory(*setting: str) -> float:
     """Reserved for it."""
-    return _memory(bench.largest({row["runs"] for row in bench.rows(layered(*of), "memory", compiled=FUSED)}), *of)
+    return _memory(
+        bench.largest({row["runs"] for row in bench.rows(layered(*setting), "memory", compiled=FUSED)}), *setting
+    )
 
 
-def _memory(runs: int, *of: str) -> float:
-    return float(bench.first(layered(*of), "memory", compiled=FUSED, runs=runs)["peak_memory_bytes"]) / 1e9
+def _memory(runs: int, *setting: str) -> float:
+    return float(bench.first(layered(*setting), "memory", compiled=FUSED, runs=runs)["peak_memory_bytes"]) / 1e9
 
 
 @quantity("tokens", source="cpadapt/bank/trainer.py")
@@ -690,8 +692,8 @@ ALONE_AT = list(itertools.product(("eager", "compiled"), ("rank1", "rank8")))
 
 def _alone(what: str, mode: str, rank: str) -> tuple[bench.Row, bench.Row]:
     """CP's row and LoRA's at its budget."""
-    of = {"mode": mode, "rank": int(rank.removeprefix("rank"))}
-    return bench.first(ALONE, what, family="cp", **of), bench.first(ALONE, what, family="lora", **of)
+    setting = {"mode": mode, "rank": int(rank.removeprefix("rank"))}
+    return bench.first(ALONE, what, family="cp", **setting), bench.first(ALONE, what, family="lora", **setting)
 
 
 @quantity("ms", 1, ALONE, each=[(*at, family) for at in ALONE_AT for family in ("cp", "lora")])

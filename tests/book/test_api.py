@@ -41,14 +41,14 @@ def test_all_that_is_exported_is_documented_under_the_name_it_is_imported_by() -
 
 
 def test_what_is_documented_exists_and_says_what_it_is() -> None:
-    of: object = None  # what the members that follow belong to
+    owner: object = None  # what the members that follow belong to
     for kind, module, name in directives():
         if kind == "module":
-            found = of = importlib.import_module(module)
+            found = owner = importlib.import_module(module)
         elif kind == "member":
-            found = getattr(of, name)
+            found = getattr(owner, name)
         else:
-            found = of = getattr(importlib.import_module(module), name)
+            found = owner = getattr(importlib.import_module(module), name)
         assert kind == "data" or inspect.getdoc(found), f"{module}.{name} has no docstring"
 
 

@@ -131,23 +131,23 @@ def test_the_knobs_are_those_of_their_design_and_files(name: str) -> None:
 def test_what_is_said_of_the_estimators_is_on_record() -> None:
     assert f"{COVERAGE['studies']:,} studies" in PAGE
     found = {row[0]: row[1:] for row in rows("τ, points")}
-    for of in COVERAGE["cells"]:
-        if of["draw_sd"] == 0 and of["shared"] == 1:
-            wanted = [f"{of['half_width']:.2f}"]
+    for cell in COVERAGE["cells"]:
+        if cell["draw_sd"] == 0 and cell["shared"] == 1:
+            wanted = [f"{cell['half_width']:.2f}"]
             wanted += [
-                f"{of[name]:.1f} ({of['rule_' + name]:.1f})"
+                f"{cell[name]:.1f} ({cell['rule_' + name]:.1f})"
                 for name in ("shown_at_0", "shown_at_0.8", "equivalent_at_0", "equivalent_at_the_margin")
             ]
-            wanted.insert(1, f"{of['covered']:.1f} ({of['rule_covered_at_0']:.1f})")
-            assert found.pop(f"{100 * of['spread']:.1f}") == wanted
+            wanted.insert(1, f"{cell['covered']:.1f} ({cell['rule_covered_at_0']:.1f})")
+            assert found.pop(f"{100 * cell['spread']:.1f}") == wanted
     assert not found
     said = " ".join(PAGE.split())
-    covered, of_tasks = [of["covered"] for of in COVERAGE["cells"]], COVERAGE["of_tasks"].values()
-    looked = [of for of in COVERAGE["cells"] if "rule_shown_at_0" in of]
+    covered, of_tasks = [cell["covered"] for cell in COVERAGE["cells"]], COVERAGE["of_tasks"].values()
+    looked = [cell for cell in COVERAGE["cells"] if "rule_shown_at_0" in cell]
     for sentence in (
         f"the 95 % interval held the truth in {min(covered):.1f} to {max(covered):.1f} % of studies",
         f"Each task's own interval held it in {min(of_tasks):.1f} to {max(of_tasks):.1f} %",
-        f"would err in up to {max(of['uncorrected_rule_shown_at_0'] for of in looked):.1f} % of studies",
-        f"At 2.94 % each they err in up to {max(of['rule_shown_at_0'] for of in looked):.1f} %",
+        f"would err in up to {max(cell['uncorrected_rule_shown_at_0'] for cell in looked):.1f} % of studies",
+        f"At 2.94 % each they err in up to {max(cell['rule_shown_at_0'] for cell in looked):.1f} %",
     ):
         assert sentence in said

@@ -43,14 +43,14 @@ def over_draws(task: str, a: Cell, b: Cell) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("over", "of", "names"),
+    ("over", "compared", "names"),
     [
         (over_seeds, ("sst2", LORA, CP), "noise.over_seeds.sst2.lora1_cp11"),
         (over_draws, ("rte", MOST, ONE), "noise.over_draws.rte.cp44_cp1"),
     ],
 )
-def test_differences(over: Callable[..., dict[str, Any]], of: tuple[str, Cell, Cell], names: str) -> None:
-    found, by_hand = quantities.value(names), over(*of)
+def test_differences(over: Callable[..., dict[str, Any]], compared: tuple[str, Cell, Cell], names: str) -> None:
+    found, by_hand = quantities.value(names), over(*compared)
     assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
     assert found.n == len(by_hand["by seed"])
     alike = quantities.value(names.replace("noise.over", "noise.alike_over"))
@@ -99,13 +99,14 @@ def test_the_many_runs_are_one_protocol_in_three_ways() -> None:
     }  # fmt: skip
     for seed, study in enumerate(TWICE):
         planned |= {(study, task): ([seed], range(1, 31)) for task in ("sst2", "rte")}
-    for of, seeds_and_draws in planned.items():
+    for (study, task), seeds_and_draws in planned.items():
         wanted = sorted(itertools.product(*seeds_and_draws))
         for cell in noise.CELLS.values():
-            runs = [line["config"] for line in lines(*of) if (line["label"], line["config"]["size"]) == cell]
+            runs = [line["config"] for line in lines(study, task) if (line["label"], line["config"]["size"]) == cell]
             assert sorted((c["seed"], c["data_seed"]) for c in runs) == wanted
-        assert {(line["label"], line["config"]["learning_rate"]) for line in lines(*of)} == {
+        assert {(line["label"], line["config"]["learning_rate"]) for line in lines(study, task)} == {
             ("head", None), ("lora", 1e-3), ("cp", 2e-3),
         }  # fmt: skip
-        assert all(line["diverged_at"] is None for line in lines(*of))
-    assert len({json.dumps(line["config"]["protocol"], sort_keys=True) for of in planned for line in lines(*of)}) == 1
+        assert all(line["diverged_at"] is None for line in lines(study, task))
+    runs = [line["config"] for study, task in planned for line in lines(study, task)]
+    assert len({json.dumps(config["protocol"], sort_keys=True) for config in runs}) == 1

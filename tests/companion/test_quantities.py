@@ -91,7 +91,7 @@ def test_units_signs_and_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "style", "said"),
+    ("found", "style", "said"),
     [
         (LEAD, "ends", "'ends' is no way to print it"),
         (replace(LEAD, low=None, high=None), "full", "toy.lead has no interval"),
@@ -99,9 +99,9 @@ def test_units_signs_and_texts() -> None:
         (Quantity("toy.cell", "CP 17"), "signed|unit", "it is a text"),
     ],
 )
-def test_what_cannot_be_printed(of: Quantity, style: str, said: str) -> None:
+def test_what_cannot_be_printed(found: Quantity, style: str, said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
-        of.text(style)
+        found.text(style)
 
 
 def test_an_unknown_name_says_what_was_meant() -> None:
@@ -208,7 +208,7 @@ def test_a_snapshot_says_what_has_changed() -> None:
                   replace(lead, source=("smollm2-seeds",)), replace(lead, digits=2)):  # fmt: skip
         (change,) = snapshot.changes(kept, VALUES | {lead.name: other})
         assert change.startswith("toy.lead.a: ")
-    fewer = {name: of for name, of in VALUES.items() if name != "toy.best"} | {"toy.new": VALUES["toy.bare"]}
+    fewer = {name: known for name, known in VALUES.items() if name != "toy.best"} | {"toy.new": VALUES["toy.bare"]}
     assert snapshot.changes(kept, fewer) == ["toy.new is new", "toy.best is gone"]
 
 

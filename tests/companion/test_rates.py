@@ -173,7 +173,7 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     """The one that gives the rarer answer among them."""
     found = {task: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     responses = {task: rates.response(records) for task, records in found.items()}
-    assert {task: of["constant"].sum() for task, of in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
+    assert {task: table["constant"].sum() for task, table in responses.items()} == {"sst2": 0, "rte": 5, "boolq": 12}
     rows = rates.single_table().to_dict("records")
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
     assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", "8", "88")]

@@ -95,6 +95,10 @@ def test_what_failed_is_not_measured(write: Write) -> None:
         return float(bench.first(HERE.hourly, "bank")["runs_per_hour"])
 
     assert known(bank)() == "not measured"
+
+
+def test_a_table_says_what_was_not_measured() -> None:
+    """With the project's own files, as whichever test is the first to read a chapter's number computes them all."""
     assert quantities.table(
         {"opt.rte": "a place"},
         {"best": "what_a_run_costs.best.{}.{}.b8"},

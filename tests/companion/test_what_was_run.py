@@ -45,7 +45,7 @@ def test_costs_by_hand() -> None:
     banks = {(cost["train_seconds"], cost["evaluation_seconds"], cost["bank_runs"]) for cost in costs}
     assert sum(runs for *_, runs in banks) == row["runs"] == len(there)
     assert row["time"] == f"{sum(train + judged for train, judged, _ in banks) / 60:.1f} min"
-    assert row["peak memory, GB"] == f"{max(of['peak_memory_bytes'] for of in costs) / 1e9:.1f}"
+    assert row["peak memory, GB"] == f"{max(cost['peak_memory_bytes'] for cost in costs) / 1e9:.1f}"
     days = sorted({line["provenance"]["finished"][:10] for line in there})
     assert row["finished"] == f"{days[0]} to {days[-1]}"
     assert set(row["commit"].split(", ")) == {line["provenance"]["git_commit"][:8] for line in there}
