@@ -106,7 +106,7 @@ def test_a_study_file_has_the_cells_of_the_plan(name: str) -> None:
 def test_the_knobs_are_those_of_their_design_and_files(name: str) -> None:
     table = [[float(value) if value else None for value in row[1:]] for row in rows("knob")]
     assert table == [
-        [next((value for value, code in factor.levels.items() if code == of), None) for of in (-1, 0, 1)]
+        [next((value for value, code in factor.levels.items() if code == level), None) for level in (-1, 0, 1)]
         for factor in knobs.FACTORS
     ]
     assert all(row[0].startswith(factor.name) for row, factor in zip(rows("knob"), knobs.FACTORS, strict=True))
