@@ -18,6 +18,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "precision-float32": ("what_a_run_costs",),
     "size-paper": ("size",),
     "size-rates": ("size",),
+    "size-rates-0.5b": ("size",),
+    "size-rates-smollm2": ("size",),
     "size-tasks": ("main_study",),
     "size-zero-shot": ("size",),
     "small": ("study_in_small",),

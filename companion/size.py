@@ -21,14 +21,17 @@ from cpadapt.records.config import HEAD, Cell, RunConfig
 from cpadapt.records.record import Outcome, Record
 from cpadapt.study import load_study
 
-STUDY, RATES = "size-paper", "size-rates"
+STUDY = "size-paper"
+
+RATES = {"qwen15": "size-rates", "qwen05": "size-rates-0.5b", "smollm2": "size-rates-smollm2"}
+"""The study of rates on each model."""
 
 MODELS = {"qwen": ("size-zero-shot", STUDY), "smollm2": ("smollm2-verbalizer", "smollm2")}
 """For each model, the study of its untrained words, and the study that trains its head alone."""
 
 
-TASKS_MEASURED = ("sst2", "rte")
-"""The tasks of the study that are measured whole."""
+TASKS_MEASURED = ("sst2", "rte", "boolq")
+"""The tasks of the study."""
 
 
 @functools.cache
@@ -90,25 +93,36 @@ SETTINGS = {
 }  # fmt: skip
 """The printed name of each setting."""
 
-TRIED: Mapping[Cell, tuple[str, ...]] = {
-    (label, size): tuple(name for name in SETTINGS if label == "cp" or "scale" not in name)
-    for label, size in (("cp", 1), ("cp", 17), ("cp", 71), ("lora", 1), ("lora", 4))
-}
-"""The settings that were tried for each cell."""
+
+@functools.cache
+def tried(model: str) -> Mapping[Cell, tuple[str, ...]]:
+    """The settings that were tried for each cell on a model."""
+    sizes = load_study(PROJECT / "studies" / f"{RATES[model]}.toml").ladder.sizes
+    return {
+        (label, size): tuple(name for name in SETTINGS if label == "cp" or "scale" not in name)
+        for label in ("cp", "lora")
+        for size in sizes[label]
+    }
 
 
-def on_dev(cell: Cell, name: str) -> float:
+def on_dev(model: str, cell: Cell, name: str) -> float:
     """The accuracy on dev at a setting, the mean over tasks of the mean over draws. A diverged run counts as 0."""
     by_task: dict[str, list[float]] = {}
-    for run in records(RATES):
+    for run in records(RATES[model]):
         if (run.label, run.config.size) == cell and setting(run.config) == name:
             by_task.setdefault(run.config.task, []).append(run.best.dev_accuracy if run.best else 0.0)
     return statistics.mean(map(statistics.mean, by_task.values()))
 
 
-def chosen(cell: Cell) -> str:
-    """The name of the setting that dev chooses for a cell."""
-    return SETTINGS[setting(across_tasks.chosen_settings(records(RATES))[cell])]
+@functools.cache
+def chosen_settings(model: str) -> Mapping[Cell, RunConfig]:
+    """The setting that dev chooses for each cell of a model, as a config of it."""
+    return across_tasks.chosen_settings(records(RATES[model]))
+
+
+def chosen(model: str, cell: Cell) -> str:
+    """The name of that setting."""
+    return SETTINGS[setting(chosen_settings(model)[cell])]
 
 
 def knowledge_table() -> pd.DataFrame:
@@ -133,14 +147,15 @@ def knowledge_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def setting_table() -> pd.DataFrame:
+def setting_table(model: str) -> pd.DataFrame:
     """Each cell's accuracy on dev at each setting, and the setting that dev chooses, as a printed table in percent."""
     rows = []
-    for (label, size), tried in TRIED.items():
+    for (label, size), settings in tried(model).items():
+        name = f"{model}.{label}{size}"
         of_cell = {
-            called: quantities.value(f"size.on_dev.{label}{size}.{name}").text() if name in tried else "–"
-            for name, called in SETTINGS.items()
+            called: quantities.value(f"size.on_dev.{name}.{key}").text() if key in settings else "–"
+            for key, called in SETTINGS.items()
         }
-        chosen = quantities.value(f"size.chosen.{label}{size}").text()
+        chosen = quantities.value(f"size.chosen.{name}").text()
         rows.append({"adapter": cell_name(label, size)} | of_cell | {"chosen": chosen})
     return pd.DataFrame(rows)

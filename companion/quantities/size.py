@@ -5,7 +5,7 @@ import math
 from companion import PROJECT, size
 from companion.quantities import quantity
 from companion.records import records
-from companion.size import RATES, STUDY, TASKS_MEASURED, TRIED
+from companion.size import RATES, STUDY, TASKS_MEASURED
 from cpadapt.analysis.statistics import Estimate
 from cpadapt.study import load_study
 
@@ -14,7 +14,7 @@ ASKED = [
     for model, (words, _) in size.MODELS.items()
     for task in load_study(PROJECT / "studies" / f"{words}.toml").tasks
 ]
-CELLS = {f"{label}{size}": (label, size) for label, size in TRIED}
+CELLS = {(model, f"{label}{count}"): (label, count) for model in RATES for label, count in size.tried(model)}
 
 
 @quantity("points", 1, STUDY, each=TASKS_MEASURED)
@@ -107,13 +107,26 @@ def head(model: str, task: str) -> float | str:
 # What dev chooses.
 
 
-@quantity("percent", 1, RATES, each=[(name, tried) for name, cell in CELLS.items() for tried in TRIED[cell]])
-def on_dev(cell: str, setting: str) -> float:
+def rates(model: str, *_: str) -> str:
+    """The source of what is of one model's rates."""
+    return RATES[model]
+
+
+@quantity(
+    "percent", 1, rates, each=[(*name, tried) for name, cell in CELLS.items() for tried in size.tried(name[0])[cell]]
+)
+def on_dev(model: str, cell: str, setting: str) -> float:
     """A cell's accuracy on dev with a setting, over six tasks and three draws."""
-    return size.on_dev(CELLS[cell], setting)
+    return size.on_dev(model, CELLS[model, cell], setting)
 
 
-@quantity(source=RATES, each=CELLS)
-def chosen(cell: str) -> str:
+@quantity(source=rates, each=CELLS)
+def chosen(model: str, cell: str) -> str:
     """The setting that dev chooses."""
-    return size.chosen(CELLS[cell])
+    return size.chosen(model, CELLS[model, cell])
+
+
+@quantity("cells", source=tuple(RATES.values()))
+def at_the_edge() -> int:
+    """For which dev chooses the highest rate that was tried."""
+    return sum(chosen(*name).startswith("100×") for name in CELLS)

@@ -42,13 +42,13 @@ def test_what_a_model_knew() -> None:
     assert quantities.value("size.head.smollm2.rte").value == pytest.approx(100 * np.mean(heads))
 
 
-@pytest.mark.parametrize("cell", size.TRIED)
-def test_the_settings_are_those_that_dev_chose(cell: tuple[str, int]) -> None:
+@pytest.mark.parametrize(("model", "cell"), [(model, cell) for model in size.RATES for cell in size.tried(model)])
+def test_the_settings_are_those_that_dev_chose(model: str, cell: tuple[str, int]) -> None:
     """As the plan says it: draws averaged first, then tasks; fewer diverged runs first, then the lower rate."""
     paper = {"lora": (1e-4, 2.0), "cp": (2e-4, 8.0)}
     found: dict[tuple[float, float, int], dict[str, list[float]]] = {}
     lost: dict[tuple[float, float, int], int] = {}
-    for line in read("size-rates"):
+    for line in read(size.RATES[model]):
         config = line["config"]
         if (config["family"], config["size"]) == cell:
             setting = config["learning_rate"], config["scale"], config["warmup_steps"] or 0
@@ -62,9 +62,9 @@ def test_the_settings_are_those_that_dev_chose(cell: tuple[str, int]) -> None:
     }
     score = {s: 100 * statistics.mean(map(statistics.mean, by_task.values())) for s, by_task in found.items()}
     names = {title: name for name, title in size.SETTINGS.items()}
-    assert {names[titles[s]] for s in found} == set(size.TRIED[cell])
+    assert {names[titles[s]] for s in found} == set(size.tried(model)[cell])
     for s, title in titles.items():
-        name = f"size.on_dev.{cell[0]}{cell[1]}.{names[title]}"
+        name = f"size.on_dev.{model}.{cell[0]}{cell[1]}.{names[title]}"
         assert quantities.value(name).value == pytest.approx(score[s])
     best = min(score, key=lambda s: (lost[s], -score[s], *s))
-    assert quantities.value(f"size.chosen.{cell[0]}{cell[1]}").value == titles[best]
+    assert quantities.value(f"size.chosen.{model}.{cell[0]}{cell[1]}").value == titles[best]
