@@ -218,7 +218,7 @@ class Study:
             if not matched:
                 raise InputError(
                     f"budget {budget} is below the smallest adapters: "
-                    + ", ".join(f"{label} {self.count(projections, label, 1)}" for label in self.families)
+                    + ", ".join(f"{label} {self._smallest_count(projections, label)}" for label in self.families)
                 )
             return wanted + matched
         for amount in self.ladder.budgets:
@@ -254,6 +254,10 @@ class Study:
             return 0
         name = self.families[label].family or label
         return counting.count(name, projections, size, self._shape_options(label))
+
+    def _smallest_count(self, projections: Sequence[Projection], label: str) -> int:
+        name = self.families[label].family or label
+        return self.count(projections, label, counting.smallest(name, self._shape_options(label)))
 
     def _shape_options(self, label: str) -> dict[str, Any]:
         plan = self.families[label]
