@@ -210,7 +210,7 @@ class Study:
                 number each family takes its largest size at or under it.
 
         Raises:
-            InputError: no family has an adapter that small, or a family on the ladder refuses a projection.
+            InputError: no family has an adapter that small, or a family on the ladder refuses a projection or a size.
         """
         wanted: list[Cell] = [(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
@@ -228,8 +228,8 @@ class Study:
         for pair in self.ladder.pairs:
             wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
-        for label in dict.fromkeys(label for label, _ in wanted if label != HEAD):
-            counting.require(self.families[label].family or label, projections, self._shape_options(label))
+        for label, size in wanted:
+            self.count(projections, label, size)  # which raises where there is no such adapter
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
