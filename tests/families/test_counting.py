@@ -86,9 +86,7 @@ def test_the_papers_adam_memory() -> None:
 
 
 def made_of(shapes: Any) -> Any:
-    return SimpleNamespace(
-        shapes=shapes, accepts=lambda *sides: None, smallest=lambda: 1, columns=lambda size: size
-    )
+    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None, smallest=lambda: 1, columns=lambda size: size)
 
 
 def affine(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
