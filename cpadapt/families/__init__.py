@@ -53,7 +53,7 @@ class Family(Protocol):
     default is 0."""
 
     SEPARATE_UNITS: bool
-    """Whether its units are separate, as this module says it."""
+    """Whether its units are separate, as the module's docstring defines it."""
 
     def accepts(self, out_features: int, in_features: int, **shape_options: Any) -> str | None:
         """The reason why it cannot adapt a projection of this shape, or None if it can.

@@ -1,4 +1,4 @@
-"""SymLoRA: a symmetric update, as its spectral form has it (Panoutsos, Santos and Figueiredo 2025, arXiv 2504.03719)::
+"""SymLoRA: a symmetric update in spectral form (Panoutsos, Santos and Figueiredo 2025, arXiv 2504.03719)::
 
     ΔW = scale · Q · diag(Λ) · Qᵀ,   Q: [n, rank],   Λ: [rank]
 
@@ -12,8 +12,8 @@ Qᵀ      `basis`   `[rank, n]`
 Λ       `weight`  `[rank]`
 ======  ========  ===========
 
-The form is the paper's; how Q is drawn and that it is trained without a constraint is ours, because the paper's
-summary, which is what we know of it, does not say. Λ has the part of CP's λ, and so rate and scale are CP's.
+The form is the paper's. How Q is drawn, and that it is trained without a constraint, is ours: the paper's summary,
+which is all that we know of it, doesn't say. Λ plays the part of CP's λ, so the default rate and scale are CP's.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_it_starts_as_a_no_op_from_which_the_weights_alone_learn_at_first() -> N
     assert not params["basis"].grad.any()
 
 
-def test_the_bound_of_the_start_is_in_the_side() -> None:
+def test_entries_are_drawn_with_variance_one_over_the_side() -> None:
     assert symlora.init(generator(), 400, 400, 50)["basis"].std().item() == pytest.approx(1 / math.sqrt(400), rel=0.02)
 
 
