@@ -78,9 +78,7 @@ def test_a_family_offers_all_that_the_protocol_names(case: tuple[str, Any, dict[
     kinds = module.SHAPE_OPTIONS, module.INIT_OPTIONS, module.DECAY_OPTIONS
     assert len(set().union(*kinds)) == sum(map(len, kinds)), "an option is of one kind"
     if decayed := set(module.DECAY_OPTIONS.values()):
-        assert decayed <= set(
-            module.shapes(*accepted(module, options)[0], module.smallest(**options), **options)
-        )
+        assert decayed <= set(module.shapes(*accepted(module, options)[0], module.smallest(**options), **options))
     functions = [name for name in vars(Family) if not name.startswith("_") and callable(vars(Family)[name])]
     assert {"accepts", "smallest", "shapes", "columns", "init", "factors"} == set(functions)
     for name in functions:
