@@ -122,9 +122,9 @@ def steps(
         _print_json(rows)
         return
     for row in rows:
-        refused = row.get("not applicable") is not None
-        tensors = {} if refused else FAMILIES[row["family"]].shapes(out_features, in_features, 1)
-        row["a unit's tensors"] = " + ".join(f"{math.prod(shape):,}" for shape in tensors.values())
+        refused, family = row.get("not applicable") is not None, FAMILIES[row["family"]]
+        tensors = {} if refused else family.shapes(out_features, in_features, family.smallest())
+        row["a unit's tensors"] = " + ".join(f"{math.prod(shape[1:]):,}" for shape in tensors.values())
     _print_table(f"{out_features} x {in_features}", rows)
 
 

@@ -210,7 +210,7 @@ class Study:
                 number each family takes its largest size at or under it.
 
         Raises:
-            InputError: no family has an adapter that small, or a family on the ladder refuses a projection.
+            InputError: no family has an adapter that small, or a family on the ladder refuses a projection or a size.
         """
         wanted: list[Cell] = [(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
@@ -218,7 +218,7 @@ class Study:
             if not matched:
                 raise InputError(
                     f"budget {budget} is below the smallest adapters: "
-                    + ", ".join(f"{label} {self.count(projections, label, 1)}" for label in self.families)
+                    + ", ".join(f"{label} {self._smallest_count(projections, label)}" for label in self.families)
                 )
             return wanted + matched
         for amount in self.ladder.budgets:
@@ -228,8 +228,8 @@ class Study:
         for pair in self.ladder.pairs:
             wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
-        for label in dict.fromkeys(label for label, _ in wanted if label != HEAD):
-            counting.require(self.families[label].family or label, projections, self._shape_options(label))
+        for label, size in wanted:
+            self.count(projections, label, size)  # which raises where there is no such adapter
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
@@ -254,6 +254,10 @@ class Study:
             return 0
         name = self.families[label].family or label
         return counting.count(name, projections, size, self._shape_options(label))
+
+    def _smallest_count(self, projections: Sequence[Projection], label: str) -> int:
+        name = self.families[label].family or label
+        return self.count(projections, label, counting.smallest(name, self._shape_options(label)))
 
     def _shape_options(self, label: str) -> dict[str, Any]:
         plan = self.families[label]

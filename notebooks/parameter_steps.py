@@ -140,8 +140,8 @@ lokr_sizes[0], max(lokr_sizes)
 
 # %% tags=["hide-input"]
 TOP = 3 * lora_step
-NAMES = {**{name: charts.family_name(name) for name in STEPS}, "lokr": "LoKr"}
-COLOURS = {**charts.family_colours(), "lokr": charts.FURTHER_COLOURS[0]}
+NAMES = {name: charts.family_name(name) for name in (*STEPS, "lokr")}
+COLOURS = charts.family_colours()
 sizes = {
     "lora": [k * lora_step for k in range(1, TOP // lora_step + 1)],
     "lokr": sorted(set(lokr_sizes)),

@@ -47,8 +47,9 @@ charts.table(protocol.field_table())
 
 # %% [markdown]
 # The default precision is ours because a CPU is where most readers start; `studies/paper.toml` sets the paper's, and
-# its protocol differs in nothing else. What belongs to a family is kept with the family: the learning rates are the
-# paper's, its scale and its start ours.
+# its protocol differs in nothing else. What belongs to a family is kept with the family. The learning rates of LoRA
+# and CP are the paper's. The rest is ours, for MELoRA after its authors' scripts and for LoKr after PEFT's comparison
+# of methods.
 
 # %% tags=["hide-input"]
 charts.table(protocol.family_table())

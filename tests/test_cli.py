@@ -107,12 +107,17 @@ def test_every_command_helps(command: str, cpadapt: Cli) -> None:
 
 def test_steps(cpadapt: Cli) -> None:
     rows = cpadapt("steps", 2048, 2048, "--json").json
-    assert rows[:2] == [{"family": "lora", "step": 4096}, {"family": "cp", "step": 193}]
+    assert {row["family"]: row["step"] for row in rows} == {
+        "lora": 4096, "cp": 193, "melora": 2048, "symlora": 2049, "lokr": 192,
+    }  # fmt: skip
     assert [row["family"] for row in rows] == list(FAMILIES)
     shown = cpadapt("steps", 192, 576).out
     assert shown.startswith("192 x 576\n")
     assert re.search(r"lora +768 +192 \+ 576 *\n", shown)
     assert re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1\n", shown)
+    assert re.search(r"melora +384 +96 \+ 288 *\n", shown)
+    assert re.search(r"symlora +192x576: it is not square *\n", shown)
+    assert re.search(r"lokr +76 +12 \+ 24 \+ 16 \+ 24 *\n", shown)
 
 
 def test_steps_of_primes_and_of_one(cpadapt: Cli) -> None:
@@ -177,6 +182,18 @@ def test_plan_for_other_target_modules(cpadapt: Cli) -> None:
     assert [by_family["cp"][key] for key in ("size", "parameters")] == [16, 16 * cp]
     by_default = cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).out
     assert cpadapt("plan", "--backbone=smollm2", "--target-modules=v_proj,q_proj", "--budget=57600").out == by_default
+
+
+def test_plan_of_the_other_families(cpadapt: Cli) -> None:
+    """12 projections of 384×384: MELoRA begins with a rank for each of two minis, LoKr ends at rank 7."""
+    offered = {}
+    for budget in (9215, 14_000):
+        offers = cpadapt("plan", "--backbone", "minilm", "--budget", budget, "--json").json
+        offered[budget] = {o["family"]: (o["size"], o["parameters"], o["step"]) for o in offers}
+    assert offered[9215]["melora"] == (0, 0, 12 * 768)
+    assert offered[14_000]["melora"] == (3, 3 * 12 * 384, 12 * 384)
+    assert offered[14_000]["symlora"] == (3, 3 * 12 * 385, 12 * 385)
+    assert offered[14_000]["lokr"] == (7, 7 * 12 * 80, None)
 
 
 def test_plan_as_a_table(cpadapt: Cli) -> None:

@@ -201,6 +201,29 @@ def test_a_task_of_ones_own_lies_beside_the_study_and_goes_by_its_name(tmp_path:
         train(twice)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"melora": (4, 3)}, "must be 4 or more for 4 minis, not 3"),
+        ({"lokr": (1, 2)}, "a LoKr of rank 2 does not fit a 32x32 projection; at most 1,"),
+        ({"symlora": (1,)}, "family 'symlora' cannot adapt a projection of 16x32: it is not square"),
+    ],
+)
+def test_a_size_that_a_family_does_not_have_is_named_before_anything_is_trained(
+    sizes: dict[str, tuple[int, ...]], says: str
+) -> None:
+    plans = {"melora": FamilyPlan(options={"minis": 4}), "lokr": FamilyPlan(), "symlora": FamilyPlan()}
+    asked = study(families=plans, ladder=Ladder(sizes=sizes))
+    with pytest.raises(InputError, match=says):
+        asked.runs(load_projections("tiny"))
+
+
+def test_a_budget_below_the_smallest_adapters_says_what_these_cost() -> None:
+    plans = {"cp": FamilyPlan(), "melora": FamilyPlan(options={"minis": 4})}
+    with pytest.raises(InputError, match=r"smallest adapters: cp 92, melora 224$"):
+        study(families=plans, ladder=Ladder(budgets=(90,))).cells(load_projections("tiny"), 90)
+
+
 def test_records_of_an_edited_study_are_told_from_its_own() -> None:
     asked = load_study(ROOT / "studies" / "small.toml")
     projections, records = load_projections(asked.backbone), load_records(ROOT / "results" / "small")

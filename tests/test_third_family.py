@@ -1,4 +1,4 @@
-"""A family that nobody but its file and its line in `FAMILIES` knows goes everywhere that LoRA and CP go.
+"""Every family goes everywhere that LoRA and CP go, also one that only its file and its line in `FAMILIES` know.
 
 In a bank, against itself alone and a slow loop: tests/bank/test_trainer.py. Its counts: tests/families.
 """
@@ -31,10 +31,9 @@ seeds = [0, 1]
 [ladder]
 head = true
 budgets = [300]
-[families.lora]
-[families.cp]
+{families}
 [families.toy]
-options = { blocks = 4 }
+options = {{ blocks = 4 }}
 [protocol]
 steps = 4
 eval_every = 2
@@ -42,7 +41,7 @@ batch_size = 4
 train_cap = 20
 dev_cap = 10
 eval_cap = 10
-"""
+""".format(families="\n".join(f"[families.{name}]" for name in FAMILIES))
 
 
 @pytest.fixture(autouse=True)
@@ -81,27 +80,33 @@ def test_a_study_is_trained_known_as_done_tabulated_and_drawn(tmp_path: Path) ->
     cpadapt("run", file, "--results", tmp_path / "r", "--save", tmp_path / "w", "--quiet")
     rows = json.loads(cpadapt("status", file, "--results", tmp_path / "r", "--json"))
     assert {(row["label"], row["done"], row["missing"]) for row in rows} == {
-        (label, 2, 0) for label in ("head", "lora", "cp", "toy")
+        (label, 2, 0) for label in ("head", *FAMILIES)
     }
     records = load_records(tmp_path / "r")
+    # 4 projections of 32×32, for 300 scalars.
+    assert {record.label: (record.config.size, record.counts.adapter) for record in records} == {
+        "head": (0, 0), "lora": (1, 256), "cp": (3, 300), "melora": (2, 256), "symlora": (2, 264), "lokr": (1, 96),
+        "toy": (1, 256),
+    }  # fmt: skip
     toys = [record for record in records if record.label == "toy"]
-    # 4 projections of 32×32: one unit is 64 scalars of each.
     assert {(r.config.size, r.counts.adapter, r.counts.step) for r in toys} == {(1, 256, 256)}
     assert {(r.config.learning_rate, r.config.scale) for r in toys} == {(3e-4, 1.5)}
     assert toys[0].config.options == {"blocks": 4, "spread": 1.0, "down_decay": 0.0}
 
     table, _ = tabulate(records)
-    assert set(frontier(table)["label"]) == {"head", "lora", "cp", "toy"}
+    assert set(frontier(table)["label"]) == {"head", *FAMILIES}
     spec = charts.frontier_chart(table).to_dict()
     scales = [layer["encoding"]["color"]["scale"] for layer in spec["layer"] if "color" in layer["encoding"]]
-    assert {(*scale["domain"], *scale["range"]) for scale in scales} == {
-        ("head only", "LoRA", "CP", "Blocks", "#777777", "#0072B2", "#D55E00", "#56B4E9")
+    assert {tuple(zip(scale["domain"], scale["range"], strict=True)) for scale in scales} == {
+        (("head only", "#777777"), *((family.TITLE, family.COLOUR) for family in FAMILIES.values()))
     }
     assert "Blocks 1" in spec["description"]
 
     # What was saved is the equal LoRA adapter, with a rank for each column.
-    config = LoraConfig.from_pretrained(tmp_path / "w" / toys[0].id)
-    assert (type(config), config.r) == (LoraConfig, 4)
+    for label, rank in {"toy": 4, "melora": 2, "symlora": 2, "lokr": 1}.items():
+        run = next(record for record in records if record.label == label)
+        config = LoraConfig.from_pretrained(tmp_path / "w" / run.id)
+        assert (type(config), config.r) == (LoraConfig, rank)
 
 
 def test_it_is_exported_as_plain_lora_without_loss(tmp_path: Path) -> None:
@@ -129,19 +134,22 @@ def test_it_is_exported_as_plain_lora_without_loss(tmp_path: Path) -> None:
         assert (loaded(tokens).last_hidden_state - expected).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("name", ["toy", "symlora"])
+@pytest.mark.parametrize("ladder", ["budgets = [300]", "sizes = {{ {} = [1] }}"])
 def test_a_study_that_asks_for_it_where_it_does_not_fit_ends_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, ladder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
-    text = STUDY.replace('"tiny-encoder"', '"tiny"')
-    for ladder in ("budgets = [300]", "sizes = { toy = [1] }"):
-        (tmp_path / "third.toml").write_text(text.replace("budgets = [300]", ladder))
-        monkeypatch.setattr(sys, "argv", ["cpadapt", "run", str(tmp_path / "third.toml"), "--results", str(tmp_path)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        said = capsys.readouterr().err
-        assert (exit_.value.code, said.count("\n")) == (2, 1)
-        assert "family 'toy' cannot adapt a projection of 16x32: it is not square" in said
+    text = STUDY.replace('"tiny-encoder"', '"tiny"').replace("budgets = [300]", ladder.format(name))
+    if name == "toy":
+        text = text.replace("[families.symlora]\n", "")
+    (tmp_path / "third.toml").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["cpadapt", "run", str(tmp_path / "third.toml"), "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    said = capsys.readouterr().err
+    assert (exit_.value.code, said.count("\n")) == (2, 1)
+    assert f"family {name!r} cannot adapt a projection of 16x32: it is not square" in said
 
 
 @pytest.fixture

@@ -21,12 +21,17 @@ SCALE = 1.5
 SHAPE_OPTIONS: Mapping[str, Any] = {"blocks": 2}
 INIT_OPTIONS: Mapping[str, Any] = {"spread": 1.0}
 DECAY_OPTIONS: Mapping[str, str] = {"down_decay": "down"}
+SEPARATE_UNITS = True
 
 
 def accepts(out_features: int, in_features: int, *, blocks: int = 2) -> str | None:
     if out_features != in_features:
         return "it is not square"
     return f"its sides cannot be cut into {blocks} blocks" if out_features % blocks else None
+
+
+def smallest(*, blocks: int = 2) -> int:
+    return 1
 
 
 def shapes(out_features: int, in_features: int, size: int, *, blocks: int = 2) -> dict[str, tuple[int, ...]]:

@@ -19,8 +19,9 @@ from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, HEAD_COLOUR, HEAD_TITLE
 
 FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
-"""Okabe and Ito's palette, which every colour vision can distinguish, without the colours of LoRA and CP. The fifth is
-a lighter grey, because the palette's yellow is hard to see on white."""
+"""Okabe and Ito's palette, which every colour vision can distinguish, without the colours of LoRA and CP. A study's
+labels that are not families, and what has no family, take those that the families of the chart leave. The fifth is a
+lighter grey, because the palette's yellow is hard to see on white."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 """The shapes of a chart's tasks, in alphabetical order of the tasks."""
 
@@ -47,7 +48,7 @@ def theme() -> dict[str, Any]:
             "header": ink,
             "text": {"color": "currentColor"},
             "rule": {"color": "currentColor"},
-            "range": {"category": [*(family.COLOUR for family in FAMILIES.values()), *FURTHER_COLOURS]},
+            "range": {"category": list(dict.fromkeys([*(f.COLOUR for f in FAMILIES.values()), *FURTHER_COLOURS]))},
         }
     }  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 A bank holds runs of different families, sizes, scales and seeds. Runs of one family have one stack of trainable
 tensors `[layers, components, …]` for all projections of one shape, in which the components (or ranks) of the runs
-follow one another. One forward pass over a packed row serves all runs. Each run sees only its tokens, so a run in a
-bank equals the same run alone.
+follow one another. If the units of a family are not separate (see `cpadapt.families`), its runs of each size have one.
+One forward pass over a packed row serves all runs. Each run sees only its tokens, so a run in a bank equals the same
+run alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,10 @@ from cpadapt.records.config import stacking_order as stacking_order
 
 @dataclass(frozen=True)
 class Stack:
-    """The trainable tensors of one family's runs on all projections of one shape."""
+    """The trainable tensors of one family's runs on all projections of one shape.
+
+    If the family's units are not separate (see `cpadapt.families`), the runs have one size.
+    """
 
     family: str
     runs: slice
@@ -193,6 +197,12 @@ def _columns(run: RunConfig) -> int:
     return 0 if run.family == HEAD else family(run.family).columns(run.size, **run.shape_options)
 
 
+def _kind(run: RunConfig) -> tuple[Any, ...]:
+    """What runs of one stack share: family and shape options, and the size if the family's units are not separate."""
+    *kind, size = stacking_order(run)
+    return tuple(kind) if run.family == HEAD or family(run.family).SEPARATE_UNITS else (*kind, size)
+
+
 class Bank:
     """Stacked adapters and readouts of many runs on one frozen backbone.
 
@@ -239,7 +249,7 @@ class Bank:
         by_shape: dict[tuple[int, int], list[str]] = {}
         for p in self.backbone.projections:
             by_shape.setdefault((p.out_features, p.in_features), []).append(p.name)
-        kinds = [stacking_order(run)[:2] for run in self.runs]
+        kinds = [_kind(run) for run in self.runs]
         for kind in dict.fromkeys(kinds):
             runs = slice(kinds.index(kind), kinds.index(kind) + kinds.count(kind))
             members = self.runs[runs]
@@ -365,16 +375,18 @@ class Bank:
         return losses.detach()
 
     def _pair_of(self, stack_slice: StackSlice) -> tuple[Tensor, Tensor]:
-        params = stack_slice.params
+        params, first = stack_slice.params, self.runs[stack_slice.stack.runs.start]
+        if not family(first.family).SEPARATE_UNITS:
+            params = {name: tensor.unflatten(1, (-1, first.size)) for name, tensor in params.items()}
         if self.compiled:
-            # Only the number of components differs between rows and banks; fixed sizes give faster code. A slice of a
-            # stack is not contiguous, a whole stack is: made contiguous, both use the same code.
+            # Only the number of components, or of runs of one size, differs between rows and banks; fixed sizes give
+            # faster code. A slice of a stack is not contiguous, a whole stack is: made contiguous, both use the same
+            # code.
             params = {name: tensor.contiguous() for name, tensor in params.items()}
             mark_dynamic(stack_slice.scales, 0)
             for tensor in params.values():
                 mark_dynamic(tensor, 1)
-        options = self.runs[stack_slice.stack.runs.start].shape_options
-        return self._pair(stack_slice.stack.family, params, options, stack_slice.scales, self.dtype)
+        return self._pair(first.family, params, first.shape_options, stack_slice.scales, self.dtype)
 
     def _hand_out(self, row: Row, run_slice: RunSlice) -> None:
         """Make the factor pairs of these runs and give each projection its pairs."""
@@ -404,7 +416,7 @@ def factor_pair(
 
     Args:
         name: the family.
-        params: the runs' scalars, `[layers, components, …]`.
+        params: the runs' scalars, `[layers, components, …]`, or `[layers, runs, size, …]` for runs of one size.
         options: the family's shape options, which the runs share.
         scales: `[columns]`, the factor in front of each column.
         dtype: the type of the result.
@@ -413,7 +425,8 @@ def factor_pair(
         `up` `[layers, columns, out]`, scaled, and `down` `[layers, columns, in]`.
     """
     up, down = family(name).factors(params, **options)
-    return (up.mT * scales[:, None]).to(dtype), down.to(dtype)
+    up, down = up.mT.flatten(1, -2), down.flatten(1, -2)
+    return (up * scales[:, None]).to(dtype), down.to(dtype)
 
 
 def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:

@@ -5,12 +5,13 @@ Every adapter is a factor pair: ΔW = scale · up · down, with `up` of shape `[
 `FAMILIES`; adding a family takes one file here and one line in that table.
 
 A family's trainable scalars are a dictionary of tensors, each of shape `[*leading, size, …]`: any leading axes (none
-for one projection; the layer for a bank), then the family's own size (LoRA: rank; CP: components), counted from 1.
+for one projection; the layer for a bank), then the family's own size (LoRA: rank; CP: components).
 
-A family must fit a bank: each unit along `size` makes one or more columns of `up` and rows of `down` from its own
-scalars alone, and these lie in the order of the units. Adapters of any sizes can then be laid end to end, and so can
-their pairs. A family that shares scalars between units or between projections, or that starts from the frozen weights,
-does not fit.
+A family's units are *separate* if each of them makes its own columns of `up` and rows of `down` from its own scalars
+alone, wherever it stands, and these lie in the order of the units. Adapters of any sizes can then be laid end to end,
+and so can their pairs, so a bank makes the pairs of all sizes in one call. Of other families it makes those of one
+size at a time. A family that shares scalars between projections, or that starts from the frozen weights, does not fit
+a bank.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cpadapt.errors import InputError
-from cpadapt.families import cp, lora
+from cpadapt.families import cp, lokr, lora, melora, symlora
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +52,20 @@ class Family(Protocol):
     """The options of weight decay on one tensor, in addition to the protocol's, each with its tensor's name. Their
     default is 0."""
 
+    SEPARATE_UNITS: bool
+    """Whether its units are separate, as the module's docstring defines it."""
+
     def accepts(self, out_features: int, in_features: int, **shape_options: Any) -> str | None:
         """The reason why it cannot adapt a projection of this shape, or None if it can.
 
         The functions below are called only for shapes that it can adapt.
+        """
+
+    def smallest(self, **shape_options: Any) -> int:
+        """The smallest size; every size from there on has an adapter, up to the largest if there is one.
+
+        Raises:
+            InputError: an option is wrong.
         """
 
     def shapes(
@@ -63,11 +74,14 @@ class Family(Protocol):
         """Name and shape `(size, …)` of every trainable tensor of one projection.
 
         Raises:
-            InputError: an option is wrong, or there is no adapter of this size; then there is no larger one either.
+            InputError: an option is wrong, the size is below the smallest, or above the largest that these sides have.
         """
 
     def columns(self, size: int, **shape_options: Any) -> int:
-        """The number of columns of `up` and rows of `down`; every unit of size makes the same number."""
+        """The number of columns of `up` and rows of `down`, the rank of the equal LoRA adapter.
+
+        Every unit makes the same number if the units are separate.
+        """
 
     def init(
         self, generator: torch.Generator, out_features: int, in_features: int, size: int, **options: Any
@@ -85,6 +99,9 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "lora": cast(Family, lora),
     "cp": cast(Family, cp),
+    "melora": cast(Family, melora),
+    "symlora": cast(Family, symlora),
+    "lokr": cast(Family, lokr),
 }
 """Every family by its name, in the order of tables and legends."""
 

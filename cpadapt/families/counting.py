@@ -43,6 +43,15 @@ def require(name: str, projections: Sequence[Projection], shape_options: Mapping
         raise InputError(f"family {name!r} cannot adapt a projection of {reason}")
 
 
+def smallest(name: str, shape_options: Mapping[str, Any] | None = None) -> int:
+    """The smallest size of a family's adapters.
+
+    Raises:
+        InputError: the family refuses an option.
+    """
+    return family(name).smallest(**(shape_options or {}))
+
+
 def count(
     name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
 ) -> int:
@@ -92,9 +101,18 @@ def file_bytes(
 
 
 def step(
-    name: str, projections: Sequence[Projection], shape_options: Mapping[str, Any] | None = None, size: int = 1
+    name: str,
+    projections: Sequence[Projection],
+    shape_options: Mapping[str, Any] | None = None,
+    size: int | None = None,
 ) -> int | None:
     """The parameter step: P(size + 1) − P(size), the scalars that one more unit costs over all projections.
+
+    Args:
+        name: the family.
+        projections: the target modules.
+        shape_options: the family's options that decide shapes.
+        size: by default the smallest. The step of size 0 is the cost of the smallest adapter.
 
     Returns:
         The scalars; `None` where the family has no larger size.
@@ -102,9 +120,11 @@ def step(
     Raises:
         InputError: as `count` of this size.
     """
+    first = smallest(name, shape_options)
+    size = first if size is None else size
     before = count(name, projections, size, shape_options)
     try:
-        return count(name, projections, size + 1, shape_options) - before
+        return count(name, projections, max(size + 1, first), shape_options) - before
     except InputError:
         return None
 
@@ -120,10 +140,10 @@ def largest_size(
     shape_options: Mapping[str, Any] | None = None,
     cost: Cost = count,
 ) -> int:
-    """The largest size whose cost is at or under the budget; 0 if one unit exceeds the budget.
+    """The largest size whose cost is at or under the budget; 0 if the smallest adapter exceeds the budget.
 
     Raises:
-        InputError: the budget is negative, there are no projections, or as `count` of one unit.
+        InputError: the budget is negative, there are no projections, or as `count` of the smallest adapter.
     """
     if budget < 0:
         raise InputError(f"a budget must be 0 or more, not {budget}")
@@ -136,13 +156,14 @@ def largest_size(
         except InputError:  # the family ends below this size
             return True
 
-    if cost(name, projections, 1, shape_options) > budget:
+    first = smallest(name, shape_options)
+    if cost(name, projections, first, shape_options) > budget:
         return 0
     # By bisection, because a family's steps need not cost the same.
-    above = 2
+    above = 2 * first
     while not too_large(above):
         above *= 2
-    return bisect.bisect_left(range(above), True, lo=1, key=too_large) - 1
+    return bisect.bisect_left(range(above), True, lo=first, key=too_large) - 1
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,7 @@ class Offer:
     """0 if its smallest adapter exceeds the budget."""
     parameters: int | None = None
     step: int | None = None
-    """Scalars of one more unit; `None` also where there is no larger size."""
+    """Scalars of one more unit, at size 0 of the smallest adapter; `None` also where there is no larger size."""
     unspent: int | None = None
     """What is left of the budget, in its unit."""
     adam_bytes: int | None = None
@@ -194,7 +215,7 @@ def _offer(name: str, projections: Sequence[Projection], budget: int, cost: Cost
         unspent=budget - cost(name, projections, size),
         adam_bytes=adam_bytes(name, projections, size),
         file_bytes=file_bytes(name, projections, size),
-        smallest_cost=cost(name, projections, 1),
+        smallest_cost=cost(name, projections, smallest(name)),
     )
 
 

@@ -45,6 +45,7 @@ SCALE = 8.0
 SHAPE_OPTIONS: Mapping[str, Any] = {"tensor_shape": None}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero", "raw_norm": 1.0, "init_std": None}
 DECAY_OPTIONS: Mapping[str, str] = {"lambda_decay": "weight"}
+SEPARATE_UNITS = True
 
 TensorShape = Mapping[int, tuple[int, ...]]
 
@@ -69,14 +70,24 @@ def modes(dimension: int, tensor_shape: TensorShape | None = None) -> tuple[int,
                 f" give positive modes with product {dimension}"
             )
     else:
-        smaller = next(d for d in range(math.isqrt(dimension), 0, -1) if dimension % d == 0)
-        split = smaller, dimension // smaller
+        split = nearest_square(dimension)
     return tuple(mode for mode in split if mode > 1)
+
+
+def nearest_square(dimension: int) -> tuple[int, int]:
+    """The factor pair of a dimension that is nearest to a square, the smaller first: 384 → (16, 24), 7 → (1, 7)."""
+    smaller = next(d for d in range(math.isqrt(dimension), 0, -1) if dimension % d == 0)
+    return smaller, dimension // smaller
 
 
 def accepts(out_features: int, in_features: int, *, tensor_shape: TensorShape | None = None) -> str | None:
     """Every projection is accepted."""
     return None
+
+
+def smallest(*, tensor_shape: TensorShape | None = None) -> int:
+    """One component."""
+    return 1
 
 
 def shapes(

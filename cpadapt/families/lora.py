@@ -29,11 +29,17 @@ SCALE = 2.0
 SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero"}
 DECAY_OPTIONS: Mapping[str, str] = {}
+SEPARATE_UNITS = True
 
 
 def accepts(out_features: int, in_features: int) -> str | None:
     """Every projection is accepted."""
     return None
+
+
+def smallest() -> int:
+    """Rank 1."""
+    return 1
 
 
 def shapes(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:

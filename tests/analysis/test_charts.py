@@ -1,5 +1,6 @@
 """Charts say what the tables say: valid Vega-Lite that compiles in silence, the palette, the right points."""
 
+import itertools
 import json
 import re
 from typing import Any
@@ -28,7 +29,7 @@ from cpadapt.analysis.charts import (
 )
 from cpadapt.analysis.charts import table as shown
 from cpadapt.analysis.frontier import best_under_budget, frontier
-from cpadapt.families import cp, lora
+from cpadapt.families import FAMILIES, cp, lora
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD_COLOUR
 
@@ -418,6 +419,52 @@ def test_a_family_has_its_colour_whatever_stands_beside_it(
     assert {
         json.dumps(layer["encoding"]["color"]["scale"]) for layer in spec["layer"] if "color" in layer["encoding"]
     } == {json.dumps({"domain": domain, "range": colours})}
+
+
+def linear(colour: str) -> np.ndarray:
+    """A CSS colour as linear sRGB."""
+    channels = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+# Machado, Oliveira and Fernandes (2009), at full severity, for linear sRGB.
+VISIONS = {
+    "normal": np.eye(3),
+    "protan": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]),
+    "deutan": np.array([[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+    "tritan": np.array([[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]]),
+}
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear sRGB."""
+    x, y, z = TO_XYZ @ np.clip(rgb, 0, 1) / (0.9505, 1, 1.089)
+    fx, fy, fz = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+    return np.array([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_families_differ_in_colour_to_every_vision(vision: str) -> None:
+    """By 15 units of L*a*b*; some 2 can just be told apart side by side."""
+    seen = {name: lab(VISIONS[vision] @ linear(family.COLOUR)) for name, family in FAMILIES.items()}
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[other]) > 15, (one, other)
+
+
+@pytest.mark.parametrize("page", ["#FFFFFF", "#14181E"])
+def test_families_stand_out_from_a_light_and_a_dark_page(page: str) -> None:
+    """By a contrast of 3 to 1, which the Web Content Accessibility Guidelines ask of graphics."""
+    for name, family in FAMILIES.items():
+        dark, light = sorted((TO_XYZ @ linear(colour))[1] for colour in (family.COLOUR, page))
+        assert (light + 0.05) / (dark + 0.05) >= 3, name
+
+
+def test_the_theme_has_each_colour_once() -> None:
+    colours = theme()["config"]["range"]["category"]
+    assert (
+        len(colours) == len(set(colours)) == len({family.COLOUR for family in FAMILIES.values()} | {*FURTHER_COLOURS})
+    )
 
 
 def test_seeds_are_those_of_the_cell_itself() -> None:

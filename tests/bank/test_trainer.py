@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import toy_family
-from peft import LoraConfig, get_peft_model
+from peft import LoKrConfig, LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -195,6 +195,54 @@ def test_a_family_of_several_columns_a_unit_trains_among_others(
         assert_same(together[identity], alone)
         assert_same(together[identity], in_parts[identity])
         assert_as_slow(together[identity], SlowLoop(run, load_backbone("tiny-encoder"), data).train())
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model whose projections are 64×64, which every family can adapt, LoKr up to rank 3."""
+    folder = tmp_path_factory.mktemp("square")
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**SIZES | {"hidden_size": 64})).save_pretrained(folder)
+    load_backbone("tiny").tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+RATE = {"learning_rate": 3e-3}
+EVERY = sorted(
+    [
+        *(config(name, family(name).smallest() + more, more, **RATE) for name in FAMILIES for more in (0, 1)),
+        config("melora", 3, seed=2, scale=2.0, learning_rate=1e-3),
+        config("melora", 6, seed=3, options={"minis": 4}, **RATE),
+        config("lokr", 2, seed=2, scale=2.0, data_seed=1, order_seed=4, **RATE),
+        config("lokr", 3, seed=3, warmup_steps=0, **RATE),
+        config("head", 0),
+    ],
+    key=stacking_order,
+)
+
+
+@pytest.fixture(scope="module")
+def every(square: str, data: dict[int, TaskData]) -> dict[str, Result]:
+    return train(load_backbone(square), EVERY, data)
+
+
+@pytest.mark.parametrize("run", EVERY, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
+def test_every_family_in_a_bank_equals_itself_alone_and_the_slow_loop(
+    run: RunConfig, square: str, data: dict[int, TaskData], every: dict[str, Result]
+) -> None:
+    ((identity, alone),) = train(load_backbone(square), [run], data).items()
+    assert_same(every[identity], alone)
+    (run,) = on(load_backbone(square), [run])
+    assert_as_slow(every[identity], SlowLoop(run, load_backbone(square), data).train())
+
+
+@pytest.mark.slow
+def test_every_family_is_the_same_in_several_rows(
+    square: str, data: dict[int, TaskData], every: dict[str, Result]
+) -> None:
+    in_parts = train(load_backbone(square), EVERY, data, max_tokens=700)
+    for identity, result in every.items():
+        assert_same(in_parts[identity], result)
 
 
 def test_a_bank_refuses_what_a_family_refuses(third: list[RunConfig], data: dict[int, TaskData]) -> None:
@@ -388,6 +436,9 @@ class SlowLoop:
         elif run.family == "cp":
             cp = CPConfig(num_components=run.size, scale=run.scale, target_modules=targets, **run.shape_options)
             self.model = get_peft_model(backbone.model, cp)
+        elif run.family == "lokr":
+            lokr = LoKrConfig(r=run.size, alpha=run.scale * run.size, decompose_both=True, target_modules=targets)
+            self.model = get_peft_model(backbone.model, lokr)
         elif run.family != "head":
             for p in backbone.projections:
                 backbone.model.set_submodule(p.name, Dense(backbone.model.get_submodule(p.name), run))
@@ -403,6 +454,8 @@ class SlowLoop:
             return layer.parameter(tensor), False
         if self.run.family == "lora":
             return (layer.lora_B if tensor == "up" else layer.lora_A)["default"].weight, tensor == "up"
+        if self.run.family == "lokr":
+            return getattr(layer, f"lokr_{tensor}")["default"], tensor.endswith("_a")
         return getattr(layer.cp_adapter["default"], tensor), False
 
     def logits(self, kind: str, chosen: Any) -> tuple[Tensor, Tensor]:

@@ -35,12 +35,28 @@ def square(side: int, times: int = 1) -> list[Projection]:
         ("cp", (1009, 64), 1009 + 8 + 8 + 1),
         ("cp", (1, 64), 8 + 8 + 1),
         ("lora", (1, 64), 65),
+        ("melora", (2048, 2048), 2048),
+        ("melora", (192, 576), 384),
+        ("symlora", (2048, 2048), 2049),
+        ("symlora", (576, 576), 577),
+        ("lokr", (2048, 2048), 192),
+        ("lokr", (192, 576), 76),
+        ("lokr", (384, 384), 80),
+        ("lokr", (1009, 2048), 1 + 1009 + 32 + 64),
     ],
 )
 def test_steps_by_hand(family: str, sides: tuple[int, int], step: int) -> None:
     projections = [Projection("", *sides)]
     assert counting.step(family, projections) == counting.step(family, projections, size=5) == step
     assert counting.count(family, projections, 7) == 7 * step
+
+
+def test_a_step_of_melora_is_a_share_of_loras_and_begins_at_loras_first_rank() -> None:
+    options = {"minis": 32}
+    assert counting.step("melora", square(2048), options) == counting.step("melora", square(2048), options, 45) == 128
+    assert counting.count("melora", square(2048), 32, options) == counting.count("lora", square(2048), 1)
+    assert counting.largest_size("melora", square(2048), 4095, options) == 0
+    assert counting.largest_size("melora", square(2048), 4096 + 2 * 128 + 127, options) == 34
 
 
 # arXiv 2606.00428: 48 projections of 2048×2048.
@@ -70,7 +86,7 @@ def test_the_papers_adam_memory() -> None:
 
 
 def made_of(shapes: Any) -> Any:
-    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None, columns=lambda size: size)
+    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None, smallest=lambda: 1, columns=lambda size: size)
 
 
 def affine(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:

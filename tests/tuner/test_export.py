@@ -201,6 +201,38 @@ def test_a_run_is_saved_as_an_adapter(case, tmp_path, monkeypatch, run_params, f
         assert torch.equal(case.logits(exported), case.logits(model))
 
 
+def square_and_oblong():
+    return nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 36))
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_every_family_is_saved_as_the_equal_adapter(name, tmp_path):
+    """Two units above the smallest size, on each projection that it can adapt."""
+    family, scale = families.family(name), 1.5
+    size = family.smallest() + 2
+    expected, params = square_and_oblong().double(), {}
+    for module, layer in expected.named_children():
+        if isinstance(layer, nn.Linear) and family.accepts(layer.out_features, layer.in_features) is None:
+            shapes = family.shapes(layer.out_features, layer.in_features, size)
+            params[module] = {key: torch.randn(shape) for key, shape in shapes.items()}
+    assert len(params) == (2 if name == "symlora" else 3)
+    save_adapter(tmp_path, name, scale, params)
+    base = square_and_oblong()
+    base.load_state_dict(expected.state_dict())
+    model = PeftModel.from_pretrained(base, tmp_path)
+    assert getattr(model.peft_config["default"], "r", size) == family.columns(size)
+    x = torch.randn(5, 64)
+    assert not torch.equal(model(x), expected.float()(x))
+    expected.double()
+    for module, tensors in params.items():
+        up, down = family.factors({key: tensor.double() for key, tensor in tensors.items()})
+        expected.get_submodule(module).weight.data += scale * up @ down
+    assert_close(model.double()(x.double()), expected(x.double()), rtol=1e-5, atol=1e-5)
+    merged = model.merge_and_unload()
+    for module in params:
+        assert_close(merged.get_submodule(module).weight, expected.get_submodule(module).weight, rtol=1e-5, atol=1e-5)
+
+
 def test_only_the_named_modules_are_adapted(llama, tmp_path, run_params):
     """Their endings alone would fit the other layer's modules too."""
     params = {name: p for name, p in run_params(llama, "cp", 2).items() if ".0." in name}
