@@ -286,11 +286,14 @@ def _frontier_look(data: _Frontier, published: pd.DataFrame | None, budget_slide
 
 
 def _budget_slider(adapters: pd.DataFrame) -> tuple[Any, Any]:
-    """A slider with a stop at every cell's count, and the count at its place; it starts at LoRA's first rank."""
+    """A slider with a stop at every cell's count, and the count at its place.
+
+    It starts at the smallest size of the first family, which is LoRA's first rank.
+    """
     import altair as alt
 
     counts = sorted(set(adapters["parameters"].astype(int))) or [1]
-    first = adapters.loc[adapters["label"] == "lora", "parameters"].min()
+    first = adapters.loc[adapters["label"] == next(iter(FAMILIES)), "parameters"].min()
     start = counts.index(int(first)) if first == first else len(counts) // 2
     slider = alt.binding_range(min=0, max=len(counts) - 1, step=1, name="budget ")
     return alt.param(name="place", value=start, bind=slider), alt.param(name="budget", expr=f"{counts}[place]")
