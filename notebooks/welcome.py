@@ -42,8 +42,9 @@ charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 # - **Three seeds tell little.** On SST-2 they put the wrong family ahead, or neither,
 #   {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of the time ([how sure can one be?](how_sure.ipynb)).
 #   {says}`noise.wrong_sign.sst2.lora1_cp11 > 10`
-# - **In the paper's own design** three seeds show no difference between CP and LoRA at this size
-#   ([the paper's claims](claims.ipynb)).
+# - **In the paper's own design** LoRA of equal size leads on BoolQ, by {q}`size.gap.boolq|negated` points, and three
+#   seeds show no difference on SST-2 and RTE ([the paper's size](size.ipynb)).
+#   {says}`size.gap.boolq.high < 0`
 #   {says}`size.gap.sst2.low < 0 < size.gap.sst2.high and size.gap.rte.low < 0 < size.gap.rte.high`
 #
 # ## The question
