@@ -1,0 +1,171 @@
+"""The measurement of trained updates, end to end on two random layers: seconds, and the same code as on a GPU."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trained_updates
+
+from companion import updates
+from companion.updates import Stage
+from cpadapt.analysis.statistics import Floats
+from cpadapt.errors import InputError
+from cpadapt.families import FAMILIES
+from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.study import Study
+
+pytestmark = pytest.mark.slow
+
+STUDY = """
+name = "updates-tiny"
+backbone = "tiny"
+tasks = ["toy-sentiment"]
+draws = "1-2"
+[ladder]
+head = true
+pairs = [{ lora = 1, cp = 2 }, { lora = 2, cp = 4 }]
+[families.lora]
+learning_rates = [1e-2]
+[families.cp]
+learning_rates = [2e-2]
+[protocol]
+steps = 8
+eval_every = 4
+train_cap = 40
+dev_cap = 20
+eval_cap = 30
+rest_cap = 10
+"""
+TASK = "toy-sentiment"
+CELLS = [("lora", 1), ("cp", 2), ("lora", 2), ("cp", 4)]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    file = tmp_path_factory.mktemp("study") / "updates-tiny.toml"
+    file.write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "full", FAMILIES["lora"])  # removed again afterwards
+        yield trained_updates.load(file, "cpu")
+
+
+@pytest.fixture(scope="module")
+def content(loaded: tuple[Study, Backbone], tmp_path_factory: pytest.TempPathFactory) -> updates.Content:
+    path = tmp_path_factory.mktemp("results") / "record.json.xz"
+    trained_updates.write(path, trained_updates.measure_task(*loaded, TASK, 1e-2, None))
+    return updates.read(path)
+
+
+def test_every_source_is_approximated_placed_and_trained_on(content: updates.Content) -> None:
+    stages: dict[str, list[Any]] = {}
+    for run in content["runs"]:
+        source = None if run["source"] is None else tuple(run["source"])
+        stages.setdefault(run["stage"], []).append((run["draw"], tuple(run["cell"]), source))
+    full = ("full", 1)
+    placed = [(cell, ("lora", 1)) for cell in CELLS if cell[0] == "cp"]
+    placed += [(cell, ("lora", 2)) for cell in CELLS if cell != ("lora", 2)]
+    placed += [(cell, full) for cell in CELLS]
+    on = [(("cp", 2), ("lora", 1)), (("cp", 4), ("lora", 2)), *((cell, full) for cell in CELLS)]
+    on += [(cell, cell) for cell in (*CELLS, full)]
+    everything = {
+        "trained": [(cell, None) for cell in (("head", 0), *CELLS, full)],
+        "placed": placed,
+        "trained on": on,
+    }
+    for stage, cells in everything.items():
+        assert sorted(stages[stage], key=str) == sorted(((d, *c) for d in (1, 2) for c in cells), key=str), stage
+    assert content["scalars"] == {"lora 1": 224, "cp 2": 184, "lora 2": 448, "cp 4": 368, "full 1": 3072}
+
+
+def test_the_table_of_errors_holds_every_module_and_its_control(content: updates.Content) -> None:
+    errors = content["errors"]
+    modules = set(errors["module"])
+    assert len(modules) == 4
+    # Of two draws: CP of both sizes and its control on three sources; ranks below the source's: 0, 1 and 2 of them.
+    assert len(errors["error"]) == 2 * 4 * (3 * 2 * 2 + 3)
+    for family, error, bound, draw, shuffled in zip(
+        *(errors[name] for name in ("family", "error", "bound", "draw", "shuffled")), strict=True
+    ):
+        assert 0 <= error <= 1
+        assert (bound is not None) == (family == "cp" and draw == 1 and not shuffled)
+        assert bound is None or bound <= error + 1e-3
+    table = updates.error_table(content)
+    assert len(table) == 9
+    by_cell = table.set_index(["source", "family", "size"])["error"]
+    for source in ("lora 1", "lora 2", "full 1"):
+        assert by_cell[source, "cp", 4] < by_cell[source, "cp", 2]
+    assert by_cell["full 1", "lora", 2] < by_cell["full 1", "lora", 1] < 1
+    assert table["shuffled"].notna().tolist() == (table["family"] == "cp").tolist()
+
+
+def test_the_parts_of_the_gap_add_up_draw_by_draw(content: updates.Content) -> None:
+    parts = updates.gap_parts(content)
+    sums: Floats = parts["expressed"].by_draw + parts["trained"].by_draw
+    np.testing.assert_allclose(parts["gap"].by_draw, sums, atol=1e-12)
+    assert parts["gap"].draws == (1, 2)
+    # By hand, from counts.
+    expected = []
+    for draw in (1, 2):
+        of = {(tuple(run["cell"]), tuple(run["source"] or ())): run for run in content["runs"]
+              if run["stage"] == "trained on" and run["draw"] == draw}  # fmt: skip
+        right = {key: run["eval"]["correct"] + run["rest"]["correct"] for key, run in of.items()}
+        gaps = [right[lora, lora] - right[cp, cp] for lora, cp in ((CELLS[0], CELLS[1]), (CELLS[2], CELLS[3]))]
+        expected.append(np.mean(gaps) / 40)
+    np.testing.assert_allclose(parts["gap"].by_draw, expected)
+    with pytest.raises(InputError, match="was not measured"):
+        updates.difference(content, [(1.0, Stage("placed", ("lora", 9), ("full", 1)))])
+
+
+def test_full_fine_tuning_is_training_the_weights(loaded: tuple[Study, Backbone]) -> None:
+    """One step of it equals one of torch's AdamW on the projections' weights, whose update has Adam's size."""
+    study, backbone = loaded
+    at = trained_updates.place(study, backbone, TASK, [1], None)
+    config = trained_updates.full_config(study, backbone, TASK, 1, 1e-3)
+    job = trained_updates.Job(dataclasses.replace(config, protocol=dataclasses.replace(study.protocol, clip=None)))
+    ((_, trainer),) = at.trainers([job])
+    with trainer.bank.attached():
+        trainer._step(0)
+    # In the first step Adam moves every scalar by the rate, up or down; a head of zeros gives them no gradient.
+    (stack, *_) = trainer.bank.stacks
+    assert stack.params["delta"].abs().max() == 0
+    with trainer.bank.attached():
+        trainer._step(1)
+    moved = torch.cat([stack.params["delta"].flatten() for stack in trainer.bank.stacks])
+    assert 1e-5 < moved.abs().median() < 1e-3
+    # The same gradient as the weights themselves have.
+    row, labels = trainer._pack("train", trainer._batches(2))
+    ours = {name: [] for name in ("ours", "weights")}
+    run_slice = trainer.bank.run_slice(slice(0, 1))
+    with trainer.bank.attached():
+        trainer.bank.backward(row, labels, run_slice)
+        for stack in trainer.bank.stacks:
+            ours["ours"] += [gradient[0] for gradient in stack.gradients["delta"]]
+        adapted = [
+            backbone.model.get_submodule(name).projection for s in trainer.bank.stacks for name in s.projections
+        ]
+        weights = [module.weight.requires_grad_() for module in adapted]
+        loss = torch.nn.functional.cross_entropy(trainer.bank.logits(row, run_slice).flatten(0, 1), labels.flatten())
+        ours["weights"] = list(torch.autograd.grad(loss, weights))
+        for weight in weights:
+            weight.requires_grad_(False)
+    for mine, theirs in zip(*ours.values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_one_rate_is_chosen_on_dev(loaded: tuple[Study, Backbone], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained_updates, "FULL_RATES", (1e-6, 1e-2))
+    monkeypatch.setattr(trained_updates, "CHOOSING", (101, 102))
+    found = trained_updates.choose_rate(*loaded, None)
+    means = {rate: np.mean(by_task[TASK]) for rate, by_task in found["dev_accuracy"].items()}
+    assert found["chosen"] == (1e-2 if means["0.01"] > means["1e-06"] else 1e-6)
+    assert [len(by_task[TASK]) for by_task in found["dev_accuracy"].values()] == [2, 2]
+
+
+def test_a_study_without_pairs_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY.replace("pairs = [{ lora = 1, cp = 2 }, { lora = 2, cp = 4 }]", ""))
+    with pytest.raises(InputError, match=r"ladder\.pairs of lora and cp"):
+        trained_updates.load(file, "cpu")
