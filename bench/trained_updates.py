@@ -30,7 +30,7 @@ import torch
 import typer
 from torch import Tensor
 
-from cpadapt.approximation import Adapter, Updates, bounds, fits, nearest_adapters, updates_of
+from cpadapt.approximation import RESTARTS, Adapter, Updates, bounds, fits, nearest_adapters, updates_of
 from cpadapt.bank.bank import require_packable
 from cpadapt.bank.trainer import Pool, Result, Trainer, pools_of
 from cpadapt.errors import InputError
@@ -233,32 +233,28 @@ def measure_task(study: Study, backbone: Backbone, task: str, rate: float, data_
     rows: list[dict[str, Any]] = []
     placed: list[Job] = []
     trained_on: list[Job] = []
+    scales = {cell: cast(float, by_place[cell, study.draws[0]][0].scale) for cell in itertools.chain(*pairs)}
     for source in (*(lora for lora, _ in pairs), FULL):
         of_draws = [by_place[source, draw] for draw in study.draws]
         updates = [
             updates_of(config.family, result.adapter, cast(float, config.scale), config.shape_options)
             for config, result in of_draws
         ]
+        at_equal_scalars = FULL if source == FULL else next(cp for lora, cp in pairs if lora == source)
         least = bounds(updates[0], [size for _, (_, size) in pairs])
-        for lora, cell in ((pair[0], cell) for pair in pairs for cell in pair):
-            family, size = cell
-            if family == "lora" and source[0] == "lora" and size >= source[1]:
-                continue  # it is the source
-            generator = torch.Generator().manual_seed(SEED)
-            scale = cast(float, by_place[cell, study.draws[0]][0].scale)
-            near = nearest_adapters(family, updates, size, scale, generator=generator)
+        for cell, near in _approximations(source, updates, scales):
             for draw, update, adapter, (_, result) in zip(study.draws, updates, near, of_draws, strict=True):
-                known = least if family == "cp" and draw == study.draws[0] else None
-                rows += _errors(draw, source, update, adapter, cell, scale, known)
+                known = least if cell[0] == "cp" and draw == study.draws[0] else None
+                rows += _errors(draw, source, update, adapter, cell, scales[cell], known)
                 job = Job(by_place[cell, draw][0], source, adapter, result.head)
                 placed.append(job)
-                if source in (FULL, lora):
+                if at_equal_scalars in (FULL, cell):
                     trained_on.append(job)
-            if family == "cp":
-                mixed = [_shuffled(update) for update in updates]
-                near = nearest_adapters(family, mixed, size, scale, generator=generator, restarts=1)
-                for draw, update, adapter in zip(study.draws, mixed, near, strict=True):
-                    rows += _errors(draw, source, update, adapter, cell, scale, shuffled=True)
+        mixed = [_shuffled(update) for update in updates]
+        components = {cell: scale for cell, scale in scales.items() if cell[0] == "cp"}
+        for cell, near in _approximations(source, mixed, components, restarts=1):
+            for draw, update, adapter in zip(study.draws, mixed, near, strict=True):
+                rows += _errors(draw, source, update, adapter, cell, scales[cell], shuffled=True)
     for cell in (*itertools.chain(*pairs), FULL):
         for draw in study.draws:
             config, result = by_place[cell, draw]
@@ -284,6 +280,34 @@ def measure_task(study: Study, backbone: Backbone, task: str, rate: float, data_
         "runs": runs,
         "errors": {name: [row[name] for row in rows] for name in rows[0]},
     }
+
+
+def _approximations(
+    source: Cell, updates: Sequence[Updates], scales: Mapping[Cell, float], restarts: int = RESTARTS
+) -> Iterator[tuple[Cell, Sequence[Adapter]]]:
+    """Every cell with its nearest adapters to a source's updates, without ranks that the updates have themselves."""
+    for cell, scale in scales.items():
+        family, size = cell
+        if family == "cp":
+            generator = torch.Generator().manual_seed(SEED)
+            yield cell, nearest_adapters(family, updates, size, scale, generator=generator, restarts=restarts)
+    of_ranks = {cell: scale for cell, scale in scales.items() if cell[0] == "lora"}
+    lower = {cell: scale for cell, scale in of_ranks.items() if source == FULL or cell[1] < source[1]}
+    for scale in dict.fromkeys(lower.values()):
+        # One decomposition holds those of all lower ranks.
+        sizes = [size for (_, size), known in lower.items() if known == scale]
+        largest = nearest_adapters("lora", updates, max(sizes), scale, generator=torch.Generator())
+        for size in sizes:
+            yield (
+                ("lora", size),
+                [
+                    {
+                        module: {name: part[:size] for name, part in params.items()}
+                        for module, params in adapter.items()
+                    }
+                    for adapter in largest
+                ],
+            )
 
 
 def _counted(cell: Cell, backbone: Backbone, config: RunConfig) -> tuple[Any, ...]:

@@ -95,4 +95,4 @@ charts.table(size.setting_table())
 #
 # **For you**: on a task that the model nearly knows, try the head alone first.
 #
-# Next: [the claims, one by one](claims.ipynb).
+# Next: [what trained updates are made of](updates.ipynb).
