@@ -75,7 +75,7 @@ def iterations_to_recover(setup: str, components: int, measured: float) -> int:
 
 
 def _line(found: dict[str, Any]) -> str:
-    return f"{found['components']} components" if "components" in found["setup"] else f"{found['measured']:.0%}"
+    return str(found["components"]) if "components" in found["setup"] else f"{found['measured']:.0%}"
 
 
 def curve_rows(setup: str) -> pd.DataFrame:
@@ -95,13 +95,12 @@ def curve_chart(setup: str) -> Any:
 
     table = curve_rows(setup)
     lines = list(dict.fromkeys(table["line"]))
-    what = "components" if "components" in setup else "known or measured, of the entries"
-    colour = alt.Color(
-        "line:N", title=what, sort=lines, scale=alt.Scale(domain=lines, range=list(FURTHER_COLOURS[: len(lines)]))
-    )
-    axis = alt.Axis(format=".0e", values=[1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 1])
-    y = {"scale": alt.Scale(type="log"), "title": "relative error", "axis": axis}
-    x = alt.X("iteration:Q")
+    what = {"measurements": "per entry", "entries": "known entries"}.get(setup, "components")
+    scale = alt.Scale(domain=lines, range=list(FURTHER_COLOURS[: len(lines)]))
+    colour = alt.Color("line:N", title=what, sort=lines, scale=scale, legend=alt.Legend(symbolOpacity=1))
+    axis = alt.Axis(format=".0e", values=[1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 1e-2, 1e-1, 1])
+    y = {"scale": alt.Scale(type="log"), "title": "error, of the tensor's size", "axis": axis}
+    x = alt.X("iteration:Q", axis=alt.Axis(tickCount=5))
     base = alt.Chart(table)
     bands = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", **y), alt.Y2("high:Q"), colour)
     medians = base.mark_line(strokeWidth=2).encode(

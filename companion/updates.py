@@ -11,21 +11,26 @@ what CP's training doesn't find from its usual start.
 
 import json
 import lzma
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cpadapt.analysis.across_tasks import OnTask, on_task
-from cpadapt.analysis.statistics import Floats
+from companion.claims import LEVEL
+from cpadapt.analysis.across_tasks import OnTask, on_task, over_tasks
+from cpadapt.analysis.statistics import Floats, holm
 from cpadapt.errors import InputError
+from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import Cell
 from cpadapt.records.record import Outcome
 
 SETS = ("eval", "rest")
 """What differences are over: every item that a run was judged on but for dev."""
+
+PARTS = ("expressed", "trained")
+"""The parts of the gap, each of which is tested on every backbone."""
 
 Content = dict[str, Any]
 """One task's record, or one of its runs."""
@@ -118,6 +123,34 @@ def gap_parts(content: Content) -> dict[str, OnTask]:
         name: difference(content, [(share, run) for run in ends[more]] + [(-share, run) for run in ends[less]])
         for name, (more, less) in between.items()
     }
+
+
+def tests(records: Mapping[str, Sequence[Content]]) -> pd.DataFrame:
+    """Which parts of the gap are shown, over tasks, as the page says beforehand.
+
+    Args:
+        records: every task's record, by backbone; on a backbone all have the same draws.
+
+    Returns:
+        Two rows for each backbone: `backbone`, `part` (`expressed` or `trained`), `mean`, `low` and `high` (the ends
+        of the 95 % interval, uncorrected), `p`, `holm` (corrected over all rows) and `shown`.
+
+    Raises:
+        InputError: as `gap_parts` and `cpadapt.analysis.across_tasks.over_tasks`.
+    """
+    rows = []
+    for backbone, contents in records.items():
+        by_task = {content["task"]: gap_parts(content) for content in contents}
+        groups = {task: TASKS[task].source_group for task in by_task}
+        for part in PARTS:
+            found = over_tasks({task: parts[part] for task, parts in by_task.items()}, groups)
+            low, high = found.interval()
+            rows.append({"backbone": backbone, "part": part, "mean": found.mean, "low": low, "high": high})
+            rows[-1]["p"] = found.p_value()
+    table = pd.DataFrame(rows)
+    table["holm"] = holm(table["p"].tolist())
+    table["shown"] = table["holm"] < LEVEL
+    return table
 
 
 def error_table(content: Content) -> pd.DataFrame:

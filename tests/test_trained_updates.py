@@ -1,5 +1,6 @@
 """The measurement of trained updates, end to end on two random layers: seconds, and the same code as on a GPU."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cpadapt.analysis.statistics import Floats
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.records.record import pack_bytes
 from cpadapt.study import Study
 
 pytestmark = pytest.mark.slow
@@ -117,6 +119,31 @@ def test_the_parts_of_the_gap_add_up_draw_by_draw(content: updates.Content) -> N
     np.testing.assert_allclose(parts["gap"].by_draw, expected)
     with pytest.raises(InputError, match="was not measured"):
         updates.difference(content, [(1.0, Stage("placed", ("lora", 9), ("full", 1)))])
+
+
+def test_what_is_tested_over_tasks_is_two_parts_a_backbone_corrected_together(content: updates.Content) -> None:
+    """Answers drawn anew, so that LoRA has 9 of 10 right and CP 5, and CP from LoRA's update as many as LoRA."""
+    rng = np.random.default_rng(0)
+    records: dict[str, list[updates.Content]] = {"one": [], "another": []}
+    for task in 2 * ["rte", "trec", "mrpc", "qnli"]:
+        drawn = copy.deepcopy(content) | {"task": task}
+        for run in drawn["runs"]:
+            well = run["source"] is not None and run["source"][0] == "lora"
+            for name in ("eval", "rest"):
+                right = rng.random(run[name]["total"]) < (0.9 if well else 0.5)
+                run[name] |= {
+                    "margins": pack_bytes(np.where(right, 1, -1).astype(np.int8)),
+                    "correct": int(right.sum()),
+                }
+        records["one" if len(records["one"]) < 4 else "another"].append(drawn)
+    found = updates.tests(records)
+    assert list(zip(found["backbone"], found["part"], strict=True)) == [
+        (backbone, part) for backbone in records for part in ("expressed", "trained")
+    ]
+    assert found["shown"].tolist() == [False, True, False, True]
+    assert (found["holm"] >= found["p"]).all()
+    assert found["mean"].tolist() == pytest.approx([0, 0.4, 0, 0.4], abs=0.08)
+    assert ((found["low"] < found["mean"]) & (found["mean"] < found["high"])).all()
 
 
 def test_full_fine_tuning_is_training_the_weights(loaded: tuple[Study, Backbone]) -> None:
