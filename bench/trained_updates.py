@@ -39,7 +39,7 @@ from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.measure import BANK_TOKENS, provenance
 from cpadapt.records.config import HEAD, Cell, RunConfig, stacking_order
-from cpadapt.records.record import Outcome
+from cpadapt.records.record import Outcome, pack_bitmap
 from cpadapt.records.store import write_atomically
 from cpadapt.study import Study, load_study
 
@@ -379,9 +379,13 @@ def _run(
             "evaluations": [dataclasses.asdict(each) for each in result.evaluations],
             "seconds": round((result.cost.train_seconds + result.cost.evaluation_seconds) / result.cost.bank_runs, 3),
         }
-    # What is asked stands once, with the draw.
+    # What is asked stands once, with the draw. Margins would make files of many runs large.
     return found | {
-        name: {"correct": outcome.correct, "total": outcome.total, "margins": outcome.margins}
+        name: {
+            "correct": outcome.correct,
+            "total": outcome.total,
+            "right": pack_bitmap(np.flatnonzero(outcome.is_right), outcome.total),
+        }
         for name, outcome in (outcomes or {}).items()
     }
 

@@ -16,7 +16,7 @@ from cpadapt.analysis.statistics import Floats
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.loading import Backbone
-from cpadapt.records.record import pack_bytes
+from cpadapt.records.record import pack_bitmap
 from cpadapt.study import Study
 
 pytestmark = pytest.mark.slow
@@ -131,10 +131,7 @@ def test_what_is_tested_over_tasks_is_two_parts_a_backbone_corrected_together(co
             well = run["source"] is not None and run["source"][0] == "lora"
             for name in ("eval", "rest"):
                 right = rng.random(run[name]["total"]) < (0.9 if well else 0.5)
-                run[name] |= {
-                    "margins": pack_bytes(np.where(right, 1, -1).astype(np.int8)),
-                    "correct": int(right.sum()),
-                }
+                run[name] |= {"right": pack_bitmap(np.flatnonzero(right), len(right)), "correct": int(right.sum())}
         records["one" if len(records["one"]) < 4 else "another"].append(drawn)
     found = updates.tests(records)
     assert list(zip(found["backbone"], found["part"], strict=True)) == [
