@@ -91,7 +91,8 @@ charts.table(recovery.recovered_table())
 # its corrected p value is below 5 %. If neither is, we say so and draw no conclusion.
 #
 # Rates are those that earlier studies chose on dev. A size that they don't have takes the setting of the next smaller
-# one. Full fine-tuning takes the best of four rates on dev, on draws of its own.
+# one. Full fine-tuning takes the best of four rates on dev, on other draws. If that is the highest or the lowest, we
+# say so.
 #
 # ## How sure?
 #

@@ -14,44 +14,24 @@ from companion import updates
 from companion.updates import Stage
 from cpadapt.analysis.statistics import Floats
 from cpadapt.errors import InputError
-from cpadapt.families import FAMILIES
+from cpadapt.families import FAMILIES, counting
 from cpadapt.inputs.backbones.loading import Backbone
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.records.record import pack_bitmap
-from cpadapt.study import Study
+from cpadapt.study import Study, load_study
 
 pytestmark = pytest.mark.slow
 
-STUDY = """
-name = "updates-tiny"
-backbone = "tiny"
-tasks = ["toy-sentiment"]
-draws = "1-2"
-[ladder]
-head = true
-pairs = [{ lora = 1, cp = 2 }, { lora = 2, cp = 4 }]
-[families.lora]
-learning_rates = [1e-2]
-[families.cp]
-learning_rates = [2e-2]
-[protocol]
-steps = 8
-eval_every = 4
-train_cap = 40
-dev_cap = 20
-eval_cap = 30
-rest_cap = 10
-"""
+STUDIES = Path(__file__).parents[1] / "studies" / "updates"
 TASK = "toy-sentiment"
 CELLS = [("lora", 1), ("cp", 2), ("lora", 2), ("cp", 4)]
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    file = tmp_path_factory.mktemp("study") / "updates-tiny.toml"
-    file.write_text(STUDY)
+def loaded() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, "full", FAMILIES["lora"])  # removed again afterwards
-        yield trained_updates.load(file, "cpu")
+        yield trained_updates.load(STUDIES / "tiny.toml", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +170,24 @@ def test_one_rate_is_chosen_on_dev(loaded: tuple[Study, Backbone], monkeypatch: 
 
 def test_a_study_without_pairs_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
-    file.write_text(STUDY.replace("pairs = [{ lora = 1, cp = 2 }, { lora = 2, cp = 4 }]", ""))
+    tiny = (STUDIES / "tiny.toml").read_text(encoding="utf-8")
+    file.write_text(tiny.replace("pairs = [{ lora = 1, cp = 2 }, { lora = 2, cp = 4 }]", ""))
     with pytest.raises(InputError, match=r"ladder\.pairs of lora and cp"):
         trained_updates.load(file, "cpu")
+
+
+@pytest.mark.parametrize(("file", "rates"), [("smollm2", "size-rates-smollm2"), ("0.5b", "size-rates-0.5b")])
+def test_the_studies_have_equal_scalars_one_setting_a_size_and_draws_of_their_own(file: str, rates: str) -> None:
+    study, before = load_study(STUDIES / f"{file}.toml"), load_study(STUDIES.parent / f"{rates}.toml")
+    assert (study.backbone, study.tasks) == (before.backbone, before.tasks)
+    assert not {*study.draws} & {*before.draws, *trained_updates.CHOOSING}
+    projections = load_projections(study.backbone, None)
+    assert [pair["lora"] for pair in study.ladder.pairs] == [1, 2, 4, 8]
+    for pair in study.ladder.pairs:
+        budget = counting.count("lora", projections, pair["lora"])
+        assert pair["cp"] == counting.largest_size("cp", projections, budget)
+        for label, size in pair.items():
+            (setting,) = study.families[label].settings_of(label, size)
+            known = before.families[label].settings_of(label, before.ladder.sizes[label][0])
+            asked = {(each.learning_rate, each.scale, each.warmup_steps) for each in known}
+            assert (setting.learning_rate, setting.scale, setting.warmup_steps) in asked
