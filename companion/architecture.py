@@ -13,7 +13,7 @@ LAYERS = (
     ("inputs",),
     ("families",),
     ("records",),
-    ("bank", "tuner", "analysis"),
+    ("bank", "tuner", "analysis", "approximation"),
     ("study",),
     ("progress",),
     ("measure",),

@@ -49,9 +49,10 @@ Records of every run that the book rests on, a folder a study. [`cpadapt.read_re
 """
 
 TAIL = """
-Two folders hold no runs: `bench`, times that `make bench` writes, read by
-[what_a_run_costs](../notebooks/what_a_run_costs.py), and `plan`, simulations that `bench/plan_coverage.py` writes,
-read by [the plan](../book/plan.md).
+Three folders hold no runs: `bench`, times that `make bench` writes, read by
+[what_a_run_costs](../notebooks/what_a_run_costs.py); `plan`, simulations that `bench/plan_coverage.py` writes, read by
+[the plan](../book/plan.md); and `iht`, recovered tensors that `bench/tensor_iht.py` writes, read by
+[updates](../notebooks/updates.py).
 """
 
 

@@ -294,6 +294,39 @@ class Bank:
                     }
         return adapter
 
+    @torch.no_grad()
+    def start_from(self, run: int, adapter: Mapping[str, Mapping[str, Tensor]], head: Mapping[str, Tensor]) -> None:
+        """Replace a run's drawn weights by given ones, as `adapter_of` gives an adapter, before any training.
+
+        Args:
+            run: its place in the bank.
+            adapter: by module name, the family's tensors.
+            head: `weight` and `bias`, as `self.head` has them for each run; none with a verbalizer.
+
+        Raises:
+            InputError: modules or tensors are missing, too many or of another shape.
+        """
+        there = self.adapter_of(run) | ({"head": {name: tensor[run] for name, tensor in self.head.items()}})
+        given = {**adapter, "head": head}
+        shapes, wanted = (
+            {module: {name: tuple(tensor.shape) for name, tensor in params.items()} for module, params in each.items()}
+            for each in (given, there)
+        )
+        if shapes != wanted:
+            wrong = next(name for name in (*wanted, *shapes) if shapes.get(name) != wanted.get(name))
+            raise InputError(
+                f"run {run} cannot start from these weights: {wrong} must have {wanted.get(wrong)}, not"
+                f" {shapes.get(wrong)}"
+            )
+        for stack in self.stacks:
+            if stack.runs.start <= run < stack.runs.stop:
+                components = slice(*stack.offsets[run - stack.runs.start :][:2])
+                for layer, projection in enumerate(stack.projections):
+                    for name, tensor in stack.params.items():
+                        tensor[layer, components].copy_(adapter[projection][name])
+        for name, tensor in self.head.items():
+            tensor[run].copy_(head[name])
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Put the bank on its backbone: packed attention and adapted projections. Leaving restores the backbone."""

@@ -291,6 +291,24 @@ class Trainer:
         self._note_memory()
         return [self._result(run, {name: m[run] for name, m in margins.items()}) for run in range(len(self.runs))]
 
+    def judge(self) -> list[dict[str, Outcome]]:
+        """Judge every run's present weights, such as those that it starts from.
+
+        Returns:
+            For each run, in the bank's order, its outcome on `dev`, `eval` and `rest`, without sets that are empty.
+        """
+        on_stream = contextlib.nullcontext() if self.launches is None else self.launches.on_stream()
+        with on_stream, self.bank.attached():
+            margins = {name: self._judge(name)[0] for name in ("dev", "eval", "rest")}
+        return [
+            {
+                name: _outcome(getattr(self.data[config.data_seed], name), codes[run])
+                for name, codes in margins.items()
+                if codes.shape[1]
+            }
+            for run, config in enumerate(self.runs)
+        ]
+
     def _train_to(self, end: int) -> None:
         """Train up to a step, and write the state when it is due."""
         queued: collections.deque[torch.cuda.Event] = collections.deque()

@@ -883,3 +883,23 @@ def test_features_may_be_of_another_size_than_the_hidden_states(data: dict[int, 
     (result,) = Trainer(backbone, [config("cp", 2)], data).train()
     assert result.head["weight"].shape == (2, 16)
     assert result.outcome.total == CAPS[2]
+
+
+def test_a_run_starts_from_given_weights_and_is_judged_before_training(
+    backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
+) -> None:
+    """Trained weights in a new bank have the outcomes that they had; the drawn ones train as if none were given."""
+    again = Trainer(backbone, on(backbone, SEVEN), data)
+    heads = [{name: tensor[run].clone() for name, tensor in again.bank.head.items()} for run in range(len(SEVEN))]
+    drawn = [again.bank.adapter_of(run) for run in range(len(SEVEN))]
+    results = [together[config.config_id] for config in again.runs]
+    for run, result in enumerate(results):
+        again.bank.start_from(run, result.adapter, result.head)
+    for outcomes, result in zip(again.judge(), results, strict=True):
+        assert outcomes == {"dev": result.dev, "eval": result.outcome, "rest": result.rest}
+    for run, (adapter, head) in enumerate(zip(drawn, heads, strict=True)):
+        again.bank.start_from(run, adapter, head)
+    for result, first in zip(again.train(), results, strict=True):
+        assert (result.evaluations, result.outcome) == (first.evaluations, first.outcome)
+    with pytest.raises(InputError, match="cannot start from these weights: head must have"):
+        again.bank.start_from(0, drawn[0], {})
