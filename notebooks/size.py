@@ -114,4 +114,4 @@ charts.table(size.setting_table("smollm2"))
 #
 # **For you**: try ten times the paper's rates before you choose by family.
 #
-# Next: [the ledger of SST-2](sst2.ipynb).
+# Next: [what trained updates are made of](updates.ipynb).

@@ -91,9 +91,9 @@ def test_the_parts_of_the_gap_add_up_draw_by_draw(content: updates.Content) -> N
     # By hand, from counts.
     expected = []
     for draw in (1, 2):
-        of = {(tuple(run["cell"]), tuple(run["source"] or ())): run for run in content["runs"]
+        known = {(tuple(run["cell"]), tuple(run["source"] or ())): run for run in content["runs"]
               if run["stage"] == "trained on" and run["draw"] == draw}  # fmt: skip
-        right = {key: run["eval"]["correct"] + run["rest"]["correct"] for key, run in of.items()}
+        right = {key: run["eval"]["correct"] + run["rest"]["correct"] for key, run in known.items()}
         gaps = [right[lora, lora] - right[cp, cp] for lora, cp in ((CELLS[0], CELLS[1]), (CELLS[2], CELLS[3]))]
         expected.append(np.mean(gaps) / 40)
     np.testing.assert_allclose(parts["gap"].by_draw, expected)
