@@ -25,7 +25,7 @@ STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
+.PHONY: help setup lock book serve pages pdf quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,6 +60,23 @@ _build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed
 	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
 	  --all --warningiserror --nitpick --keep-going
 	touch $@
+
+serve: book ## serve the book on localhost and build pages anew as they change
+	$(BIN)/python -m companion.serve
+
+# Without --all, Sphinx writes only what changed.
+pages:
+	$(if $(CHANGED),OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks $(CHANGED) \
+	  -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY))
+	cp -Rp book CHANGELOG.md build/book/
+	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" --keep-going
+
+pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which the first page links then
+	$(BIN)/jupyter-book build build/book --path-output build/pdf --config _config.yml --toc "$(CURDIR)/_toc.yml" \
+	  --builder custom --custom-builder singlehtml
+	$(BIN)/python -m companion.pdf build/pdf/_build/singlehtml/index.html _build/html/cpadapt.pdf
+	rm _build/html/.complete
+	$(MAKE) book
 
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb

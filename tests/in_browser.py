@@ -1,30 +1,15 @@
 """The built book in a real browser without a network."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
+
+from companion.browser import BROWSERS, chromium
+
+__all__ = ["BROWSERS", "chromium"]
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DESK = {"width": 1440, "height": 900}
-
-
-@contextmanager
-def chromium() -> Iterator[Browser | None]:
-    """A browser, or nothing where none is installed."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        yield None
-        return
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *quiet])
-        yield started
-        started.close()
 
 
 def go(page: Page, name: str, scripts: bool = True) -> None:
