@@ -9,12 +9,12 @@ import html
 from pathlib import Path
 
 import pypdf
+
 from companion.browser import BROWSERS, chromium
 from cpadapt.errors import InputError
 
 FOOTER = """<div style="width: 100%; font: 8px sans-serif; text-align: center">
 <span class="pageNumber"></span> of <span class="totalPages"></span></div>"""
-MARGINS = {"top": "15mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}
 
 
 def contents(titles: dict[str, int]) -> str:
@@ -45,7 +45,7 @@ def main() -> None:
         page = browser.new_page()
         page.goto(given.page.resolve().as_uri())
         page.emulate_media(media="print")
-        titles = {title: 0 for title in page.locator("h1").all_inner_texts()}
+        titles = dict.fromkeys(page.locator("h1").all_inner_texts(), 0)
         for _ in range(2):
             page.evaluate(
                 """(made) => {
@@ -54,7 +54,7 @@ def main() -> None:
                 }""",
                 contents(titles),
             )
-            page.pdf(path=given.file, format="A4", margin=MARGINS, display_header_footer=True, header_template="<div></div>",
+            page.pdf(path=given.file, format="A4", margin={"top": "15mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, display_header_footer=True, header_template="<div></div>",
                      footer_template=FOOTER, outline=True, tagged=True, print_background=True)  # fmt: skip
             titles = chapter_pages(given.file)
 
