@@ -54,8 +54,17 @@ def main() -> None:
                 }""",
                 contents(titles),
             )
-            page.pdf(path=given.file, format="A4", margin={"top": "15mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, display_header_footer=True, header_template="<div></div>",
-                     footer_template=FOOTER, outline=True, tagged=True, print_background=True)  # fmt: skip
+            page.pdf(
+                path=given.file,
+                format="A4",
+                margin={"top": "15mm", "bottom": "18mm", "left": "15mm", "right": "15mm"},
+                display_header_footer=True,
+                header_template="<div></div>",
+                footer_template=FOOTER,
+                outline=True,
+                tagged=True,
+                print_background=True,
+            )
             titles = chapter_pages(given.file)
 
 
