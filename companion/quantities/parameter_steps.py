@@ -13,12 +13,6 @@ def step(family: str) -> int:
     return parameter_steps.step(family, SQUARE)
 
 
-@quantity("times", 1)
-def ratio() -> float:
-    """LoRA's step over CP's there."""
-    return step("lora") / step("cp")
-
-
 @quantity("sizes")
 def below() -> int:
     """Of CP below LoRA's first rank there."""
