@@ -1,18 +1,19 @@
 """The cost of one more unit of an adapter, counted from shapes, and the advantage of more sizes to choose from."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 import cpadapt
 from companion import PROJECT
-from cpadapt.analysis.charts import family_name
-from cpadapt.families import counting, cp
-from cpadapt.inputs.backbones.specs import Projection
+from cpadapt.analysis.charts import family_colours, family_name
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -25,19 +26,11 @@ SQUARE = [Projection("square", 2048, 2048)]
 SHOWN = 10_000
 """The budget on that projection at which the staircase starts."""
 
-LITTLE = 50_000
-"""A budget on SmolLM2-135M a little below LoRA's first rank."""
+MANY = 1000
+"""The adapters that are kept side by side in an example."""
 
-SHAPES: Mapping[str, tuple[int, int, str]] = {
-    "192×576": (192, 576, "SmolLM2-135M, value"),
-    "384×384": (384, 384, "MiniLM-L6"),
-    "576×576": (576, 576, "SmolLM2-135M, query"),
-    "768×768": (768, 768, "OPT-125M, BERT base"),
-    "1024×4096": (1024, 4096, "Llama-3-8B, value"),
-    "2048×2048": (2048, 2048, "OPT-1.3B"),
-    "4096×4096": (4096, 4096, "Llama-3-8B, query"),
-}
-"""Shapes (out, in) of projections, and a model that has each."""
+WIDTHS = range(256, 8193, 64)
+"""Hidden sizes of models."""
 
 SPLITS: Mapping[str, tuple[int, ...]] = {
     "two": (32, 64),
@@ -57,9 +50,6 @@ GRID = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
 LOKR_RANKS = range(1, 41)
 """LoKr's that are counted on one projection."""
 
-VECTORS = (1, 2, 3)
-"""Lengths of the vector that TinyLoRA and Uni-LoRA train."""
-
 
 @functools.cache
 def projections(model: str) -> tuple[Projection, ...]:
@@ -70,12 +60,6 @@ def projections(model: str) -> tuple[Projection, ...]:
 def step(family: str, on: Sequence[Projection]) -> int:
     """The cost of a unit on these projections, which does not depend on the size."""
     return counting.count(family, on, 1)
-
-
-def ratio(m: int, n: int) -> float:
-    """LoRA's step divided by CP's, on one projection of this shape."""
-    on = [Projection("one", m, n)]
-    return step("lora", on) / step("cp", on)
 
 
 def split_step(split: tuple[int, ...]) -> int:
@@ -92,6 +76,22 @@ def between(rank: int) -> int:
 def adam_mib(scalars: float) -> float:
     """Memory of Adam's state for this number of scalars, in MiB."""
     return counting.ADAM_BYTES_PER_SCALAR * scalars / 2**20
+
+
+def files_mib(scalars: float) -> float:
+    """The size on disk of `MANY` adapters of this number of scalars in float32, in MiB, without their headers."""
+    return MANY * 4 * scalars / 2**20
+
+
+@functools.cache
+def backbone_gib(model: str) -> float:
+    """The weights of a model in 16 bits, in GiB."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        built = AutoModel.from_config(BACKBONES[model].config())
+    return float(2 * sum(weight.numel() for weight in built.parameters()) / 2**30)
 
 
 def under(family: str, rank: int) -> int:
@@ -157,60 +157,164 @@ def uneven_step() -> int:
     return trainable(uneven, (2048, 2048), (2048, 2048)) - trainable(first, (2048, 2048), (2048, 2048))
 
 
-# Tables to read.
+# What a page draws and shows.
 
 
-def vector_table() -> pd.DataFrame:
-    """`vector_scalars` of `VECTORS`."""
-    titles = {"tinylora": "TinyLoRA, scalars", "unilora": "Uni-LoRA, scalars"}
-    return pd.DataFrame(
-        {"length of the vector": length} | {titles[name]: count for name, count in vector_scalars(length).items()}
-        for length in VECTORS
+def staircase_chart() -> Any:
+    """What LoRA and CP can spend of a budget on one 2048×2048 projection, with a slider for the budget."""
+    steps = {family: step(family, SQUARE) for family in BOTH}
+    end = 4 * steps["lora"]
+    treads = pd.DataFrame(
+        {"family": family_name(family), "size": size, "budget": size * each, "spent": size * each}
+        for family, each in steps.items()
+        for size in range(end // each + 1)
+    )
+    ends = treads.groupby("family", as_index=False, sort=False).last().assign(budget=end)
+    sizes = {"lora": "'rank ' + datum.size", "cp": "datum.size + ' components'"}
+    slider = alt.param(
+        name="budget", value=SHOWN, bind=alt.binding_range(min=0, max=end, step=1, name="budget, scalars: ")
+    )
+    x = alt.X("budget:Q", title="budget, trainable scalars", scale=alt.Scale(domain=[0, end], nice=False))
+    y = alt.Y("spent:Q", title="spent, trainable scalars", scale=alt.Scale(domain=[0, end], nice=False))
+    colour = _colour(BOTH)
+    stairs = (
+        alt.Chart(pd.concat([treads, ends]))
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(x, y, colour, tooltip=["family", "size", alt.Tooltip("spent", format=",")])
+    )
+    families = pd.DataFrame(
+        {"family": family_name(family), "step": each, "line": line}
+        for line, (family, each) in enumerate(steps.items())
+    )
+    bought = (
+        alt.Chart(families)
+        .transform_calculate(budget="budget", size="floor(budget / datum.step)")
+        .transform_calculate(spent="datum.size * datum.step")
+    )
+    drop = alt.Chart(families.head(1)).transform_calculate(budget="budget").mark_rule(strokeDash=[4, 3]).encode(x)
+    points = bought.mark_point(size=90, filled=True, opacity=1).encode(x, y, colour)
+    layers = [stairs, drop, points]
+    for line, family in enumerate(BOTH):
+        said = bought.transform_filter(alt.datum.line == line)
+        at = alt.value(-20 + 18 * line)
+        label = f"datum.family + ': ' + {sizes[family]} + ', unspent ' + format(budget - datum.spent, ',')"
+        layers.append(said.mark_point(size=90, filled=True, opacity=1).encode(x=alt.value(6), y=at, color=colour))
+        layers.append(
+            said.transform_calculate(label=label)
+            .mark_text(align="left", baseline="middle", fontSize=13)
+            .encode(x=alt.value(18), y=at, text="label:N")
+        )
+    return (
+        alt.layer(*layers)
+        .add_params(slider)
+        .properties(
+            description="What LoRA and CP can spend of a budget on one 2048 by 2048 projection. LoRA climbs in four"
+            " high steps; CP climbs in many low ones and never leaves much unspent. Above the steps stands what each"
+            " makes of the budget that the slider gives.",
+            width="container",
+            height=300,
+        )
     )
 
 
-def shape_table() -> pd.DataFrame:
-    """The steps on each of `SHAPES`."""
+def step_data() -> pd.DataFrame:
+    """The steps on a square projection, by `family` and `width`."""
     return pd.DataFrame(
-        {
-            "out×in": name,
-            "such as": where,
-            "split": " × ".join("·".join(map(str, cp.modes(side))) for side in (m, n)),
-            "LoRA": f"{step('lora', [Projection('', m, n)]):,}",
-            "CP": step("cp", [Projection("", m, n)]),
-            "LoKr": lokr_scalars(1, m, n),
-            "LoRA : CP": f"{ratio(m, n):.1f}",
-        }
-        for name, (m, n, where) in SHAPES.items()
+        {"family": family_name(family), "width": width, "step": step(family, [Projection("", width, width)])}
+        for width in WIDTHS
+        for family in BOTH
     )
 
 
-def split_table() -> pd.DataFrame:
-    """CP's step with other splits of a side."""
-    return pd.DataFrame(
-        {"parts a side": name, "split": "·".join(map(str, split)), "CP": split_step(split)}
-        for name, split in SPLITS.items()
+def step_chart() -> Any:
+    """The steps against the width of a model, both logarithmic, with a slider for the width."""
+    data = step_data()
+    slider = alt.param(
+        name="hidden",  # "width" is the chart's
+        value=SQUARE[0].out_features,
+        bind=alt.binding_range(min=WIDTHS[0], max=WIDTHS[-1], step=WIDTHS.step, name="hidden size: "),
+    )
+    ends = [WIDTHS[0], WIDTHS[-1]]
+    scale = alt.Scale(type="log", base=2, domain=ends, nice=False)
+    x = alt.X("width:Q", title="hidden size", scale=scale, axis=alt.Axis(values=[256, 512, 1024, 2048, 4096, 8192]))
+    axis = alt.Axis(format=",", values=[10**k for k in range(1, 6)])
+    y = alt.Y("step:Q", title="one step, scalars", scale=alt.Scale(type="log"), axis=axis)
+    colour = _colour(BOTH)
+    lines = alt.Chart(data).mark_line(strokeWidth=2).encode(x, y, colour)
+    here = alt.Chart(data).transform_filter("datum.width == hidden")
+    points = here.mark_point(size=90, filled=True, opacity=1).encode(x, y, colour)
+    said = (
+        here.transform_calculate(label="datum.family + ' ' + format(datum.step, ',')")
+        .mark_text(align="right", baseline="bottom", dx=-8, dy=-4, fontSize=13)
+        .encode(x, y, text="label:N")
+    )
+    rule = here.transform_filter(alt.datum.family == family_name("cp")).mark_rule(strokeDash=[4, 3]).encode(x)
+    return (
+        alt.layer(lines, rule, points, said)
+        .add_params(slider)
+        .properties(
+            description="One step of LoRA and of CP on a square projection, against the hidden size of a model, on"
+            " logarithmic axes. LoRA's line rises twice as steeply as CP's, which lies far below it.",
+            width="container",
+            height=240,
+        )
     )
 
 
-def model_table() -> pd.DataFrame:
-    """The steps over each model's target modules, in scalars and in Adam's state."""
+def ladder_chart() -> Any:
+    """The sizes of LoRA, LoKr and CP on one 2048×2048 projection, up to LoRA's third rank."""
+    top = 3 * step("lora", SQUARE)
+    sizes = {
+        "lora": range(step("lora", SQUARE), top + 1, step("lora", SQUARE)),
+        "lokr": sorted({lokr_scalars(rank, 2048, 2048) for rank in LOKR_RANKS}),
+        "cp": range(step("cp", SQUARE), top + 1, step("cp", SQUARE)),
+    }
+    names = {family: family_name(family) for family in sizes}
+    rungs = pd.DataFrame(
+        {"family": names[family], "size": size, "scalars": scalars}
+        for family, of_family in sizes.items()
+        for size, scalars in enumerate(of_family, start=1)
+    )
+    axis = alt.Axis(ticks=False, domain=False)
+    return (
+        alt.Chart(rungs)
+        .mark_tick(thickness=1.5, size=30, opacity=1)
+        .encode(
+            alt.X("scalars:Q", title="trainable scalars", scale=alt.Scale(domain=[0, top + 60], nice=False)),
+            alt.Y("family:N", title=None, sort=list(names.values()), axis=axis),
+            _colour(sizes),
+            tooltip=["family", "size", alt.Tooltip("scalars", format=",")],
+        )
+        .properties(
+            description="The sizes that exist on one 2048 by 2048 projection up to LoRA's third rank: three marks for"
+            " LoRA, a dense row for CP, and for LoKr a row as dense that ends a little above LoRA's first rank.",
+            width="container",
+            height=130,
+        )
+    )
+
+
+def _colour(families: Iterable[str]) -> Any:
+    """The families' colours without a legend: what is drawn bears their names."""
+    known = family_colours()
+    names = {family: family_name(family) for family in families}
+    scale = alt.Scale(domain=list(names.values()), range=[known[family] for family in names])
+    return alt.Color("family:N", legend=None, scale=scale)
+
+
+def cost_table() -> pd.DataFrame:
+    """What one step over each model's target modules costs: in scalars, in Adam's state, and kept `MANY` times."""
     rows = []
     for model, called in MODELS.items():
-        steps = {family: step(family, projections(model)) for family in BOTH}
-        row = {"model": called, "projections": len(projections(model))}
-        row |= {family_name(family): f"{steps[family]:,}" for family in BOTH}
-        row["LoRA : CP"] = f"{steps['lora'] / steps['cp']:.1f}"
-        row |= {"LoRA, MiB": f"{adam_mib(steps['lora']):.3f}", "CP, MiB": f"{adam_mib(steps['cp']):.4f}"}
-        rows.append(row)
+        for family in BOTH:
+            scalars = step(family, projections(model))
+            rows.append(
+                {
+                    "model": called,
+                    "one step": family_name(family),
+                    "scalars": f"{scalars:,}",
+                    "Adam's state, MiB": f"{adam_mib(scalars):.3f}",
+                    f"{MANY:,} adapters on disk, MiB": f"{files_mib(scalars):,.1f}",
+                }
+            )
     return pd.DataFrame(rows)
-
-
-def chance_table() -> pd.DataFrame:
-    """The number of points at or under each rank of the grid, and `ahead_by_chance`."""
-    return pd.DataFrame(
-        {"LoRA rank": rank}
-        | {f"{family_name(family)}, points": under(family, rank) for family in BOTH}
-        | {"ahead by chance": f"{ahead_by_chance(rank):.2f}"}
-        for rank in GRID["lora"]
-    )

@@ -1,4 +1,4 @@
-"""The choices that the protocol fixes, the source of each, and the resolution of an evaluation set."""
+"""How runs are made comparable, the source of each setting, and the words for what an interval shows."""
 
 import ast
 import dataclasses
@@ -9,24 +9,22 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
-from companion import PROJECT
+from companion import PROJECT, claims, plan
+from companion.claims import Verdict
 from companion.published import PUBLISHED
 from cpadapt.analysis import charts
+from cpadapt.analysis.statistics import Mean
 from cpadapt.families import FAMILIES, counting
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import Protocol
-from cpadapt.study import Study, load_study
+from cpadapt.study import load_study
 
-STUDIES = {"paper": "paper", "pilot": "smollm2-pilot"}
-
-
-@functools.cache
-def study(name: str) -> Study:
-    """The paper's grid, or our pilot's."""
-    return load_study(PROJECT / "studies" / f"{STUDIES[name]}.toml")
+PAPER = load_study(PROJECT / "studies" / "paper.toml")
+"""The paper's grid."""
 
 
 @functools.cache
@@ -35,9 +33,10 @@ def published() -> Mapping[str, Any]:
     return tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
 
 
-def rates(name: str, family: str) -> tuple[float, ...]:
-    """A study's learning rates of a family."""
-    return study(name).families[family].learning_rates or ()
+def rate(family: str) -> float:
+    """The learning rate that the paper reports (second-hand)."""
+    (found,) = PAPER.families[family].learning_rates or ()
+    return found
 
 
 def item_error(task: str, accuracy: float) -> float:
@@ -53,9 +52,91 @@ def judged(task: str) -> int:
 
 def excess(pair: Mapping[str, int]) -> float:
     """The scalars of a pair's CP above LoRA's, as a share of LoRA's, on the paper's backbone."""
-    opt = load_projections(study("paper").backbone)
+    opt = load_projections(PAPER.backbone)
     scalars = {family: counting.count(family, opt, size) for family, size in pair.items()}
     return scalars["cp"] / scalars["lora"] - 1
+
+
+def design() -> Any:
+    """What happens to every run, in four steps, as HTML."""
+    from IPython.display import HTML  # comes with Jupyter
+
+    p = Protocol()
+    steps = {
+        "Draw": f"{p.train_cap:,} training and {p.dev_cap:,} dev examples, from the training split. All adapters get"
+        " the same.",
+        "Train": "One run for each adapter, size, rate and seed. The seed sets the initial weights and the order.",
+        "Choose": "Dev picks each run's best step, and each adapter's rate.",
+        "Judge": f"Up to {p.eval_cap:,} items of the validation split, once. Adapters are compared item by item.",
+    }
+    boxes = "".join(f"<li><b>{step}</b> {about}</li>" for step, about in steps.items())
+    label = "How a run is made: examples are drawn, the adapter is trained, dev chooses, and eval judges once."
+    return HTML(f'<figure class="design" role="group" aria-label="{label}"><ol>{boxes}</ol></figure>')
+
+
+EXAMPLES = (Mean(0.013, 0.003, 11), Mean(0.003, 0.0007, 11), Mean(-0.0005, 0.0012, 11), Mean(0.004, 0.004, 11))
+"""Made-up differences, one for each way to speak of one."""
+
+
+def said_of(difference: Mean) -> str:
+    """How the plan classifies a difference, and whether one that is shown is below the margin."""
+    call = plan.call(difference.p_value(), difference.equivalence_p_value(plan.MARGIN))
+    small = call is plan.Call.SHOWN and abs(difference.mean) < plan.MARGIN
+    return f"{call.value}, below the margin" if small else call.value
+
+
+def verdict_chart() -> Any:
+    """`EXAMPLES` with the intervals that decide, each by what is said of it."""
+    rows = [(said_of(example), example.mean, *example.interval(1 - plan.LEVEL)) for example in EXAMPLES]
+    table = pd.DataFrame(rows, columns=["said", "mean", "low", "high"])
+    table[["mean", "low", "high"]] *= 100
+    base = alt.Chart(table).encode(alt.Y("said:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)))
+    axis = alt.Axis(values=[-1, 0, 1, 2])
+    lines = [
+        alt.Chart(pd.DataFrame({"at": at})).mark_rule(strokeDash=dash, strokeWidth=1).encode(alt.X("at:Q"))
+        for at, dash in (([0.0], [1, 0]), ([-100 * plan.MARGIN, 100 * plan.MARGIN], [6, 4]))
+    ]
+    reach = base.mark_rule(strokeWidth=2).encode(
+        alt.X("low:Q", title="difference, points", axis=axis), alt.X2("high:Q")
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1, color="currentColor").encode(alt.X("mean:Q"))
+    return alt.layer(*lines, reach, points).properties(
+        description=f"Four made-up differences with their intervals, from top to bottom: {'; '.join(table['said'])}."
+        " A line stands at 0, and dashed ones half a point on either side.",
+        width="container",
+        height=120,
+    )
+
+
+def word_table() -> pd.DataFrame:
+    """The words for what an interval shows, where they are used, and what each means."""
+    shown, alike, judged_by = (
+        f"{100 * (1 - level):.0f} %" for level in (plan.LEVEL, 2 * plan.LEVEL, 2 * claims.LEVEL)
+    )
+    margin = f"{100 * plan.MARGIN:g} points"
+    words: dict[str, dict[str, str]] = {
+        "over tasks": {
+            plan.Call.SHOWN: f"the {shown} interval leaves out 0",
+            plan.Call.EQUIVALENT: f"not shown, and the {alike} interval lies within {margin} of 0",
+            plan.Call.OPEN: "neither",
+        },
+        "on one task": {
+            "clear": "the 95 % interval leaves out 0, after Holm's correction over the comparisons shown with it",
+        },
+        "in claims": {
+            Verdict.HOLDS: f"the {judged_by} interval lies where the claim puts the difference",
+            Verdict.FAILS: "the interval lies elsewhere",
+            Verdict.EDGE: "one of the two above, but not without one budget, or with one other answer of one run",
+            Verdict.OPEN: "the interval reaches across an end",
+            Verdict.UNJUDGED: "an adapter isn't shown to have learned: to beat the head alone in balanced accuracy",
+            Verdict.UNMEASURED: "a run is missing",
+        },
+    }
+    return pd.DataFrame(
+        {"word": str(word), "used": where, "meaning": meaning}
+        for where, of_place in words.items()
+        for word, meaning in of_place.items()
+    )
 
 
 def field_table() -> pd.DataFrame:
@@ -84,7 +165,7 @@ def family_table() -> pd.DataFrame:
         name: {**module.SHAPE_OPTIONS, **module.INIT_OPTIONS, **dict.fromkeys(module.DECAY_OPTIONS, 0.0)}
         for name, module in FAMILIES.items()
     }
-    whose = {name: "" if name in study("paper").families else " (ours)" for name in FAMILIES}
+    whose = {name: "" if name in PAPER.families else " (ours)" for name in FAMILIES}
     return pd.DataFrame(
         {
             "family": charts.family_name(name),
@@ -121,33 +202,6 @@ def silent_table() -> pd.DataFrame:
         {"not reported": item, "chosen": chosen[item][0], "why": chosen[item][1]}
         for item in published()["not_reported"]
     )
-
-
-def grid_table() -> pd.DataFrame:
-    """The paper's grid and our pilot's, side by side."""
-    grids = {"the paper's (second-hand)": _grid(study("paper")), "our pilot's": _grid(study("pilot"))}
-    return pd.DataFrame(grids).rename_axis("").reset_index()
-
-
-def _grid(asked: Study) -> dict[str, Any]:
-    runs = asked.runs(load_projections(asked.backbone))
-    sizes = {label: sorted({run.size for name, run in runs if name == label}) for label in ("lora", "cp")}
-    rates = {label: sorted({run.learning_rate or 0.0 for name, run in runs if name == label}) for label in sizes}
-    written = {label: ", ".join(map(_scientific, rates[label])) for label in sizes}
-    return {
-        "backbone": charts.backbone_name(asked.backbone),
-        "tasks": ", ".join(charts.task_name(task) for task in asked.tasks),
-        "LoRA, ranks": ", ".join(map(str, sizes["lora"])),
-        "CP, components": ", ".join(map(str, sizes["cp"])),
-        "head only": "yes" if asked.ladder.head else "no",
-        "LoRA, rates": written["lora"],
-        "CP, rates": written["cp"],
-        "seeds": len(asked.seeds),
-        "steps": f"{asked.protocol.steps:,}",
-        "evaluated every": f"{asked.protocol.eval_every:,}",
-        "precision": asked.protocol.dtype,
-        "runs": len(runs),
-    }
 
 
 def error_table() -> pd.DataFrame:

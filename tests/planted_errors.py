@@ -323,12 +323,13 @@ ERRORS: dict[str, Planted] = {
         "cp_adapter",
         renewed=True,
     ),
-    "another adapter than is said": Planted(
-        "companion/cp_adapter.py",
-        "decompose_both=True",
-        "decompose_both=False",
-        ("tests/companion/test_cp_adapter.py::test_a_rank_of_lokr_stores_one_scalar_less_than_a_component",),
-        "cp_adapter",
+    "files of half the bytes": Planted(
+        "companion/parameter_steps.py",
+        "MANY * 4 * scalars",
+        "MANY * 2 * scalars",
+        ("tests/companion/test_parameter_steps.py::test_what_a_step_costs_by_hand",),
+        "parameter_steps",
+        renewed=True,
     ),
     "a rank that is no more than a component": Planted(
         "notebooks/cp_adapter.py",

@@ -1,7 +1,5 @@
 """Numbers of the chapter on the CP adapter: what its shapes say."""
 
-import math
-
 from companion.quantities import quantity
 from cpadapt.families import FAMILIES, counting, cp
 from cpadapt.inputs.backbones.specs import Projection
@@ -17,18 +15,6 @@ def step(family: str) -> int:
     found = counting.step(family, SQUARE)
     assert found is not None
     return found
-
-
-@quantity("scalars", each=COMPONENT)
-def stored(tensor: str) -> int:
-    """Of one component, in one of its tensors."""
-    return math.prod(COMPONENT[tensor])
-
-
-@quantity("entries")
-def entries() -> int:
-    """Of the projection's matrix."""
-    return SIDE * SIDE
 
 
 @quantity("scalars")

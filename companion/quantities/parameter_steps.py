@@ -3,9 +3,8 @@
 import functools
 
 from companion import parameter_steps
-from companion.parameter_steps import BOTH, GRID, LITTLE, SHOWN, SQUARE
+from companion.parameter_steps import BOTH, GRID, MANY, SQUARE
 from companion.quantities import quantity
-from cpadapt.families import counting
 
 
 @quantity("scalars", each=BOTH)
@@ -14,48 +13,10 @@ def step(family: str) -> int:
     return parameter_steps.step(family, SQUARE)
 
 
-@quantity("times", 1)
-def ratio() -> float:
-    """LoRA's step over CP's there."""
-    return step("lora") / step("cp")
-
-
-@quantity("sizes", each=("first", "second", "least", "most"))
-def between(which: str) -> int:
-    """Of CP between two neighbouring ranks of LoRA's first eight, of which the first is none."""
-    found = [parameter_steps.between(rank) for rank in range(8)]
-    return {"first": found[0], "second": found[1], "least": min(found), "most": max(found)}[which]
-
-
-@quantity("scalars", each=BOTH)
-def waste(family: str) -> int:
-    """That a family leaves of a budget at worst."""
-    return step(family) - 1
-
-
-@quantity("scalars")
-def shown() -> int:
-    """The budget that the slider starts at."""
-    return SHOWN
-
-
-@quantity(each=BOTH)
-def shown_size(family: str) -> int:
-    """The largest size that it buys."""
-    return counting.largest_size(family, SQUARE, SHOWN)
-
-
-@quantity("scalars", each=BOTH)
-def shown_unspent(family: str) -> int:
-    """What is left of it."""
-    return SHOWN - counting.count(family, SQUARE, shown_size(family))
-
-
-@quantity("times", 1, each=("least", "most"))
-def ratio_of_shapes(which: str) -> float:
-    """LoRA's step over CP's on the shapes that are shown."""
-    ratios = [parameter_steps.ratio(m, n) for m, n, _ in parameter_steps.SHAPES.values()]
-    return min(ratios) if which == "least" else max(ratios)
+@quantity("sizes")
+def below() -> int:
+    """Of CP below LoRA's first rank there."""
+    return parameter_steps.between(0)
 
 
 @quantity("scalars", each=("least", "most"))
@@ -83,12 +44,6 @@ def lokr_end() -> int:
     return max(_lokr())
 
 
-@quantity()
-def lokr_end_rank() -> int:
-    """The first rank that has so many."""
-    return parameter_steps.LOKR_RANKS[_lokr().index(lokr_end())]
-
-
 @quantity("scalars")
 def uneven_step() -> int:
     """Of a second rank of LoRA on one of two projections."""
@@ -103,40 +58,34 @@ def _lokr() -> list[int]:
 # Whole models.
 
 
-@quantity("projections")
-def opt_projections() -> int:
-    """Of OPT-1.3B, that are adapted."""
-    return len(parameter_steps.projections("opt-1.3b"))
-
-
-@quantity("scalars", each=BOTH)
+@quantity("scalars", each=("cp",))
 def opt_step(family: str) -> int:
-    """Of one unit more on all of them."""
+    """Of one unit more on all target modules of OPT-1.3B."""
     return parameter_steps.step(family, parameter_steps.projections("opt-1.3b"))
 
 
-@quantity("MiB", 3, each=BOTH)
+@quantity("MiB", 2, each=BOTH)
 def opt_state(family: str) -> float:
     """Of Adam's, that one unit more takes there."""
     return parameter_steps.adam_mib(opt_step(family))
 
 
-@quantity("scalars")
-def little() -> int:
-    """A budget a little below LoRA's first rank on SmolLM2-135M."""
-    return LITTLE
+@quantity("GiB", 1)
+def opt_backbone() -> float:
+    """Of its frozen weights in 16 bits."""
+    return parameter_steps.backbone_gib("opt-1.3b")
 
 
-@quantity(each=BOTH)
-def little_size(family: str) -> int:
-    """The largest size that it buys."""
-    return counting.largest_size(family, parameter_steps.projections("smollm2"), LITTLE)
+@quantity("adapters")
+def many() -> int:
+    """That are kept side by side in an example."""
+    return MANY
 
 
-@quantity("scalars")
-def little_spent() -> int:
-    """Of it, by CP."""
-    return counting.count("cp", parameter_steps.projections("smollm2"), little_size("cp"))
+@quantity("MiB", each=BOTH)
+def opt_files(family: str) -> float:
+    """Of so many adapters of one unit on disk."""
+    return parameter_steps.files_mib(opt_step(family))
 
 
 # The best of several points.
@@ -148,21 +97,9 @@ def grid(family: str) -> int:
     return len(GRID[family])
 
 
-@quantity("times", 1, "paper")
-def grid_ratio() -> float:
-    """CP's points over LoRA's."""
-    return grid("cp") / grid("lora")
-
-
-@quantity("sizes", source="paper", each=("first", "last"))
-def grid_under(which: str) -> int:
-    """Of CP at or under the budget of LoRA's first rank, or its last, of the grid."""
-    return parameter_steps.under("cp", GRID["lora"][0 if which == "first" else -1])
-
-
 @quantity("sizes", source="paper")
 def grid_below() -> int:
-    """Of CP below that of LoRA's first."""
+    """Of CP below the budget of LoRA's first rank."""
     rank = opt_step("lora") * GRID["lora"][0]
     return sum(size * opt_step("cp") < rank for size in GRID["cp"])
 

@@ -12,17 +12,6 @@ from cpadapt.families import cp
 Chapters = Callable[[str], Any]
 
 
-def test_another_protocol_is_another_run(chapter: Chapters) -> None:
-    (shown,) = (
-        output["data"]["text/plain"]
-        for cell in chapter("protocol").cells
-        if "other.config_id" in cell.source and cell.cell_type == "code"
-        for output in cell.outputs
-    )
-    one, other = re.findall(r"[0-9a-f]{16}", shown)
-    assert one != other
-
-
 def test_the_settings_that_are_shown_are_accepted(chapter: Chapters) -> None:
     (command,) = re.findall(r"cpadapt run .*", chapter("protocol").source)
     settings = dict(text.split("=", 1) for text in re.findall(r"--set (\S+)", command))

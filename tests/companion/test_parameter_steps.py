@@ -34,12 +34,18 @@ def test_a_models_steps_are_sums_over_its_projections(model: str) -> None:
     assert parameter_steps.step("cp", on) == sum(cp_step(m, n) for m, n in MODELS[model])
 
 
-def test_ratios_of_single_projections() -> None:
-    for m, n, _ in parameter_steps.SHAPES.values():
-        assert parameter_steps.ratio(m, n) == pytest.approx((m + n) / cp_step(m, n))
+def test_splits_of_a_side() -> None:
     for split in parameter_steps.SPLITS.values():
         assert math.prod(split) == 2048
         assert parameter_steps.split_step(split) == 2 * sum(split) + 1
+
+
+def test_steps_by_width() -> None:
+    """LoRA's is twice the width; CP's is one more than twice the sum of the parts of a side."""
+    found = parameter_steps.step_data().pivot_table(index="width", columns="family", values="step").astype(int)
+    assert [found["LoRA"][width] for width in (256, 2048, 8192)] == [512, 4096, 16384]
+    parts = {256: (16, 16), 768: (24, 32), 2048: (32, 64), 4096: (64, 64), 8192: (64, 128)}
+    assert {width: found["CP"][width] for width in parts} == {w: 2 * sum(of) + 1 for w, of in parts.items()}
 
 
 def test_sizes_between_ranks() -> None:
@@ -69,15 +75,37 @@ def test_other_families_have_the_steps_that_are_said() -> None:
     assert value("parameter_steps.other_step.tinylora").value == value("parameter_steps.other_step.unilora").value == 1
     assert value("parameter_steps.other_step.lokr").value == 32 + 64 + 32 + 64
     # From rank 32 on both matrices are stored whole, of 32×32 and 64×64.
-    assert value("parameter_steps.lokr_end_rank").value == 32
     assert value("parameter_steps.lokr_end").value == 32**2 + 64**2 == lokr(40, 2048, 2048) > lokr(31, 2048, 2048)
     assert lokr(40, 2048, 2048, factor=2) > 32**2 + 64**2
     assert value("parameter_steps.uneven_step").value == 4096 < value("parameter_steps.opt_step.cp").value
 
 
-def test_what_a_budget_buys() -> None:
+def test_what_a_step_costs_by_hand() -> None:
+    """In Adam's two float32 moments, and in files of four bytes a scalar, beside OPT-1.3B's weights in two bytes."""
     value = quantities.value
-    assert value("parameter_steps.shown_unspent.lora").value == 10_000 - 2 * 4096
-    assert value("parameter_steps.shown_unspent.cp").value == 10_000 - 51 * 193
-    assert value("parameter_steps.little_spent").value == 9 * 30 * (97 + 77)
     assert value("parameter_steps.opt_state.lora").value == 1.5
+    assert value("parameter_steps.opt_files.lora").value == 1000 * 48 * 4096 * 4 / 2**20 == 750
+    assert value("parameter_steps.opt_files.cp").value == 1000 * 48 * 193 * 4 / 2**20
+    hidden, wide = 2048, 8192
+    layer = 4 * (hidden**2 + hidden) + 2 * hidden * wide + wide + hidden + 4 * hidden
+    embedded = (50272 + 2048 + 2) * hidden
+    assert value("parameter_steps.opt_backbone").value == 2 * (embedded + 24 * layer + 2 * hidden) / 2**30
+
+
+def test_the_table_of_costs_has_what_is_said() -> None:
+    (row,) = [
+        row
+        for row in parameter_steps.cost_table().to_dict("records")
+        if (row["model"], row["one step"]) == ("OPT-1.3B", "CP")
+    ]
+    assert [*row.values()][2:] == ["9,264", "0.071", "35.3"]
+
+
+def test_charts_have_what_they_describe() -> None:
+    """LoRA's four high steps beside CP's many, and its three ranks beside LoKr's row, which ends above the first."""
+    for chart, counts in (
+        (parameter_steps.staircase_chart(), {"LoRA": 6, "CP": 86}),
+        (parameter_steps.ladder_chart(), {"LoRA": 3, "LoKr": 32, "CP": 63}),
+    ):
+        rows = [row for data in chart.to_dict()["datasets"].values() for row in data if "size" in row]
+        assert {name: sum(row["family"] == name for row in rows) for name in counts} == counts

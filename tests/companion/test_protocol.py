@@ -1,14 +1,13 @@
 """What the chapter on the protocol counts and says, by hand, from the study files and from the records."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import transformers
 
-from companion import protocol, quantities
+from companion import plan, protocol, quantities
+from companion.claims import Verdict
 from cpadapt import Protocol
 from cpadapt.families import lora
 from cpadapt.inputs.tasks.specs import TASKS
@@ -27,24 +26,33 @@ def records() -> Sequence[Record]:
     ("name", "value"),
     [
         ("all_fields", len(Protocol.__dataclass_fields__)), ("fields.paper", 6), ("steps.paper", 5000),
-        ("steps.pilot", 500), ("rate.cp", 2e-4), ("rate.lora", 1e-4),
+        ("rate.cp", 2e-4), ("rate.lora", 1e-4),
         # A rate that falls to 0 in equal parts.
-        ("reach.paper", 2e-4 * 5001 / 2), ("reach.pilot", 2e-3 * 501 / 2), ("head_rate", 1e-3),
+        ("reach.paper", 2e-4 * 5001 / 2),
         ("excess", 100 * (43 * 193 / (2 * 4096) - 1)), ("excess_least", 100 * (85 * 193 / (4 * 4096) - 1)),
-        ("sizes.cp", 13), ("sizes.lora", 6), ("nearest_caps", "1000/500/1000"), ("nearest.batch_size", 8),
-        ("nearest.lora_alpha", 16), ("nearest.lora_rank", 8), ("rte_error", 100 * (0.75 * 0.25 / 277) ** 0.5),
+        ("rte_error", 100 * (0.75 * 0.25 / 277) ** 0.5),
     ],
 )  # fmt: skip
-def test_numbers_by_hand(name: str, value: float | str) -> None:
-    found = quantities.value(f"protocol.{name}").value
-    assert found == (value if isinstance(value, str) else pytest.approx(value))
+def test_numbers_by_hand(name: str, value: float) -> None:
+    assert quantities.value(f"protocol.{name}").value == pytest.approx(value)
 
 
-def test_head_and_step_are_those_that_the_runs_had(records: Sequence[Record]) -> None:
-    (head,) = {r.counts.head for r in records if r.study == "smollm2-pilot"}
-    (step,) = {r.counts.step for r in records if r.study == "smollm2-pilot" and r.label == "cp"}
-    assert quantities.value("protocol.head_scalars").value == head
-    assert quantities.value("protocol.cp_step").value == step
+def test_each_way_to_speak_of_a_difference_is_shown_once() -> None:
+    """As the plan has it: by the 97 % interval and 0, and by half a point."""
+    said = [protocol.said_of(example) for example in protocol.EXAMPLES]
+    assert said == ["shown", "shown, below the margin", "equivalent", "open"]
+    low, high = zip(*(example.interval(0.9706) for example in protocol.EXAMPLES), strict=True)
+    assert low[0] > 0.005 > high[1] > low[1] > 0
+    assert -0.005 < low[2] < 0 < high[2] < 0.005
+    assert low[3] < 0 < 0.005 < high[3]
+
+
+def test_all_words_are_explained() -> None:
+    words = list(protocol.word_table()["word"])
+    counts = {Verdict.NONE_LOST, Verdict.SOME_LOST}
+    assert words == [*plan.Call, "clear", *(verdict for verdict in Verdict if verdict not in counts)]
+    meanings = " ".join(protocol.word_table()["meaning"])
+    assert all(level in meanings for level in ("97 %", "94 %", "95 %", "90 %"))
 
 
 def test_every_field_is_explained() -> None:
@@ -53,23 +61,8 @@ def test_every_field_is_explained() -> None:
     assert all(len(said) > 10 and "\n" not in said for said in table["what it is"])
 
 
-def test_the_grids_are_those_of_the_studies() -> None:
-    grids = protocol.grid_table().set_index("")
-    for title, study in zip(grids, protocol.STUDIES.values(), strict=True):
-        written: dict[str, Any] = tomllib.loads((ROOT / "studies" / f"{study}.toml").read_text())
-        sizes, pairs = written["ladder"]["sizes"], written["ladder"].get("pairs", [])
-        rates = {name: written["families"][name]["learning_rates"] for name in ("lora", "cp")}
-        # A pair's sizes that the ladder has anyway are one run.
-        assert all(pair[name] in sizes[name] for pair in pairs for name in pair)
-        cells = sum(len(sizes[name]) * len(rates[name]) for name in sizes) + written["ladder"].get("head", False)
-        grid = grids[title]
-        assert grid["runs"] == cells * len(written["seeds"]) * len(written["tasks"])
-        assert [grid["LoRA, ranks"], grid["CP, components"]] == [", ".join(map(str, s)) for s in sizes.values()]
-        assert [[*map(float, grid[f"{f}, rates"].split(", "))] for f in ("LoRA", "CP")] == list(rates.values())
-
-
 def test_the_papers_study_has_the_papers_precision_and_differs_in_nothing_else() -> None:
-    mine, ours = protocol.study("paper").protocol, Protocol()
+    mine, ours = protocol.PAPER.protocol, Protocol()
     assert [name for name in Protocol.__dataclass_fields__ if getattr(mine, name) != getattr(ours, name)] == ["dtype"]
     assert (mine.sources()["dtype"], ours.sources()["dtype"]) == ("paper", "ours")
 
