@@ -221,6 +221,7 @@ def _close_number(writer: Any, node: PrintedNumber) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     """Register the extension with Sphinx."""
+    app.add_js_file("scrolling.js", loading_method="defer")
     app.add_node(PrintedNumber, override=True, html=(_open_number, _close_number))
     app.add_role("q", PrintNumber())
     app.add_role("says", Claim())
