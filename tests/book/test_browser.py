@@ -5,8 +5,10 @@ These tests need `make book` to have run, and Chromium or Chrome; where either i
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import axe_playwright_python
 import in_browser
 import pytest
 import torch
@@ -79,6 +81,32 @@ def test_a_page(name: str, width: int, scheme: str, switched: str, visit: Callab
     assert page.complaints == []
 
 
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SERIOUS = ("critical", "serious")
+
+
+def _barriers(page: Page) -> list[str]:
+    """What axe-core finds serious on an open page: rule, and the first element."""
+    page.add_script_tag(path=AXE)
+    found = page.evaluate(
+        "(impacts) => axe.run(document, {resultTypes: ['violations']}).then(({violations}) =>"
+        " violations.filter(v => impacts.includes(v.impact)).map(v => `${v.id}: ${v.nodes[0].html.slice(0, 160)}`))",
+        list(SERIOUS),
+    )
+    return list(found)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_serious_barrier(name: str, visit: Callable[..., Page]) -> None:
+    page = visit(name, DESK)
+    found = {}
+    for width in (DESK, 768, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(150)
+        found[width] = _barriers(page)
+    assert found == dict.fromkeys(found, [])
+
+
 def _check(page: Page, scheme: str) -> None:
     marks = page.evaluate(
         "() => [...document.querySelectorAll('figure.chart .chart-live')].map(chart =>"
@@ -143,18 +171,27 @@ def test_every_chart_says_what_it_shows(name: str) -> None:
 
 
 def test_a_budget_s_slider_moves_the_chart(visit: Callable[..., Page]) -> None:
-    page = visit("notebooks/welcome.html")
+    page = visit("notebooks/size.html")
     figure = page.locator("figure.chart:has(input[type=range])").first
-    slider, before = figure.locator("input[type=range]").first, figure.locator(".chart-live svg").inner_html()
-    lowest = slider.get_attribute("min")
-    slider.evaluate("(node, value) => { node.value = value; node.dispatchEvent(new Event('input')); }", lowest)
-    page.wait_for_timeout(300)
-    assert figure.locator(".chart-live svg").inner_html() != before
+    slider, first = figure.locator("input[type=range]").first, figure.locator(".chart-live svg").inner_html()
+    start, said = slider.input_value(), slider.get_attribute("aria-valuetext")
+    assert said.endswith(" scalars")
+
+    def move(place: str) -> str:
+        slider.evaluate("(node, value) => { node.value = value; node.dispatchEvent(new Event('input')); }", place)
+        page.wait_for_timeout(300)
+        return figure.locator(".chart-live svg").inner_html()
+
+    assert move(slider.get_attribute("min")) != first
+    assert slider.get_attribute("aria-valuetext") != said
+    # Nothing is lost on the way.
+    assert move(start) == first
+    assert slider.get_attribute("aria-valuetext") == said
     assert page.complaints == []
 
 
 def test_pointing_at_a_cell_lights_up_its_seeds(visit: Callable[..., Page]) -> None:
-    page = visit("notebooks/welcome.html")
+    page = visit("notebooks/size.html")
     chart = page.locator("figure.chart .chart-live svg").first
     chart.scroll_into_view_if_needed()
     lit = """svg => [...svg.querySelectorAll('.mark-symbol path')].filter(
@@ -239,6 +276,54 @@ def test_the_stepper_on_a_phone_and_without_javascript(visit: Callable[..., Page
 def test_the_front_door_leads_to_the_first_page(visit: Callable[..., Page]) -> None:
     page = visit("index.html")
     page.wait_for_url("**/notebooks/welcome.html")
+
+
+def test_a_term_is_explained_where_it_stands(visit: Callable[..., Page]) -> None:
+    page = visit("notebooks/welcome.html")
+    box, link = page.locator("#explanation"), page.locator("a.explained[href*='#term-']").first
+    assert box.is_hidden()
+    link.hover()
+    assert box.is_visible()
+    said = box.inner_text()
+    assert len(said) > 40
+    page.mouse.move(0, 0)
+    assert box.is_hidden()
+    page.keyboard.press("Tab")  # so that the focus is one that is seen
+    link.focus()
+    assert box.inner_text() == said
+    assert link.get_attribute("aria-describedby") == "explanation"
+    page.keyboard.press("Escape")
+    assert box.is_hidden()
+
+
+def test_the_planner_plans(visit: Callable[..., Page]) -> None:
+    page = visit("notebooks/which_adapter.html")
+    planner = page.locator(".planner")
+    first = planner.locator("tbody").inner_text()
+    planner.locator("select[name=model]").select_option("OPT-1.3B")
+    planner.locator("input[name=budget]").fill("1.5")
+    planner.locator("select[name=unit]").select_option("state")
+    planner.locator("input[name=budget]").fill("1.5")
+    rows = {row.locator("th").inner_text(): row.inner_text() for row in planner.locator("tbody tr").all()}
+    assert planner.locator("tbody").inner_text() != first
+    # The paper's: 48 projections of 2048×2048.
+    assert rows["LoRA"].split()[1:3] == ["1", "196,608"]
+    assert rows["CP"].split()[1:3] == ["21", "194,544"]
+    planner.locator("input[name=slider]").press("End")
+    assert "none" not in planner.locator("tbody").inner_text()
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize(("query", "first"), [("overfitting", "Glossary"), ("budget", "Glossary")])
+def test_a_search_has_pages_before_the_api(query: str, first: str, visit: Callable[..., Page]) -> None:
+    page = visit(f"search.html?q={query}")
+    page.wait_for_selector("#search-results li")
+    page.wait_for_timeout(500)
+    titles = page.locator("#search-results li > a").all_inner_texts()
+    assert first in titles[:3]
+    api = [place for place, link in enumerate(page.locator("#search-results li > a").all())
+           if "book/api" in (link.get_attribute("href") or "")]  # fmt: skip
+    assert not api or min(api) >= min(3, len(titles) - len(api))
 
 
 def test_searching_finds_a_term(visit: Callable[..., Page]) -> None:
