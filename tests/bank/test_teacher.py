@@ -269,19 +269,23 @@ def test_a_student_of_the_planted_kind_finds_it_and_another_does_not(task: Path,
     removed = measured(
         task,
         tmp_path,
-        (Teacher("cp", 0.3, 1), Teacher("lora", 0.3, 1)),
+        (Teacher("cp", 0.3, 1), Teacher("lora", 0.3, 1), Teacher("melora", 0.3, 4, minis=4)),
         600,
-        ladder=Ladder(head=True, sizes={"cp": (1,), "lora": (1,)}),
+        ladder=Ladder(head=True, sizes={"cp": (1,), "lora": (1,), "melora": (4,)}),
         families={
             "cp": FamilyPlan(learning_rates=(6e-2,), scale=8.0),
             "lora": FamilyPlan(learning_rates=(3e-2,), scale=2.0),
+            "melora": FamilyPlan(learning_rates=(3e-2,), scale=2.0, options={"minis": 4}),
         },
     )
     assert removed["CP 1", "cp", 1] >= 0.95
     assert removed["LoRA 1", "lora", 1] >= 0.95
+    assert removed["MELoRA 4", "melora", 4] >= 0.95
     # One component is of rank one. A rank of one is not one component.
     assert removed["CP 1", "lora", 1] >= 0.95
     assert removed["LoRA 1", "cp", 1] < 0.85
+    # As many scalars as rank one, in blocks.
+    assert removed["MELoRA 4", "lora", 1] < 0.95
 
 
 @pytest.mark.slow
