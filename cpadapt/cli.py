@@ -44,6 +44,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from cpadapt.families.counting import Cost
     from cpadapt.inputs.backbones.specs import Projection
+    from cpadapt.records.record import Record
     from cpadapt.study import Study
 
 app = typer.Typer(
@@ -328,19 +329,28 @@ def _measure(study: "Study", settings: list[str] | None, results: Path | None, *
         [
             {
                 "task": r.config.task,
+                **({} if r.config.teacher is None else {"teacher": r.config.teacher.title}),
                 "family": r.label,
                 "size": r.config.size,
                 "parameters": r.counts.adapter,
                 "rate": r.config.learning_rate,
                 **{name.removesuffix("_steps").replace("_", " "): getattr(r.config, name) for name in shown},
                 "best step": r.best_step,
-                "dev": f"{best.dev_accuracy:.3f}",
-                "eval": f"{r.outcome.accuracy:.3f}" if r.outcome else "",
+                **_judged(r),
             }
             for r in records
-            if (best := r.best) is not None
+            if r.best is not None
         ],
     )
+
+
+def _judged(record: "Record") -> dict[str, str]:
+    """Accuracy on dev and eval or, with a teacher, the divergence (KL) from it in nats, as columns of a table."""
+    if record.config.teacher is None:
+        eval_accuracy = f"{record.outcome.accuracy:.3f}" if record.outcome else ""
+        return {"dev": f"{record.best.dev_accuracy:.3f}" if record.best else "", "eval": eval_accuracy}
+    outcomes = {"dev KL": record.dev, "eval KL": record.outcome}
+    return {name: f"{outcome.divergence:.4f}" if outcome else "" for name, outcome in outcomes.items()}
 
 
 @app.command("status")

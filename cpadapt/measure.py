@@ -21,9 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from cpadapt.bank.bank import require_packable, verbalizer
+from cpadapt.bank.teacher import taught
 from cpadapt.bank.trainer import Progress, Result, Trainer, pools_of
 from cpadapt.errors import InputError
 from cpadapt.families import counting
+from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.sources import weights_at_hand
@@ -199,15 +201,29 @@ class _Measurement:
     def _banks(self, task: str) -> list[list[Run]]:
         """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done."""
         tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
-        return banks_of(self._plan.asked[task], tokens, _most_tokens(self._backbone, self._study.protocol))
+        most = _most_tokens(self._backbone, self._study.protocol)
+        by_teacher: dict[Teacher | None, list[Run]] = {}
+        for run in self._plan.asked[task]:
+            by_teacher.setdefault(run.config.teacher, []).append(run)
+        return [bank for runs in by_teacher.values() for bank in banks_of(runs, tokens, most)]
 
     def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> list[Record]:
         """Train and record runs, given by id. The trainer is freed on return, as the next bank needs its memory."""
+        configs, pools = [run.config for run in runs.values()], self._pools[task]
+        if (teacher := configs[0].teacher) is not None:
+            pools = taught(
+                pools,
+                teacher,
+                {config.data_seed for config in configs},
+                backbone=self._backbone,
+                spec=self._study.specs()[task],
+                protocol=self._study.protocol,
+            )
         trainer = Trainer(
             self._backbone,
-            [run.config for run in runs.values()],
+            configs,
             self._plan.data[task],
-            pools=self._pools[task],
+            pools=pools,
             checkpoint=_checkpoint(self._results, runs, self._force),
         )
         with _progress(trainer, title, self._quiet) as progress:

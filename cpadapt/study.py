@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.errors import STRICT, InputError, explain
 from cpadapt.families import counting, family
+from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
 from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, stacking_order
@@ -158,6 +159,9 @@ class Study:
     """
     target_modules: tuple[str, ...] | None = None
     """The last parts of the modules' paths, such as `q_proj`; by default those that PEFT adapts with LoRA."""
+    teachers: tuple[Teacher, ...] = ()
+    """What is planted into the backbone to make a teacher; all runs are repeated for each, and are trained to match
+    its class probabilities. By default runs are trained on the tasks' labels."""
     about: str = ""
     """What the study is for, in a sentence."""
 
@@ -173,9 +177,9 @@ class Study:
             )
         if self.draws and ((self.seeds, self.data_seeds) != ((0,), (0,)) or self.order_seeds):
             raise InputError("draws replace seeds, data_seeds and order_seeds: give either, not both")
-        for name in ("tasks", "seeds", "data_seeds", "order_seeds", "draws", "families"):
+        for name in ("tasks", "seeds", "data_seeds", "order_seeds", "draws", "families", "teachers"):
             values = list(getattr(self, name))
-            if not values and name not in ("order_seeds", "draws"):
+            if not values and name not in ("order_seeds", "draws", "teachers"):
                 raise InputError(f"{name} is empty: give at least one")
             if len(set(values)) < len(values):
                 raise InputError(f"{name} = {values}: values must be unique")
@@ -332,9 +336,19 @@ class Study:
         return [
             Run(
                 label,
-                RunConfig(task=name, data_seed=data_seed, seed=seed, order_seed=order_seed, **common, **trained),
+                RunConfig(
+                    task=name,
+                    data_seed=data_seed,
+                    seed=seed,
+                    order_seed=order_seed,
+                    teacher=teacher,
+                    **common,
+                    **trained,
+                ),
             )
-            for name, (label, trained), (data_seed, seed, order_seed) in itertools.product(names, places, self._seeds)
+            for name, teacher, (label, trained), (data_seed, seed, order_seed) in itertools.product(
+                names, self.teachers or (None,), places, self._seeds
+            )
         ]
 
 

@@ -255,12 +255,16 @@ def _cell(record: Record) -> Cell:
 
 
 def _require_one_question(records: Iterable[Record]) -> None:
-    """Check that records have one backbone, task and protocol.
+    """Check that records have one backbone, task and protocol, and one teacher or none.
 
     Raises:
         InputError: they have several.
     """
-    configs = (record.config for record in records)
+    configs = [record.config for record in records]
+    teachers = {config.teacher for config in configs}
+    if len(teachers) > 1:
+        titles = sorted(teacher.title if teacher else "the labels" for teacher in teachers)
+        raise InputError(f"cells are of runs that learn from one teacher, not of {len(teachers)}: {', '.join(titles)}")
     asked = {(config.backbone, config.task, config.protocol.id) for config in configs}
     if len(asked) > 1:
         raise InputError(f"cells are of one backbone, task and protocol, not of {len(asked)}: {sorted(asked)}")

@@ -638,6 +638,54 @@ def power_chart(powers: pd.DataFrame, chance: float) -> Any:
     )
 
 
+def recovery_chart(found: pd.DataFrame) -> Any:
+    """A map of what students removed of the divergence from planted teachers: one column a teacher, one row a student.
+
+    A field's number is the mean over draws in percent; under it stands the 95 % interval.
+
+    Args:
+        found: one text's rows of `cpadapt.analysis.students.recovery`.
+    """
+    import altair as alt
+
+    table = _named(found).sort_values(["parameters", "label"])
+    table["student"] = [f"{cell}, {count:,}" for cell, count in zip(table["cell"], table["parameters"], strict=True)]
+    table["percent"] = [f"{100 * mean:.0f}" for mean in table["mean"]]
+    table["range"] = [
+        "" if pd.isna(low) else f"{100 * low:.0f} to {100 * high:.0f}"
+        for low, high in zip(table["low"], table["high"], strict=True)
+    ]
+    # A negative share is drawn as none.
+    table["shade"] = table["mean"].clip(0, 1)
+    teachers = list(dict.fromkeys(found["teacher"]))
+    students = list(dict.fromkeys(table["student"]))
+    base = alt.Chart(table).encode(
+        alt.X("teacher:N", sort=teachers, title="planted", axis=alt.Axis(orient="top", labelAngle=0, ticks=False)),
+        # A student's name and its count, in two lines.
+        alt.Y("student:N", sort=students, title="student, trainable scalars",
+              axis=alt.Axis(ticks=False, labelOffset=-7, labelExpr="split(datum.label, ', ')")),
+        tooltip=[
+            alt.Tooltip("teacher:N", title="planted"), alt.Tooltip("cell:N", title="student"),
+            alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+            alt.Tooltip("mean:Q", title="removed", format=".1%"), alt.Tooltip("low:Q", title="from", format=".1%"),
+            alt.Tooltip("high:Q", title="to", format=".1%"), alt.Tooltip("draws:Q"),
+        ],
+    )  # fmt: skip
+    scale = alt.Scale(scheme="viridis", domain=[0, 1])
+    legend = alt.Legend(title="share of the divergence removed", format=".0%")
+    fields = base.mark_rect().encode(alt.Color("shade:Q", scale=scale, legend=legend))
+    # Viridis is dark at its low end and light at its high end.
+    ink = alt.when(alt.datum.shade < 0.5).then(alt.value("white")).otherwise(alt.value("black"))
+    means = base.mark_text(fontSize=13, dy=-6).encode(text="percent:N", color=ink)
+    ranges = base.mark_text(fontSize=9, dy=9).encode(text="range:N", color=ink)
+    return alt.layer(fields, means, ranges).properties(
+        description=f"The share of the divergence from teachers ({', '.join(teachers)}) that students"
+        f" ({', '.join(students)}) removed on unseen texts of {_tasks(found)}, in percent with 95 % intervals.",
+        width="container",
+        height=38 * len(students),
+    )
+
+
 def choice_chart(records: pd.DataFrame) -> Any:
     """Accuracy on eval against accuracy on dev, one point for each run, at the step that dev chose.
 

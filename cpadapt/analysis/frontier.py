@@ -25,11 +25,12 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
         the best run).
 
     Raises:
-        InputError: runs of one study and task have several protocols, or different weights of one backbone, so they
-            cannot be compared.
+        InputError: runs of one study and task have several protocols or teachers, or different weights of one
+            backbone, so they cannot be compared.
     """
-    for column, kind in (("protocol", "protocols"), ("weights", "backbone's weights")):
-        by_question = records.groupby(["study", "task", "backbone"], dropna=False, sort=False)[column].unique()
+    for column, kind in (("protocol", "protocols"), ("weights", "backbone's weights"), ("teacher", "teachers")):
+        told = records.assign(**{column: records[column].astype(object).fillna("none")})
+        by_question = told.groupby(["study", "task", "backbone"], dropna=False, sort=False)[column].unique()
         for study, task, backbone, values in by_question.reset_index().to_numpy():
             if len(values) > 1:
                 raise InputError(

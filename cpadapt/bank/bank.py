@@ -388,19 +388,23 @@ class Bank:
         features = F.layer_norm(features, features.shape[-1:]).view(*by_run, features.shape[-1])
         return features @ run_slice.head["weight"].mT + run_slice.head["bias"][:, None]
 
-    def backward(self, row: Row, labels: Int[Tensor, "runs examples"], run_slice: RunSlice) -> Float[Tensor, "runs"]:
+    def backward(
+        self,
+        row: Row,
+        targets: Int[Tensor, "runs examples"] | Float[Tensor, "runs examples labels"],
+        run_slice: RunSlice,
+    ) -> Float[Tensor, "runs"]:
         """Write the gradient of each run's mean loss into `run_slice.gradients`.
 
         Args:
             row: equally many examples of each run, run by run.
-            labels: `[runs, examples a run]`, class indices.
+            targets: class indices or a teacher's class probabilities, as in `cross_entropy`.
             run_slice: the runs.
 
         Returns:
             `[runs]`, the mean losses in nats.
         """
-        logits = self.logits(row, run_slice)
-        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+        losses = cross_entropy(self.logits(row, run_slice), targets).mean(1)
         # A run's scalars change its loss alone, so the gradient of the sum is the gradient of that loss. With a
         # verbalizer, a run without an adapter has nothing to train.
         if run_slice.leaves:
@@ -436,6 +440,20 @@ class Bank:
             ups, downs = (torch.cat(factors, 1) for factors in zip(*map(self._pair_of, stacks), strict=True))
             for projection, up, down in zip(projections, ups.unbind(), downs.unbind(), strict=True):
                 self._adapted[projection].adapters = RowAdapters(up, down, segments, run_slice.components)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "runs examples labels"],
+    targets: Int[Tensor, "runs examples"] | Float[Tensor, "runs examples labels"],
+) -> Float[Tensor, "runs examples"]:
+    """The loss on each example, in nats.
+
+    Args:
+        logits: `[runs, examples, labels]`.
+        targets: `[runs, examples]`, class indices; or `[runs, examples, labels]`, class probabilities.
+    """
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none")
+    return losses.view(logits.shape[:2])
 
 
 def factor_pair(

@@ -17,12 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cpadapt.bank.adamw import RunAdamW
-from cpadapt.bank.bank import Bank, RunSlice, stacking_order
+from cpadapt.bank.bank import Bank, RunSlice, cross_entropy, stacking_order
 from cpadapt.bank.launches import Launches
 from cpadapt.bank.packing import Row, RowCapacity, pack, takes_kernels, to_device
 from cpadapt.errors import InputError
@@ -108,10 +107,32 @@ class Pool:
     """`[examples + 1]`: example k has the tokens `offsets[k] : offsets[k + 1]`."""
     labels: NDArray[np.int64]
     """`[examples]`: class indices."""
+    targets: NDArray[np.int64] | NDArray[np.float32]
+    """The labels, or the class probabilities `[examples, labels]` of a teacher. Losses are taken against these."""
     start: dict[int, int]
     """Number of the first example, by data seed."""
     count: int
     """Examples of each data seed."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether the targets are a teacher's."""
+        return self.targets.ndim == 2
+
+    def divergence(self, data_seed: int, loss: float) -> float | None:
+        """The mean Kullback–Leibler divergence from a teacher that belongs to a mean loss; `None` without a teacher.
+
+        It is the loss minus the teacher's mean entropy, in nats; rounding may put it a little below 0.
+
+        Args:
+            data_seed: of the examples.
+            loss: the mean cross entropy on them.
+        """
+        if not self.taught:
+            return None
+        first = self.start[data_seed]
+        probabilities = torch.from_numpy(self.targets[first : first + self.count]).double()
+        return loss - float(torch.special.entr(probabilities).sum(1).mean())
 
     @staticmethod
     def of(encoded: Mapping[int, Encoded]) -> "Pool":
@@ -127,11 +148,13 @@ class Pool:
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         count = counts.pop()
         types = [part.token_types for part in parts if part.token_types is not None]
+        labels = np.concatenate([part.labels for part in parts])
         return Pool(
             tokens=np.concatenate([part.tokens for part in parts]),
             token_types=np.concatenate(types) if types else None,
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            labels=np.concatenate([part.labels for part in parts]),
+            labels=labels,
+            targets=labels,
             start={seed: i * count for i, seed in enumerate(encoded)},
             count=count,
         )
@@ -177,7 +200,7 @@ class TrainingRow:
 
     run_slice: RunSlice
     buffers: dict[int, tuple[Row, Tensor]] = field(default_factory=dict)
-    """The row and the labels that the recorded launches read, by number of tokens."""
+    """The row and the targets that the recorded launches read, by number of tokens."""
 
     def key(self, tokens: int) -> Hashable:
         """The name of the launch for a row of this number of tokens."""
@@ -194,7 +217,8 @@ class Trainer:
         backbone: the frozen model.
         runs: runs of one task under one protocol, in any order.
         data: the task's examples, for every data seed of the runs.
-        pools: the tokenized examples, if `pools_of` has made them already.
+        pools: the tokenized examples, if `pools_of` has made them already; with a teacher's answers
+            (`cpadapt.bank.teacher.taught`) if the runs have a teacher.
         checkpoint: the file for the whole state, which is written at evaluations and every `CHECKPOINT_SECONDS` of
             training. Training resumes from it if it exists. `None` writes no file.
         max_tokens: tokens of one packed row in training, on average. A step with more tokens is done in several rows
@@ -205,7 +229,8 @@ class Trainer:
         progress: called with the number of steps done and a short text.
 
     Raises:
-        InputError: the runs do not belong to one bank, or data are missing for one of their data seeds.
+        InputError: the runs do not belong to one bank, data are missing for one of their data seeds, or the pools do
+            not have the answers of the runs' teacher.
     """
 
     def __init__(
@@ -220,8 +245,8 @@ class Trainer:
         compiled: bool | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if len({(run.backbone, run.task, run.protocol, run.target_modules) for run in runs}) != 1:
-            raise InputError("the runs of a bank must share backbone, task, protocol and target modules")
+        if len({(run.backbone, run.task, run.protocol, run.target_modules, run.teacher) for run in runs}) != 1:
+            raise InputError("the runs of a bank must share backbone, task, protocol, target modules and teacher")
         if missing := {run.data_seed for run in runs} - set(data):
             raise InputError(f"there are no data for data seed {min(missing)}")
         self.runs = sorted(runs, key=stacking_order)
@@ -232,6 +257,8 @@ class Trainer:
         self.data = dict(data)
 
         self.pools = pools_of(data, backbone, self.protocol) if pools is None else pools
+        if self.pools["train"].taught != (self.runs[0].teacher is not None):
+            raise InputError("runs with a teacher, and only they, need pools with its answers (bank.teacher.taught)")
         train_lengths = np.diff(self.pools["train"].offsets)
         self.run_tokens = self.protocol.batch_size * float(train_lengths.mean())
         """Tokens of one run in one step, on average."""
@@ -250,7 +277,8 @@ class Trainer:
         self.max_tokens = TRAINING_TOKENS[device.type] if max_tokens is None else max_tokens
         self.evaluation_tokens = EVALUATION_TOKENS[device.type]
         self.best = [trained.tensor.clone() for trained in self.bank.tensors()]
-        self.best_correct = torch.full((len(self.runs),), -1, device=device)
+        self.best_score = torch.full((len(self.runs),), -torch.inf, device=device)
+        """`[runs]`, of the best step: examples of dev answered correctly or, with a teacher, minus the loss."""
         self.best_step = torch.full((len(self.runs),), -1, device=device)
         self.best_dev = torch.zeros(len(self.runs), self.pools["dev"].count, dtype=torch.int8, device=device)
         """`[runs, dev examples]`, the margins at the best step, as `margin_codes` codes them."""
@@ -286,10 +314,11 @@ class Trainer:
             with torch.no_grad():
                 for trained, best in zip(self.bank.tensors(), self.best, strict=True):
                     trained.tensor.copy_(best)
-            margins = {name: self._judge(name)[0] for name in ("eval", "rest")} | {"dev": self.best_dev}
+            judged = {name: self._judge(name) for name in ("eval", "rest")}
             self.state.evaluation_seconds += time.perf_counter() - started
         self._note_memory()
-        return [self._result(run, {name: m[run] for name, m in margins.items()}) for run in range(len(self.runs))]
+        judged["dev"] = self.best_dev, self._losses_at_best()
+        return [self._result(run, judged) for run in range(len(self.runs))]
 
     def judge(self) -> list[dict[str, Outcome]]:
         """Judge every run's present weights, such as those that it starts from.
@@ -299,15 +328,8 @@ class Trainer:
         """
         on_stream = contextlib.nullcontext() if self.launches is None else self.launches.on_stream()
         with on_stream, self.bank.attached():
-            margins = {name: self._judge(name)[0] for name in ("dev", "eval", "rest")}
-        return [
-            {
-                name: _outcome(getattr(self.data[config.data_seed], name), codes[run])
-                for name, codes in margins.items()
-                if codes.shape[1]
-            }
-            for run, config in enumerate(self.runs)
-        ]
+            judged = {name: self._judge(name) for name in ("dev", "eval", "rest")}
+        return [self._outcomes(run, judged) for run in range(len(self.runs))]
 
     def _train_to(self, end: int) -> None:
         """Train up to a step, and write the state when it is due."""
@@ -429,17 +451,17 @@ class Trainer:
     def _backward(self, training_row: TrainingRow, chosen: NDArray[np.int64]) -> None:
         """Write the gradients of a row's runs into the bank, and their losses into `losses`."""
         if self.launches is None:
-            row, labels = self._pack("train", chosen)
+            row, targets = self._pack("train", chosen)
         else:
             capacity = self._capacity(chosen)
-            fresh, fresh_labels = self._pack("train", chosen, capacity)
-            row, labels = training_row.buffers.setdefault(capacity.tokens, (fresh, fresh_labels))
+            fresh, fresh_targets = self._pack("train", chosen, capacity)
+            row, targets = training_row.buffers.setdefault(capacity.tokens, (fresh, fresh_targets))
             if row is not fresh:
                 row.copy_(fresh)
-                labels.copy_(fresh_labels)
+                targets.copy_(fresh_targets)
 
         def work() -> None:
-            self.losses[training_row.run_slice.runs] = self.bank.backward(row, labels, training_row.run_slice)
+            self.losses[training_row.run_slice.runs] = self.bank.backward(row, targets, training_row.run_slice)
 
         self._launch(training_row.key(row.tokens.shape[1]), work)
 
@@ -450,10 +472,10 @@ class Trainer:
     def _pack(
         self, set_name: str, chosen: NDArray[np.int64], capacity: RowCapacity | None = None
     ) -> tuple[Row, Tensor]:
-        """Pack chosen examples `[runs, examples]`. Returns the row and the labels, in the same shape."""
+        """Pack chosen examples `[runs, examples]`. Returns the row and the targets, which have these axes first."""
         pool = self.pools[set_name]
         row = pack(pool.tokens, pool.token_types, pool.offsets, chosen, self.bank.device, capacity)
-        return row, to_device(pool.labels[chosen], torch.int64, self.bank.device)
+        return row, to_device(pool.targets[chosen], torch.float32 if pool.taught else torch.int64, self.bank.device)
 
     def _evaluation_rows(self, set_name: str, chosen: NDArray[np.int64]) -> list[slice]:
         """Divide the runs into slices of neighbours whose chosen examples fill one packed row each."""
@@ -507,8 +529,9 @@ class Trainer:
         margins, losses = self._judge("dev")
         correct = (margins > 0).sum(1)
         step = self.state.step
-        better = (correct > self.best_correct) & (self.optimizer.diverged_at < 0)
-        self.best_correct = torch.where(better, correct, self.best_correct)
+        score = -losses if self.pools["dev"].taught else correct.float()
+        better = (score > self.best_score) & (self.optimizer.diverged_at < 0)
+        self.best_score = torch.where(better, score, self.best_score)
         self.best_step.masked_fill_(better, step)
         self.best_dev = torch.where(better[:, None], margins, self.best_dev)
         with torch.no_grad():
@@ -565,27 +588,46 @@ class Trainer:
         """Score chosen examples. Returns their margins and their losses, both `[runs, examples]`."""
         margins, losses = [], []
         for runs in self._evaluation_rows(set_name, chosen):
-            row, labels = self._pack(set_name, chosen[runs])
+            row, targets = self._pack(set_name, chosen[runs])
+            labels = to_device(self.pools[set_name].labels[chosen[runs]], torch.int64, self.bank.device)
             logits = self.bank.logits(row, self.bank.run_slice(runs))
             margins.append(margin_codes(logits, labels))
-            losses.append(F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none"))
+            losses.append(cross_entropy(logits, targets))
         return torch.cat(margins), torch.cat(losses)
 
-    def _result(self, run: int, margins: Mapping[str, Tensor]) -> Result:
-        """The result of a run, given its margins on eval, rest and dev."""
-        diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
-        data = self.data[self.runs[run].data_seed]
-        outcomes = {
-            name: _outcome(getattr(data, name), codes) if best_step > 0 and len(codes) else None
-            for name, codes in margins.items()
+    def _losses_at_best(self) -> Tensor:
+        """`[runs]`, the mean losses on dev at the best step; NaN where there is none."""
+        best = self.best_step.tolist()
+        found = [
+            next((e.dev_loss for e in noted if e.step == step), math.nan)
+            for noted, step in zip(self.state.evaluations, best, strict=True)
+        ]
+        return torch.tensor(found)
+
+    def _outcomes(self, run: int, judged: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Outcome]:
+        """A run's outcome on each set that is not empty, given all runs' margins and mean losses on each."""
+        data_seed = self.runs[run].data_seed
+        return {
+            name: _outcome(
+                getattr(self.data[data_seed], name),
+                margins[run],
+                self.pools[name].divergence(data_seed, float(losses[run])),
+            )
+            for name, (margins, losses) in judged.items()
+            if margins.shape[1]
         }
+
+    def _result(self, run: int, judged: Mapping[str, tuple[Tensor, Tensor]]) -> Result:
+        """The result of a run, given all runs' margins and mean losses on eval, rest and dev."""
+        diverged, best_step = int(self.optimizer.diverged_at[run]), int(self.best_step[run])
+        outcomes = self._outcomes(run, judged) if best_step > 0 else {}
         return Result(
             config=self.runs[run],
             evaluations=self.state.evaluations[run],
             best_step=best_step if best_step > 0 else None,
-            outcome=outcomes["eval"],
-            rest=outcomes["rest"],
-            dev=outcomes["dev"],
+            outcome=outcomes.get("eval"),
+            rest=outcomes.get("rest"),
+            dev=outcomes.get("dev"),
             diverged_at=diverged if diverged > 0 else None,
             cost=Cost(
                 bank_runs=len(self.runs),
@@ -608,7 +650,7 @@ class Trainer:
     def _tensors(self) -> dict[str, Tensor]:
         """All tensors that change in training, by name; the same runs always get the same names."""
         tensors = self.optimizer.state() | {
-            "best_correct": self.best_correct,
+            "best_score": self.best_score,
             "best_step": self.best_step,
             "best_dev": self.best_dev,
             "loss_sums": self.loss_sums,
@@ -693,7 +735,7 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _outcome(examples: Examples, margins: Tensor) -> Outcome:
+def _outcome(examples: Examples, margins: Tensor, divergence: float | None) -> Outcome:
     codes = margins.cpu().numpy()
     return Outcome(
         correct=int((codes > 0).sum()),
@@ -702,6 +744,7 @@ def _outcome(examples: Examples, margins: Tensor) -> Outcome:
         drawn=pack_bitmap(examples.rows, examples.source_size),
         labels=pack_bytes(examples.labels),
         margins=pack_bytes(codes),
+        divergence=divergence,
     )
 
 

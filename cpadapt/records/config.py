@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.errors import STRICT, InputError
 from cpadapt.families import family
+from cpadapt.families.planted import Teacher
 
 HEAD = "head"
 """The family name and the label of runs without an adapter, the floor of a frontier. They train the readout alone, and
@@ -29,7 +30,7 @@ SEMANTICS = 1
 """Version of what a config means. Raise it when the same config would train differently; all ids then change."""
 
 LATER_PROTOCOL_FIELDS: Mapping[str, Any] = {"rest_cap": 0}
-LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None}
+LATER_RUN_FIELDS: Mapping[str, Any] = {"order_seed": None, "warmup_steps": None, "teacher": None}
 LATER_OPTIONS: Mapping[str, Any] = {"init_std": None, "lambda_decay": 0.0}
 """Fields, and options of families, added after the first records were written, with the values that leave a config's
 meaning unchanged. At that value they are left out of every hash, so that adding them changed no id."""
@@ -186,6 +187,9 @@ class RunConfig:
     """Seed of the order of the data alone; `None` is `seed`."""
     warmup_steps: int | None = None
     """Steps in which this run's rates rise linearly; `None` is the protocol's number."""
+    teacher: Teacher | None = None
+    """The teacher whose class probabilities this run is trained to match, planted from `data_seed`; `None` trains on
+    the task's labels."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "data_seed", "order_seed"):
@@ -194,6 +198,10 @@ class RunConfig:
         if self.warmup_steps is not None and not 0 <= self.warmup_steps < self.protocol.steps:
             raise InputError(
                 f"warmup_steps = {self.warmup_steps}: must be from 0 to below steps = {self.protocol.steps}"
+            )
+        if self.teacher is not None and self.protocol.readout != "verbalizer":
+            raise InputError(
+                f"protocol.readout = {self.protocol.readout!r}: a teacher answers in label words; take 'verbalizer'"
             )
         if self.family == HEAD:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):

@@ -56,6 +56,9 @@ class Outcome:
     `cpadapt.bank.trainer.margin_codes` defines the code."""
     right: str | None = None
     """The drawn items answered correctly, by row, as a bitmap; only in records older than margins."""
+    divergence: float | None = None
+    """Mean over the items of the Kullback–Leibler divergence of the run's class probabilities from its teacher's, in
+    nats; `None` without a teacher."""
 
     def __post_init__(self) -> None:
         if (self.margins is None) == (self.right is None):

@@ -42,6 +42,7 @@ RUN_COLUMNS: Mapping[str, Callable[[Record], Any]] = {
         r.config.protocol.warmup_steps if r.config.warmup_steps is None else r.config.warmup_steps
     ),
     "weights": lambda r: r.weights.identity,
+    "teacher": lambda r: r.config.teacher.title if r.config.teacher else None,
 }
 """The columns of the table of runs, and what each shows of a record."""
 
@@ -86,7 +87,8 @@ def tabulate(records: Iterable[Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
         ``best_step``, ``dev_accuracy``, ``eval_accuracy``, ``balanced_accuracy`` (on eval; missing where the items'
         classes are unknown), ``rest_accuracy``, ``correct``, ``total``, ``majority_rate``, ``diverged_at``,
         ``run_seconds`` (the run's share of its bank's training), ``peak_memory_bytes``, ``device``, ``finished``,
-        ``warmup_steps`` (the run's own or the protocol's) and ``weights`` (the identity of the backbone's weights).
+        ``warmup_steps`` (the run's own or the protocol's), ``weights`` (the identity of the backbone's weights) and
+        ``teacher`` (what was planted in it; missing where runs learn labels).
 
         Those of the second are ``id``, ``task``, ``label``, ``family``, ``size``, ``learning_rate``, ``seed``,
         ``data_seed``, ``step``, ``train_loss``, ``dev_loss`` and ``dev_accuracy``.

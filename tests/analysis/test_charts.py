@@ -23,6 +23,7 @@ from cpadapt.analysis.charts import (
     part_chart,
     power_chart,
     rate_chart,
+    recovery_chart,
     spread_chart,
     task_name,
     theme,
@@ -54,6 +55,7 @@ def table(*rows: tuple[Any, ...], study: str = "s") -> pd.DataFrame:
         task="sst2",
         protocol="p",
         weights="w",
+        teacher=None,
         scale=2.0,
         warmup_steps=0,
         majority_rate=0.52,
@@ -85,6 +87,19 @@ RESPONSE = pd.DataFrame(
          "error": 0.01, "dev": 0.7}
         for label, size in (("lora", 10), ("cp", 1), ("cp", 10))
         for rate in (1e-4, 1e-3)
+    ]
+)  # fmt: skip
+
+RECOVERY = pd.DataFrame(
+    [
+        {"task": "sst2", "teacher": teacher, "label": label, "size": size, "parameters": parameters, "draws": draws,
+         "mean": mean, "low": low, "high": high}
+        for teacher, label, size, parameters, draws, mean, low, high in (
+            ("LoRA 1", "lora", 1, 57_600, 4, 0.98, 0.961, 0.999),
+            ("LoRA 1", "cp", 1, 5220, 4, -0.1, -0.3, 0.1),
+            ("CP 4", "lora", 1, 57_600, 1, 0.5, np.nan, np.nan),
+            ("CP 4", "cp", 1, 5220, 4, 0.25, 0.2, 0.3),
+        )
     ]
 )  # fmt: skip
 
@@ -181,6 +196,7 @@ CHARTS = {
     "intervals": lambda: interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.01),
     "spread": lambda: spread_chart(RUNS),
     "parts": lambda: part_chart(PARTS),
+    "students": lambda: recovery_chart(RECOVERY),
     "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
@@ -479,6 +495,25 @@ def test_runs_that_diverged_leave_a_chart_whole() -> None:
     rows = table(*ROWS, ("cp", "cp", 9, 900, 1e-3, 0, None, None))
     spec = as_dict(frontier_chart(rows))
     assert [row["accuracy"] for row in drawn(spec, parts(spec)[1]) if row["size"] == 9] == [None]
+
+
+def test_a_recovery_is_a_map_of_teachers_by_students_in_the_order_of_their_budgets() -> None:
+    spec = as_dict(recovery_chart(RECOVERY))
+    fields, means, ranges = spec["layer"]
+    assert [layer["mark"]["type"] for layer in (fields, means, ranges)] == ["rect", "text", "text"]
+    assert fields["encoding"]["x"]["sort"] == ["LoRA 1", "CP 4"]
+    assert fields["encoding"]["y"]["sort"] == ["CP 1, 5,220", "LoRA 1, 57,600"]
+    said = {(row["teacher"], row["cell"]): (row["percent"], row["range"], row["shade"]) for row in drawn(spec, spec)}
+    assert said == {
+        ("LoRA 1", "CP 1"): ("-10", "-30 to 10", 0),
+        ("LoRA 1", "LoRA 1"): ("98", "96 to 100", 0.98),
+        ("CP 4", "CP 1"): ("25", "20 to 30", 0.25),
+        ("CP 4", "LoRA 1"): ("50", "", 0.5),
+    }
+    assert (means["encoding"]["text"]["field"], ranges["encoding"]["text"]["field"]) == ("percent", "range")
+    assert spec["description"].startswith(
+        "The share of the divergence from teachers (LoRA 1, CP 4) that students (CP 1, 5"
+    )
 
 
 def test_curves_are_a_line_a_run() -> None:

@@ -48,6 +48,13 @@ def test_runs_under_two_protocols_are_not_pooled() -> None:
     assert len(cells(runs(run(1e-3, 0.6, 0.7, protocol="a"), run(1e-3, 0.6, 0.7, protocol="b", study="t")))) == 2
 
 
+def test_runs_of_two_teachers_are_not_pooled() -> None:
+    other = runs(run(1e-3, 0.6, 0.7, teacher="CP 4"), run(1e-3, 0.6, 0.7))
+    with pytest.raises(InputError, match=r"are of 2 teachers \(CP 4, none\).*by the column teacher"):
+        frontier(other)
+    assert len(cells(runs(run(1e-3, 0.6, 0.7, teacher="CP 4")))) == 1
+
+
 def test_runs_on_other_weights_are_not_pooled() -> None:
     other = runs(run(1e-3, 0.6, 0.7, weights="a"), run(1e-3, 0.6, 0.7, weights="b"))
     with pytest.raises(InputError, match=r"are of 2 backbone's weights \(a, b\).*by the column weights"):

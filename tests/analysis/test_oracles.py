@@ -24,7 +24,7 @@ from statsmodels.formula.api import ols
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.anova import anova_lm
 
-from cpadapt.analysis import across_tasks, cells, frontier, statistics
+from cpadapt.analysis import across_tasks, cells, frontier, statistics, students
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.cells import cells_of
 from cpadapt.analysis.frontier import best_under_budget
@@ -86,6 +86,14 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
         "between": ("test_two_means_differ_as_of_welch",),
         "share_interval": ("test_a_share_lies_where_fieller_has_it",),
         "chosen_settings": ("test_a_setting_is_chosen_on_dev_over_tasks_and_draws",),
+    },
+    students: {
+        "removals": ("test_each_run_is_compared_with_the_backbone_on_its_draw",),
+        "choose_settings": ("test_one_setting_is_chosen_for_all_teachers",),
+        "recovery": ("test_the_map_has_means_and_students_t_over_draws",),
+        "differences": ("test_differences_are_taken_draw_by_draw",),
+        "smallest_to_reach": ("test_the_smallest_student_that_reaches_a_share",),
+        "recovery_table": ("test_the_printed_table_has_a_row_a_student_in_the_order_of_their_budgets",),
     },
     frontier: {
         "cells": ("test_cells_gather_seeds", "test_a_frontier_is_that_of_the_lines"),

@@ -1,0 +1,104 @@
+"""The studies of planted updates: their files, and the way from a study to its map, in small."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cpadapt import load_projections, load_records, load_study
+from cpadapt.analysis.charts import recovery_chart
+from cpadapt.analysis.students import choose_settings, differences, recovery, removals, smallest_to_reach
+from cpadapt.cli import app
+from cpadapt.measure import train
+from cpadapt.records.config import Protocol
+from cpadapt.study import Ladder, Study
+
+STUDIES = Path(__file__).parents[1] / "studies"
+
+
+@pytest.mark.slow
+def test_the_study_in_small_goes_from_its_file_to_the_map(tmp_path: Path) -> None:
+    run = ["run", str(STUDIES / "planted-tiny.toml"), "--results", str(tmp_path), "--device", "cpu", "--quiet"]
+    ran = CliRunner(env={"COLUMNS": "200"}).invoke(app, run)
+    assert ran.exit_code == 0, ran.output
+    records = load_records(tmp_path)
+    assert len(records) == 5 * 2 * 4
+    assert "eval KL" in ran.stdout
+    for record in records:
+        assert f"{record.config.teacher.title} " in ran.stdout
+        assert f"{record.outcome.divergence:.4f}" in ran.stdout
+    removed = removals(records)
+    found = recovery(removed)
+    assert found["teacher"].unique().tolist() == ["CP 1", "LoRA 1", "MELoRA 2", "dense", "dense, 1/k"]
+    assert found["draws"].tolist() == [2] * 15
+    # Twenty steps find something, and never more than all.
+    assert 0 < found["mean"].max() < 1
+    assert len(differences(removed, [(("cp", 2), ("lora", 1))])) == 5
+    assert smallest_to_reach(found, 0.95)[["cp", "lora"]].shape == (5, 2)
+    assert len(recovery_chart(found).to_dict()["layer"]) == 3
+    # A second run finds its records.
+    assert CliRunner().invoke(app, run).exit_code == 0
+    assert len(list(tmp_path.glob("*.jsonl.xz"))) == 1
+
+
+@pytest.mark.slow
+def test_the_settings_of_the_full_study_are_chosen_as_in_small() -> None:
+    """The file of the rates, on the model in memory and in a few steps."""
+    asked = load_study(STUDIES / "planted-rates.toml")
+    protocol = replace(asked.protocol, steps=4, eval_every=2, batch_size=2, train_cap=20, dev_cap=10, dtype="float32")
+    small = replace(
+        asked, backbone="tiny", tasks=("toy-entailment",), teachers=asked.teachers[1:], draws=(101,), protocol=protocol
+    )
+    records = train(small, quiet=True)
+    assert {record.outcome for record in records} == {None}
+    chosen = choose_settings(removals(records, on_dev=True))
+    tried = {
+        (label, size): {
+            (setting.learning_rate, setting.scale) for setting in asked.families[label].settings_of(label, size)
+        }
+        for label, sizes in asked.ladder.sizes.items()
+        for size in sizes
+    }
+    assert chosen.keys() == tried.keys()
+    assert all((setting.learning_rate, setting.scale) in tried[cell] for cell, setting in chosen.items())
+
+
+def test_the_file_that_waits_for_its_rates_is_what_its_page_and_the_queue_say(tmp_path: Path) -> None:
+    page = (STUDIES / "planted.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    file = tmp_path / "planted.toml"
+    file.write_text(block.replace("RATE", "1e-3").replace("SCALE", "4.0"))
+    study, rates = load_study(file), load_study(STUDIES / "planted-rates.toml")
+    projections = load_projections(study.backbone)
+    (runs,) = re.findall(r"^\| `planted` \|.*?\| (\d+) \|", (STUDIES / "README.md").read_text(), re.MULTILINE)
+    assert len(study.runs(projections)) == int(runs)
+    counts = {(label, size): study.count(projections, label, size) for label, size in study.cells(projections)}
+    for rank, components, ranks in ((1, 11, 4), (4, 44, 16)):
+        assert counts["lora", rank] == counts["melora", ranks]
+        assert 0.99 < counts["cp", components] / counts["lora", rank] < 1
+    # Same protocol and texts, other draws; and each student that is planted too is there to find itself.
+    assert replace(study.protocol, eval_cap=0) == rates.protocol
+    assert (study.tasks, study.backbone) == (rates.tasks, rates.backbone)
+    assert not set(study.draws) & set(rates.draws)
+    assert set(rates.teachers) < set(study.teachers)
+    for teacher in study.teachers:
+        assert teacher.family == "dense" or (teacher.family, teacher.size) in counts
+
+
+def test_a_study_with_a_teacher_needs_words_and_different_teachers() -> None:
+    study = load_study(STUDIES / "planted-tiny.toml")
+    projections = load_projections("tiny")
+    with pytest.raises(ValueError, match="'head': a teacher answers in label words; take 'verbalizer'"):
+        replace(study, protocol=replace(study.protocol, readout="head")).runs(projections)
+    with pytest.raises(ValueError, match=r"teachers = .*: values must be unique"):
+        replace(study, teachers=study.teachers * 2)
+
+
+def test_without_teachers_a_study_asks_for_the_runs_that_it_always_did() -> None:
+    study = Study("own", "tiny", ("toy-entailment",), Ladder(head=True, sizes={"cp": (1,)}), protocol=Protocol())
+    runs = study.runs(load_projections("tiny"))
+    assert [(run.label, run.config.teacher) for run in runs] == [("head", None), ("cp", None)]
+    # As it was before there were teachers.
+    assert runs[1].config.config_id == "3779d9388358d230"
