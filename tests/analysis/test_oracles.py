@@ -24,7 +24,7 @@ from statsmodels.formula.api import ols
 from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.stats.anova import anova_lm
 
-from cpadapt.analysis import across_tasks, cells, frontier, statistics, students
+from cpadapt.analysis import across_tasks, cells, factors, frontier, statistics, students
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.cells import cells_of
 from cpadapt.analysis.frontier import best_under_budget
@@ -83,9 +83,18 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
             "test_the_spread_is_paule_and_mandels_and_the_error_knapp_and_hartungs",
             "test_what_a_draw_does_to_all_tasks_is_in_the_error",
         ),
+        "over_given_tasks": (
+            "test_over_the_tasks_at_hand_is_the_mean_of_independent_estimates_and_what_draws_share",
+        ),
         "between": ("test_two_means_differ_as_of_welch",),
         "share_interval": ("test_a_share_lies_where_fieller_has_it",),
         "chosen_settings": ("test_a_setting_is_chosen_on_dev_over_tasks_and_draws",),
+    },
+    factors: {
+        "terms_of": ("test_the_terms_are_main_effects_pairs_and_curvatures",),
+        "contrasts": ("test_weights_are_least_squares_as_the_library_has_it",),
+        "effects": ("test_records_give_the_effects_of_their_answers",),
+        "effect_of": ("test_intervals_hold_the_truth_as_often_as_they_say",),
     },
     students: {
         "removals": ("test_each_run_is_compared_with_the_backbone_on_its_draw",),
