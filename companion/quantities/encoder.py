@@ -7,7 +7,7 @@ from typing import Any
 from companion import encoder
 from companion.claims import LEVEL, learned, lora_ahead
 from companion.encoder import CP1, HEAD_ONLY, LORA1, LORA8, STEPS, STUDY
-from companion.quantities import quantity
+from companion.quantities import Value, quantity
 from companion.records import records
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
@@ -216,9 +216,9 @@ def alike_pairs() -> int:
 
 
 @quantity("percent", source=STUDY, each=TAUGHT)
-def way(task: str) -> float:
+def way(task: str) -> Value:
     """Of the way from the floor to the best adapter, that one component takes."""
-    return encoder.one_components_way(encoder.cells()[task])
+    return Value(*encoder.one_components_way(encoder.cells()[task]), n=seeds())
 
 
 @quantity(source=STUDY)
