@@ -41,12 +41,12 @@ encoder.gain_charts()
 #
 # ## How far one component gets
 
-# %% mystnb={"figure": {"caption": "What one component gains of the best's gain, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "One component's share of the best gain, with intervals."}} tags=["remove-input"]
 encoder.way_chart()
 
 # %% [markdown]
-# The way begins at the {term}`head` alone, or at always giving the {term}`commonest answer <majority rate>` where that is better. It
-# ends at the best adapter of the figure above.
+# The way begins at the {term}`head` alone, or at always giving the {term}`commonest answer <majority rate>` where that
+# is better. It ends at the best adapter of the figure above.
 #
 # ## At one rank, LoRA is level or ahead
 
