@@ -158,7 +158,8 @@ def flat_from_first_rank(cells: Cells) -> Finding:
 def splits_alike(cells: Cells) -> Finding:
     """CP with each other tensor shape, minus the default, is within the margin of 0.
 
-    The labels of other shapes begin with cp-. Each shape is compared at its own budget, because a shape changes the cost of a component.
+    The labels of other shapes begin with cp-. Each shape is compared at its own budget, because a shape changes the
+    cost of a component.
     """
     others = [cell for cell in cells.budgets if cell[0].startswith("cp-")]
     # No cell has size 0, so a shape without a counterpart is not measured.

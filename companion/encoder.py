@@ -130,8 +130,6 @@ def _gain_chart(task: str) -> Any:
     y = alt.Y("gain:Q", title="points over the head", axis=alt.Axis(format="~g", tickCount=5))
     inks = {family_name(label): family_colours()[label] for label in ("cp", "lora")}
     colour = alt.Color("family:N", scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=None)
-    # So that the intervals of two cells with one budget stand side by side.
-    beside = alt.XOffset("family:N", scale=alt.Scale(domain=list(inks), range=[-2, 2]))
     tooltip = [
         alt.Tooltip("adapter:N"),
         alt.Tooltip("scalars:Q", title="trainable scalars", format=","),
@@ -143,23 +141,17 @@ def _gain_chart(task: str) -> Any:
     rank = pd.DataFrame({"scalars": [cells()[task].budgets[LORA1]], "gain": [0.0], "said": ["one rank"]})
     marked = alt.Chart(rank)
     ends = table[(table["size"] == 1)]
-    return (
-        alt.layer(
-            marked.mark_rule(strokeWidth=1).encode(y),
-            marked.mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(x),
-            marked.mark_text(align="right", dx=-5, baseline="top", fontSize=12).encode(
-                x, y=alt.value(0), text="said:N"
-            ),
-            base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(x, alt.Y("low:Q"), colour, beside, y2="high:Q"),
-            base.mark_line(strokeWidth=2).encode(x, y, colour, beside),
-            base.mark_point(filled=True, size=55, opacity=1).encode(x, y, colour, beside, tooltip=tooltip),
-            alt.Chart(ends)
-            .mark_text(align="left", baseline="middle", dx=7, dy=-15, fontSize=12)
-            .encode(x, y, text="family:N"),
-        )
-        .resolve_scale(xOffset="shared")
-        .properties(title=task_name(task), width=280, height=140)
-    )
+    return alt.layer(
+        marked.mark_rule(strokeWidth=1).encode(y),
+        marked.mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(x),
+        marked.mark_text(align="right", dx=-5, baseline="top", fontSize=12).encode(x, y=alt.value(0), text="said:N"),
+        base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(x, y, colour),
+        base.mark_point(filled=True, size=55, opacity=1).encode(x, y, colour, tooltip=tooltip),
+        alt.Chart(ends)
+        .mark_text(align="left", baseline="middle", dx=7, dy=-15, fontSize=12)
+        .encode(x, y, text="family:N"),
+    ).properties(title=task_name(task), width=280, height=140)
 
 
 def way_chart() -> Any:

@@ -20,8 +20,8 @@
 # {says}`claims.failed_somewhere == 0`
 # {says}`claims.held_somewhere + claims.open_everywhere == claims.verdicts_asked`
 #
-# {q}`claims.settings` settings on {q}`claims.models` models, with 3 seeds to
-# {q}`claims.difference.cp_not_ahead.sst2.many_seeds|n`. The paper's model, OPT-1.3B, is **not measured**.
+# We judged them in {q}`claims.settings` settings on {q}`claims.models` models, with up to
+# {q}`claims.difference.cp_not_ahead.sst2.many_seeds|n` seeds. The paper's model, OPT-1.3B, is **not measured**.
 # {says}`limits.opt_done == 0 and claims.difference.lora_ahead.rte.size.n == 3`
 
 # %% mystnb={"figure": {"caption": "The paper's claims by model and setting."}} tags=["remove-input"]
@@ -32,7 +32,7 @@ claims_grid.grid()
 # %% [markdown]
 # Point at a cell, or move to it with the Tab key, for its numbers; its link leads to [the evidence](verdicts.ipynb).
 # SmolLM2 is SmolLM2-135M-Instruct, whose weights are dequantized from four bits, on one draw of each task's examples
-# (the worst of {q}`noise.draws_known` on SST-2). Qwen 1.5B is Qwen2.5-Coder-1.5B-Instruct, of OPT's size.
+# (the worst of {q}`noise.draws_known` on SST-2). Qwen is Qwen2.5-Coder-1.5B-Instruct, of OPT's size.
 # {says}`noise.shared_draw < noise.other_draws.least`
 #
 # ## What holds, and what stays open
@@ -51,7 +51,7 @@ claims_grid.grid()
 #   {says}`claims.difference.cp_gains.boolq.all_examples.low > 0`
 #   {says}`0 < claims.difference.lora_slightly_ahead.boolq.all_examples.low`
 #   {says}`claims.difference.lora_slightly_ahead.boolq.all_examples.high < 100 * 0.03`
-# - **LoRA's lead on RTE is open.** It is {q}`claims.difference.lora_ahead.rte.many_seeds|full|signed` with
+# - **LoRA's lead on RTE is open.** It is {q}`claims.difference.lora_ahead.rte.many_seeds|full` with
 #   {q}`claims.difference.lora_ahead.rte.many_seeds|n` seeds, and RTE has too few test items to settle it.
 #   {says}`claims.verdict.favoured.rte.many_seeds == 'cannot be told'`
 #   {says}`claims.seeds_needed.lora_ahead.rte.many_seeds == 'more items'`
@@ -73,7 +73,7 @@ claims_grid.grid()
 #   - what would close it
 # * - OPT-1.3B: none of its {q}`limits.opt_runs` runs is measured
 #   - all of it
-#   - `cpadapt run studies/paper.toml` where its weights are
+#   - [its study](../book/run_it_yourself.md), where its weights are
 # * - Original weights: ours are dequantized, and tuned to follow instructions, maybe on these tasks
 #   - how high the curves lie
 #   - the same studies with another `backbone`

@@ -23,7 +23,7 @@
 # {q}`encoder.taught` on MiniLM, with all examples and test items, and {q}`encoder.seeds|unit` for each adapter.
 # {says}`encoder.taught == 'SST-2, SICK, MRPC and BoolQ' and encoder.capped == 0`
 
-# %% mystnb={"figure": {"caption": "Points over the head alone, by size, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "CP gains far below one rank; bars are 95 % intervals."}} tags=["remove-input"]
 from companion import contrasts, encoder
 from companion.claims import MARGIN
 from cpadapt.analysis import charts

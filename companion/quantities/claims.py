@@ -3,15 +3,13 @@
 import functools
 import math
 
-import numpy as np
-
 from companion import contrasts, verdicts
-from companion.claims import LEVEL, MARGIN, SLIGHT, Verdict, interval_90
+from companion.claims import LEVEL, MARGIN, SLIGHT, Verdict
 from companion.noise import ENOUGH, MOST_SEEDS
 from companion.quantities import Value, quantity
 from companion.verdicts import BELOW, CASES, CLAIMS, COUNTED, JUDGED
 from cpadapt.analysis.cells import NEAR
-from cpadapt.analysis.statistics import Estimate, compare, estimate
+from cpadapt.analysis.statistics import Estimate, compare
 
 LEDGER, PUBLISHED = "book/claims.toml", "book/published.toml"
 AT_PAPERS_RATES, TUNED, ENCODER = (CASES[case].studies for case in ("papers_rates", "tuned", "encoder"))
@@ -46,12 +44,6 @@ def margin() -> float:
 def slight() -> float:
     """Differences below it count as slight."""
     return SLIGHT
-
-
-@quantity("percent")
-def one_sided() -> float:
-    """Of every one-sided test."""
-    return LEVEL
 
 
 @quantity("percent")
@@ -186,12 +178,6 @@ def lost() -> Value:
     return Value(sum(run.diverged_at is not None for run in runs.values()), n=len(runs))
 
 
-@quantity("budgets", source=of_case, each=["all_examples"])
-def matched(case: str) -> int:
-    """Of LoRA's, that a CP size matches."""
-    return len(verdicts.cells(case, "boolq").matched("lora", "cp"))
-
-
 @quantity("points", 1, of_case, level=1 - 2 * LEVEL, each=FOUND)
 def difference(rule: str, task: str, case: str) -> Estimate | str:
     """That a rule judges."""
@@ -217,13 +203,6 @@ def seeds_needed(rule: str, task: str, case: str) -> float | str:
     return verdicts.seeds_needed(found) or "more items"
 
 
-@quantity("points", 4, AT_PAPERS_RATES)
-def rte_lead_low() -> float:
-    """Where the interval of LoRA's lead on RTE begins at the paper's rates."""
-    found = verdicts.finding("lora_ahead", "rte", "papers_rates").estimate
-    return math.nan if found is None else interval_90(found)[0]
-
-
 # On MiniLM.
 
 
@@ -234,25 +213,11 @@ def missed() -> float:
     return 1 - budgets["cp", verdicts.encoder_sizes()[0]] / budgets["lora", 1]
 
 
-@quantity("points", 2, ENCODER, level=1 - 2 * LEVEL)
-def gain_from_nearly() -> Estimate:
-    """CP's larger sizes on SST-2, on their average, minus that size."""
-    (nearly, further), found = verdicts.encoder_sizes(), verdicts.cells("encoder", "sst2").outcomes
-    return estimate(np.mean([found["cp", size].right for size in further], axis=0) - found["cp", nearly].right)
-
-
 @quantity("points", 2, ENCODER)
 def gain_to_most() -> Estimate:
     """CP's largest size minus that size."""
     (nearly, further), found = verdicts.encoder_sizes(), verdicts.cells("encoder", "sst2").outcomes
     return compare(found["cp", further[-1]], found["cp", nearly])
-
-
-@quantity("runs", source=ENCODER)
-def collapsed() -> int:
-    """Of LoRA's larger ranks on BoolQ, that give one answer to every item."""
-    found = verdicts.cells("encoder", "boolq")
-    return sum(map(found.collapsed, verdicts.finding("lora_ahead", "boolq", "encoder").unfit))
 
 
 # Between LoRA's first two ranks.
