@@ -140,7 +140,6 @@ def _gain_chart(task: str) -> Any:
     base = alt.Chart(table)
     rank = pd.DataFrame({"scalars": [cells()[task].budgets[LORA1]], "gain": [0.0], "said": ["one rank"]})
     marked = alt.Chart(rank)
-    ends = table[(table["size"] == 1)]
     return alt.layer(
         marked.mark_rule(strokeWidth=1).encode(y),
         marked.mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(x),
@@ -148,7 +147,7 @@ def _gain_chart(task: str) -> Any:
         base.mark_rule(strokeWidth=1.5, opacity=0.45).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(x, y, colour),
         base.mark_point(filled=True, size=55, opacity=1).encode(x, y, colour, tooltip=tooltip),
-        alt.Chart(ends)
+        alt.Chart(table[table["size"] == 1])
         .mark_text(align="left", baseline="middle", dx=7, dy=-15, fontSize=12)
         .encode(x, y, text="family:N"),
     ).properties(title=task_name(task), width=280, height=140)

@@ -78,10 +78,7 @@ def figure(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
     if "concat" in spec:
         shared = {name: value for name, value in spec.items() if name not in ("concat", "columns", "description")}
         label = html.escape(spec.get("description", ""), quote=True)
-        drawn = "".join(
-            figure({**shared, "description": each["title"], **each, "width": "container"}, SMALL_WIDTH)
-            for each in spec["concat"]
-        )
+        drawn = "".join(figure({**shared, **each, "width": "container"}, SMALL_WIDTH) for each in spec["concat"])
         return f'<figure class="charts" role="group" aria-label="{label}">{drawn}</figure>'
     spec = {**spec, "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"}
     drawn = still(spec, width)

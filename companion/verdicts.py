@@ -187,10 +187,10 @@ def item_error(task: str) -> float:
 # Printed tables.
 
 DIFFERENCES = {
-    "first_rank_learns": "CP at LoRA's first budget − head, balanced",
-    "flat_from_first_rank": "CP above LoRA's first budget − CP at it",
-    "cp_gains": "CP at LoRA's budgets − CP 1",
-    "cp_saturates": "CP at LoRA's largest budget − CP at the middle one",
+    "first_rank_learns": "CP of one rank's size − head, balanced",
+    "flat_from_first_rank": "larger CP − CP of one rank's size",
+    "cp_gains": "CP of LoRA's sizes − CP 1",
+    "cp_saturates": "CP of LoRA's largest size − of its middle size",
     "lora_ahead": "LoRA − CP at equal size",
     "lora_slightly_ahead": "LoRA − CP at equal size",
     "cp_not_ahead": "CP − LoRA at equal size",
@@ -282,41 +282,39 @@ def anchor(claim: str, task: str, case: str) -> str:
     return f"{claim}-{task}-{case}".replace("_", "-")
 
 
-def evidence_table() -> str:
-    """The differences behind each verdict, the region that its claim requires, and the power to show it, as HTML whose
-    first row of each verdict has the name `anchor`."""
+def evidence_table(claim: str) -> Any:
+    """The differences behind a claim's verdicts, the region that each must lie in, and the power to show it.
+
+    The first row of each verdict has the name `anchor`.
+    """
+    from IPython.display import HTML  # comes with Jupyter, and is needed only there
+
     rows, anchors = [], []
-    for claim, task in JUDGED:
+    for task in CLAIMS[claim]["tasks"]:
         for case, about in CASES.items():
-            name = anchor(claim, task, case)
             for rule in CLAIMS[claim]["rules"]:
-                found, of_rule = finding(rule, task, case), f"{rule}.{task}.{case}"
+                found, name = finding(rule, task, case), f"{rule}.{task}.{case}"
                 if found.estimate is None or found.region is None:
                     continue
-                difference = quantities.value(f"claims.difference.{of_rule}")
                 is_open = found.verdict is Verdict.OPEN
                 rows.append(
                     {
-                        "claim": CLAIMS[claim]["says"],
                         "task": task_name(task),
                         "setting": about.title,
                         "difference": DIFFERENCES[rule],
-                        "points": difference.text("signed"),
-                        "90 % interval": difference.text("signed|interval"),
+                        "points (90 %)": quantities.value(f"claims.difference.{name}").text("signed|bare"),
                         "wanted": wanted(found.region),
                         "verdict": found.told,
-                        "power": quantities.value(f"claims.power.{of_rule}").text("unit") if is_open else "",
-                        "seeds": quantities.value(f"claims.seeds_needed.{of_rule}").text() if is_open else "",
+                        "power": quantities.value(f"claims.power.{name}").text("unit") if is_open else "",
+                        "seeds": quantities.value(f"claims.seeds_needed.{name}").text() if is_open else "",
                     }
                 )
-                anchors.append(name if name not in anchors else None)
-    head, *each = re.split(r"(?=<tr)", charts.table(pd.DataFrame(rows)).data)
-    title, *each = each
-    named = [
-        row if name is None else f'<tr id="{name}"' + row.removeprefix("<tr")
-        for name, row in zip(anchors, each, strict=True)
-    ]
-    return "".join([head, title, *named])
+                anchors.append(anchor(claim, task, case))
+    head, *body = re.split(r"(?=<tr>)", charts.table(pd.DataFrame(rows)).data)
+    for k, name in enumerate(anchors):
+        if name not in anchors[:k]:
+            body[k] = body[k].replace("<tr>", f'<tr id="{name}">')
+    return HTML("".join([head, *body]))
 
 
 def published_table() -> pd.DataFrame:

@@ -16,7 +16,7 @@
 # **Which of the paper's findings hold here, and what isn't measured?**
 #
 # None fails. Of {q}`claims.verdicts_asked` claims, each on one task, {q}`claims.held_somewhere` hold in at least one
-# setting; the other {q}`claims.open_everywhere` stay open in all.
+# setting; the other {q}`claims.open_everywhere` stay open everywhere.
 # {says}`claims.failed_somewhere == 0`
 # {says}`claims.held_somewhere + claims.open_everywhere == claims.verdicts_asked`
 #

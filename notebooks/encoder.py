@@ -46,7 +46,9 @@ encoder.way_chart()
 
 # %% [markdown]
 # The way begins at the {term}`head` alone, or at always giving the {term}`commonest answer <majority rate>` where that
-# is better. It ends at the best adapter of the figure above.
+# is better. It ends at the best adapter of the figure above. On [the main study](main_study.ipynb)'s decoder one
+# component takes {q}`planned.share|full` of the way, over {q}`main_study.tasks|unit`.
+# {says}`planned.share.low > 50`
 #
 # ## At one rank, LoRA is level or ahead
 

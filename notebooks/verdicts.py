@@ -21,8 +21,6 @@
 # The rules are code, so the same records always give the same verdicts. [The claims](claims.ipynb) in a grid.
 
 # %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["remove-input"]
-from IPython.display import HTML
-
 from companion import verdicts
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
@@ -62,14 +60,26 @@ charts.table(verdicts.case_table())
 # the paper's rates. Not judged are the [pilot](first_frontiers.ipynb), [other draws](noise.ipynb) and
 # [orders](causes.ipynb) of the examples, and [another readout](readout.ipynb).
 #
-# ## All differences
+# ## The differences, claim by claim
 #
 # In points; the rule that CP learns is in balanced accuracy. Where a verdict cannot be told, *power* is the chance to
 # show the claim with these seeds and items if it is true. *Seeds* says how many would give {q}`claims.enough|unit`;
 # *more items* says that {q}`claims.most_seeds` wouldn't.
 
-# %% mystnb={"code_prompt_show": "Differences", "code_prompt_hide": "Differences"} tags=["remove-input", "hide-output"]
-HTML(verdicts.evidence_table())
+# %% mystnb={"code_prompt_show": "Plateau", "code_prompt_hide": "Plateau"} tags=["remove-input", "hide-output"]
+verdicts.evidence_table("plateau")
+
+# %% mystnb={"code_prompt_show": "Saturation", "code_prompt_hide": "Saturation"} tags=["remove-input", "hide-output"]
+verdicts.evidence_table("saturates")
+
+# %% mystnb={"code_prompt_show": "RTE", "code_prompt_hide": "RTE"} tags=["remove-input", "hide-output"]
+verdicts.evidence_table("favoured")
+
+# %% mystnb={"code_prompt_show": "Splits", "code_prompt_hide": "Splits"} tags=["remove-input", "hide-output"]
+verdicts.evidence_table("splits")
+
+# %% mystnb={"code_prompt_show": "Finer step", "code_prompt_hide": "Finer step"} tags=["remove-input", "hide-output"]
+verdicts.evidence_table("finer")
 
 # %% [markdown]
 # If true means {q}`claims.margin|unit` from the end of what is wanted, or in the middle where that has two ends.

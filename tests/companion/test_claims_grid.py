@@ -31,8 +31,8 @@ def test_every_verdict_on_accuracy_has_one_kind() -> None:
 def test_a_cell_says_its_verdict_its_numbers_and_its_evidence(grid: BeautifulSoup) -> None:
     rows = [row for row in grid.select("tbody tr") if row.find("td")]
     assert len(rows) == len(JUDGED)
-    evidence = BeautifulSoup(verdicts.evidence_table(), "html.parser")
     for row, (claim, task) in zip(rows, JUDGED, strict=True):
+        evidence = BeautifulSoup(verdicts.evidence_table(claim).data, "html.parser")
         cells = row.find_all("td")
         for cell, case in zip(cells, CASES, strict=True):
             told = str(quantities.value(f"claims.verdict.{claim}.{task}.{case}").value)
