@@ -45,6 +45,12 @@ def kind_of(verdict: Verdict) -> Kind:
     return kind
 
 
+def told(claim: str, task: str, case: str) -> tuple[Verdict, str]:
+    """A verdict, and the reason if it is not judged."""
+    verdict, _, reason = quantities.value(f"claims.verdict.{claim}.{task}.{case}").text().partition(": ")
+    return Verdict(verdict), reason
+
+
 WHY_OPEN = {
     Verdict.OPEN: "Open: the interval reaches across an end of what is claimed.",
     Verdict.EDGE: "Open: the verdict hangs on one budget or on one answer.",
@@ -53,12 +59,9 @@ WHY_OPEN = {
 
 def explained(claim: str, task: str, case: str) -> str:
     """A verdict in a sentence, and below it each difference with its interval and where the claim wants it."""
-    verdict, told = verdicts.verdict(claim, task, case)
-    reason = told.partition(": ")[2]
-    said = WHY_OPEN.get(verdict) or f"{kind_of(verdict).said.capitalize()}{reason and f': {reason}'}."
-    if verdict is Verdict.UNJUDGED:
-        said = f"Open: {reason}."
-    lines = [said]
+    verdict, reason = told(claim, task, case)
+    kind = kind_of(verdict).said.capitalize()
+    lines = [WHY_OPEN.get(verdict) or f"{kind}{reason and f': {reason}'}."]
     for rule in CLAIMS[claim]["rules"]:
         found = verdicts.finding(rule, task, case)
         if found.estimate is not None and found.region is not None:
@@ -84,7 +87,7 @@ def grid() -> Any:
 
 def _counted(case: str) -> str:
     """How many cells of a case are of each kind."""
-    kinds = [kind_of(verdicts.verdict(claim, task, case)[0]) for claim, task in JUDGED]
+    kinds = [kind_of(told(claim, task, case)[0]) for claim, task in JUDGED]
     return ", ".join(f"{kinds.count(kind)} {kind.said}" for kind in KINDS if kind in kinds)
 
 
@@ -108,7 +111,7 @@ def _rows(claim: str) -> str:
 
 
 def _cell(claim: str, task: str, case: str) -> str:
-    kind = kind_of(verdicts.verdict(claim, task, case)[0])
+    kind = kind_of(told(claim, task, case)[0])
     title = html.escape(explained(claim, task, case), quote=True)
     link = f"verdicts.html#{verdicts.anchor(claim, task, case)}"
     if kind.verdicts == (Verdict.UNMEASURED,):

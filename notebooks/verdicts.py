@@ -125,4 +125,4 @@ charts.table(verdicts.published_table())
 # %% [markdown]
 # *Over both* is the difference in units of both errors together.
 #
-# Next: [what a run costs](what_a_run_costs.ipynb).
+# Next: [the pilot](first_frontiers.ipynb).

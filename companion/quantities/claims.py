@@ -152,7 +152,11 @@ def open_everywhere() -> int:
     return sum(not {Verdict.HOLDS, Verdict.FAILS} & _found(*judged) for judged in JUDGED)
 
 
-@quantity("verdicts", source=of_case, each=CASES)
+AT_RATES = ("papers_rates", "size")
+"""The cases at the paper's rates that are measured."""
+
+
+@quantity("verdicts", source=of_case, each=AT_RATES)
 def measured(case: str) -> int:
     """That a case has."""
     found = [verdicts.verdict(claim, task, case)[0] for claim, task in JUDGED]
@@ -165,7 +169,7 @@ def verdicts_given() -> int:
     return sum(measured(case) for case in CASES)
 
 
-@quantity("verdicts", source=of_case, each=("papers_rates", "size"))
+@quantity("verdicts", source=of_case, each=AT_RATES)
 def unjudged(case: str) -> int:
     """Of these, those that are not judged, because a cell is not shown to learn."""
     return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED)

@@ -50,8 +50,9 @@ def test_a_step() -> None:
 
 def test_steps_and_pairs_that_are_clear() -> None:
     p_values = corrected([difference("mrpc", *pair)["p"] for pair in encoder.STEPS.values()])
-    for name, p in zip(encoder.STEPS, p_values, strict=True):
-        assert ("MRPC" in value(f"clear.{name}").value) == (p < 0.05)
+    by_name = dict(zip(encoder.STEPS, p_values, strict=True))
+    for name in encoder.CHARTED:
+        assert ("MRPC" in value(f"clear.{name}").value) == (by_name[name] < 0.05)
     p_values = corrected([difference("boolq", *pair)["p"] for pair in PAIRS])
     assert encoder.matched().query("group == 'BoolQ'")["holm"].tolist() == pytest.approx(p_values)
     assert [p < 0.05 for p in p_values] == [False, True, True]
