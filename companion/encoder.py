@@ -137,6 +137,9 @@ def _gain_chart(task: str) -> Any:
         alt.Tooltip("low:Q", title="from", format="+.1f"),
         alt.Tooltip("high:Q", title="to", format="+.1f"),
     ]
+    said = f"Points over the head alone on {task_name(task)}: " + ", ".join(
+        f"{adapter} {gain:+.1f}" for adapter, gain in zip(table["adapter"], table["gain"], strict=True)
+    )
     base = alt.Chart(table)
     rank = pd.DataFrame({"scalars": [cells()[task].budgets[LORA1]], "gain": [0.0], "said": ["one rank"]})
     marked = alt.Chart(rank)
@@ -150,7 +153,7 @@ def _gain_chart(task: str) -> Any:
         alt.Chart(table[table["size"] == 1])
         .mark_text(align="left", baseline="middle", dx=7, dy=-15, fontSize=12)
         .encode(x, y, text="family:N"),
-    ).properties(title=task_name(task), width=280, height=140)
+    ).properties(title=task_name(task), description=f"{said}.", width=280, height=140)
 
 
 def way_chart() -> Any:
