@@ -188,13 +188,13 @@ def item_error(task: str) -> float:
 
 DIFFERENCES = {
     "first_rank_learns": "CP of one rank's size − head, balanced",
-    "flat_from_first_rank": "larger CP − CP of one rank's size",
+    "flat_from_first_rank": "Larger CP − CP of one rank's size",
     "cp_gains": "CP of LoRA's sizes − CP 1",
     "cp_saturates": "CP of LoRA's largest size − of its middle size",
     "lora_ahead": "LoRA − CP at equal size",
     "lora_slightly_ahead": "LoRA − CP at equal size",
     "cp_not_ahead": "CP − LoRA at equal size",
-    "splits_alike": "other split − default split, the farthest",
+    "splits_alike": "Farthest other split − default split",
 }
 """What each rule on accuracy judges, in a reader's words."""
 

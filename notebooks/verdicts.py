@@ -82,7 +82,7 @@ verdicts.evidence_table("splits")
 verdicts.evidence_table("finer")
 
 # %% [markdown]
-# If true means {q}`claims.margin|unit` from the end of what is wanted, or in the middle where that has two ends.
+# *True* means {q}`claims.margin|unit` from the end of what is wanted, or in the middle where that has two ends.
 #
 # MiniLM doesn't measure the plateau, because CP's nearest size misses LoRA's first budget by {q}`claims.missed|unit`.
 # From that size CP gains {q}`claims.gain_to_most|signed` points to its largest, which isn't flat.
@@ -93,8 +93,8 @@ verdicts.evidence_table("finer")
 # ## Between LoRA's ranks
 #
 # At the paper's rates CP was run with {q}`claims.between` components too, whose budgets lie between LoRA's first two
-# ranks. Over three tasks they gain {q}`claims.over_below.rank|full|signed` over LoRA's first rank: no gain is seen,
-# nor is a loss shown. {says}`all(claims.over_below.low < 0, claims.over_below.high > 0)`
+# ranks. Over three tasks they differ from LoRA's first rank by {q}`claims.over_below.rank|full|signed`: no gain is
+# seen, nor is a loss shown. {says}`all(claims.over_below.low < 0, claims.over_below.high > 0)`
 
 # %% mystnb={"code_prompt_show": "By task", "code_prompt_hide": "By task"} tags=["remove-input", "hide-output"]
 charts.table(verdicts.between_table())
