@@ -136,7 +136,10 @@ def cp_saturates(cells: Cells) -> Finding:
 
 
 def first_rank_learns(cells: Cells) -> Finding:
-    """CP at the budget of LoRA's first rank has learned, that is, it is above the readout alone (`learned`)."""
+    """CP at the budget of LoRA's first rank is above the readout alone, in balanced accuracy.
+
+    `learned` judges it.
+    """
     first = cells.nearest(("lora", 1), "cp") if ("lora", 1) in cells.budgets else None
     return Finding(Verdict.UNMEASURED) if first is None else learned(cells, ("cp", first))
 
@@ -153,9 +156,10 @@ def flat_from_first_rank(cells: Cells) -> Finding:
 
 
 def splits_alike(cells: Cells) -> Finding:
-    """CP with each other tensor shape (labels that begin with cp-) minus the default is within the margin of 0.
+    """CP with each other tensor shape, minus the default, is within the margin of 0.
 
-    Each shape is compared at its own budget, because a shape changes the cost of a component.
+    The labels of other shapes begin with cp-. Each shape is compared at its own budget, because a shape changes the
+    cost of a component.
     """
     others = [cell for cell in cells.budgets if cell[0].startswith("cp-")]
     # No cell has size 0, so a shape without a counterpart is not measured.

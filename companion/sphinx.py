@@ -56,19 +56,32 @@ def draw_charts(app: Any, page: str, source: list[str]) -> None:
         source[0] = json.dumps(notebook)
 
 
-def still(spec: dict[str, Any]) -> str:
+def still(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
     """A chart as static SVG, with text and lines in `currentColor`."""
     import vl_convert
 
-    fixed = {**spec, "width": STATIC_WIDTH} if spec.get("width") == "container" else spec
+    fixed = {**spec, "width": width} if spec.get("width") == "container" else spec
     drawn: str = vl_convert.vegalite_to_svg(fixed, vl_version=VEGA_LITE)
     return drawn
 
 
-def figure(spec: dict[str, Any]) -> str:
-    """A chart in a page, with its static twin and its specification, from which `book/assets/charts.js` draws it."""
+SMALL_WIDTH = 320
+"""The same of a chart that is one of several side by side."""
+
+
+def figure(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
+    """A chart in a page, with its static twin and its specification, from which `book/assets/charts.js` draws it.
+
+    Of several charts that are concatenated each is drawn for itself, so that a phone has them one below the other.
+    They have no parameters, which Altair would keep for all of them.
+    """
+    if "concat" in spec:
+        shared = {name: value for name, value in spec.items() if name not in ("concat", "columns", "description")}
+        label = html.escape(spec.get("description", ""), quote=True)
+        drawn = "".join(figure({**shared, **each, "width": "container"}, SMALL_WIDTH) for each in spec["concat"])
+        return f'<figure class="charts" role="group" aria-label="{label}">{drawn}</figure>'
     spec = {**spec, "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.json"}
-    drawn = still(spec)
+    drawn = still(spec, width)
     # Several drawings share a page, so their internal names must differ.
     mark = hashlib.sha256(drawn.encode()).hexdigest()[:8]
     drawn = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{mark}-\2", drawn)

@@ -1,7 +1,9 @@
 """The paper's claims (`book/claims.toml`), judged by the rules of `companion.claims` in each measured case."""
 
 import functools
+import inspect
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from companion.noise import ENOUGH, MOST_SEEDS
 from companion.published import read_published
 from companion.rates import PAPER_RATES
 from companion.wording import number
+from cpadapt.analysis import charts
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, task_name
 from cpadapt.analysis.statistics import Estimate, Mean, estimate, fewest
@@ -30,19 +33,26 @@ from cpadapt.records.config import Cell
 class Case:
     """The runs that judge the claims."""
 
-    title: str
+    model: str
+    setting: str
     studies: tuple[str, ...]
     rates: Mapping[str, float] | None = None
     """Learning rates by family; without them dev chooses a rate for each cell."""
 
+    @property
+    def title(self) -> str:
+        """Its printed name."""
+        return f"{self.model}, {self.setting}"
+
 
 CASES = {
-    "papers_rates": Case("SmolLM2, paper's rates", ("smollm2", "smollm2-splits"), PAPER_RATES),
-    "tuned": Case("SmolLM2, tuned", ("smollm2", "smollm2-rates")),
-    "many_seeds": Case("SmolLM2, many seeds", ("smollm2-seeds", "smollm2-seeds-boolq")),
-    "all_examples": Case("SmolLM2, all examples", ("boolq-lifted",)),
-    "encoder": Case("MiniLM, all examples", ("minilm",)),
-    "opt": Case("OPT-1.3B", ("paper",), PAPER_RATES),
+    "papers_rates": Case("SmolLM2", "paper's rates", ("smollm2", "smollm2-splits"), PAPER_RATES),
+    "tuned": Case("SmolLM2", "tuned", ("smollm2", "smollm2-rates")),
+    "many_seeds": Case("SmolLM2", "many seeds", ("smollm2-seeds", "smollm2-seeds-boolq")),
+    "all_examples": Case("SmolLM2", "all examples", ("boolq-lifted",)),
+    "encoder": Case("MiniLM", "all examples", ("minilm",)),
+    "size": Case("Qwen 1.5B", "paper's rates", ("size-paper",), PAPER_RATES),
+    "opt": Case("OPT 1.3B", "paper's rates", ("paper",), PAPER_RATES),
 }
 
 PAPER = cpadapt.load_study(PROJECT / "studies" / "paper.toml")
@@ -176,13 +186,48 @@ def item_error(task: str) -> float:
 
 # Printed tables.
 
+DIFFERENCES = {
+    "first_rank_learns": "CP of one rank's size − head, balanced",
+    "flat_from_first_rank": "Larger CP − CP of one rank's size",
+    "cp_gains": "CP of LoRA's sizes − CP 1",
+    "cp_saturates": "CP of LoRA's largest size − of its middle size",
+    "lora_ahead": "LoRA − CP at equal size",
+    "lora_slightly_ahead": "LoRA − CP at equal size",
+    "cp_not_ahead": "CP − LoRA at equal size",
+    "splits_alike": "Farthest other split − default split",
+}
+"""What each rule on accuracy judges, in a reader's words."""
+
 
 def rule_table() -> pd.DataFrame:
-    """The text of each rule."""
+    """Each rule on accuracy: what it judges, and in full."""
     return pd.DataFrame(
-        {"rule": [_worded(name) for name in RULES],
-         "what it says": [(rule.__doc__ or "").partition("\n")[0] for rule in RULES.values()]}
-    )  # fmt: skip
+        {
+            "difference": said,
+            "rule": " ".join(inspect.cleandoc(RULES[name].__doc__ or "").partition("\n\n")[0].split()),
+        }
+        for name, said in DIFFERENCES.items()
+    )
+
+
+def case_table() -> pd.DataFrame:
+    """The studies, seeds, matched budgets and tasks of each measured case."""
+    rows = []
+    for name, case in CASES.items():
+        of_tasks = {task: cells(name, task) for task in PAPER.tasks}
+        measured = {task: found for task, found in of_tasks.items() if found.outcomes}
+        if measured:
+            seeds = {len(outcomes.seeds) for found in measured.values() for outcomes in found.outcomes.values()}
+            rows.append(
+                {
+                    "setting": case.title,
+                    "studies": ", ".join(case.studies),
+                    "tasks": ", ".join(map(task_name, measured)),
+                    "seeds": " or ".join(map(str, sorted(seeds))),
+                    "matched budgets": max(len(found.matched("lora", "cp")) for found in measured.values()),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def counted_table() -> pd.DataFrame:
@@ -193,31 +238,27 @@ def counted_table() -> pd.DataFrame:
         found = quantities.value(known)
         papers, ours = (f"{text} {item['unit']}" for text in (number(item["figure"], found.digits), found.text()))
         verdict = Verdict.HOLDS if papers == ours else Verdict.FAILS
-        rows.append({"verdict": verdict, "claim": _said(item), "the paper's": papers, "ours": ours})
+        rows.append({"verdict": verdict, "claim": said(item), "the paper's": papers, "ours": ours})
     return pd.DataFrame(rows)
 
 
-def verdict_table() -> pd.DataFrame:
-    """The verdict on each claim on accuracy, by case."""
-    return pd.DataFrame(
-        {"task": task_name(task), "claim": _said(CLAIMS[claim])}
-        | {
-            about.title: quantities.value(f"claims.verdict.{claim}.{task}.{case}").text()
-            for case, about in CASES.items()
-        }
-        for claim, task in JUDGED
-    )
+def leads() -> pd.DataFrame:
+    """LoRA minus CP at matched budgets in each measured case, for `cpadapt.analysis.charts.interval_chart`."""
+    found = [
+        contrasts.Contrast(task_name(task), CASES[case].title, difference)
+        for case in CASES
+        for task in PAPER.tasks
+        if (difference := finding("lora_ahead", task, case).estimate) is not None
+    ]
+    return contrasts.frame(found)
 
 
 def lost_table() -> pd.DataFrame:
     """The number of CP's runs that were lost, by task and case."""
 
     def printed(task: str, case: str) -> str:
-        name = f"claims.lost.{task}.{case}"
-        if name not in quantities.of_chapter("claims"):
-            return Verdict.UNMEASURED.value
-        lost = quantities.value(name)
-        return f"{lost.text()} of {lost.text('n')}"
+        lost, runs = finding("runs_kept", task, case).diverged or (0, 0)
+        return f"{lost} of {number(runs, 0)}" if runs else Verdict.UNMEASURED.value
 
     return pd.DataFrame(
         {"task": task_name(task)} | {about.title: printed(task, case) for case, about in CASES.items()}
@@ -236,24 +277,44 @@ def between_table() -> pd.DataFrame:
     return contrasts.contrast_table(contrasts.frame(found), "task", "difference")
 
 
-def evidence_table() -> pd.DataFrame:
-    """The difference behind each verdict, the region that its claim requires, and the power to show it."""
-    rows = []
-    for claim, task in JUDGED:
+def anchor(claim: str, task: str, case: str) -> str:
+    """The name of a verdict's row of `evidence_table`, for links to it."""
+    return f"{claim}-{task}-{case}".replace("_", "-")
+
+
+def evidence_table(claim: str) -> Any:
+    """The differences behind a claim's verdicts, the region that each must lie in, and the power to show it.
+
+    The first row of each verdict has the name `anchor`.
+    """
+    from IPython.display import HTML  # comes with Jupyter, and is needed only there
+
+    rows, anchors = [], []
+    for task in CLAIMS[claim]["tasks"]:
         for case, about in CASES.items():
             for rule in CLAIMS[claim]["rules"]:
                 found, name = finding(rule, task, case), f"{rule}.{task}.{case}"
                 if found.estimate is None or found.region is None:
                     continue
-                difference = quantities.value(f"claims.difference.{name}")
-                row = {"task": task_name(task), "rule": _worded(rule), "cells": about.title, "verdict": found.told}
-                row["difference, interval"] = f"{difference.text('signed')}, {difference.text('signed|interval')}"
-                row["wanted"] = _wanted(found.region)
-                if found.verdict is Verdict.OPEN:
-                    row["power"] = quantities.value(f"claims.power.{name}").text("unit")
-                    row["seeds"] = quantities.value(f"claims.seeds_needed.{name}").text()
-                rows.append(row)
-    return pd.DataFrame(rows).drop_duplicates(ignore_index=True).fillna("")
+                is_open = found.verdict is Verdict.OPEN
+                rows.append(
+                    {
+                        "task": task_name(task),
+                        "setting": about.title,
+                        "difference": DIFFERENCES[rule],
+                        "points (90 %)": quantities.value(f"claims.difference.{name}").text("signed|bare"),
+                        "wanted": wanted(found.region),
+                        "verdict": found.told,
+                        "power": quantities.value(f"claims.power.{name}").text("unit") if is_open else "",
+                        "seeds": quantities.value(f"claims.seeds_needed.{name}").text() if is_open else "",
+                    }
+                )
+                anchors.append(anchor(claim, task, case))
+    head, *body = re.split(r"(?=<tr>)", charts.table(pd.DataFrame(rows)).data)
+    for k, name in enumerate(anchors):
+        if name not in anchors[:k]:
+            body[k] = body[k].replace("<tr>", f'<tr id="{name}">')
+    return HTML("".join([head, *body]))
 
 
 def published_table() -> pd.DataFrame:
@@ -271,17 +332,13 @@ def published_table() -> pd.DataFrame:
     )
 
 
-def _worded(rule: str) -> str:
-    """The rule as text that a narrow column can break."""
-    return rule.replace("_", " ")
-
-
-def _said(claim: Mapping[str, Any]) -> str:
+def said(claim: Mapping[str, Any]) -> str:
     """The text of a claim, marked if it is second-hand."""
     return f"{claim['says']}{'' if claim['source'] == 'abstract' else ' (second-hand)'}"
 
 
-def _wanted(region: Region) -> str:
+def wanted(region: Region) -> str:
+    """Where a claim wants a difference, in points."""
     low, high = (number(100 * end, 0, sign=True) if math.isfinite(end) else "" for end in (region.low, region.high))
     if not high:
         return f"above {low}"

@@ -294,8 +294,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "claims: tuned at one rate": Planted(
         "companion/verdicts.py",
-        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"))',
-        'Case("SmolLM2, tuned", ("smollm2", "smollm2-rates"), PAPER_RATES)',
+        'Case("SmolLM2", "tuned", ("smollm2", "smollm2-rates"))',
+        'Case("SmolLM2", "tuned", ("smollm2", "smollm2-rates"), PAPER_RATES)',
         (f"{VERDICTS}::test_a_difference_of_tuned_cells", CLAIMED),
         chapter="claims",
         renewed=True,

@@ -1,17 +1,15 @@
 """Numbers of the chapter on the claims."""
 
-import itertools
+import functools
 import math
 
-import numpy as np
-
 from companion import contrasts, verdicts
-from companion.claims import LEVEL, MARGIN, SLIGHT, Verdict, interval_90
+from companion.claims import LEVEL, MARGIN, SLIGHT, Verdict
 from companion.noise import ENOUGH, MOST_SEEDS
 from companion.quantities import Value, quantity
 from companion.verdicts import BELOW, CASES, CLAIMS, COUNTED, JUDGED
 from cpadapt.analysis.cells import NEAR
-from cpadapt.analysis.statistics import Estimate, compare, estimate
+from cpadapt.analysis.statistics import Estimate, compare
 
 LEDGER, PUBLISHED = "book/claims.toml", "book/published.toml"
 AT_PAPERS_RATES, TUNED, ENCODER = (CASES[case].studies for case in ("papers_rates", "tuned", "encoder"))
@@ -19,7 +17,6 @@ AT_PAPERS_RATES, TUNED, ENCODER = (CASES[case].studies for case in ("papers_rate
 MEASURED = [case for case in CASES if case != "opt"]
 """The cases of which there are records."""
 
-LOST = [(task, case) for task in CLAIMS["stable"]["tasks"] for case in MEASURED if case != "all_examples"]
 FOUND = [
     (rule, task, case)
     for rule, task in dict.fromkeys((rule, task) for claim, task in JUDGED for rule in CLAIMS[claim]["rules"])
@@ -47,12 +44,6 @@ def margin() -> float:
 def slight() -> float:
     """Differences below it count as slight."""
     return SLIGHT
-
-
-@quantity("percent")
-def one_sided() -> float:
-    """Of every one-sided test."""
-    return LEVEL
 
 
 @quantity("percent")
@@ -122,78 +113,73 @@ def verdicts_asked() -> int:
     return len(JUDGED)
 
 
-def _all_of(case: str) -> list[Verdict]:
-    found = [verdicts.verdict(claim, task, case)[0] for claim, task in JUDGED]
-    return [verdict for verdict in found if verdict is not Verdict.UNMEASURED]
+EVERYWHERE = tuple(dict.fromkeys(study for case in MEASURED for study in CASES[case].studies))
 
 
-@quantity("verdicts", source=of_case, each=CASES)
+@functools.cache
+def _found(claim: str, task: str) -> set[Verdict]:
+    """The verdicts that the cases have on a claim and a task."""
+    return {verdicts.verdict(claim, task, case)[0] for case in CASES} - {Verdict.UNMEASURED}
+
+
+@quantity("settings")
+def settings() -> int:
+    """In which the claims are judged."""
+    return len(MEASURED)
+
+
+@quantity("models")
+def models() -> int:
+    """On which they are."""
+    return len({CASES[case].model for case in MEASURED})
+
+
+@quantity("claims", source=EVERYWHERE)
+def held_somewhere() -> int:
+    """With their tasks, that hold in one case or more."""
+    return sum(Verdict.HOLDS in _found(*judged) for judged in JUDGED)
+
+
+@quantity("claims", source=EVERYWHERE)
+def failed_somewhere() -> int:
+    """That fail in one case or more."""
+    return sum(Verdict.FAILS in _found(*judged) for judged in JUDGED)
+
+
+@quantity("claims", source=EVERYWHERE)
+def open_everywhere() -> int:
+    """That neither hold nor fail in any case."""
+    return sum(not {Verdict.HOLDS, Verdict.FAILS} & _found(*judged) for judged in JUDGED)
+
+
+AT_RATES = ("papers_rates", "size")
+"""The cases at the paper's rates that are measured."""
+
+
+@quantity("verdicts", source=of_case, each=AT_RATES)
 def measured(case: str) -> int:
     """That a case has."""
-    return len(_all_of(case))
+    found = [verdicts.verdict(claim, task, case)[0] for claim, task in JUDGED]
+    return len(found) - found.count(Verdict.UNMEASURED)
 
 
-KINDS = {
-    "hold": Verdict.HOLDS, "fail": Verdict.FAILS, "edge": Verdict.EDGE, "open": Verdict.OPEN,
-    "unjudged": Verdict.UNJUDGED,
-}  # fmt: skip
-THERE = [
-    ("unjudged", "papers_rates"), ("hold", "tuned"), ("edge", "tuned"), ("unjudged", "tuned"), ("hold", "many_seeds"),
-    ("open", "many_seeds"), ("hold", "all_examples"), ("open", "all_examples"), ("hold", "encoder"),
-    ("unjudged", "encoder"),
-]  # fmt: skip
-"""The kinds that there are in each case, as the chapter's first sentences say and check."""
+@quantity("verdicts", source=EVERYWHERE)
+def verdicts_given() -> int:
+    """That all cases have."""
+    return sum(measured(case) for case in CASES)
 
 
-@quantity("verdicts", source=of_case, each=[*THERE, *itertools.product(["fail"], MEASURED)])
-def told(kind: str, case: str) -> int:
-    """Of a kind."""
-    return _all_of(case).count(KINDS[kind])
+@quantity("verdicts", source=of_case, each=AT_RATES)
+def unjudged(case: str) -> int:
+    """Of these, those that are not judged, because a cell is not shown to learn."""
+    return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED)
 
 
-@quantity("verdicts", source=of_case, each=("papers_rates", "tuned"))
-def undecided(case: str) -> int:
-    """That neither hold nor fail."""
-    return sum(verdict not in (Verdict.HOLDS, Verdict.FAILS) for verdict in _all_of(case))
-
-
-def _in_both() -> list[tuple[str, str]]:
-    pairs = [
-        tuple(verdicts.verdict(claim, task, case)[1] for case in ("papers_rates", "tuned")) for claim, task in JUDGED
-    ]
-    return [(before, after) for before, after in pairs if Verdict.UNMEASURED not in (before, after)]
-
-
-@quantity("verdicts", source=(*AT_PAPERS_RATES, *TUNED))
-def in_both() -> int:
-    """That can be given at the paper's rates and tuned."""
-    return len(_in_both())
-
-
-@quantity("verdicts", source=(*AT_PAPERS_RATES, *TUNED))
-def changed() -> int:
-    """Of these, those that are not the same."""
-    return sum(before != after for before, after in _in_both())
-
-
-@quantity("runs", source=of_case, each=[*LOST, ("boolq", "all_examples")])
-def lost(task: str, case: str) -> Value:
+@quantity("runs", source=EVERYWHERE)
+def lost() -> Value:
     """Of CP, to a loss or a gradient that is not finite."""
-    found = verdicts.finding("runs_kept", task, case).diverged or (0, 0)
-    return Value(found[0], n=found[1])
-
-
-@quantity("budgets", source=of_case, each=MEASURED)
-def matched(case: str) -> int:
-    """Of LoRA's, that a CP size matches."""
-    return len(verdicts.cells(case, "boolq").matched("lora", "cp"))
-
-
-@quantity("rates", source=TUNED)
-def rates() -> int:
-    """Among which dev chose."""
-    runs = contrasts.on_record(TUNED)
-    return len({run.config.learning_rate for run in runs if run.config.family == "cp"})
+    runs = {run.id: run for run in contrasts.on_record(EVERYWHERE) if run.config.family == "cp"}
+    return Value(sum(run.diverged_at is not None for run in runs.values()), n=len(runs))
 
 
 @quantity("points", 1, of_case, level=1 - 2 * LEVEL, each=FOUND)
@@ -221,13 +207,6 @@ def seeds_needed(rule: str, task: str, case: str) -> float | str:
     return verdicts.seeds_needed(found) or "more items"
 
 
-@quantity("points", 4, AT_PAPERS_RATES)
-def rte_lead_low() -> float:
-    """Where the interval of LoRA's lead on RTE begins at the paper's rates."""
-    found = verdicts.finding("lora_ahead", "rte", "papers_rates").estimate
-    return math.nan if found is None else interval_90(found)[0]
-
-
 # On MiniLM.
 
 
@@ -238,25 +217,11 @@ def missed() -> float:
     return 1 - budgets["cp", verdicts.encoder_sizes()[0]] / budgets["lora", 1]
 
 
-@quantity("points", 2, ENCODER, level=1 - 2 * LEVEL)
-def gain_from_nearly() -> Estimate:
-    """CP's larger sizes on SST-2, on their average, minus that size."""
-    (nearly, further), found = verdicts.encoder_sizes(), verdicts.cells("encoder", "sst2").outcomes
-    return estimate(np.mean([found["cp", size].right for size in further], axis=0) - found["cp", nearly].right)
-
-
 @quantity("points", 2, ENCODER)
 def gain_to_most() -> Estimate:
     """CP's largest size minus that size."""
     (nearly, further), found = verdicts.encoder_sizes(), verdicts.cells("encoder", "sst2").outcomes
     return compare(found["cp", further[-1]], found["cp", nearly])
-
-
-@quantity("runs", source=ENCODER)
-def collapsed() -> int:
-    """Of LoRA's larger ranks on BoolQ, that give one answer to every item."""
-    found = verdicts.cells("encoder", "boolq")
-    return sum(map(found.collapsed, verdicts.finding("lora_ahead", "boolq", "encoder").unfit))
 
 
 # Between LoRA's first two ranks.

@@ -1,16 +1,14 @@
 """Numbers of the chapter on an encoder."""
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from companion import encoder
-from companion.claims import LEVEL, learned, lora_ahead
+from companion.claims import LEVEL, learned
 from companion.encoder import CP1, HEAD_ONLY, LORA1, LORA8, STEPS, STUDY
-from companion.quantities import quantity
+from companion.quantities import Value, quantity
 from companion.records import records
 from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.charts import cell_name, pair_name, task_name
+from cpadapt.analysis.charts import pair_name, task_name
 from cpadapt.analysis.statistics import Estimate, compare
 from cpadapt.records.config import Cell
 from cpadapt.records.table import tabulate
@@ -36,12 +34,6 @@ def listed(names: Sequence[str]) -> str:
 
 
 @quantity(source=STUDY)
-def tasks() -> str:
-    """All of them."""
-    return listed([task_name(task) for task in encoder.cells()])
-
-
-@quantity(source=STUDY)
 def taught() -> str:
     """Those that adapters learn."""
     return listed([task_name(task) for task in encoder.taught()])
@@ -53,46 +45,10 @@ def untaught() -> str:
     return listed([task_name(task) for task in encoder.cells() if task not in encoder.taught()])
 
 
-@quantity("runs", source=STUDY)
-def runs() -> int:
-    """Of all cells and tasks."""
-    return len(records(STUDY))
-
-
 @quantity("seeds", source=STUDY)
 def seeds() -> int:
     """Of each cell."""
     return len(any_cells().outcomes[HEAD_ONLY].seeds)
-
-
-@quantity("steps", source=STUDY)
-def steps() -> int:
-    """Of a run."""
-    return encoder.study().protocol.steps
-
-
-@quantity("passes", 1, STUDY, each=TASKS)
-def passes(task: str) -> float:
-    """Over a task's examples."""
-    return steps() * encoder.study().protocol.batch_size / examples(task)
-
-
-@quantity("examples", source=STUDY, each=["rte"])
-def examples(task: str) -> int:
-    """That a run is trained on."""
-    return _size(task, "train")
-
-
-@quantity("items", source=STUDY, each=["sick"])
-def items(task: str) -> int:
-    """That are asked."""
-    return _size(task, "eval")
-
-
-@quantity("items", source=STUDY)
-def sick_shared() -> int:
-    """Of SICK, whose first sentence is in the training or dev examples."""
-    return int(_data("sick")["eval_shares_text"]["sentence_A"])
 
 
 @quantity("runs", source=STUDY)
@@ -121,14 +77,13 @@ def better_rate(label: str) -> float:
 # Budgets.
 
 
-@quantity("components", source=STUDY, each=("fewest", "nearly", "most"))
+@quantity("components", source=STUDY, each=("fewest", "nearly"))
 def components(which: str) -> int:
-    """CP's smallest size, its largest below LoRA's first rank, and its largest."""
-    sizes = any_cells().sizes("cp")
-    return {"fewest": sizes[0], "nearly": encoder.below_first_rank()[-1], "most": sizes[-1]}[which]
+    """CP's smallest size, and its largest below LoRA's first rank."""
+    return encoder.below_first_rank()[{"fewest": 0, "nearly": -1}[which]]
 
 
-@quantity("percent", source=STUDY, each=("fewest", "nearly"))
+@quantity("percent", source=STUDY, each=["fewest"])
 def share(which: str) -> float:
     """Of the budget of LoRA's first rank."""
     return any_cells().budgets["cp", components(which)] / any_cells().budgets[LORA1]
@@ -152,19 +107,13 @@ def below() -> int:
     return len(encoder.below_first_rank())
 
 
-@quantity("budgets", source=STUDY)
-def matched() -> int:
-    """That both can have."""
-    return len(any_cells().matched("lora", "cp"))
-
-
 # Differences on the tasks that are learned.
 
 
-@quantity("points", 1, STUDY, each=[
-    *itertools.product(("cp9_cp1", "cp76_cp9", "lora1_cp9"), TAUGHT),
-    ("lora8_lora1", "mrpc"), ("lora8_lora1", "boolq"),
-])  # fmt: skip
+SAID = [("cp9_cp1", task) for task in ("sst2", "sick", "mrpc")] + [("lora1_cp9", "sst2"), ("lora8_lora1", "boolq")]
+
+
+@quantity("points", 1, STUDY, each=SAID)
 def step(pair: str, task: str) -> Estimate:
     """From one cell to another."""
     after, before = STEPS[pair]
@@ -172,7 +121,7 @@ def step(pair: str, task: str) -> Estimate:
     return compare(cells.outcomes[after], cells.outcomes[before])
 
 
-@quantity(source=STUDY, each=STEPS)
+@quantity(source=STUDY, each=encoder.CHARTED)
 def clear(pair: str) -> str:
     """The tasks on which a step is clear after correction."""
     table = encoder.steps()
@@ -181,50 +130,13 @@ def clear(pair: str) -> str:
     )
 
 
-@quantity("differences", source=STUDY)
-def pairs() -> int:
-    """LoRA minus CP at matched budgets."""
-    return matched() * len(encoder.taught())
-
-
-@quantity("differences", source=STUDY)
-def clear_pairs() -> int:
-    """Of these, those that are clear after correction."""
-    return len(_clear_pairs())
-
-
-@quantity(source=STUDY)
-def clear_pairs_are() -> str:
-    """Task and pair of each."""
-    return "; ".join(": ".join(each) for each in _clear_pairs())
-
-
-@quantity(source=STUDY)
-def clear_pairs_on() -> str:
-    """The tasks of these."""
-    return listed(list(dict.fromkeys(task for task, _ in _clear_pairs())))
-
-
-@quantity("differences", source=STUDY)
-def alike_pairs() -> int:
-    """Of LoRA minus CP at matched budgets, those that are within a point, before correction."""
-    table = encoder.matched()
-    return len(_learned(table[table["p_alike"] < LEVEL]["group"].tolist()))
-
-
 # How far adapters learn.
 
 
 @quantity("percent", source=STUDY, each=TAUGHT)
-def way(task: str) -> float:
+def way(task: str) -> Value:
     """Of the way from the floor to the best adapter, that one component takes."""
-    return encoder.one_components_way(encoder.cells()[task])
-
-
-@quantity(source=STUDY)
-def unfit() -> str:
-    """Cells that are not shown to have learned, on the tasks that are learned."""
-    return listed([f"{cell_name(*cell)} on {task_name(task)}" for task in encoder.taught() for cell in _unfit(task)])
+    return Value(*encoder.one_components_way(encoder.cells()[task]), n=seeds())
 
 
 @quantity("cells", source=STUDY, each=["rte"])
@@ -233,55 +145,16 @@ def fit(task: str) -> int:
     return len(encoder.cells()[task].outcomes) - 1 - len(_unfit(task))
 
 
-@quantity("points", 1, STUDY, level=0.9, each=["rte"])
-def over_head(task: str) -> Estimate:
-    """The adapters at matched budgets minus the head alone, in balanced accuracy."""
-    found = learned(encoder.cells()[task]).estimate
-    assert found is not None
-    return found
-
-
-@quantity(source=STUDY, each=["boolq"])
-def lead_verdict(task: str) -> str:
-    """What is told of the claim that LoRA is ahead."""
-    return lora_ahead(encoder.cells()[task]).verdict.value
-
-
-@quantity("percent", 1, STUDY, each=["boolq"])
-def last_rank(task: str) -> float:
-    """The accuracy of LoRA's last rank."""
-    return float(encoder.cells()[task].outcomes[LORA8].right.mean())
-
-
-@quantity("percent", 1, STUDY, each=["boolq"])
-def majority(task: str) -> float:
-    """What the commonest answer gets right."""
-    return encoder.cells()[task].majority
-
-
 @quantity("runs", source=STUDY, each=["boolq"])
 def collapsed(task: str) -> int:
     """Of LoRA's last rank, that give one answer to every item."""
     return encoder.cells()[task].collapsed(LORA8)
 
 
-def _data(task: str) -> dict[str, Any]:
-    return next(record.data for record in records(STUDY) if record.config.task == task)
-
-
-def _size(task: str, which: str) -> int:
-    return int(_data(task)["sets"][which]["size"])
-
-
 def _learned(titles: list[str]) -> list[str]:
     """Those of tasks that are learned."""
     known = [task_name(task) for task in encoder.taught()]
     return [title for title in titles if title in known]
-
-
-def _clear_pairs() -> list[tuple[str, str]]:
-    table = encoder.matched().query("holm < @LEVEL")
-    return [(task, pair) for task, pair in zip(table["group"], table["what"], strict=True) if _learned([task])]
 
 
 def _unfit(task: str) -> tuple[Cell, ...]:

@@ -47,12 +47,6 @@ def boolq_shared() -> int:
     return int(_of("boolq").data["eval_shares_text"]["passage"])
 
 
-@quantity("items", source=STUDY)
-def rte_shared() -> int:
-    """Of RTE's, with a hypothesis that does."""
-    return int(_of("rte").data["eval_shares_text"]["sentence2"])
-
-
 def _of(task: str) -> Record:
     """One record of a task, all of which share one draw and protocol."""
     return next(record for record in records(STUDY) if record.config.task == task)

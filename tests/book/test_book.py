@@ -40,6 +40,19 @@ def test_nothing_in_the_data_ends_the_script() -> None:
     assert 'aria-label="a &lt;/script&gt;&lt;b&gt; &amp; &quot;b&quot;"' in made
 
 
+def test_charts_side_by_side_are_drawn_each_for_itself() -> None:
+    def one(title: str) -> dict[str, Any]:
+        return {"description": title, "data": {"name": title}, "mark": "point", "encoding": {"x": {"field": "x"}}}
+
+    whole = {"concat": [one("a"), one("b")], "columns": 2, "description": "both", "config": {"font": "serif"},
+             "datasets": {title: [{"x": 1}] for title in "ab"}}  # fmt: skip
+    made = sphinx.figure(whole)
+    assert made.startswith('<figure class="charts" role="group" aria-label="both">')
+    parts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', made)]
+    assert [part["description"] for part in parts] == ["a", "b"]
+    assert all(part["width"] == "container" and part["config"] == {"font": "serif"} for part in parts)
+
+
 def test_drawings_on_one_page_share_no_names() -> None:
     named = [set(re.findall(r'id="([^"]+)"', sphinx.figure(spec(description=text)))) for text in ("one", "other")]
     first, second = named[0], set(re.findall(r'id="([^"]+)"', sphinx.figure(spec(height=50))))

@@ -330,3 +330,29 @@ def test_searching_finds_a_term(visit: Callable[..., Page]) -> None:
     page = visit("search.html?q=component")
     page.wait_for_selector("#search-results li")
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_a_verdict_says_its_numbers_and_leads_to_its_evidence(width: int, visit: Callable[..., Page]) -> None:
+    page = visit("notebooks/claims.html", width)
+    cells, box = page.locator("figure.claims td a"), page.locator("#explanation")
+    held = page.locator("figure.claims .claim-holds a").first
+    held.hover()
+    assert box.is_visible()
+    assert "points" in box.inner_text()
+    page.mouse.move(0, 0)
+    assert not box.is_visible()
+    held.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert box.is_visible(), "with the keyboard alone too"
+    grid = page.locator("figure.claims")
+    assert grid.evaluate("grid => grid.scrollWidth <= grid.clientWidth"), "all settings are seen"
+    links = {cell.get_attribute("href") for cell in cells.all()}
+    held.click()
+    in_browser.settle(page)
+    there = {
+        f"verdicts.html#{name}" for name in page.evaluate("[...document.querySelectorAll('tr[id]')].map(r => r.id)")
+    }
+    assert links - there == {"#not-measured"}
+    assert page.locator("tr:target").is_visible(), "its fold opens"

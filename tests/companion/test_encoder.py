@@ -50,25 +50,51 @@ def test_a_step() -> None:
 
 def test_steps_and_pairs_that_are_clear() -> None:
     p_values = corrected([difference("mrpc", *pair)["p"] for pair in encoder.STEPS.values()])
-    for name, p in zip(encoder.STEPS, p_values, strict=True):
-        assert ("MRPC" in value(f"clear.{name}").value) == (p < 0.05)
-    assert [p < 0.05 for p in corrected([difference("boolq", *pair)["p"] for pair in PAIRS])] == [False, True, True]
-    alike = [difference(task, *pair)["alike"] for task in ("sst2", "sick", "mrpc", "boolq") for pair in PAIRS]
-    assert value("alike_pairs").value == sum(p < 0.05 for p in alike)
+    by_name = dict(zip(encoder.STEPS, p_values, strict=True))
+    for name in encoder.CHARTED:
+        assert ("MRPC" in value(f"clear.{name}").value) == (by_name[name] < 0.05)
+    p_values = corrected([difference("boolq", *pair)["p"] for pair in PAIRS])
+    assert encoder.matched().query("group == 'BoolQ'")["holm"].tolist() == pytest.approx(p_values)
+    assert [p < 0.05 for p in p_values] == [False, True, True]
 
 
 def test_what_is_not_learned() -> None:
-    found, by_hand = value("over_head.rte"), over_head("rte", *(place for pair in PAIRS for place in pair))
-    assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["one-sided"]))
-    unfit = [cell for cell in ADAPTERS if over_head("boolq", cell)["one-sided"][0] <= 0]
-    assert unfit == [("lora", 4), ("lora", 8)]
-    assert value("unfit").value == "LoRA 4 on BoolQ and LoRA 8 on BoolQ"
+    shown = [cell for cell in ADAPTERS if over_head("rte", cell)["one-sided"][0] > 0]
+    assert value("fit.rte").value == len(shown) == 0
 
 
-def test_one_components_way() -> None:
-    means = {cell: statistics.mean(right("mrpc", cell).mean(1)) for cell in [HEAD, *ADAPTERS]}
-    floor = max(means[HEAD], lines("mrpc")[0]["data"]["sets"]["eval"]["majority_rate"])
-    assert value("way.mrpc").value == pytest.approx(100 * (means["cp", 1] - floor) / (max(means.values()) - floor))
+@pytest.mark.parametrize(("task", "best"), [("mrpc", ("lora", 1)), ("boolq", ("cp", 38))])
+def test_one_components_way(task: str, best: Cell) -> None:
+    """At either end of the interval the remainder is as far from zero as its own interval reaches."""
+    means = {cell: statistics.mean(right(task, cell).mean(1)) for cell in [HEAD, *ADAPTERS]}
+    assert max(means, key=means.__getitem__) == best
+    commonest = lines(task)[0]["data"]["sets"]["eval"]["majority_rate"]
+    floor = np.full_like(right(task, best), commonest) if commonest > means[HEAD] else right(task, HEAD)
+    found = value(f"way.{task}")
+    least = float(floor.mean())
+    assert found.value == pytest.approx(100 * (means["cp", 1] - least) / (means[best] - least))
+    for end, at in ((0, found.high), (1, found.low)):
+        remainder = right(task, ("cp", 1)) - floor - at / 100 * (right(task, best) - floor)
+        assert judged(remainder.tolist())["interval"][1 - end] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_gain_over_the_head() -> None:
+    (row,) = encoder.gains("sst2").query("label == 'lora' and size == 1").to_dict("records")
+    by_hand = difference("sst2", ("lora", 1), HEAD)
+    assert (row["gain"], row["low"], row["high"]) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
+    assert row["scalars"] == 9216
+    assert len(encoder.gains("sst2")) == len(ADAPTERS)
+
+
+def test_the_charts_show_what_is_learned_and_each_with_its_task() -> None:
+    spec = encoder.gain_charts().to_dict()
+    assert [chart["title"] for chart in spec["concat"]] == ["SST-2", "SICK", "MRPC", "BoolQ"]
+    assert spec["concat"][0]["description"].startswith("Points over the head alone on SST-2: CP 1 +3.3, CP 2 +4.0")
+    assert "params" not in spec, "each chart is drawn for itself"
+    (way,) = (data for data in encoder.way_chart().to_dict()["datasets"].values())
+    assert [row["said"] for row in way] == [f"{value(f'way.{task}').value:.0f}%" for task in encoder.taught()]
+    assert set(encoder.charted_steps()["group"]) == {"SST-2", "SICK", "MRPC", "BoolQ"}
+    assert len(encoder.charted_steps()) == 12
 
 
 def test_runs_with_one_answer() -> None:

@@ -1,4 +1,4 @@
-"""Limits: what it says of the runs."""
+"""What the page of the claims says is missing, of the runs."""
 
 from by_hand import read
 

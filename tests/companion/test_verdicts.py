@@ -90,18 +90,48 @@ def test_between_the_ranks_over_tasks() -> None:
 def test_runs_are_counted_with_those_at_all_rates() -> None:
     tried = [x for study in ("smollm2", "smollm2-rates") for x in read(study) if x["config"]["task"] == "rte"]
     tried = [x for x in tried if x["label"] == "cp" and x["config"]["size"] in (1, 4, 8, 11, 22, 44, 88)]
-    found = quantities.value("claims.lost.rte.tuned")
-    assert (found.value, found.n) == (sum(x["diverged_at"] is not None for x in tried), len(tried))
+    found = verdicts.finding("runs_kept", "rte", "tuned").diverged
+    assert found == (sum(x["diverged_at"] is not None for x in tried), len(tried))
 
 
-def test_runs_that_give_one_answer() -> None:
+def test_the_lost_runs_of_all_cases() -> None:
+    studies = {study for name, case in verdicts.CASES.items() if name != "opt" for study in case.studies}
+    runs = [x for study in studies for x in read(study) if x["config"]["family"] == "cp"]
+    found = quantities.value("claims.lost")
+    assert (found.value, found.n) == (sum(x["diverged_at"] is not None for x in runs), len(runs))
+
+
+def test_claims_that_hold_fail_and_stay_open() -> None:
+    known = quantities.of_chapter("claims")
+    by_claim: dict[str, set[str]] = {}
+    for name, found in known.items():
+        if name.startswith("claims.verdict."):
+            by_claim.setdefault(name.rpartition(".")[0], set()).add(str(found.value))
+    assert len(by_claim) == known["claims.verdicts_asked"].value
+    held = {name for name, told in by_claim.items() if "holds" in told}
+    failed = {name for name, told in by_claim.items() if "does not hold" in told}
+    assert len(held) == known["claims.held_somewhere"].value
+    assert len(failed) == known["claims.failed_somewhere"].value
+    assert len(by_claim.keys() - held - failed) == known["claims.open_everywhere"].value
+    given = sum(
+        told != "not measured"
+        for name, told in known.items()
+        if name.startswith("claims.verdict.")
+        for told in [told.value]
+    )
+    assert given == known["claims.verdicts_given"].value
+
+
+def test_a_family_that_gives_one_answer_is_at_an_unsuitable_rate() -> None:
     def constant(line: dict[str, Any]) -> bool:
         pairs = zip(answers(line["outcome"]), classes(line["outcome"]), strict=True)
         return len({item if right else 1 - item for right, item in pairs}) == 1
 
     larger = [x for x in read("minilm") if (x["config"]["task"], x["label"]) == ("boolq", "lora")]
     larger = [x for x in larger if x["config"]["size"] in (4, 8)]
-    assert quantities.value("claims.collapsed").value == sum(map(constant, larger)) > 0
+    by_rank = {rank: sum(constant(x) for x in larger if x["config"]["size"] == rank) for rank in (4, 8)}
+    assert min(by_rank.values()) > 0
+    assert verdicts.finding("lora_ahead", "boolq", "encoder").collapsed == tuple(("lora", rank) for rank in by_rank)
 
 
 def test_what_the_paper_says_again() -> None:
