@@ -22,9 +22,7 @@ from cpadapt.families import cp
 
 pytestmark = pytest.mark.browser
 
-PAGES = sorted(
-    str(path.relative_to(SITE)) for folder in ("notebooks", "book") for path in (SITE / folder).glob("*.html")
-)
+PAGES = sorted(f"{name}.html" for name in writing.NAMES)
 PHONE, DESK = 360, 1440
 
 
@@ -271,6 +269,15 @@ def test_the_stepper_on_a_phone_and_without_javascript(visit: Callable[..., Page
     assert page.locator("figure.stepper svg").is_visible()
     assert all(bar.is_visible() and bar.is_disabled() for bar in page.locator("figure.stepper input").all())
     assert page.locator("figure.stepper button").count() == 0
+
+
+def test_an_old_address_leads_to_the_new_one(visit: Callable[..., Page]) -> None:
+    for moved in (SITE.parents[1] / "book" / "moved").rglob("*.html"):
+        name = moved.relative_to(SITE.parents[1] / "book" / "moved")
+        assert str(name.with_suffix("")) not in writing.NAMES
+        page = visit(str(name))
+        page.wait_for_url(lambda url, moved=moved: not url.endswith(moved.name))
+        assert page.locator("h1").count() == 1
 
 
 def test_the_front_door_leads_to_the_first_page(visit: Callable[..., Page]) -> None:
