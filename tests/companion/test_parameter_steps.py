@@ -45,7 +45,7 @@ def test_steps_by_width() -> None:
     found = parameter_steps.step_data().pivot_table(index="width", columns="family", values="step").astype(int)
     assert [found["LoRA"][width] for width in (256, 2048, 8192)] == [512, 4096, 16384]
     parts = {256: (16, 16), 768: (24, 32), 2048: (32, 64), 4096: (64, 64), 8192: (64, 128)}
-    assert {width: found["CP"][width] for width in parts} == {w: 2 * sum(of) + 1 for w, of in parts.items()}
+    assert {width: found["CP"][width] for width in parts} == {w: 2 * sum(sides) + 1 for w, sides in parts.items()}
 
 
 def test_sizes_between_ranks() -> None:
