@@ -26,7 +26,7 @@ from cpadapt.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = {"chart": "charts.bundle.js", "planner": "planner.js"}
+SCRIPTS = {"chart": "charts.bundle.js", "planner": "planner.js", "three-seeds": "three_seeds.js"}
 """The scripts that pages load for their elements, by the elements' class."""
 
 VEGA_LITE = "6.4"
