@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion import contrasts, ladder, quantities
+from companion import contrasts, draws, ladder, quantities
 from companion.wording import number
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
+    Mean,
     Outcomes,
     agreement,
     compare,
@@ -230,14 +231,22 @@ def interval_rows(task: str) -> pd.DataFrame:
     Returns:
         One row for each way to measure a pair, with the columns of `cpadapt.analysis.charts.interval_chart`.
     """
-    ways = {"eval, over seeds": "over_seeds", "eval, over draws": "over_draws", "dev, over draws": "on_dev"}
     rows = []
-    for name, what in PAIR_NAMES.items():
-        for group, way in ways.items():
-            if HEAD_ONLY not in PAIRS[name] and (way == "over_seeds" or task != "boolq"):
-                found = quantities.value(f"noise.{way}.{task}.{name}")
-                ends = {"mean": found.value, "low": found.low, "high": found.high}
-                rows.append({"group": group, "what": what, "seeds": found.n} | {k: v / 100 for k, v in ends.items()})
+    for name, pair in PAIRS.items():
+        if HEAD_ONLY in pair:
+            continue
+        seeds: dict[str, Mean] = {"eval, over seeds": minus(over_seeds(task), name)}
+        on_draws: dict[str, Mean] = {}
+        if task != "boolq":
+            on_draws["eval, over draws"] = minus(two_on_each_draw(task), name)
+            on_draws["dev, over draws"] = draws.differences(draws.drawn(task), *pair)[draws.LAST]
+        for group, found in (seeds | on_draws).items():
+            low, high = found.interval()
+            runs = (two_on_each_draw if group in on_draws else over_seeds)(task).outcomes[pair[0]].seeds
+            rows.append(
+                {"group": group, "what": PAIR_NAMES[name], "mean": found.mean, "low": low, "high": high,
+                 "seeds": len(runs)}
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 

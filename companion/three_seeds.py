@@ -60,7 +60,7 @@ def form() -> str:
     )
     heights = bars(np.subtract(lora, cp).tolist(), items)
     drawn = "".join(_bar(end, HEIGHT * ways / max(heights.values())) for end, ways in heights.items())
-    foot, zero, mean = TOP + HEIGHT, _place(0), _place(all_seeds.value)
+    foot, zero, mean = TOP + HEIGHT, _place(0), _place(float(all_seeds.value))
     ticks = "".join(
         f'<text x="{_place(at)}%" y="{foot + 52}">{_signed(at)}</text>' for at in range(math.floor(LOW) + 1, int(HIGH))
     )
