@@ -43,9 +43,9 @@ charts.part_chart(causes.parts(["sst2", "rte"]))
 #
 # ## Weights and order
 #
-# On SST-2 the order clearly moves the mean of the adapters. Weights move it about as much, though less clearly, as was
-# found for BERT {cite:p}`dodge2020fine`. On RTE neither is seen on items at large. On the items that are asked, the
-# order moves the adapters' mean by {q}`causes.asked.rte.all.order|1|unit`.
+# On SST-2 the order clearly moves the mean of the adapters, and the weights less clearly. On average over adapters the
+# two count about alike, as was found for BERT {cite:p}`dodge2020fine`. On RTE neither is seen on items at large. On the
+# items that are asked, the order moves the adapters' mean by {q}`causes.asked.rte.all.order|1|unit`.
 # {says}`causes.effect_p.sst2.all.order < 0.05 < causes.effect_p.sst2.all.weights`
 # {says}`causes.effect.sst2.all.weights.low > 0`
 # {says}`0.85 < causes.part.sst2.order / causes.part.sst2.weights < 1.15 and causes.part.sst2.order < 0.35`
@@ -73,7 +73,7 @@ charts.table(causes.asked_table("rte"))
 # We trained {q}`causes.repeats` runs an adapter and task twice, from the same numbers, in {term}`banks <bank>` of
 # different size. CP with one component on RTE came back exactly. Elsewhere most losses differ a little at the first
 # evaluation, and by the end these are other runs. Of the variance between runs of one adapter this makes
-# {q}`causes.rounding.sst2|unit` on SST-2 and {q}`causes.rounding.rte|unit` on RTE.
+# roughly {q}`causes.rounding.sst2|unit` on SST-2 and {q}`causes.rounding.rte|unit` on RTE.
 # {says}`causes.equal.rte.cp1 == causes.repeats`
 # {says}`causes.rounding.sst2.low > 0 and causes.rounding.rte.low > 0`
 #

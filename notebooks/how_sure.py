@@ -37,8 +37,8 @@ HTML(three_seeds.form())
 # ## What seeds can tell
 #
 # The chart shows the smallest true lead that a test finds four times in five. Three seeds find only leads of
-# {q}`how_sure.seen.sst2.three|unit` on SST-2 and {q}`how_sure.seen.rte.three` on RTE. Ten find much smaller ones.
-# Beyond that the test items are the limit: RTE has only {q}`noise.items.rte`.
+# {q}`how_sure.seen.sst2.three|unit` on SST-2 and {q}`how_sure.seen.rte.three` on RTE. Ten find much smaller ones. In
+# the end the test items are the limit: RTE has only {q}`noise.items.rte`.
 # {says}`how_sure.seen.sst2.three > 2 * how_sure.seen.sst2.ten and how_sure.seen.rte.three > 2 * how_sure.seen.rte.ten`
 # {says}`how_sure.seen.rte.thousand > 0.8 * how_sure.seen.rte.hundred`
 
@@ -47,15 +47,16 @@ found = {task: noise.minus(noise.over_seeds(task), "lora1_cp11") for task in noi
 charts.smallest_effect_chart(noise.smallest_effects(found, [3, 10, 30, 100, 300, 1000]), 0.005)
 
 # %% [markdown]
-# Many tasks do better than many seeds. Over {q}`main_study.tasks|unit`, each with {q}`main_study.draws` draws of the
-# examples, LoRA's lead has an interval of {q}`main_study.primary|interval|signed` points
-# ([at equal size](main_study.ipynb)). {says}`-0.2 < main_study.primary.low and main_study.primary.high < 0.2`
+# Many tasks do better than many seeds. On a larger model, over {q}`main_study.tasks|unit` with
+# {q}`main_study.draws` draws of the examples each, LoRA's lead has an interval of
+# {q}`main_study.primary|interval|signed` points ([at equal size](main_study.ipynb)).
+# {says}`-0.2 < main_study.primary.low and main_study.primary.high < 0.2`
 #
 # ## A seed doesn't bring a run back
 #
-# We trained the same runs twice, in different {term}`banks <bank>`. Their accuracies differ with a standard deviation
-# of {q}`causes.again.sst2|unit` on SST-2 and {q}`causes.again.rte` on RTE. In bfloat16 sums are rounded differently in
-# another bank, and small differences grow ([what moves a run](causes.ipynb)).
+# We trained the same runs twice, in different {term}`banks <bank>`. A run that is repeated so varies with a standard
+# deviation of {q}`causes.again.sst2|unit` on SST-2 and {q}`causes.again.rte` on RTE. Likely that's rounding: another
+# bank sums in another order, and in bfloat16 small differences grow ([what moves a run](causes.ipynb)).
 # {says}`causes.again.sst2 > 0.5 and causes.again.rte > 1`
 #
 # ## Other examples
@@ -73,7 +74,7 @@ charts.smallest_effect_chart(noise.smallest_effects(found, [3, 10, 30, 100, 300,
 # These are runs of one small model, SmolLM2-135M-Instruct, dequantized from four bits, at one pair of rates. A larger
 # model may vary less. The chart takes the measured variances for the true ones.
 #
-# **For you**: with three seeds, call a lead of less than {q}`how_sure.seen.sst2.three|0|unit` a tie, and add tasks and
-# test items before you add seeds.
+# **For you**: with three seeds and a test set like SST-2's, call a lead below {q}`how_sure.seen.sst2.three|0|unit` a
+# tie, and add tasks and test items before you add seeds.
 #
 # Next: [the paper's claims](claims.ipynb).

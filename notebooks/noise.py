@@ -37,14 +37,14 @@ charts.interval_chart(noise.interval_rows("sst2"), "difference, points", MARGIN)
 # these draws after the last step.
 #
 # Runs have ten times the paper's rates, the highest tried at which no run's training loss ended above that of the
-# {term}`readout` ([the learning rate](rates.ipynb)), and {q}`noise.steps|unit`. Longer runs were at best
-# {q}`noise.dev_left.rte` points higher on dev. {says}`noise.dev_left.sst2 == 0 and noise.dev_left.boolq == 0`
+# {term}`readout` ([the learning rate](rates.ipynb)), and {q}`noise.steps|unit`. The mean of longer runs on dev was at
+# best {q}`noise.dev_left.rte` points higher. {says}`noise.dev_left.sst2 == 0 and noise.dev_left.boolq == 0`
 #
 # ## SST-2
 #
-# On the validation sentences CP is flat: its largest size, {q}`noise.most_components` {term}`components <component>`,
-# is within a point of its smallest, over seeds and over draws. On dev it isn't: there the largest leads by
-# {q}`noise.on_dev.sst2.cp44_cp1|full`.
+# On the validation sentences CP is flat: its largest size here, {q}`noise.most_components`
+# {term}`components <component>`, is within a point of its smallest, over seeds and over draws. On dev it isn't: there
+# the largest leads by {q}`noise.on_dev.sst2.cp44_cp1|full`.
 # {says}`noise.alike_over_seeds.sst2.cp44_cp1 < 0.05 and noise.alike_over_draws.sst2.cp44_cp1 < 0.05`
 # {says}`noise.on_dev_p.sst2.cp44_cp1 < 0.05 and noise.on_dev_at_best.sst2.cp44_cp1.low > 0`
 #

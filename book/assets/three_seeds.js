@@ -42,7 +42,7 @@ for (const element of document.querySelectorAll(".three-seeds")) {
     }
     const share = (right) => {
       const sum = places.reduce((total, place) => total + right[place], 0);
-      return `${((100 * sum) / (3 * data.items)).toFixed(1)} %`;
+      return `${((100 * sum) / (3 * data.items)).toFixed(1)}\u202f%`;
     };
     const won = gap > 0 ? "LoRA wins." : gap < 0 ? "CP wins." : "Neither wins.";
     const [first, second, third] = places.map((place) => data.seeds[place]);
@@ -52,7 +52,7 @@ for (const element of document.querySelectorAll(".three-seeds")) {
 
   function tell() {
     const said = `${draws.toLocaleString("en")} ${draws === 1 ? "draw" : "draws"}: CP ahead, or neither, in ${missed.toLocaleString("en")}`;
-    find("tally").textContent = draws ? `${said}, ${Math.round((100 * missed) / draws)} %.` : "";
+    find("tally").textContent = draws ? `${said} (${Math.round((100 * missed) / draws)}\u202f%).` : "";
   }
 
   function clear() {

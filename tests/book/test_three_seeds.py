@@ -103,7 +103,7 @@ def test_buttons_draw_and_start_over_by_keyboard(opened: Page) -> None:
     opened.keyboard.press("Enter")
     assert strokes.count() == 1
     said = re.fullmatch(
-        r"Seeds (\d+), (\d+) and (\d+): LoRA ([\d.]+) %, CP ([\d.]+) %\. (LoRA wins|CP wins|Neither wins)\.",
+        r"Seeds (\d+), (\d+) and (\d+): LoRA ([\d.]+)\u202f%, CP ([\d.]+)\u202f%\. (LoRA wins|CP wins|Neither wins)\.",
         last.inner_text(),
     )
     seeds = [int(seed) for seed in said.groups()[:3]]
@@ -112,7 +112,8 @@ def test_buttons_draw_and_start_over_by_keyboard(opened: Page) -> None:
         [100 * lora / 3 / 872, 100 * cp / 3 / 872], abs=0.051
     )
     assert said[6] == ("LoRA wins" if lora > cp else "CP wins" if lora < cp else "Neither wins")
-    assert tally.inner_text() == f"1 draw: CP ahead, or neither, in {int(lora <= cp)}, {100 * int(lora <= cp)} %."
+    missed = int(lora <= cp)
+    assert tally.inner_text() == f"1 draw: CP ahead, or neither, in {missed} ({100 * missed}\u202f%)."
     opened.keyboard.press("Tab")
     opened.keyboard.press("Space")
     assert strokes.count() == 101
