@@ -44,8 +44,8 @@ charts.part_chart(causes.parts(["sst2", "rte"]))
 # ## Weights and order
 #
 # On SST-2 the order clearly moves the mean of the adapters, and the weights less clearly. On average over adapters the
-# two count about alike, as was found for BERT {cite:p}`dodge2020fine`. On RTE neither is seen on items at large. On the
-# items that are asked, the order moves the adapters' mean by {q}`causes.asked.rte.all.order|1|unit`.
+# two count about alike, as was found for BERT {cite:p}`dodge2020fine`. On RTE neither is seen on items at large. On
+# the items that are asked, the order moves the adapters' mean by {q}`causes.asked.rte.all.order|1|unit`.
 # {says}`causes.effect_p.sst2.all.order < 0.05 < causes.effect_p.sst2.all.weights`
 # {says}`causes.effect.sst2.all.weights.low > 0`
 # {says}`0.85 < causes.part.sst2.order / causes.part.sst2.weights < 1.15 and causes.part.sst2.order < 0.35`

@@ -78,6 +78,11 @@ charts.table(noise.dev_table("sst2"))
 charts.table(noise.spread_table("sst2", "seeds", "draws"))
 
 # %% [markdown]
+# *Alike* is the p value of a difference of a point or more. *Three seeds mislead* says how often three of the seeds
+# give a difference another sign than all of them, or none. *Sd* is how far one run lies from the mean of its like, in
+# points. *Holm* is the p value of no difference at the last step, corrected over the table; the best step was chosen
+# by these very answers.
+#
 # ## RTE
 
 # %% mystnb={"figure": {"caption": "RTE: differences, measured in three ways."}} tags=["remove-input"]
