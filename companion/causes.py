@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from companion import quantities
@@ -187,18 +186,26 @@ def on_average(runs: Mapping[Cell, Runs]) -> dict[str, float]:
     return {part: float(np.mean([one[part] for one in each])) for part in PARTS}
 
 
-def parts(tasks: Mapping[str, Mapping[Cell, Runs]]) -> pd.DataFrame:
-    """`variances` of each adapter, for a chart. Negative estimates count as 0.
+def parts(tasks: Iterable[str]) -> pd.DataFrame:
+    """How far each cause moves one run, on average over adapters, for a chart.
 
     Returns:
-        One row for each task, adapter and part, with the columns `task`, `adapter`, `part` and `variance`.
+        One row for each cause and task, with the columns `part`, `task` and `sd`; 0 where a variance is estimated at
+        0 or below.
     """
+    named = {
+        f"causes.part.{{}}.{CHANCE}": "luck on items",
+        f"causes.part.{{}}.{WEIGHTS}": "initial weights",
+        f"causes.part.{{}}.{ORDER}": "order",
+        f"causes.part.{{}}.{TOGETHER}": "weights with order",
+        "causes.again.{}": "another bank",
+        f"causes.part.{{}}.{ITEMS}": "items asked",
+    }
     return pd.DataFrame(
         [
-            {"task": task, "adapter": cell_name(*cell), "part": part, "variance": max(variance, 0.0)}
-            for task, runs in tasks.items()
-            for cell, of_cell in runs.items()
-            for part, variance in variances(crossed_effects(of_cell.by_order)).items()
+            {"part": said, "task": task, "sd": float(quantities.value(name.format(task)).value) / 100}
+            for name, said in named.items()
+            for task in tasks
         ]
     )
 
@@ -217,17 +224,6 @@ def as_asked(by_order: Floats) -> tuple[Effect, Effect]:
     """
     runs = by_order.mean(2)
     return seed_effect(runs), seed_effect(runs.T)
-
-
-def given(right: Floats, commonest: NDArray[np.bool_]) -> Floats:
-    """`[..., items]`, 1 where a run gives the commoner of two answers and 0 where it gives the other.
-
-    Args:
-        right: `[..., items]`, 1 for a right answer and 0 for a wrong one.
-        commonest: `[items]`, whether the commoner answer is right.
-    """
-    answered: Floats = np.where(commonest, right, 1 - right)
-    return answered
 
 
 def asked_table(task: str) -> pd.DataFrame:

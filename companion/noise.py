@@ -16,17 +16,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion import contrasts, ladder, quantities
+from companion import contrasts, draws, ladder, quantities
 from companion.wording import number
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import (
     Estimate,
+    Mean,
     Outcomes,
     agreement,
     compare,
     pooled,
     require_pairs,
+    smallest_effect,
 )
 from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, Cell
@@ -148,21 +150,20 @@ def disagreement(cells: Cells) -> float:
     return float(np.mean([1 - agreement(c, c) for (label, _), c in cells.outcomes.items() if label != HEAD]))
 
 
-def powers(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
-    """The power to detect each of `EFFECTS` on the existing items.
+def smallest_effects(found: Mapping[str, Estimate], seeds: Sequence[int]) -> pd.DataFrame:
+    """The smallest true difference that is seen four times in five on the existing items, for a chart.
 
     Args:
         found: an estimate by task.
         seeds: the numbers of seeds.
 
     Returns:
-        One row for each task, effect and number of seeds, with the columns `task`, `effect`, `seeds` and `power`.
+        One row for each task and number of seeds, with the columns `task`, `seeds` and `effect`.
     """
     return pd.DataFrame(
         [
-            {"task": task, "effect": effect, "seeds": count, "power": e.power(effect, count, e.items)}
+            {"task": task, "seeds": count, "effect": smallest_effect(e, count, ENOUGH)}
             for task, e in found.items()
-            for effect in EFFECTS.values()
             for count in seeds
         ]
     )
@@ -224,6 +225,31 @@ def runs(groups: Mapping[str, Cells]) -> pd.DataFrame:
     )
 
 
+def interval_rows(task: str) -> pd.DataFrame:
+    """The differences of `PAIRS` between adapters with 95 % intervals, over seeds, draws and dev, for a chart.
+
+    Returns:
+        One row for each way to measure a pair, with the columns of `cpadapt.analysis.charts.interval_chart`.
+    """
+    rows = []
+    for name, pair in PAIRS.items():
+        if HEAD_ONLY in pair:
+            continue
+        seeds: dict[str, Mean] = {"eval, over seeds": minus(over_seeds(task), name)}
+        on_draws: dict[str, Mean] = {}
+        if task != "boolq":
+            on_draws["eval, over draws"] = minus(two_on_each_draw(task), name)
+            on_draws["dev, over draws"] = draws.differences(draws.drawn(task), *pair)[draws.LAST]
+        for group, found in (seeds | on_draws).items():
+            low, high = found.interval()
+            runs = (two_on_each_draw if group in on_draws else over_seeds)(task).outcomes[pair[0]].seeds
+            rows.append(
+                {"group": group, "what": PAIR_NAMES[name], "mean": found.mean, "low": low, "high": high,
+                 "seeds": len(runs)}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def source_table() -> pd.DataFrame:
     """`sources` to read, in points: the part of each source in the error of one run, and the errors of several.
 
@@ -269,15 +295,14 @@ def spread_table(task: str, *over: str) -> pd.DataFrame:
     return quantities.table(CELL_NAMES, columns, "adapter")
 
 
-def difference_table(task: str, over: str) -> pd.DataFrame:
-    """The differences of `PAIRS` over `seeds` or `draws`, as a printed table."""
-    columns = {
-        "points": f"noise.over_{over}.{task}.{{}}|signed",
-        "95 %": f"noise.over_{over}.{task}.{{}}|interval|signed",
-        "alike": f"noise.alike_over_{over}.{task}.{{}}",
-    }
-    if over == "seeds":
-        columns["three mislead, %"] = f"noise.wrong_sign.{task}.{{}}"
+def difference_table(task: str) -> pd.DataFrame:
+    """The differences of `PAIRS` over seeds, and draws if there are several, side by side in a printed table."""
+    columns = {}
+    for over in ("seeds", "draws")[: 1 if task == "boolq" else 2]:
+        columns[f"{over}: points"] = f"noise.over_{over}.{task}.{{}}|signed"
+        columns[f"{over}: 95 %"] = f"noise.over_{over}.{task}.{{}}|interval|signed"
+        columns[f"{over}: alike"] = f"noise.alike_over_{over}.{task}.{{}}"
+    columns["three seeds mislead, %"] = f"noise.wrong_sign.{task}.{{}}"
     return quantities.table(PAIR_NAMES, columns, "difference")
 
 

@@ -26,7 +26,12 @@ from cpadapt.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SCRIPTS = {"chart": "charts.bundle.js", "planner": "planner.js", "stepper": "stepper.js"}
+SCRIPTS = {
+    "chart": "charts.bundle.js",
+    "planner": "planner.js",
+    "stepper": "stepper.js",
+    "three-seeds": "three_seeds.js",
+}
 """The scripts that pages load for their elements, by the elements' class."""
 
 VEGA_LITE = "6.4"

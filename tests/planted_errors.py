@@ -119,8 +119,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "unnamed study": Planted(
         "companion/quantities/noise.py",
-        'AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-rates")',
-        'AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-seeds")',
+        '(SEEDS, "smollm2-rates"), each=TASKS)',
+        "(SEEDS,), each=TASKS)",
     ),
     "wrong rounding": Planted(
         "companion/wording.py",
@@ -130,8 +130,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "points twice": Planted(
         "companion/quantities/noise.py",
-        "return math.sqrt(over_seeds(task, pair).item_variance)",
-        "return 100 * math.sqrt(over_seeds(task, pair).item_variance)",
+        "return noise.unpaired(noise.at_papers_rates(task))",
+        "return 100 * noise.unpaired(noise.at_papers_rates(task))",
     ),
     "claim turned round": Planted(
         "notebooks/noise.py",

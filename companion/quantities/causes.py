@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from companion import causes, noise, rates
-from companion.causes import ADAPTERS, CHANCE, ITEMS, ORDER, SUBJECTS, TOGETHER, WEIGHTS, Runs
-from companion.noise import CP1, CP11, LORA1
+from companion import causes, noise
+from companion.causes import ADAPTERS, CHANCE, ORDER, SUBJECTS, TOGETHER, WEIGHTS, Runs
+from companion.noise import LORA1
 from companion.quantities import Value, quantity
 from companion.records import records
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, crossed_effects, holm
@@ -66,11 +66,7 @@ def corrected(task: str, found: Callable[[str, str, str], Effect]) -> dict[tuple
 # The parts of one run's variance, as standard deviations.
 
 
-@quantity(
-    "points", 2, ORDERS,
-    each=[(task, source) for task, source in itertools.product(TASKS, causes.PARTS)
-          if (task, source) != ("rte", TOGETHER)],
-)  # fmt: skip
+@quantity("points", 2, ORDERS, each=itertools.product(TASKS, causes.PARTS))
 def part(task: str, source: str) -> float:
     """What a cause gives one run with an adapter, on the average over adapters; 0 where it is estimated below zero."""
     return _sd(average(task)[source])
@@ -80,19 +76,6 @@ def part(task: str, source: str) -> float:
 def apart(task: str) -> float:
     """How far runs of one adapter lie from their mean on the items that are asked."""
     return math.sqrt(sum(average(task)[source] for source in (WEIGHTS, ORDER, TOGETHER, CHANCE)))
-
-
-@quantity("points", 2, ORDERS, each=TASKS)
-def on_other_items(task: str) -> float:
-    """How far one run that is asked other items lies from itself."""
-    return math.sqrt(average(task)[CHANCE] + average(task)[ITEMS])
-
-
-@quantity("points", 2, ORDERS, each=TASKS)
-def of_a_share(task: str) -> float:
-    """The standard error of a share of so many items, as textbooks have it."""
-    cells = [of_cell.by_order for of_cell in runs(task).values()]
-    return math.sqrt(float(np.mean([right.mean() * (1 - right.mean()) / right.shape[2] for right in cells])))
 
 
 @quantity("points", 2, ORDERS, each=itertools.product(TASKS, SUBJECTS))
@@ -118,8 +101,7 @@ def effect(task: str, subject: str, cause: str) -> Value:
 
 @quantity(
     "", 3, ORDERS,
-    each=[("sst2", "cp44", WEIGHTS), ("sst2", "lora1", ORDER), *itertools.product(["sst2"], ["all"], CAUSES),
-          *itertools.product(["rte"], SUBJECTS, CAUSES)],
+    each=[*itertools.product(["sst2"], ["all"], CAUSES), *itertools.product(["rte"], SUBJECTS, CAUSES)],
 )  # fmt: skip
 def effect_p(task: str, subject: str, cause: str) -> float:
     """That they do nothing, after Holm's correction over a table's weights and orders."""
@@ -154,15 +136,6 @@ def asked_holm(task: str, subject: str, cause: str) -> float:
 def clear_as_asked(task: str) -> int:
     """How many of these are clear."""
     return sum(p < 0.05 for p in corrected(task, on_these).values())
-
-
-@quantity("points", 1, (ORDERS, "smollm2", "smollm2-rates"), each=("all", "lora1"))
-def order_in_answers(subject: str) -> float:
-    """What the order does on RTE to the share of items that are called by the commonest label."""
-    commonest = rates.commonest(rates.runs_at_all_rates(("smollm2", "smollm2-rates"), "rte"))
-    cells = list(ADAPTERS.values()) if subject == "all" else [ADAPTERS[subject]]
-    answered = np.mean([causes.given(runs("rte")[cell].by_order, commonest) for cell in cells], axis=0)
-    return _sd(causes.as_asked(answered)[1].variance)
 
 
 @quantity("percent", source=ORDERS, each=itertools.product(TASKS, SUBJECTS, CAUSES))
@@ -211,26 +184,6 @@ def _half_squares(task: str) -> Floats:
 def repeats() -> int:
     """Runs of an adapter and task that were trained twice."""
     return len(causes.pairs_of("sst2", LORA1))
-
-
-@quantity("", source=(ORDERS, SEEDS))
-def equal_repeats() -> int:
-    """Of CP's with one component on RTE, those that are the same to the last digit of their losses."""
-    pairs = causes.pairs_of("rte", CP1)
-    return sum((a.evaluations, a.outcome) == (b.evaluations, b.outcome) for a, b in pairs)
-
-
-@quantity("points", 1, (ORDERS, SEEDS))
-def widest() -> float:
-    """The greatest distance between two trainings of one run of CP at LoRA's first budget on RTE."""
-    return float(np.ptp(trained_twice("rte")[CP11], axis=0).max())
-
-
-@quantity("percent", source=(ORDERS, SEEDS))
-def widest_part() -> float:
-    """The part of that pair in the variance from all of them."""
-    squares = causes.half_squares(trained_twice("rte")[CP11])
-    return float(squares.max() / squares.sum())
 
 
 # Draws.
@@ -304,12 +257,6 @@ def own_share(task: str, adapter: str) -> float:
     return max(found.variance, 0.0) / seen
 
 
-@quantity("points", 2, SEEDS)
-def own_at_most() -> float:
-    """The end of the interval of what seeds do to LoRA's first rank on SST-2."""
-    return math.sqrt(causes.own(noise.over_seeds("sst2"))[LORA1][0].interval[1])
-
-
 # How many there are.
 
 
@@ -335,15 +282,3 @@ def draws() -> int:
 def seeds_on_each_draw() -> int:
     """The same on all draws."""
     return len(runs("sst2")[LORA1].by_draw)
-
-
-@quantity("", source=ORDERS)
-def adapters() -> int:
-    """Adapters that were trained so."""
-    return len(runs("sst2"))
-
-
-@quantity("components", source=ORDERS)
-def most_components() -> int:
-    """Of the largest CP."""
-    return max(size for label, size in runs("sst2") if label == "cp")

@@ -5,7 +5,6 @@ import itertools
 import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from cpadapt.study import load_study
 
 TASKS = noise.TASKS
 ON_DRAWS = ("sst2", "rte")
-SEEDS, DRAWS, AT_RATES = "smollm2-seeds", draws.STUDIES, ("smollm2", "smollm2-rates")
+SEEDS, DRAWS = "smollm2-seeds", draws.STUDIES
 PUBLISHED = "book/published.toml"
 
 ADAPTERS = [name for name in CELLS if name != "head"]
@@ -88,14 +87,6 @@ def error_unpaired(task: str) -> float:
     return noise.unpaired(noise.at_papers_rates(task))
 
 
-@quantity("points", 2, "smollm2", each=TASKS)
-def error_average(task: str) -> float:
-    """The standard error of LoRA minus CP on the average over matched budgets."""
-    cells = noise.at_papers_rates(task)
-    gaps = [cells.outcomes["lora", r].right - cells.outcomes["cp", c].right for r, c in cells.matched("lora", "cp")]
-    return estimate(np.mean(gaps, axis=0)).standard_error
-
-
 @quantity("seeds")
 def most_seeds() -> int:
     """Beyond which no number is looked for."""
@@ -114,50 +105,10 @@ def affordable_seeds() -> int:
     return noise.TEN
 
 
-@quantity("", source="smollm2")
-def budgets() -> int:
-    """How many of LoRA's budgets a CP size matches."""
-    return len(noise.at_papers_rates("sst2").matched("lora", "cp"))
-
-
 @quantity("percent", source="smollm2", each=TASKS)
 def apart(task: str) -> float:
     """Items on which two seeds of one cell differ."""
     return noise.disagreement(noise.at_papers_rates(task))
-
-
-@quantity("", source="smollm2", each=TASKS)
-def clear_budgets(task: str) -> int:
-    """Matched budgets at which LoRA minus CP is clear of its error after Holm's correction."""
-    table = contrasts.frame(contrasts.families(noise.at_papers_rates(task), task))
-    return int((table["holm"] < 0.05).sum())
-
-
-@quantity("points", 2, "smollm2")
-def at_papers_rates() -> Estimate:
-    """LoRA's first rank minus CP at its budget on SST-2."""
-    return noise.minus(noise.at_papers_rates("sst2"), "lora1_cp11")
-
-
-@quantity("seeds", source=("smollm2", PUBLISHED))
-def seeds_for_a_point_on_all() -> float | str:
-    """That show a whole point between the families on all items of BoolQ's validation split four times in five."""
-    return _needed(replace(sources("boolq")[ONE_BUDGET], items=all_items()), "one")
-
-
-@quantity("items", source=PUBLISHED)
-def all_items() -> int:
-    """Of BoolQ's validation split."""
-    return int(_published()["validation"]["boolq"])
-
-
-@quantity(
-    "percent", source="smollm2",
-    each=[("sst2", "half"), ("rte", "half"), ("boolq", "half"), ("rte", "one"), ("boolq", "one"), ("rte", "two")],
-)  # fmt: skip
-def power_at_most(task: str, effect: str) -> float:
-    """The chance that 1,000 seeds show such a true difference between the families at one budget."""
-    return _power(sources(task)[ONE_BUDGET], effect)
 
 
 # The cells with many runs.
@@ -179,12 +130,6 @@ def over_seeds(task: str, pair: str) -> Estimate:
 def over_draws(task: str, pair: str) -> Estimate:
     """The same over draws of the examples, two seeds on each."""
     return noise.minus(noise.two_on_each_draw(task), pair)
-
-
-@quantity("points", 2, "smollm2-data-seeds")
-def first_seed_gain() -> Estimate:
-    """CP's largest minus its smallest on SST-2 over draws, with the first seed alone."""
-    return noise.minus(noise.over_draws("sst2"), "cp44_cp1")
 
 
 @quantity("points", 2, over_seeds_study, level=0.9, each=["rte"])
@@ -226,43 +171,12 @@ def wrong_sign(task: str, pair: str) -> float:
     return noise.wrong_sign(outcomes[a], outcomes[b], 3)
 
 
-@quantity("points", 2, SEEDS, each=itertools.product(ON_DRAWS, ("lora1_cp11", "lora1_cp44", "cp11_cp1")))
-def item_sd(task: str, pair: str) -> float:
-    """How far items differ in a difference."""
-    return math.sqrt(over_seeds(task, pair).item_variance)
-
-
 @quantity("points", 2, (SEEDS, *DRAWS), each=[pair for pair in PAIRS if "head" not in pair])
 def on_the_shared_draw(pair: str) -> Value:
     """A difference on SST-2 on the shared draw minus the same over other draws, as if they had no items in common."""
     on, off = over_seeds("sst2", pair), over_draws("sst2", pair)
     reach = float(stats.norm.ppf(0.975)) * math.hypot(on.standard_error, off.standard_error)
     return Value(on.mean - off.mean, on.mean - off.mean - reach, on.mean - off.mean + reach)
-
-
-@quantity("percent", source=over_seeds_study, each=[("sst2", "half"), ("rte", "one")])
-def own_power_at_most(task: str, effect: str) -> float:
-    """The chance that 1,000 seeds show such a true lead, by the variances of these many seeds."""
-    return _power(over_seeds(task, "lora1_cp11"), effect)
-
-
-@quantity("seeds", source=over_seeds_study, each=[("rte", "two"), ("boolq", "one")])
-def own_seeds_for(task: str, effect: str) -> float | str:
-    """That show such a true lead four times in five, likewise."""
-    return _needed(over_seeds(task, "lora1_cp11"), effect)
-
-
-@quantity("points", 2, over_seeds_study, each=["rte"])
-def lead_error(task: str) -> float:
-    """The standard error of LoRA's lead."""
-    return over_seeds(task, "lora1_cp11").standard_error
-
-
-@quantity("points", 2, over_seeds_study, each=["rte"])
-def lead_error_limit(task: str) -> float:
-    """The same with no end of seeds."""
-    e = over_seeds(task, "lora1_cp11")
-    return e.error_with(math.inf, e.items)
 
 
 # How high their runs are, and how far they spread.
@@ -292,57 +206,23 @@ def sd_over_draws(task: str, cell: str) -> Value:
     return _spread(noise.over_draws(task).outcomes[CELLS[cell]].right)
 
 
-@quantity("points", 2, over_seeds_study, each=itertools.product(ON_DRAWS, ("least", "most")))
-def adapters_sd_over_seeds(task: str, which: str) -> float:
-    """The least and the greatest of the adapters' spreads."""
-    return _end([sd_over_seeds(task, cell).value for cell in ADAPTERS], which)
-
-
-@quantity("points", 2, "smollm2-data-seeds", each=itertools.product(["sst2"], ("least", "most")))
-def adapters_sd_over_draws(task: str, which: str) -> float:
-    """The same over draws."""
-    return _end([sd_over_draws(task, cell).value for cell in ADAPTERS], which)
-
-
-@quantity("points", 2, SEEDS)
-def lead_sd_over_seeds() -> Value:
-    """How far runs spread in LoRA's lead on SST-2."""
-    return _spread(_gap(noise.over_seeds("sst2")))
-
-
-@quantity("points", 2, "smollm2-data-seeds")
-def lead_sd_over_draws() -> Value:
-    """The same over draws."""
-    return _spread(_gap(noise.over_draws("sst2")))
-
-
 @quantity("percent", 1, SEEDS)
 def shared_draw() -> float:
     """The mean of the adapters on SST-2 on the shared draw, over seeds."""
     return float(np.mean(_heights(noise.over_seeds("sst2"))))
 
 
-@quantity("percent", 1, DRAWS, each=("least", "most", "mean"))
+@quantity("percent", 1, DRAWS, each=("least", "mean"))
 def other_draws(which: str) -> float:
-    """The worst, the best and the mean draw of the others."""
-    return _end(_heights(noise.two_on_each_draw("sst2")), which)
+    """The worst and the mean draw of the others."""
+    heights = _heights(noise.two_on_each_draw("sst2"))
+    return min(heights) if which == "least" else float(np.mean(heights))
 
 
 @quantity("draws", source=(SEEDS, *DRAWS))
 def draws_known() -> int:
     """Of SST-2, the shared one among them."""
     return len(noise.over_draws("sst2").outcomes[CP11].seeds) + 1
-
-
-@quantity("percent", 1, AT_RATES, each=("here", "least", "most"))
-def cp11_at_rates(which: str) -> float:
-    """CP at LoRA's first budget on SST-2 at ten times the paper's rate, at its worst rate and at its best."""
-    table = rates.response(rates.runs_at_all_rates(AT_RATES, "sst2")).query("label == 'cp' and size == 11")
-    return (
-        float(table.loc[table["times"] == 10, "mean"].item())
-        if which == "here"
-        else _end(table["mean"].tolist(), which)
-    )
 
 
 @quantity("steps", source=SEEDS)
@@ -371,30 +251,10 @@ def over_floor(task: str) -> Estimate:
     return estimate(rates.adapters(cells) - (cells.majority if task == "boolq" else cells.outcomes[HEAD, 0].right))
 
 
-@quantity("points", 1, over_seeds_study, each=["boolq"])
-def over_floor_limit(task: str) -> float:
-    """The standard error of the adapters' mean with no end of seeds."""
-    e = estimate(rates.adapters(noise.over_seeds(task)))
-    return e.error_with(math.inf, e.items)
-
-
 @quantity("percent", 1, over_seeds_study, each=["boolq"])
 def majority(task: str) -> float:
     """What the commonest answer gets right."""
     return noise.over_seeds(task).majority
-
-
-@quantity("points", 2, over_seeds_study, each=itertools.product(["boolq"], CELLS))
-def over_majority(task: str, cell: str) -> Estimate:
-    """A cell minus the commonest answer."""
-    cells = noise.over_seeds(task)
-    return estimate(cells.outcomes[CELLS[cell]].right - cells.majority)
-
-
-@quantity("percent", source=over_seeds_study, each=["boolq"])
-def gain_below_majority(task: str) -> float:
-    """The part of CP's gain that may be no more than the way up to the commonest answer."""
-    return -over_majority(task, "cp1").mean / over_seeds(task, "cp44_cp1").mean
 
 
 @quantity("points", 1, over_seeds_study("boolq"))
@@ -444,12 +304,6 @@ def on_dev_p(task: str, pair: str) -> float:
 def on_dev_and_on_eval_p() -> float:
     """That LoRA's first rank minus CP at four times its budget is the same on SST-2's dev and eval."""
     return draws.difference(draws.drawn("sst2"), *PAIRS["lora1_cp44"], {LAST: 1.0, EVAL: -1.0}).p_value()
-
-
-@quantity("items", source=DRAWS)
-def dev_items() -> int:
-    """Of a draw."""
-    return draws.drawn("rte").items
 
 
 @quantity("words", source=PUBLISHED, each=("dev", "eval"))
@@ -535,27 +389,14 @@ def _needed(e: Estimate, effect: str) -> float | str:
     return "never" if found is None else found
 
 
-def _power(e: Estimate, effect: str) -> float:
-    return e.power(EFFECTS[effect], noise.MOST_SEEDS, e.items)
-
-
 def _spread(right: Floats) -> Value:
     return Value(*noise.spread(right.mean(1).tolist()), n=len(right))
-
-
-def _gap(cells: Cells) -> Floats:
-    a, b = PAIRS["lora1_cp11"]
-    return cells.outcomes[a].right - cells.outcomes[b].right
 
 
 def _heights(cells: Cells) -> list[float]:
     """`[runs]`, the mean of the adapters."""
     found: list[float] = np.mean([cells.outcomes[CELLS[cell]].right.mean(1) for cell in ADAPTERS], axis=0).tolist()
     return found
-
-
-def _end(values: Sequence[float], which: str) -> float:
-    return {"least": min(values), "most": max(values), "mean": float(np.mean(values))}[which]
 
 
 def _balanced(values: Floats) -> Estimate:

@@ -5,7 +5,6 @@ and the built book draw without a network. Altair takes a second to import, so o
 """
 
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -598,43 +597,49 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     )
 
 
-def power_chart(powers: pd.DataFrame, chance: float) -> Any:
-    """The power to detect a difference against the number of seeds, one line for each task and difference.
+def smallest_effect_chart(effects: pd.DataFrame, wanted: float) -> Any:
+    """The smallest difference that can be seen against the number of seeds, one line for each task, with its name.
 
     Args:
-        powers: one row for each task, difference and number of seeds, with the columns `task`, `effect`, `seeds` and
-            `power`.
-        chance: the power that is enough, drawn as a dashed line.
+        effects: one row for each task and number of seeds, with the columns `task`, `seeds` and `effect`.
+        wanted: a difference that one would like to see, drawn as a dashed line.
     """
     import altair as alt
 
-    table = powers.assign(
-        name=[task_name(task) for task in powers["task"]],
-        difference=[f"{100 * e:g} point{'s' * (e > 0.01)}" for e in powers["effect"]],
+    table = effects.assign(
+        name=[task_name(task) for task in effects["task"]], points=100 * effects["effect"].astype(float)
     )
-    names, effects = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["difference"]))
-    x = alt.X("seeds:Q", title="seeds", scale=alt.Scale(type="log", nice=False, padding=8),
-              axis=alt.Axis(grid=False, values=[2, 3, 5, 10, 30, 100, 300, 1000], labelOverlap="greedy"))  # fmt: skip
-    y = alt.Y("power:Q", title="chance to see it", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%"))
-    colours = alt.Scale(domain=names, range=list(FURTHER_COLOURS[: len(names)]))
-    dashes = alt.Scale(domain=effects, range=[[2, 3], [7, 3], [1, 0]][: len(effects)])
-    lines = (
-        alt.Chart(table)
-        .mark_line(strokeWidth=2)
-        .encode(
-            x, y, alt.Color("name:N", title="task", scale=colours), alt.StrokeDash("difference:N", scale=dashes),
-            tooltip=[
-                alt.Tooltip("name:N", title="task"), alt.Tooltip("difference:N"), alt.Tooltip("seeds:Q"),
-                alt.Tooltip("power:Q", title="chance", format=".0%"),
-            ],
-        )
-    )  # fmt: skip
-    enough = alt.Chart(pd.DataFrame({"power": [chance]})).mark_rule(strokeDash=[6, 4], strokeWidth=1).encode(y)
-    return alt.layer(enough, lines).properties(
-        description=f"The chance to see a difference of {', '.join(effects)} against the number of seeds, on the items"
-        f" of {', '.join(names)}; {chance:.0%} is enough.",
+    names = list(dict.fromkeys(table["name"]))
+    counts, ends = sorted(set(table["seeds"])), [0.9 * 100 * wanted, 1.25 * float(table["points"].max())]
+    x = alt.X("seeds:Q", title="seeds", scale=alt.Scale(type="log", domain=[counts[0], counts[-1]], nice=False),
+              axis=alt.Axis(grid=False, values=counts, labelOverlap="greedy"))  # fmt: skip
+    y = alt.Y("points:Q", title="smallest difference seen, points",
+              scale=alt.Scale(type="log", domain=ends, nice=False),
+              axis=alt.Axis(values=[0.5, 1, 2, 5, 10, 20, 50], format="~g"))  # fmt: skip
+    colour = alt.Color("name:N", scale=alt.Scale(domain=names, range=list(FURTHER_COLOURS[: len(names)])), legend=None)
+    tooltip = [
+        alt.Tooltip("name:N", title="task"),
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("points:Q", title="smallest difference", format=".2f"),
+    ]
+    base = alt.Chart(table)
+    lines = base.mark_line(strokeWidth=2).encode(x, y, colour)
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(x, y, colour, tooltip=tooltip)
+    named = alt.Chart(table[table["seeds"] == counts[-1]]).mark_text(align="right", dy=-10, fontSize=13)
+    line = alt.Chart(pd.DataFrame({"points": [100 * wanted], "said": [f"{100 * wanted:g} points"]}))
+    return alt.layer(
+        line.mark_rule(strokeDash=[6, 4], strokeWidth=1).encode(y),
+        line.mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=12).encode(
+            y, x=alt.value(0), text="said:N"
+        ),
+        lines,
+        points,
+        named.encode(x, y, text="name:N"),
+    ).properties(
+        description=f"The smallest difference that can be seen against the number of seeds, on the items of"
+        f" {', '.join(names)}, with a dashed line at {100 * wanted:g} points.",
         width="container",
-        height=280,
+        height=230,
     )
 
 
@@ -858,38 +863,32 @@ def spread_chart(runs: pd.DataFrame) -> Any:
 
 
 def part_chart(parts: pd.DataFrame) -> Any:
-    """The variance of one run's accuracy for each adapter, in parts that add up.
+    """How far each cause moves one run's accuracy, as a bar for each task.
 
     Args:
-        parts: one task's parts, one row for each adapter and part, with the columns `task`, `adapter`, `part` and
-            `variance`.
+        parts: one row for each cause and task, with the columns `task`, `part` and `sd` (a standard deviation).
     """
     import altair as alt
 
-    kinds, adapters = (list(dict.fromkeys(parts[column])) for column in ("part", "adapter"))
-    table = parts.assign(points=parts["variance"] * 100**2, sd=parts["variance"] ** 0.5)
-    colours = alt.Scale(domain=kinds, range=list(FURTHER_COLOURS[: len(kinds)]))
-    return (
-        alt.Chart(table)
-        .mark_bar(size=18)
-        .encode(
-            alt.X("points:Q", title="variance of one run's accuracy, squared points", axis=alt.Axis(tickCount=6)),
-            alt.Y("adapter:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
-            # Three columns, because more would be cut off on a phone.
-            alt.Color("part:N", title=None, sort=kinds, scale=colours, legend=alt.Legend(columns=3)),
-            order=alt.Order("place:Q"),
-            tooltip=[
-                alt.Tooltip("adapter:N"), alt.Tooltip("part:N"),
-                alt.Tooltip("points:Q", title="variance", format=".2f"),
-                alt.Tooltip("sd:Q", title="standard deviation", format=".2%"),
-            ],
-        )
-        .transform_calculate(place=f"indexof({json.dumps(kinds)}, datum.part)")
-        .properties(
-            description=f"The variance of one run's accuracy on {_tasks(table)}, for {', '.join(adapters)}, in parts"
-            f" that add up: {', '.join(kinds)}.",
-            title=_tasks(table),
-            width="container",
-            height=30 * len(adapters),
-        )
+    table = parts.assign(name=[task_name(task) for task in parts["task"]], points=100 * parts["sd"].astype(float))
+    kinds, names = (list(dict.fromkeys(table[column])) for column in ("part", "name"))
+    y = alt.Y("part:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False, labelLimit=150))
+    offset = alt.YOffset("name:N", sort=names)
+    x = alt.X("points:Q", title="standard deviation, points", axis=alt.Axis(tickCount=6))
+    colours = alt.Scale(domain=names, range=list(FURTHER_COLOURS[: len(names)]))
+    base = alt.Chart(table)
+    bars = base.mark_bar().encode(
+        x, y, offset, alt.Color("name:N", title=None, scale=colours),
+        tooltip=[
+            alt.Tooltip("part:N", title="cause"), alt.Tooltip("name:N", title="task"),
+            alt.Tooltip("points:Q", title="points", format=".2f"),
+        ],
     )  # fmt: skip
+    numbers = base.mark_text(align="left", dx=4, fontSize=12).encode(
+        x, y, offset, text=alt.Text("points:Q", format=".1f")
+    )
+    return alt.layer(bars, numbers).properties(
+        description=f"How far each cause moves one run's accuracy on {', '.join(names)}: {', '.join(kinds)}.",
+        width="container",
+        height=20 * len(kinds) * len(names),
+    )

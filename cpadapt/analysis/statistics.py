@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.optimize import brentq
 
 from cpadapt.errors import InputError
 from cpadapt.records.record import Record, require_one_backbone
@@ -562,6 +563,26 @@ def items_needed(pilot: Estimate, effect: float, seeds: int, chance: float = 0.8
         `None` if `most` items are not enough.
     """
     return fewest(lambda items: pilot.power(effect, seeds, items), chance, most)
+
+
+def smallest_effect(pilot: Estimate, seeds: int, chance: float = 0.8) -> float:
+    """The smallest true mean that a test with these seeds finds with this probability, on the pilot's items.
+
+    Args:
+        pilot: gives the variances and the number of items.
+        seeds: two or more.
+        chance: the power that is enough, above the test's level of 0.05.
+
+    Raises:
+        InputError: as `Estimate.power`.
+    """
+    error = pilot.error_with(seeds, pilot.items)
+    if error == 0:
+        return 0.0
+    most = error
+    while pilot.power(most, seeds, pilot.items) < chance:
+        most *= 2
+    return float(brentq(lambda effect: pilot.power(effect, seeds, pilot.items) - chance, 0.0, most))
 
 
 def fewest(power: Callable[[int], float], chance: float, most: int) -> int | None:

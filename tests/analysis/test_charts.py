@@ -21,9 +21,9 @@ from cpadapt.analysis.charts import (
     gain_chart,
     interval_chart,
     part_chart,
-    power_chart,
     rate_chart,
     recovery_chart,
+    smallest_effect_chart,
     spread_chart,
     task_name,
     theme,
@@ -103,11 +103,11 @@ RECOVERY = pd.DataFrame(
     ]
 )  # fmt: skip
 
-POWERS = pd.DataFrame(
+EFFECTS = pd.DataFrame(
     [
-        {"task": "rte", "effect": effect, "seeds": seeds, "power": min(1.0, effect * seeds)}
-        for effect in (0.005, 0.01, 0.02)
-        for seeds in (2, 10, 100)
+        {"task": task, "seeds": seeds, "effect": times / seeds}
+        for task, times in (("rte", 0.2), ("mine", 0.1))
+        for seeds in (3, 10, 100)
     ]
 )
 
@@ -139,9 +139,9 @@ RUNS = pd.DataFrame(
 
 PARTS = pd.DataFrame(
     [
-        {"task": "SST-2", "adapter": adapter, "part": part, "variance": sd**2}
-        for adapter in ("LoRA 1", "CP 11")
-        for part, sd in (("order", 0.003), ("initial weights", 0.004), ("items", 0.01))
+        {"part": part, "task": task, "sd": times * sd}
+        for part, sd in (("weights with order", 0.003), ("initial weights", 0.0))
+        for task, times in (("sst2", 1), ("rte", 2))
     ]
 )
 
@@ -192,12 +192,11 @@ CHARTS = {
     "curves": lambda: curve_chart(EVALUATIONS),
     "rates": lambda: rate_chart(RESPONSE, floor=0.6),
     "rates, all diverged": lambda: rate_chart(RESPONSE.assign(mean=np.nan, error=np.nan), floor=0.6),
-    "power": lambda: power_chart(POWERS, chance=0.8),
+    "smallest effects": lambda: smallest_effect_chart(EFFECTS, wanted=0.005),
     "intervals": lambda: interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.01),
     "spread": lambda: spread_chart(RUNS),
     "parts": lambda: part_chart(PARTS),
     "students": lambda: recovery_chart(RECOVERY),
-    "power of a task of one's own": lambda: power_chart(POWERS.assign(task="mine"), chance=0.8),
 }
 
 
@@ -215,8 +214,8 @@ def test_a_chart_compiles_describes_itself_and_needs_no_network(
         svg = vl_convert.vegalite_to_svg(spec | theme() | {"width": width}, vl_version=version)
         assert "NaN" not in svg
         assert "undefined" not in svg
-        # The names of differences stand beside their intervals, wherever an axis of numbers stands else.
-        beside = 130 if name == "intervals" else 80
+        # The names of differences and causes stand beside them, wherever an axis of numbers stands else.
+        beside = 130 if name in ("intervals", "parts") else 80
         assert float(re.search(r'width="([\d.]+)"', svg)[1]) <= width + beside
     assert capfd.readouterr().err == ""
 
@@ -563,12 +562,22 @@ def test_a_spread_draws_every_run_and_their_mean() -> None:
     assert {row["cell"] for row in rows} == {"head only", "CP 11"}
 
 
-def test_parts_of_a_variance_are_stacked_in_their_order() -> None:
+def test_each_cause_has_a_bar_a_task_in_points() -> None:
     spec = as_dict(part_chart(PARTS))
-    assert spec["encoding"]["color"]["scale"]["domain"] == ["order", "initial weights", "items"]
-    (place,) = spec["transform"]
-    assert place["calculate"] == 'indexof(["order", "initial weights", "items"], datum.part)'
-    assert spec["encoding"]["order"]["field"] == place["as"]
-    assert {(row["part"], round(row["points"], 6)) for row in drawn(spec, spec)} == {
-        ("order", 0.09), ("initial weights", 0.16), ("items", 1.0)
-    }  # fmt: skip
+    (bars,) = layers(spec, "bar")
+    assert bars["encoding"]["color"]["scale"]["domain"] == ["SST-2", "RTE"]
+    assert [(row["part"], row["name"], row["points"]) for row in drawn(spec, spec)] == [
+        ("weights with order", "SST-2", pytest.approx(0.3)), ("weights with order", "RTE", pytest.approx(0.6)),
+        ("initial weights", "SST-2", 0), ("initial weights", "RTE", 0),
+    ]  # fmt: skip
+
+
+def test_the_smallest_effects_are_lines_in_points_named_at_their_ends() -> None:
+    spec = as_dict(smallest_effect_chart(EFFECTS, wanted=0.005))
+    (lines,) = layers(spec, "line")
+    assert [(row["name"], row["seeds"], row["points"]) for row in drawn(spec, lines)][:2] == [
+        ("RTE", 3, pytest.approx(20 / 3)), ("RTE", 10, pytest.approx(2)),
+    ]  # fmt: skip
+    named, wanted = ([drawn(spec, layer) for layer in layers(spec, "text", align=side)] for side in ("right", "left"))
+    assert [(row["name"], row["seeds"]) for row in named[0]] == [("RTE", 100), ("mine", 100)]
+    assert wanted == [[{"points": 0.5, "said": "0.5 points"}]]

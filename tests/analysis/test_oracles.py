@@ -61,6 +61,7 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
         "seed_effect": ("test_mean_squares_are_those_of_a_least_squares_fit",),
         "seeds_needed": ("test_the_fewest_that_suffice",),
         "items_needed": ("test_the_fewest_that_suffice",),
+        "smallest_effect": ("test_the_smallest_effect_that_is_seen",),
         "fewest": ("test_the_fewest_that_suffice",),
         "compare": ("test_outcomes_and_differences_are_those_of_the_lines",),
         "holm": ("test_an_estimate_is_what_it_is_by_hand",),

@@ -26,6 +26,7 @@ from cpadapt.analysis.statistics import (
     resampled_means,
     seed_effect,
     seeds_needed,
+    smallest_effect,
 )
 from cpadapt.errors import InputError
 from cpadapt.records.record import pack_bitmap
@@ -272,6 +273,22 @@ def test_the_fewest_that_suffice() -> None:
     assert seeds_needed(dataclasses.replace(pilot, item_variance=1.0), 0.01) is None
     assert items_needed(dataclasses.replace(pilot, seed_variance=1.0), 0.01, seeds=3) is None
     assert seeds_needed(pilot, 1.0) == 2
+
+
+def test_the_smallest_effect_that_is_seen() -> None:
+    pilot = pooled(Simulation(5, 300).draw(np.random.default_rng(17), [0.8])[0].right[None])
+    for seeds in (2, 3, 30):
+        effect = smallest_effect(pilot, seeds)
+        assert pilot.power(effect, seeds, pilot.items) == pytest.approx(0.8)
+    # With many degrees of freedom it is the two normal quantiles of the test and its power, 1.96 and 0.84, in errors.
+    many = dataclasses.replace(pilot, seed_variance=0.0, rest_variance=0.0, items=10**6)
+    assert smallest_effect(many, 100) == pytest.approx(
+        (1.95996 + 0.84162) * sqrt(many.item_variance / 10**6), rel=1e-5
+    )
+    same = dataclasses.replace(pilot, seed_variance=0.0, item_variance=0.0, rest_variance=0.0)
+    assert smallest_effect(same, 3) == 0
+    with pytest.raises(InputError, match="1 seeds"):
+        smallest_effect(pilot, 1)
 
 
 def test_the_bootstrap_errs_on_the_safe_side() -> None:

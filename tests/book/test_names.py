@@ -14,7 +14,7 @@ def written(page: str) -> str:
     return " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
 
 
-@pytest.mark.parametrize("page", ["noise", "causes", "rates", "tensorization"])
+@pytest.mark.parametrize("page", ["noise", "causes", "how_sure", "rates", "tensorization"])
 def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
     text = written(page)
     assert text[text.index("SmolLM2") :].startswith("SmolLM2-135M-Instruct, dequantized from four bits,")

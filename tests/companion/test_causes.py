@@ -12,7 +12,7 @@ from scipy.stats import f
 from simulated import cell
 
 from companion import causes, quantities
-from companion.causes import ALL, CHANCE, ITEMS, ORDER, PARTS, TOGETHER, WEIGHTS
+from companion.causes import ALL, CHANCE, ITEMS, ORDER, TOGETHER, WEIGHTS
 from companion.contrasts import on_record
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Floats, crossed_effects
@@ -106,12 +106,6 @@ def test_an_order_that_favours_items_is_seen_on_them() -> None:
     assert np.mean(shares, axis=0) == pytest.approx([0, 0.36], abs=0.01)
 
 
-def test_what_runs_answer_is_told_by_what_is_right() -> None:
-    assert causes.given(np.array([[1.0, 1.0, 0.0, 0.0]]), np.array([True, False, True, False])).tolist() == [
-        [1, 0, 0, 1]
-    ]
-
-
 def test_tables_print_quantities_and_a_dash_for_none() -> None:
     (lora,) = (row for row in causes.asked_table("rte").to_dict("records") if row["of"] == "LoRA 1")
     assert lora["order (95 %)"].startswith("0.75 (")
@@ -127,13 +121,14 @@ def test_tables_print_quantities_and_a_dash_for_none() -> None:
     assert own["BoolQ: share, %"] == quantities.value("causes.own_share.boolq.lora1").text()
 
 
-def test_a_part_that_is_estimated_below_zero_is_drawn_as_zero() -> None:
-    runs = {c: made(np.random.default_rng(k), order=0.0) for k, c in enumerate(CELLS)}
-    estimated = [v for one in runs.values() for v in causes.variances(crossed_effects(one.by_order)).values()]
-    drawn = causes.parts({"sst2": runs})
-    assert list(drawn["part"]) == [*PARTS] * len(CELLS)
-    assert min(estimated) < 0
-    assert list(drawn["variance"]) == [max(variance, 0.0) for variance in estimated]
+def test_causes_are_drawn_with_zero_where_nothing_is_seen() -> None:
+    drawn = causes.parts(["sst2", "rte"])
+    assert list(drawn["part"].unique()) == [
+        "luck on items", "initial weights", "order", "weights with order", "another bank", "items asked",
+    ]  # fmt: skip
+    at = drawn.set_index(["part", "task"])["sd"]
+    assert at["initial weights", "rte"] == 0
+    assert at["another bank", "sst2"] == pytest.approx(quantities.value("causes.again.sst2").value / 100)
 
 
 def test_what_is_a_runs_own() -> None:
@@ -222,6 +217,7 @@ def test_trained_twice_are_the_same_runs_in_other_banks() -> None:
         assert a.data_fingerprint == b.data_fingerprint
         assert (a.provenance.device, a.provenance.packages) == (b.provenance.device, b.provenance.packages)
         assert a.cost.bank_runs != b.cost.bank_runs
+    assert all((a.evaluations, a.outcome) == (b.evaluations, b.outcome) for a, b in pairs["rte", ("cp", 1)])
     commits = [[record.provenance.git_commit for record in pair] for pair in everywhere]
     assert sum(a != b for a, b in commits) > 0.9 * len(commits), "nearly all of two versions"
     elsewhere = [pair for place, of_cell in pairs.items() if place != ("rte", ("cp", 1)) for pair in of_cell]

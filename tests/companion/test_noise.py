@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from simulated import Simulation, cell
 
-from companion import noise
+from companion import noise, quantities
 from cpadapt.analysis.cells import Cells
 from cpadapt.errors import InputError
 
@@ -41,12 +41,22 @@ def test_cells_without_outcomes_are_left_out() -> None:
     assert noise.unpaired(part) > 0
 
 
-def test_powers_are_those_of_each_estimate() -> None:
+def test_the_smallest_effects_are_seen_four_times_in_five() -> None:
     found = {"mine": noise.sources(made())[noise.ONE_BUDGET]}
-    table = noise.powers(found, [3, 30])
-    assert len(table) == len(noise.EFFECTS) * 2
+    table = noise.smallest_effects(found, [3, 30])
+    assert [(row["task"], row["seeds"]) for row in table.to_dict("records")] == [("mine", 3), ("mine", 30)]
     for row in table.to_dict("records"):
-        assert row["power"] == found["mine"].power(row["effect"], row["seeds"], 400)
+        assert found["mine"].power(row["effect"], row["seeds"], 400) == pytest.approx(0.8)
+
+
+def test_intervals_are_drawn_in_every_way_that_was_measured() -> None:
+    rows = noise.interval_rows("rte").to_dict("records")
+    assert len(rows) == 3 * (len(noise.PAIRS) - 1), "all but the readout's"
+    (lead,) = (r for r in rows if (r["group"], r["what"]) == ("dev, over draws", "LoRA 1 − CP 11"))
+    known = quantities.value("noise.on_dev.rte.lora1_cp11")
+    assert [100 * lead[end] for end in ("mean", "low", "high")] == pytest.approx([known.value, known.low, known.high])
+    assert lead["seeds"] == 30
+    assert {row["group"] for row in noise.interval_rows("boolq").to_dict("records")} == {"eval, over seeds"}
 
 
 def test_what_is_not_above_zero_is_left_open_and_what_is_out_of_reach_is_never() -> None:
