@@ -329,27 +329,30 @@ def rise_chart() -> Any:
 
     table = pd.concat([rises(runs_at_all_rates(STUDIES, task)) for task in TASKS], ignore_index=True)
     table[["mean", "low", "high"]] *= 100
-    labels = list(zip(table["label"], table["size"], strict=True))
+    cells = list(zip(table["label"], table["size"], strict=True))
+    kinds = list(zip(table["label"], table["task"], strict=True))
+    place = {kind: place - 2.5 for place, kind in enumerate(itertools.product(PAIRED[::-1], TASKS))}
     table = table.assign(
         family=table["label"].map(family_name),
-        adapter=[cell_name(*cell) for cell in labels],
+        adapter=[cell_name(*cell) for cell in cells],
         task=table["task"].map(task_name),
-        # Side by side, so that their intervals can be told apart.
-        place=[TASKS.index(task) + len(TASKS) * PAIRED[::-1].index(label) for task, (label, _) in
-               zip(table["task"], labels, strict=True)],
-    )  # fmt: skip
+        # Side by side, so that intervals of one size can be told apart.
+        at=[scalars * 1.06 ** place[kind] for scalars, kind in zip(table["parameters"], kinds, strict=True)],
+    )
     names = [task_name(task) for task in TASKS]
     inks = {family_name(label): family_colours()[label] for label in PAIRED}
     x = alt.X(
-        "parameters:Q",
+        "at:Q",
         title="trainable scalars",
-        scale=alt.Scale(type="log", nice=False, padding=22),
+        scale=alt.Scale(type="log", nice=False, padding=10),
         axis=alt.Axis(format="~s", grid=False, values=[5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5]),
     )
-    beside = alt.XOffset("place:O", scale=alt.Scale(domain=[*range(6)], range=[-14, -9, -4, 4, 9, 14], type="ordinal"))
     y = alt.Y("mean:Q", title="points gained", axis=alt.Axis(format="+~g", tickCount=6))
-    colour = alt.Color("family:N", title=None, scale=alt.Scale(domain=list(inks), range=list(inks.values())))
-    shape = alt.Shape("task:N", title=None, scale=alt.Scale(domain=names, range=list(SHAPES[: len(names)])))
+    colours = alt.Scale(domain=list(inks), range=list(inks.values()))
+    colour = alt.Color("family:N", title=None, scale=colours, legend=alt.Legend(symbolOpacity=1))
+    shapes = alt.Scale(domain=names, range=list(SHAPES[: len(names)]))
+    # Below the chart, because the two legends side by side would be cut off on a phone.
+    shape = alt.Shape("task:N", title=None, scale=shapes, legend=alt.Legend(orient="bottom"))
     tooltip = [
         alt.Tooltip("task:N"), alt.Tooltip("adapter:N"),
         alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
@@ -357,17 +360,17 @@ def rise_chart() -> Any:
         alt.Tooltip("high:Q", title="to", format="+.1f"),
     ]  # fmt: skip
     base = alt.Chart(table)
-    rank = alt.Chart(pd.DataFrame({"parameters": [first_rank(table)], "mean": [0.0], "said": ["LoRA's first rank"]}))
+    rank = alt.Chart(pd.DataFrame({"at": [first_rank(table)], "mean": [0.0], "said": ["LoRA's first rank"]}))
     return alt.layer(
         rank.mark_rule(strokeWidth=1).encode(y),
         rank.mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(x),
         rank.mark_text(align="right", baseline="bottom", dx=-18, dy=-4, fontSize=12).encode(
             x, y=alt.value("height"), text="said:N"
         ),
-        base.mark_rule(strokeWidth=1.5, opacity=0.4).encode(x, alt.Y("low:Q"), colour, beside, y2="high:Q"),
-        base.mark_point(filled=True, size=65, opacity=1).encode(x, y, colour, shape, beside, tooltip=tooltip),
+        base.mark_rule(strokeWidth=1.5, opacity=0.4).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
+        base.mark_point(filled=True, size=50, opacity=1).encode(x, y, colour, shape, tooltip=tooltip),
     ).properties(
-        title="At the highest rate small adapters hold and large ones fall",
+        title="High rates ruin large adapters",
         description="Points gained from ten times the paper's rate to thirty times it against trainable scalars, for"
         f" each size of CP and LoRA on {', '.join(names)}, with 95 % intervals.",
         width="container",
@@ -403,7 +406,7 @@ def moved_chart() -> Any:
                      alt.Tooltip("points:Q", format=".1f")],
         )
         .properties(
-            title="The rate moves an adapter about as far as its size does",
+            title="Rate and size matter alike",
             description="Points of accuracy from the worst to the best, over the rates and over the sizes, on"
             f" {', '.join(map(task_name, TASKS))}, for CP and LoRA.",
             width="container",

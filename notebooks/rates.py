@@ -15,8 +15,8 @@
 #
 # **How much hangs on the learning rate?**
 #
-# Small adapters like higher rates, and large ones collapse at them. On RTE, three times the rate costs the large ones
-# {q}`rates.rise.rte.large|negated` points and the small ones nothing.
+# Small adapters like higher rates, and large ones collapse at them. On RTE, tripling a rate of ten times the paper's
+# costs the large ones {q}`rates.rise.rte.large|negated` points and the small ones nothing.
 # {says}`rates.rise.rte.large.high < 0 < rates.rise.rte.small`
 # {says}`rates.rise.sst2.large < 0 < rates.rise.sst2.small and rates.rise.boolq.large < 0 < rates.rise.boolq.small`
 #
@@ -75,7 +75,7 @@ charts.table(rates.response_table("boolq"))
 # Here {term}`dev` chooses a rate for each {term}`cell`.
 
 # %% mystnb={"figure": {"caption": "What chosen rates change, over sizes that match."}} tags=["remove-input"]
-charts.interval_chart(rates.tuned_rows(), "points", MARGIN)
+charts.interval_chart(rates.tuned_rows(), "points", MARGIN).properties(title="No lead changes clearly")
 
 # %% [markdown]
 # LoRA's mean is the higher one on all three tasks, with the paper's rates and with chosen ones. No lead has changed
@@ -100,4 +100,4 @@ charts.table(rates.single_table())
 # **For you**: start at ten times the paper's rate, try three times more and less on dev, and go lower for a large
 # adapter.
 #
-# Next: [when does size pay?](when_size_pays.ipynb)
+# Next: [how sure can one be?](how_sure.ipynb)

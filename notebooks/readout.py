@@ -29,7 +29,7 @@ from cpadapt.analysis import charts
 
 charts.enable()
 changes = charts.interval_chart(readout.changes(), "words − head, points", MARGIN)
-changes.properties(title="Words instead of a head change little, and not who leads")
+changes.properties(title="Words change little")
 
 # %% [markdown]
 # The paper trains a {term}`head`. A decoder can also answer in its own words: a {term}`verbalizer` compares its scores

@@ -30,7 +30,7 @@ from cpadapt.analysis import charts
 charts.enable()
 well = tensorization.differences(tensorization.WITH_SEEDS)
 apart = charts.interval_chart(well, "split − default, points", MARGIN)
-apart.properties(title="On SST-2 within a point, on RTE open")
+apart.properties(title="Within a point on SST-2")
 
 # %% mystnb={"code_prompt_show": "p values", "code_prompt_hide": "p values"} tags=["remove-input", "hide-output"]
 charts.table(contrasts.contrast_table(well, "task", "split"))
@@ -68,7 +68,7 @@ charts.table(contrasts.contrast_table(tensorization.differences(tensorization.AT
 # %% [markdown]
 # ## How sure?
 #
-# On SST-2 the number of components hardly matters either ([seeds and items](noise.ipynb)), and where nothing matters a
+# On SST-2 the number of components hardly matters either ([how sure can one be?](how_sure.ipynb)), and where nothing matters a
 # split can't. On RTE the other splits lie {q}`tensorization.rte_apart` points from the default on average
 # ({q}`tensorization.rte_apart|interval`): nothing, or more than a point. All of BoolQ, where
 # [size pays](when_size_pays.ipynb), isn't measured with other splits.
@@ -77,4 +77,4 @@ charts.table(contrasts.contrast_table(tensorization.differences(tensorization.AT
 #
 # **For you**: keep the default, or take the split whose {term}`parameter step` fits your budget.
 #
-# Next: [how sure can one be?](how_sure.ipynb)
+# Next: [the verdicts in full](verdicts.ipynb)

@@ -467,7 +467,7 @@ ERRORS: dict[str, Planted] = {
         "companion/quantities/tensorization.py",
         """for label, found in tensorization.sizes().items() if label != "cp"]""",
         "for label, found in tensorization.sizes().items()]",
-        (f"{TENSORIZATION}::test_averages_by_hand",),
+        (f"{TENSORIZATION}::test_the_average_by_hand",),
         chapter="tensorization",
         renewed=True,
     ),

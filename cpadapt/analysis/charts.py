@@ -584,8 +584,8 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     readout = alt.Chart(pd.DataFrame({"mean": [floor], "said": ["readout alone"]}))
     return alt.layer(
         readout.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(y),
-        readout.mark_text(align="right", baseline="bottom", dy=-3, fontSize=12).encode(
-            y, x=alt.value("width"), text="said:N"
+        readout.mark_text(align="left", baseline="bottom", dy=-3, fontSize=12).encode(
+            y, x=alt.value(2), text="said:N"
         ),
         lines,
         points,
