@@ -246,29 +246,31 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
 
 
 def lead(cells: Cells) -> Estimate:
-    """LoRA minus CP, averaged over matched budgets, run and item paired.
+    """LoRA minus CP, averaged over matched budgets, run by run and item by item.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")]
-    require_pairs([cells.outcomes[cell] for pair in pairs for cell in pair])
-    return estimate(np.mean([cells.outcomes[a].right - cells.outcomes[b].right for a, b in pairs], axis=0))
+    return estimate(_gap(cells, cells.matched("lora", "cp")))
 
 
 def gap_change(before: Cells, after: Cells) -> Estimate:
-    """LoRA minus CP at matched budgets in `after`, minus the same in `before`, run by run and item by item.
+    """`lead` in `after`, minus that in `before`, at the budgets that match in `before`.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
-    require_pairs([side.outcomes[cell] for pair in pairs for cell in pair for side in (before, after)])
-    gaps = [
-        np.mean([side.outcomes[a].right - side.outcomes[b].right for a, b in pairs], axis=0)
-        for side in (before, after)
-    ]
-    return estimate(gaps[1] - gaps[0])
+    pairs = before.matched("lora", "cp")
+    require_pairs([side.outcomes["cp", size] for _, size in pairs for side in (before, after)])
+    return estimate(_gap(after, pairs) - _gap(before, pairs))
+
+
+def _gap(cells: Cells, pairs: Sequence[tuple[int, int]]) -> Floats:
+    """`[runs, items]`, the answers of LoRA minus those of CP, averaged over pairs of sizes."""
+    found = [(cells.outcomes["lora", rank], cells.outcomes["cp", size]) for rank, size in pairs]
+    require_pairs([outcomes for pair in found for outcomes in pair])
+    gap: Floats = np.mean([lora.right - cp.right for lora, cp in found], axis=0)
+    return gap
 
 
 def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Generator) -> Floats:
@@ -425,7 +427,9 @@ def tuned_rows() -> pd.DataFrame:
     for task in TASKS:
         by_way = ways(runs_at_all_rates(STUDIES, task))
         found += [
-            Contrast(task_name(task), f"{family_name(name)}, chosen − paper's", gain(*by_way.values(), name))
+            Contrast(
+                task_name(task), f"{family_name(name)}, chosen − paper's", gain(by_way[PAPER], by_way[CHOSEN], name)
+            )
             for name in sorted(PAIRED)
         ]
         found += [Contrast(task_name(task), f"LoRA − CP, {way}", lead(cells)) for way, cells in by_way.items()]

@@ -33,7 +33,7 @@ rates.rise_chart()
 
 # %% [markdown]
 # "Small" is up to the size of LoRA's first rank. On RTE every mean up to that size rises at this step, and every
-# larger one falls. No single rise is {term}`clear`; the fall of the large adapters together is.
+# larger one falls. Taken together, the fall is {term}`clear` and the rise isn't.
 # {says}`rates.turn < rates.least_falling and rates.rise.rte.small.low < 0`
 #
 # No run diverged. But {q}`rates.one_answer.highest` runs at the highest rate give one answer to every item, all of
@@ -42,8 +42,8 @@ rates.rise_chart()
 #
 # ## As far as the size
 #
-# The paper has one rate for each family. We tried it and {q}`rates.tried` rates in all, up to {q}`rates.highest` times
-# as high:
+# The paper has one rate for each family. We tried {q}`rates.tried|unit`, from that one to {q}`rates.highest` times as
+# high:
 
 # %% mystnb={"figure": {"caption": "RTE by rate; a line is one size, thicker if it is larger."}} tags=["remove-input"]
 records = rates.runs_at_all_rates(rates.STUDIES, "rte")

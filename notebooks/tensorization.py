@@ -68,8 +68,8 @@ charts.table(contrasts.contrast_table(tensorization.differences(tensorization.AT
 # %% [markdown]
 # ## How sure?
 #
-# On SST-2 the number of components hardly matters either ([how sure can one be?](how_sure.ipynb)), and where nothing matters a
-# split can't. On RTE the other splits lie {q}`tensorization.rte_apart` points from the default on average
+# On SST-2 the number of components hardly matters either ([how sure can one be?](how_sure.ipynb)), and where nothing
+# matters a split can't. On RTE the other splits lie {q}`tensorization.rte_apart` points from the default on average
 # ({q}`tensorization.rte_apart|interval`): nothing, or more than a point. All of BoolQ, where
 # [size pays](when_size_pays.ipynb), isn't measured with other splits.
 # {says}`noise.alike_over_seeds.sst2.cp44_cp1 < 0.05`

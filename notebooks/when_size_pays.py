@@ -42,8 +42,8 @@ when_size_pays.chart()
 # ## With all examples CP keeps gaining, and stays below LoRA
 #
 # Going on from LoRA's first rank's size to four times that adds {q}`readout.second_gain` points
-# ({q}`readout.second_gain|interval`), with {q}`readout.size.last` components. LoRA leads by {q}`readout.lead.head` points at
-# equal size ({q}`readout.lead.head|interval`), and more examples don't clearly change its lead.
+# ({q}`readout.second_gain|interval`). LoRA leads by {q}`readout.lead.head` points at equal size
+# ({q}`readout.lead.head|interval`), and more examples don't clearly change its lead.
 # {says}`readout.second_gain.low > 0 and readout.lead.head.low > 0`
 # {says}`readout.more_lead.low < 0 < readout.more_lead.high`
 #

@@ -10,7 +10,7 @@ import pandas as pd
 from companion import rates
 from companion.ladder import differences
 from companion.quantities import Value, quantity
-from companion.rates import CHOSEN, PAPER, PAPER_RATES, STUDIES, TASKS
+from companion.rates import CHOSEN, PAPER, STUDIES, TASKS
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Estimate, compare, estimate
 from cpadapt.records.record import Record
@@ -72,23 +72,10 @@ def highest() -> float:
     return max(TIMES.values())
 
 
-@quantity("sizes", source=STUDIES)
-def cp_sizes() -> int:
-    """Sizes of CP that were tried at all rates."""
-    return int(response("rte").query("label == 'cp'")["size"].nunique())
-
-
 @quantity("runs", source=STUDIES)
 def all_runs() -> int:
     """Of all tasks, the readout alone among them."""
     return sum(len(runs(task)) for task in TASKS)
-
-
-@quantity("runs", source=STUDIES)
-def added() -> int:
-    """Those at other rates than the paper's."""
-    found = _all()
-    return int(found.loc[found["learning_rate"] != found["label"].map(PAPER_RATES), "runs"].sum())
 
 
 @quantity("runs", source=STUDIES)

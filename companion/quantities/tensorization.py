@@ -44,7 +44,7 @@ def step(label: str) -> int:
     return tensorization.step(LABELS[label])
 
 
-@quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, LABELS))
+@quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, ("cp", "cp_8x8x9")))
 def components(place: str, label: str) -> int:
     """That a budget holds."""
     return tensorization.sizes()[LABELS[label]][place]
@@ -90,12 +90,6 @@ def alike() -> int | str:
 def seeds() -> int:
     """Of each split."""
     return len(tensorization.study(WITH_SEEDS[1]).seeds)
-
-
-@quantity("points", 2, WITH_SEEDS, each=itertools.product(("sst2", "rte"), ("least", "most")))
-def difference(task: str, which: str) -> float:
-    """The least and the greatest difference of a split from the default."""
-    return _end(_with_seeds(task)["mean"], which)
 
 
 @quantity("", 3, WITH_SEEDS, each=(("sst2", "most"), ("rte", "least")))

@@ -256,6 +256,7 @@ def test_leads_and_gains_on_a_real_table_by_hand() -> None:
         by_hand = judged(table.tolist())
         row = 100 * charted.loc[what, ["mean", "low", "high"]].astype(float)
         assert row.tolist() == pytest.approx([by_hand["gap"], *by_hand["interval"]])
+    assert {cell for cell, rise in rises.items() if rise.mean() > 0} == set(small), "up to LoRA's first rank"
     for row in rates.rises(rates.runs_at_all_rates(rates.STUDIES, "rte")).to_dict("records"):
         by_hand = judged(rises[row["label"], row["size"]].tolist())
         assert [100 * row[name] for name in ("mean", "low", "high")] == pytest.approx(

@@ -108,10 +108,13 @@ def test_what_a_split_changes() -> None:
 
 def test_differences_by_hand() -> None:
     found = {(task, label): judged(apart(task, label).tolist()) for task in TASKS[:2] for label in OTHERS}
+    charted = tensorization.differences(tensorization.WITH_SEEDS).set_index(["group", "what"])
     for task in TASKS[:2]:
-        gaps = [found[task, label]["gap"] for label in OTHERS]
-        for which, end in (("least", min(gaps)), ("most", max(gaps))):
-            assert quantities.value(f"tensorization.difference.{task}.{which}").value == pytest.approx(end)
+        for label in OTHERS:
+            name = f"{label.removeprefix('cp-').replace('x', '·')}, {SIZES[label][1]} − CP 44"
+            row = charted.loc[{"sst2": "SST-2", "rte": "RTE"}[task], name]
+            by_hand = [found[task, label]["gap"], *found[task, label]["interval"]]
+            assert [100 * row[end] for end in ("mean", "low", "high")] == pytest.approx(by_hand)
     expected = {
         "alike_p.sst2.most": max(found["sst2", label]["alike"] for label in OTHERS),
         "alike_p.rte.least": min(found["rte", label]["alike"] for label in OTHERS),
