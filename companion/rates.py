@@ -354,7 +354,8 @@ def rise_chart() -> Any:
     colour = alt.Color("family:N", title=None, scale=colours, legend=alt.Legend(symbolOpacity=1))
     shapes = alt.Scale(domain=names, range=list(SHAPES[: len(names)]))
     # Below the chart, because the two legends side by side would be cut off on a phone.
-    shape = alt.Shape("task:N", title=None, scale=shapes, legend=alt.Legend(orient="bottom"))
+    symbols = alt.Legend(orient="bottom", symbolFillColor="currentColor", symbolStrokeColor="currentColor")
+    shape = alt.Shape("task:N", title=None, scale=shapes, legend=symbols)
     tooltip = [
         alt.Tooltip("task:N"), alt.Tooltip("adapter:N"),
         alt.Tooltip("parameters:Q", title="trainable scalars", format=","),

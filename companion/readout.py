@@ -96,8 +96,8 @@ def changes() -> pd.DataFrame:
         average = estimate(np.mean(by_words(by_readout), axis=0))
         lead = rates.gap_change(by_readout[HEADS], by_readout[WORDS])
         found += [
-            contrasts.Contrast("adapters, on average", name, average),
-            contrasts.Contrast("LoRA's lead over CP", name, lead),
+            contrasts.Contrast("adapters", name, average),
+            contrasts.Contrast("LoRA − CP", name, lead),
         ]
     return contrasts.frame(found)
 

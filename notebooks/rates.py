@@ -16,12 +16,12 @@
 # **How much hangs on the learning rate?**
 #
 # Small adapters like higher rates, and large ones collapse at them. On RTE, tripling a rate of ten times the paper's
-# costs the large ones {q}`rates.rise.rte.large|negated` points and the small ones nothing.
+# costs the large ones {q}`rates.rise.rte.large|full|negated` and the small ones nothing.
 # {says}`rates.rise.rte.large.high < 0 < rates.rise.rte.small`
 # {says}`rates.rise.sst2.large < 0 < rates.rise.sst2.small and rates.rise.boolq.large < 0 < rates.rise.boolq.small`
 #
-# {q}`rates.all_runs|unit` of SmolLM2-135M-Instruct, dequantized from four bits, {q}`rates.rise.rte.large|n` at each
-# size and rate; the {q}`rates.rise.rte.large|level` interval is {q}`rates.rise.rte.large|interval|negated` points.
+# In brackets is the {q}`rates.rise.rte.large|level` interval. SmolLM2-135M-Instruct, dequantized from four bits;
+# {q}`rates.all_runs|unit`, {q}`rates.rise.rte.large|n` for each task, size and rate.
 
 # %% mystnb={"figure": {"caption": "Points gained by the step to the highest rate."}} tags=["remove-input"]
 from companion import rates
@@ -47,7 +47,7 @@ rates.rise_chart()
 
 # %% mystnb={"figure": {"caption": "RTE by rate; a line is one size, thicker if it is larger."}} tags=["remove-input"]
 records = rates.runs_at_all_rates(rates.STUDIES, "rte")
-charts.rate_chart(rates.response(records), rates.floor(records))
+charts.rate_chart(rates.response(records), rates.floor(records)).properties(title="RTE: large sizes fall")
 
 # %% mystnb={"figure": {"caption": "Worst to best, over the rates and over the sizes."}} tags=["remove-input"]
 rates.moved_chart()
@@ -75,7 +75,7 @@ charts.table(rates.response_table("boolq"))
 # Here {term}`dev` chooses a rate for each {term}`cell`.
 
 # %% mystnb={"figure": {"caption": "What chosen rates change, over sizes that match."}} tags=["remove-input"]
-charts.interval_chart(rates.tuned_rows(), "points", MARGIN).properties(title="No lead changes clearly")
+charts.interval_chart(rates.tuned_rows(), "points", MARGIN).properties(title="Leads hardly change")
 
 # %% [markdown]
 # LoRA's mean is the higher one on all three tasks, with the paper's rates and with chosen ones. No lead has changed

@@ -22,7 +22,7 @@
 #
 # SmolLM2-135M-Instruct, dequantized from four bits; {q}`readout.seeds|unit` of each adapter.
 
-# %% mystnb={"figure": {"caption": "Words minus head; dashed is a point on either side."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Words minus head. BoolQ is with 1000 examples, or all."}} tags=["remove-input"]
 from companion import readout
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
@@ -64,10 +64,10 @@ charts.table(readout.apart_table())
 # %% [markdown]
 # ## How sure?
 #
-# {q}`readout.clear` of {q}`readout.comparisons` comparisons of single adapters is {term}`clear`, and
-# {q}`readout.alike` is shown to be within a point: so few seeds tell averages only. We haven't tested why words help
-# with 1000 examples of BoolQ, or whether other words would do. All runs have ten times the paper's rates, with
-# {q}`readout.steps` steps, or {q}`readout.all_steps` on all of BoolQ.
+# Of {q}`readout.comparisons` comparisons of single adapters {q}`readout.clear` is {term}`clear`, and {q}`readout.alike`
+# is shown to be within a point: so few seeds tell averages only. We haven't tested why words help with 1000 examples
+# of BoolQ, or whether other words would do. All runs have ten times the paper's rates, with {q}`readout.steps` steps,
+# or {q}`readout.all_steps` on all of BoolQ.
 # {says}`readout.clear == 1 and readout.apart_holm.few.cp11 < 0.05 and readout.alike == 'none'`
 #
 # **For you**: choose the readout by what you have to ship, not by accuracy.

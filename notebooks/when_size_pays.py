@@ -15,9 +15,9 @@
 #
 # **When does size pay?**
 #
-# When there are many examples. From all of BoolQ's, CP gains {q}`readout.first_gain` points between one
-# {term}`component` and LoRA's first rank's size; from 1000 examples a task, one component has {q}`planned.share|unit`
-# of the best adapter's gain.
+# When there are many examples. With all of BoolQ's, CP gains {q}`readout.first_gain` points between one
+# {term}`component` and LoRA's first rank's size. With 1000 examples a task, one component already has
+# {q}`planned.share|unit` of the best adapter's gain.
 # {says}`readout.first_gain.low > 0 and planned.share.low > 70`
 #
 # BoolQ: {q}`readout.first_gain|n` seeds, {q}`readout.first_gain|level` interval {q}`readout.first_gain|interval`
@@ -33,8 +33,8 @@ when_size_pays.chart()
 # %% [markdown]
 # The two lines of BoolQ share their items, {q}`readout.more_gain|n` seeds, rates and steps. With all
 # {q}`readout.train|unit`, going from one component to the largest CP is worth {q}`readout.more_gain` points more than
-# with 1000 ({q}`readout.more_gain|interval`). The model is SmolLM2-135M-Instruct, dequantized from four bits. The line
-# over tasks is [the main study's](main_study.ipynb), on a model of the paper's size.
+# with 1000 examples ({q}`readout.more_gain|interval`). The model is SmolLM2-135M-Instruct, dequantized from four bits.
+# The line over tasks is [the main study's](main_study.ipynb), on a model of the paper's size.
 # {says}`readout.more_gain.low > 0`
 #
 # <!-- One sentence on the tests 4 to 7 of book/plan.md belongs here once they are judged. -->

@@ -69,7 +69,7 @@ def test_the_chart_has_the_same_changes() -> None:
     rows = readout.changes().to_dict("records")
     found = {(row["what"], row["group"]): (row["mean"], row["low"], row["high"]) for row in rows}
     for setting, called in readout.SETTINGS.items():
-        for name, group in (("words_gain", "adapters, on average"), ("change", "LoRA's lead over CP")):
+        for name, group in (("words_gain", "adapters"), ("change", "LoRA − CP")):
             value = quantities.value(f"readout.{name}.{setting}")
             charted = [100 * end for end in found.pop((called, group))]
             assert charted == pytest.approx([value.value, value.low, value.high])
