@@ -20,8 +20,8 @@
 # {says}`rates.rise.rte.large.high < 0 < rates.rise.rte.small`
 # {says}`rates.rise.sst2.large < 0 < rates.rise.sst2.small and rates.rise.boolq.large < 0 < rates.rise.boolq.small`
 #
-# In brackets is the {q}`rates.rise.rte.large|level` interval. SmolLM2-135M-Instruct, dequantized from four bits;
-# {q}`rates.all_runs|unit`, {q}`rates.rise.rte.large|n` for each task, size and rate.
+# In brackets is the {q}`rates.rise.rte.large|level` interval. SmolLM2-135M-Instruct, dequantized from four bits,
+# {q}`rates.all_runs|unit`: {q}`rates.rise.rte.large|n` for each task, size and rate.
 
 # %% mystnb={"figure": {"caption": "Points gained by the step to the highest rate."}} tags=["remove-input"]
 from companion import rates
@@ -91,9 +91,9 @@ charts.table(rates.single_table())
 # %% [markdown]
 # ## How sure?
 #
-# Three seeds on one {term}`draw <data seed>` can't tell single adapters apart, and on SST-2 that draw is the worst of
-# {q}`noise.draws_known`. The intervals take the chosen rates as given: with other dev sets, RTE's lead would move by
-# a standard deviation of {q}`rates.redrawn_sd.rte` points. Small adapters may like still higher rates, because
+# All runs have one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`. Three seeds can't tell single
+# adapters apart. The intervals take the chosen rates as given: with other dev sets, RTE's lead would move by a
+# standard deviation of {q}`rates.redrawn_sd.rte` points. Small adapters may like still higher rates, because
 # {q}`rates.on_the_edge.small` of their {q}`rates.choices.small` choices fell on the highest one.
 # {says}`rates.on_the_edge.small / rates.choices.small > rates.on_the_edge.all / rates.choices.all`
 #

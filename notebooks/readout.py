@@ -20,7 +20,8 @@
 # {says}`abs(readout.words_gain.sst2) < 1 and abs(readout.words_gain.rte) < 1 and abs(readout.words_gain.all) < 1`
 # {says}`readout.words_gain.few.low > 0`
 #
-# SmolLM2-135M-Instruct, dequantized from four bits; {q}`readout.seeds|unit` of each adapter.
+# SmolLM2-135M-Instruct, dequantized from four bits, with {q}`readout.seeds|unit` of each adapter on one draw of the
+# examples.
 
 # %% mystnb={"figure": {"caption": "Words minus head. BoolQ is with 1000 examples, or all."}} tags=["remove-input"]
 from companion import readout
@@ -64,10 +65,10 @@ charts.table(readout.apart_table())
 # %% [markdown]
 # ## How sure?
 #
-# Of {q}`readout.comparisons` comparisons of single adapters {q}`readout.clear` is {term}`clear`, and {q}`readout.alike`
-# is shown to be within a point: so few seeds tell averages only. We haven't tested why words help with 1000 examples
-# of BoolQ, or whether other words would do. All runs have ten times the paper's rates, with {q}`readout.steps` steps,
-# or {q}`readout.all_steps` on all of BoolQ.
+# Of {q}`readout.comparisons` comparisons of single adapters {q}`readout.clear` is {term}`clear`, and
+# {q}`readout.alike` is shown to be within a point: so few seeds tell averages only. We haven't tested why words help
+# with 1000 examples of BoolQ, or whether other words would do. All runs have ten times the paper's rates, with
+# {q}`readout.steps` steps, or {q}`readout.all_steps` on all of BoolQ.
 # {says}`readout.clear == 1 and readout.apart_holm.few.cp11 < 0.05 and readout.alike == 'none'`
 #
 # **For you**: choose the readout by what you have to ship, not by accuracy.

@@ -20,7 +20,8 @@
 # {says}`tensorization.alike_p.sst2.most < 0.05`
 # {says}`tensorization.clear_p.rte > 0.05 and tensorization.alike_p.rte.least > 0.05`
 #
-# {q}`tensorization.seeds|unit` of each split at one budget, on SmolLM2-135M-Instruct, dequantized from four bits.
+# SmolLM2-135M-Instruct, dequantized from four bits, with {q}`tensorization.seeds|unit` of each split at one budget and
+# one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`.
 
 # %% mystnb={"figure": {"caption": "Each split minus the default; dashed is a point."}} tags=["remove-input"]
 from companion import contrasts, tensorization

@@ -57,7 +57,7 @@ charts.table(readout.more_table())
 # %% [markdown]
 # ## How sure?
 #
-# Many examples are measured on one task and one small model, at a rate chosen with 1000 examples and in
+# Many examples are measured on one task and one small model, at a rate that suits 1000 examples and in
 # {q}`readout.all_steps` steps. {q}`readout.adapted_runs.late|unit` of {q}`readout.adapted_runs.all` were still at
 # their best at the last look, so small adapters may catch up. Of {q}`readout.items` items, {q}`readout.sharing` have a
 # passage that is also in train or dev; what part of the gain that is, we haven't tested.
