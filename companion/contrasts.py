@@ -1,4 +1,4 @@
-"""Paired differences between cells that differ in one thing: their family, their readout or their split of the tensor.
+"""Paired differences between cells that differ in one thing: their family, their size or their split of the tensor.
 
 Each difference is taken run by run with the same seeds, and item by item, so its error includes both
 (`cpadapt.analysis.statistics`). Computations come first, as shares, and then their wording, in points.
@@ -112,15 +112,6 @@ def pairs(cells: Cells, wanted: Sequence[tuple[tuple[str, int], tuple[str, int]]
 def families(cells: Cells, group: str) -> list[Contrast]:
     """LoRA minus CP at each matched budget, where both cells have outcomes."""
     return pairs(cells, [(("lora", rank), ("cp", size)) for rank, size in cells.matched("lora", "cp")], group)
-
-
-def between(before: Cells, after: Cells, group: str) -> list[Contrast]:
-    """Each cell in `after` minus the same cell in `before`, if both have it."""
-    return [
-        Contrast(group, cell_name(*cell), compare(after.outcomes[cell], before.outcomes[cell]))
-        for cell in sorted(before.outcomes)
-        if cell in after.outcomes
-    ]
 
 
 def first_rank(studies: Sequence[str]) -> dict[tuple[str, str], Contrast]:

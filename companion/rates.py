@@ -8,17 +8,17 @@ first, as shares, and then what words it, in percent and points.
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from companion import PROJECT, quantities
-from companion.contrasts import on_record
+from companion.contrasts import Contrast, frame, on_record
 from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
-from cpadapt.analysis.charts import cell_name, family_name, task_name
-from cpadapt.analysis.statistics import Estimate, Floats, estimate, outcomes, require_pairs
+from cpadapt.analysis.charts import FURTHER_COLOURS, SHAPES, cell_name, family_colours, family_name, task_name
+from cpadapt.analysis.statistics import Estimate, Floats, compare, estimate, outcomes, require_pairs
 from cpadapt.errors import InputError
 from cpadapt.families import family
 from cpadapt.records.config import HEAD, Cell
@@ -38,12 +38,14 @@ PAPER_RATES: Mapping[str, float] = {name: family(name).LEARNING_RATE for name in
 ONE_ANSWER = "one answer"
 """The text for two cells whose runs all give one answer."""
 
-PAPER, FAMILY, CELL = "the paper's", "one a family", "one a cell"
-WAYS: Mapping[str, str] = {"papers": PAPER, "family": FAMILY, "cell": CELL}
-"""Where learning rates come from, by the name that quantities have; all but the first are chosen on dev."""
+PAPER, CHOSEN = "paper's", "chosen"
+"""Where learning rates come from: the paper has one for each family, dev chooses one for each cell."""
 
 TASKS = ("sst2", "rte", "boolq")
 """That were tried at several rates."""
+
+STUDIES = ("smollm2", "smollm2-rates")
+"""The studies of the paper's rates and of further ones."""
 
 
 @functools.cache
@@ -159,6 +161,48 @@ def adapters(cells: Cells) -> Floats:
     return right
 
 
+def rises(records: Sequence[Record]) -> pd.DataFrame:
+    """What each cell gains on eval from the second highest rate of its family to the highest.
+
+    Args:
+        records: one task's runs, as `runs_at_all_rates` returns them.
+
+    Returns:
+        One row for each cell, with the columns `task`, `label`, `size`, `parameters`, `mean`, `low` and `high` (the
+        ends of the 95 % interval), as shares.
+
+    Raises:
+        InputError: as `cpadapt.analysis.cells.family_rates` and `cpadapt.analysis.statistics.compare`.
+    """
+    before, after = _at_highest_two(records)
+    rows = []
+    for label, size in sorted(after.outcomes.keys() - {(HEAD, 0)}):
+        rise = compare(after.outcomes[label, size], before.outcomes[label, size])
+        low, high = rise.interval()
+        rows.append([records[0].config.task, label, size, after.budgets[label, size], rise.mean, low, high])
+    return pd.DataFrame(rows, columns=["task", "label", "size", "parameters", "mean", "low", "high"])
+
+
+def rise(records: Sequence[Record], *, small: bool) -> Estimate:
+    """The mean of `rises` over the adapters up to LoRA's first rank's size, or over all larger ones.
+
+    Raises:
+        InputError: as `rises`, or as `cpadapt.analysis.statistics.require_pairs`.
+    """
+    before, after = _at_highest_two(records)
+    first = after.budgets["lora", 1]
+    cells = [cell for cell, budget in after.budgets.items() if cell[0] != HEAD and (budget <= first) == small]
+    require_pairs([side.outcomes[cell] for cell in cells for side in (before, after)])
+    return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
+
+
+def _at_highest_two(records: Sequence[Record]) -> tuple[Cells, Cells]:
+    """The cells at the second highest rate of their family, and at the highest."""
+    tried = {name: sorted({r.config.learning_rate or 0 for r in records if r.label == name}) for name in PAIRED}
+    before, after = (cells_of(records, {name: tried[name][place] for name in PAIRED}) for place in (-2, -1))
+    return before, after
+
+
 def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """The range of accuracy, from worst to best, over the rates at one size and over the sizes at one rate.
 
@@ -177,20 +221,6 @@ def moved(found: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return distances
 
 
-def dev_family_rates(found: pd.DataFrame) -> dict[str, float]:
-    """For each family, the rate with the highest mean on dev over all its cells (the lowest of several).
-
-    As in `cpadapt.analysis.frontier.frontier`, a rate at which fewer runs diverged comes first.
-
-    Args:
-        found: as `response` returns it.
-    """
-    means = found.groupby(["label", "learning_rate"]).agg(dev=("dev", "mean"), diverged=("diverged", "sum"))
-    best = means.reset_index().sort_values(["diverged", "dev", "learning_rate"], ascending=[True, False, True])
-    best = best.drop_duplicates("label")
-    return dict(zip(best["label"], best["learning_rate"], strict=True))
-
-
 def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
     """The rate that dev chose for each cell with an adapter, as in `cpadapt.analysis.frontier.frontier`."""
     chosen = {cell: setting.learning_rate for cell, setting in choose_rates(records).items()}
@@ -198,12 +228,8 @@ def cell_rates(records: Iterable[Record]) -> dict[tuple[str, int], float]:
 
 
 def ways(records: Sequence[Record]) -> dict[str, Cells]:
-    """The cells at the rates from each of `WAYS`."""
-    return {
-        PAPER: cells_of(records, PAPER_RATES),
-        FAMILY: cells_of(records, dev_family_rates(response(records))),
-        CELL: cells_of(records),
-    }
+    """The cells at the paper's rates and at the chosen ones."""
+    return {PAPER: cells_of(records, PAPER_RATES), CHOSEN: cells_of(records)}
 
 
 def gain(before: Cells, after: Cells, label: str) -> Estimate:
@@ -219,26 +245,32 @@ def gain(before: Cells, after: Cells, label: str) -> Estimate:
     return estimate(np.mean([after.outcomes[cell].right - before.outcomes[cell].right for cell in cells], axis=0))
 
 
-def gap_change(before: Cells, after: Cells) -> Estimate:
-    """LoRA minus CP at matched budgets in `after`, minus the same in `before`, run by run and item by item.
+def lead(cells: Cells) -> Estimate:
+    """LoRA minus CP, averaged over matched budgets, run by run and item by item.
 
     Raises:
         InputError: as `cpadapt.analysis.statistics.require_pairs`.
     """
-    pairs = [(("lora", rank), ("cp", size)) for rank, size in before.matched("lora", "cp")]
-    require_pairs([side.outcomes[cell] for pair in pairs for cell in pair for side in (before, after)])
-    gaps = [
-        np.mean([side.outcomes[a].right - side.outcomes[b].right for a, b in pairs], axis=0)
-        for side in (before, after)
-    ]
-    return estimate(gaps[1] - gaps[0])
+    return estimate(_gap(cells, cells.matched("lora", "cp")))
 
 
-def optimism(records: Sequence[Record]) -> float:
-    """How far the best of a cell's rates on eval is above the rate that dev chose, averaged over cells."""
-    found = response(records)
-    best = found.groupby(["label", "size"])["mean"].max()
-    return float(best.mean() - found.loc[found["chosen"], "mean"].mean())
+def gap_change(before: Cells, after: Cells) -> Estimate:
+    """`lead` in `after`, minus that in `before`, at the budgets that match in `before`.
+
+    Raises:
+        InputError: as `cpadapt.analysis.statistics.require_pairs`.
+    """
+    pairs = before.matched("lora", "cp")
+    require_pairs([side.outcomes["cp", size] for _, size in pairs for side in (before, after)])
+    return estimate(_gap(after, pairs) - _gap(before, pairs))
+
+
+def _gap(cells: Cells, pairs: Sequence[tuple[int, int]]) -> Floats:
+    """`[runs, items]`, the answers of LoRA minus those of CP, averaged over pairs of sizes."""
+    found = [(cells.outcomes["lora", rank], cells.outcomes["cp", size]) for rank, size in pairs]
+    require_pairs([outcomes for pair in found for outcomes in pair])
+    gap: Floats = np.mean([lora.right - cp.right for lora, cp in found], axis=0)
+    return gap
 
 
 def redrawn_gaps(records: Sequence[Record], draws: int, generator: np.random.Generator) -> Floats:
@@ -293,28 +325,116 @@ def response_table(task: str) -> pd.DataFrame:
     return quantities.table(rows, columns | {"dev chose": f"rates.chosen.{task}.{{}}"}, "adapter")
 
 
-def moved_table() -> pd.DataFrame:
-    """`moved` to read, in points; of all rates, and without the highest."""
-    columns = {
-        "over the rates": "rates.by_rate.{}.{}", "over the sizes": "rates.by_size.{}.{}",
-        "rates, but one": "rates.by_lower_rate.{}.{}", "sizes, but one": "rates.by_size_at_lower_rates.{}.{}",
-    }  # fmt: skip
-    rows = {
-        f"{task}.{name}": (task_name(task), family_name(name))
-        for task, name in itertools.product(TASKS, sorted(PAIRED))
-    }
-    return quantities.table(rows, columns, ("task", "family"))
+def rise_chart() -> Any:
+    """`rises` against the budget: the family as colour, the task as shape, with 95 % intervals."""
+    import altair as alt
+
+    table = pd.concat([rises(runs_at_all_rates(STUDIES, task)) for task in TASKS], ignore_index=True)
+    table[["mean", "low", "high"]] *= 100
+    cells = list(zip(table["label"], table["size"], strict=True))
+    kinds = list(zip(table["label"], table["task"], strict=True))
+    place = {kind: place - 2.5 for place, kind in enumerate(itertools.product(PAIRED[::-1], TASKS))}
+    table = table.assign(
+        family=table["label"].map(family_name),
+        adapter=[cell_name(*cell) for cell in cells],
+        task=table["task"].map(task_name),
+        # Side by side, so that intervals of one size can be told apart.
+        at=[scalars * 1.06 ** place[kind] for scalars, kind in zip(table["parameters"], kinds, strict=True)],
+    )
+    names = [task_name(task) for task in TASKS]
+    inks = {family_name(label): family_colours()[label] for label in PAIRED}
+    x = alt.X(
+        "at:Q",
+        title="trainable scalars",
+        scale=alt.Scale(type="log", nice=False, padding=10),
+        axis=alt.Axis(format="~s", grid=False, values=[5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5]),
+    )
+    y = alt.Y("mean:Q", title="points gained", axis=alt.Axis(format="+~g", tickCount=6))
+    colours = alt.Scale(domain=list(inks), range=list(inks.values()))
+    colour = alt.Color("family:N", title=None, scale=colours, legend=alt.Legend(symbolOpacity=1))
+    shapes = alt.Scale(domain=names, range=list(SHAPES[: len(names)]))
+    # Below the chart, because the two legends side by side would be cut off on a phone.
+    symbols = alt.Legend(orient="bottom", symbolFillColor="currentColor", symbolStrokeColor="currentColor")
+    shape = alt.Shape("task:N", title=None, scale=shapes, legend=symbols)
+    tooltip = [
+        alt.Tooltip("task:N"), alt.Tooltip("adapter:N"),
+        alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+        alt.Tooltip("mean:Q", title="points gained", format="+.1f"), alt.Tooltip("low:Q", title="from", format="+.1f"),
+        alt.Tooltip("high:Q", title="to", format="+.1f"),
+    ]  # fmt: skip
+    base = alt.Chart(table)
+    rank = alt.Chart(pd.DataFrame({"at": [first_rank(table)], "mean": [0.0], "said": ["LoRA's first rank"]}))
+    return alt.layer(
+        rank.mark_rule(strokeWidth=1).encode(y),
+        rank.mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(x),
+        rank.mark_text(align="right", baseline="bottom", dx=-18, dy=-4, fontSize=12).encode(
+            x, y=alt.value("height"), text="said:N"
+        ),
+        base.mark_rule(strokeWidth=1.5, opacity=0.4).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
+        base.mark_point(filled=True, size=50, opacity=1).encode(x, y, colour, shape, tooltip=tooltip),
+    ).properties(
+        title="High rates ruin large adapters",
+        description="Points gained from ten times the paper's rate to thirty times it against trainable scalars, for"
+        f" each size of CP and LoRA on {', '.join(names)}, with 95 % intervals.",
+        width="container",
+        height=300,
+    )
 
 
-def ways_table() -> pd.DataFrame:
-    """The families at matched budgets, by task and by the way to a rate, to read."""
-    columns = {
-        "LoRA's, CP's": "rates.given.{}.{}",
-        "LoRA − CP": "rates.lead_judged.{}.{}|signed",
-        "90 % interval": "rates.lead_judged.{}.{}|interval|signed",
-    }
-    rows = {f"{task}.{way}": (task_name(task), called) for task in TASKS for way, called in WAYS.items()}
-    return quantities.table(rows, columns, ("task", "rates"))
+def first_rank(found: pd.DataFrame) -> int:
+    """The scalars of LoRA's smallest rank in a table of cells."""
+    return int(found.loc[found["label"] == "lora", "parameters"].min())
+
+
+def moved_chart() -> Any:
+    """`moved` of each task and family as pairs of bars, in points."""
+    import altair as alt
+
+    over = {"over the rates": "rates.by_rate.{}.{}", "over the sizes": "rates.by_size.{}.{}"}
+    table = pd.DataFrame(
+        {"what": f"{task_name(task)}, {family_name(name)}", "over": what,
+         "points": quantities.value(pattern.format(task, name)).value}
+        for task, name in itertools.product(TASKS, sorted(PAIRED)) for what, pattern in over.items()
+    )  # fmt: skip
+    colours = alt.Scale(domain=list(over), range=list(FURTHER_COLOURS[: len(over)]))
+    return (
+        alt.Chart(table)
+        .mark_bar(size=10)
+        .encode(
+            alt.X("points:Q", title="points from the worst to the best", axis=alt.Axis(tickCount=6)),
+            alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
+            alt.YOffset("over:N", sort=list(over)),
+            alt.Color("over:N", title=None, scale=colours),
+            tooltip=[alt.Tooltip("what:N", title="adapters"), alt.Tooltip("over:N", title="best and worst"),
+                     alt.Tooltip("points:Q", format=".1f")],
+        )
+        .properties(
+            title="Rate and size matter alike",
+            description="Points of accuracy from the worst to the best, over the rates and over the sizes, on"
+            f" {', '.join(map(task_name, TASKS))}, for CP and LoRA.",
+            width="container",
+            height=26 * len(table) // len(over),
+        )
+    )  # fmt: skip
+
+
+def tuned_rows() -> pd.DataFrame:
+    """What the rates that dev chose for each cell change, by task, for `cpadapt.analysis.charts.interval_chart`.
+
+    The first two rows of a task are what each family gains over the paper's rates, the others LoRA minus CP at both.
+    All are averages over matched budgets.
+    """
+    found = []
+    for task in TASKS:
+        by_way = ways(runs_at_all_rates(STUDIES, task))
+        found += [
+            Contrast(
+                task_name(task), f"{family_name(name)}, chosen − paper's", gain(by_way[PAPER], by_way[CHOSEN], name)
+            )
+            for name in sorted(PAIRED)
+        ]
+        found += [Contrast(task_name(task), f"LoRA − CP, {way}", lead(cells)) for way, cells in by_way.items()]
+    return frame(found)
 
 
 def single_table() -> pd.DataFrame:

@@ -9,13 +9,13 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from companion import PROJECT, contrasts, quantities, rates
-from companion.claims import Verdict, judge, learned, told
 from cpadapt.analysis.cells import Cells, cells_of
 from cpadapt.analysis.charts import cell_name, pair_name, task_name
-from cpadapt.analysis.statistics import Floats
+from cpadapt.analysis.statistics import Floats, estimate
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
 
@@ -24,7 +24,7 @@ ALL = f"all of {task_name('boolq')}"
 SETTINGS = {"sst2": task_name("sst2"), "rte": task_name("rte"), "few": task_name("boolq"), "all": ALL}
 """The printed name of each setting; `few` is BoolQ with a thousand examples, and `all` with all."""
 
-UNTRAINED, UNTRAINED_NAME = "no adapter", cell_name(HEAD, 0)
+UNTRAINED = "no adapter"
 CELLS: dict[str, Cell] = {
     "head": (HEAD, 0), "cp1": ("cp", 1), "cp11": ("cp", 11), "cp44": ("cp", 44), "lora1": ("lora", 1),
     "lora4": ("lora", 4),
@@ -43,18 +43,6 @@ PAIRS: dict[str, tuple[Cell, Cell]] = {
 READOUTS = list(itertools.product(SETTINGS, (HEADS, WORDS)))
 MATCHED = [(*place, pair) for place in READOUTS for pair in PAIRS if place[0] == "all" or pair == "lora1_cp11"]
 """By setting and readout."""
-
-LEARN = "adapters_learn"
-RULES = {
-    LEARN: "adapters learn",
-    "first_rank_learns": "the first rank's budget learns",
-    "cp_gains": "CP gains from components",
-    "cp_saturates": "CP saturates",
-    "lora_ahead": "LoRA is ahead",
-    "lora_slightly_ahead": "LoRA is slightly ahead",
-    "cp_not_ahead": "CP is not ahead",
-}
-"""What the rules of the claims say, and that all adapters at matched budgets learn."""
 
 
 @functools.cache
@@ -98,32 +86,20 @@ def by_words(setting: Mapping[str, Cells], adapters: Iterable[Cell] | None = Non
     return [spoken[cell].right - heads[cell].right for cell in cells]
 
 
-def apart(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """Words minus a head, by setting and cell (`companion.contrasts.frame`)."""
-    found = [contrasts.between(cells[HEADS], cells[WORDS], name) for name, cells in of_settings.items()]
-    return contrasts.frame([contrast for each in found for contrast in each])
+def changes() -> pd.DataFrame:
+    """What words instead of a head change, by setting, for `cpadapt.analysis.charts.interval_chart`.
 
-
-def adapted(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """`apart` of cells with an adapter."""
-    found = apart(of_settings)
-    return found[found["what"] != UNTRAINED_NAME]
-
-
-def families(of_settings: Mapping[str, Mapping[str, Cells]]) -> pd.DataFrame:
-    """LoRA minus CP at each matched budget, as `companion.contrasts.frame`, and with the column `readout`."""
-    found = [
-        (by, contrast)
-        for name, setting in of_settings.items()
-        for by, cells in setting.items()
-        for contrast in contrasts.families(cells, name)
-    ]
-    return contrasts.frame([contrast for _, contrast in found]).assign(readout=[by for by, _ in found])
-
-
-def verdict(cells: Cells, rule: str) -> str:
-    """What a rule of `RULES` makes of some cells."""
-    return learned(cells).verdict.value if rule == LEARN else told(*judge(cells, [rule]))
+    The first row of a setting is the average over its adapters, the other LoRA's lead over CP at matched budgets.
+    """
+    found = []
+    for name, by_readout in settings().items():
+        average = estimate(np.mean(by_words(by_readout), axis=0))
+        lead = rates.gap_change(by_readout[HEADS], by_readout[WORDS])
+        found += [
+            contrasts.Contrast("adapters", name, average),
+            contrasts.Contrast("LoRA − CP", name, lead),
+        ]
+    return contrasts.frame(found)
 
 
 def names(setting: str) -> list[str]:
@@ -133,25 +109,20 @@ def names(setting: str) -> list[str]:
 
 def accuracy_table() -> pd.DataFrame:
     """Accuracies by setting and readout, to read, in percent, beside what the commonest answer has."""
-    found = _by_cell("readout", "readout.accuracy.{}.{}.{}")
-    return found.assign(commonest=[quantities.value(f"readout.commonest.{name}").text() for name, _ in READOUTS])
-
-
-def balanced_table() -> pd.DataFrame:
-    """The same in balanced accuracy."""
-    return _by_cell("balanced", "readout.balanced.{}.{}.{}")
-
-
-def _by_cell(title: str, name: str) -> pd.DataFrame:
     titles = {cell: cell_name(*place) if place[1] else UNTRAINED for cell, place in CELLS.items()}
     return pd.DataFrame(
         [
-            {"task": SETTINGS[setting], title: by}
-            | {called: quantities.value(name.format(setting, by, cell)).text() if cell in names(setting) else "–"
-               for cell, called in titles.items()}
+            {"task": SETTINGS[setting], "readout": by}
+            | {
+                called: quantities.value(f"readout.accuracy.{setting}.{by}.{cell}").text()
+                if cell in names(setting)
+                else "–"
+                for cell, called in titles.items()
+            }
+            | {"commonest": quantities.value(f"readout.commonest.{setting}").text()}
             for setting, by in READOUTS
         ]
-    )  # fmt: skip
+    )
 
 
 def apart_table() -> pd.DataFrame:
@@ -173,16 +144,6 @@ def gap_table() -> pd.DataFrame:
     }
     columns = contrasts.columns("readout.gap.{}.{}.{}", "readout.gap_holm.{}.{}.{}", "readout.gap_alike.{}.{}.{}")
     return quantities.table(rows, columns, ("task", "budget and readout"))
-
-
-def verdict_table() -> pd.DataFrame:
-    """By setting and rule what it makes of each readout's cells; what needs more sizes than there are is left out."""
-    rows = {
-        f"{setting}.{rule}": (called, says) for setting, called in SETTINGS.items() for rule, says in RULES.items()
-    }
-    columns = {by: f"readout.verdict.{{}}.{{}}.{by}" for by in (HEADS, WORDS)}
-    table = quantities.table(rows, columns, ("task", "claim"))
-    return table[table[HEADS] != Verdict.UNMEASURED.value]
 
 
 def more_table() -> pd.DataFrame:

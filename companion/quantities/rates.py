@@ -8,21 +8,15 @@ import numpy as np
 import pandas as pd
 
 from companion import rates
-from companion.claims import lora_ahead
 from companion.ladder import differences
 from companion.quantities import Value, quantity
-from companion.rates import CELL, PAPER, PAPER_RATES
-from cpadapt.analysis.cells import Cells, cells_of
-from cpadapt.analysis.frontier import frontier
-from cpadapt.analysis.statistics import Estimate, Floats, compare, estimate
-from cpadapt.records.config import HEAD
+from companion.rates import CHOSEN, PAPER, STUDIES, TASKS
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.statistics import Estimate, compare, estimate
 from cpadapt.records.record import Record
-from cpadapt.records.table import tabulate
 
-TASKS = ("sst2", "rte", "boolq")
-STUDIES = ("smollm2", "smollm2-rates")
 FAMILIES = rates.PAIRED
-CELLS, TIMES, WAYS = rates.cells(), rates.times(), rates.WAYS
+CELLS, TIMES = rates.cells(), rates.times()
 RANKS = [name for name, (label, _) in CELLS.items() if label == "lora"]
 
 
@@ -59,18 +53,11 @@ def _lower(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _small(found: pd.DataFrame) -> pd.DataFrame:
-    first_rank = found.loc[found["label"] == "lora", "parameters"].min()
-    small: pd.DataFrame = found[found["parameters"] <= first_rank]
+    small: pd.DataFrame = found[found["parameters"] <= rates.first_rank(found)]
     return small
 
 
 # What was tried.
-
-
-@quantity("", 4, source=STUDIES, each=("lora", "cp"))
-def papers_rate(family: str) -> float:
-    """The paper's rate."""
-    return PAPER_RATES[family]
 
 
 @quantity("rates", source=STUDIES)
@@ -85,29 +72,10 @@ def highest() -> float:
     return max(TIMES.values())
 
 
-@quantity("sizes", source=STUDIES)
-def cp_sizes() -> int:
-    """Sizes of CP that were tried at all rates."""
-    return int(response("rte").query("label == 'cp'")["size"].nunique())
-
-
-@quantity("budgets", source=STUDIES)
-def pairs() -> int:
-    """Matched budgets that were."""
-    return len(ways("rte")[CELL].matched("lora", "cp"))
-
-
 @quantity("runs", source=STUDIES)
 def all_runs() -> int:
     """Of all tasks, the readout alone among them."""
     return sum(len(runs(task)) for task in TASKS)
-
-
-@quantity("runs", source=STUDIES)
-def added() -> int:
-    """Those at other rates than the paper's."""
-    found = _all()
-    return int(found.loc[found["learning_rate"] != found["label"].map(PAPER_RATES), "runs"].sum())
 
 
 @quantity("runs", source=STUDIES)
@@ -117,28 +85,16 @@ def diverged() -> int:
 
 
 @quantity("runs", source=STUDIES, each=("highest", "lower"))
-def unfit(where: str) -> int:
-    """Those that end with a training loss above the readout's, at the highest rate or at lower ones."""
-    return _count("unfit", where)
-
-
-@quantity("runs", source=STUDIES, each=("highest", "lower"))
 def one_answer(where: str) -> int:
-    """Those that give one answer on eval, likewise."""
-    return _count("constant", where)
-
-
-def _count(what: str, where: str) -> int:
-    found = _all()
-    highest = int(_highest(found)[what].sum())
-    return highest if where == "highest" else int(found[what].sum()) - highest
+    """Those that give one answer to all of eval, at the highest rate or at lower ones."""
+    return int((_highest if where == "highest" else _lower)(_all())["constant"].sum())
 
 
 @quantity("scalars", source=STUDIES)
-def least_ruined() -> int:
+def least_collapsed() -> int:
     """The size of the smallest adapter that has such a run."""
     found = _all()
-    return int(found.loc[(found["unfit"] > 0) | (found["constant"] > 0), "parameters"].min())
+    return int(found.loc[found["constant"] > 0, "parameters"].min())
 
 
 # The response.
@@ -172,188 +128,50 @@ def by_size(task: str, family: str) -> float:
     return rates.moved(response(task))[family][1]
 
 
-@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
-def by_lower_rate(task: str, family: str) -> float:
-    """`by_rate` without the highest rate."""
-    return rates.moved(_lower(response(task)))[family][0]
-
-
-@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
-def by_size_at_lower_rates(task: str, family: str) -> float:
-    """`by_size` without the highest rate."""
-    return rates.moved(_lower(response(task)))[family][1]
-
-
 @quantity("", source=STUDIES, each=("all", "but_highest"))
 def rate_moves_more(which: str) -> int:
-    """In how many of the rows of tasks and families the rate moves an adapter as far as its size does or farther."""
-    moves = (by_rate, by_size) if which == "all" else (by_lower_rate, by_size_at_lower_rates)
-    places = itertools.product(TASKS, FAMILIES)
-    return sum(rate >= size for rate, size in ([move(*place) for move in moves] for place in places))
+    """In how many of the pairs of task and family the rate moves an adapter as far as its size does, or farther."""
+    found = [rates.moved(response(task) if which == "all" else _lower(response(task))) for task in TASKS]
+    return sum(over_rates >= over_sizes for moves in found for over_rates, over_sizes in moves.values())
 
 
 @quantity("points", 1, STUDIES)
 def cp_flat() -> float:
     """How far CP's mean over its sizes moves on SST-2 over the rates."""
-    return float(np.ptp(_cp_by_size().mean()))
+    of_cp = response("sst2").query("label == 'cp'")
+    return float(np.ptp(of_cp.groupby("times")["mean"].mean()))
 
 
-@quantity("points", 1, STUDIES, each=("least", "most"))
-def cp_moves(which: str) -> float:
-    """How far single sizes do."""
-    moves = np.ptp(_cp_by_size().to_numpy(), axis=1)
-    return float(moves.min() if which == "least" else moves.max())
-
-
-def _cp_by_size() -> pd.DataFrame:
-    return response("sst2").query("label == 'cp'").pivot_table(index="size", columns="times", values="mean")
-
-
-def _reached(task: str) -> pd.DataFrame:
-    return response(task).pivot_table(index=["label", "size", "parameters"], columns="times", values="mean")
-
-
-def _rise(task: str) -> pd.Series:
-    """From ten to thirty times the paper's rate, by cell."""
-    *_, before, highest = (found := _reached(task)).columns
-    return found[highest] - found[before]
+@functools.cache
+def _rises(task: str) -> pd.DataFrame:
+    return rates.rises(runs(task))
 
 
 @quantity("scalars", source=STUDIES)
 def turn() -> int:
-    """The largest adapter of RTE that is better at the highest rate than at the one below it."""
-    rise = _rise("rte")
-    return int(rise[rise > 0].index.get_level_values("parameters").max())
+    """The largest adapter that is better on RTE at the highest rate than at the one below it."""
+    found = _rises("rte")
+    return int(found.loc[found["mean"] > 0, "parameters"].max())
 
 
 @quantity("scalars", source=STUDIES)
 def least_falling() -> int:
     """The smallest that is not."""
-    rise = _rise("rte")
-    return int(rise[rise <= 0].index.get_level_values("parameters").min())
+    found = _rises("rte")
+    return int(found.loc[found["mean"] <= 0, "parameters"].min())
 
 
-@quantity("adapters", source=STUDIES)
-def clear_rises() -> int:
-    """How many of those up to `turn` are better on RTE by more than the interval of the difference."""
-    cells = {
-        rate: cells_of(runs("rte"), {name: rate * paper for name, paper in PAPER_RATES.items()}) for rate in (10, 30)
-    }
-    rise = _rise("rte")
-    risen = [compare(*(cells[rate].outcomes[label, size] for rate in (30, 10)))
-             for label, size, _ in rise[rise > 0].index]  # fmt: skip
-    return sum(difference.interval()[0] > 0 for difference in risen)
-
-
-@quantity("points", 1, STUDIES)
-def best_fall_of_loras() -> float:
-    """The smallest fall of LoRA's ranks above the second on SST-2 from ten to thirty times the paper's rate."""
-    rise = _rise("sst2").loc["lora"]
-    return -float(rise[rise.index.get_level_values("size") > 2].max())
-
-
-@quantity("", source=STUDIES)
-def lowest_at_papers() -> int:
-    """How many sizes of CP are lowest on BoolQ at the paper's rate."""
-    reached = _reached("boolq").loc[["cp"]]
-    return int((reached[1.0] == reached.min(axis=1)).sum())
-
-
-def _at_papers() -> pd.DataFrame:
-    return response("rte").query("label == 'lora' and times == 1")
-
-
-@functools.cache
-def _chosen() -> pd.DataFrame:
-    return frontier(tabulate(runs("rte"))[0].assign(study=""))
-
-
-def _least_cp() -> pd.Series:
-    """The smallest CP that is, at its chosen rate, above all LoRAs at the paper's."""
-    return _chosen().query("label == 'cp'").query("eval_mean > @least", local_dict={"least": _papers_best()}).iloc[0]
-
-
-def _papers_best() -> float:
-    return float(_at_papers()["mean"].max())
-
-
-@quantity("components", source=STUDIES)
-def small_size() -> int:
-    """Of the smallest CP that is, at the rate that dev chose for it, above all LoRAs at the paper's rate on RTE."""
-    return int(_least_cp()["size"])
-
-
-@quantity("scalars", source=STUDIES)
-def small_scalars() -> int:
-    """Its budget."""
-    return int(_least_cp()["parameters"])
-
-
-@quantity("percent", 1, STUDIES)
-def small_accuracy() -> float:
-    """What it has on eval."""
-    return float(_least_cp()["eval_mean"])
-
-
-def _small_minus_lora() -> Estimate:
-    best = _at_papers().sort_values("mean").iloc[-1]
-    cells = ways("rte")
-    return compare(cells[CELL].outcomes["cp", small_size()], cells[PAPER].outcomes["lora", int(best["size"])])
-
-
-@quantity("points", 1, STUDIES)
-def small_minus_lora() -> Estimate:
-    """That minus the best LoRA at the paper's rate."""
-    return _small_minus_lora()
-
-
-@quantity("points", 1, STUDIES)
-def small_minus_lora_error() -> float:
-    """Its standard error."""
-    return _small_minus_lora().standard_error
-
-
-@quantity("percent", 1, STUDIES, each=("least", "most"))
-def papers_lora(which: str) -> float:
-    """What LoRAs have on RTE at the paper's rate."""
-    return _papers_best() if which == "most" else float(_at_papers()["mean"].min())
-
-
-@quantity("percent", 1, STUDIES)
-def tuned_lora() -> float:
-    """What the smallest has at its own chosen rate."""
-    return float(_chosen().query("label == 'lora'")["eval_mean"].iloc[0])
-
-
-@quantity("", source=STUDIES)
-def times_budget() -> float:
-    """The largest LoRA's budget over that of the small CP."""
-    return float(_at_papers()["parameters"].max() / small_scalars())
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, ("small", "large")))
+def rise(task: str, which: str) -> Estimate:
+    """What adapters gain from ten to thirty times the paper's rate, on average; small: up to LoRA's first rank's."""
+    return rates.rise(runs(task), small=which == "small")
 
 
 # BoolQ, and one answer for all.
 
 
-@quantity("runs", source=STUDIES)
-def boolq_at_highest() -> int:
-    """Of BoolQ at the highest rate."""
-    return int(_highest(response("boolq"))["runs"].sum())
-
-
-@quantity("runs", source=STUDIES)
-def boolq_one_answer() -> int:
-    """Those of them that give one answer to all items."""
-    return int(_highest(response("boolq"))["constant"].sum())
-
-
-@quantity("percent", source=STUDIES)
-def boolq_dev_majority() -> float:
-    """Of BoolQ's dev, where the commonest answer is right."""
-    return float(runs("boolq")[0].data["sets"]["dev"]["majority_rate"])
-
-
 def _compared() -> pd.DataFrame:
-    pairs = ways("boolq")[CELL].matched("lora", "cp")
+    pairs = ways("boolq")[CHOSEN].matched("lora", "cp")
     matched = {cell for pair in pairs for cell in zip(rates.PAIRED, pair, strict=True)}
     found = response("boolq")
     return found[found["chosen"] & pd.Series(list(zip(found["label"], found["size"], strict=True))).isin(matched)]
@@ -374,16 +192,8 @@ def boolq_compared_one_answer() -> int:
 @quantity("points", 1, STUDIES, level=0.9)
 def boolq_over_majority() -> Estimate:
     """Adapters at the chosen rates minus the commonest answer."""
-    found = ways("boolq")[CELL]
+    found = ways("boolq")[CHOSEN]
     return estimate(rates.adapters(found) - found.majority)
-
-
-@quantity("points", 1, STUDIES, each=("papers", "chosen"))
-def boolq_balanced(way: str) -> Estimate:
-    """Adapters minus the readout in balanced accuracy, at the paper's rates or at the chosen ones."""
-    found = ways("boolq")[PAPER if way == "papers" else CELL]
-    above = rates.adapters(found) - found.outcomes[HEAD, 0].right
-    return estimate(above * found.class_weights((HEAD, 0)))
 
 
 # LoRA minus CP, and what a choice of rates moves.
@@ -391,35 +201,14 @@ def boolq_balanced(way: str) -> Estimate:
 
 @quantity("points", 1, STUDIES, each=TASKS)
 def lead(task: str) -> Estimate:
-    """LoRA minus CP at matched budgets, at the rates that dev chose by cell."""
-    return _lead(task, "cell")
-
-
-@quantity("points", 1, STUDIES, level=0.9, each=itertools.product(TASKS, WAYS))
-def lead_judged(task: str, way: str) -> Estimate:
-    """The same by where the rates come from, with the interval by which a claim is judged."""
-    return _lead(task, way)
-
-
-@quantity(source=STUDIES, each=itertools.product(TASKS, WAYS))
-def given(task: str, way: str) -> str:
-    """LoRA's rate and CP's, as multiples of the paper's, where each family has one."""
-    if way == "cell":
-        return "by cell"
-    found = PAPER_RATES if way == "papers" else rates.dev_family_rates(response(task))
-    return ", ".join(rates.said(found[name] / PAPER_RATES[name]) for name in FAMILIES)
-
-
-def _lead(task: str, way: str) -> Estimate:
-    found = lora_ahead(ways(task)[WAYS[way]]).estimate
-    assert found is not None
-    return found
+    """LoRA minus CP at matched budgets, at the rates that dev chose for each cell."""
+    return rates.lead(ways(task)[CHOSEN])
 
 
 @quantity("components", source=STUDIES, each=RANKS)
 def matched(rank: str) -> int:
     """CP's at the budget of a rank of LoRA."""
-    return dict(ways("rte")[CELL].matched("lora", "cp"))[CELLS[rank][1]]
+    return dict(ways("rte")[CHOSEN].matched("lora", "cp"))[CELLS[rank][1]]
 
 
 @functools.cache
@@ -428,8 +217,8 @@ def _at_budgets(task: str) -> tuple[pd.DataFrame, set[int]]:
     found = response(task)
     same = found[found["chosen"] & (found["constant"] == found["runs"])]
     alike = set(same[["label", "size"]].itertuples(index=False, name=None))
-    pairs = ways(task)[CELL].matched("lora", "cp")
-    return differences(ways(task)[CELL]).set_index("rank"), {
+    pairs = ways(task)[CHOSEN].matched("lora", "cp")
+    return differences(ways(task)[CHOSEN]).set_index("rank"), {
         rank for rank, size in pairs if {("lora", rank), ("cp", size)} <= alike
     }
 
@@ -446,7 +235,7 @@ def at_budget(task: str, rank: str) -> Estimate | str:
     size = CELLS[rank][1]
     if size in _at_budgets(task)[1]:
         return rates.ONE_ANSWER
-    cells = ways(task)[CELL]
+    cells = ways(task)[CHOSEN]
     return compare(cells.outcomes["cp", dict(cells.matched("lora", "cp"))[size]], cells.outcomes["lora", size])
 
 
@@ -468,46 +257,17 @@ def at_budget_alike(task: str, rank: str) -> float | str:
     return _at_budget(task, rank, "p_alike")
 
 
-@quantity("", source=STUDIES)
-def clear() -> int:
-    """How many differences at single budgets are clear then, on all tasks."""
-    return sum(int((differences(ways(task)[CELL])["holm"] < 0.05).sum()) for task in TASKS)
-
-
 @quantity("points", 1, STUDIES, each=TASKS)
 def change(task: str) -> Estimate:
     """The same minus LoRA's lead at the paper's rates."""
-    return rates.gap_change(ways(task)[PAPER], ways(task)[CELL])
+    return rates.gap_change(ways(task)[PAPER], ways(task)[CHOSEN])
 
 
-@quantity("points", 1, STUDIES, each=itertools.product(TASKS, ("lora", "cp")))
-def gain(task: str, family: str) -> Estimate:
-    """A family at the chosen rates minus at the paper's."""
-    return rates.gain(ways(task)[PAPER], ways(task)[CELL], family)
-
-
-@quantity("points", 1, STUDIES, each=TASKS)
-def optimism(task: str) -> float:
-    """The best of a cell's rates on eval above dev's choice, on the average over cells."""
-    return rates.optimism(runs(task))
-
-
-@quantity("points", 1, STUDIES, each=TASKS)
+@quantity("points", 1, STUDIES, each=["rte"])
 def redrawn_sd(task: str) -> Value:
     """How LoRA's lead moves with dev sets drawn anew: a standard deviation."""
-    return Value(float(_redrawn(task).std()), n=rates.REDRAWN)
-
-
-@quantity("points", 1, STUDIES, each=TASKS)
-def redrawn(task: str) -> Value:
-    """LoRA's lead with dev sets drawn anew, and where nine in ten of them lie."""
-    low, high = np.quantile(_redrawn(task), (0.05, 0.95))
-    return Value(float(_redrawn(task).mean()), float(low), float(high), rates.REDRAWN, 0.9)
-
-
-@functools.cache
-def _redrawn(task: str) -> Floats:
-    return rates.redrawn_gaps(runs(task), rates.REDRAWN, np.random.default_rng(0))
+    found = rates.redrawn_gaps(runs(task), rates.REDRAWN, np.random.default_rng(0))
+    return Value(float(found.std()), n=rates.REDRAWN)
 
 
 @quantity("choices", source=STUDIES, each=("all", "small"))

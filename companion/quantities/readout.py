@@ -1,15 +1,14 @@
 """Numbers of the chapter on the readout and on more examples."""
 
 import functools
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from companion import ladder, rates, readout
-from companion.claims import LEVEL, MARGIN, Verdict, learned, lora_ahead
+from companion.claims import LEVEL, MARGIN
 from companion.quantities import quantity
-from companion.readout import CELLS, HEADS, PAIRS, RULES, WORDS
+from companion.readout import CELLS, HEADS, PAIRS, WORDS
 from companion.records import records
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Estimate, compare, estimate, holm
@@ -68,12 +67,6 @@ def accuracy(setting: str, by: str, cell: str) -> float:
     return float(_of(setting, by).outcomes[CELLS[cell]].right.mean())
 
 
-@quantity("percent", 1, of_setting, each=IN_BOTH)
-def balanced(setting: str, by: str, cell: str) -> float:
-    """The same in balanced accuracy."""
-    return float(_of(setting, by).balanced(CELLS[cell]).mean())
-
-
 @quantity("percent", 1, of_setting, each=STUDIES)
 def commonest(setting: str) -> float:
     """What the commonest answer gets right."""
@@ -108,22 +101,6 @@ def words_gain(setting: str) -> Estimate:
     return estimate(np.mean(readout.by_words(settings()[readout.SETTINGS[setting]]), axis=0))
 
 
-@quantity("points", 1, (*STUDIES["few"], *STUDIES["all"]))
-def few_more() -> Estimate:
-    """The gain by words from a thousand of BoolQ's examples minus that from all, on the same items and seeds."""
-    few = readout.by_words(settings()[readout.SETTINGS["few"]])
-    cells = [cell for cell in _of("few", HEADS).outcomes if cell[0] != HEAD]
-    many = readout.by_words(settings()[readout.SETTINGS["all"]], cells)
-    asked = np.isin(_of("all", HEADS).outcomes[CP1].items, examples()[0].outcomes[CP1].items)
-    return estimate(np.mean(few, axis=0) - np.mean(many, axis=0)[:, asked])
-
-
-@quantity("points", 1, STUDIES["few"])
-def least_few_gain() -> float:
-    """The smallest gain by words of an adapter from a thousand of BoolQ's examples."""
-    return min(float(table.mean()) for table in readout.by_words(settings()[readout.SETTINGS["few"]]))
-
-
 @quantity("", source=EVERY)
 def comparisons() -> int:
     """Of adapters by readout."""
@@ -134,12 +111,6 @@ def comparisons() -> int:
 def clear() -> int:
     """Those that are clear."""
     return sum(apart_holm(*place) < LEVEL for place in ADAPTED)
-
-
-@quantity("", 3, source=STUDIES["few"])
-def least_few_holm() -> float:
-    """The least p value of BoolQ's from a thousand examples."""
-    return min(apart_holm(*place) for place in ADAPTED if place[0] == "few")
 
 
 @quantity("", source=EVERY)
@@ -177,55 +148,7 @@ def change(setting: str) -> Estimate:
     return rates.gap_change(_of(setting, HEADS), _of(setting, WORDS))
 
 
-@quantity(source=of_setting, each=itertools.product(STUDIES, RULES, (HEADS, WORDS)))
-def verdict(setting: str, rule: str, by: str) -> str:
-    """What a rule of the claims says of a setting."""
-    return readout.verdict(_of(setting, by), rule)
-
-
-@functools.cache
-def _verdicts(setting: str) -> list[tuple[str, str]]:
-    """With a head and with words, of each rule that has the sizes it needs."""
-    told = [(verdict(setting, rule, HEADS), verdict(setting, rule, WORDS)) for rule in RULES]
-    return [pair for pair in told if pair[0] != Verdict.UNMEASURED]
-
-
-@quantity("claims", source=of_setting, each=STUDIES)
-def compared(setting: str) -> int:
-    """Of which both readouts have a verdict."""
-    return len(_verdicts(setting))
-
-
-@quantity("claims", source=of_setting, each=STUDIES)
-def same(setting: str) -> int:
-    """Of which it is the same."""
-    return sum(head == words for head, words in _verdicts(setting))
-
-
-@quantity("", source=EVERY)
-def opposite() -> int | str:
-    """How many pass from *holds* to *does not hold* or back."""
-    ends = {Verdict.HOLDS.value, Verdict.FAILS.value}
-    return sum(set(pair) == ends for setting in STUDIES for pair in _verdicts(setting)) or "none"
-
-
-@quantity("points", 1, STUDIES["few"])
-def few_falls() -> Estimate:
-    """CP's largest minus CP at LoRA's first budget, by words from a thousand of BoolQ's examples."""
-    matched, last = _budget_cells()
-    spoken = _of("few", WORDS).outcomes
-    return compare(spoken[last], spoken[matched])
-
-
 # More examples.
-
-
-@quantity("points", 1, STUDIES["few"], level=0.9, each=(HEADS, WORDS))
-def over_readout(by: str) -> Estimate:
-    """Adapters at LoRA's first budget from a thousand of BoolQ's examples above the readout, in balanced accuracy."""
-    found = learned(_of("few", by)).estimate
-    assert found is not None
-    return found
 
 
 @quantity("points", 2, (LIFTED, *THOUSAND), each=CELLS)
@@ -265,9 +188,7 @@ def more_lead() -> Estimate:
 @quantity("points", 1, STUDIES["all"], each=(HEADS, WORDS))
 def lead(by: str) -> Estimate:
     """LoRA minus CP on all of BoolQ, on the average over matched budgets."""
-    found = lora_ahead(_of("all", by)).estimate
-    assert found is not None
-    return found
+    return rates.lead(_of("all", by))
 
 
 @quantity("points", 1, LIFTED)
@@ -289,19 +210,6 @@ def second_gain() -> Estimate:
 def second_gain_judged() -> Estimate:
     """The same with the interval by which a claim is judged."""
     return second_gain()
-
-
-@quantity("points", 1, LIFTED)
-def last_minus_lora() -> Estimate:
-    """CP's largest minus LoRA's first rank."""
-    whole = _of("all", HEADS).outcomes
-    return compare(whole[_budget_cells()[1]], whole[LORA1])
-
-
-@quantity("", 3, LIFTED)
-def last_minus_lora_alike() -> float:
-    """The p value of a difference of a point or more."""
-    return last_minus_lora().equivalence_p_value(MARGIN)
 
 
 # What was run.
@@ -336,20 +244,6 @@ def all_steps() -> int:
     return _lifted().protocol.steps
 
 
-@quantity("passes", 1, LIFTED)
-def passes() -> float:
-    """Over all examples."""
-    protocol = _lifted().protocol
-    return protocol.steps * protocol.batch_size / train()
-
-
-@quantity("evaluations", source=LIFTED)
-def looks() -> int:
-    """In a run with all examples."""
-    protocol = _lifted().protocol
-    return protocol.steps // protocol.eval_every
-
-
 @quantity("runs", source=LIFTED, each=("all", "late"))
 def adapted_runs(which: str) -> int:
     """With an adapter and a head on all examples; `late` were best on dev at the last evaluation."""
@@ -370,13 +264,13 @@ def seeds() -> int:
     return len(readout.words_study().seeds)
 
 
-@quantity("components", source=LIFTED, each=("matched", "last"))
+@quantity("components", source=LIFTED, each=["last"])
 def size(which: str) -> int:
-    """Of CP at LoRA's first budget, and of the largest."""
-    return _budget_cells()[which == "last"][1]
+    """Of the largest CP on all of BoolQ."""
+    return _budget_cells()[-1][1]
 
 
-@quantity(each=("sst2", "rte", "boolq"))
+@quantity(each=["rte"])
 def label_words(task: str) -> str:
     """The words of a task's labels."""
     return " and ".join(f"“{word.strip()}”" for word in load_spec(task).label_words or ())

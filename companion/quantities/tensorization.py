@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,8 +11,7 @@ from companion.claims import LEVEL
 from companion.quantities import quantity
 from companion.tensorization import AT_PAPERS, DEFAULTS, PLACES, WITH_SEEDS
 from cpadapt.analysis.charts import task_name
-from cpadapt.analysis.statistics import Estimate, Floats, Outcomes, estimate, holm
-from cpadapt.records.config import Cell
+from cpadapt.analysis.statistics import Estimate, estimate, holm
 
 LABELS = {label.replace("-", "_"): label for label in tensorization.sizes()}
 """By what a quantity's name has of it."""
@@ -47,7 +44,7 @@ def step(label: str) -> int:
     return tensorization.step(LABELS[label])
 
 
-@quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, LABELS))
+@quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, ("cp", "cp_8x8x9")))
 def components(place: str, label: str) -> int:
     """That a budget holds."""
     return tensorization.sizes()[LABELS[label]][place]
@@ -86,14 +83,6 @@ def alike() -> int | str:
     return sum(p < LEVEL for p in holm(differences(AT_PAPERS)["p_alike"].tolist())) or "none"
 
 
-@quantity("points", 1, AT_PAPERS, level=0.9)
-def boolq_over_majority() -> Estimate:
-    """The average over all splits and both budgets minus the commonest answer, on BoolQ."""
-    cells = tensorization.cells(AT_PAPERS)["boolq"]
-    every = [(label, size) for label, found in tensorization.sizes().items() for size in found.values()]
-    return estimate(_average(every, cells.outcomes) - cells.majority)
-
-
 # At ten times that rate.
 
 
@@ -101,12 +90,6 @@ def boolq_over_majority() -> Estimate:
 def seeds() -> int:
     """Of each split."""
     return len(tensorization.study(WITH_SEEDS[1]).seeds)
-
-
-@quantity("points", 2, WITH_SEEDS, each=itertools.product(("sst2", "rte"), ("least", "most")))
-def difference(task: str, which: str) -> float:
-    """The least and the greatest difference of a split from the default."""
-    return _end(_with_seeds(task)["mean"], which)
 
 
 @quantity("", 3, WITH_SEEDS, each=(("sst2", "most"), ("rte", "least")))
@@ -126,23 +109,5 @@ def rte_apart() -> Estimate:
     """The average over the other splits minus the default, on RTE."""
     outcomes = tensorization.cells(WITH_SEEDS)["rte"].outcomes
     others = [(label, found["larger"]) for label, found in tensorization.sizes().items() if label != "cp"]
-    return estimate(_average(others, outcomes) - outcomes[DEFAULTS["larger"]].right)
-
-
-@quantity("points", 2, WITH_SEEDS)
-def rte_apart_error() -> float:
-    """Its standard error."""
-    return rte_apart().standard_error
-
-
-@quantity("points", 2, WITH_SEEDS)
-def rte_apart_error_limit() -> float:
-    """The same with no end of seeds."""
-    found = rte_apart()
-    return found.error_with(math.inf, found.items)
-
-
-def _average(wanted: Sequence[Cell], outcomes: Mapping[Cell, Outcomes]) -> Floats:
-    """`[runs, items]`, the mean over cells."""
-    mean: Floats = np.mean([outcomes[cell].right for cell in wanted], axis=0)
-    return mean
+    default = outcomes[DEFAULTS["larger"]].right
+    return estimate(np.mean([outcomes[cell].right - default for cell in others], axis=0))

@@ -547,7 +547,8 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
 
     Args:
         response: one task's cells at their rates, one row for each, with the columns `label`, `size`, `parameters`,
-            `learning_rate`, `mean` and `error` (on eval), `dev` (the mean on dev) and `runs`.
+            `learning_rate`, `times` (that rate in multiples of its family's usual one), `mean` and `error` (on eval),
+            `dev` (the mean on dev) and `runs`.
         floor: the mean accuracy of the readout alone, drawn as a dashed line.
     """
     import altair as alt
@@ -556,12 +557,11 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     table = _named(response)
     ends = [int(table["parameters"].min()), int(table["parameters"].max())]
     x = alt.X(
-        "learning_rate:Q",
-        title="learning rate",
+        "times:Q",
+        title="learning rate, times the paper's",
         scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(format="~e", grid=False, values=sorted(set(table["learning_rate"])), labelOverlap="greedy",
-                      labelSeparation=6),
-    )  # fmt: skip
+        axis=alt.Axis(format="~g", grid=False, values=sorted(set(table["times"]))),
+    )
     y = alt.Y("mean:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
     colour = _colour(set(table["label"]))
     faded = alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.08))
@@ -584,12 +584,15 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
             ],
         )
     )  # fmt: skip
-    readout = (
-        alt.Chart(pd.DataFrame({"mean": [floor]}))
-        .mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR)
-        .encode(y)
-    )
-    return alt.layer(readout, lines, points).properties(
+    readout = alt.Chart(pd.DataFrame({"mean": [floor], "said": ["readout alone"]}))
+    return alt.layer(
+        readout.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(y),
+        readout.mark_text(align="left", baseline="bottom", dy=-3, fontSize=12).encode(
+            y, x=alt.value(2), text="said:N"
+        ),
+        lines,
+        points,
+    ).properties(
         description="Mean accuracy on eval against the learning rate, one line a size of each adapter family, with"
         " the readout alone as a dashed line.",
         width="container",

@@ -83,8 +83,8 @@ EVALUATIONS = pd.DataFrame(
 
 RESPONSE = pd.DataFrame(
     [
-        {"label": label, "size": size, "parameters": 90 * size, "learning_rate": rate, "runs": 3, "mean": 0.7 + rate,
-         "error": 0.01, "dev": 0.7}
+        {"label": label, "size": size, "parameters": 90 * size, "learning_rate": rate, "times": 1e4 * rate,
+         "runs": 3, "mean": 0.7 + rate, "error": 0.01, "dev": 0.7}
         for label, size in (("lora", 10), ("cp", 1), ("cp", 10))
         for rate in (1e-4, 1e-3)
     ]

@@ -84,9 +84,7 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
             "test_the_spread_is_paule_and_mandels_and_the_error_knapp_and_hartungs",
             "test_what_a_draw_does_to_all_tasks_is_in_the_error",
         ),
-        "over_given_tasks": (
-            "test_over_the_tasks_at_hand_is_the_mean_of_independent_estimates_and_what_draws_share",
-        ),
+        "over_given_tasks": ("test_over_the_tasks_at_hand_is_the_mean_of_independent_estimates_and_what_draws_share",),
         "between": ("test_two_means_differ_as_of_welch",),
         "share_interval": ("test_a_share_lies_where_fieller_has_it",),
         "chosen_settings": ("test_a_setting_is_chosen_on_dev_over_tasks_and_draws",),

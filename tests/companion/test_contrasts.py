@@ -16,9 +16,9 @@ from cpadapt.records.record import Record
 BUDGETS = {("head", 0): 0, ("lora", 1): 1000, ("cp", 1): 90, ("cp", 11): 990, ("cp", 22): 1980}
 
 
-def made(budgets: dict[tuple[str, int], int] | None = None, first: int = 0, seeds: int = 4) -> Cells:
+def made(budgets: dict[tuple[str, int], int] | None = None, first: int = 0) -> Cells:
     budgets = BUDGETS if budgets is None else budgets
-    drawn = Simulation(seeds, 300).draw(np.random.default_rng(first), len(budgets) * [0.8])
+    drawn = Simulation(4, 300).draw(np.random.default_rng(first), len(budgets) * [0.8])
     return Cells(budgets, dict(zip(budgets, drawn, strict=True)), {}, 0.5)
 
 
@@ -48,20 +48,6 @@ def test_cells_without_outcomes_are_left_out() -> None:
         cells, outcomes={place: cells.outcomes[place] for place in cells.outcomes if place != ("cp", 11)}
     )
     assert contrasts.families(part, "mine") == contrasts.splits(part, "mine") == []
-
-
-def test_between_takes_after_minus_before_where_both_have_a_cell() -> None:
-    before, after = made(), made({place: BUDGETS[place] for place in (("cp", 11), ("lora", 1))}, first=1)
-    found = differences(contrasts.between(before, after, "mine"))
-    assert found == {
-        "CP 11": compare(after.outcomes["cp", 11], before.outcomes["cp", 11]),
-        "LoRA 1": compare(after.outcomes["lora", 1], before.outcomes["lora", 1]),
-    }
-
-
-def test_between_other_seeds_is_refused() -> None:
-    with pytest.raises(InputError, match="seed by seed"):
-        contrasts.between(made(seeds=4), made(seeds=3), "mine")
 
 
 def test_a_split_is_compared_with_the_default_at_the_nearest_budget() -> None:

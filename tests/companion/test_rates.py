@@ -58,55 +58,23 @@ def test_moves_are_from_the_worst_to_the_best(pilot: list[Record]) -> None:
     assert rates.moved(cp) == {"cp": (pytest.approx(0.05), pytest.approx(0.4))}
 
 
-def test_a_familys_rate_is_best_on_dev_over_its_cells(pilot: list[Record]) -> None:
-    found = rates.response(pilot)
-    lower = found["times"] < 5
-    assert rates.dev_family_rates(found.assign(dev=np.where(lower, 0.8, 0.7))) == {"cp": 2e-4, "lora": 1e-4}
-    assert rates.dev_family_rates(found.assign(dev=0.7)) == {"cp": 2e-4, "lora": 1e-4}, "of equals the lower"
-    # Of LoRA's two cells one gains more than the other loses.
-    dev = np.where(lower, 0.7, np.where(found["size"] == 1, 0.9, 0.6))
-    assert rates.dev_family_rates(found.assign(dev=dev))["lora"] == 1e-3
-
-
 def test_ways_differ_in_their_rates_alone(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
-    assert list(by_way) == list(rates.WAYS.values())
-    of_families = rates.dev_family_rates(rates.response(pilot))
     for (label, size), rate in rates.cell_rates(pilot).items():
-        for way, own in (
-            (rates.PAPER, rates.PAPER_RATES[label]),
-            (rates.FAMILY, of_families[label]),
-            (rates.CELL, rate),
-        ):
+        for way, own in ((rates.PAPER, rates.PAPER_RATES[label]), (rates.CHOSEN, rate)):
             at_it = cells_of(pilot, {**rates.PAPER_RATES, label: own})
             assert (by_way[way].outcomes[label, size].right == at_it.outcomes[label, size].right).all()
 
 
 def test_a_gain_is_that_of_the_matched_sizes(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
-    before, after = by_way[rates.PAPER], by_way[rates.CELL]
+    before, after = by_way[rates.PAPER], by_way[rates.CHOSEN]
     for label, sizes in (("lora", (1, 4)), ("cp", (11, 44))):
         gains = [after.outcomes[label, s].right.mean() - before.outcomes[label, s].right.mean() for s in sizes]
         assert rates.gain(before, after, label).mean == pytest.approx(np.mean(gains))
     fewer = {place: dataclasses.replace(one, seeds=one.seeds[1:]) for place, one in after.outcomes.items()}
     with pytest.raises(InputError, match="seed by seed"):
         rates.gain(before, dataclasses.replace(after, outcomes=fewer), "cp")
-
-
-def test_optimism_is_what_a_choice_on_eval_would_add(pilot: list[Record]) -> None:
-    found = rates.response(pilot).set_index(["label", "size", "learning_rate"])["mean"]
-    worse, better = found["lora", 4, 1e-4], found["lora", 4, 1e-3]
-    assert rates.cell_rates(pilot)["lora", 4] == 1e-3
-    assert worse < better
-    misled = []
-    for r in pilot:
-        if (r.label, r.config.size, r.config.learning_rate) == ("lora", 4, 1e-4):
-            scores = tuple(dataclasses.replace(e, dev_correct=e.dev_total) for e in r.evaluations)
-            misled.append(dataclasses.replace(r, evaluations=scores))
-        else:
-            misled.append(r)
-    assert rates.cell_rates(misled)["lora", 4] == 1e-4
-    assert rates.optimism(misled) - rates.optimism(pilot) == pytest.approx((better - worse) / 6), "of six cells"
 
 
 def test_what_is_not_measured_is_refused() -> None:
@@ -141,7 +109,6 @@ def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
         assert lost[["label", "size", "times"]].to_numpy().tolist() == [["lora", 4, 10]]
         assert found["unfit"].sum() == before["unfit"].sum() + 1
         assert not lost["chosen"].any(), "a rate at which fewer runs diverged goes first"
-        assert rates.dev_family_rates(found)["lora"] == 1e-4
     assert lost["mean"].isna().all()
 
 
@@ -203,7 +170,7 @@ def test_adapters_have_learned_boolq_at_the_papers_rates_if_not_above_the_common
 def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
     rng = np.random.default_rng(0)
     found = rates.redrawn_gaps(pilot, 300, rng)
-    by_way = rates.ways(pilot)[rates.CELL]
+    by_way = rates.ways(pilot)[rates.CHOSEN]
     observed = np.mean(
         [
             by_way.outcomes["lora", a].right.mean() - by_way.outcomes["cp", b].right.mean()
@@ -226,7 +193,7 @@ def test_other_dev_sets_choose_other_rates(pilot: list[Record]) -> None:
 
 def test_a_change_of_the_gap_is_that_of_its_parts(pilot: list[Record]) -> None:
     by_way = rates.ways(pilot)
-    before, after = by_way[rates.PAPER], by_way[rates.CELL]
+    before, after = by_way[rates.PAPER], by_way[rates.CHOSEN]
     of_lora, of_cp = (rates.gain(before, after, label).mean for label in ("lora", "cp"))
     assert rates.gap_change(before, after).mean == pytest.approx(of_lora - of_cp)
 
@@ -258,8 +225,25 @@ def test_leads_and_gains_on_a_real_table_by_hand() -> None:
     leads = {chosen: np.mean([right(a, chosen) - right(b, chosen) for a, b in pairs], axis=0) for chosen in (0, 1)}
     gain = np.mean([right(a, True) - right(a, False) for a, _ in pairs], axis=0)
     behind = [right(b, True) - right(a, True) for a, b in pairs]
-    for name, table in (("lead.rte", leads[1]), ("change.rte", leads[1] - leads[0]), ("gain.rte.lora", gain),
-                        ("at_budget.rte.lora1", behind[0])):  # fmt: skip
+    sizes = [("cp", size) for size in (1, 4, 8, 11, 22, 44, 88)] + [("lora", size) for size in (1, 2, 4, 8)]
+    rises = {
+        cell: np.array(
+            [
+                np.subtract(*(answers(runs[cell][times * papers][seed]["outcome"]) for times in (30, 10)))
+                for seed in range(3)
+            ]
+        )
+        for cell in sizes
+        for papers in [{"cp": 2e-4, "lora": 1e-4}[cell[0]]]
+    }
+    small = [("cp", 1), ("cp", 4), ("cp", 8), ("cp", 11), ("lora", 1)]
+    by_size = {
+        "small": np.mean([rises[cell] for cell in small], axis=0),
+        "large": np.mean([rises[cell] for cell in rises.keys() - set(small)], axis=0),
+    }
+    for name, table in (("lead.rte", leads[1]), ("change.rte", leads[1] - leads[0]),
+                        ("at_budget.rte.lora1", behind[0]), ("rise.rte.small", by_size["small"]),
+                        ("rise.rte.large", by_size["large"])):  # fmt: skip
         found, by_hand = quantities.value(f"rates.{name}"), judged(table.tolist())
         assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
     p_values = corrected([judged(table.tolist())["p"] for table in behind])
@@ -267,3 +251,14 @@ def test_leads_and_gains_on_a_real_table_by_hand() -> None:
         assert quantities.value(f"rates.at_budget_holm.rte.lora{rank}").value == pytest.approx(p)
     at_ten = [answers(line["outcome"]) for line in runs["cp", 44][2e-3]]
     assert quantities.value("rates.reached.rte.cp44.times10").value == pytest.approx(100 * np.mean(at_ten))
+    charted = rates.tuned_rows().query("group == 'RTE'").set_index("what")
+    for what, table in (("LoRA, chosen − paper's", gain), ("LoRA − CP, paper's", leads[0])):
+        by_hand = judged(table.tolist())
+        row = 100 * charted.loc[what, ["mean", "low", "high"]].astype(float)
+        assert row.tolist() == pytest.approx([by_hand["gap"], *by_hand["interval"]])
+    assert {cell for cell, rise in rises.items() if rise.mean() > 0} == set(small), "up to LoRA's first rank"
+    for row in rates.rises(rates.runs_at_all_rates(rates.STUDIES, "rte")).to_dict("records"):
+        by_hand = judged(rises[row["label"], row["size"]].tolist())
+        assert [100 * row[name] for name in ("mean", "low", "high")] == pytest.approx(
+            [by_hand["gap"], *by_hand["interval"]]
+        )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, bits, classes, judged, read, weights
+from by_hand import answers, bits, judged, read
 
 from companion import quantities, readout
 
@@ -36,9 +36,9 @@ def right(setting: str, by: str) -> dict[Cell, np.ndarray]:
     return {cell: np.array([by_seed[seed] for seed in range(5)], dtype=float) for cell, by_seed in found.items()}
 
 
-def check(name: str, tables: list[np.ndarray], interval: str = "interval") -> None:
+def check(name: str, tables: list[np.ndarray]) -> None:
     found, by_hand = quantities.value(f"readout.{name}"), judged(np.mean(tables, axis=0).tolist())
-    assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand[interval]))
+    assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
 
 
 @pytest.mark.parametrize(("setting", "by"), STUDIES)
@@ -65,6 +65,17 @@ def test_what_words_change_by_hand() -> None:
     check("lead.head", [whole["lora", 1] - whole["cp", 11], whole["lora", 4] - whole["cp", 44]])
 
 
+def test_the_chart_has_the_same_changes() -> None:
+    rows = readout.changes().to_dict("records")
+    found = {(row["what"], row["group"]): (row["mean"], row["low"], row["high"]) for row in rows}
+    for setting, called in readout.SETTINGS.items():
+        for name, group in (("words_gain", "adapters"), ("change", "LoRA − CP")):
+            value = quantities.value(f"readout.{name}.{setting}")
+            charted = [100 * end for end in found.pop((called, group))]
+            assert charted == pytest.approx([value.value, value.low, value.high])
+    assert not found
+
+
 def test_what_examples_change_by_hand() -> None:
     """On the items and seeds that both have."""
     few: dict[Cell, dict[int, list[int]]] = {}
@@ -81,10 +92,3 @@ def test_what_examples_change_by_hand() -> None:
     check("more.cp44", [more["cp", 44]])
     check("more_gain", [more["cp", 44] - more["cp", 1]])
     check("more_lead", [more["lora", 1] - more["cp", 11], more["lora", 4] - more["cp", 44]])
-
-
-def test_balanced_accuracy_above_the_readout_by_hand() -> None:
-    found = right("few", "words")
-    counts = np.array(weights(classes(lines("few", "words")[0]["outcome"])))
-    above = [(found[cell] - found[HEAD_ONLY]) * counts for cell in (("lora", 1), ("cp", 11))]
-    check("over_readout.words", above, "one-sided")

@@ -1,0 +1,99 @@
+"""What CP gains from its size: on BoolQ from all examples and from few, and over the main study's tasks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from companion import main_study, readout
+from cpadapt.analysis.across_tasks import over_tasks
+from cpadapt.analysis.cells import Cells
+from cpadapt.analysis.charts import FURTHER_COLOURS, cell_name, family_colours
+from cpadapt.analysis.statistics import Mean, compare
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import HEAD
+
+ALL, FEW, OVER_TASKS = "BoolQ, all examples", "BoolQ, 1000 examples", "15 tasks, 1000 examples each"
+SETTINGS = (ALL, FEW, OVER_TASKS)
+
+
+def gains() -> pd.DataFrame:
+    """What CP of each size gains over the head alone, with a trained head.
+
+    BoolQ's runs from all examples and from a thousand differ in nothing else, and answer the same items. Over tasks,
+    the gain is that of the main study.
+
+    Returns:
+        One row for each of `SETTINGS` and size, with the columns `setting`, `size`, `ranks` (the scalars, in multiples
+        of those of LoRA's first rank), `gain`, `low` and `high` (in points; the ends of the 95 % interval).
+    """
+    few, many = readout.by_examples()
+    tried = sorted(set(few.sizes("cp")) & set(many.sizes("cp")))
+    rows = []
+    for setting, found in ((ALL, _on_boolq(many, tried)), (FEW, _on_boolq(few, tried)), (OVER_TASKS, _over_tasks())):
+        for size, ranks, gain in found:
+            low, high = gain.interval()
+            rows.append([setting, size, ranks, 100 * gain.mean, 100 * low, 100 * high])
+    return pd.DataFrame(rows, columns=["setting", "size", "ranks", "gain", "low", "high"])
+
+
+def _on_boolq(cells: Cells, sizes: list[int]) -> Iterator[tuple[int, float, Mean]]:
+    for size in sizes:
+        gain = compare(cells.outcomes["cp", size], cells.outcomes[HEAD, 0])
+        yield size, cells.budgets["cp", size] / cells.budgets["lora", 1], gain
+
+
+def _over_tasks() -> Iterator[tuple[int, float, Mean]]:
+    groups = {task: TASKS[task].source_group for task in main_study.runs()}
+    for size in sorted({size for found in main_study.runs().values() for label, size in found if label == "cp"}):
+        gain = over_tasks(main_study.gains(("cp", size)), groups)
+        yield size, main_study.scalars(("cp", size)) / main_study.scalars(("lora", 1)), gain
+
+
+def chart() -> Any:
+    """`gains` against the size, one line for each setting, with 95 % intervals."""
+    import altair as alt
+
+    table = gains()
+    # Side by side, so that intervals of one size can be told apart.
+    beside = table["setting"].map({ALL: 1.0, FEW: 1.03, OVER_TASKS: 0.97})
+    table = table.assign(adapter=[cell_name("cp", size) for size in table["size"]], at=beside * table["ranks"])
+    inks = dict(zip(SETTINGS, (family_colours()["cp"], *FURTHER_COLOURS[1:3]), strict=True))
+    x = alt.X(
+        "at:Q",
+        title="CP's size, in multiples of LoRA's first rank",
+        scale=alt.Scale(type="log", nice=False, padding=16),
+        axis=alt.Axis(format="~g", grid=False, values=[0.1, 0.2, 0.5, 1, 2, 4]),
+    )
+    y = alt.Y("gain:Q", title="points over the head alone", axis=alt.Axis(format="~g", tickCount=6))
+    colour = alt.Color("setting:N", scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=None)
+    tooltip = [
+        alt.Tooltip("setting:N", title="trained on"),
+        alt.Tooltip("adapter:N"),
+        alt.Tooltip("gain:Q", title="points over the head", format="+.1f"),
+        alt.Tooltip("low:Q", title="from", format="+.1f"),
+        alt.Tooltip("high:Q", title="to", format="+.1f"),
+    ]
+    base = alt.Chart(table)
+    largest = table.loc[table.groupby("setting")["ranks"].idxmax()]
+    names = [
+        alt.Chart(largest[largest["setting"] == name])
+        .mark_text(align="right", baseline="bottom" if above else "top", dx=-10, dy=-6 if above else 18, fontSize=13)
+        .encode(x, y, text="setting:N")
+        for name, above in ((ALL, True), (OVER_TASKS, True), (FEW, False))
+    ]
+    zero = alt.Chart(pd.DataFrame({"gain": [0.0]})).mark_rule(strokeWidth=1).encode(y)
+    return alt.layer(
+        zero,
+        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(x, y, colour),
+        base.mark_point(filled=True, size=70, opacity=1).encode(x, y, colour, tooltip=tooltip),
+        *names,
+    ).properties(
+        title="Size pays with many examples",
+        description="Points that CP gains over the head alone against its size, with 95 % intervals: on BoolQ it rises"
+        " steeply with all examples and little with 1000; over fifteen tasks with 1000 examples each it is nearly"
+        " flat.",
+        width="container",
+        height=320,
+    )
