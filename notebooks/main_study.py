@@ -68,4 +68,4 @@ charts.table(main_study.task_table())
 #
 # **For you**: at equal size, choose between CP and LoRA by what else you need, not by accuracy.
 #
-# Next: [the paper's own design at this size](size.ipynb).
+# Next: [when size pays](when_size_pays.ipynb).

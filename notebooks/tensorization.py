@@ -78,4 +78,4 @@ charts.table(contrasts.contrast_table(tensorization.differences(tensorization.AT
 #
 # **For you**: keep the default, or take the split whose {term}`parameter step` fits your budget.
 #
-# Next: [the verdicts in full](verdicts.ipynb)
+# Next: [the verdicts in full](verdicts.ipynb).

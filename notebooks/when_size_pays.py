@@ -64,4 +64,4 @@ charts.table(readout.more_table())
 #
 # **For you**: with many more than 1000 examples of a hard task, try a larger size on dev; otherwise start small.
 #
-# Next: [does model size change it?](size.ipynb)
+# Next: [the learning rate](rates.ipynb).
