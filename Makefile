@@ -65,7 +65,7 @@ serve: book ## serve the book on localhost and build pages anew as they change
 	$(BIN)/python -m companion.serve
 
 # Without --all, Sphinx writes only what changed.
-pages:
+pages: ## build the pages anew that changed, and the chapters named by CHANGED
 	$(if $(CHANGED),OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks $(CHANGED) \
 	  -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY))
 	cp -Rp book CHANGELOG.md build/book/
