@@ -52,7 +52,7 @@ def seeds(task: str) -> int:
     return int(of_task(task).runs["seed"].nunique())
 
 
-@quantity("items", source=STUDY, each=("sst2", "rte"))
+@quantity("items", source=STUDY, each=TASKS)
 def items(task: str) -> int:
     """That are asked on eval."""
     return of_task(task).examples["eval"]
