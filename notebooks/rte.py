@@ -30,10 +30,10 @@
 # {shared}`task.equal.rte`
 #
 # LoRA's mean is ahead at every size, and no difference is clear of its error. On average it is ahead by
-# {q}`tasks.lead.rte|full`. With {q}`noise.over_seeds.rte.lora1_cp11|n` seeds, at ten times these rates, LoRA's first
-# rank is ahead by {q}`noise.over_seeds.rte.lora1_cp11|1|full` ([more seeds](noise.ipynb)).
-# {says}`tasks.least_lead.rte > 0 and tasks.clear.rte == 0 and tasks.lead.rte.low < 0`
-# {says}`noise.over_seeds.rte.lora1_cp11.n == 100`
+# {q}`tasks.lead.rte|full`. {says}`tasks.least_lead.rte > 0 and tasks.clear.rte == 0 and tasks.lead.rte.low < 0`
+#
+# With {q}`noise.over_seeds.rte.lora1_cp11|n` seeds, at ten times these rates, LoRA's first rank is [ahead
+# by](noise.ipynb) {q}`noise.over_seeds.rte.lora1_cp11|1|full`.
 # {shared}`task.training.rte`
 # At [other rates](rates.ipynb) the curve looks different.
 #
@@ -45,7 +45,7 @@
 # {says}`tasks.lead_error_limit.rte > 0.71 * tasks.lead_error.rte`
 # {shared}`task.choice.rte`
 #
-# **For you**: count your test items before you compare adapters; a few hundred can't show a lead of two points.
+# **For you**: count your test items before you compare adapters; as few as these can't show a lead of two points.
 # {says}`tasks.lead.rte.low < 0 and 2 < tasks.lead.rte < 2.5`
 # {shared}`task.folded.rte`
 #

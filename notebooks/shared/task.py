@@ -43,15 +43,14 @@ charts.interval_chart(pairs, "LoRA − CP, points", MARGIN)
 charts.table(contrasts.contrast_table(pairs, "task", "pair"))
 
 # %% [markdown]
-# The dashed lines are a point. *Holm* is the p value corrected for the number of pairs, and *alike* that of a
-# difference of a point or more.
+# The dashed lines are a point on either side of zero.
 # (training)=
 #
 # ## What training does
 #
 # The adapters learn their examples by heart: the larger the adapter, the lower its training loss, down to almost
-# nothing. At equal size CP fits more slowly. At LoRA's first rank CP is left with {q}`tasks.loss.TASK.matched`, at
-# twice LoRA's rate, and LoRA with {q}`tasks.loss.TASK.rank`.
+# nothing. At equal size CP fits more slowly. At LoRA's first rank CP is left with a loss of
+# {q}`tasks.loss.TASK.matched`, at twice LoRA's rate, and LoRA with {q}`tasks.loss.TASK.rank`.
 # {says}`min(tasks.least_fall_of_loss.TASK) > 0 and tasks.loss.TASK.most < 0.01`
 # {says}`tasks.least_loss_behind.TASK > 0 and tasks.rate.cp == 2 * tasks.rate.lora`
 #
@@ -76,7 +75,12 @@ charts.table(ladder.plateau_table(task.cells))
 charts.table(ladder.change_table(task.cells))
 
 # %% [markdown]
-# *Sizes* has every mean with its standard error over seeds and items. *Plateau* has the smallest size within a point
-# of a family's best, and how often it is that one when seeds and items are redrawn. *Items* has how far runs agree
-# item by item, and how many items all runs of one size get wrong and all of the other right (*gained*), or the other
-# way round (*lost*).
+# :::{dropdown} How to read these tables
+# - *Pairs*: *Holm* is the p value corrected for the number of pairs, and *alike* that of a difference of a point or
+#   more.
+# - *Sizes*: the standard error is that of the mean, over seeds and items.
+# - *Plateau*: the smallest size within a point of its family's best, and how often each size is that one when seeds
+#   and items are redrawn.
+# - *Items*: how far runs agree item by item, and how many items all runs of one size get wrong and all of the other
+#   right (*gained*), or the other way round (*lost*).
+# :::
