@@ -82,7 +82,9 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
     declared = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
     if declared and parameters:
         source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
-        notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
+        # Shown or not, as those that it replaces.
+        tags = ["injected-parameters", *set(notebook.cells[declared[0]].metadata["tags"]) - {"parameters"}]
+        notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": tags}))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     InteractiveShell.clear_instance()  # a library may have made one before the fork
     shell = _Shell.instance()

@@ -1,66 +1,69 @@
-"""The numbers and sentences of the page on the study in small, from runs on this machine."""
+"""The page that checks an installation: the study in small as this machine ran it, in tables."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-import cpadapt
-from cpadapt.analysis.charts import cell_name
-from cpadapt.analysis.frontier import frontier
-from cpadapt.analysis.statistics import Estimate
-from cpadapt.families.counting import step
+from cpadapt.analysis.charts import cell_name, task_name
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD
 from cpadapt.records.record import Record
-from cpadapt.records.table import tabulate
 from cpadapt.study import Study
 
 BACKBONES = {"minilm": "MiniLM", "tiny-encoder": "two random layers (the package of MiniLM is not installed here)"}
 
 
-def numbers(study: Study, records: Sequence[Record]) -> dict[str, str | int | float]:
-    """The numbers that the prose prints, by name, with accuracies and errors in percent and points."""
-    table = tabulate(records)[0]
-    best = frontier(table)
-    top = best.nlargest(1, "eval_mean").iloc[0]
-    head = best.loc[best["label"] == HEAD, "eval_mean"]
-    adapters = table[table["label"] != HEAD]
-    sets, cost = records[0].data["sets"], records[0].cost
-    projections = cpadapt.load_projections(study.backbone)
-    return {
-        "backbone": BACKBONES.get(study.backbone, study.backbone),
-        "runs": len(table),
-        "steps": study.protocol.steps,
-        "seconds": cost.train_seconds + cost.evaluation_seconds,
-        "device": records[0].provenance.device,
-        "best_cell": cell_name(top["label"], top["size"]),
-        "best": 100 * float(top["eval_mean"]),
-        "head": 100 * float(head.iloc[0]),
-        "lora_step": step("lora", projections),
-        "cp_step": step("cp", projections),
-        "task": study.tasks[0],
-        "train_size": sets["train"]["size"],
-        "eval_size": sets["eval"]["size"],
-        # The error is that of a share of one half, the largest.
-        "item_error": 100 * 0.5 / sets["eval"]["size"] ** 0.5,
-        "adapters": len(adapters),
-        "rising": int((adapters["best_step"] == study.protocol.steps).sum()),
-    }
-
-
-def verdict(rank: int, size: int, difference: Estimate) -> str:
-    """A sentence on whether CP or LoRA is ahead at one budget.
+def comparison_table(here: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
+    """How far the same runs agree on two machines, as a printed table.
 
     Args:
-        rank: LoRA's rank.
-        size: the number of CP's components.
-        difference: the accuracy of CP minus that of LoRA.
+        here: the runs of this machine, as `cpadapt.tabulate` returns them.
+        elsewhere: those of the other; runs that only one has are left out.
     """
-    gap, (low, high) = 100 * difference.mean, (100 * end for end in difference.interval())
-    where = f"{abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} it" if gap else "level with it in the mean"
-    return (
-        f"At the budget of LoRA rank {rank}, CP with {size} components is {where}, with a 95 % interval over seeds and"
-        f" examples of {low:+.1f} to {high:+.1f} points, which {'holds' if low <= 0 <= high else 'excludes'} zero."
+    first, second = (runs.set_index("id") for runs in (here, elsewhere))
+    both = first.index.intersection(second.index)
+    moved = (first.loc[both, "correct"] - second.loc[both, "correct"]).abs()
+    return pd.DataFrame(
+        {
+            "runs in both": [len(both)],
+            "equally many right": [int((moved == 0).sum())],
+            "furthest apart": [f"{int(moved.max())} of {int(first['total'].iloc[0])} examples"],
+            "this machine": [first["device"].iloc[0]],
+            "the other": [second["device"].iloc[0]],
+        }
     )
+
+
+def summary_table(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+    """What was trained, how long it took, and how many adapters were best on dev at the last step."""
+    adapters = [record for record in records if record.label != HEAD]
+    rising = sum(record.best_step == study.protocol.steps for record in adapters)
+    cost, sets = records[0].cost, records[0].data["sets"]
+    return pd.DataFrame(
+        {
+            "task": [task_name(study.tasks[0])],
+            "runs": [len(records)],
+            "steps": [study.protocol.steps],
+            "training examples": [sets["train"]["size"]],
+            "evaluation items": [sets["eval"]["size"]],
+            "seconds": [f"{cost.train_seconds + cost.evaluation_seconds:.0f}"],
+            "best at the last step": [f"{rising} of {len(adapters)} adapters"],
+        }
+    )
+
+
+def example_table(study: Study) -> pd.DataFrame:
+    """Two training examples of each label."""
+    spec = TASKS[study.tasks[0]]
+    train = load_task(spec, caps=study.protocol.caps).train
+    examples = pd.DataFrame(
+        {
+            "text": [" / ".join(texts) for texts in train.texts],
+            "label": [spec.label_names[label] for label in train.labels],
+        }
+    )
+    return examples.groupby("label").head(2).sort_values("label")
 
 
 def cell_table(best: pd.DataFrame) -> pd.DataFrame:

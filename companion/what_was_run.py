@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
+import altair as alt
 import pandas as pd
 
 import cpadapt
 from companion import PROJECT
 from companion.records import records
 from companion.wording import duration
+from cpadapt.analysis import charts
 from cpadapt.analysis.charts import backbone_name, task_name
 from cpadapt.records.record import Provenance
 from cpadapt.study import Study, load_study
@@ -45,6 +48,31 @@ def progress() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(found).groupby(["study", "backbone", "task"], sort=False).sum().reset_index()
+
+
+def progress_chart() -> Any:
+    """The share of each study's runs that are on record, as bars with the counts beside them."""
+    found = progress().groupby("study", sort=False)[["runs", "done"]].sum().reset_index()
+    found["share"] = found["done"] / found["runs"]
+    found["said"] = [f"{row.done:,} of {row.runs:,}" for row in found.itertuples()]
+    missing = [f"{row.said} of {row.study}" for row in found.itertuples() if row.done < row.runs]
+    y = alt.Y("study:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False))
+    bars = (
+        alt.Chart(found)
+        .mark_bar(color=charts.FURTHER_COLOURS[0])
+        .encode(
+            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%")),
+            y,
+            tooltip=["study:N", alt.Tooltip("done:Q", title="on record"), alt.Tooltip("runs:Q", title="planned")],
+        )
+    )
+    counts = alt.Chart(found).mark_text(align="right", dx=-4, fontSize=11).encode(y, x=alt.value("width"), text="said")
+    return alt.layer(bars, counts).properties(
+        description=f"The share of runs on record for each of {len(found)} studies. All are complete but these:"
+        f" {', '.join(missing) or 'none'}.",
+        width="container",
+        height=14 * len(found),
+    )
 
 
 def question_table() -> pd.DataFrame:

@@ -21,7 +21,7 @@
 #
 # {shared}`task.figure.sst2`
 #
-# All runs share one {term}`draw <data seed>` of the examples, the worst of {q}`noise.draws_known` here. At [other
+# All runs share one {term}`draw` of the examples, the worst of {q}`noise.draws_known` here. At [other
 # rates](causes.ipynb) its accuracies are {q}`causes.shared_below|unit` below the others' mean.
 # {says}`noise.shared_draw < noise.other_draws.least`
 # {shared}`task.equal.sst2`

@@ -11,48 +11,48 @@
 # ---
 
 # %% [markdown]
-# # What was run
+# # Which runs are on record?
 #
-# **Which of the planned runs are measured, when, on what and at what cost, and which are missing?**
+# **Which of the planned runs are measured, on what and at what cost?**
 #
-# Of {q}`what_was_run.studies|unit`, {q}`what_was_run.complete` are complete; {q}`what_was_run.done` of
-# {q}`what_was_run.planned|unit` are on record. Missing are {q}`what_was_run.missing`.
+# Of {q}`what_was_run.planned|unit`, {q}`what_was_run.done` are on record. The chart shows which {term}`studies
+# <study>` miss some.
+#
+# A run counts when `results/` has a {term}`record` under its {term}`config id`, a hash of all that was asked for.
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The runs on record, of those that each study asks for."}} tags=["remove-input"]
 from companion import what_was_run
 from cpadapt.analysis import charts
 
-# %% [markdown]
-# A {term}`study` is a file in `studies/`, and each run that it asks for is either on {term}`record` in `results/` or
-# missing. A record belongs to a run by its {term}`config id`, a hash of all that was asked for, so a study that is
-# changed loses what was measured for its former self. What stands here is what `cpadapt status` says of each study,
-# and what the records say of themselves.
-#
-# ## Done and missing
+charts.enable()
+what_was_run.progress_chart()
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# {q}`what_was_run.complete` of {q}`what_was_run.studies|unit` are complete. {term}`Diverged <diverged>` runs count as
+# done: that a run fails is a result. Study `paper` needs OPT-1.3B, whose weights we don't have.
+
+# %% mystnb={"code_prompt_show": "By task", "code_prompt_hide": "By task"} tags=["remove-input", "hide-output"]
 charts.table(what_was_run.progress())
 
-# %% [markdown]
-# {term}`Diverged <diverged>` runs are done: that a run fails is a result. What each study is for:
-
-# %% tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Purposes", "code_prompt_hide": "Purposes"} tags=["remove-input", "hide-output"]
 charts.table(what_was_run.question_table())
 
 # %% [markdown]
 # ## When, on what, at what cost
 #
-# The runs of a task train together, as one {term}`bank` or a few; the time is that of all banks, training and
-# evaluations, and stands beside the machine that took it. Peak memory is the largest bank's: on a GPU what the
-# allocator gave out, on a CPU the whole process. *Commit* is the tree that measured.
+# The time is that of all banks of a study, training and evaluations. Peak memory is that of the largest {term}`bank`:
+# on a GPU what the allocator gave out, on a CPU the whole process. *Commit* is the code that measured.
 
-# %% tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Costs", "code_prompt_hide": "Costs"} tags=["remove-input", "hide-output"]
 charts.table(what_was_run.cost_table())
 
 # %% [markdown]
-# A study that is missing is one command away, on a machine with what it needs: its backbone's weights, its tasks' data
-# and, for the larger ones, a GPU. [Run it yourself](../book/run_it_yourself.md) says how, and what a run costs is
-# [measured elsewhere](what_a_run_costs.ipynb). The measurements of speed are not studies; they are listed
-# [where they are shown](what_a_run_costs.ipynb).
+# ## How sure?
 #
-# Next: [use the adapter in PEFT](use_in_peft.ipynb).
+# These are counts of files, as `cpadapt status` makes them. A study that is changed loses what was measured for its
+# former self. The measurements of speed are no studies; they stand [where they are shown](what_a_run_costs.ipynb).
+#
+# **For you**: a missing study is [one command](../book/run_it_yourself.md) away, given its weights, its data and, for
+# the larger ones, a GPU.
+#
+# Next: [how the code is built](architecture.ipynb).

@@ -171,10 +171,10 @@ ERRORS: dict[str, Planted] = {
         chapter="tasks",
         renewed=True,
     ),
-    "best cell without its budget": Planted(
+    "best cell of one family": Planted(
         "companion/quantities/tasks.py",
-        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[0]]',
-        'return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[-1]]',
+        "(label, size)) for label in LABELS for size in",
+        '(label, size)) for label in ["cp"] for size in',
         (f"{OF_TASKS}::test_how_cells_lie",),
         chapter="tasks",
         renewed=True,
@@ -254,12 +254,12 @@ ERRORS: dict[str, Planted] = {
         'source == "paper" for',
         chapter="limits",
     ),
-    "ahead for behind": Planted(
+    "machines apart, one way alone": Planted(
         "companion/study_in_small.py",
-        "'ahead of' if gap > 0",
-        "'ahead of' if gap < 0",
-        (f"{SMALL}::test_the_verdict_by_hand",),
-        chapter="study_in_small",
+        '(first.loc[both, "correct"] - second.loc[both, "correct"]).abs()',
+        'first.loc[both, "correct"] - second.loc[both, "correct"]',
+        (f"{SMALL}::test_two_machines_by_hand",),
+        chapter="readme",
     ),
     "correction left out": Planted(
         "companion/first_frontiers.py",
@@ -271,9 +271,9 @@ ERRORS: dict[str, Planted] = {
     ),
     "family behind called ahead": Planted(
         "companion/first_frontiers.py",
-        "[b - a for a, b in zip(",
-        "[a - b for a, b in zip(",
-        (CLAIMED,),
+        '"mean": -real["gap"]',
+        '"mean": real["gap"]',
+        ("tests/companion/test_first_frontiers.py::test_differences_at",),
         chapter="first_frontiers",
     ),
     "size: families turned round": Planted(
@@ -443,8 +443,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "a text that is shared of another task": Planted(
         "notebooks/shared/task.py",
-        "tasks.loss.TASK.rank < tasks.loss.TASK.matched",
-        "tasks.loss.TASK.rank > tasks.loss.TASK.matched",
+        "tasks.loss.TASK.most < 0.01",
+        "tasks.loss.TASK.most > 0.01",
         (CLAIMED,),
         chapter="tasks",
     ),

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from companion import ladder
-from companion.claims import LEVEL, Finding, interval_90, learned, lora_ahead
+from companion.claims import LEVEL, Finding, learned, lora_ahead
 from companion.quantities import quantity
 from cpadapt.analysis.cells import Cells
-from cpadapt.analysis.charts import cell_name
-from cpadapt.analysis.statistics import Choice, Estimate, agreement, best_of, estimate
+from cpadapt.analysis.statistics import Choice, Estimate, best_of
 from cpadapt.records.config import HEAD, Cell
 
 STUDY = "smollm2"
@@ -76,22 +75,10 @@ def steps(task: str) -> int:
     return of_task(task).protocol.steps
 
 
-@quantity("steps", source=STUDY, each=TASKS)
-def eval_every(task: str) -> int:
-    """From one evaluation to the next."""
-    return of_task(task).protocol.eval_every
-
-
 @quantity("evaluations", source=STUDY, each=TASKS)
 def looks(task: str) -> int:
     """Of a run, on dev."""
-    return steps(task) // eval_every(task)
-
-
-@quantity("times", source=STUDY, each=TASKS)
-def epochs(task: str) -> float:
-    """That a run goes through its examples."""
-    return steps(task) * of_task(task).protocol.batch_size / cap(task)
+    return steps(task) // of_task(task).protocol.eval_every
 
 
 @quantity("", 4, STUDY, each=LABELS)
@@ -101,61 +88,31 @@ def rate(label: str) -> float:
     return float(found)
 
 
-@quantity("cells", source=STUDY, each=itertools.product(TASKS, LABELS))
-def sizes(task: str, label: str) -> int:
-    """Of a family."""
-    return len(cells(task).sizes(label))
-
-
-@quantity("pairs", source=STUDY, each=TASKS)
-def pairs(task: str) -> int:
-    """Matched budgets."""
-    return len(cells(task).matched("lora", "cp"))
-
-
-@quantity("scalars", source=STUDY, each=itertools.product(["sst2"], ("least", "most")))
-def scalars(task: str, which: str) -> float:
-    """Of the adapters."""
-    return _end((budget for (label, _), budget in cells(task).budgets.items() if label != HEAD), which)
-
-
 # How accurate they are.
 
 
-@quantity("percent", 1, STUDY, each=TASKS)
+@quantity("percent", 1, STUDY, each=("sst2", "rte"))
 def readout(task: str) -> float:
     """The accuracy of the readout alone."""
     return _mean(task, READOUT)
 
 
-@quantity("percent", 1, STUDY, each=itertools.product(("sst2", "boolq"), ("least", "most")))
+@quantity("percent", 1, STUDY, each=[("sst2", "least"), ("sst2", "most"), ("boolq", "most")])
 def adapters(task: str, which: str) -> float:
     """The worst and the best cell with an adapter."""
     return _end((_mean(task, (label, size)) for label in LABELS for size in cells(task).sizes(label)), which)
 
 
-@quantity("percent", 1, STUDY, each=itertools.product(TASKS, LABELS))
+@quantity("percent", 1, STUDY, each=itertools.product(TASKS, ["cp"]))
 def best(task: str, label: str) -> float:
     """A family's best cell."""
     return _choice(task, label).chosen
 
 
-@quantity("percent", 1, STUDY, each=itertools.product(TASKS, LABELS))
+@quantity("percent", 1, STUDY, each=itertools.product(TASKS, ["cp"]))
 def best_held_out(task: str, label: str) -> float:
     """The same where half of the seeds and items choose it and the others judge it."""
     return _choice(task, label).held_out
-
-
-@quantity("percent", 1, STUDY, each=[("rte", "lora")])
-def mean(task: str, label: str) -> float:
-    """Of a family's cells."""
-    return float(np.mean([_mean(task, (label, size)) for size in cells(task).sizes(label)]))
-
-
-@quantity("points", 1, STUDY, each=itertools.product(["rte"], LABELS))
-def sd(task: str, label: str) -> float:
-    """How far a family's cells differ."""
-    return float(np.std([_mean(task, (label, size)) for size in cells(task).sizes(label)], ddof=1))
 
 
 @quantity("points", 1, STUDY, each=["boolq"])
@@ -165,32 +122,10 @@ def cp_range(task: str) -> float:
     return max(accuracies) - min(accuracies)
 
 
-@quantity("percent", source=STUDY, each=["sst2"])
-def seeds_in_error(task: str) -> float:
-    """What seeds have, at most, in the square of a cell's standard error."""
-    table = ladder.accuracies(cells(task))
-    return float((table["sd"] ** 2 / seeds(task) / table["error"] ** 2).max())
-
-
 @quantity("percent", 1, STUDY, each=("rte", "boolq"))
 def majority(task: str) -> float:
     """What the commonest answer gets right on eval."""
     return of_task(task).majority["eval"]
-
-
-@quantity("percent", 1, STUDY, each=["boolq"])
-def dev_majority(task: str) -> float:
-    """What it gets right on dev."""
-    return of_task(task).majority["dev"]
-
-
-@quantity("percent", 1, STUDY, each=itertools.product(["boolq"], ("readout", "least", "most")))
-def balanced(task: str, which: str) -> float:
-    """Balanced accuracy of the readout alone, and of the worst and the best cell with an adapter."""
-    found = {cell: float(cells(task).balanced(cell).mean()) for cell in cells(task).outcomes}
-    return (
-        found.pop(READOUT) if which == "readout" else _end((found[cell] for cell in found if cell != READOUT), which)
-    )
 
 
 # Above the readout alone, in balanced accuracy.
@@ -205,19 +140,13 @@ def gain(task: str) -> Estimate:
 @quantity("cells", source=STUDY, each=("rte", "boolq"))
 def compared(task: str) -> int:
     """At matched budgets."""
-    return 2 * pairs(task)
+    return 2 * len(cells(task).matched("lora", "cp"))
 
 
 @quantity("cells", source=STUDY, each=("rte", "boolq"))
 def taught(task: str) -> int:
     """Of these, those that are shown to be above the readout."""
     return compared(task) - len(_learned(task).unfit)
-
-
-@quantity(source=STUDY, each=("rte", "boolq"))
-def untaught(task: str) -> str:
-    """The others."""
-    return ", ".join(cell_name(*cell) for cell in sorted(_learned(task).unfit))
 
 
 # LoRA against CP.
@@ -229,25 +158,13 @@ def lead(task: str) -> Estimate:
     return _estimate(lora_ahead(cells(task)))
 
 
-@quantity("points", 1, STUDY, level=0.9, each=["rte"])
-def lead_judged(task: str) -> Estimate:
-    """The same with the interval by which a claim is judged."""
-    return lead(task)
-
-
-@quantity(source=STUDY, each=("rte", "boolq"))
-def lead_verdict(task: str) -> str:
-    """What is told of the claim that LoRA is ahead."""
-    return lora_ahead(cells(task)).told
-
-
-@quantity("points", 2, STUDY, each=TASKS)
+@quantity("points", 2, STUDY, each=("sst2", "rte"))
 def lead_error(task: str) -> float:
     """The standard error of LoRA's lead."""
     return lead(task).standard_error
 
 
-@quantity("points", 2, STUDY, each=TASKS)
+@quantity("points", 2, STUDY, each=("sst2", "rte"))
 def lead_error_limit(task: str) -> float:
     """The same with no end of seeds."""
     e = lead(task)
@@ -258,20 +175,6 @@ def lead_error_limit(task: str) -> float:
 def least_lead(task: str) -> float:
     """At a single budget."""
     return float(-ladder.differences(cells(task))["mean"].max())
-
-
-@quantity("points", 2, STUDY, each=["rte"])
-def least_low_without_one(task: str) -> float:
-    """The least lower end, of those by which claims are judged, of LoRA's lead without one of the budgets."""
-    outcomes, matched = cells(task).outcomes, cells(task).matched("lora", "cp")
-    gaps = np.stack([outcomes["lora", rank].right - outcomes["cp", size].right for rank, size in matched])
-    return min(interval_90(estimate(np.delete(gaps, k, axis=0).mean(0)))[0] for k in range(len(gaps)))
-
-
-@quantity("points", 2, STUDY, each=["rte"])
-def one_answer(task: str) -> float:
-    """What one answer of one run counts in LoRA's lead."""
-    return 1 / items(task) / seeds(task) / pairs(task)
 
 
 @quantity("pairs", source=STUDY, each=TASKS)
@@ -289,20 +192,7 @@ def least_alike(task: str) -> float:
 # Where CP's curve becomes flat.
 
 
-@quantity("components", source=STUDY, each=["sst2"])
-def plateau_size(task: str) -> int:
-    """CP's smallest size within a point of its best."""
-    return ladder.plateau_size(cells(task), "cp")
-
-
 @quantity("percent", source=STUDY, each=["sst2"])
-def plateau_budget(task: str) -> float:
-    """That size's budget, of that of LoRA's first rank."""
-    budgets = cells(task).budgets
-    return budgets["cp", plateau_size(task)] / budgets["lora", cells(task).sizes("lora")[0]]
-
-
-@quantity("percent", source=STUDY, each=("sst2", "rte"))
 def plateau_surest(task: str) -> float:
     """Of draws of seeds and items, the part in which a family's plateau begins at its likeliest size; of both the
     more."""
@@ -320,22 +210,17 @@ def dev_over_eval(task: str) -> float:
     return float((_adapted(task)["dev_accuracy"] - _adapted(task)["eval_accuracy"]).mean())
 
 
-@quantity("", 2, STUDY, each=TASKS)
+@quantity("", 2, STUDY, each=["boolq"])
 def correlation(task: str) -> float:
     """Between runs with an adapter, of their accuracies on dev and on eval."""
-    return _correlation(_adapted(task))
-
-
-@quantity("", 2, STUDY, each=itertools.product(["rte"], LABELS))
-def correlation_within(task: str, label: str) -> float:
-    """The same between a family's runs."""
-    return _correlation(_adapted(task).query("label == @label"))
+    runs = _adapted(task)
+    return float(runs["dev_accuracy"].corr(runs["eval_accuracy"]))
 
 
 @quantity("runs", source=STUDY, each=TASKS)
 def early(task: str) -> int:
     """With an adapter and best on dev at the first evaluation."""
-    return int((_adapted(task)["best_step"] == eval_every(task)).sum())
+    return int((_adapted(task)["best_step"] == of_task(task).protocol.eval_every).sum())
 
 
 @quantity("runs", source=STUDY, each=TASKS)
@@ -344,13 +229,11 @@ def late(task: str) -> int:
     return int((_adapted(task)["best_step"] == steps(task)).sum())
 
 
-@quantity("", 2, STUDY, each=itertools.product(TASKS, ("readout", "one", "most", "rank", "matched")))
+@quantity("", 2, STUDY, each=itertools.product(TASKS, ("most", "rank", "matched")))
 def loss(task: str, which: str) -> float:
-    """The training loss over the last steps: of the readout alone, CP's smallest and largest, LoRA's first rank and CP
-    at its budget."""
-    sizes, (rank, matched) = cells(task).sizes("cp"), cells(task).matched("lora", "cp")[0]
-    at: dict[str, Cell] = {"readout": READOUT, "one": ("cp", sizes[0]), "most": ("cp", sizes[-1]),
-                           "rank": ("lora", rank), "matched": ("cp", matched)}  # fmt: skip
+    """The training loss over the last steps: of CP's largest, LoRA's first rank and CP at its budget."""
+    most, (rank, matched) = cells(task).sizes("cp")[-1], cells(task).matched("lora", "cp")[0]
+    at: dict[str, Cell] = {"most": ("cp", most), "rank": ("lora", rank), "matched": ("cp", matched)}
     return _losses(task)[at[which]]
 
 
@@ -372,22 +255,11 @@ def least_loss_behind(task: str) -> float:
 # Item by item.
 
 
-@quantity("percent", source=STUDY, each=TASKS)
-def most_alike_seeds(task: str) -> float:
-    """The items on which two seeds of one cell agree, in the cell where they are most."""
-    return max(agreement(outcomes, outcomes) for outcomes in cells(task).outcomes.values())
-
-
-@quantity(source=STUDY, each=itertools.product(TASKS, ("gained", "lost")))
-def changed(task: str, which: str) -> str:
-    """The items gained and lost from CP's smallest budget to its largest, by row."""
-    return ", ".join(map(str, _changed(task, which)))
-
-
 @quantity("items", source=STUDY, each=itertools.product(["rte"], ("gained", "lost")))
 def change(task: str, which: str) -> int:
-    """How many these are."""
-    return len(_changed(task, which))
+    """That all runs of CP's smallest size get wrong and all of its largest right, or the other way round."""
+    before, after = ladder.ends(cells(task))[1]
+    return len(ladder.changes(cells(task).outcomes[before], cells(task).outcomes[after])[which])
 
 
 def _adapted(task: str) -> pd.DataFrame:
@@ -419,16 +291,6 @@ def _estimate(found: Finding) -> Estimate:
     return found.estimate
 
 
-def _correlation(runs: pd.DataFrame) -> float:
-    return float(runs["dev_accuracy"].corr(runs["eval_accuracy"]))
-
-
 @functools.cache
 def _losses(task: str) -> dict[Cell, float]:
     return ladder.last_losses(of_task(task).evaluations)
-
-
-def _changed(task: str, which: str) -> tuple[int, ...]:
-    before, after = ladder.ends(cells(task))[1]
-    found: tuple[int, ...] = ladder.changes(cells(task).outcomes[before], cells(task).outcomes[after])[which]
-    return found

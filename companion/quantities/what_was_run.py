@@ -32,13 +32,5 @@ def done() -> int:
     return int(_by_study()["done"].sum())
 
 
-@quantity(source=ALL)
-def missing() -> str:
-    """The others, by study."""
-    counts = _by_study()["missing"]
-    found = [f"{count:,} runs of {name}" for name, count in counts[counts > 0].items()]
-    return ", ".join(found) or "none"
-
-
 def _by_study() -> pd.DataFrame:
     return what_was_run.progress().groupby("study", sort=False)[["runs", "done", "missing"]].sum()

@@ -694,47 +694,6 @@ def recovery_chart(found: pd.DataFrame) -> Any:
     )
 
 
-def choice_chart(records: pd.DataFrame) -> Any:
-    """Accuracy on eval against accuracy on dev, one point for each run, at the step that dev chose.
-
-    A click on a family in the legend fades the others. Both accuracies are equal on the dashed line.
-
-    Args:
-        records: a table of one task's runs, as `read_records` returns it.
-    """
-    import altair as alt
-
-    picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
-    ends = [
-        max(records[["dev_accuracy", "eval_accuracy"]].min()),
-        min(records[["dev_accuracy", "eval_accuracy"]].max()),
-    ]
-    scale = alt.Scale(zero=False, padding=10)
-    x = alt.X("dev_accuracy:Q", title="accuracy on dev", scale=scale, axis=alt.Axis(format=".1~%", tickCount=6))
-    y = alt.Y("eval_accuracy:Q", title="accuracy on eval", scale=scale, axis=alt.Axis(format=".1~%"))
-    equal = pd.DataFrame({"dev_accuracy": ends, "eval_accuracy": ends})
-    runs = (
-        alt.Chart(_named(records)[["family name", "cell", "seed", "dev_accuracy", "eval_accuracy"]])
-        .mark_point(filled=True, size=60)
-        .encode(
-            x, y, _colour(set(records["label"])),
-            opacity=alt.when(picked).then(alt.value(0.7)).otherwise(alt.value(0.08)),
-            tooltip=[
-                alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("seed:Q"),
-                alt.Tooltip("dev_accuracy:Q", title="accuracy on dev", format=".1%"),
-                alt.Tooltip("eval_accuracy:Q", title="accuracy on eval", format=".1%"),
-            ],
-        )
-        .add_params(picked)
-    )  # fmt: skip
-    line = alt.Chart(equal).mark_line(strokeDash=[6, 4], strokeWidth=1, color="currentColor").encode(x, y)
-    return alt.layer(*((line,) if ends[0] < ends[1] else ()), runs).properties(
-        description=f"Accuracy on eval of {_tasks(records)} against that on dev, a point a run, coloured by family.",
-        width="container",
-        height=280,
-    )
-
-
 def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 

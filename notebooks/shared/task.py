@@ -14,7 +14,8 @@
 
 # %% [markdown]
 # (figure)=
-# SmolLM2-135M-Instruct, dequantized from four bits; {q}`tasks.seeds.TASK|unit` a size, {q}`tasks.items.TASK|unit`.
+# SmolLM2-135M-Instruct, dequantized from four bits, with {q}`tasks.seeds.TASK|unit` a size and
+# {q}`tasks.items.TASK|unit`.
 
 # %% mystnb={"figure": {"caption": "Mean accuracy over three seeds, by trainable scalars."}} tags=["remove-input"]
 from companion import contrasts, ladder

@@ -1,6 +1,5 @@
 """The pilot: one number of each kind again, from the records' own lines."""
 
-import math
 import statistics
 from typing import Any
 
@@ -43,6 +42,8 @@ def value(name: str) -> Any:
 def test_a_rise_and_its_interval() -> None:
     found, by_hand = value("rise.rte.cp"), compared("smollm2-pilot", "rte", ("cp", 44), ("cp", 1))
     assert (found.value, found.low, found.high, found.n) == pytest.approx((by_hand["gap"], *by_hand["interval"], 3))
+    found, by_hand = value("one_gain.sst2"), compared("smollm2-pilot", "sst2", ("cp", 1), ("head", 0))
+    assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
 
 
 def test_differences_at_the_largest_cp_under_each_rank() -> None:
@@ -62,18 +63,22 @@ def test_differences_at_the_largest_cp_under_each_rank() -> None:
         assert (100 * row.gap, row.p, row.holm) == pytest.approx((gaps[place]["gap"], gaps[place]["p"], holm[place]))
     assert value("nearest_gap").value == pytest.approx(-gaps["smollm2-pilot", "rte", 1]["gap"])
     assert value("clear").value == sum(p < 0.05 for p in holm.values())
+    drawn = first_frontiers.gap_rows().set_index("what").loc["SmolLM2, RTE: LoRA 1 − CP 11"]
+    low, high = gaps["smollm2-pilot", "rte", 1]["interval"]
+    assert [100 * drawn[name] for name in ("mean", "low", "high")] == pytest.approx(
+        [-gaps["smollm2-pilot", "rte", 1]["gap"], -high, -low]
+    )
 
 
-def test_what_the_higher_rate_gives() -> None:
-    at: dict[tuple[int, bool], list[float]] = {}
+def test_cells_that_are_better_on_dev_at_the_higher_rate() -> None:
+    at: dict[tuple[Any, ...], dict[float, list[float]]] = {}
     for line in read("smollm2-pilot"):
-        if (line["config"]["task"], line["label"]) == ("sst2", "cp"):
-            is_high = math.isclose(line["config"]["learning_rate"], 2e-3)
-            share = 100 * line["outcome"]["correct"] / line["outcome"]["total"]
-            at.setdefault((line["config"]["size"], is_high), []).append(share)
-    sizes = {size for size, _ in at}
-    effect = statistics.mean(statistics.mean(at[s, True]) - statistics.mean(at[s, False]) for s in sizes)
-    assert value("rate_effect.sst2").value == pytest.approx(effect)
+        if line["label"] != "head":
+            c = line["config"]
+            tried = at.setdefault((c["task"], line["label"], c["size"]), {})
+            tried.setdefault(c["learning_rate"], []).append(on_dev(line))
+    better = sum(statistics.mean(rates[max(rates)]) > statistics.mean(rates[min(rates)]) for rates in at.values())
+    assert (value("rate_cells").value, value("higher").value) == (len(at), better)
 
 
 def test_runs_best_at_the_last_evaluation() -> None:
@@ -83,8 +88,3 @@ def test_runs_best_at_the_last_evaluation() -> None:
     ]
     assert value("chosen").value == len(chosen)
     assert value("best_at_last").value == sum(line["best_step"] == 500 for line in chosen)
-
-
-def test_seconds_of_all_banks() -> None:
-    banks = {(s, line["config"]["task"]): line["cost"]["train_seconds"] for s in STUDIES for line in read(s)}
-    assert value("seconds.train").value == pytest.approx(sum(banks.values()))

@@ -1,70 +1,60 @@
-"""What the page says of the runs in small, on those that are committed, from the records' own lines."""
+"""The tables of the study in small, on the runs that are committed, from the records' own lines."""
 
-import math
-import statistics
 from pathlib import Path
 
-import numpy as np
 import pytest
-from by_hand import answers, judged, read
+from by_hand import read
 
+import cpadapt
 from companion import study_in_small
-from cpadapt import load_study
-from cpadapt.analysis.statistics import compare, estimate, outcomes
+from cpadapt.analysis.frontier import frontier
 from cpadapt.records.store import load_records
 
 ROOT = Path(__file__).parents[2]
 RUNS = {(line["label"], line["config"]["size"], line["config"]["seed"]): line for line in read("small")}
 
 
-def right(label: str, size: int) -> list[list[int]]:
-    return [answers(RUNS[label, size, seed]["outcome"]) for seed in range(3)]
-
-
-def test_numbers_by_hand() -> None:
-    found = study_in_small.numbers(load_study(ROOT / "studies/small.toml"), load_records(ROOT / "results/small"))
-    cells = {(label, size) for label, size, _ in RUNS}
-    accuracy = {cell: 100 * statistics.mean(map(statistics.mean, right(*cell))) for cell in cells}
-    best = max(accuracy, key=accuracy.__getitem__)
+def test_the_summary_by_hand() -> None:
+    study, records = cpadapt.load_study(ROOT / "studies/small.toml"), load_records(ROOT / "results/small")
+    (row,) = study_in_small.summary_table(study, records).to_dict("records")
     first = next(iter(RUNS.values()))
-    assert best == ("lora", 2)
-    assert found == {
-        "backbone": "MiniLM",
-        "runs": len(cells) * 3,
-        "steps": first["evaluations"][-1]["step"],
-        "seconds": pytest.approx(first["cost"]["train_seconds"] + first["cost"]["evaluation_seconds"]),
-        "device": first["provenance"]["device"],
-        "best_cell": "LoRA 2",
-        "best": pytest.approx(accuracy[best]),
-        "head": pytest.approx(accuracy["head", 0]),
-        "lora_step": RUNS["lora", 2, 0]["counts"]["adapter"] - RUNS["lora", 1, 0]["counts"]["adapter"],
-        "cp_step": RUNS["cp", 1, 0]["counts"]["adapter"],
+    adapters = [line for (label, _, _), line in RUNS.items() if label != "head"]
+    assert row == {
         "task": "toy-sentiment",
-        "train_size": 1000,
-        "eval_size": 200,
-        "item_error": pytest.approx(100 * math.sqrt(0.25 / 200)),
-        "adapters": sum(label != "head" for label, _, _ in RUNS),
-        "rising": sum(line["best_step"] == 120 for (label, _, _), line in RUNS.items() if label != "head"),
+        "runs": len(RUNS),
+        "steps": first["evaluations"][-1]["step"],
+        "training examples": 1000,
+        "evaluation items": 200,
+        "seconds": f"{first['cost']['train_seconds'] + first['cost']['evaluation_seconds']:.0f}",
+        "best at the last step": f"{sum(line['best_step'] == 120 for line in adapters)} of {len(adapters)} adapters",
     }
 
 
-def test_the_verdict_by_hand() -> None:
-    records = load_records(ROOT / "results/small")
-    cp, lora = (outcomes(r for r in records if (r.label, r.config.size) == cell) for cell in (("cp", 9), ("lora", 1)))
-    pairs = zip(right("cp", 9), right("lora", 1), strict=True)
-    gap = judged([[a - b for a, b in zip(*pair, strict=True)] for pair in pairs])
-    low, high = gap["interval"]
-    assert (gap["gap"] < 0, high < 0) == (True, True)
-    assert study_in_small.verdict(1, 9, compare(cp, lora)) == (
-        f"At the budget of LoRA rank 1, CP with 9 components is {-gap['gap']:.1f} points behind it, with a 95 %"
-        f" interval over seeds and examples of {low:+.1f} to {high:+.1f} points, which excludes zero."
-    )
+def test_two_machines_by_hand() -> None:
+    """One run is missing on one of them, one has two fewer right, and one has five more."""
+    elsewhere = cpadapt.read_records(ROOT / "results/small")
+    here = elsewhere.iloc[1:].assign(device="here")
+    here["correct"] += [-2, 5, *[0] * (len(here) - 2)]
+    (row,) = study_in_small.comparison_table(here, elsewhere).to_dict("records")
+    assert row == {
+        "runs in both": 20,
+        "equally many right": 18,
+        "furthest apart": "5 of 200 examples",
+        "this machine": "here",
+        "the other": next(iter(RUNS.values()))["provenance"]["device"],
+    }
+    here["correct"] += [-5, *[0] * (len(here) - 1)]
+    assert study_in_small.comparison_table(here, elsewhere)["furthest apart"].item() == "7 of 200 examples"
 
 
-def test_a_verdict_that_is_open() -> None:
-    gaps = np.array([[1, 0, 0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1, -1, 0]], dtype=float)
-    ahead = study_in_small.verdict(1, 9, estimate(gaps))
-    assert "is 25.0 points ahead of it" in ahead
-    assert "which holds zero" in ahead
-    level = study_in_small.verdict(1, 9, estimate(np.array([[1.0, -1, 0, 0], [0, 0, -1, 1]])))
-    assert "is level with it in the mean" in level
+def test_two_examples_of_each_label() -> None:
+    shown = study_in_small.example_table(cpadapt.load_study(ROOT / "studies/small.toml"))
+    assert shown["label"].value_counts().tolist() == [2, 2]
+    assert shown["text"].is_unique
+
+
+def test_cells_as_a_table() -> None:
+    shown = study_in_small.cell_table(frontier(cpadapt.read_records(ROOT / "results/small"))).set_index("adapter")
+    right = [RUNS["lora", 2, seed]["outcome"] for seed in range(3)]
+    accuracy = 100 * sum(outcome["correct"] for outcome in right) / sum(outcome["total"] for outcome in right)
+    assert float(shown.loc["LoRA 2", "eval, %"]) == pytest.approx(accuracy, abs=0.05)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import answers, bits, classes, corrected, judged, read, weights
+from by_hand import answers, classes, corrected, judged, read, weights
 
 from companion import quantities
 
@@ -37,17 +37,14 @@ def value(name: str) -> Any:
 def test_loras_lead_over_all_matched_budgets() -> None:
     gaps = [right("rte", ("lora", rank)) - right("rte", ("cp", size)) for rank, size in MATCHED]
     by_hand = judged(np.mean(gaps, axis=0).tolist())
-    for name, interval in (("lead", "interval"), ("lead_judged", "one-sided")):
-        found = value(f"{name}.rte")
-        assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand[interval]))
-        assert found.n == 3
+    found = value("lead.rte")
+    assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]))
+    assert found.n == 3
     assert value("lead_error.rte").value == pytest.approx(by_hand["error"])
     assert value("lead_error_limit.rte").value == pytest.approx(by_hand["items alone"])
     each = [judged(gap.tolist()) for gap in gaps]
     assert value("least_lead.rte").value == pytest.approx(min(gap["gap"] for gap in each))
     assert value("clear.rte").value == sum(p < 0.05 for p in corrected([gap["p"] for gap in each]))
-    without = [judged(np.mean(gaps[:k] + gaps[k + 1 :], axis=0).tolist())["one-sided"][0] for k in range(6)]
-    assert value("least_low_without_one.rte").value == pytest.approx(min(without))
 
 
 def test_the_gain_over_the_readout_in_balanced_accuracy() -> None:
@@ -56,11 +53,9 @@ def test_the_gain_over_the_readout_in_balanced_accuracy() -> None:
     by_hand = judged(((np.mean([right("boolq", place) for place in PLACES], axis=0) - head) * counts).tolist())
     found = value("gain.boolq")
     assert (found.value, found.low, found.high) == pytest.approx((by_hand["gap"], *by_hand["one-sided"]))
-    lows = {p: judged(((right("boolq", p) - head) * counts).tolist())["one-sided"][0] for p in PLACES}
-    assert value("untaught.boolq").value == ", ".join(
-        f"CP {size}" for _, size in sorted(p for p in PLACES if lows[p] <= 0)
-    )
-    assert value("balanced.boolq.readout").value == pytest.approx(100 * (head * counts).mean())
+    lows = [judged(((right("boolq", p) - head) * counts).tolist())["one-sided"][0] for p in PLACES]
+    assert value("taught.boolq").value == sum(low > 0 for low in lows)
+    assert value("compared.boolq").value == len(PLACES)
 
 
 def test_how_cells_lie() -> None:
@@ -74,31 +69,25 @@ def test_how_cells_lie() -> None:
     )
     of_cp = {size: mean for (label, size), mean in means.items() if label == "cp"}
     assert value("best.sst2.cp").value == pytest.approx(max(of_cp.values()))
-    flat = min(size for size, mean in of_cp.items() if mean >= max(of_cp.values()) - 1)
-    assert value("plateau_size.sst2").value == flat
-    assert value("plateau_budget.sst2").value == pytest.approx(100 * flat * 5220 / 57600)
 
 
 def test_dev_and_training() -> None:
-    trained = [line for line in lines("rte") if line["label"] != "head"]
+    trained = [line for line in lines("boolq") if line["label"] != "head"]
     on_dev = [max(e["dev_correct"] / e["dev_total"] for e in line["evaluations"]) for line in trained]
     on_eval = [line["outcome"]["correct"] / line["outcome"]["total"] for line in trained]
-    assert value("dev_over_eval.rte").value == pytest.approx(
+    assert value("dev_over_eval.boolq").value == pytest.approx(
         100 * (statistics.mean(on_dev) - statistics.mean(on_eval))
     )
-    assert value("correlation.rte").value == pytest.approx(statistics.correlation(on_dev, on_eval))
-    assert value("early.rte").value == sum(line["best_step"] == 1000 for line in trained)
-    assert value("late.rte").value == sum(line["best_step"] == 5000 for line in trained)
-    losses = [line["evaluations"][-1]["train_loss"] for line in of_cell("rte", ("cp", 11))]
-    assert value("loss.rte.matched").value == pytest.approx(statistics.mean(losses))
+    assert value("correlation.boolq").value == pytest.approx(statistics.correlation(on_dev, on_eval))
+    assert value("early.boolq").value == sum(line["best_step"] == 1000 for line in trained)
+    assert value("late.boolq").value == sum(line["best_step"] == 5000 for line in trained)
+    losses = [line["evaluations"][-1]["train_loss"] for line in of_cell("boolq", ("cp", 11))]
+    assert value("loss.boolq.matched").value == pytest.approx(statistics.mean(losses))
     rates = {line["label"]: line["config"]["learning_rate"] for line in trained}
     assert (value("rate.cp").value, value("rate.lora").value) == (rates["cp"], rates["lora"])
 
 
 def test_items_gained() -> None:
-    outcome = lines("rte")[0]["outcome"]
-    asked = [row for row, is_in in enumerate(bits(outcome["drawn"], outcome["rows"])) if is_in]
     before, after = right("rte", ("cp", 1)), right("rte", ("cp", 88))
-    gained = [row for k, row in enumerate(asked) if not before[:, k].any() and after[:, k].all()]
-    assert value("changed.rte.gained").value == ", ".join(map(str, gained))
-    assert value("change.rte.gained").value == len(gained)
+    assert value("change.rte.gained").value == sum(~before.any(0).astype(bool) & after.all(0))
+    assert value("change.rte.lost").value == sum(before.all(0) & ~after.any(0).astype(bool))
