@@ -20,7 +20,17 @@ def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
     assert text[text.index("SmolLM2") :].startswith("SmolLM2-135M-Instruct, dequantized from four bits,")
 
 
-@pytest.mark.parametrize("page", ["sst2", "rte", "boolq", "welcome", "claims"])
+@pytest.mark.parametrize("page", ["sst2", "rte", "boolq", "first_frontiers"])
+def test_ledgers_and_pilot_name_it_too(page: str) -> None:
+    test_the_backbone_has_its_full_name_at_first(page)
+
+
+def test_the_ledger_of_sst2_names_the_draw() -> None:
+    text = written("sst2")
+    assert text.index("the worst of {q}`noise.draws_known`") < text.index("## LoRA and CP of equal size")
+
+
+@pytest.mark.parametrize("page", ["welcome", "claims"])
 def test_backbone_and_draw_are_named_at_first(page: str) -> None:
     text = written(page)
     # The claims begin with counts by study, whose names say no more than SmolLM2.
