@@ -98,11 +98,13 @@ def change() -> pd.DataFrame:
 
 
 def gap_rows() -> pd.DataFrame:
-    """LoRA minus CP on the real tasks, SmolLM2's first, as `cpadapt.analysis.charts.interval_chart` takes them."""
+    """LoRA minus CP on the real tasks, as `cpadapt.analysis.charts.interval_chart` takes them.
+
+    SmolLM2's come first and are named by their task; MiniLM's are all on SST-2.
+    """
     real = matched()[matched()["study"] != TOYS].sort_values("study", ascending=False, kind="stable")
-    models = {SMOL: "SmolLM2", MINI: "MiniLM"}
     names = [
-        f"{models[row.study]}, {task_name(row.task)}: LoRA {row.rank} − CP {row.components}"
+        f"{'MiniLM' if row.study == MINI else task_name(row.task)}: LoRA {row.rank} − CP {row.components}"
         for row in real.itertuples()
     ]
     return pd.DataFrame(

@@ -51,27 +51,29 @@ def progress() -> pd.DataFrame:
 
 
 def progress_chart() -> Any:
-    """The share of each study's runs that are on record, as bars with the counts beside them."""
+    """The share of each study's runs that are on record, as bars with the counts beside them, the least first."""
     found = progress().groupby("study", sort=False)[["runs", "done"]].sum().reset_index()
-    found["share"] = found["done"] / found["runs"]
+    found = found.assign(share=found["done"] / found["runs"]).sort_values("share", kind="stable")
     found["said"] = [f"{row.done:,} of {row.runs:,}" for row in found.itertuples()]
     missing = [f"{row.said} of {row.study}" for row in found.itertuples() if row.done < row.runs]
-    y = alt.Y("study:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False))
+    y = alt.Y("study:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelFontSize=11))
     bars = (
         alt.Chart(found)
         .mark_bar(color=charts.FURTHER_COLOURS[0])
         .encode(
-            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%")),
+            # Above 1 there is room for the counts.
+            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 1.25]),
+                  axis=alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1])),
             y,
             tooltip=["study:N", alt.Tooltip("done:Q", title="on record"), alt.Tooltip("runs:Q", title="planned")],
         )
-    )
-    counts = alt.Chart(found).mark_text(align="right", dx=-4, fontSize=11).encode(y, x=alt.value("width"), text="said")
+    )  # fmt: skip
+    counts = alt.Chart(found).mark_text(align="right", fontSize=11).encode(y, x=alt.value("width"), text="said")
     return alt.layer(bars, counts).properties(
         description=f"The share of runs on record for each of {len(found)} studies. All are complete but these:"
         f" {', '.join(missing) or 'none'}.",
         width="container",
-        height=14 * len(found),
+        height=12 * len(found),
     )
 
 

@@ -21,7 +21,7 @@
 #
 # {q}`first_frontiers.runs|unit` on two models: SmolLM2-135M-Instruct, dequantized from four bits, and MiniLM.
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP on real tasks, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP; MiniLM is on SST-2. 95 % intervals."}} tags=["remove-input"]
 from companion import first_frontiers
 from companion.claims import MARGIN
 from companion.first_frontiers import MINI, SMOL

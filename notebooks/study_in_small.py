@@ -37,7 +37,7 @@ check_parameters(globals())
 charts.enable()
 glue("backbone", study_in_small.BACKBONES[cpadapt.load_study(PROJECT / study).backbone], display=False)
 
-# %% mystnb={"figure": {"caption": "The small study: mean accuracy, by trainable scalars."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The small study: mean accuracy, by trainable scalars."}}
 asked = cpadapt.load_study(PROJECT / study)
 records = cpadapt.train(asked, results=PROJECT / results_dir, quiet=True)
 runs, evaluations = cpadapt.tabulate(records)
@@ -50,9 +50,8 @@ charts.frontier_chart(runs)
 # cpadapt run studies/small.toml --results build/small
 # ```
 #
-# On our machine, with {q}`readme.small_device`, training and evaluation on MiniLM took
-# {q}`readme.small_seconds|unit`. Where MiniLM's package can't be installed, `studies/small-tiny.toml` runs on two
-# random layers instead.
+# On our machine ({q}`readme.small_device`) training and evaluation on MiniLM took {q}`readme.small_seconds|unit`.
+# Where MiniLM's package can't be installed, `studies/small-tiny.toml` runs on two random layers instead.
 #
 # ## Compare
 #

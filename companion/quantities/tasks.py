@@ -57,12 +57,6 @@ def items(task: str) -> int:
     return of_task(task).examples["eval"]
 
 
-@quantity("items", source=STUDY, each=["sst2"])
-def dev_items(task: str) -> int:
-    """That are asked on dev."""
-    return of_task(task).examples["dev"]
-
-
 @quantity("examples", source=STUDY, each=TASKS)
 def cap(task: str) -> int:
     """That a run is trained on."""

@@ -348,7 +348,11 @@ def _name_layers(data: _Frontier, look: _Look) -> list[Any]:
     said = f"commonest answer, {100 * data.commonest:.1f} %"
     if data.commonest >= shown.min() - (shown.max() - shown.min()):
         line = alt.Chart(pd.DataFrame({"accuracy": [data.commonest], "said": [said]}))
-        text = line.mark_text(align="right", baseline="bottom", dy=-3, fontSize=12)
+        # Just below head only, its name goes under its line, because theirs stands over the other.
+        is_just_below = any(data.floor["accuracy"] > data.commonest) and data.commonest > shown.min()
+        text = line.mark_text(
+            align="right", baseline="top" if is_just_below else "bottom", dy=3 if is_just_below else -3, fontSize=12
+        )
         return [
             *layers,
             line.mark_rule(strokeDash=[2, 3], strokeWidth=1.5).encode(look.y),
@@ -721,7 +725,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
         alt.Tooltip("seeds:Q"),
     ]
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~g", tickCount=7))
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~f", tickCount=7))
     base = alt.Chart(table)
     reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, offset, colour, tooltip=tooltip)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
@@ -774,7 +778,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
     ]
     base = alt.Chart(table)
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~g", tickCount=7))
+    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~f", tickCount=7))
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(strokeWidth=1).encode(alt.X("at:Q"))
     reach = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
         x, alt.X2("high:Q"), y, offset, stroke, tooltip=tooltip
