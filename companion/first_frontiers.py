@@ -8,7 +8,7 @@ from companion.claims import LEVEL as LEVEL
 from companion.records import records
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis import frontier
-from cpadapt.analysis.charts import backbone_name, cell_name, task_name
+from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
 from cpadapt.analysis.statistics import Outcomes, compare, estimate, holm, outcomes
 from cpadapt.records.config import HEAD
 from cpadapt.records.table import tabulate
@@ -104,8 +104,8 @@ def gap_rows() -> pd.DataFrame:
     """
     real = matched()[matched()["study"] != TOYS].sort_values("study", ascending=False, kind="stable")
     names = [
-        f"{'MiniLM' if row.study == MINI else task_name(row.task)}: LoRA {row.rank} − CP {row.components}"
-        for row in real.itertuples()
+        f"{'MiniLM' if study == MINI else task_name(task)}: {pair_name(('lora', rank), ('cp', size))}"
+        for study, task, rank, size in zip(*(real[n] for n in ("study", "task", "rank", "components")), strict=True)
     ]
     return pd.DataFrame(
         {"group": "the pilot", "what": names, "mean": -real["gap"], "low": -real["high"], "high": -real["low"],

@@ -54,8 +54,8 @@ def progress_chart() -> Any:
     """The share of each study's runs that are on record, as bars with the counts beside them, the least first."""
     found = progress().groupby("study", sort=False)[["runs", "done"]].sum().reset_index()
     found = found.assign(share=found["done"] / found["runs"]).sort_values("share", kind="stable")
-    found["said"] = [f"{row.done:,} of {row.runs:,}" for row in found.itertuples()]
-    missing = [f"{row.said} of {row.study}" for row in found.itertuples() if row.done < row.runs]
+    found["said"] = [f"{done:,} of {runs:,}" for done, runs in zip(found["done"], found["runs"], strict=True)]
+    missing = (found["said"] + " of " + found["study"])[found["share"] < 1].tolist()
     y = alt.Y("study:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelFontSize=11))
     bars = (
         alt.Chart(found)

@@ -14,15 +14,13 @@ def written(page: str) -> str:
     return " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
 
 
-@pytest.mark.parametrize("page", ["noise", "causes", "how_sure", "rates", "tensorization"])
+@pytest.mark.parametrize(
+    "page",
+    ["noise", "causes", "how_sure", "rates", "tensorization", "sst2", "rte", "boolq", "first_frontiers"],
+)
 def test_the_backbone_has_its_full_name_at_first(page: str) -> None:
     text = written(page)
     assert text[text.index("SmolLM2") :].startswith("SmolLM2-135M-Instruct, dequantized from four bits,")
-
-
-@pytest.mark.parametrize("page", ["sst2", "rte", "boolq", "first_frontiers"])
-def test_ledgers_and_pilot_name_it_too(page: str) -> None:
-    test_the_backbone_has_its_full_name_at_first(page)
 
 
 def test_the_ledger_of_sst2_names_the_draw() -> None:
