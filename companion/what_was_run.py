@@ -62,7 +62,7 @@ def progress_chart() -> Any:
         .mark_bar(color=charts.FURTHER_COLOURS[0])
         .encode(
             # Above 1 there is room for the counts.
-            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 1.25]),
+            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 2]),
                   axis=alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1])),
             y,
             tooltip=["study:N", alt.Tooltip("done:Q", title="on record"), alt.Tooltip("runs:Q", title="planned")],

@@ -381,6 +381,18 @@ def test_the_commonest_answer_is_a_line_that_flattens_nothing(commonest: float |
     assert said == {0.5: ["commonest answer, 50.0 %"], 0.1: ["↓ commonest answer, 10.0 %"], None: []}[commonest]
 
 
+def test_just_below_head_only_the_commonest_answers_name_is_under_its_line() -> None:
+    low = ("cp", "cp", 1, 96, 1e-3, 0, 0.60, 0.40)
+
+    def sides(*rows: tuple[Any, ...]) -> list[str]:
+        spec = as_dict(frontier_chart(table(*rows).assign(majority_rate=0.5)))
+        named = [layer for layer in layers(spec, "text") if any("said" in row for row in drawn(spec, layer))]
+        return [layer["mark"]["baseline"] for layer in named]
+
+    assert sides(*ROWS, low) == ["top"]
+    assert sides(*ROWS) == ["bottom"], "nothing is lower, so there is no room under it"
+
+
 def test_a_line_has_its_name_where_it_is_its_familys_only_one() -> None:
     spec = as_dict(frontier_chart(table(*ROWS)))
     named = [
