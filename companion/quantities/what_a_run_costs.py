@@ -14,7 +14,6 @@ from companion.bench import CPU, FUSED, NOT_FUSED, NotMeasured, Place
 from companion.quantities import quantity
 from companion.records import records
 from cpadapt.analysis.statistics import Estimate, Outcomes, compare, outcomes
-from cpadapt.inputs.backbones.specs import BACKBONES
 
 NOT = "not measured"
 NAMES = {"smollm2": "smollm2", "opt": "opt-1.3b-shape", "minilm": "minilm"}
@@ -440,12 +439,6 @@ def _model(backbone: str) -> str:
 def ridge(which: str) -> float:
     """That the device does in the time in which it moves a byte."""
     return _end([bench.peak(place(*setting)) / bench.bandwidth(place(*setting)) for setting in LAYERED], which)
-
-
-@quantity(each=("smollm2", "opt"))
-def width(backbone: str) -> int:
-    """Of a backbone's hidden states."""
-    return int(BACKBONES[_model(backbone)].config().hidden_size)
 
 
 # More runs, longer texts, larger adapters.
