@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cpadapt.analysis.charts import family_colours
+from cpadapt.analysis.charts import cell_name, family_colours
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.projections import load_projections
 
@@ -20,15 +20,14 @@ def file_rows() -> pd.DataFrame:
     """
     projections = load_projections(BACKBONE)
     cp = counting.count("cp", projections, COMPONENTS)
-    rank = cp // counting.step("lora", projections)
+    rank = cp // counting.count("lora", projections, 1)
     scalars = {
-        (f"CP, {COMPONENTS} components", "cp"): cp,
-        (f"LoRA, rank {rank}", "lora"): counting.count("lora", projections, rank),
-        (f"that CP as plain LoRA, rank {COMPONENTS}", "lora"): counting.count("lora", projections, COMPONENTS),
+        (cell_name("cp", COMPONENTS), "cp"): cp,
+        (cell_name("lora", rank), "lora"): counting.count("lora", projections, rank),
+        (f"CP {COMPONENTS} as plain LoRA", "lora"): counting.count("lora", projections, COMPONENTS),
     }
     return pd.DataFrame(
-        {"file": name, "family": family, "kB": 4 * count / 1000}
-        for (name, family), count in scalars.items()
+        {"file": name, "family": family, "kB": 4 * count / 1000} for (name, family), count in scalars.items()
     )
 
 
@@ -37,8 +36,8 @@ def file_chart() -> Any:
     rows = file_rows()
     colours = {name: colour for name, colour in family_colours().items() if name in set(rows["family"])}
     base = alt.Chart(rows).encode(
-        alt.Y("file:N", title=None, sort=None, axis=alt.Axis(grid=False, ticks=False, labelLimit=260)),
-        alt.X("kB:Q", title="kB of float32 scalars", scale=alt.Scale(domain=[0, 1.15 * rows["kB"].max()])),
+        alt.Y("file:N", title=None, sort=None, axis=alt.Axis(grid=False, ticks=False)),
+        alt.X("kB:Q", title="kB, in float32", scale=alt.Scale(domain=[0, 1.15 * rows["kB"].max()])),
         tooltip=["file", alt.Tooltip("kB:Q", format=",.0f")],
     )
     bars = base.mark_bar(height=20).encode(
@@ -46,7 +45,7 @@ def file_chart() -> Any:
     )
     labels = base.mark_text(align="left", dx=6, color="currentColor").encode(text=alt.Text("kB:Q", format=",.0f"))
     return (bars + labels).properties(
-        title="Keep the CP file: as plain LoRA it is larger",
+        title=alt.TitleParams("Keep the CP file: plain LoRA is larger", frame="bounds"),
         description="Bars of the float32 scalars of three adapter files for MiniLM, in kB: CP, LoRA of its budget, and"
         " the CP adapter exported as plain LoRA, by far the largest.",
         width="container",

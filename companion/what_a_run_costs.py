@@ -143,7 +143,7 @@ def two_gpus_table() -> pd.DataFrame:
 def study_table() -> pd.DataFrame:
     """The time of a study of the paper's size, a row for each way to train it."""
     rows = {
-        "of_processes.{}.one": "one process", "of_processes.{}.best": "the best number of processes",
+        "of_processes.{}.one": "one process", "of_processes.{}.best": "best number of them",
         "of_banks.{}.gpus_1": "banks, one GPU", "as_run.{}": "as it was run, one GPU",
         "of_banks.{}.gpus_2": "banks, two GPUs", "of_banks.{}.gpus_100": "banks, 100 GPUs",
     }  # fmt: skip
@@ -223,6 +223,11 @@ def _places(ends: Sequence[tuple[str, ...]]) -> dict[str, str]:
     return {end: f"{_backbone(at)}, {task_name(at.task)}, {at.batch}" for end, at in places.items()}
 
 
+def _title(message: str, below: Sequence[str] = ()) -> alt.TitleParams:
+    """A chart's title, from its left edge, so that it fits on a phone."""
+    return alt.TitleParams(message, subtitle=list(below), subtitleColor="currentColor", frame="bounds")
+
+
 WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}
 
 
@@ -252,7 +257,7 @@ def hourly_chart(settings: Sequence[tuple[str, ...]] = HOURLY) -> Any:
             tooltip=["place", "way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
         ),
     ).properties(
-        title="A bank trains more runs an hour than processes do",
+        title=_title("A bank trains more runs an hour"),
         description="Whole runs an hour on a logarithmic scale, by backbone, task and batch: of a bank, of one process"
         " of Trainer and PEFT, and of as many such processes at once as serve best.",
         width="container",
@@ -301,7 +306,7 @@ def alone_chart() -> Any:
         tooltip=["step", "what", alt.Tooltip("ratio:Q", format=".2f")],
     )
     return (even + points).properties(
-        title="A CP step needs about as much as a LoRA step",
+        title=_title("A CP step costs about what a LoRA step does"),
         description="Time and peak memory of a training step of one CP adapter over those of one LoRA adapter of its"
         " size, eager and compiled, at LoRA's ranks 1 and 8; all are near 1.",
         width="container",
@@ -346,9 +351,9 @@ def step_chart() -> Any:
             description="What a bank's step is made of, as bars with the time of its matrix products at the device's"
             " peak as the unit: these products, what they take at their own widths, the rest of the frozen backbone,"
             " and the adapters; with fused kernels and without.",
-            title="Most of a bank's step is the frozen backbone's",
+            title=_title("Most of a step is the frozen backbone's"),
             width="container",
-            height=40 * frame["place"].nunique(),
+            height=36 * frame["place"].nunique(),
         )
     )
 
@@ -393,9 +398,7 @@ def growth_chart() -> Any:
         .properties(
             description="Milliseconds a run and step against the number of runs in the bank, both logarithmic: falling"
             " while the device fills, then flat.",
-            title=alt.TitleParams(
-                "A run costs less in a larger bank, until the device is full", subtitle=note, subtitleColor="currentColor"
-            ),
+            title=_title("In a full bank a run costs less", note),
             width="container",
             height=300,
         )

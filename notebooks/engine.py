@@ -19,9 +19,9 @@
 # If adapters cost nothing, a bank would be only a third faster.
 # {says}`1.3 < what_a_run_costs.at_most.smollm2.sst2 / what_a_run_costs.bank_over_one.smollm2.sst2.b8 < 1.36`
 #
-# All times are from `results/bench`, which `make bench` writes. A ratio compares two times of one file.
+# All times are from `results/bench`; a ratio compares two of one file.
 
-# %% mystnb={"figure": {"caption": "The parts of a step; products at the peak are 1."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "What a step is made of, in units of its products."}} tags=["remove-input"]
 from companion import what_a_run_costs
 from cpadapt.analysis import charts
 
@@ -54,7 +54,7 @@ what_a_run_costs.hourly_chart()
 # *Bank*, *one* and *best* are runs an hour once all has started. *With start-up* is a bank that starts for these runs
 # alone. A plus behind the best number says that more weren't tried, *full* that more don't fit into memory.
 
-# %% mystnb={"code_prompt_show": "Runs an hour", "code_prompt_hide": "Runs an hour"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Runs", "code_prompt_hide": "Runs"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.hourly_table())
 
 # %% [markdown]
@@ -182,24 +182,24 @@ what_a_run_costs.growth_chart()
 # *Runs that suffice* is the smallest number at which a run costs at most a tenth more than at the cheapest. A
 # {term}`shard` shouldn't be smaller without need.
 
-# %% mystnb={"code_prompt_show": "Runs that suffice", "code_prompt_hide": "Runs that suffice"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Enough runs", "code_prompt_hide": "Enough runs"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.enough_table())
 
-# %% mystnb={"code_prompt_show": "Each added run, ms a step", "code_prompt_hide": "Each added run, ms a step"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Added runs", "code_prompt_hide": "Added runs"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.added_table())
 
 # %% [markdown]
 # A token of a longer text costs more attention. One of a shorter text carries more of what a step costs whatever its
 # tokens. These are banks of the largest number of runs that was measured on all tasks:
 
-# %% mystnb={"code_prompt_show": "Longer texts", "code_prompt_hide": "Longer texts"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Texts", "code_prompt_hide": "Texts"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.length_table())
 
 # %% [markdown]
 # The frozen backbone doesn't know how large a run's adapter is. The adapter's own products and moments grow with it.
 # These are banks of equally many runs, all of one size, on the same rows:
 
-# %% mystnb={"code_prompt_show": "Larger adapters", "code_prompt_hide": "Larger adapters"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Sizes", "code_prompt_hide": "Sizes"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.size_table())
 
 # %% [markdown]
@@ -213,10 +213,10 @@ charts.table(what_a_run_costs.two_gpus_table())
 
 # %% [markdown]
 # The paper's own grid needs weights that aren't at hand. With random ones, `cpadapt run studies/paper.toml` and the
-# notebook `run_budget` through papermill each left a record of every run after a few steps. The whole bank of each task
-# is timed. {says}`all(what_a_run_costs.grid_records == what_a_run_costs.study_runs)`
+# notebook `run_budget` through papermill each left a record of every run after a few steps. The whole bank of each
+# task is timed. {says}`all(what_a_run_costs.grid_records == what_a_run_costs.study_runs)`
 
-# %% mystnb={"code_prompt_show": "The paper's grid", "code_prompt_hide": "The paper's grid"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "The grid", "code_prompt_hide": "The grid"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.grid_table())
 
 # %% [markdown]
@@ -245,7 +245,7 @@ charts.table(what_a_run_costs.alone_table())
 # by seed and item by item. Zero lies within the interval for {q}`what_a_run_costs.zero_inside` of
 # {q}`what_a_run_costs.adapters_in_both|unit`.
 
-# %% mystnb={"code_prompt_show": "Two precisions", "code_prompt_hide": "Two precisions"} tags=["remove-input", "hide-output"]
+# %% mystnb={"code_prompt_show": "Precisions", "code_prompt_hide": "Precisions"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.precision_table())
 
 # %% [markdown]

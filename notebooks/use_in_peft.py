@@ -21,13 +21,13 @@
 # ```python
 # import cpadapt, peft
 #
-# config = cpadapt.CPConfig(task_type="SEQ_CLS", num_components=20)  # where LoraConfig(r=...) would stand
+# config = cpadapt.CPConfig(task_type="SEQ_CLS", num_components=20)  # not LoraConfig
 # model = peft.get_peft_model(model, config)
 # # train, save and merge as ever, and then, for those without cpadapt:
 # cpadapt.to_lora(model).save_pretrained("plain-lora")
 # ```
 
-# %% mystnb={"figure": {"caption": "Three adapter files for MiniLM, without their heads."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Adapter files for MiniLM, with the components or rank."}} tags=["remove-input"]
 from companion import use_in_peft
 from cpadapt.analysis import charts
 
@@ -43,7 +43,7 @@ use_in_peft.file_chart()
 # Below, everything runs as the page is built, in a temporary folder. {glue:text}`base_note` The task is a generated
 # one, with short sentences.
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Model, tokenizer and task", "code_prompt_hide": "Model, tokenizer and task"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Model and task", "code_prompt_hide": "Model and task"}
 import json
 import subprocess
 import sys
@@ -172,7 +172,8 @@ lora.save_pretrained(work / "lora")
 # `set_adapter` chooses which adapter acts. In a *mixed batch* every row names its own, and `"__base__"` is none.
 
 # %%
-model.add_adapter("second", CPConfig(task_type="SEQ_CLS", num_components=4, init="normal"))
+second = CPConfig(task_type="SEQ_CLS", num_components=4, init="normal")
+model.add_adapter("second", second)
 model.set_adapter("second")
 
 # %% [markdown]
@@ -181,8 +182,8 @@ model.set_adapter("second")
 #
 # ## Which learning rate to start with
 #
-# Start at {q}`which_adapter.first_rate.cp` for a small CP adapter, where LoRA takes {q}`which_adapter.first_rate.lora`,
-# and try three times more and less on examples that you won't report ([the learning rate](rates.ipynb)). This page
+# Start at {q}`which_adapter.first_rate.cp` for a small CP adapter, and at {q}`which_adapter.first_rate.lora` for LoRA.
+# Then try three times more and less, on examples that you won't report ([the learning rate](rates.ipynb)). This page
 # takes a higher rate, because its steps are few.
 #
 # ## How sure?

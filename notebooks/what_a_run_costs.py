@@ -63,9 +63,8 @@ what_a_run_costs.alone_chart()
 charts.table(what_a_run_costs.study_table())
 
 # %% [markdown]
-# *As it was run* is from the records of [the study](what_was_run.ipynb). One GPU is timed; two and a hundred are
-# computed from that. With many GPUs each has few runs left and is no longer full, so a hundred aren't a hundred times
-# as fast.
+# *As it was run* is from the records of [the study](what_was_run.ipynb). One GPU is timed; several are computed
+# from that. Each of many GPUs has few runs and isn't full, so a study gets less faster than GPUs are added.
 # {says}`what_a_run_costs.study_of_banks.smollm2.gpus_1 < 100 * what_a_run_costs.study_of_banks.smollm2.gpus_100`
 # {says}`what_a_run_costs.study_of_banks.opt.gpus_1 < 100 * what_a_run_costs.study_of_banks.opt.gpus_100`
 #

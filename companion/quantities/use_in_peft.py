@@ -10,4 +10,4 @@ from cpadapt.inputs.backbones.projections import load_projections
 def export_over_cp() -> float:
     """The scalars of a CP adapter as plain LoRA over its own, on MiniLM: a rank of LoRA over a component."""
     projections = load_projections(BACKBONE)
-    return counting.step("lora", projections) / counting.step("cp", projections)
+    return counting.count("lora", projections, 1) / counting.count("cp", projections, 1)
