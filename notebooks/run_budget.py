@@ -11,15 +11,12 @@
 # ---
 
 # %% [markdown]
-# # One budget, through papermill
+# # What does one budget buy?
 #
-# **What does a budget buy, on one task and one backbone?**
+# **How far does each family get with one budget, on one task and one backbone?**
 #
 # Each adapter family gets its largest size at or under the budget. All of them train together on one frozen backbone,
 # over several seeds, beside a head alone.
-#
-# Papermill runs this notebook with other parameters ([how](../book/run_it_yourself.md)): a study file, or what stands
-# below.
 
 # %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters", "code_prompt_hide": "Parameters"}
 from typing import Optional, Union
@@ -43,7 +40,7 @@ from companion.parameters import check_parameters
 
 check_parameters(globals())
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "The runs", "code_prompt_hide": "The runs"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Training", "code_prompt_hide": "Training"}
 import pandas as pd
 from IPython.display import display
 
@@ -79,7 +76,6 @@ else:
 asked = with_protocol(asked, **changes)
 projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Training", "code_prompt_hide": "Training"}
 # What is on record is not trained again, and what was cut off goes on from its last evaluation.
 records = cpadapt.train(
     asked,
@@ -95,14 +91,15 @@ table, evaluations = cpadapt.tabulate(records)
 
 # %% mystnb={"figure": {"caption": "Mean accuracy on eval, at the rate that dev chose."}} tags=["remove-input"]
 for name, of_task in table.groupby("task"):
-    commonest = of_task["majority_rate"].iloc[0]
-    display(charts.frontier_chart(of_task).properties(title=f"{name}; commonest answer {commonest:.1%}"))
+    display(charts.frontier_chart(of_task).properties(title=str(name), height=260))
 
 # %% tags=["remove-input"]
 shown = ["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]
 charts.table(frontier(table)[shown].round(4))
 
 # %% [markdown]
+# Papermill runs this notebook with other parameters ([how](../book/run_it_yourself.md)): a study file, or those above.
+#
 # ## What fits into the budget
 #
 # One unit of size costs `step` scalars over all target modules. What is left when no further unit fits stays unspent.

@@ -180,7 +180,7 @@ def test_the_protocols_page_shows_it(tables: list[pd.DataFrame], tmp_path: Path)
 def test_the_page_of_one_budget_says_why_it_does_not_fit(tables: list[pd.DataFrame], tmp_path: Path) -> None:
     page = (ROOT / "notebooks" / "run_budget.py").read_text(encoding="utf-8")
     # What comes before training, and the offers below its outcome.
-    text, _, trained = page.partition('# %% tags=["hide-input"] mystnb={"code_prompt_show": "Training"')
+    text, _, trained = page.partition("# What is on record is not trained again")
     offers, *_ = trained.partition("# ## What fits into the budget\n")[2].partition("# %% [markdown]")
     text += offers
     assert 'backbone: str = "minilm"' in text
