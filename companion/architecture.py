@@ -112,7 +112,7 @@ def import_chart() -> Any:
     return (squares + counts).properties(
         width="container",
         height=420,
-        title=alt.TitleParams("Imports lead only downwards", frame="bounds"),
+        title=alt.TitleParams("A part imports only from lower layers", frame="bounds"),
         description="A grid of the parts of cpadapt, importers by row and imported by column, from errors to cli. "
         "Every filled square lies below the diagonal; its number is that of the files that import.",
     )
