@@ -143,14 +143,17 @@ def two_gpus_table() -> pd.DataFrame:
 def study_table() -> pd.DataFrame:
     """The time of a study of the paper's size, a row for each way to train it."""
     rows = {
-        "of_processes.{}.one": "one process", "of_processes.{}.best": "best number of them",
-        "of_banks.{}.gpus_1": "banks, one GPU", "as_run.{}": "as it was run, one GPU",
-        "of_banks.{}.gpus_2": "banks, two GPUs", "of_banks.{}.gpus_100": "banks, 100 GPUs",
-    }  # fmt: skip
+        "what_a_run_costs.study_of_processes.{}.one": "one process",
+        "what_a_run_costs.study_of_processes.{}.best": "best number of them",
+        "what_a_run_costs.study_of_banks.{}.gpus_1": "banks, one GPU",
+        "what_a_run_costs.study_as_run.{}": "as it was run, one GPU",
+        "what_a_run_costs.study_of_banks.{}.gpus_2": "banks, two GPUs",
+        "what_a_run_costs.study_of_banks.{}.gpus_100": "banks, 100 GPUs",
+    }
     names = {backbone: _backbone(place(backbone, "sst2")) for backbone in ("smollm2", "opt")}
     found = []
     for name, way in rows.items():
-        columns = {title: f"what_a_run_costs.study_{name.format(backbone)}" for backbone, title in names.items()}
+        columns = {title: name.format(backbone) for backbone, title in names.items()}
         found.append(quantities.table({"": way}, columns, "way", dict.fromkeys(columns, duration)))
     return pd.concat(found)
 

@@ -82,8 +82,8 @@ charts.table(what_a_run_costs.hourly_table())
 #   ends. Each example attends within itself, on a tile of its own length. Each run's low-rank pair meets that run's
 #   tokens alone.
 # - **A step is a few {term}`graphs <CUDA graph>`**, one a row and one for AdamW, recorded once for every length of
-#   row. In banks of {q}`what_a_run_costs.large|unit` or more, the device then waits for the host for at most
-#   {q}`what_a_run_costs.waits.most` % of a step.
+#   row. In banks of {q}`what_a_run_costs.large|unit` or more, the device then waits for the host for
+#   {q}`what_a_run_costs.waits.least` to {q}`what_a_run_costs.waits.most` % of a step.
 # - **{term}`Fused <fused>` elementwise work.** Norms, rotary embeddings, activations and residual sums are compiled
 #   into few passes over memory, and so is the making of all {term}`factor pairs <factor pair>`. AdamW and clipping
 #   take all runs' scalars at once.

@@ -279,13 +279,6 @@ def frozen_of_step() -> float:
     return bench.a_token(at, "frozen backbone", runs) / bench.a_token(at, "bank step", runs)
 
 
-@quantity("percent", source=both("smollm2", "sst2"))
-def products_of_step() -> float:
-    """Of that part, its matrix products'."""
-    at, runs = _as_hourly()
-    return bench.a_token(at, "matrices alone", runs) / bench.a_token(at, "frozen backbone", runs)
-
-
 def _as_hourly() -> tuple[Place, int]:
     at = place("smollm2", "sst2")
     return at, int(bench.first(at.hourly, "bank")["times"]["runs"])
