@@ -135,3 +135,5 @@ charts.table(cost.reset_index().round(2))
 # ## How sure?
 #
 # A few seeds and items tell only large differences. [How we measure](protocol.ipynb) says how many it takes.
+#
+# Next: [what a run costs](what_a_run_costs.ipynb).

@@ -77,4 +77,4 @@ charts.table(what_a_run_costs.study_table())
 #
 # **For you**: train all runs of a study in one bank, and choose a single adapter by its file, not by its cost.
 #
-# Next: [the engine in full](engine.ipynb).
+# Next: [the study in small](study_in_small.ipynb), which checks your installation.
