@@ -183,8 +183,8 @@ model.set_adapter("second")
 # ## Which learning rate to start with
 #
 # Start at {q}`which_adapter.first_rate.cp` for a small CP adapter, and at {q}`which_adapter.first_rate.lora` for LoRA
-# (the paper has {q}`protocol.rate.lora`). Then try three times more and less, on examples that you won't report ([the learning rate](rates.ipynb)). This page
-# takes a higher rate, because its steps are few.
+# (the paper has {q}`protocol.rate.lora`). Then try three times more and less, on examples that you won't report
+# ([the learning rate](rates.ipynb)). This page takes a higher rate, because its steps are few.
 #
 # ## How sure?
 #
