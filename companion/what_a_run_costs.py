@@ -141,17 +141,21 @@ def two_gpus_table() -> pd.DataFrame:
 
 
 def study_table() -> pd.DataFrame:
-    """The time of a study of the paper's size."""
-    columns = {
-        "one process": "what_a_run_costs.study_of_processes.{}.one",
-        "best number of them": "what_a_run_costs.study_of_processes.{}.best",
-        "as run, 1 GPU": "what_a_run_costs.study_as_run.{}",
-        "banks, 1 GPU": "what_a_run_costs.study_of_banks.{}.gpus_1",
-        "banks, 2 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_2",
-        "banks, 100 GPUs": "what_a_run_costs.study_of_banks.{}.gpus_100",
+    """The time of a study of the paper's size, a row for each way to train it."""
+    rows = {
+        "what_a_run_costs.study_of_processes.{}.one": "one process",
+        "what_a_run_costs.study_of_processes.{}.best": "best number of them",
+        "what_a_run_costs.study_of_banks.{}.gpus_1": "banks, one GPU",
+        "what_a_run_costs.study_as_run.{}": "as it was run, one GPU",
+        "what_a_run_costs.study_of_banks.{}.gpus_2": "banks, two GPUs",
+        "what_a_run_costs.study_of_banks.{}.gpus_100": "banks, 100 GPUs",
     }
-    rows = {backbone: _backbone(place(backbone, "sst2")) for backbone in ("smollm2", "opt")}
-    return quantities.table(rows, columns, "backbone", dict.fromkeys(columns, duration))
+    names = {backbone: _backbone(place(backbone, "sst2")) for backbone in ("smollm2", "opt")}
+    found = []
+    for name, way in rows.items():
+        columns = {title: name.format(backbone) for backbone, title in names.items()}
+        found.append(quantities.table({"": way}, columns, "way", dict.fromkeys(columns, duration)))
+    return pd.concat(found)
 
 
 def grid_table() -> pd.DataFrame:
@@ -222,13 +226,18 @@ def _places(ends: Sequence[tuple[str, ...]]) -> dict[str, str]:
     return {end: f"{_backbone(at)}, {task_name(at.task)}, {at.batch}" for end, at in places.items()}
 
 
+def _title(message: str, below: Sequence[str] = ()) -> alt.TitleParams:
+    """A chart's title, from its left edge, so that it fits on a phone."""
+    return alt.TitleParams(message, subtitle=list(below), subtitleColor="currentColor", frame="bounds")
+
+
 WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}
 
 
-def hourly_chart() -> Any:
-    """Runs an hour, by place and by way of training."""
+def hourly_chart(settings: Sequence[tuple[str, ...]] = HOURLY) -> Any:
+    """Runs an hour, by place and by way of training, of these settings on a GPU and of a CPU."""
     marks = []
-    for title, names in _hourly_names().items():
+    for title, names in _hourly_names(settings).items():
         for way, name in zip(WAYS, names, strict=True):
             if name and not isinstance(runs := quantities.value(name).value, str):
                 marks.append({"place": title, "way": way, "runs": runs})
@@ -248,26 +257,64 @@ def hourly_chart() -> Any:
                 legend=alt.Legend(columns=1),
             ),
             alt.Shape("way:N", title=None, scale=alt.Scale(domain=list(WAYS))),
-            tooltip=["way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
+            tooltip=["place", "way", alt.Tooltip("runs:Q", title="runs an hour", format=",.1f")],
         ),
     ).properties(
+        title=_title("A bank trains more runs an hour"),
         description="Whole runs an hour on a logarithmic scale, by backbone, task and batch: of a bank, of one process"
         " of Trainer and PEFT, and of as many such processes at once as serve best.",
         width="container",
-        height=40 * frame["place"].nunique(),
+        height=36 * frame["place"].nunique(),
     )
 
 
-def _hourly_names() -> dict[str, tuple[str, str, str]]:
+def _hourly_names(settings: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, str, str]]:
     """The names of the quantities of `WAYS`, by place."""
     found = {}
-    for end in map(".".join, HOURLY):
+    for end in map(".".join, settings):
         at = place(*end.split("."))
         found[f"{_backbone(at)}|{task_name(at.task)}, batch {at.batch}"] = (
             f"what_a_run_costs.bank.{end}", f"what_a_run_costs.best.{end}", f"what_a_run_costs.one.{end}"
         )  # fmt: skip
     on_cpu = "what_a_run_costs.cpu_bank", "", "what_a_run_costs.cpu_one"
     return found | {f"{backbone_name('minilm')} on a CPU|{task_name('sst2')}, batch 8": on_cpu}
+
+
+ALONE_PARTS = {"time": "#0072B2", "memory": "#D55E00"}
+
+
+def alone_rows() -> pd.DataFrame:
+    """One row for each step of one adapter and what it costs: `step`, `what`, `ratio` (CP's over LoRA's)."""
+    return pd.DataFrame(
+        {
+            "step": f"{mode}, LoRA's rank {rank.removeprefix('rank')}",
+            "what": what,
+            "ratio": quantities.value(f"what_a_run_costs.alone_{what}.{mode}.{rank}").value,
+        }
+        for mode, rank in ALONE_AT
+        for what in ALONE_PARTS
+    )
+
+
+def alone_chart() -> Any:
+    """The cost of a step of one CP adapter over that of one LoRA adapter of its size."""
+    base = alt.Chart(alone_rows())
+    even = alt.Chart(pd.DataFrame({"even": [1]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(x="even:Q")
+    names = list(ALONE_PARTS)
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        alt.X("ratio:Q", title="CP over LoRA", scale=alt.Scale(domain=[0, 1.5]), axis=alt.Axis(tickCount=6)),
+        alt.Y("step:N", title=None, sort=None, axis=alt.Axis(grid=True, ticks=False)),
+        alt.Color("what:N", title=None, scale=alt.Scale(domain=names, range=list(ALONE_PARTS.values()))),
+        alt.Shape("what:N", title=None, scale=alt.Scale(domain=names)),
+        tooltip=["step", "what", alt.Tooltip("ratio:Q", format=".2f")],
+    )
+    return (even + points).properties(
+        title=_title("A CP step costs about what a LoRA step does"),
+        description="Time and peak memory of a training step of one CP adapter over those of one LoRA adapter of its"
+        " size, eager and compiled, at LoRA's ranks 1 and 8; all are near 1.",
+        width="container",
+        height=160,
+    )
 
 
 PARTS = {
@@ -307,8 +354,9 @@ def step_chart() -> Any:
             description="What a bank's step is made of, as bars with the time of its matrix products at the device's"
             " peak as the unit: these products, what they take at their own widths, the rest of the frozen backbone,"
             " and the adapters; with fused kernels and without.",
+            title=_title("Most of a step is the frozen backbone's"),
             width="container",
-            height=40 * frame["place"].nunique(),
+            height=36 * frame["place"].nunique(),
         )
     )
 
@@ -353,7 +401,7 @@ def growth_chart() -> Any:
         .properties(
             description="Milliseconds a run and step against the number of runs in the bank, both logarithmic: falling"
             " while the device fills, then flat.",
-            title=alt.TitleParams(note, fontSize=12),
+            title=_title("In a full bank a run costs less", note),
             width="container",
             height=300,
         )

@@ -11,14 +11,14 @@
 # ---
 
 # %% [markdown]
-# # What depends on what
+# # Each part imports only what lies below it
 #
 # **Where in the code is something, and what may it import?**
 #
 # The library has layers, and a part imports only what lies below it. This book's own analysis stands above all of
 # them, in `companion`.
 
-# %% tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "How many files of a row's part import a column's part."}} tags=["remove-input"]
 from companion import architecture
 from cpadapt.analysis import charts
 
@@ -26,8 +26,7 @@ charts.enable()
 architecture.import_chart()
 
 # %% [markdown]
-# A number says how many files of the row's part import the column's part. The grid is made from the code, and a test
-# fails on a square above the diagonal.
+# The grid is made from the code, and a test fails on a square above the diagonal.
 #
 # ## The parts
 

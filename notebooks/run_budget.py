@@ -11,18 +11,14 @@
 # ---
 
 # %% [markdown]
-# # One budget, through papermill
+# # What does one budget buy?
 #
-# **What does a budget buy, on one task and one backbone?**
+# **How far does each family get with one budget, on one task and one backbone?**
 #
-# Every adapter family gets the largest size at or under the budget, and all of them, over several seeds, train
-# together on one frozen backbone. Below stands what each of them reached on the same examples, beside a head alone.
-#
-# This is the notebook that papermill runs ([how](../book/run_it_yourself.md)). With a **study file** it runs one of
-# its tasks (or all) at one budget (or all of its ladder), under its protocol. Without one, the parameters below say
-# what to run; their defaults are sized for a CPU.
+# Each adapter family gets its largest size at or under the budget. All of them train together on one frozen backbone,
+# over several seeds, beside a head alone.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"] mystnb={"code_prompt_show": "Parameters", "code_prompt_hide": "Parameters"}
 from typing import Optional, Union
 
 study: Optional[str] = None  # a study file; None: the parameters from `backbone` to `protocol` instead
@@ -39,17 +35,12 @@ save_dir: Optional[str] = None  # folder for the best weights, as PEFT adapters
 shard: str = "1/1"  # the I-th of N parts of the runs
 device: Optional[str] = None  # as torch names it; None: the first GPU, or the CPU
 
-# %%
+# %% tags=["remove-cell"]
 from companion.parameters import check_parameters
 
 check_parameters(globals())
 
-# %% [markdown]
-# ## The runs
-#
-# Without a study, `budget = "all"` stands for one LoRA rank: the smallest budget at which LoRA exists at all.
-
-# %%
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Training", "code_prompt_hide": "Training"}
 import pandas as pd
 from IPython.display import display
 
@@ -70,6 +61,7 @@ if study is not None:
     folder = results_dir or f"results/{asked.name}"
 else:
     projections = cpadapt.load_projections(backbone)
+    # Without a study, "all" is one LoRA rank, the smallest budget at which there is a LoRA.
     amount = counting.step("lora", projections) if budget == "all" else budget
     asked = Study(
         name="run-budget",
@@ -83,31 +75,8 @@ else:
     folder = results_dir
 asked = with_protocol(asked, **changes)
 projections = cpadapt.load_projections(asked.backbone, asked.target_modules)
-runs = asked.runs(projections, task=task, budget=None if budget == "all" else budget)
-cells = [{"task": run.task, "family": label, "size": run.size, "rate": run.learning_rate or ""} for label, run in runs]
-charts.table(pd.DataFrame(cells).value_counts(sort=False, dropna=False).rename("seeds").reset_index())
 
-# %% [markdown]
-# At a single budget: one unit of size costs `step` scalars over all target modules, and what is left of the budget
-# when no further unit fits stays unspent. A family that cannot adapt one of them says why. A whole ladder has a budget
-# for every cell.
-
-# %%
-if budget == "all" and study is not None:
-    print(f"the whole ladder of {asked.name}")
-else:
-    offers = pd.DataFrame(
-        counting.rows(counting.plan(projections, amount if budget == "all" else budget)), dtype=object
-    )
-    display(charts.table(offers.drop(columns=["file_bytes", "smallest_cost"]).fillna("")))
-
-# %% [markdown]
-# ## Training
-#
-# A run whose record is in the results folder is not trained again. A bank that was cut off goes on from its last
-# evaluation.
-
-# %%
+# What is on record is not trained again, and what was cut off goes on from its last evaluation.
 records = cpadapt.train(
     asked,
     task=task,
@@ -119,6 +88,43 @@ records = cpadapt.train(
     device=device,
 )
 table, evaluations = cpadapt.tabulate(records)
+
+# %% mystnb={"figure": {"caption": "Mean accuracy on eval, at the rate that dev chose."}} tags=["remove-input"]
+for name, of_task in table.groupby("task"):
+    display(charts.frontier_chart(of_task).properties(title=str(name), height=260))
+
+# %% tags=["remove-input"]
+shown = ["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]
+charts.table(frontier(table)[shown].round(4))
+
+# %% [markdown]
+# Papermill runs this notebook with other parameters ([how](../book/run_it_yourself.md)): a study file, or those above.
+#
+# ## What fits into the budget
+#
+# One unit of size costs `step` scalars over all target modules. What is left when no further unit fits stays unspent.
+# A family that can't adapt one of the modules says why.
+
+# %% tags=["remove-input"]
+if budget == "all" and study is not None:
+    print(f"the whole ladder of {asked.name}")
+else:
+    offers = pd.DataFrame(
+        counting.rows(counting.plan(projections, amount if budget == "all" else budget)), dtype=object
+    )
+    display(charts.table(offers.drop(columns=["file_bytes", "smallest_cost"]).fillna("")))
+
+# %% [markdown]
+# ## How it got there
+
+# %% mystnb={"figure": {"caption": "Accuracy on dev during training, a line a run."}} tags=["remove-input"]
+for name, of_task in evaluations.groupby("task"):
+    display(charts.curve_chart(of_task).properties(title=str(name)))
+
+# %% [markdown]
+# ## What it cost
+
+# %% tags=["remove-input"]
 TRAINING = "training, s"  # without the evaluations
 cost = table.groupby("task").agg(runs=("id", "count"), **{TRAINING: ("run_seconds", "sum")})
 cost["milliseconds a run-step"] = 1000 * cost[TRAINING] / cost["runs"] / asked.protocol.steps
@@ -126,24 +132,8 @@ cost["peak memory, GiB"] = table.groupby("task")["peak_memory_bytes"].max() / 2*
 charts.table(cost.reset_index().round(2))
 
 # %% [markdown]
-# ## What it bought
+# ## How sure?
 #
-# Each point is a mean over seeds at the learning rate that dev chose; the circles behind it are the seeds. The
-# majority rate is what always answering the commoner class would score.
-
-# %%
-shown = ["task", "label", "size", "parameters", "learning_rate", "runs", "dev_mean", "eval_mean", "eval_sd"]
-charts.table(frontier(table)[shown].round(4))
-
-# %%
-for name, of_task in table.groupby("task"):
-    display(
-        charts.frontier_chart(of_task).properties(title=f"{name}; majority {of_task['majority_rate'].iloc[0]:.3f}")
-    )
-
-# %% [markdown]
-# ## How it got there
-
-# %%
-for name, of_task in evaluations.groupby("task"):
-    display(charts.curve_chart(of_task).properties(title=str(name)))
+# A few seeds and items tell only large differences. [How we measure](protocol.ipynb) says how many it takes.
+#
+# Next: [what a run costs](what_a_run_costs.ipynb).

@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
         os.utime(tmp_path / name, (1e9, 1e9))
     bin = tmp_path / ".venv" / "bin"
     bin.mkdir(parents=True)
-    for tool in ("uv", "python", "papermill", "jupyter-book"):
+    for tool in ("uv", "python", "cpadapt", "papermill", "jupyter-book"):
         (bin / tool).write_text(TOOL)
         (bin / tool).chmod(0o755)
     (tmp_path / ".venv" / "ready").touch()
@@ -61,7 +61,7 @@ def called(project: Path, **environment: str) -> list[str]:
 
 
 def test_the_book_is_built_once(project: Path) -> None:
-    assert called(project) == ["python run_budget", "papermill", "python one two", *BUILD]
+    assert called(project) == ["python run_budget", "cpadapt", "papermill", "python one two", *BUILD]
     assert called(project) == []
 
 
@@ -72,8 +72,8 @@ def test_the_book_is_built_once(project: Path) -> None:
         ("CHANGELOG.md", BUILD),
         ("_toc.yml", BUILD),
         ("notebooks/two.py", ["python two", *BUILD]),
-        ("notebooks/run_budget.py", ["python run_budget", "papermill", *BUILD]),
-        *((name, ["papermill", "python one two", *BUILD]) for name in FILES[-4:]),
+        ("notebooks/run_budget.py", ["python run_budget", "cpadapt", "papermill", *BUILD]),
+        *((name, ["cpadapt", "papermill", "python one two", *BUILD]) for name in FILES[-4:]),
     ],
 )
 def test_only_what_depends_on_a_change_is_done_again(changed: str, again: list[str], project: Path) -> None:
@@ -83,7 +83,7 @@ def test_only_what_depends_on_a_change_is_done_again(changed: str, again: list[s
     assert called(project) == []
 
 
-@pytest.mark.parametrize("tool", ["papermill", "python", "jupyter-book"])
+@pytest.mark.parametrize("tool", ["cpadapt", "papermill", "python", "jupyter-book"])
 def test_what_failed_is_done_again(tool: str, project: Path) -> None:
     called(project)
     (project / "results/records.jsonl.xz").touch()

@@ -1,11 +1,13 @@
 """Numbers of the chapter on PEFT."""
 
-from companion.quantities import Value, quantity
-from companion.use_in_peft import STUDIES, rates
+from companion.quantities import quantity
+from companion.use_in_peft import BACKBONE
+from cpadapt.families import counting
+from cpadapt.inputs.backbones.projections import load_projections
 
 
-@quantity("cells", source=STUDIES, each=("cp", "lora"))
-def higher_chosen(family: str) -> Value:
-    """Those in which dev chose the higher of two rates, of all in which two were tried."""
-    found = rates()[rates()["label"] == family]
-    return Value(int(found["higher_chosen"].sum()), n=int(found["cells"].sum()))
+@quantity("times", 1)
+def export_over_cp() -> float:
+    """The scalars of a CP adapter as plain LoRA over its own, on MiniLM: a rank of LoRA over a component."""
+    projections = load_projections(BACKBONE)
+    return counting.count("lora", projections, 1) / counting.count("cp", projections, 1)

@@ -14,7 +14,6 @@ from companion.bench import CPU, FUSED, NOT_FUSED, NotMeasured, Place
 from companion.quantities import quantity
 from companion.records import records
 from cpadapt.analysis.statistics import Estimate, Outcomes, compare, outcomes
-from cpadapt.inputs.backbones.specs import BACKBONES
 
 NOT = "not measured"
 NAMES = {"smollm2": "smollm2", "opt": "opt-1.3b-shape", "minilm": "minilm"}
@@ -280,13 +279,6 @@ def frozen_of_step() -> float:
     return bench.a_token(at, "frozen backbone", runs) / bench.a_token(at, "bank step", runs)
 
 
-@quantity("percent", source=both("smollm2", "sst2"))
-def products_of_step() -> float:
-    """Of that part, its matrix products'."""
-    at, runs = _as_hourly()
-    return bench.a_token(at, "matrices alone", runs) / bench.a_token(at, "frozen backbone", runs)
-
-
 def _as_hourly() -> tuple[Place, int]:
     at = place("smollm2", "sst2")
     return at, int(bench.first(at.hourly, "bank")["times"]["runs"])
@@ -440,12 +432,6 @@ def _model(backbone: str) -> str:
 def ridge(which: str) -> float:
     """That the device does in the time in which it moves a byte."""
     return _end([bench.peak(place(*setting)) / bench.bandwidth(place(*setting)) for setting in LAYERED], which)
-
-
-@quantity(each=("smollm2", "opt"))
-def width(backbone: str) -> int:
-    """Of a backbone's hidden states."""
-    return int(BACKBONES[_model(backbone)].config().hidden_size)
 
 
 # More runs, longer texts, larger adapters.

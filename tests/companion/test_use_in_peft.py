@@ -1,33 +1,21 @@
-"""Which of two rates dev chose, again from the records' own runs."""
-
-from statistics import fmean
+"""What a CP adapter is on disk, counted from MiniLM's shapes."""
 
 import pytest
 
 from companion import quantities, use_in_peft
-from companion.records import records
 
 
-def test_the_two_rates_of_each_backbone_and_family() -> None:
-    table = use_in_peft.rate_table()
-    assert [tuple(row) for row in table[["backbone", "family", "lower rate", "higher rate"]].to_numpy()] == [
-        ("minilm", "cp", "0.001", "0.004"), ("minilm", "lora", "0.0005", "0.002"),
-        ("smollm2", "cp", "0.0002", "0.002"), ("smollm2", "lora", "0.0001", "0.001"),
-    ]  # fmt: skip
+def test_the_export_by_hand() -> None:
+    """On a projection of 384×384, split into 16·24 both ways, a component stores 16 + 24 + 16 + 24 + 1 scalars."""
+    assert quantities.value("use_in_peft.export_over_cp").value == pytest.approx((384 + 384) / 81)
 
 
-@pytest.mark.parametrize("family", ["cp", "lora"])
-def test_in_how_many_cells_dev_chose_the_higher_rate(family: str) -> None:
-    """The mean over a cell's seeds of each run's best accuracy on dev."""
-    cells: dict[tuple[str, str, int], dict[float, list[float]]] = {}
-    for study in use_in_peft.STUDIES:
-        for run in records(study):
-            if run.label == family:
-                rates = cells.setdefault((study, run.config.task, run.config.size), {})
-                assert run.best is not None
-                rates.setdefault(run.config.learning_rate, []).append(run.best.dev_accuracy)
-    assert {len(rates) for rates in cells.values()} == {2}
-    assert {len(seeds) for rates in cells.values() for seeds in rates.values()} == {3}
-    found = quantities.value(f"use_in_peft.higher_chosen.{family}")
-    assert found.n == len(cells)
-    assert found.value == sum(fmean(rates[max(rates)]) > fmean(rates[min(rates)]) + 1e-9 for rates in cells.values())
+def test_the_files_by_hand() -> None:
+    """12 projections, four bytes a scalar; rank 2 is the largest at or under 20 components."""
+    rows = use_in_peft.file_rows()
+    projections = 12
+    assert list(rows.itertuples(index=False, name=None)) == [
+        ("CP 20", "cp", 4 * projections * 20 * 81 / 1000),
+        ("LoRA 2", "lora", 4 * projections * 2 * 768 / 1000),
+        ("CP 20 as plain LoRA", "lora", 4 * projections * 20 * 768 / 1000),
+    ]

@@ -1,5 +1,6 @@
 """What a run costs: each estimator on made-up times, whose results are plain, and one number of each kind by hand."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterator
@@ -214,13 +215,12 @@ def test_runs_an_hour_by_hand() -> None:
 
 
 def test_a_step_by_hand() -> None:
-    """Of 64 runs, whose row all three were measured on, so that tokens cancel."""
-    bank, frozen, products = (
+    """Of 64 runs, whose row both were measured on, so that tokens cancel."""
+    bank, frozen = (
         of_file(HERE.layered, what=what, runs=64, compiled=True)[0]["seconds"]["median"]
-        for what in ("bank step", "frozen backbone", "matrices alone")
+        for what in ("bank step", "frozen backbone")
     )
     assert number("frozen_of_step") == pytest.approx(100 * frozen / bank)
-    assert number("products_of_step") == pytest.approx(100 * products / frozen)
 
 
 def test_added_runs_and_how_many_suffice_by_hand() -> None:
@@ -241,6 +241,31 @@ def test_the_study_on_record_by_hand() -> None:
     assert len(banks) == 3
     assert number("study_as_run.smollm2") == pytest.approx(sum(map(sum, banks)))
     assert quantities.value("what_a_run_costs.study_as_run.opt").value == "not measured"
+
+
+def test_one_adapter_alone_by_hand() -> None:
+    """CP's time and memory over LoRA's, as the chart shows them."""
+    shown = what_a_run_costs.alone_rows().set_index(["step", "what"])["ratio"]
+    assert len(shown) == 2 * len(ALONE_AT)
+    steps, adapters = (
+        {(row["mode"], row["rank"], row["family"]): row for row in of_file(ALONE, what=what)}
+        for what in ("step", "adapter")
+    )
+    for mode, rank in itertools.product(("eager", "compiled"), (1, 8)):
+        at = f"{mode}, LoRA's rank {rank}"
+        cp, lora = (steps[mode, rank, family]["seconds"]["median"] for family in ("cp", "lora"))
+        assert shown[at, "time"] == pytest.approx(cp / lora)
+        cp, lora = (adapters[mode, rank, family]["peak_memory_bytes"] for family in ("cp", "lora"))
+        assert shown[at, "memory"] == pytest.approx(cp / lora)
+
+
+def test_a_study_in_each_way() -> None:
+    """The banks of SmolLM2's study took 22.4 minutes, and one process would take 40.4 hours."""
+    table = what_a_run_costs.study_table().set_index("way")
+    assert table.loc["as it was run, one GPU", "SmolLM2-135M"] == "22.4 min"
+    alone = sum(57 / number(f"one.smollm2.{task}.b8") for task in ("sst2", "rte", "boolq"))
+    assert table.loc["one process", "SmolLM2-135M"] == f"{alone:.1f} h" == "40.4 h"
+    assert table.loc["as it was run, one GPU", "OPT-1.3B's shape"] == "not measured"
 
 
 def test_half_precision_by_hand() -> None:
