@@ -333,7 +333,8 @@ class Fit:
     error: float
     """‖ΔW − approximation‖ / ‖ΔW‖, of Frobenius norms; 0 where ΔW is."""
     spread: float | None
-    """Of CP, √Σλ² / ‖ΔW‖: far above 1, components cancel each other, and low precision loses what is left."""
+    """√Σλ² / ‖ΔW‖ of CP, else `None`. Far above 1, components cancel each other, and low precision loses what is
+    left."""
 
 
 def fits(
