@@ -13,6 +13,8 @@
 # %% [markdown]
 # # How sure can one be?
 #
+# **What can a few seeds tell about two adapters, and what not?**
+#
 # Three {term}`seeds <seed>` can miss the winner: on SST-2, {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of the time.
 # Half a point stays out of sight on our test sets, even with {q}`noise.most_seeds` seeds.
 # {says}`noise.wrong_sign.sst2.lora1_cp11 > 10 and all(how_sure.seen > 0.5)`
