@@ -64,7 +64,8 @@ _build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks \
-	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY)
+	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY) \
+	  $(if $(filter small-tiny,$(STUDY)),-p backbone=tiny-encoder)
 	touch $@
 
 # tqdm would like to draw a widget, and says so.

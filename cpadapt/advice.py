@@ -18,7 +18,7 @@ from typing import Literal
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.cells import RunSetting, cells_at, choose_rates, setting_of
 from cpadapt.analysis.charts import cell_name
-from cpadapt.analysis.statistics import Estimate, Mean, compare, estimate, items_needed
+from cpadapt.analysis.statistics import Estimate, Mean, compare, estimate, items_needed, seeds_needed
 from cpadapt.errors import InputError
 from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.projections import load_projections
@@ -192,9 +192,7 @@ class Advice:
         if self.verdict == "head":
             return f"The head alone is as good: {name} {gains}."
         if self.verdict == "too few":
-            text = f"Too few items to tell: {name} {gains}."
-            needed = items_needed(self.gain, self.gain.mean, self.gain.seeds) if self.gain.mean > 0 else None
-            return f"{text} Some {needed:,} eval items would show a gain of that size." if needed else text
+            return f"Too few items to tell: {name} {gains}. {_needed(self.gain)}"
         text = f"Take {name}, {self.adapter.scalars:,} scalars, at the rate {self.adapter.setting.learning_rate:g}."
         text += f" It {gains}"
         if self.loss is None:
@@ -278,6 +276,17 @@ def _on_dev(runs: Iterable[Record]) -> list[Record]:
 
 def _dev_accuracy(run: Record) -> float:
     return run.best.dev_accuracy if run.best else 0.0
+
+
+def _needed(gain: Estimate) -> str:
+    """How many eval items or, where no number of them is enough, how many draws would show a gain of this size."""
+    more = "more draws and eval items"
+    if gain.mean > 0:
+        if items := items_needed(gain, gain.mean, gain.seeds):
+            more = f"some {items:,} eval items"
+        elif draws := seeds_needed(gain, gain.mean):
+            more = f"some {draws:,} draws"
+    return f"It would take {more} to show a gain of that size."
 
 
 def _points(mean: Mean) -> str:

@@ -21,13 +21,13 @@
 # %% tags=["parameters", "remove-input"]
 from typing import Optional
 
-task: Optional[str] = None  # a task file (TOML), or a known task; None: the example, written to `folder`
+task: Optional[str] = None  # a task file (TOML), or a known task; None: the example, written to `out_dir`
 backbone: str = "minilm"  # a known name, a hub id or a local folder
 runs: int = 30  # the most runs
 minutes: Optional[float] = None  # or the most minutes, from which the number of runs follows
 protocol: dict = {"steps": 60, "eval_every": 30, "dev_cap": 120}  # of every run; the defaults are sized for a CPU
 margin: float = 2.0  # points; a smaller gain counts as none
-folder: str = "build/your-task"  # for records and adapters; what is there already is not trained again
+out_dir: str = "build/your-task"  # for records and adapters; what is there already is not trained again
 data_dir: Optional[str] = None  # folder with TASK/SPLIT.jsonl, where the task file names none
 device: Optional[str] = None  # as torch names it; None: the first GPU, or the CPU
 
@@ -51,7 +51,7 @@ from cpadapt.analysis import charts
 # PEFT asks transformers for a property under its old name.
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 charts.enable()
-out = Path(folder)
+out = Path(out_dir)
 file = task or str(your_task.write_example(out / "example"))
 shared = Protocol(**protocol)
 seen = shared.steps * shared.batch_size
@@ -77,7 +77,7 @@ your_task.figure(found, margin / 100)
 # ```sh
 # make notebooks
 # papermill build/notebooks/your_task.ipynb out.ipynb \
-#     -p task reviews.toml -p folder my-adapter -p minutes 20
+#     -p task reviews.toml -p out_dir my-adapter -p minutes 20
 # ```
 #
 # | parameter | what it is |
@@ -87,7 +87,7 @@ your_task.figure(found, margin / 100)
 # | `runs` or `minutes` | the budget: more runs add sizes first, and then draws |
 # | `protocol` | steps, batch size and the rest; give several hundred steps on a GPU |
 # | `margin` | a gain below so many points counts as none |
-# | `folder` | for records and adapters; what is there isn't trained again |
+# | `out_dir` | for records and adapters; what is there isn't trained again |
 #
 # The example's task file, and two lines of its training data:
 
