@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,13 @@ def write_example(folder: Path) -> Path:
     return file
 
 
-def why(advice: Advice) -> str:
+def why(advice: Advice, records: Sequence[Record]) -> str:
     """What the advice rests on, in one line."""
-    accuracy, run = advice.best.accuracy, advice.run
-    seconds = run.cost.train_seconds + run.cost.evaluation_seconds
+    accuracy, steps = advice.best.accuracy, records[0].config.protocol.steps
+    seconds = sum((run.cost.train_seconds + run.cost.evaluation_seconds) / run.cost.bank_runs for run in records)
     return (
-        f"{accuracy.seeds} draws, {accuracy.items:,} eval items, 95 % intervals. {run.cost.bank_runs} runs of"
-        f" {run.config.protocol.steps} steps took {seconds:.0f} seconds."
+        f"{accuracy.seeds} draws, {accuracy.items:,} eval items, 95 % intervals. {len(records)} runs of {steps:,}"
+        f" steps took {seconds:.0f} seconds."
     )
 
 

@@ -283,10 +283,15 @@ def _needed(gain: Estimate) -> str:
     more = "more draws and eval items"
     if gain.mean > 0:
         if items := items_needed(gain, gain.mean, gain.seeds):
-            more = f"some {items:,} eval items"
+            more = f"some {_about(items):,} eval items"
         elif draws := seeds_needed(gain, gain.mean):
-            more = f"some {draws:,} draws"
+            more = f"some {_about(draws):,} draws"
     return f"It would take {more} to show a gain of that size."
+
+
+def _about(number: int) -> int:
+    """A number to two digits, because the variances behind it are rough."""
+    return int(float(f"{number:.2g}"))
 
 
 def _points(mean: Mean) -> str:

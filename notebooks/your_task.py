@@ -16,7 +16,7 @@
 # **Which is the smallest adapter that does, and where do I get it?**
 #
 # Give this notebook a task file, a backbone and a budget. It returns the smallest adapter that isn't shown worse than
-# the best, with its interval, and saves it for PEFT and as plain LoRA. Of its example it says:
+# the best, with its interval, and saves it for PEFT and as plain LoRA. On its example it says:
 
 # %% tags=["parameters", "remove-input"]
 from typing import Optional
@@ -64,7 +64,7 @@ if minutes is not None:
 study = advice.plan(file, backbone, runs, protocol=shared)
 records = cpadapt.train(study, **where)
 found = advice.advise(records, margin / 100)
-display(Markdown(f"**{found}**"), Markdown(your_task.why(found)))
+display(Markdown(f"**{found}**"), Markdown(your_task.why(found, records)))
 
 # %% mystnb={"figure": {"caption": "Gain over the head alone on eval, smallest adapter first."}} tags=["remove-input"]
 your_task.figure(found, margin / 100)
@@ -101,8 +101,8 @@ with (example.parent / "data" / "train.jsonl").open() as lines:
 # ## What it does
 #
 # The ladder has the {term}`head` alone, one CP component, LoRA's first rank, CP of that size, and with a larger budget
-# a size between them and larger ranks. Each is trained at three learning rates, on several draws of train and dev,
-# all in one {term}`bank`.
+# a size between them and larger ranks. Each is trained at three learning rates and on several draws of train and dev,
+# all together in a {term}`bank`.
 #
 # {term}`Dev <dev>` chooses the rate of each size, and then the smallest size within one standard error of the best.
 # {term}`Eval <eval>` judges what dev chose. They share no example, so the winner's luck isn't in its score.
