@@ -157,8 +157,8 @@ class Advice:
     """What a task's records advise."""
 
     verdict: Verdict
-    """`adapter`: the plateau's adapter is shown to be better than the head alone. `head`: no adapter gains as much as
-    the margin. `too few`: neither is shown. `nothing`: the best is not shown to beat the commonest answer."""
+    """`adapter`: the adapter is shown to be better than the head alone. `head`: it is shown not to gain as much as the
+    margin. `too few`: neither is shown. `nothing`: the best is not shown to beat the commonest answer."""
     judged: tuple[Judged, ...]
     """All cells whose runs all have outcomes, by trainable scalars."""
     best: Judged
@@ -170,7 +170,7 @@ class Advice:
     gain: Estimate
     """That adapter's accuracy on eval minus that of the head alone."""
     loss: Estimate | None
-    """The best cell's accuracy on eval minus the plateau's; `None` if they are the same."""
+    """The best cell's accuracy on eval minus that adapter's; `None` if they are the same."""
     majority: float
     """The share of the commonest answer on eval."""
 
@@ -241,28 +241,27 @@ def advise(records: Iterable[Record], margin: float = MARGIN) -> Advice:
     plateau = next(
         one for one in judged.values() if one.behind is None or one.behind.mean <= one.behind.standard_error
     )
-    adapter = judged[max((cell for cell in by_size if cell != head), key=dev.__getitem__)]
-    adapter = plateau if plateau.gain else adapter
+    adapter = plateau if plateau.gain else judged[max((one for one in by_size if one != head), key=dev.__getitem__)]
     assert adapter.gain is not None
     return Advice(
-        verdict=_verdict(plateau, judged[best], adapter.gain, cells.majority, margin),
+        verdict=_verdict(judged[best], adapter.gain, cells.majority, margin),
         judged=tuple(judged.values()),
         best=judged[best],
         plateau=plateau,
         adapter=adapter,
         gain=adapter.gain,
-        loss=None if plateau.cell == best else compare(cells.outcomes[best], cells.outcomes[plateau.cell]),
+        loss=None if adapter.cell == best else compare(cells.outcomes[best], cells.outcomes[adapter.cell]),
         majority=cells.majority,
     )
 
 
-def _verdict(plateau: Judged, best: Judged, gain: Estimate, majority: float, margin: float) -> Verdict:
+def _verdict(best: Judged, gain: Estimate, majority: float, margin: float) -> Verdict:
     low, high = gain.interval()
     if best.accuracy.interval()[0] <= majority:
         return "nothing"
     if high < margin:
         return "head"
-    return "adapter" if plateau.gain and low > 0 else "too few"
+    return "adapter" if low > 0 else "too few"
 
 
 def _at_setting(records: Iterable[Record], cell: Cell, settings: Mapping[Cell, RunSetting]) -> tuple[Record, ...]:

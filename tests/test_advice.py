@@ -204,6 +204,15 @@ def test_too_few_items_say_what_would_do(
     assert str(found).endswith(f" over the head alone. It would take {said} to show a gain of that size.")
 
 
+def test_an_adapter_that_only_eval_shows_is_advised_too(known: dict[str, Record]) -> None:
+    """Eval chose nothing, so what it shows of the adapter that dev took counts."""
+    even = {cell: ((40, 41, 42), judged) for cell, (_, judged) in LADDER.items()}
+    found = advice.advise(records(known, even))
+    assert found.plateau.cell == found.best.cell == ("head", 0)
+    assert found.verdict == "adapter"
+    assert str(found).startswith("Take CP 1, 1,000 scalars, at the rate 0.001. It gains 30.5 points (")
+
+
 def test_nothing_is_learned_where_the_commonest_answer_is_as_good(known: dict[str, Record]) -> None:
     chance = {cell: (dev, (95, 98, 102)) for cell, (dev, _) in LADDER.items()}
     found = advice.advise(records(known, chance))
