@@ -33,7 +33,7 @@ RATES = (10, 30, 100)
 """The learning rates that each size is trained at, in multiples of its family's default."""
 
 DRAWS = 3
-"""The fewest draws of train and dev, each with its own initial weights; fewer say little about how much they vary."""
+"""The fewest draws of train and dev, each with its own initial weights, unless others are asked for."""
 
 MARGIN = 0.02
 """A smaller difference in accuracy counts as none."""
@@ -44,35 +44,39 @@ def plan(
     backbone: str,
     runs: int | None = None,
     *,
+    draws: int = DRAWS,
     protocol: Protocol | None = None,
     target_modules: tuple[str, ...] | None = None,
 ) -> Study:
     """The study that finds the smallest sufficient adapter within a number of runs.
 
     It has the head alone, the smallest CP and LoRA's first rank and, with more runs, further sizes (`_sizes`) and then
-    more draws than `DRAWS`.
+    more draws.
 
     Args:
         task: a known task, or a TOML file that describes another.
         backbone: as in `Study`.
-        runs: the most runs; by default the fewest that `advise` can do with.
+        runs: the most runs; by default the fewest that so many draws take.
+        draws: the fewest draws, 2 or more.
         protocol: what all runs share.
         target_modules: as in `Study`.
 
     Raises:
-        InputError: there are too few runs; or as `cpadapt.load_projections` and `Study`.
+        InputError: there are too few runs or draws; or as `cpadapt.load_projections` and `Study`.
     """
     sizes = _sizes(load_projections(backbone, target_modules))
     # One run of the head for each draw, and one of each size and rate.
     per_draw = [1 + len(RATES) * count for count in range(2, len(sizes) + 1)]
-    fewest = DRAWS * per_draw[0]
+    if draws < 2:
+        raise InputError(f"draws = {draws}: an interval takes 2 or more")
+    fewest = draws * per_draw[0]
     runs = fewest if runs is None else runs
     if runs < fewest:
         raise InputError(
-            f"a budget of {runs} runs is too small: {DRAWS} draws of the head alone and of two adapters at"
+            f"a budget of {runs} runs is too small: {draws} draws of the head alone and of two adapters at"
             f" {len(RATES)} learning rates are {fewest}"
         )
-    most = max(count for count in per_draw if DRAWS * count <= runs)
+    most = max(count for count in per_draw if draws * count <= runs)
     chosen = sizes[: (most - 1) // len(RATES)]
     by_family = {name: tuple(sorted(size for label, size in chosen if label == name)) for name, _ in sizes[:2]}
     return Study(

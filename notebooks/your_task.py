@@ -24,6 +24,7 @@ from typing import Optional
 task: Optional[str] = None  # a task file (TOML), or a known task; None: the example, written to `out_dir`
 backbone: str = "minilm"  # a known name, a hub id or a local folder
 runs: int = 30  # the most runs
+draws: int = 3  # the fewest draws of train and dev
 minutes: Optional[float] = None  # or the most minutes, from which the number of runs follows
 protocol: dict = {"steps": 60, "eval_every": 30, "dev_cap": 120}  # of every run; the defaults are sized for a CPU
 margin: float = 2.0  # points; a smaller gain counts as none
@@ -58,10 +59,10 @@ seen = shared.steps * shared.batch_size
 shared = Protocol(**{**advice.examples(file, seen, data_dir), **protocol})
 where = {"data_dir": data_dir, "results": out / "records", "save": out / "runs", "device": device, "quiet": True}
 if minutes is not None:
-    fewest = advice.plan(file, backbone, protocol=shared)
+    fewest = advice.plan(file, backbone, draws=draws, protocol=shared)
     timed = cpadapt.train(dataclasses.replace(fewest, draws=fewest.draws[:1]), **where)
     runs = advice.runs_within(minutes, timed)
-study = advice.plan(file, backbone, runs, protocol=shared)
+study = advice.plan(file, backbone, runs, draws=draws, protocol=shared)
 records = cpadapt.train(study, **where)
 found = advice.advise(records, margin / 100)
 display(Markdown(f"**{found}**"), Markdown(your_task.why(found, records)))
@@ -85,6 +86,7 @@ your_task.figure(found, margin / 100)
 # | `task` | a task file; two data files lie in the folder that it names |
 # | `backbone` | `minilm`, another known name, a hub id or a local folder |
 # | `runs` or `minutes` | the budget: more runs add sizes first, and then draws |
+# | `draws` | the fewest draws; give more where the answer asks for them |
 # | `protocol` | steps, batch size and the rest; give several hundred steps on a GPU |
 # | `margin` | a gain below so many points counts as none |
 # | `out_dir` | for records and adapters; what is there isn't trained again |

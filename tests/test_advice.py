@@ -50,6 +50,15 @@ def test_too_few_runs_are_refused_and_are_the_default_else() -> None:
     assert advice.plan("toy-sentiment", "minilm") == advice.plan("toy-sentiment", "minilm", 21)
 
 
+def test_more_draws_come_before_more_sizes_where_they_are_asked_for() -> None:
+    study = advice.plan("toy-sentiment", "minilm", 70, draws=7)
+    assert (len(study.draws), study.ladder.sizes) == (7, {"cp": (1, 9), "lora": (1,)})
+    with pytest.raises(InputError, match=r"7 draws .* are 49"):
+        advice.plan("toy-sentiment", "minilm", 48, draws=7)
+    with pytest.raises(InputError, match=r"draws = 1: an interval takes 2 or more"):
+        advice.plan("toy-sentiment", "minilm", draws=1)
+
+
 def test_caps_fit_a_task_of_any_size(tmp_path: Path) -> None:
     assert advice.examples("toy-sentiment", 100_000) == {"dev_cap": 500, "train_cap": 3500}
     assert advice.examples("toy-sentiment", 480) == {"dev_cap": 500, "train_cap": 480}
