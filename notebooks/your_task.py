@@ -91,6 +91,8 @@ your_task.figure(found, margin / 100)
 # | `margin` | a gain below so many points counts as none |
 # | `out_dir` | for records and adapters; what is there isn't trained again |
 #
+# In Python, `plan` and `advise` of [`cpadapt.advice`](../book/api.md) do it, with `cpadapt.train` between them.
+#
 # The example's task file, and two lines of its training data:
 
 # %% tags=["remove-input"]
