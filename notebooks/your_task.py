@@ -138,7 +138,7 @@ print(model.peft_config["default"].peft_type, lora)
 # ## How sure?
 #
 # The interval covers other draws and other eval items, not other backbones or longer training. Where items are too
-# few, the answer says what it would take. Decide on that once, because adding draws until something shows finds chance.
+# few, the answer says what it would take. Decide on that once: adding draws until something shows finds chance.
 # Draws from a small training split share most examples, which makes the interval too narrow.
 #
 # **For you**: run it before you settle on a size; if the head alone is as good, you need no adapter.

@@ -19,7 +19,7 @@ from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.store import load_records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
-PARAMETERIZED = [path for path in NOTEBOOKS if 'tags=["parameters"]' in path.read_text(encoding="utf-8")]
+PARAMETERIZED = [path for path in NOTEBOOKS if 'tags=["parameters"' in path.read_text(encoding="utf-8")]
 PROTOCOL = {"steps": 4, "eval_every": 2, "batch_size": 4, "train_cap": 20, "dev_cap": 10, "eval_cap": 12}
 STUDY = """
 name = "small"
