@@ -83,7 +83,8 @@ pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which the first
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks \
-	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY)
+	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY) \
+	  $(if $(filter small-tiny,$(STUDY)),-p backbone=tiny-encoder)
 	touch $@
 
 # tqdm would like to draw a widget, and says so.

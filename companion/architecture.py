@@ -15,7 +15,7 @@ LAYERS = (
     ("records",),
     ("bank", "tuner", "analysis", "approximation"),
     ("study",),
-    ("progress",),
+    ("advice", "progress"),
     ("measure",),
     ("cli",),
 )

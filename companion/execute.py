@@ -73,18 +73,23 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
     Args:
         script: the notebook, as `companion.notebooks` reads it.
         made: the file to write.
-        parameters: inserted after the cell tagged `parameters`, as by papermill; ignored without such a cell.
+        parameters: those that the cell tagged `parameters` declares are inserted after it, as by papermill.
 
     Raises:
         SystemExit: a cell failed. The message has the notebook's name and the traceback.
     """
     notebook = read(script)
     declared = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
-    if declared and parameters:
-        source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
-        # Shown or not, as those that it replaces.
-        tags = ["injected-parameters", *set(notebook.cells[declared[0]].metadata["tags"]) - {"parameters"}]
-        notebook.cells.insert(declared[0] + 1, new_code_cell(source, metadata={"tags": tags}))
+    for place in declared:
+        statements = ast.parse(notebook.cells[place].source).body
+        names = [ast.unparse(each.target) for each in statements if isinstance(each, ast.AnnAssign)]
+        if given := {name: value for name, value in parameters.items() if name in names}:
+            source = "# Parameters
+" + "".join(f"{name} = {json.dumps(value)}
+" for name, value in given.items())
+            # Shown or not, as those that it replaces.
+            tags = ["injected-parameters", *set(notebook.cells[place].metadata["tags"]) - {"parameters"}]
+            notebook.cells.insert(place + 1, new_code_cell(source, metadata={"tags": tags}))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     InteractiveShell.clear_instance()  # a library may have made one before the fork
     shell = _Shell.instance()

@@ -170,6 +170,14 @@ def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, 
             app.add_js_file(script, loading_method="defer")
 
 
+def _mend_roles(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Take the role of a list off docutils' citations, whose children have not that of its items."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+
+
 def _describe(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Say what a page asks and answers, its first two paragraphs, to search engines and to whom a link is sent."""
     if doctree is None:
@@ -249,5 +257,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", draw_charts)
     app.connect("html-page-context", _add_scripts)
     app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _mend_roles)
     app.connect("autodoc-process-signature", _leave_out_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,7 +11,9 @@
 # ---
 
 # %% [markdown]
-# # What moves a run?
+# # Luck on the items moves a run most
+#
+# **What makes one run better than another?**
 #
 # The test items, mostly: which ones are asked, and which of them a run happens to get right. That luck alone moves a
 # run by {q}`causes.part.sst2.chance|1|unit` on SST-2; initial weights and the order of the examples each move it by

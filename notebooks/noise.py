@@ -11,7 +11,9 @@
 # ---
 
 # %% [markdown]
-# # Errors in full: which differences are clear?
+# # Errors in full
+#
+# **Which differences between adapters are clear, over seeds, draws and items?**
 #
 # LoRA's first {term}`rank` is a little ahead of CP of its size: by {q}`noise.over_seeds.sst2.lora1_cp11|unit` on SST-2
 # and {q}`noise.over_seeds.boolq.lora1_cp11` on BoolQ. On RTE the evaluation items can't tell.

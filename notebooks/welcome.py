@@ -63,7 +63,7 @@ charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 # |---|---|
 # | two minutes | this page, and [which adapter, which size?](which_adapter.ipynb) |
 # | half an hour | [parameter steps](parameter_steps.ipynb), then the findings, from [below one rank](encoder.ipynb) |
-# | a model to adapt | [use it in PEFT](use_in_peft.ipynb) |
+# | a model to adapt | [use it in PEFT](use_in_peft.ipynb), [your own task](your_task.ipynb) |
 # | a GPU and a question | [run it yourself](../book/run_it_yourself.md) |
 # | doubts | [how we measure and decide](protocol.ipynb), [the plan](../book/plan.md), and *Evidence* |
 #

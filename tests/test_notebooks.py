@@ -7,8 +7,15 @@ from typing import Any
 import jupytext
 import papermill
 import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 
-from companion import notebooks
+import cpadapt
+from companion import notebooks, your_task
+from cpadapt import advice
+from cpadapt.inputs.tasks.examples import load_task
+from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.store import load_records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
@@ -44,7 +51,7 @@ def run_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_notebooks_that_measure_have_parameters() -> None:
-    assert {"run_budget", "study_in_small"} <= {path.stem for path in PARAMETERIZED}
+    assert {"run_budget", "study_in_small", "your_task"} <= {path.stem for path in PARAMETERIZED}
 
 
 @pytest.mark.parametrize("notebook", PARAMETERIZED, ids=lambda path: path.stem)
@@ -96,6 +103,28 @@ def test_a_study_s_task_at_a_budget(run_budget: Path, tmp_path: Path) -> None:
         ("toy-reading", "cp", 3), ("toy-reading", "head", 0), ("toy-reading", "lora", 1),
     ]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "w").iterdir()) == sorted(r.id for r in records)
+
+
+@pytest.mark.long
+def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its adapter, as plain LoRA in PEFT alone, and its head give the answers that the run's record has."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (notebook,) = (path for path in NOTEBOOKS if path.stem == "your_task")
+    run(convert(notebook, tmp_path), tmp_path, backbone="tiny-encoder", runs=21, protocol=PROTOCOL, out_dir="o")
+    found = advice.advise(load_records(tmp_path / "o" / "records"))
+    trained = tmp_path / "o" / "runs" / found.run.id
+    base = cpadapt.load_backbone("tiny-encoder")
+    adapter = your_task.as_lora(found.run, trained, tmp_path / "o" / "lora" / found.run.id)
+    model, head = PeftModel.from_pretrained(base.model, adapter), load_file(trained / "head.safetensors")
+    asked = load_task(load_spec(tmp_path / "o" / "example" / "reviews.toml"), caps=found.run.config.protocol.caps).eval
+    right = []
+    for (text,), label in zip(asked.texts, asked.labels, strict=True):
+        with torch.no_grad():
+            hidden = model(**base.tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        features = torch.nn.functional.layer_norm(hidden.mean(0), hidden.shape[1:])
+        right.append(int((head["weight"] @ features + head["bias"]).argmax()) == label)
+    assert found.run.outcome
+    assert found.run.outcome.right_by_row == dict(zip(asked.rows.tolist(), right, strict=True))
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 // What scrolls sideways can be reached by keyboard, and only while it does.
 (() => {
   const wide = document.querySelectorAll(
-    ".bd-article :is(table, pre, div.math, mjx-container, .cell_output .text_html, .planner-table)",
+    ".bd-article :is(table, pre, div.math, mjx-container, .pst-scrollable-table-container, .text_html)",
   );
   function mark() {
     for (const element of wide) {

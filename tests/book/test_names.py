@@ -28,11 +28,10 @@ def test_the_ledger_of_sst2_names_the_draw() -> None:
     assert text.index("the worst of {q}`noise.draws_known`") < text.index("## LoRA and CP of equal size")
 
 
-@pytest.mark.parametrize("page", ["welcome", "claims"])
-def test_backbone_and_draw_are_named_at_first(page: str) -> None:
-    text = written(page)
+def test_backbone_and_draw_are_named_at_first_in_the_claims() -> None:
+    text = written("claims")
     # The claims begin with counts by study, whose names say no more than SmolLM2.
-    first = text[text.index("SmolLM2-135M" if page == "claims" else "SmolLM2") :]
+    first = text[text.index("SmolLM2-135M") :]
     assert first.startswith("SmolLM2-135M-Instruct")
     assert "weights are dequantized from four bits" in first[:300]
     assert "the worst of" in first[:600]

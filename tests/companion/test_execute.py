@@ -110,3 +110,9 @@ def test_parameters_go_where_there_is_a_cell_for_them(given: dict[str, str], tmp
         ("execute_result", {"text/plain": "'other'" if given else "'own'"})
     ]
     assert shown(tmp_path / "without.ipynb") == [[("execute_result", {"text/plain": "False"})]]
+
+
+def test_a_chapter_is_given_only_the_parameters_that_it_declares(tmp_path: Path) -> None:
+    script = write(tmp_path, "chapter", ' tags=["parameters"]\nstudy: str = "own"', "\nstudy, 'folder' in globals()")
+    assert execute_all([script], tmp_path, {"study": "other", "folder": "elsewhere"}) == []
+    assert shown(tmp_path / "chapter.ipynb")[-1] == [("execute_result", {"text/plain": "('other', False)"})]
