@@ -84,9 +84,7 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
         statements = ast.parse(notebook.cells[place].source).body
         names = [ast.unparse(each.target) for each in statements if isinstance(each, ast.AnnAssign)]
         if given := {name: value for name, value in parameters.items() if name in names}:
-            source = "# Parameters
-" + "".join(f"{name} = {json.dumps(value)}
-" for name, value in given.items())
+            source = "# Parameters\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
             # Shown or not, as those that it replaces.
             tags = ["injected-parameters", *set(notebook.cells[place].metadata["tags"]) - {"parameters"}]
             notebook.cells.insert(place + 1, new_code_cell(source, metadata={"tags": tags}))

@@ -113,6 +113,7 @@ charts.table(size.setting_table("smollm2"))
 # studies judge it on other draws and other items.
 # {says}`size.gap.rte.n == 3 and size.gap_error_limit.rte > 0.8 * size.gap_error.rte`
 # {says}`size.gap.sst2.n == 3 and size.gap_error_limit.sst2 > 0.8 * size.gap_error.sst2`
+# {says}`size.gap.boolq.n == 3 and size.gap_error_limit.boolq > 0.8 * size.gap_error.boolq`
 #
 # **For you**: try ten times the paper's rates before you choose by family.
 #

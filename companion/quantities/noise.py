@@ -68,7 +68,7 @@ def items_needed(task: str, kind: str, effect: str) -> float | str:
     return "never" if found is None else found
 
 
-@quantity("items", source="smollm2", each=TASKS)
+@quantity("items", source="smollm2", each=("sst2", "rte"))
 def items(task: str) -> int:
     """That the protocol asks."""
     return sources(task)[ONE_BUDGET].items

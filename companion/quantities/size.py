@@ -4,7 +4,6 @@ import math
 
 from companion import PROJECT, size
 from companion.quantities import quantity
-from companion.records import records
 from companion.size import RATES, STUDY, TASKS_MEASURED
 from cpadapt.analysis.statistics import Estimate
 from cpadapt.study import load_study
@@ -35,7 +34,7 @@ def gap_error_limit(task: str) -> float:
     return gap(task).error_with(math.inf, gap(task).items)
 
 
-@quantity("items", source=STUDY, each=TASKS_MEASURED)
+@quantity("items", source=STUDY, each=("rte", "boolq"))
 def items(task: str) -> int:
     """That are asked."""
     return gap(task).items
@@ -45,12 +44,6 @@ def items(task: str) -> int:
 def over_head(task: str) -> float:
     """The best adapter minus the head alone."""
     return size.over_head(task)
-
-
-@quantity("tasks", source=STUDY)
-def tasks() -> int:
-    """That are measured."""
-    return len({run.config.task for run in records(STUDY)})
 
 
 # What the model knew before.

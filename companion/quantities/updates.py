@@ -30,14 +30,17 @@ def recovered(kind: str, share: str) -> Value:
     return Value(found, low, high, seeds())
 
 
-@quantity(PERCENT, source=FILE, each=itertools.product(KINDS, COUNTS))
+RECOVERED_OF = [*(("measurements", count) for count in COUNTS), ("entries", "two"), ("entries", "five")]
+
+
+@quantity(PERCENT, source=FILE, each=RECOVERED_OF)
 def recovered_of(kind: str, count: str) -> Value:
     """Seeds whose tensor of so many components is recovered, from half as many numbers as entries, with noise."""
     found, low, high = recovery.recovered_share(KINDS[kind][1], COUNTS[count], 0.5)
     return Value(found, low, high, seeds())
 
 
-@quantity("iterations", source=FILE, each=itertools.product(KINDS, ("thirty", "ninety")))
+@quantity("iterations", source=FILE, each=[("measurements", share) for share in ("thirty", "ninety")])
 def iterations(kind: str, share: str) -> int:
     """After which the median seed is recovered, of two components without noise."""
     return recovery.iterations_to_recover(KINDS[kind][0], 2, SHARES[share])

@@ -99,11 +99,11 @@ def build(folder: Path, page: str, **environment: str) -> str:
     notebook.cells = [nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("1 + 1")]
     source = folder / "source"
     (source / "notebooks").mkdir(parents=True)
-    (source / "book" / "assets").mkdir(parents=True)
-    (source / "book" / "assets" / "book.css").touch()
-    (source / "book" / "references.bib").touch()
+    for part in ("assets", "moved", "glossary.md", "references.bib"):
+        (source / "book").mkdir(exist_ok=True)
+        (source / "book" / part).symlink_to(ROOT / "book" / part)
     jupytext.write(notebook, source / "notebooks" / f"{page}.ipynb")
-    (folder / "toc.yml").write_text(f"format: jb-book\nroot: notebooks/{page}\n")
+    (folder / "toc.yml").write_text(f"format: jb-book\nroot: notebooks/{page}\nchapters:\n  - file: book/glossary\n")
     program = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(folder)]
     options = ["--config", str(ROOT / "_config.yml"), "--toc", str(folder / "toc.yml"), "--all", "-W", "-q"]
     done = subprocess.run([*program, *options], env=environment, capture_output=True, text=True, check=False)
