@@ -170,11 +170,16 @@ def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, 
             app.add_js_file(script, loading_method="defer")
 
 
-def _mend_roles(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Take the role of a list off docutils' citations, whose children have not that of its items."""
+def _mend_lists(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Make no lists of what readers of a screen would be told are lists and have no items."""
     if "body" in context:
-        context["body"] = context["body"].replace(
-            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        body = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+        # A signature of several lines is definitions without terms.
+        context["body"] = re.sub(
+            r"<dl>\s*(<dd>.*?)</dl>",
+            lambda found: found[1].replace("<dd>", '<span class="sig-one">').replace("</dd>", "</span>"),
+            body,
+            flags=re.S,
         )
 
 
@@ -257,6 +262,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", draw_charts)
     app.connect("html-page-context", _add_scripts)
     app.connect("html-page-context", _describe)
-    app.connect("html-page-context", _mend_roles)
+    app.connect("html-page-context", _mend_lists)
     app.connect("autodoc-process-signature", _leave_out_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -99,9 +99,10 @@ def build(folder: Path, page: str, **environment: str) -> str:
     notebook.cells = [nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("1 + 1")]
     source = folder / "source"
     (source / "notebooks").mkdir(parents=True)
-    for part in ("assets", "moved", "glossary.md", "references.bib"):
-        (source / "book").mkdir(exist_ok=True)
+    (source / "book").mkdir()
+    for part in ("assets", "moved", "references.bib"):
         (source / "book" / part).symlink_to(ROOT / "book" / part)
+    (source / "book" / "glossary.md").write_text("# Terms\n\n```{glossary}\nterm\n  What it means.\n```\n")
     jupytext.write(notebook, source / "notebooks" / f"{page}.ipynb")
     (folder / "toc.yml").write_text(f"format: jb-book\nroot: notebooks/{page}\nchapters:\n  - file: book/glossary\n")
     program = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(folder)]

@@ -98,7 +98,8 @@ def _barriers(page: Page) -> list[str]:
 def test_a_page_has_no_serious_barrier(name: str, visit: Callable[..., Page]) -> None:
     page = visit(name, DESK)
     found = {}
-    for width in (DESK, 768, 390):
+    # The API's page is long and of one kind; asking it once takes as long as all others together.
+    for width in (DESK, 768, 390) if name != "book/api.html" else (390,):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(150)
         found[width] = _barriers(page)
@@ -277,7 +278,7 @@ def test_an_old_address_leads_to_the_new_one(visit: Callable[..., Page]) -> None
         assert str(name.with_suffix("")) not in writing.NAMES
         page = visit(str(name))
         page.wait_for_url(lambda url, moved=moved: not url.endswith(moved.name))
-        page.wait_for_selector("h1")
+        page.wait_for_selector("article h1")
 
 
 def test_the_front_door_leads_to_the_first_page(visit: Callable[..., Page]) -> None:
