@@ -81,7 +81,7 @@ def evidence() -> dict[str, str]:
     share, primary = quantities.value("planned.share"), quantities.value("main_study.primary")
     tasks = quantities.value("main_study.tasks").text("unit")
     return {
-        "below": "This CP has {share} % of the size of LoRA's first rank. "
+        "below": "This CP has {share} % of the size of rank-1 LoRA. "
         f"Over {tasks} on Qwen2.5-Coder-1.5B, one component had {share.text('full')} of the best adapter's gain over "
         "the head alone.",
         "equal": f"LoRA fits too. Over {tasks} on Qwen2.5-Coder-1.5B, it leads CP of equal size by "

@@ -15,7 +15,7 @@
 #
 # **I have a model and a budget. Which adapter do I take, and how large?**
 #
-# Take LoRA's first rank if it fits. If it doesn't, take CP, with as many components as the budget holds.
+# Take rank-1 LoRA if it fits. If it doesn't, take CP, with as many components as the budget holds.
 #
 # At equal size the two are equivalent over {q}`main_study.tasks|unit`; below it, one component has
 # {q}`planned.share|full` of the best adapter's gain.
@@ -37,7 +37,7 @@ HTML(planner.form())
 #
 # | your case | take | because |
 # |---|---|---|
-# | LoRA's first rank fits | that | CP is equivalent, and everything supports LoRA |
+# | rank-1 LoRA fits | that | CP is equivalent, and everything supports LoRA |
 # | it must be smaller, or you keep thousands | CP | its smallest size keeps most of the gain |
 # | more than a thousand examples, a hard task | a larger size of either | [size pays there](when_size_pays.ipynb) |
 # | training memory is short | either; quantize the model | [a step needs as much](what_a_run_costs.ipynb) |

@@ -103,6 +103,7 @@ _NO_NUMBER = re.compile(
     r"(?<![\w.])[A-Za-z](?=[^\s]*\d)\w*(?:[-‑.]\w+)*"
     rf"|\b\d{{4}}-\d\d-\d\d\b|\b(?:\d{{1,2}} )?(?:{_MONTH})(?: \d{{1,2}},)? \d{{4}}\b"
     r"|\b(?:Python|PyTorch|CUDA|torch|transformers|PEFT|peft|version)(?: v?\d+(?:\.\d+)+(?: (?:to|and|or))?)+"
+    r"|\b(?:LoRA|CP) \d+(?!\w)|\b(?i:rank)[- ]1(?!\w)"  # adapters, by their size
     r"|\b(?i:sections?|tables?|figures?|figs?\.|equations?|eqs?\.|appendix) \(?\d+(?:\.\d+)*\)?"
 )
 

@@ -52,6 +52,12 @@ def share_of_rank() -> float:
     return one / rank
 
 
+@quantity("points", 1, STUDY)
+def one_component_costs() -> OverTasks:
+    """LoRA's first rank minus one component, over tasks."""
+    return main_study.one_component_costs()
+
+
 @quantity("points", 2, STUDY)
 def spread() -> float:
     """The standard deviation of the sources' true differences."""

@@ -778,7 +778,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
     ]
     base = alt.Chart(table)
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~f", tickCount=7))
+    x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False), axis=alt.Axis(format="+~f", tickCount=7))
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(strokeWidth=1).encode(alt.X("at:Q"))
     reach = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
         x, alt.X2("high:Q"), y, offset, stroke, tooltip=tooltip
@@ -789,7 +789,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
     return alt.layer(zero, reach, dots).properties(
         description=f"Dots of {', '.join(names)} for each task, in {title}, with 95 % intervals.",
         width="container",
-        height=26 * table["what"].nunique(),
+        height=23 * table["what"].nunique(),
     )
 
 

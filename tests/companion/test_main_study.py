@@ -111,6 +111,21 @@ def test_one_components_share_of_the_best_adapters_gain() -> None:
         assert abs(left.mean) / left.error == pytest.approx(stats.t.ppf(1 - LEVEL / 2, left.degrees), rel=1e-3)
 
 
+def test_what_one_component_costs() -> None:
+    weights = {("lora", 1): 1.0, ("cp", 1): -1.0}
+    runs = main_study.runs()
+    errors = {
+        task: difference([(w, runs[task][cell]) for cell, w in weights.items()]).estimate.standard_error
+        for task in runs
+    }
+    by_hand = over_sources(by_draw(lambda _: weights), errors)
+    reach = stats.t.ppf(0.975, by_hand.degrees) * by_hand.error
+    costs = quantities.value("main_study.one_component_costs")
+    assert (costs.value, costs.low, costs.high) == pytest.approx(
+        (100 * by_hand.mean, 100 * (by_hand.mean - reach), 100 * (by_hand.mean + reach)), rel=1e-3
+    )
+
+
 def test_eval_and_rest_make_all() -> None:
     """On each draw, in proportion to their items."""
     for task in ("trec", "sst2"):
