@@ -21,7 +21,8 @@
 # {says}`main_study.share_of_rank < 6 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
 # {q}`main_study.tasks|unit` on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
-# {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size {q}`main_study.primary|interval|signed` points.
+# {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size
+# {q}`main_study.primary|interval|signed` points.
 
 # %% mystnb={"figure": {"caption": "CP 17 and LoRA 1 are equal in size. Bars: 95 % intervals."}} tags=["remove-input"]
 from companion import main_study
