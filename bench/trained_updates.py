@@ -62,6 +62,12 @@ class Full:
     TITLE, COLOUR, LEARNING_RATE, SCALE = "full fine-tuning", "#777777", 1e-4, 1.0
     SHAPE_OPTIONS: Mapping[str, Any] = {"inputs": None}
     INIT_OPTIONS: Mapping[str, Any] = {}
+    DECAY_OPTIONS: Mapping[str, str] = {}
+    SEPARATE_UNITS = True
+
+    def smallest(self, *, inputs: int) -> int:
+        """The only size."""
+        return 1
 
     def accepts(self, out_features: int, in_features: int, *, inputs: int) -> str | None:
         """Refuses other input features than its option's."""

@@ -358,6 +358,7 @@ def test_a_verdict_says_its_numbers_and_leads_to_its_evidence(width: int, visit:
     assert grid.evaluate("grid => grid.scrollWidth <= grid.clientWidth"), "all settings are seen"
     links = {cell.get_attribute("href") for cell in cells.all()}
     held.click()
+    page.wait_for_url("**/verdicts.html*")
     in_browser.settle(page)
     there = {
         f"verdicts.html#{name}" for name in page.evaluate("[...document.querySelectorAll('tr[id]')].map(r => r.id)")
