@@ -133,7 +133,7 @@ def sentence(words: int) -> str:
         ("figures_without_caption", f"<figure>{CHART}{NUMBERED}</figure>", 0),
         ("figures_without_alternative_text", "<figure><img alt='A chart'></figure><img><figure></figure>", 3),
         ("figures_without_alternative_text", f"<figure>{CHART}{NUMBERED}</figure>", 0),
-        ("untraced", f"<p>{glued('0.7')}, {glued('CP 44')}, {glued('thirty')}, {glued('on the edge')}</p>", 3),
+        ("untraced", f"<p>{glued('0.7')}, {glued('44 of them')}, {glued('thirty')}, {glued('on the edge')}</p>", 3),
         ("untraced", "<p><span class='quantity' data-quantity='toy.none'>0.7</span></p>", 1),
         ("untraced", "<p><span class='quantity' data-quantity='toy.lead'>0.7</span></p>", 0),
         ("typed", f"<h2>A hundred seeds</h2><p>{glued('0.7')} and 0.8 with <code>3</code> at 95 %.</p>", 2),

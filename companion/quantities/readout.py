@@ -264,12 +264,6 @@ def seeds() -> int:
     return len(readout.words_study().seeds)
 
 
-@quantity("components", source=LIFTED, each=["last"])
-def size(which: str) -> int:
-    """Of the largest CP on all of BoolQ."""
-    return _budget_cells()[-1][1]
-
-
 @quantity(each=["rte"])
 def label_words(task: str) -> str:
     """The words of a task's labels."""
