@@ -99,8 +99,9 @@ ERRORS: dict[str, Planted] = {
         "companion/quantities/__init__.py",
         "Value(result.mean, *result.interval(entry.level), n=seeds, level=entry.level)",
         "Value(result.mean, n=seeds)",
+        chapter="main_study",
         renewed=True,
-        # Tables ask for it where they are made.
+        # The README asks for it.
         refused="has no interval",
     ),
     "wrong level": Planted(

@@ -94,6 +94,7 @@ def _barriers(page: Page) -> list[str]:
     return list(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_no_serious_barrier(name: str, visit: Callable[..., Page]) -> None:
     page = visit(name, DESK)
