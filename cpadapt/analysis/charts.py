@@ -698,6 +698,14 @@ def recovery_chart(found: pd.DataFrame) -> Any:
     )
 
 
+def _interval_tooltips() -> list[Any]:
+    """A difference in points and the ends of its interval."""
+    import altair as alt
+
+    said = {"mean": "points", "low": "from", "high": "to"}
+    return [alt.Tooltip(f"{name}:Q", title=title, format="+.2f") for name, title in said.items()]
+
+
 def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 
@@ -720,9 +728,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     tooltip = [
         alt.Tooltip("group:N", title="of"),
         alt.Tooltip("what:N", title="difference"),
-        alt.Tooltip("mean:Q", title="points", format="+.2f"),
-        alt.Tooltip("low:Q", title="from", format="+.2f"),
-        alt.Tooltip("high:Q", title="to", format="+.2f"),
+        *_interval_tooltips(),
         alt.Tooltip("seeds:Q"),
     ]
     x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~f", tickCount=7))
@@ -773,9 +779,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
     tooltip = [
         alt.Tooltip("what:N", title="task"),
         alt.Tooltip("cell:N", title="adapter"),
-        alt.Tooltip("mean:Q", title="points", format="+.2f"),
-        alt.Tooltip("low:Q", title="from", format="+.2f"),
-        alt.Tooltip("high:Q", title="to", format="+.2f"),
+        *_interval_tooltips(),
     ]
     base = alt.Chart(table)
     x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False), axis=alt.Axis(format="+~f", tickCount=7))
