@@ -77,7 +77,7 @@ pages: ## build the pages anew that changed, and the chapters named by CHANGED
 
 pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf
 	$(BUILD) --path-output build/pdf --builder custom --custom-builder singlehtml
-	$(BIN)/python -m companion.pdf build/pdf/_build/singlehtml/index.html _build/html/cpadapt.pdf
+	$(BIN)/python -m companion.pdf build/pdf/_build/singlehtml/notebooks/welcome.html _build/html/cpadapt.pdf
 
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
