@@ -264,7 +264,7 @@ def measured(
     return recovery(removed).set_index(["teacher", "label", "size"])["mean"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_student_of_the_planted_kind_finds_it_and_another_does_not(task: Path, tmp_path: Path) -> None:
     removed = measured(
         task,
@@ -288,7 +288,7 @@ def test_a_student_of_the_planted_kind_finds_it_and_another_does_not(task: Path,
     assert removed["MELoRA 4", "lora", 1] < 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sixteen_components_are_found_by_sixteen_and_not_by_one(task: Path, tmp_path: Path) -> None:
     removed = measured(
         task,

@@ -113,7 +113,12 @@ class Chapters:
 
     def execute(self, scripts: Sequence[Path], folder: Path) -> list[Chapter]:
         """Notebooks of these scripts, executed into a folder."""
-        parameters = {"study": "studies/small-tiny.toml", "results_dir": str(self.folder / "results")}
+        parameters = {
+            "study": "studies/small-tiny.toml",
+            "backbone": "tiny-encoder",
+            "results_dir": str(self.folder / "results"),
+            "out_dir": str(self.folder / "your-task"),
+        }
         subprocess.run(
             [sys.executable, "-m", "companion.execute", folder, *scripts]
             + [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")],

@@ -112,6 +112,7 @@ def build(folder: Path, page: str, **environment: str) -> str:
     return (folder / "_build" / "html" / "notebooks" / f"{page}.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_launch_buttons_lead_to_what_binder_will_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = "run_budget"
     path = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

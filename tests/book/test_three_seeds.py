@@ -61,6 +61,7 @@ def opened() -> Iterator[Page]:
 
 
 @pytest.mark.browser
+@pytest.mark.long
 def test_every_choice_and_many_draws_have_the_share_that_is_printed(opened: Page) -> None:
     expected = quantities.value("noise.wrong_sign.sst2.lora1_cp11").value
     choices = list(itertools.combinations(range(100), 3))
