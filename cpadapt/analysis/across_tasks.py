@@ -66,28 +66,24 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
     runs = [record for _, by_draw in cells for record in by_draw.values()]
     if len(tasks := {record.config.task for record in runs}) != 1:
         raise InputError(f"a difference is taken on one task, not on {sorted(tasks)}")
-    values: list[float] = []
-    draws: list[int] = []
-    items: list[int] = []
-    numbers: dict[tuple[str, int], int] = {}
+    values, draws, items = [], [], []
     for draw in sorted({record.config.data_seed for record in runs}):
-        asked: dict[tuple[str, int], float] = {}
-        for weight, by_draw in cells:
-            if draw not in by_draw:
-                raise InputError(
-                    f"{_named(next(iter(by_draw.values())))} has no run on draw {draw}, where another cell has"
-                )
-            right = _answers(by_draw[draw])
-            if asked and asked.keys() != right.keys():
-                raise InputError(f"run {by_draw[draw].id} was not asked what another run on draw {draw} was")
-            asked = {item: asked.get(item, 0.0) + weight * is_right for item, is_right in right.items()}
+        if missing := [by_draw for _, by_draw in cells if draw not in by_draw]:
+            raise InputError(
+                f"{_named(next(iter(missing[0].values())))} has no run on draw {draw}, where another cell has"
+            )
         on_draw = [by_draw[draw] for _, by_draw in cells]
+        answers = [_answers(run) for run in on_draw]
+        asked = answers[0][0]
+        for run, (found, _) in zip(on_draw, answers, strict=True):
+            if not np.array_equal(asked, found):
+                raise InputError(f"run {run.id} was not asked what another run on draw {draw} was")
         if len({(run.config.seed, run.config.order, run.data_fingerprint) for run in on_draw}) > 1:
             raise InputError(f"the runs on draw {draw} differ in their seed or in their examples")
-        values += asked.values()
-        draws += [draw] * len(asked)
-        items += [numbers.setdefault(item, len(numbers)) for item in asked]
-    return on_task(np.array(values), np.array(draws), np.array(items))
+        values.append(sum(weight * right for (weight, _), (_, right) in zip(cells, answers, strict=True)))
+        draws.append(np.full(len(asked), draw))
+        items.append(asked)
+    return on_task(np.concatenate(values), np.concatenate(draws), np.concatenate(items))
 
 
 def _by_draw(records: Iterable[Record]) -> dict[int, Record]:
@@ -109,20 +105,20 @@ def _named(record: Record) -> str:
     return cell_name(record.label, record.config.size)
 
 
-def _answers(record: Record) -> dict[tuple[str, int], bool]:
-    """Whether a run's answer was right, by set and row."""
-    sets = {"eval": record.outcome, "rest": record.rest}
-    right = {
-        (name, row): is_right
-        for name, outcome in sets.items()
+def _answers(record: Record) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """`[answers]` twice, by item: a run's items, those of the rest with odd numbers, and whether each was right."""
+    found = [
+        (2 * outcome.items + number, outcome.is_right)
+        for number, outcome in enumerate((record.outcome, record.rest))
         if outcome
-        for row, is_right in outcome.right_by_row.items()
-    }
-    if not right:
+    ]
+    if not found:
         raise InputError(
             f"run {record.id} has no outcome: it diverged before its first evaluation, or was asked nothing"
         )
-    return right
+    items, right = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.argsort(items)
+    return items[order], right[order]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ of the two sources. So `compare` subtracts answer by answer and then estimates t
 """
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -628,9 +629,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     family (Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
     1979).
     """
+    return list(_holm(tuple(map(float, p_values)))) if len(p_values) else []
+
+
+# Kept, because statsmodels collects all garbage at every call, which takes long where many records are in memory.
+@functools.cache
+def _holm(p_values: tuple[float, ...]) -> tuple[float, ...]:
     from statsmodels.stats.multitest import multipletests  # slow to import
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    return tuple(float(p) for p in multipletests(p_values, method="holm")[1])
 
 
 def agreement(a: Outcomes, b: Outcomes) -> float:
