@@ -16,9 +16,9 @@ from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
 
-STUDY = "size-tasks"
+STUDY = plan.MAIN
 
-PRIMARY: Mapping[Cell, float] = {("lora", 1): 0.5, ("cp", 17): -0.5, ("lora", 4): 0.5, ("cp", 71): -0.5}
+PRIMARY = plan.primary(STUDY)
 """The primary number: the mean of two differences at equal size, LoRA minus CP, as weights of cells."""
 
 SETS = ("eval", "rest")

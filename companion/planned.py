@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from companion import PROJECT, claims, main_study, plan, quantities, size, verdicts
+from companion.plan import LONGER, MAIN, SMALLER, SMALLEST
 from companion.records import records
 from cpadapt.analysis.across_tasks import OverTasks, between, difference, share_interval
 from cpadapt.analysis.statistics import Mean, holm
@@ -15,18 +16,8 @@ from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
 
-TASKS_STUDY, LONGER, SMALLER, SMALLEST = "size-tasks", "size-longer", "size-tasks-0.5b", "size-tasks-smollm2"
-
 Weights = Mapping[tuple[str, Cell], float]
 """A difference as weights of cells, each with its study."""
-
-AT_EQUAL_SIZE: Mapping[str, Mapping[int, int]] = {
-    TASKS_STUDY: {1: 17, 4: 71},
-    LONGER: {1: 17, 4: 71},
-    SMALLER: {1: 13, 4: 54},
-    SMALLEST: {1: 11, 4: 44},
-}
-"""The components whose budget is nearest to a rank's, by study and rank."""
 
 QUESTIONS: Mapping[int, str] = {
     1: "LoRA 1 − CP 17",
@@ -57,9 +48,14 @@ CLAIMS: Mapping[int, tuple[str, str]] = {
 """The paper's claims and their tasks, by number of the test."""
 
 
-def is_measured() -> bool:
-    """Whether all studies of the tests are."""
-    return all((PROJECT / "results" / study).is_dir() for study in (LONGER, SMALLER, SMALLEST))
+def is_measured(*studies: str) -> bool:
+    """Whether studies have records."""
+    return all((PROJECT / "results" / study).is_dir() for study in studies)
+
+
+def are_judged() -> bool:
+    """Whether the studies of all tests have records. Before that no test has a verdict: they're corrected together."""
+    return is_measured(LONGER, SMALLER, SMALLEST)
 
 
 @functools.cache
@@ -72,7 +68,7 @@ def runs(study: str) -> Mapping[str, Mapping[Cell, Mapping[int, Record]]]:
     return found
 
 
-def _over(weights: Callable[[str], Weights], studies: tuple[str, ...], tasks: set[str] | None = None) -> OverTasks:
+def over(weights: Callable[[str], Weights], studies: tuple[str, ...], tasks: set[str] | None = None) -> OverTasks:
     """A difference over the tasks that all of the studies have, on the draws that all of them have."""
     common = set.intersection(*(set(runs(study)) for study in studies), *([tasks] if tasks else []))
     found = {}
@@ -88,76 +84,77 @@ def _over(weights: Callable[[str], Weights], studies: tuple[str, ...], tasks: se
     return main_study.over_sources(found)
 
 
-def _minus(one: Cell, other: Cell, study: str = TASKS_STUDY) -> Weights:
+def minus(one: Cell, other: Cell, study: str = MAIN) -> Weights:
+    """One cell of a study minus another."""
     return {(study, one): 1.0, (study, other): -1.0}
 
 
-def _primary(study: str, sign: float = 1.0) -> dict[tuple[str, Cell], float]:
-    """The primary number on a study's pairs of equal size: LoRA minus CP."""
-    weights = {}
-    for rank, components in AT_EQUAL_SIZE[study].items():
-        weights[study, ("lora", rank)] = sign / 2
-        weights[study, ("cp", components)] = -sign / 2
-    return weights
+def primary(study: str, sign: float = 1.0) -> dict[tuple[str, Cell], float]:
+    """The primary number on a study: LoRA minus CP at equal size."""
+    return {(study, cell): sign * weight for cell, weight in plan.primary(study).items()}
 
 
 @functools.cache
-def best(task: str) -> Cell:
-    """The adapter of the main study with the highest mean accuracy on dev, at each run's best step."""
+def best(task: str, study: str = MAIN) -> Cell:
+    """The adapter of a study with the highest mean accuracy on dev, at each run's best step."""
 
     def on_dev(cell: Cell) -> float:
-        return sum(run.best.dev_accuracy if run.best else 0.0 for run in runs(TASKS_STUDY)[task][cell].values())
+        return sum(run.best.dev_accuracy if run.best else 0.0 for run in runs(study)[task][cell].values())
 
-    return max((cell for cell in runs(TASKS_STUDY)[task] if cell[0] != HEAD), key=on_dev)
+    return max((cell for cell in runs(study)[task] if cell[0] != HEAD), key=on_dev)
 
 
-def _beyond_share(share: float) -> Callable[[str], Weights]:
+def _beyond_share(share: float, study: str = MAIN) -> Callable[[str], Weights]:
     """One component's gain over the head, minus a share of the best adapter's."""
 
     def weights(task: str) -> Weights:
+        most = best(task, study)
         found = {("cp", 1): 1.0, (HEAD, 0): share - 1}
-        found[best(task)] = found.get(best(task), 0.0) - share
-        return {(TASKS_STUDY, cell): weight for cell, weight in found.items()}
+        found[most] = found.get(most, 0.0) - share
+        return {(study, cell): weight for cell, weight in found.items()}
 
     return weights
 
 
 def _by_classes(many: bool) -> set[str]:
     """The tasks of three or more classes, or those of two."""
-    return {task for task in runs(TASKS_STUDY) if (len(TASKS[task].labels) > 2) == many}
+    return {task for task in runs(MAIN) if (len(TASKS[task].labels) > 2) == many}
 
 
 def _lacked(many: bool) -> OverTasks:
     """The best adapter minus one component, on the tasks of `_by_classes`."""
-    return _over(lambda task: _minus(best(task), ("cp", 1)), (TASKS_STUDY,), _by_classes(many))
+    return over(lambda task: minus(best(task), ("cp", 1)), (MAIN,), _by_classes(many))
 
 
 @functools.cache
 def numbers() -> Mapping[int, Mean]:
-    """The difference that each of the tests 1 to 11 is about, by its number."""
-    longer, smaller, smallest = ((TASKS_STUDY, study) for study in (LONGER, SMALLER, SMALLEST))
+    """The difference that each of the tests 1 to 11 is about, by its number, of those whose studies are measured."""
     components = ("cp", 71), ("cp", 1)
     found: dict[int, Mean] = {
-        1: _over(lambda _: _minus(("lora", 1), ("cp", 17)), (TASKS_STUDY,)),
-        2: _over(lambda _: _minus(("lora", 4), ("cp", 71)), (TASKS_STUDY,)),
-        3: _over(_beyond_share(0.5), (TASKS_STUDY,)),
+        1: over(lambda _: minus(("lora", 1), ("cp", 17)), (MAIN,)),
+        2: over(lambda _: minus(("lora", 4), ("cp", 71)), (MAIN,)),
+        3: over(_beyond_share(0.5), (MAIN,)),
         4: between(_lacked(many=True), _lacked(many=False)),
     }
     for test, fewer in zip((5, 6, 7), (17, 4, 1), strict=True):
-        found[test] = _over(lambda _, fewer=fewer: _minus(("cp", 71), ("cp", fewer)), (TASKS_STUDY,))  # type: ignore[misc]
-    found[8] = _over(lambda _: _primary(LONGER) | _primary(TASKS_STUDY, -1), longer)
-    found[9] = _over(lambda _: {**_minus(*components, LONGER), **_minus(*components[::-1])}, longer)
-    found[10] = _over(lambda _: _primary(SMALLER) | _primary(TASKS_STUDY, -1), smaller)
-    found[11] = _over(lambda _: _primary(SMALLEST) | _primary(TASKS_STUDY, -1), smallest)
+        found[test] = over(lambda _, fewer=fewer: minus(("cp", 71), ("cp", fewer)), (MAIN,))  # type: ignore[misc]
+    if is_measured(LONGER):
+        studies = (MAIN, LONGER)
+        found[8] = over(lambda _: primary(LONGER) | primary(MAIN, -1), studies)
+        found[9] = over(lambda _: {**minus(*components, LONGER), **minus(*components[::-1])}, studies)
+    for test, study in ((10, SMALLER), (11, SMALLEST)):
+        if is_measured(study):
+            weights = primary(study) | primary(MAIN, -1)
+            found[test] = over(lambda _, weights=weights: weights, (MAIN, study))  # type: ignore[misc]
     return found
 
 
 @functools.cache
-def share() -> tuple[float, float, float]:
+def share(study: str = MAIN) -> tuple[float, float, float]:
     """One component's share of the best adapter's gain over the head, and the ends of its interval (Fieller)."""
-    gained = _over(lambda _: _minus(("cp", 1), (HEAD, 0)), (TASKS_STUDY,))
-    best_gained = _over(lambda task: _minus(best(task), (HEAD, 0)), (TASKS_STUDY,))
-    low, high = share_interval(lambda part: _over(_beyond_share(part), (TASKS_STUDY,)), 1 - plan.LEVEL)
+    gained = over(lambda _: minus(("cp", 1), (HEAD, 0), study), (study,))
+    best_gained = over(lambda task: minus(best(task, study), (HEAD, 0), study), (study,))
+    low, high = share_interval(lambda part: over(_beyond_share(part, study), (study,)), 1 - plan.LEVEL)
     return gained.mean / best_gained.mean, low, high
 
 
@@ -165,7 +162,7 @@ def share_on(task: str) -> float:
     """The same on one task, without a test."""
 
     def accuracy(cell: Cell) -> float:
-        return difference([(1.0, runs(TASKS_STUDY)[task][cell].values())]).estimate.mean
+        return difference([(1.0, runs(MAIN)[task][cell].values())]).estimate.mean
 
     head = accuracy((HEAD, 0))
     return (accuracy(("cp", 1)) - head) / (accuracy(best(task)) - head)
@@ -236,24 +233,25 @@ def chart_rows() -> pd.DataFrame:
 
 
 def test_table() -> pd.DataFrame:
-    """All tests, to read: number, interval, both corrected p values and the verdict."""
+    """All tests, to read: number, interval and, once all are measured, both corrected p values and the verdict."""
     rows = []
     for test, question in QUESTIONS.items():
         row = {"test": str(test), "what is tested": question}
         if test in CLAIMS:
             row |= {"points": "–", "97 % interval": "–", "p, equivalence": "–"}
-        else:
+        elif test in numbers():
             number = quantities.value(f"planned.number.test{test}")
-            row |= {
-                "points": number.text("signed"),
-                "97 % interval": number.text("interval|signed"),
-                "p, equivalence": quantities.value(f"planned.equivalence_p_value.test{test}").text(),
-            }
-        row["p"] = quantities.value(f"planned.p_value.test{test}").text()
-        row["verdict"] = quantities.value(f"planned.verdict.test{test}").text()
+            row |= {"points": number.text("signed"), "97 % interval": number.text("interval|signed")}
+        else:
+            row |= {"points": "not measured", "97 % interval": "not measured"}
+        if are_judged():
+            if test not in CLAIMS:
+                row["p, equivalence"] = quantities.value(f"planned.equivalence_p_value.test{test}").text()
+            row["p"] = quantities.value(f"planned.p_value.test{test}").text()
+            row["verdict"] = quantities.value(f"planned.verdict.test{test}").text()
         rows.append(row)
-    columns = ["test", "what is tested", "points", "97 % interval", "p", "p, equivalence", "verdict"]
-    return pd.DataFrame(rows)[columns]
+    columns = ["test", "what is tested", "points", "97 % interval"]
+    return pd.DataFrame(rows)[columns + (["p", "p, equivalence", "verdict"] if are_judged() else [])]
 
 
 def share_table() -> pd.DataFrame:
@@ -265,5 +263,5 @@ def share_table() -> pd.DataFrame:
             "best on dev": quantities.value(f"planned.best.{task}").text(),
             "CP 1's share, %": quantities.value(f"planned.share_on.{task}").text(),
         }
-        for task in sorted(runs(TASKS_STUDY), key=lambda task: (len(TASKS[task].labels), task))
+        for task in sorted(runs(MAIN), key=lambda task: (len(TASKS[task].labels), task))
     )

@@ -37,7 +37,9 @@ when_size_pays.chart()
 # The line over tasks is [the main study's](main_study.ipynb), on a model of the paper's size.
 # {says}`readout.more_gain.low > 0`
 #
-# <!-- One sentence on the tests 4 to 7 of book/plan.md belongs here once they are judged. -->
+# There the largest CP gains {q}`planned.number.test7|full` more than one component.
+# [The plan's tests](planned.ipynb) will judge where the plateau begins.
+# {says}`planned.number.test7.low > 0`
 #
 # ## With all examples CP keeps gaining, and stays below LoRA
 #
@@ -64,4 +66,4 @@ charts.table(readout.more_table())
 #
 # **For you**: with many more than 1000 examples of a hard task, try a larger size on dev; otherwise start small.
 #
-# Next: [the learning rate](rates.ipynb).
+# Next: [model size](model_size.ipynb).

@@ -755,14 +755,14 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
 
     Args:
         gains: one row for each task and cell, with the columns `what` (the task's printed name), `label`, `size`,
-            `mean`, `low` and `high`.
+            `mean`, `low` and `high`; and, if a cell is called otherwise than by its label and size, `cell`.
         title: the title of the axis, such as `points over the head alone`.
     """
     import altair as alt
 
-    table = gains.assign(
-        cell=[cell_name(label, size) for label, size in zip(gains["label"], gains["size"], strict=True)]
-    )
+    table = gains.copy()
+    if "cell" not in table:
+        table["cell"] = [cell_name(label, size) for label, size in zip(gains["label"], gains["size"], strict=True)]
     table[["mean", "low", "high"]] *= 100
     cells = table.drop_duplicates("cell").sort_values(["size", "label"])
     inks = {cell: family_colours()[label] for cell, label in zip(cells["cell"], cells["label"], strict=True)}

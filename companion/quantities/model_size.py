@@ -1,0 +1,58 @@
+"""Numbers of the chapter on model size."""
+
+from companion import model_size, plan, planned
+from companion.model_size import STUDIES
+from companion.quantities import Value, quantity
+from cpadapt.analysis.across_tasks import OverTasks
+from cpadapt.analysis.charts import cell_name
+
+MODELS = tuple(STUDIES)
+
+
+def of_model(*model: str) -> str:
+    """The study of a model, which a quantity's name ends in."""
+    return STUDIES[model[-1]]
+
+
+@quantity("points", 2, of_model, level=1 - plan.LEVEL, each=MODELS)
+def lead(model: str) -> OverTasks:
+    """LoRA minus CP at equal size, over tasks."""
+    return model_size.lead(STUDIES[model])
+
+
+@quantity("percent", 0, of_model, each=MODELS)
+def share(model: str) -> Value:
+    """One component's share of the best adapter's gain over the head alone."""
+    ratio, low, high = planned.share(STUDIES[model])
+    return Value(ratio, low, high, level=1 - plan.LEVEL)
+
+
+@quantity("points", 1, of_model, each=MODELS)
+def costs(model: str) -> OverTasks:
+    """LoRA's first rank minus one component, over tasks."""
+    return model_size.one_component_costs(STUDIES[model])
+
+
+@quantity("points", 1, of_model, each=MODELS)
+def gain(model: str) -> OverTasks:
+    """What LoRA's first rank gains over the head alone, over tasks."""
+    return model_size.gain(STUDIES[model], "rank")
+
+
+@quantity(source=of_model, each=MODELS)
+def equal(model: str) -> str:
+    """CP of the size of LoRA's first rank."""
+    return cell_name(*model_size.cell(STUDIES[model], "equal"))
+
+
+@quantity("runs", 0, of_model, each=[(label, model) for label in ("lora", "cp") for model in MODELS])
+def collapsed(label: str, model: str) -> Value:
+    """Of the primary number's runs, those that end far below the head alone."""
+    study = STUDIES[model]
+    return Value(model_size.collapsed(study, label), n=len(model_size.compared(study, label)))
+
+
+@quantity("points")
+def far() -> float:
+    """How far below the head alone a run has collapsed."""
+    return model_size.FAR
