@@ -39,7 +39,7 @@ class FamilyPlan:
     """How a study trains one family, or one variant of it."""
 
     family: str | None = None
-    """The family's name; by default the label under which the study lists it."""
+    """The name of the family or of one of PEFT's own tuners; by default the label under which the study lists it."""
     learning_rates: tuple[float, ...] | None = None
     """Each rate is a separate run; by default the paper's rate, unless there are `settings`. PEFT's own tuners have no
     default."""

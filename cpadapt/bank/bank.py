@@ -241,7 +241,9 @@ class Bank:
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self._columns = [_columns(run) for run in runs]
         self.compiled = compiled
-        self._frozen = {p.name: backbone.model.get_submodule(p.name) for p in backbone.projections}
+        self._frozen: dict[str, torch.nn.Module] = {
+            p.name: backbone.model.get_submodule(p.name) for p in backbone.projections
+        }
         self._adapted = {name: AdaptedProjection(self._projection(name)) for name in self._frozen}
         self._pair = torch.compile(factor_pair) if compiled else factor_pair
 

@@ -51,7 +51,9 @@ class PeftRun(Bank):
         if len(runs) != 1:
             raise InputError(f"{runs[0].family!r} is one of PEFT's own tuners, which fit no bank; train a run alone")
         with tuned(backbone, runs[0]) as model:
-            self._layers = {p.name: backbone.model.get_submodule(p.name) for p in backbone.projections}
+            self._layers: dict[str, nn.Module] = {
+                p.name: backbone.model.get_submodule(p.name) for p in backbone.projections
+            }
             self._parameters: dict[str, Tensor] = _trained(model)
         for layer in self._layers.values():
             if isinstance(layer, FourierFTLayer):

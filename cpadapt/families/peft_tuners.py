@@ -73,7 +73,7 @@ class Tuner:
     DECAY_OPTIONS: ClassVar[Mapping[str, str]] = {}
 
     @property
-    def SHAPE_OPTIONS(self) -> dict[str, Any]:  # noqa: N802 (a family's name for it)
+    def SHAPE_OPTIONS(self) -> dict[str, Any]:
         """All options, with PEFT's defaults."""
         return {name: option.default for name, option in self.options.items()}
 

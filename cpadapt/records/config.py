@@ -165,9 +165,10 @@ class RunConfig:
     backbone: str
     task: str
     family: str
-    """A name in `cpadapt.FAMILIES`, one of PEFT's tuners such as `peft:vera`, or `head` for a run without an adapter."""
+    """A name in `cpadapt.FAMILIES`, one of PEFT's own tuners, such as `peft:vera`, or `head` for a run without an
+    adapter."""
     size: int
-    """Rank or components; 0 for `head`."""
+    """Rank or components, or the size of a tuner (`cpadapt.families.peft_tuners`); 0 for `head`."""
     seed: int
     """Seed of the initial weights, and of the order of the data unless `order_seed` is given."""
     data_seed: int
@@ -176,7 +177,7 @@ class RunConfig:
     learning_rate: float | None = None
     """Learning rate of the adapter; `None` for `head`."""
     scale: float | None = None
-    """The factor in front of the pair; `None` for `head`."""
+    """The factor in front of the update; `None` for `head`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """All of the family's options, defaults included.
 

@@ -1,30 +1,24 @@
 """Runs of PEFT's own tuners: by the bank's loop, each alone, with PEFT's parameters."""
 
 import dataclasses
-import json
-import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peft
 import pytest
 import torch
-from peft import PeftModel
 from torch import Tensor
 
-from cpadapt import load_records, train
 from cpadapt.bank.bank import initial_params
 from cpadapt.bank.peft_run import WHOLE, PeftRun, tuned
-from cpadapt.bank.trainer import Result, Trainer
+from cpadapt.bank.trainer import Trainer
 from cpadapt.errors import InputError
 from cpadapt.families import counting, family
 from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import Protocol, RunConfig
-from cpadapt.study import FamilyPlan, Ladder, Study
 
 TASK = "toy-entailment"
 PROTOCOL = Protocol(
@@ -131,8 +125,6 @@ def test_the_model_that_peft_builds_has_as_many_scalars_as_are_counted(
 
 def test_the_smallest_adapters_on_minilms_projections() -> None:
     """12 projections of 384×384."""
-    from cpadapt.inputs.backbones.projections import load_projections
-
     projections = load_projections("minilm")
     assert {name: counting.count(name, projections, 1) for name in SIZES} == {
         "peft:lora": 12 * 768, "peft:vera": 12 * 385, "peft:fourierft": 12, "peft:tinylora": 12, "peft:unilora": 1,
@@ -169,6 +161,13 @@ def test_the_start_and_what_is_frozen_follow_from_the_runs_seed_alone(name: str)
     assert one.keys() == again.keys()
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert any(one[key].shape != other[key].shape or not torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("others", [["peft:vera"], ["lora"], ["symlora"]])
+def test_no_bank_takes_one_of_them(others: list[str], data: dict[int, TaskData]) -> None:
+    runs = [config("peft:vera"), *(config(name, 1, seed=4) for name in others)]
+    with pytest.raises(InputError, match=r"'peft:vera' is one of PEFT's own tuners, which .*fit no bank"):
+        Trainer(load_backbone("tiny"), runs, data)
 
 
 @pytest.mark.parametrize("name", SIZES)
