@@ -33,7 +33,8 @@ WHOLE = ""
 class PeftRun(Bank):
     """A bank of one run, whose adapter is one of PEFT's tuners.
 
-    PEFT computes an adapter's products in float32 whatever the backbone's type.
+    PEFT computes an adapter's products in float32 whatever the backbone's type. What it draws, the start included, it
+    first rounds to that type.
 
     Args:
         backbone: as in `Bank`.
