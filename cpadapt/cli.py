@@ -127,6 +127,7 @@ def steps(
         tensors = {} if refused else family.shapes(out_features, in_features, family.smallest())
         row["a unit's tensors"] = " + ".join(f"{math.prod(shape[1:]):,}" for shape in tensors.values())
     _print_table(f"{out_features} x {in_features}", rows)
+    typer.echo(_not_in_a_bank())
 
 
 @app.command()
@@ -218,6 +219,7 @@ def plan(
             typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
     typer.echo("File: the float32 tensors that --save writes; a header adds some 130 bytes for each of them.")
     typer.echo("AdamW's state: two float32 moments for each scalar.")
+    typer.echo(_not_in_a_bank())
 
 
 @app.command()
@@ -485,6 +487,12 @@ TRY_OPTIONS = ("--backbone", "--cell", "--seeds", "--learning-rate", "--steps")
 """Options of `cpadapt try` that replace a study file."""
 
 
+def _not_in_a_bank() -> str:
+    from cpadapt.families.peft_tuners import TUNERS
+
+    return f"Not in a bank, and not listed: PEFT's own tuners {', '.join(TUNERS)}, which a study trains one by one."
+
+
 def _projection(out_features: int, in_features: int) -> "Projection":
     from cpadapt.inputs.backbones.specs import Projection
 
@@ -568,20 +576,22 @@ def _mib(size: int) -> str:
 def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[str], steps: int | None) -> "Study":
     """The study of the runs that the command line names."""
     from cpadapt.families import FAMILIES
+    from cpadapt.families.peft_tuners import TUNERS
     from cpadapt.records.config import HEAD, Protocol
     from cpadapt.study import FamilyPlan, Ladder, Study, seeds_of
 
     sizes: dict[str, list[int]] = {}
     head = False
     for text in cells:
-        name, _, size = text.partition(":")
+        name, _, size = text.rpartition(":")
         if text == HEAD:
             head = True
-        elif name in FAMILIES and re.fullmatch(r"[1-9]\d*", size):
+        elif (name in FAMILIES or name in TUNERS) and re.fullmatch(r"[1-9]\d*", size):
             sizes.setdefault(name, []).append(int(size))
         else:
             raise InputError(
-                f"--cell {text}: write FAMILY:SIZE, such as cp:21, or {HEAD}; families are {', '.join(FAMILIES)}"
+                f"--cell {text}: write FAMILY:SIZE, such as cp:21, or {HEAD}; families are"
+                f" {', '.join([*FAMILIES, *TUNERS])}"
             )
     by_family: dict[str, list[float]] = {}
     for text in rates:

@@ -21,10 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from cpadapt.bank.bank import require_packable, verbalizer
+from cpadapt.bank.peft_run import to_peft
 from cpadapt.bank.teacher import taught
 from cpadapt.bank.trainer import Progress, Result, Trainer, pools_of
 from cpadapt.errors import InputError
 from cpadapt.families import counting
+from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.loading import Backbone, load_backbone
 from cpadapt.inputs.backbones.projections import load_projections
@@ -37,6 +39,7 @@ from cpadapt.records.record import SCHEMA, Counts, Provenance, Record
 from cpadapt.records.store import RecordFile
 from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
+from cpadapt.tuner.export import write_adapter
 
 CHECKPOINTS = ".checkpoints"
 """The folder of unfinished banks, within the folder of records."""
@@ -78,9 +81,10 @@ def train(
     """Measure a study's runs, or continue measuring them.
 
     Every mistake in the input is found before training starts. A run whose record is in `results` is not trained
-    again. The runs of a task train in banks of whole draws or seeds (see `cpadapt.study.banks_of`). A bank's state is
-    kept under `results/.checkpoints`, so training continues from there after the process was killed or got SIGTERM.
-    A bank's records are written when the bank is done.
+    again. The runs of a task train in banks of whole draws or seeds (see `cpadapt.study.banks_of`), those of PEFT's
+    own tuners (`cpadapt.families.peft_tuners`) one by one. A bank's state is kept under `results/.checkpoints`, so
+    training continues from there after the process was killed or got SIGTERM. A bank's records are written when the
+    bank is done.
 
     Args:
         study: what to measure.
@@ -199,13 +203,20 @@ class _Measurement:
         return records
 
     def _banks(self, task: str) -> list[list[Run]]:
-        """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done."""
+        """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done.
+
+        A run of one of PEFT's own tuners is alone.
+        """
         tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
         most = _most_tokens(self._backbone, self._study.protocol)
         by_teacher: dict[Teacher | None, list[Run]] = {}
+        alone = []
         for run in self._plan.asked[task]:
-            by_teacher.setdefault(run.config.teacher, []).append(run)
-        return [bank for runs in by_teacher.values() for bank in banks_of(runs, tokens, most)]
+            if run.config.family in TUNERS:
+                alone.append([run])
+            else:
+                by_teacher.setdefault(run.config.teacher, []).append(run)
+        return [bank for runs in by_teacher.values() for bank in banks_of(runs, tokens, most)] + alone
 
     def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> list[Record]:
         """Train and record runs, given by id. The trainer is freed on return, as the next bank needs its memory."""
@@ -335,8 +346,12 @@ def _save(out: Path, result: Result, backbone: Backbone) -> None:
     spec = BACKBONES.get(backbone.name)
     # Left by a run that was killed before its record was written, or that is retrained.
     shutil.rmtree(out, ignore_errors=True)
-    if config.family != HEAD and config.scale is not None:
-        name = spec.hub if spec is not None and spec.hub is not None else backbone.name
+    name = spec.hub if spec is not None and spec.hub is not None else backbone.name
+    if config.family in TUNERS:
+        tuner, state = to_peft(backbone, config, result.adapter)
+        tuner.base_model_name_or_path = name
+        write_adapter(out, tuner, state)
+    elif config.family != HEAD and config.scale is not None:
         options = config.shape_options
         save_adapter(out, config.family, config.scale, result.adapter, shape_options=options, base_model_name=name)
     out.mkdir(parents=True, exist_ok=True)

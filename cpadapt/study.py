@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.errors import STRICT, InputError, explain
-from cpadapt.families import counting, family
+from cpadapt.families import counting, family_or_tuner
 from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
@@ -39,9 +39,10 @@ class FamilyPlan:
     """How a study trains one family, or one variant of it."""
 
     family: str | None = None
-    """The family's name; by default the label under which the study lists it."""
+    """The name of the family or of one of PEFT's own tuners; by default the label under which the study lists it."""
     learning_rates: tuple[float, ...] | None = None
-    """Each rate is a separate run; by default the paper's rate, unless there are `settings`."""
+    """Each rate is a separate run; by default the paper's rate, unless there are `settings`. PEFT's own tuners have no
+    default."""
     settings: tuple[Setting, ...] = ()
     """Further ways of training, for runs that differ in more than their rate, or rates that differ by size."""
     scale: float | None = None
@@ -62,10 +63,11 @@ class FamilyPlan:
         Raises:
             InputError: there is no setting for this size, or one is given twice.
         """
+        known = family_or_tuner(name)
         rates = self.learning_rates
         if rates is None:
-            rates = () if self.settings else (family(name).LEARNING_RATE,)
-        scale = family(name).SCALE if self.scale is None else self.scale
+            rates = () if self.settings or known.LEARNING_RATE is None else (known.LEARNING_RATE,)
+        scale = known.SCALE if self.scale is None else self.scale
         settings = [Setting(rate, scale) for rate in rates]
         settings += [
             replace(setting, scale=scale if setting.scale is None else setting.scale, sizes=None)
@@ -73,7 +75,10 @@ class FamilyPlan:
             if setting.sizes is None or size in setting.sizes
         ]
         if not settings:
-            raise InputError(f"no setting is for size {size} of family {name!r}: add one with sizes = [{size}]")
+            raise InputError(
+                f"no setting is for size {size} of family {name!r}: give learning_rates, or add a setting with sizes ="
+                f" [{size}]"
+            )
         if twice := next((setting for k, setting in enumerate(settings) if setting in settings[:k]), None):
             raise InputError(f"family {name!r} has the setting {twice} twice at size {size}")
         return settings
@@ -186,7 +191,7 @@ class Study:
         for label, plan in self.families.items():
             if label == HEAD:
                 raise InputError(f"{HEAD!r} is not a family: set ladder.head = true")
-            family(plan.family or label)
+            family_or_tuner(plan.family or label)
         for label in {*self.ladder.sizes, *(label for pair in self.ladder.pairs for label in pair)}:
             if label not in self.families:
                 raise InputError(
@@ -276,7 +281,7 @@ class Study:
             data_seed=0,
             protocol=self.protocol,
             learning_rate=1.0,
-            scale=1.0,
+            scale=family_or_tuner(name).SCALE,
             options=plan.options,
         )
         return config.shape_options

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cpadapt.analysis.frontier import CELL, LINE, SETTING, best_under_budget, frontier
 from cpadapt.families import FAMILIES
+from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, HEAD_COLOUR, HEAD_TITLE
@@ -90,10 +91,11 @@ def _is_numeric(column: "pd.Series[Any]") -> bool:
 
 
 def family_name(label: str) -> str:
-    """The printed name of a family or of head only; a study's own label stays as it is."""
+    """The printed name of a family, of one of PEFT's tuners or of head only; a study's own label stays as it is."""
     if label == HEAD:
         return HEAD_TITLE
-    return FAMILIES[label].TITLE if label in FAMILIES else label
+    known = FAMILIES.get(label) or TUNERS.get(label)
+    return label if known is None else known.TITLE
 
 
 def family_colours() -> dict[str, str]:

@@ -42,7 +42,7 @@ class RunAdamW:
         self.rates: list[Tensor] = []
         self.decays: list[Tensor] = []
         """For each tensor `[runs]`."""
-        for place, name in (name.split(".") for name in self.names):
+        for place, name in (name.split(".", 1) for name in self.names):
             decays = torch.tensor([run.weight_decay_of(name) for run in bank.runs], device=bank.device)
             self.rates.append(head_rates if place == "head" else rates)
             self.decays.append(head_decays if place == "head" else decays)

@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from cpadapt.bank.packing import ATTENTION, Components, Row, Segments, adapter_product, pack
 from cpadapt.bank.private_torch import compiled_calls, compiling_for_many_banks, copy_all, mark_dynamic
 from cpadapt.errors import InputError
-from cpadapt.families import counting, family
+from cpadapt.families import FAMILIES, counting, family
 from cpadapt.inputs.backbones.loading import Backbone
 from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.inputs.tasks.encoding import label_tokens
@@ -180,7 +180,7 @@ def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[st
     """Draw a run's adapter from its seed: the family's tensors by module name. Empty for a head-only run.
 
     Raises:
-        InputError: the family refuses a projection; or as its `init`.
+        InputError: the family refuses a projection, is not one that a bank takes, or as its `init`.
     """
     if run.family == HEAD:
         return {}
@@ -193,8 +193,8 @@ def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[st
 
 
 def _columns(run: RunConfig) -> int:
-    """Columns of a run's pairs; none for head only."""
-    return 0 if run.family == HEAD else family(run.family).columns(run.size, **run.shape_options)
+    """Columns of a run's pairs; none for head only, or by one of PEFT's own tuners."""
+    return family(run.family).columns(run.size, **run.shape_options) if run.family in FAMILIES else 0
 
 
 def _kind(run: RunConfig) -> tuple[Any, ...]:
@@ -227,8 +227,7 @@ class Bank:
         self.runs = tuple(runs)
         self.device = backbone.model.device
         self.dtype = backbone.model.dtype
-        drawn = [initial_params(run, backbone.projections) for run in runs]
-        self.stacks = tuple(self._stacks(drawn))
+        self.stacks = tuple(self._stacks())
         self.words = verbalizer(backbone, spec) if runs[0].protocol.readout == "verbalizer" else None
         """`[labels, hidden]`: the rows of the output embedding that a verbalizer reads."""
         config = backbone.model.config
@@ -242,10 +241,19 @@ class Bank:
         self.scales = torch.tensor([run.scale or 0.0 for run in runs], device=self.device)
         self._columns = [_columns(run) for run in runs]
         self.compiled = compiled
-        self._adapted = {p.name: AdaptedProjection(backbone.model.get_submodule(p.name)) for p in backbone.projections}
+        self._frozen: dict[str, torch.nn.Module] = {
+            p.name: backbone.model.get_submodule(p.name) for p in backbone.projections
+        }
+        self._adapted = {name: AdaptedProjection(self._projection(name)) for name in self._frozen}
         self._pair = torch.compile(factor_pair) if compiled else factor_pair
 
-    def _stacks(self, drawn: list[dict[str, dict[str, Tensor]]]) -> Iterator[Stack]:
+    def _projection(self, name: str) -> torch.nn.Module:
+        """What an attached bank adds its pairs to, in place of a projection of this name."""
+        return self._frozen[name]
+
+    def _stacks(self) -> Iterator[Stack]:
+        """Draw the runs' adapters and stack them."""
+        drawn = [initial_params(run, self.backbone.projections) for run in self.runs]
         by_shape: dict[tuple[int, int], list[str]] = {}
         for p in self.backbone.projections:
             by_shape.setdefault((p.out_features, p.in_features), []).append(p.name)
@@ -343,7 +351,7 @@ class Bank:
             model.set_attn_implementation(before)
             for name, adapted in self._adapted.items():
                 adapted.adapters = None
-                model.set_submodule(name, adapted.projection)
+                model.set_submodule(name, self._frozen[name])
 
     def run_slice(self, runs: slice) -> RunSlice:
         """Views of what neighbouring runs train."""

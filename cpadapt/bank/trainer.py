@@ -24,7 +24,9 @@ from cpadapt.bank.adamw import RunAdamW
 from cpadapt.bank.bank import Bank, RunSlice, cross_entropy, stacking_order
 from cpadapt.bank.launches import Launches
 from cpadapt.bank.packing import Row, RowCapacity, pack, takes_kernels, to_device
+from cpadapt.bank.peft_run import PeftRun
 from cpadapt.errors import InputError
+from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.inputs.backbones.loading import Backbone
 from cpadapt.inputs.tasks.encoding import Encoded, encode
 from cpadapt.inputs.tasks.examples import Examples, TaskData
@@ -215,7 +217,7 @@ class Trainer:
 
     Args:
         backbone: the frozen model.
-        runs: runs of one task under one protocol, in any order.
+        runs: runs of one task under one protocol, in any order; of one of PEFT's own tuners a single run.
         data: the task's examples, for every data seed of the runs.
         pools: the tokenized examples, if `pools_of` has made them already; with a teacher's answers
             (`cpadapt.bank.teacher.taught`) if the runs have a teacher.
@@ -266,10 +268,13 @@ class Trainer:
         """Tokens of the longest training example."""
         device, dtype = backbone.model.device, backbone.model.dtype
         kernels = takes_kernels(device, dtype)
+        by_peft = self.runs[0].family in TUNERS
         if compiled is None:
             tokens = self.run_tokens * len(self.runs) * self.protocol.steps
-            compiled = kernels and tokens * backbone.model.num_parameters() > COMPILED_FROM
-        self.bank = Bank(backbone, self.runs, next(iter(data.values())).spec, compiled=compiled)
+            worthwhile = tokens * backbone.model.num_parameters() > COMPILED_FROM
+            compiled = kernels and worthwhile and not by_peft
+        spec = next(iter(data.values())).spec
+        self.bank = (PeftRun if by_peft else Bank)(backbone, self.runs, spec, compiled=compiled)
         self.optimizer = RunAdamW(self.bank, self.protocol)
         # Without kernels, attention and the product depend on a row's contents, so they cannot be recorded.
         self.launches = Launches(device) if kernels else None

@@ -11,7 +11,7 @@ A family's units are *separate* if each of them makes its own columns of `up` an
 alone, wherever it stands, and these lie in the order of the units. Adapters of any sizes can then be laid end to end,
 and so can their pairs, so a bank makes the pairs of all sizes in one call. Of other families it makes those of one
 size at a time. A family that shares scalars between projections, or that starts from the frozen weights, does not fit
-a bank.
+a bank; PEFT's own tuners of that kind are in `cpadapt.families.peft_tuners`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cpadapt.errors import InputError
 from cpadapt.families import cp, lokr, lora, melora, symlora
+from cpadapt.families.peft_tuners import TUNERS, Tuner
 
 if TYPE_CHECKING:
     import torch
@@ -113,8 +114,25 @@ def family(name: str) -> Family:
     """The family of this name.
 
     Raises:
-        InputError: there is no such family; the message lists the known ones.
+        InputError: there is no such family, or it is one of PEFT's tuners, which have no factor pair.
     """
+    found = family_or_tuner(name)
+    if isinstance(found, Tuner):
+        raise InputError(f"{name!r} is one of PEFT's own tuners, which have no factor pair and fit no bank")
+    return found
+
+
+def family_or_tuner(name: str) -> Family | Tuner:
+    """What a study trains under this name: a family, or one of PEFT's own tuners.
+
+    Raises:
+        InputError: there is neither; the message lists the known ones.
+    """
+    if name in TUNERS:
+        return TUNERS[name]
     if name not in FAMILIES:
-        raise InputError(f"unknown adapter family {name!r}; known are {', '.join(sorted(FAMILIES))}")
+        raise InputError(
+            f"unknown adapter family {name!r}; known are {', '.join(sorted(FAMILIES))} and, of PEFT's own tuners,"
+            f" {', '.join(sorted(TUNERS))}"
+        )
     return FAMILIES[name]

@@ -1,4 +1,7 @@
-"""Counts of trainable scalars, from a family's shapes. Nothing else counts, so no two numbers can disagree."""
+"""Counts of trainable scalars, from a family's shapes or the table of PEFT's tuners.
+
+Nothing else counts, so no two numbers can disagree.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError
-from cpadapt.families import FAMILIES, SAVED_AS_TRAINED, family
+from cpadapt.families import FAMILIES, SAVED_AS_TRAINED, family, family_or_tuner
+from cpadapt.families.peft_tuners import TUNERS
 
 if TYPE_CHECKING:
     from cpadapt.inputs.backbones.specs import Projection
@@ -49,7 +53,7 @@ def smallest(name: str, shape_options: Mapping[str, Any] | None = None) -> int:
     Raises:
         InputError: the family refuses an option.
     """
-    return family(name).smallest(**(shape_options or {}))
+    return family_or_tuner(name).smallest(**(shape_options or {}))
 
 
 def count(
@@ -62,6 +66,8 @@ def count(
     """
     if size == 0:
         return 0
+    if name in TUNERS:
+        return TUNERS[name].count(projections, size, **(shape_options or {}))
     require(name, projections, shape_options)
     return sum(
         times * math.prod(shape)

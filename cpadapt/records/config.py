@@ -12,7 +12,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.errors import STRICT, InputError
-from cpadapt.families import family
+from cpadapt.families import family_or_tuner
+from cpadapt.families.peft_tuners import Tuner
 from cpadapt.families.planted import Teacher
 
 HEAD = "head"
@@ -164,9 +165,10 @@ class RunConfig:
     backbone: str
     task: str
     family: str
-    """A name in `cpadapt.FAMILIES`, or `head` for a run without an adapter."""
+    """A name in `cpadapt.FAMILIES`, one of PEFT's own tuners, such as `peft:vera`, or `head` for a run without an
+    adapter."""
     size: int
-    """Rank or components; 0 for `head`."""
+    """Rank or components, or the size of a tuner (`cpadapt.families.peft_tuners`); 0 for `head`."""
     seed: int
     """Seed of the initial weights, and of the order of the data unless `order_seed` is given."""
     data_seed: int
@@ -175,7 +177,7 @@ class RunConfig:
     learning_rate: float | None = None
     """Learning rate of the adapter; `None` for `head`."""
     scale: float | None = None
-    """The factor in front of the pair; `None` for `head`."""
+    """The factor in front of the update; `None` for `head`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """All of the family's options, defaults included.
 
@@ -207,7 +209,7 @@ class RunConfig:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):
                 raise InputError("a head-only run has size 0 and no adapter settings")
             return
-        known = family(self.family)
+        known = family_or_tuner(self.family)
         if self.size < 1:
             raise InputError(f"size = {self.size} of family {self.family!r}: must be a positive integer")
         for name in ("learning_rate", "scale"):
@@ -219,6 +221,8 @@ class RunConfig:
             raise InputError(
                 f"family {self.family!r} has no option {min(unknown)!r}; it has {', '.join(sorted(knobs))}"
             )
+        if isinstance(known, Tuner):
+            known.require_scale(self.scale)
         # Every option is written out, so that a default that changes later cannot change what a record means.
         object.__setattr__(self, "options", {**knobs, **_int_keys(self.options)})
         for name in known.DECAY_OPTIONS:
@@ -229,12 +233,12 @@ class RunConfig:
     @property
     def shape_options(self) -> dict[str, Any]:
         """The options that decide shapes and counts."""
-        return {name: self.options[name] for name in family(self.family).SHAPE_OPTIONS}
+        return {name: self.options[name] for name in family_or_tuner(self.family).SHAPE_OPTIONS}
 
     @property
     def init_options(self) -> dict[str, Any]:
         """The options that the family's `init` takes, those that decide shapes included."""
-        known = family(self.family)
+        known = family_or_tuner(self.family)
         return {name: self.options[name] for name in (*known.SHAPE_OPTIONS, *known.INIT_OPTIONS)}
 
     def weight_decay_of(self, tensor: str) -> float:
@@ -244,7 +248,7 @@ class RunConfig:
         Args:
             tensor: the name that the family gives it.
         """
-        decays = {} if self.family == HEAD else family(self.family).DECAY_OPTIONS
+        decays = {} if self.family == HEAD else family_or_tuner(self.family).DECAY_OPTIONS
         own = sum(self.options[option] for option, decayed in decays.items() if decayed == tensor)
         return self.protocol.weight_decay + float(own)
 

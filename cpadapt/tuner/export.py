@@ -129,7 +129,7 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path, *, smallest_ran
     # PEFT saves such a module by its own name, and if embeddings are saved, the copies in its wrapper too.
     copies = {"original_module", "modules_to_save"}
     state = {key: tensor for key, tensor in state.items() if copies.isdisjoint(key.split("."))}
-    return _write(out_dir, *_as_lora(config, files.with_todays_names(state), smallest_rank=smallest_rank))
+    return write_adapter(out_dir, *_as_lora(config, files.with_todays_names(state), smallest_rank=smallest_rank))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def save_adapter(
         for module, params in params_by_module.items():
             for name, tensor in params.items():
                 state[f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}"] = tensor
-        return _write(out_dir, config, state)
+        return write_adapter(out_dir, config, state)
     pairs = {
         module: family(family_name).factors(
             {name: tensor.float() for name, tensor in params.items()}, **(shape_options or {})
@@ -218,7 +218,7 @@ def save_adapter(
         lora_up = up if family_name == "lora" else scale * up
         state |= _lora_tensors(MODEL_PREFIX + module, lora_up, down)
     alpha = scale * rank if family_name == "lora" else rank
-    return _write(out_dir, LoraConfig(r=rank, lora_alpha=alpha, **fields), state)
+    return write_adapter(out_dir, LoraConfig(r=rank, lora_alpha=alpha, **fields), state)
 
 
 def _as_lora(
@@ -302,7 +302,20 @@ def _common_size(sizes: Iterable[int]) -> int:
     return distinct[0]
 
 
-def _write(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor]) -> Path:
+def write_adapter(out_dir: str | Path, config: PeftConfig, state: Mapping[str, Tensor]) -> Path:
+    """Write an adapter folder that `PeftModel.from_pretrained` loads.
+
+    Args:
+        out_dir: the folder to write to; it must be empty or not exist.
+        config: PEFT's configuration; its sets become sorted lists.
+        state: the tensors by the names that they have in PEFT's files.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        InputError: `out_dir` is not an empty folder.
+    """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name a new one")

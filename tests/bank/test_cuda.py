@@ -9,6 +9,7 @@ from on_gpu import assert_near, segments
 from cpadapt.bank import packing
 from cpadapt.bank.bank import AdaptedProjection
 from cpadapt.bank.trainer import Result, Trainer
+from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.inputs.backbones.loading import load_backbone
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import load_spec
@@ -48,10 +49,11 @@ MIXED = [("cp", 1), ("lora", 2), ("head", 0), ("cp", 5)]
 
 def runs_of(backbone: str, protocol: Protocol, cells: list[tuple[str, int]] = MIXED) -> list[RunConfig]:
     adapter = {"learning_rate": 1e-2, "scale": 4.0}
+    own_scale = {name: {"learning_rate": 1e-2, "scale": tuner.SCALE} for name, tuner in TUNERS.items()}
     return [
         RunConfig(
             backbone=backbone, task="toy-entailment", family=family, size=size, seed=0, data_seed=0,
-            protocol=protocol, **(adapter if size else {}),
+            protocol=protocol, **(own_scale.get(family, adapter) if size else {}),
         )
         for family, size in cells
     ]  # fmt: skip
@@ -84,14 +86,15 @@ def test_a_bank_on_the_gpu_equals_the_cpu(backbone: str, max_tokens: int | None)
     torch.testing.assert_close(losses("cuda", "bfloat16", compiled=True), cpu, atol=3e-2, rtol=0)
 
 
-def test_a_recorded_step_is_the_step_itself() -> None:
+@pytest.mark.parametrize("cells", [MIXED, *([(name, 2)] for name in TUNERS)], ids=lambda cells: cells[-1][0])
+def test_a_recorded_step_is_the_step_itself(cells: list[tuple[str, int]]) -> None:
     """The same kernels on the same numbers: bit for bit."""
     protocol = Protocol(steps=40, eval_every=20, batch_size=4, train_cap=20, dev_cap=16, eval_cap=24, dtype="bfloat16")
     data = {0: load_task(load_spec("toy-entailment"), caps=(20, 16, 24))}
 
     def result(recorded: bool) -> list[Result]:
         loaded = load_backbone("tiny", dtype="bfloat16", device="cuda")
-        trainer = Trainer(loaded, runs_of("tiny", protocol), data)
+        trainer = Trainer(loaded, runs_of("tiny", protocol, cells), data)
         if not recorded:
             trainer.launches.launch = lambda key, work: work()
         return trainer.train()

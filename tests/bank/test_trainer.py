@@ -17,7 +17,15 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 import toy_family
-from peft import LoKrConfig, LoraConfig, get_peft_model
+from peft import (
+    FourierFTConfig,
+    LoKrConfig,
+    LoraConfig,
+    TinyLoraConfig,
+    UniLoraConfig,
+    VeraConfig,
+    get_peft_model,
+)
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -34,6 +42,7 @@ from transformers import (
 
 from cpadapt.bank.bank import initial_params, require_packable, stacking_order, verbalizer
 from cpadapt.bank.packing import Row
+from cpadapt.bank.peft_run import WHOLE
 from cpadapt.bank.trainer import TRAINING_TOKENS, Result, Trainer, fits, peak_resident_bytes
 from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, family
@@ -374,6 +383,39 @@ def test_runs_on_qwen2_with_a_verbalizer_equal_the_slow_loop(qwen2_folder: str, 
         assert_as_slow(found[run.config_id], SlowLoop(run, load_backbone(qwen2_folder), data).train())
 
 
+PEFTS: dict[str, Callable[[RunConfig, int], tuple[Any, dict[str, Any]]]] = {
+    "peft:lora": lambda run, seed: (LoraConfig, {"r": run.size, "lora_alpha": run.scale * run.size}),
+    "peft:vera": lambda run, seed: (VeraConfig, {"r": run.size, "projection_prng_key": seed, **run.options}),
+    "peft:fourierft": lambda run, seed: (
+        FourierFTConfig,
+        {"n_frequency": run.size, "scaling": run.scale, "random_loc_seed": seed, **run.options},
+    ),
+    "peft:tinylora": lambda run, seed: (TinyLoraConfig, {"u": run.size, "projection_seed": seed, **run.options}),
+    "peft:unilora": lambda run, seed: (UniLoraConfig, {"theta_d_length": run.size, "proj_seed": seed, **run.options}),
+}
+BY_PEFT = [
+    config("peft:lora", 2),
+    config("peft:vera", 5, seed=1, scale=1.0),
+    config("peft:vera", 1, seed=2, scale=1.0, options={"d_initial": 0.5}, data_seed=1, order_seed=4),
+    config("peft:fourierft", 4, scale=50.0),
+    config("peft:fourierft", 3, seed=1, scale=100.0, options={"init_weights": True}, warmup_steps=0),
+    config("peft:tinylora", 4, scale=1.0),
+    config("peft:tinylora", 3, seed=1, scale=1.0, options={"weight_tying": 1.0, "r": 4}),
+    config("peft:unilora", 40, scale=1.0),
+    config("peft:unilora", 1, seed=1, scale=1.0, options={"r": 2}),
+]
+
+
+@pytest.mark.parametrize("run", BY_PEFT, ids=lambda run: f"{run.family}-{run.size}")
+def test_pefts_own_tuners_equal_the_slow_loop(run: RunConfig, backbone: Backbone, data: dict[int, TaskData]) -> None:
+    (run,) = on(backbone, [run])
+    (fast,) = Trainer(backbone, [run], data).train()
+    assert_as_slow(fast, SlowLoop(run, load_backbone(backbone.name), data).train())
+    (again,) = Trainer(backbone, [run], data).train()
+    assert dataclasses.replace(again, cost=fast.cost, adapter=fast.adapter, head=fast.head) == fast
+    assert all(torch.equal(tensor, weights(again)[name]) for name, tensor in weights(fast).items())
+
+
 def assert_as_slow(fast: Result, slow: "SlowLoop") -> None:
     assert [(s, c) for s, _, _, c in slow.evaluations] == [(e.step, e.dev_correct) for e in fast.evaluations]
     np.testing.assert_allclose(
@@ -439,6 +481,14 @@ class SlowLoop:
         elif run.family == "lokr":
             lokr = LoKrConfig(r=run.size, alpha=run.scale * run.size, decompose_both=True, target_modules=targets)
             self.model = get_peft_model(backbone.model, lokr)
+        elif run.family in PEFTS:
+            torch.manual_seed(run.seed)
+            frozen = int(np.random.SeedSequence(run.seed).generate_state(1)[0])
+            made, fields = PEFTS[run.family](run, frozen)
+            self.model = get_peft_model(backbone.model, made(target_modules=targets, **fields))
+            trained = ((name, q) for name, q in self.model.named_parameters() if q.requires_grad)
+            self.adapter = {f"{WHOLE}.{name}": q for name, q in trained}
+            return
         elif run.family != "head":
             for p in backbone.projections:
                 backbone.model.set_submodule(p.name, Dense(backbone.model.get_submodule(p.name), run))
