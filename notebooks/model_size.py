@@ -15,8 +15,8 @@
 #
 # **Does the model's size change what a small adapter is worth, or who leads?**
 #
-# With a third of the parameters, one {term}`component` has {q}`model_size.share.qwen05|unit` of the best adapter's gain,
-# against {q}`model_size.share.qwen15|unit`. Who leads at equal size is open there.
+# With a third of the parameters, one {term}`component` has {q}`model_size.share.qwen05|unit` of the best adapter's
+# gain, against {q}`model_size.share.qwen15|unit`. Who leads at equal size is open there.
 # {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 #
 # {q}`main_study.tasks|unit` with {q}`main_study.draws|unit` each on both models; {q}`model_size.share.qwen05|level`
@@ -61,8 +61,8 @@ charts.interval_chart(model_size.lead_rows(), "LoRA − CP, points", plan.MARGIN
 #
 # ## How sure?
 #
-# Both models are of one family. Each has one rate for all tasks, chosen on {term}`dev`; a lower one might spare LoRA the
-# collapses, which isn't tested. SmolLM2-135M-Instruct, a third model, is **not measured** yet on all tasks.
+# Both models are of one family. Each has one rate for all tasks, chosen on {term}`dev`; a lower one might spare LoRA
+# the collapses, which isn't tested. SmolLM2-135M-Instruct, a third model, is **not measured** yet on all tasks.
 #
 # **For you**: what holds on one model is a start, not an answer: compare on [your own task](your_task.ipynb).
 #

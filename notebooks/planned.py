@@ -15,8 +15,8 @@
 #
 # **What did the secondary tests of the plan find?**
 #
-# They have no verdicts yet. [The plan](../book/plan.md#the-secondary-questions) corrects all of them together, and some
-# wait for longer training and for a third model. The numbers of the others stand here with intervals.
+# They have no verdicts yet. [The plan](../book/plan.md#the-secondary-questions) corrects all of them together, and
+# some wait for longer training and for a third model. The numbers of the others stand here with intervals.
 #
 # These {q}`planned.number.test1|level` intervals aren't corrected, so none of them alone shows anything.
 
@@ -28,8 +28,8 @@ charts.enable()
 charts.interval_chart(planned.chart_rows(), "points", plan.MARGIN)
 
 # %% [markdown]
-# The dashed lines are half a point, the plan's margin. CP 17 and CP 71 have the budgets of LoRA 1 and LoRA 4. *Best* is
-# a task's adapter with the highest accuracy on {term}`dev`.
+# The dashed lines are half a point, the plan's margin. CP 17 and CP 71 have the budgets of LoRA 1 and LoRA 4. *Best*
+# is a task's adapter with the highest accuracy on {term}`dev`.
 
 # %% tags=["remove-input"]
 charts.table(planned.test_table())

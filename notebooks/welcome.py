@@ -43,6 +43,9 @@ charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 #
 # - **The learning rate matters as much as the size.** Small adapters like higher rates, and large ones collapse there
 #   ([the learning rate](rates.ipynb)).
+# - **On a smaller model** one component has {q}`model_size.share.qwen05|full` of the best gain, and who leads at equal
+#   size is open ([model size](model_size.ipynb)).
+#   {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 # - **With many examples, size pays.** On all of BoolQ's examples CP gains {q}`readout.first_gain|unit` from one
 #   component to the size of rank-1 LoRA ([when size pays](when_size_pays.ipynb)). {says}`readout.first_gain.low > 0`
 # - **Three seeds tell little.** On SST-2 they put the wrong family ahead, or neither,

@@ -52,7 +52,9 @@ HTML(planner.form())
 #
 # ## How sure?
 #
-# The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task, and on smaller models that agree. Other models,
-# longer training and other readouts may differ. What families beyond LoRA and CP are worth isn't measured yet.
+# The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task. [A smaller model](model_size.ipynb) agrees on one
+# component; there it's open who leads at equal size. Other models, longer training and other readouts may differ. What
+# families beyond LoRA and CP are worth isn't measured yet.
+# {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 #
 # Next: [parameter steps](parameter_steps.ipynb).

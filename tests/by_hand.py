@@ -5,12 +5,17 @@ import functools
 import json
 import lzma
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from scipy import optimize
 from scipy.stats import t
+
+from cpadapt.inputs.tasks.specs import TASKS
+from cpadapt.records.config import Cell
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -113,3 +118,45 @@ def classes(outcome: dict[str, Any]) -> list[int]:
 def weights(labels: Sequence[int]) -> list[float]:
     """What each item counts, so that a mean over items is the mean over classes of their items' means."""
     return [len(labels) / len(set(labels)) / labels.count(one) for one in labels]
+
+
+def by_draw(study: str, weights: Callable[[str], Mapping[Cell, float]]) -> dict[str, dict[int, float]]:
+    """A weighted sum of the share right over eval and rest rows, by task and draw."""
+    found: dict[str, dict[int, float]] = {}
+    for line in read(study):
+        config = line["config"]
+        if weight := weights(config["task"]).get((line["label"], config["size"])):
+            right = [*answers(line["outcome"]), *answers(line["rest"])] if line["rest"] else answers(line["outcome"])
+            draws = found.setdefault(config["task"], {})
+            draws[config["data_seed"]] = draws.get(config["data_seed"], 0.0) + weight * float(np.mean(right))
+    return {task: dict(sorted(draws.items())) for task, draws in found.items()}
+
+
+class OverSources(NamedTuple):
+    mean: float
+    error: float
+    degrees: int
+    spread: float
+
+
+def over_sources(found: Mapping[str, Mapping[int, float]], errors: Mapping[str, float]) -> OverSources:
+    """Paule and Mandel's mean over sources of tasks, with Knapp and Hartung's error and that of shared draws."""
+    sources: dict[str, list[str]] = {}
+    for task in found:
+        sources.setdefault(TASKS[task].source_group or task, []).append(task)
+    each = np.array([np.mean([list(found[task].values()) for task in tasks], axis=0) for tasks in sources.values()])
+    means = each.mean(1)
+    variances = np.array([sum(errors[task] ** 2 for task in tasks) / len(tasks) ** 2 for tasks in sources.values()])
+
+    def left(spread: float) -> float:
+        weights = 1 / (variances + spread)
+        mean = weights @ means / weights.sum()
+        return float(weights @ (means - mean) ** 2 - (len(means) - 1))
+
+    spread = optimize.brentq(left, 0, 1) if left(0) > 0 else 0.0
+    weights = 1 / (variances + spread)
+    mean = weights @ means / weights.sum()
+    variance = weights @ (means - mean) ** 2 / (len(means) - 1) / weights.sum()
+    together = np.cov(each)
+    shared = (together.sum() - np.trace(together)) / (len(means) * (len(means) - 1))
+    return OverSources(mean, np.sqrt(variance + max(shared, 0) / 10), len(means) - 1, np.sqrt(spread))
