@@ -227,7 +227,7 @@ def chart_rows() -> pd.DataFrame:
     rows = []
     for test, mean in numbers().items():
         low, high = mean.interval()
-        rows.append({"group": "difference", "what": f"{test}. {QUESTIONS[test]}", "mean": mean.mean, "low": low})
+        rows.append({"group": "difference", "what": f"test {test}", "mean": mean.mean, "low": low})
         rows[-1] |= {"high": high, "seeds": int(mean.degrees) + 1}
     return pd.DataFrame(rows)
 

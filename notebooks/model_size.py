@@ -27,7 +27,7 @@ from companion import main_study, model_size, plan
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.gain_chart(model_size.gain_rows(), main_study.GAIN)
+charts.gain_chart(model_size.gain_rows(), main_study.GAIN, row=60)
 
 # %% [markdown]
 # The adapters gain more on the smaller model. There one component costs {q}`model_size.costs.qwen05|unit` against

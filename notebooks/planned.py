@@ -28,8 +28,8 @@ charts.enable()
 charts.interval_chart(planned.chart_rows(), "points", plan.MARGIN)
 
 # %% [markdown]
-# The dashed lines are half a point, the plan's margin. CP 17 and CP 71 have the budgets of LoRA 1 and LoRA 4. *Best*
-# is a task's adapter with the highest accuracy on {term}`dev`.
+# The table says what each test is about. The dashed lines are half a point, the plan's margin. CP 17 and CP 71 have
+# the budgets of LoRA 1 and LoRA 4. *Best* is a task's adapter with the highest accuracy on {term}`dev`.
 
 # %% tags=["remove-input"]
 charts.table(planned.test_table())

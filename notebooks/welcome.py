@@ -15,9 +15,9 @@
 #
 # **How small can an adapter be, and how sure are we?**
 #
-# A {term}`CP adapter` is made of short vectors, so it can be smaller than rank-1 LoRA. At
-# {q}`main_study.share_of_rank|unit` of that size it gets {q}`planned.share|unit` of what the best adapter tried gains
-# over training the {term}`head` alone. At equal size the two are practically equal.
+# A {term}`CP adapter` is built from short vectors, so it comes far smaller than rank-1 LoRA. At
+# {q}`main_study.share_of_rank|unit` of that size it gets {q}`planned.share|unit` of the accuracy that the best adapter
+# tried gains over training the {term}`head` alone. At equal size CP and LoRA are equivalent.
 # {says}`main_study.share_of_rank < 6 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
 # {q}`main_study.tasks|unit` on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
@@ -32,12 +32,14 @@ charts.enable()
 charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 
 # %% [markdown]
-# The bars are each gain's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
+# The bars are each gain's own, and the mean's holds how tasks differ. The best adapter is
+# among LoRA of two ranks and CP of up to {q}`main_study.most_components|unit`. Adapters are compared on the same examples, so
 # two may differ clearly where their bars overlap.
 #
-# **For you**: if you can afford rank-1 LoRA, use it, because everything supports it. If you keep many adapters, or
-# have less room, take CP: one component costs {q}`main_study.one_component_costs|full`
-# ([which adapter, which size?](which_adapter.ipynb)). {says}`main_study.one_component_costs.low > 0`
+# **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
+# adapters, take CP. One component costs {q}`main_study.one_component_costs|full` against rank-1 LoRA; with many
+# examples take more ([which adapter, which size?](which_adapter.ipynb)).
+# {says}`main_study.one_component_costs.low > 0`
 #
 # ## What else we found
 #

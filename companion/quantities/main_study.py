@@ -52,6 +52,18 @@ def share_of_rank() -> float:
     return one / rank
 
 
+@quantity("", 0, STUDY, each=("cp1", "lora1"))
+def scalars(cell: str) -> int:
+    """Trainable scalars of an adapter over the whole model."""
+    return main_study.scalars((cell[:-1], 1))
+
+
+@quantity("components", 0, STUDY)
+def most_components() -> int:
+    """Of the largest CP."""
+    return max(size for label, size in main_study.runs()[TASKS[0]] if label == "cp")
+
+
 @quantity("points", 1, STUDY)
 def one_component_costs() -> OverTasks:
     """LoRA's first rank minus one component, over tasks."""

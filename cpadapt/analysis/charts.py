@@ -750,7 +750,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     )
 
 
-def gain_chart(gains: pd.DataFrame, title: str) -> Any:
+def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
     """What some cells gain on each task, as dots on one line a task, with the 95 % interval of each.
 
     A cell has its family's colour; of two cells of one family the smaller is hollow.
@@ -759,6 +759,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
         gains: one row for each task and cell, with the columns `what` (the task's printed name), `label`, `size`,
             `mean`, `low` and `high`; and, if a cell is called otherwise than by its label and size, `cell`.
         title: the title of the axis, such as `points over the head alone`.
+        row: the height of a task, in pixels.
     """
     import altair as alt
 
@@ -784,7 +785,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
         *_interval_tooltips(),
     ]
     base = alt.Chart(table)
-    x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False), axis=alt.Axis(format="+~f", tickCount=7))
+    x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False, padding=8), axis=alt.Axis(format="+~f", tickCount=7))
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(strokeWidth=1).encode(alt.X("at:Q"))
     reach = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
         x, alt.X2("high:Q"), y, offset, stroke, tooltip=tooltip
@@ -795,7 +796,7 @@ def gain_chart(gains: pd.DataFrame, title: str) -> Any:
     return alt.layer(zero, reach, dots).properties(
         description=f"Dots of {', '.join(names)} for each task, in {title}, with 95 % intervals.",
         width="container",
-        height=23 * table["what"].nunique(),
+        height=row * table["what"].nunique(),
     )
 
 
