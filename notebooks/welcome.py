@@ -32,9 +32,9 @@ charts.enable()
 charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 
 # %% [markdown]
-# The bars are each gain's own, and the mean's holds how tasks differ. The best adapter is
-# among LoRA of two ranks and CP of up to {q}`main_study.most_components|unit`. Adapters are compared on the same examples, so
-# two may differ clearly where their bars overlap.
+# The bars are each gain's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
+# two may differ clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
+# {q}`main_study.most_components|unit`.
 #
 # **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
 # adapters, take CP. One component costs {q}`main_study.one_component_costs|full` against rank-1 LoRA; with many
