@@ -17,19 +17,20 @@
 #
 # A {term}`CP adapter` is built from short vectors, so it comes far smaller than rank-1 LoRA. At
 # {q}`main_study.share_of_rank|unit` of that size it gets {q}`planned.share|unit` of the accuracy that the best adapter
-# tried gains over training the {term}`head` alone. At equal size CP and LoRA are equivalent.
+# tried gains over training the {term}`head` alone. At equal size CP and LoRA are equivalent. That holds for 1000
+# examples a task.
 # {says}`main_study.share_of_rank < 6 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
-# {q}`main_study.tasks|unit` on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
+# {q}`main_study.tasks` classification tasks on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
 # {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size
-# {q}`main_study.primary|interval|signed` points.
+# {q}`main_study.primary|interval|signed` points. On [a smaller model](model_size.ipynb) who leads is open.
 
-# %% mystnb={"figure": {"caption": "CP 17 and LoRA 1 are equal in size. Bars: 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "CP 1: one component; CP 17: the size of LoRA 1. Bars: 95 % intervals."}} tags=["remove-input"]
 from companion import main_study
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
+charts.gain_chart(main_study.gain_rows(), main_study.GAIN, row=20)
 
 # %% [markdown]
 # The bars are each gain's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
@@ -37,8 +38,8 @@ charts.gain_chart(main_study.gain_rows(), main_study.GAIN)
 # {q}`main_study.most_components|unit`.
 #
 # **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
-# adapters, take CP. One component costs {q}`main_study.one_component_costs|full` against rank-1 LoRA; with many
-# examples take more ([which adapter, which size?](which_adapter.ipynb)).
+# adapters, take CP. One component costs {q}`main_study.one_component_costs|full` on average against rank-1 LoRA; with
+# many examples take more ([which adapter, which size?](which_adapter.ipynb)).
 # {says}`main_study.one_component_costs.low > 0`
 #
 # ## What else we found
