@@ -25,7 +25,7 @@
 # {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size
 # {q}`main_study.primary|interval|signed` points. On [a smaller model](model_size.ipynb) who leads is open.
 
-# %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 %."}} tags=["remove-input"]
 from companion import main_study
 from cpadapt.analysis import charts
 
