@@ -62,18 +62,25 @@ def count(
     """P(size): trainable scalars of a family at this size over all projections; 0 at size 0.
 
     Raises:
-        InputError: the family refuses a projection, an option or the size.
+        InputError: the family refuses a projection, an option or the size, or a projection has fewer entries.
     """
     if size == 0:
         return 0
     if name in TUNERS:
         return TUNERS[name].count(projections, size, **(shape_options or {}))
     require(name, projections, shape_options)
-    return sum(
+    total = sum(
         times * math.prod(shape)
         for sides, times in _by_shape(projections).items()
         for shape in family(name).shapes(*sides, size, **(shape_options or {})).values()
     )
+    smallest_sides = min(_by_shape(projections), key=math.prod, default=(size, 1))
+    if size > (entries := math.prod(smallest_sides)):
+        raise InputError(
+            f"size {size} of family {name!r} is more than a {'x'.join(map(str, smallest_sides))} projection has"
+            f" entries; at most {entries}"
+        )
+    return total
 
 
 def adam_bytes(

@@ -1,14 +1,12 @@
 """The configuration of a CP adapter in PEFT."""
 
-import math
-import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from peft.config import PeftConfig
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, is_number
 from cpadapt.families import cp
 from cpadapt.tuner import files
 from cpadapt.tuner.registry import CONFIG_TYPE, CPType
@@ -70,7 +68,7 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             raise InputError(f"seed must be a non-negative integer or None, not {self.seed!r}")
         for name in ("scale", "raw_norm", *(() if self.init_std is None else ("init_std",))):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            if not is_number(value) or value <= 0:
                 raise InputError(f"{name} must be a positive number, not {value!r}")
         # The family checks its own knobs, on the smallest projection there is.
         cp.init(torch.Generator(), 1, 1, 1, init=self.init, raw_norm=self.raw_norm, init_std=self.init_std)
@@ -113,17 +111,7 @@ def _tensor_shape(given: Any) -> dict[int, tuple[int, ...]] | None:
     """Convert to integer keys and tuples, also from JSON's strings and lists. The family checks each split."""
     if given is None:
         return None
-    try:
-        split = {
-            int(dimension) if isinstance(dimension, str) else operator.index(dimension): tuple(
-                operator.index(mode) for mode in modes
-            )
-            for dimension, modes in given.items()
-        }
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(
-            f"tensor_shape must map dimensions to their modes, as {{2048: (32, 64)}}, not {given!r}"
-        ) from None
+    split = cp.read_tensor_shape(given)
     for dimension in split:
         cp.modes(dimension, split)
     return split
