@@ -20,12 +20,12 @@ class InputError(ValueError):
     """A value, a file or a name that the user gave is wrong.
 
     The message is one sentence that names the value and what would be right. The command line prints only the message
-    and exits with status 2; in Python it is a `ValueError`. White space in the message becomes single spaces, so that
-    it is one line whatever it quotes.
+    and exits with status 2; in Python it is a `ValueError`. Line breaks in the message become spaces, so that it is
+    one line whatever it quotes.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 UNPARSABLE = (ValueError, RecursionError)
@@ -57,13 +57,17 @@ def explain(error: ValidationError, kind: type | None = None) -> str:
         elif problem["type"] in ("missing", "missing_argument"):
             problems.append(f"{where} is missing")
         else:
-            given = _SHORT.repr(problem["input"])
-            problems.append(f"{where} = {given}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+            problems.append(f"{where} = {shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return "; ".join(problems)
 
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """A value for a message, as `repr` has it, with the middle of a long one left out."""
+    return _SHORT.repr(value)
 
 
 def _fields(kind: Any, path: Iterable[int | str]) -> list[str]:

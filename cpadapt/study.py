@@ -16,6 +16,7 @@ from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain
 from cpadapt.families import counting, family_or_tuner
 from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
+from cpadapt.inputs.folders import local_folder
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
 from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, require_seeds, stacking_order
 from cpadapt.records.record import Record
@@ -255,7 +256,9 @@ class Study:
             wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
         for label, size in wanted:
-            self.count(projections, label, size)  # which raises where there is no such adapter
+            if label != HEAD:
+                name = self.families[label].family or label
+                counting.require_size(name, projections, size, self._shape_options(label))
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
@@ -312,8 +315,8 @@ class Study:
     @property
     def backbone_name(self) -> str:
         """The backbone's name in records, its known name, hub id or, for a local folder, the folder's name."""
-        folder = Path(self.backbone).expanduser()
-        return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
+        folder = None if self.backbone in BACKBONES else local_folder(self.backbone)
+        return self.backbone if folder is None else folder.resolve().name
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -349,7 +352,7 @@ class Study:
         for teacher in self.teachers:
             if teacher.size:  # which raises where this kind of update does not fit a projection
                 options = {"minis": teacher.minis} if teacher.family == "melora" else None
-                counting.count(teacher.family, projections, teacher.size, options)
+                counting.require_size(teacher.family, projections, teacher.size, options)
         places: list[tuple[str, dict[str, Any]]] = []
         for label, size in self.cells(projections, budget):
             if label == HEAD:

@@ -62,25 +62,35 @@ def count(
     """P(size): trainable scalars of a family at this size over all projections; 0 at size 0.
 
     Raises:
-        InputError: the family refuses a projection, an option or the size, or a projection has fewer entries.
+        InputError: the family refuses a projection, an option or the size.
     """
     if size == 0:
         return 0
     if name in TUNERS:
         return TUNERS[name].count(projections, size, **(shape_options or {}))
     require(name, projections, shape_options)
-    total = sum(
+    return sum(
         times * math.prod(shape)
         for sides, times in _by_shape(projections).items()
         for shape in family(name).shapes(*sides, size, **(shape_options or {})).values()
     )
-    smallest_sides = min(_by_shape(projections), key=math.prod, default=(size, 1))
-    if size > (entries := math.prod(smallest_sides)):
-        raise InputError(
-            f"size {size} of family {name!r} is more than a {'x'.join(map(str, smallest_sides))} projection has"
-            f" entries; at most {entries}"
-        )
-    return total
+
+
+def require_size(
+    name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
+) -> None:
+    """Check that an adapter of this size can be and is not absurd, which would only be seen when memory runs out.
+
+    Raises:
+        InputError: as `count`, or the size is larger than the number of a projection's entries.
+    """
+    count(name, projections, size, shape_options)
+    for out_features, in_features in _by_shape(projections):
+        if size > out_features * in_features:
+            raise InputError(
+                f"size {size} of family {name!r} is more than a {out_features}x{in_features} projection has entries;"
+                f" at most {out_features * in_features}"
+            )
 
 
 def adam_bytes(

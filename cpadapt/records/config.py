@@ -114,8 +114,9 @@ class Protocol:
         for name in ("steps", "eval_every", "train_cap", "dev_cap"):
             require(1 <= getattr(self, name) <= MOST, name, f"a positive integer, at most {MOST:,}")
         require(1 <= self.batch_size <= LARGEST_BATCH, "batch_size", f"a positive integer, at most {LARGEST_BATCH:,}")
-        require(0 <= (self.eval_cap or 0) <= MOST, "eval_cap", f"from 0 to {MOST:,}, or none for the whole split")
-        require(0 <= self.rest_cap <= MOST, "rest_cap", f"from 0 to {MOST:,}")
+        any_number = f"0 or positive, at most {MOST:,}"
+        require(0 <= (self.eval_cap or 0) <= MOST, "eval_cap", f"{any_number}, or none for the whole split")
+        require(0 <= self.rest_cap <= MOST, "rest_cap", any_number)
         require(self.steps % self.eval_every == 0, "eval_every", f"a divisor of steps = {self.steps}")
         require(0 <= self.warmup_steps < self.steps, "warmup_steps", f"from 0 to below steps = {self.steps}")
         require(self.weight_decay >= 0, "weight_decay", "0 or positive")
@@ -227,9 +228,8 @@ class RunConfig:
         knobs = {**known.SHAPE_OPTIONS, **known.INIT_OPTIONS, **dict.fromkeys(known.DECAY_OPTIONS, 0.0)}
         if unknown := set(self.options) - set(knobs):
             hint = did_you_mean(min(unknown), knobs)
-            raise InputError(
-                f"family {self.family!r} has no option {min(unknown)!r}{hint}; it has {', '.join(sorted(knobs)) or 'none'}"
-            )
+            there_are = ", ".join(sorted(knobs)) or "none"
+            raise InputError(f"family {self.family!r} has no option {min(unknown)!r}{hint}; it has {there_are}")
         if isinstance(known, Tuner):
             known.require_scale(self.scale)
         # Every option is written out, so that a default that changes later cannot change what a record means.
