@@ -143,7 +143,7 @@ def require_packable(backbone: Backbone) -> None:
     train on something else.
 
     Raises:
-        InputError: the two differ, or the model does not take packed rows at all.
+        InputError: the two differ, are not finite, or the model does not take packed rows at all.
     """
     model, device = backbone.model, backbone.model.device
     rng = np.random.default_rng(0)
@@ -156,6 +156,11 @@ def require_packable(backbone: Backbone) -> None:
         padded[i, :length] = torch.from_numpy(tokens[offsets[i] : offsets[i + 1]])
         mask[i, :length] = 1
     expected = model(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()].float()
+    if not expected.isfinite().all():
+        raise InputError(
+            f"backbone {backbone.name!r} gives hidden states that are not finite, so its weights are damaged; get them"
+            " again"
+        )
     before = model.config._attn_implementation
     try:
         model.set_attn_implementation(ATTENTION)
