@@ -81,10 +81,9 @@ class Outcome:
         try:
             right = self.is_right
             labelled = self.total if self.labels is None else len(base64.b64decode(self.labels, validate=True))
-            return (
-                self.total == _bits_set(self.drawn, self.rows) == len(right) == labelled
-                and self.correct == np.count_nonzero(right)
-            )
+            return self.total == _bits_set(self.drawn, self.rows) == len(
+                right
+            ) == labelled and self.correct == np.count_nonzero(right)
         except ValueError:  # not base64
             return False
 

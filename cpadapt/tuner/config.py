@@ -1,5 +1,6 @@
 """The configuration of a CP adapter in PEFT."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,12 +58,19 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     layers_pattern: list[str] | str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:  # a task type that PEFT does not know
+            raise InputError(str(error)) from None
         self.peft_type = CPType.CP
         _check_size("num_components", self.num_components)
+        _check_names(self)
         # Empty is not given.
+        if not isinstance(self.components_pattern or {}, dict):
+            raise InputError(f"components_pattern must map names to sizes, not {self.components_pattern!r}")
         self.components_pattern = dict(self.components_pattern or {})
         for pattern, size in self.components_pattern.items():
+            _check_expression("components_pattern", pattern)
             _check_size(f"components_pattern[{pattern!r}]", size)
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
             raise InputError(f"seed must be a non-negative integer or None, not {self.seed!r}")
@@ -100,6 +108,30 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         """Write `adapter_config.json`, and have the rest of the adapter's folder say that loading needs cpadapt."""
         super().save_pretrained(save_directory, **kwargs)
         files.say_what_is_needed(save_directory, self)
+
+
+def _check_names(config: CPConfig) -> None:
+    """Check the fields that say which modules are meant, which PEFT reads only when it looks for them."""
+    for name in ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"):
+        given = getattr(config, name)
+        if isinstance(given, str) and name != "modules_to_save":
+            if given.lower() != "all-linear":
+                _check_expression(name, given)
+        elif given is not None and not (
+            isinstance(given, list | tuple | set) and all(isinstance(entry, str) for entry in given)
+        ):
+            raise InputError(f"{name} must be a list of names, not {given!r}")
+    layers = config.layers_to_transform
+    for layer in layers if isinstance(layers, list | tuple) else [] if layers is None else [layers]:
+        if isinstance(layer, bool) or not isinstance(layer, int):
+            raise InputError(f"layers_to_transform must be an index or a list of them, not {layers!r}")
+
+
+def _check_expression(name: str, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except (re.error, TypeError) as error:
+        raise InputError(f"{name}: {expression!r} is not a valid regular expression: {error}") from None
 
 
 def _check_size(name: str, size: Any) -> None:
