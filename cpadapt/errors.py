@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, ValidationError, ValidationInfo
+
+T = TypeVar("T")
 
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 """How content of files is validated, without unknown fields or infinities."""
@@ -59,6 +62,23 @@ def explain(error: ValidationError, kind: type | None = None) -> str:
         else:
             problems.append(f"{where} = {shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return "; ".join(problems)
+
+
+def explained(cls: type[T]) -> type[T]:
+    """Have a dataclass of pydantic raise an `InputError` where a value is wrong; a decorator above pydantic's."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def checked(self: T, *args: Any, **kwargs: Any) -> None:
+        from pydantic import ValidationError
+
+        try:
+            init(self, *args, **kwargs)
+        except ValidationError as error:
+            raise InputError(explain(error, cls)) from None
+
+    cls.__init__ = checked  # type: ignore[method-assign]
+    return cls
 
 
 _SHORT = reprlib.Repr()

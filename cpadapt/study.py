@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, no_truth_value
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, explained, no_truth_value
 from cpadapt.families import counting, family_or_tuner
 from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
@@ -22,6 +22,7 @@ from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, require_seed
 from cpadapt.records.record import Record
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Setting:
     """One way of training a family's adapters; each setting is a separate run."""
@@ -37,6 +38,7 @@ class Setting:
     _numbers = field_validator("*", mode="before")(no_truth_value)
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class FamilyPlan:
     """How a study trains one family, or one variant of it."""
@@ -89,6 +91,7 @@ class FamilyPlan:
         return settings
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Ladder:
     """The sizes that a study compares; at least one of these must be given."""
@@ -148,6 +151,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Study:
     """What to measure. Every run follows from its fields."""
@@ -520,7 +524,4 @@ def with_protocol(study: Study, **changes: Any) -> Study:
     Raises:
         InputError: a value is wrong, or the protocol has no such field.
     """
-    try:
-        return replace(study, protocol=replace(study.protocol, **changes))
-    except ValidationError as error:
-        raise InputError(explain(error, Protocol)) from None
+    return replace(study, protocol=replace(study.protocol, **changes))

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, did_you_mean, no_truth_value
+from cpadapt.errors import STRICT, InputError, did_you_mean, explained, no_truth_value
 from cpadapt.families.cp import modes
 
 Matrix = NDArray[np.float64]
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Teacher:
     """What is planted. Its draw is decided by a seed, which a run takes from its `data_seed`."""

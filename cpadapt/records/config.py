@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, did_you_mean, is_number, no_truth_value
+from cpadapt.errors import STRICT, InputError, did_you_mean, explained, is_number, no_truth_value
 from cpadapt.families import family_or_tuner
 from cpadapt.families.cp import read_tensor_shape
 from cpadapt.families.peft_tuners import Tuner
@@ -54,6 +54,7 @@ LARGEST_BATCH = 2**16
 """Above what a run trains on in a step, and few enough for memory."""
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Protocol:
     """How every run of a study is trained and judged; runs can be compared only under the same protocol.
@@ -168,6 +169,7 @@ def _protocol_id(protocol: Protocol) -> str:
     return _digest(_without_later_defaults(dataclasses.asdict(protocol), LATER_PROTOCOL_FIELDS))
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class RunConfig:
     """One run: what is trained, on what, from which seed. Its hash identifies it."""

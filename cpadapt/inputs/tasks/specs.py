@@ -9,18 +9,18 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, no_truth_value
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, explained, no_truth_value
 from cpadapt.inputs import generated
 from cpadapt.inputs.folders import local_folder
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class TaskSpec:
     """The declaration of a text classification task.
 
     Raises:
-        pydantic.ValidationError: a field is missing, unknown, of the wrong type, or does not fit the others
-            (`cpadapt.inputs.tasks.specs.load_spec` turns it into an `InputError`).
+        InputError: a field is missing, unknown, of the wrong type, or does not fit the others.
     """
 
     name: str
