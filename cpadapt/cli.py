@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cpadapt.errors import UNPARSABLE, InputError, did_you_mean, whole
 
-EXTRA = ("datasets", "filelock", "jaxtyping", "pandas", "pydantic", "rich", "typer")
+EXTRA = ("datasets", "filelock", "jaxtyping", "packaging", "pandas", "pydantic", "rich", "typer")
 """Packages of the extra `study`; the commands need them."""
 
 

@@ -66,7 +66,7 @@ def explain(error: ValidationError, kind: type | None = None) -> str:
 
 def explained(cls: type[T]) -> type[T]:
     """Have a dataclass of pydantic raise an `InputError` where a value is wrong; a decorator above pydantic's."""
-    init = cls.__init__
+    init: Any = cls.__init__
 
     @functools.wraps(init)
     def checked(self: T, *args: Any, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ def explained(cls: type[T]) -> type[T]:
         except ValidationError as error:
             raise InputError(explain(error, cls)) from None
 
-    cls.__init__ = checked  # type: ignore[method-assign]
+    setattr(cls, "__init__", checked)  # noqa: B010 — mypy refuses the assignment
     return cls
 
 

@@ -323,8 +323,8 @@ def _require_cp(module: str, params: Mapping[str, Tensor], tensor_shape: cp.Tens
         InputError: one is missing, too many or of another shape.
     """
     files.require_vectors(module, params)
-    sides = [math.prod(modes) for modes in _modes(params)]
-    expected = cp.shapes(*sides, len(params["weight"]), tensor_shape=tensor_shape)
+    out_features, in_features = (math.prod(modes) for modes in _modes(params))
+    expected = cp.shapes(out_features, in_features, len(params["weight"]), tensor_shape=tensor_shape)
     given = {name: tuple(tensor.shape) for name, tensor in params.items()}
     if given != expected:
         raise InputError(f"the CP tensors of module {module!r} must be {expected}, not {given}")

@@ -93,7 +93,8 @@ def load_backbone(
 
     Raises:
         InputError: there is no such backbone; its weights are not on this machine and the hub cannot be reached; the
-            sha256 of a file is not the known one; the files lack weights; or a target module is not in the model.
+            sha256 of a file is not the known one; the files are damaged, pickled, lack weights or do not belong
+            together; the model needs code of its own; or a target module is not in the model.
     """
     if dtype not in get_args(Dtype):
         raise InputError(f"unknown dtype {dtype!r}; known are {', '.join(get_args(Dtype))}")
