@@ -187,7 +187,7 @@ def require_drawable(runs: Iterable[RunConfig], projections: Sequence[Projection
     Raises:
         InputError: an option is wrong.
     """
-    for run in {(run.family, repr(run.options)): run for run in runs if run.family != HEAD}.values():
+    for run in {(run.family, repr(run.options)): run for run in runs if run.family in FAMILIES}.values():
         known, first = family(run.family), projections[0]
         size = known.smallest(**run.shape_options)
         known.init(torch.Generator(), first.out_features, first.in_features, size, **run.init_options)

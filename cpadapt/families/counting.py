@@ -82,15 +82,15 @@ def require_size(
     """Check that an adapter of this size can be and is not absurd, which would only be seen when memory runs out.
 
     Raises:
-        InputError: as `count`, or the size is larger than the number of a projection's entries.
+        InputError: as `count`, or the size is larger than the number of a projection's entries or, of PEFT's own
+            tuners, which share scalars, of all projections' entries.
     """
     count(name, projections, size, shape_options)
-    for out_features, in_features in _by_shape(projections):
-        if size > out_features * in_features:
-            raise InputError(
-                f"size {size} of family {name!r} is more than a {out_features}x{in_features} projection has entries;"
-                f" at most {out_features * in_features}"
-            )
+    entries = [p.out_features * p.in_features for p in projections]
+    most = sum(entries) if name in TUNERS else min(entries)
+    if size > most:
+        whose = "all projections have" if name in TUNERS else "the smallest projection has"
+        raise InputError(f"size {size} of family {name!r} is more than {whose} entries; at most {most}")
 
 
 def adam_bytes(
