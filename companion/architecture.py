@@ -10,7 +10,7 @@ from companion import PROJECT
 
 LAYERS = (
     ("errors", "registration"),
-    ("inputs",),
+    ("inputs", "versions"),
     ("families",),
     ("records",),
     ("bank", "tuner", "analysis", "approximation"),

@@ -19,7 +19,7 @@ from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.cells import RunSetting, cells_at, choose_rates, setting_of
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Estimate, Mean, compare, estimate, items_needed, seeds_needed
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, is_number
 from cpadapt.families import counting, family
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.specs import Projection
@@ -27,7 +27,7 @@ from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import HEAD, Cell, Protocol
 from cpadapt.records.record import Record
-from cpadapt.study import FamilyPlan, Ladder, Study
+from cpadapt.study import MOST_SEEDS, FamilyPlan, Ladder, Study
 
 RATES = (10, 30, 100)
 """The learning rates that each size is trained at, in multiples of its family's default."""
@@ -62,7 +62,7 @@ def plan(
         target_modules: as in `Study`.
 
     Raises:
-        InputError: there are too few runs or draws; or as `cpadapt.load_projections` and `Study`.
+        InputError: there are too few or too many runs or draws; or as `cpadapt.load_projections` and `Study`.
     """
     sizes = _sizes(load_projections(backbone, target_modules))
     # One run of the head for each draw, and one of each size and rate.
@@ -79,6 +79,8 @@ def plan(
     most = max(count for count in per_draw if draws * count <= runs)
     chosen = sizes[: (most - 1) // len(RATES)]
     by_family = {name: tuple(sorted(size for label, size in chosen if label == name)) for name, _ in sizes[:2]}
+    if runs // most > MOST_SEEDS:
+        raise InputError(f"a budget of {runs} runs is {runs // most} draws; at most {MOST_SEEDS:,} are possible")
     return Study(
         name=load_spec(task).name,
         backbone=backbone,
@@ -125,9 +127,17 @@ def examples(task: str, steps: int, data_dir: str | Path | None = None) -> dict[
 
 
 def runs_within(minutes: float, timed: Iterable[Record]) -> int:
-    """The number of runs that take so many minutes, if each takes as long as those timed."""
-    seconds = fmean((r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in timed)
-    return int(60 * minutes / seconds)
+    """The number of runs that take so many minutes, if each takes as long as those timed.
+
+    Raises:
+        InputError: the minutes are not positive, or no run was timed.
+    """
+    if not (is_number(minutes) and minutes > 0):
+        raise InputError(f"minutes = {minutes}: must be positive")
+    seconds = [(r.cost.train_seconds + r.cost.evaluation_seconds) / r.cost.bank_runs for r in timed]
+    if not seconds:
+        raise InputError("there are no runs to time; time at least one")
+    return int(60 * minutes / fmean(seconds))
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,15 @@ Each command imports what it needs, so that help and questions about shapes do n
 import dataclasses
 import json
 import math
-import re
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from cpadapt.errors import InputError, explain
+from cpadapt.errors import UNPARSABLE, InputError, did_you_mean, whole
 
-EXTRA = ("datasets", "filelock", "jaxtyping", "pandas", "pydantic", "rich", "typer")
+EXTRA = ("datasets", "filelock", "jaxtyping", "packaging", "pandas", "pydantic", "rich", "typer")
 """Packages of the extra `study`; the commands need them."""
 
 
@@ -61,10 +60,10 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not an integer") from None
+    value = whole(text)
+    if value is None:
+        raise typer.BadParameter(f"{text!r} is not an integer")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -311,6 +310,10 @@ def _measure(study: "Study", settings: list[str] | None, results: Path | None, *
         results: folder of records; by default the study's own.
         how: further arguments of `cpadapt.measure.train`.
     """
+    from cpadapt.versions import require_versions
+
+    require_versions()  # before the imports that another version would break
+
     from cpadapt.measure import train
     from cpadapt.records.store import load_records
     from cpadapt.study import with_protocol
@@ -396,10 +399,14 @@ def export(
 
     The LoRA adapter loads wherever PEFT does, without cpadapt. Its rank is the number of components.
     """
-    from cpadapt.tuner.export import VLLM_RANKS, export_to_lora, ranks
+    from cpadapt.versions import require_versions
 
     if to != "lora":
         raise InputError(f"--to {to}: the only format is lora")
+    require_versions()  # before the imports that another version would break
+
+    from cpadapt.tuner.export import VLLM_RANKS, export_to_lora, ranks
+
     export_to_lora(adapter_dir, out_dir, smallest_rank=smallest_rank)
     found = ranks(out_dir)
     typer.echo(f"{out_dir}: a LoRA adapter equal to {adapter_dir}, of rank {found.largest}")
@@ -464,12 +471,6 @@ def main() -> NoReturn:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _without_extra(error)
-    except ValueError as error:
-        from pydantic import ValidationError
-
-        if not isinstance(error, ValidationError):
-            raise
-        _fail(explain(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
@@ -496,8 +497,10 @@ def _not_in_a_bank() -> str:
 def _projection(out_features: int, in_features: int) -> "Projection":
     from cpadapt.inputs.backbones.specs import Projection
 
-    if min(out_features, in_features) < 1:
-        raise InputError(f"{out_features}x{in_features} is not a valid projection: both must be positive")
+    if not (1 <= out_features <= MOST_FEATURES and 1 <= in_features <= MOST_FEATURES):
+        raise InputError(
+            f"{out_features}x{in_features} is not a valid projection: both must be from 1 to {MOST_FEATURES:,}"
+        )
     return Projection("", out_features, in_features)
 
 
@@ -533,6 +536,7 @@ def _planned(
 
 
 MOST_LAYERS = 10_000
+MOST_FEATURES = 100_000_000
 """Above what any model has."""
 
 
@@ -580,18 +584,19 @@ def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[
     from cpadapt.records.config import HEAD, Protocol
     from cpadapt.study import FamilyPlan, Ladder, Study, seeds_of
 
+    known = [*FAMILIES, *TUNERS]
     sizes: dict[str, list[int]] = {}
     head = False
     for text in cells:
         name, _, size = text.rpartition(":")
         if text == HEAD:
             head = True
-        elif (name in FAMILIES or name in TUNERS) and re.fullmatch(r"[1-9]\d*", size):
-            sizes.setdefault(name, []).append(int(size))
+        elif name in known and (count := whole(size)) is not None and count > 0:
+            sizes.setdefault(name, []).append(count)
         else:
+            hint = "" if name in known else did_you_mean(name or text, [*known, HEAD])
             raise InputError(
-                f"--cell {text}: write FAMILY:SIZE, such as cp:21, or {HEAD}; families are"
-                f" {', '.join([*FAMILIES, *TUNERS])}"
+                f"--cell {text}{hint}: write FAMILY:SIZE, such as cp:21, or {HEAD}; families are {', '.join(known)}"
             )
     by_family: dict[str, list[float]] = {}
     for text in rates:
@@ -633,12 +638,13 @@ def _setting(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text}: write NAME=VALUE, such as batch_size=16")
     fields = [field.name for field in dataclasses.fields(Protocol)]
     if name not in fields:
-        raise InputError(f"--set {text}: the protocol has no field {name!r}; it has {', '.join(fields)}")
+        hint = did_you_mean(name, fields)
+        raise InputError(f"--set {text}: the protocol has no field {name!r}{hint}; it has {', '.join(fields)}")
     if value == "none":  # TOML has no null
         return name, None
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except UNPARSABLE:  # a text, which needs no quotes here
         return name, value
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from cpadapt.bank.bank import require_packable, verbalizer
+from cpadapt.bank.bank import require_drawable, require_packable, verbalizer
 from cpadapt.bank.peft_run import to_peft
 from cpadapt.bank.teacher import taught
 from cpadapt.bank.trainer import Progress, Result, Trainer, pools_of
@@ -40,6 +40,7 @@ from cpadapt.records.store import RecordFile
 from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 from cpadapt.tuner.export import write_adapter
+from cpadapt.versions import require_versions
 
 CHECKPOINTS = ".checkpoints"
 """The folder of unfinished banks, within the folder of records."""
@@ -105,8 +106,11 @@ def train(
     Raises:
         InputError: something asked for is wrong or missing.
     """
+    require_versions()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    runs = study.runs(load_projections(study.backbone, study.target_modules), task=task, budget=budget)
+    projections = load_projections(study.backbone, study.target_modules)
+    runs = study.runs(projections, task=task, budget=budget)
+    require_drawable([run.config for run in runs], projections)
     data = _load_data(study, runs, data_dir)
     known = known_records(results)
     backbone: Backbone | None = None
@@ -318,7 +322,7 @@ def _require_device(device: str) -> None:
     # torch raises several classes of errors: for an unknown kind, one that it was built without, a number too high.
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}") from None
+        raise InputError(f"device {device!r} cannot be used: {reason}; take 'cpu', or leave the device out") from None
 
 
 def _require_folder(folder: Path) -> None:

@@ -9,18 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, explain
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, explained, no_truth_value
 from cpadapt.families import counting, family_or_tuner
 from cpadapt.families.planted import Teacher
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
+from cpadapt.inputs.folders import local_folder
 from cpadapt.inputs.tasks.specs import TaskSpec, load_spec
-from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, stacking_order
+from cpadapt.records.config import HEAD, Cell, Protocol, RunConfig, require_seeds, stacking_order
 from cpadapt.records.record import Record
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Setting:
     """One way of training a family's adapters; each setting is a separate run."""
@@ -33,7 +35,10 @@ class Setting:
     sizes: tuple[int, ...] | None = None
     """Ranks or components that the setting applies to; by default all on the ladder."""
 
+    _numbers = field_validator("*", mode="before")(no_truth_value)
 
+
+@explained
 @validated(frozen=True, config=STRICT)
 class FamilyPlan:
     """How a study trains one family, or one variant of it."""
@@ -52,6 +57,8 @@ class FamilyPlan:
 
     :meta hide-value:
     """
+
+    _numbers = field_validator("learning_rates", "scale", mode="before")(no_truth_value)
 
     def settings_of(self, name: str, size: int) -> list[Setting]:
         """The settings for an adapter of this size, with the plan's and the family's defaults filled in.
@@ -84,6 +91,7 @@ class FamilyPlan:
         return settings
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Ladder:
     """The sizes that a study compares; at least one of these must be given."""
@@ -100,9 +108,15 @@ class Ladder:
     pairs: tuple[dict[str, int], ...] = ()
     """Sizes, by family label, that are compared as if at the same budget, although their counts differ."""
 
+    _numbers = field_validator("budgets", "sizes", "pairs", mode="before")(no_truth_value)
+
     def __post_init__(self) -> None:
         if not (self.head or self.budgets or self.sizes or self.pairs):
             raise InputError("the ladder is empty: give budgets, sizes, pairs or head = true")
+        if empty := [label for label, sizes in self.sizes.items() if not sizes]:
+            raise InputError(f"ladder.sizes.{empty[0]} is empty: give at least one size, or leave it out")
+        if not all(self.pairs):
+            raise InputError("a pair on the ladder is empty: give sizes by family, such as {lora = 1, cp = 11}")
 
 
 class Run(NamedTuple):
@@ -114,11 +128,15 @@ class Run(NamedTuple):
     """What to train, on what, from which seeds."""
 
 
+MOST_SEEDS = 100_000
+"""Above the number of runs that any cell has had, and few enough to list."""
+
+
 def seeds_of(text: str) -> tuple[int, ...]:
     """Read seeds written as ranges and single numbers, such as `0-99` or `0,3,7-9`.
 
     Raises:
-        InputError: a part is neither, or a range runs backwards.
+        InputError: a part is neither, a range runs backwards, or there are more than `MOST_SEEDS`.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -127,10 +145,13 @@ def seeds_of(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise InputError(f"seeds {text!r}: {part.strip()} runs backwards")
+        if len(seeds) + last - first >= MOST_SEEDS:
+            raise InputError(f"seeds {text!r}: at most {MOST_SEEDS:,} are possible")
         seeds += range(first, last + 1)
     return tuple(seeds)
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Study:
     """What to measure. Every run follows from its fields."""
@@ -172,8 +193,8 @@ class Study:
 
     @field_validator("seeds", "data_seeds", "order_seeds", "draws", mode="before")
     @classmethod
-    def _read_text(cls, given: object) -> object:
-        return seeds_of(given) if isinstance(given, str) else given
+    def _read_text(cls, given: object, info: ValidationInfo) -> object:
+        return seeds_of(given) if isinstance(given, str) else no_truth_value(given, info)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
@@ -186,16 +207,21 @@ class Study:
             values = list(getattr(self, name))
             if not values and name not in ("order_seeds", "draws", "teachers"):
                 raise InputError(f"{name} is empty: give at least one")
+            if "seeds" in name or name == "draws":
+                require_seeds(name, values)
             if len(set(values)) < len(values):
                 raise InputError(f"{name} = {values}: values must be unique")
         for label, plan in self.families.items():
             if label == HEAD:
                 raise InputError(f"{HEAD!r} is not a family: set ladder.head = true")
             family_or_tuner(plan.family or label)
+        if self.target_modules == ():
+            raise InputError("target_modules is empty: name at least one, such as q_proj, or leave it out")
         for label in {*self.ladder.sizes, *(label for pair in self.ladder.pairs for label in pair)}:
             if label not in self.families:
+                hint = did_you_mean(label, self.families)
                 raise InputError(
-                    f"the ladder names {label!r}, which is not among the families: {', '.join(self.families)}"
+                    f"the ladder names {label!r}, which is not among the families: {', '.join(self.families)}{hint}"
                 )
 
     def specs(self) -> dict[str, TaskSpec]:
@@ -219,17 +245,13 @@ class Study:
                 number each family takes its largest size at or under it.
 
         Raises:
-            InputError: no family has an adapter that small, or a family on the ladder refuses a projection or a size.
+            InputError: no family has an adapter that small, or a family refuses a projection, an option or a size.
         """
+        for label, plan in self.families.items():
+            counting.smallest(plan.family or label, self._shape_options(label))  # which raises for a wrong option
         wanted: list[Cell] = [(HEAD, 0)] if self.ladder.head else []
         if budget is not None:
-            matched = self._matched(projections, budget)
-            if not matched:
-                raise InputError(
-                    f"budget {budget} is below the smallest adapters: "
-                    + ", ".join(f"{label} {self._smallest_count(projections, label)}" for label in self.families)
-                )
-            return wanted + matched
+            return wanted + self._matched(projections, budget)
         for amount in self.ladder.budgets:
             wanted += self._matched(projections, amount)
         for label, sizes in self.ladder.sizes.items():
@@ -238,10 +260,13 @@ class Study:
             wanted += list(pair.items())
         wanted = list(dict.fromkeys(wanted))
         for label, size in wanted:
-            self.count(projections, label, size)  # which raises where there is no such adapter
+            if label != HEAD:
+                name = self.families[label].family or label
+                counting.require_size(name, projections, size, self._shape_options(label))
         return wanted
 
     def _matched(self, projections: Sequence[Projection], budget: int) -> list[Cell]:
+        """The cells at a budget, of which there is at least one."""
         for pair in self.ladder.pairs:
             if budget in {self.count(projections, label, size) for label, size in pair.items()}:
                 return list(pair.items())
@@ -249,6 +274,11 @@ class Study:
             label: counting.largest_size(plan.family or label, projections, budget, self._shape_options(label))
             for label, plan in self.families.items()
         }
+        if not any(sizes.values()):
+            raise InputError(
+                f"budget {budget} is below the smallest adapters: "
+                + ", ".join(f"{label} {self._smallest_count(projections, label)}" for label in self.families)
+            )
         return [(label, size) for label, size in sizes.items() if size]
 
     def count(self, projections: Sequence[Projection], label: str, size: int) -> int:
@@ -289,8 +319,8 @@ class Study:
     @property
     def backbone_name(self) -> str:
         """The backbone's name in records, its known name, hub id or, for a local folder, the folder's name."""
-        folder = Path(self.backbone).expanduser()
-        return folder.resolve().name if self.backbone not in BACKBONES and folder.is_dir() else self.backbone
+        folder = None if self.backbone in BACKBONES else local_folder(self.backbone)
+        return self.backbone if folder is None else folder.resolve().name
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -320,8 +350,13 @@ class Study:
         names = list(self.specs())
         if task is not None:
             if task not in (*names, *self.tasks):
-                raise InputError(f"study {self.name!r} has no task {task!r}; it has {', '.join(self.tasks)}")
+                hint = did_you_mean(task, names)
+                raise InputError(f"study {self.name!r} has no task {task!r}{hint}; it has {', '.join(self.tasks)}")
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
+        for teacher in self.teachers:
+            if teacher.size:  # which raises where this kind of update does not fit a projection
+                options = {"minis": teacher.minis} if teacher.family == "melora" else None
+                counting.require_size(teacher.family, projections, teacher.size, options)
         places: list[tuple[str, dict[str, Any]]] = []
         for label, size in self.cells(projections, budget):
             if label == HEAD:
@@ -390,7 +425,9 @@ def load_study(path: str | Path) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no study at {path}: there is no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read the study {path}: {error.strerror}") from None
+    except UNPARSABLE as error:
         raise InputError(f"{path} is not valid TOML: {error}") from None
     if isinstance(content.get("protocol"), dict):
         content["protocol"] = {name: None if value == "none" else value for name, value in content["protocol"].items()}
@@ -400,11 +437,10 @@ def load_study(path: str | Path) -> Study:
             for task in content["tasks"]
         ]
     try:
-        return Study(**content)
+        study: Study = TypeAdapter(Study).validate_python(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {explain(error)}") from None
-    except (InputError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {explain(error, Study)}") from None
+    return study
 
 
 @dataclass(frozen=True)
@@ -488,7 +524,4 @@ def with_protocol(study: Study, **changes: Any) -> Study:
     Raises:
         InputError: a value is wrong, or the protocol has no such field.
     """
-    try:
-        return replace(study, protocol=replace(study.protocol, **changes))
-    except ValidationError as error:
-        raise InputError(explain(error)) from None
+    return replace(study, protocol=replace(study.protocol, **changes))

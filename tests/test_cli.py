@@ -524,7 +524,7 @@ def test_a_rate_is_for_a_family_among_the_cells(cpadapt: Cli) -> None:
         ("steps = 4", 'steps = "four"', "protocol.steps = 'four'"),
         ("steps = 4", "steps = 5", "eval_every = 2"),
         ("eval_every = 2", "evaluate = 2", "protocol.evaluate is not a known field"),
-        ("[ladder]", "seeds = [-1]\n[ladder]", "seed = -1"),
+        ("[ladder]", "seeds = [-1]\n[ladder]", "seeds = -1"),
         ("[ladder]", "seeds = [1, 1]\n[ladder]", "seeds = [1, 1]"),
         ("[ladder]", 'target_modules = ["nope"]\n[ladder]', "nope"),
         ("cp = [1, 2]", "cp = [0]", "size = 0"),

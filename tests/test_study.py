@@ -141,7 +141,7 @@ def test_our_studies_are_valid_and_named_after_their_files(file: Path) -> None:
         ("order_seeds = [2, 2]", r"order_seeds = \[2, 2\]"),
         ("data_seeds = '1-x'", "'1-x': write ranges and numbers, such as 0-2 or 0,3,7"),
         ("[ladder.sizes]\nlorra = [1]", "'lorra'"),
-        ("[families.lorra]", "'lorra'; known are " + ", ".join(sorted(FAMILIES))),
+        ("[families.lorra]", r"'lorra' \(did you mean 'lora'\?\); known are " + ", ".join(sorted(FAMILIES))),
         ("[families.head]", "ladder.head = true"),
         ("[protocol]\nsteps = -1", r"protocol\.steps = -1"),
         ("[protocol]\nstep = 1", r"protocol\.step is not a known field"),

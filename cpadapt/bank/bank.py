@@ -7,7 +7,7 @@ One forward pass over a packed row serves all runs. Each run sees only its token
 run alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -143,7 +143,7 @@ def require_packable(backbone: Backbone) -> None:
     train on something else.
 
     Raises:
-        InputError: the two differ, or the model does not take packed rows at all.
+        InputError: the two differ, are not finite, or the model does not take packed rows at all.
     """
     model, device = backbone.model, backbone.model.device
     rng = np.random.default_rng(0)
@@ -156,6 +156,11 @@ def require_packable(backbone: Backbone) -> None:
         padded[i, :length] = torch.from_numpy(tokens[offsets[i] : offsets[i + 1]])
         mask[i, :length] = 1
     expected = model(input_ids=padded, attention_mask=mask).last_hidden_state[mask.bool()].float()
+    if not expected.isfinite().all():
+        raise InputError(
+            f"backbone {backbone.name!r} gives hidden states that are not finite, so its weights are damaged; get them"
+            " again"
+        )
     before = model.config._attn_implementation
     try:
         model.set_attn_implementation(ATTENTION)
@@ -174,6 +179,18 @@ def require_packable(backbone: Backbone) -> None:
             f"backbone {backbone.name!r} gives different hidden states for packed and for padded rows (relative"
             f" difference {difference:.1e}): its architecture, {model.config.model_type}, is not supported"
         )
+
+
+def require_drawable(runs: Iterable[RunConfig], projections: Sequence[Projection]) -> None:
+    """Check the options that only a family's `init` reads, on one projection, before anything is loaded.
+
+    Raises:
+        InputError: an option is wrong.
+    """
+    for run in {(run.family, repr(run.options)): run for run in runs if run.family in FAMILIES}.values():
+        known, first = family(run.family), projections[0]
+        size = known.smallest(**run.shape_options)
+        known.init(torch.Generator(), first.out_features, first.in_features, size, **run.init_options)
 
 
 def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[str, dict[str, Tensor]]:

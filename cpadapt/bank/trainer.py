@@ -84,9 +84,9 @@ def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[
         protocol: gives `max_length`, which the backbone's limit may lower.
 
     Raises:
-        InputError: as `cpadapt.inputs.tasks.encoding.encode`.
+        InputError: the tokenizer has tokens that the model lacks; or as `cpadapt.inputs.tasks.encoding.encode`.
     """
-    return {
+    encoded = {
         set_name: encode(
             getattr(data, set_name),
             data.spec,
@@ -97,6 +97,14 @@ def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[
         )
         for set_name in SETS
     }
+    known = backbone.model.get_input_embeddings().weight.shape[0]
+    last = max(int(one.tokens.max(initial=0)) for one in encoded.values())
+    if last >= known:
+        raise InputError(
+            f"the tokenizer of {backbone.name!r} gives token {last}, and the model has {known} tokens: take the"
+            " tokenizer that belongs to it"
+        )
+    return encoded
 
 
 @dataclass

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, did_you_mean
 from cpadapt.families import cp, lokr, lora, melora, symlora
 from cpadapt.families.peft_tuners import TUNERS, Tuner
 
@@ -132,7 +132,7 @@ def family_or_tuner(name: str) -> Family | Tuner:
         return TUNERS[name]
     if name not in FAMILIES:
         raise InputError(
-            f"unknown adapter family {name!r}; known are {', '.join(sorted(FAMILIES))} and, of PEFT's own tuners,"
-            f" {', '.join(sorted(TUNERS))}"
+            f"unknown adapter family {name!r}{did_you_mean(name, [*FAMILIES, *TUNERS])}; known are"
+            f" {', '.join(sorted(FAMILIES))} and, of PEFT's own tuners, {', '.join(sorted(TUNERS))}"
         )
     return FAMILIES[name]

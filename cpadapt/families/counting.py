@@ -76,6 +76,23 @@ def count(
     )
 
 
+def require_size(
+    name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
+) -> None:
+    """Check that an adapter of this size can be and is not absurd, which would only be seen when memory runs out.
+
+    Raises:
+        InputError: as `count`, or the size is larger than the number of a projection's entries or, of PEFT's own
+            tuners, which share scalars, of all projections' entries.
+    """
+    count(name, projections, size, shape_options)
+    entries = [p.out_features * p.in_features for p in projections]
+    most = sum(entries) if name in TUNERS else min(entries)
+    if size > most:
+        whose = "all projections have" if name in TUNERS else "the smallest projection has"
+        raise InputError(f"size {size} of family {name!r} is more than {whose} entries; at most {most}")
+
+
 def adam_bytes(
     name: str, projections: Sequence[Projection], size: int, shape_options: Mapping[str, Any] | None = None
 ) -> int:

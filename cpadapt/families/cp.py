@@ -29,10 +29,11 @@ Weight decay on λ alone, in addition to the protocol's, is `lambda_decay`.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, is_number
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +73,24 @@ def modes(dimension: int, tensor_shape: TensorShape | None = None) -> tuple[int,
     else:
         split = nearest_square(dimension)
     return tuple(mode for mode in split if mode > 1)
+
+
+def read_tensor_shape(given: Any) -> dict[int, tuple[int, ...]]:
+    """Read modes by dimension as JSON and TOML have them, with dimensions as text and modes as lists.
+
+    Raises:
+        InputError: it is something else. `modes` checks that the modes multiply to the dimension.
+    """
+    try:
+        read = {
+            int(dimension) if isinstance(dimension, str) else operator.index(dimension): tuple(
+                operator.index(mode) for mode in modes
+            )
+            for dimension, modes in given.items()
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(f"tensor_shape = {given!r}: give the modes by dimension, such as {{576: (24, 24)}}") from None
+    return read
 
 
 def nearest_square(dimension: int) -> tuple[int, int]:
@@ -147,12 +166,12 @@ def init(
 
     if init not in ("zero", "normal"):
         raise InputError(f"the initialisation of CP is 'zero' or 'normal', not {init!r}")
-    if not raw_norm > 0:
-        raise InputError(f"raw_norm, the initial length of CP's raw vectors, must be positive, not {raw_norm}")
+    if not (is_number(raw_norm) and raw_norm > 0):
+        raise InputError(f"raw_norm, the initial length of CP's raw vectors, must be positive, not {raw_norm!r}")
     if init_std is not None and init != "normal":
         raise InputError(f"init_std = {init_std} is for init = 'normal'; with {init!r} CP's λ start at 0")
-    if init_std is not None and not init_std > 0:
-        raise InputError(f"init_std, the standard deviation of CP's initial λ, must be positive, not {init_std}")
+    if init_std is not None and not (is_number(init_std) and init_std > 0):
+        raise InputError(f"init_std, the standard deviation of CP's initial λ, must be positive, not {init_std!r}")
     params = {}
     for name, shape in shapes(out_features, in_features, size, tensor_shape=tensor_shape).items():
         drawn = torch.randn(shape, generator=generator)

@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, is_number
 from cpadapt.families import lora
 
 if TYPE_CHECKING:
@@ -108,10 +108,6 @@ class Tuner:
                 raise InputError(f"{name} = {value!r} of PEFT's {self.TITLE}: must be {self.options[name].wanted}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _positive_integer(default: int) -> Option:
     return Option(
         default, lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0, "1 or more"
@@ -119,7 +115,7 @@ def _positive_integer(default: int) -> Option:
 
 
 def _positive(default: float) -> Option:
-    return Option(default, lambda value: _is_number(value) and 0 < value < float("inf"), "a positive number")
+    return Option(default, lambda value: is_number(value) and value > 0, "a positive number")
 
 
 def _lora(projections: Sequence[Projection], size: int) -> int:
@@ -192,7 +188,7 @@ TUNERS: dict[str, Tuner] = {
         seed="projection_seed",
         options={
             "r": _positive_integer(2),
-            "weight_tying": Option(0.0, lambda value: _is_number(value) and 0 <= value <= 1, "from 0 to 1"),
+            "weight_tying": Option(0.0, lambda value: is_number(value) and 0 <= value <= 1, "from 0 to 1"),
         },
     ),
     "peft:unilora": Tuner(

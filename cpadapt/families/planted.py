@@ -21,14 +21,16 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, did_you_mean
+from cpadapt.errors import STRICT, InputError, did_you_mean, explained, no_truth_value
 from cpadapt.families.cp import modes
 
 Matrix = NDArray[np.float64]
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class Teacher:
     """What is planted. Its draw is decided by a seed, which a run takes from its `data_seed`."""
@@ -43,6 +45,8 @@ class Teacher:
     """Blocks on the diagonal, all of one rank; for `melora`."""
     decay: float = 0.0
     """The k-th singular value of a dense update falls as k^−decay; at 0 all are equal."""
+
+    _numbers = field_validator("norm", "size", "minis", "decay", mode="before")(no_truth_value)
 
     def __post_init__(self) -> None:
         if self.family not in PLANTED:

@@ -4,15 +4,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError
+from cpadapt.errors import STRICT, InputError, did_you_mean, explained, is_number, no_truth_value
 from cpadapt.families import family_or_tuner
+from cpadapt.families.cp import read_tensor_shape
 from cpadapt.families.peft_tuners import Tuner
 from cpadapt.families.planted import Teacher
 
@@ -48,6 +48,13 @@ PAPER: Mapping[str, Any] = {
 """The paper's values (arXiv 2606.00428), as reported second-hand; the report leaves out the other fields."""
 
 
+MOST = 10**9
+"""Above any number of steps or examples."""
+LARGEST_BATCH = 2**16
+"""Above what a run trains on in a step, and few enough for memory."""
+
+
+@explained
 @validated(frozen=True, config=STRICT)
 class Protocol:
     """How every run of a study is trained and judged; runs can be compared only under the same protocol.
@@ -98,15 +105,19 @@ class Protocol:
     dropout: float = 0.0
     """Only 0 is accepted, because variable-length attention has no dropout; OPT's default is 0.1."""
 
+    _numbers = field_validator("*", mode="before")(no_truth_value)
+
     def __post_init__(self) -> None:
         def require(holds: bool, name: str, want: str) -> None:
             if not holds:
                 raise InputError(f"protocol.{name} = {getattr(self, name)!r}: must be {want}")
 
-        for name in ("steps", "batch_size", "eval_every", "train_cap", "dev_cap"):
-            require(getattr(self, name) >= 1, name, "a positive integer")
-        require(self.eval_cap is None or self.eval_cap >= 0, "eval_cap", "0 or positive, or none for the whole split")
-        require(self.rest_cap >= 0, "rest_cap", "0 or positive")
+        for name in ("steps", "eval_every", "train_cap", "dev_cap"):
+            require(1 <= getattr(self, name) <= MOST, name, f"a positive integer, at most {MOST:,}")
+        require(1 <= self.batch_size <= LARGEST_BATCH, "batch_size", f"a positive integer, at most {LARGEST_BATCH:,}")
+        any_number = f"0 or positive, at most {MOST:,}"
+        require(0 <= (self.eval_cap or 0) <= MOST, "eval_cap", f"{any_number}, or none for the whole split")
+        require(0 <= self.rest_cap <= MOST, "rest_cap", any_number)
         require(self.steps % self.eval_every == 0, "eval_every", f"a divisor of steps = {self.steps}")
         require(0 <= self.warmup_steps < self.steps, "warmup_steps", f"from 0 to below steps = {self.steps}")
         require(self.weight_decay >= 0, "weight_decay", "0 or positive")
@@ -158,6 +169,7 @@ def _protocol_id(protocol: Protocol) -> str:
     return _digest(_without_later_defaults(dataclasses.asdict(protocol), LATER_PROTOCOL_FIELDS))
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class RunConfig:
     """One run: what is trained, on what, from which seed. Its hash identifies it."""
@@ -195,8 +207,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("seed", "data_seed", "order_seed"):
-            if (getattr(self, name) or 0) < 0:
-                raise InputError(f"{name} = {getattr(self, name)}: seeds must be 0 or positive")
+            require_seeds(name, [getattr(self, name) or 0])
         if self.warmup_steps is not None and not 0 <= self.warmup_steps < self.protocol.steps:
             raise InputError(
                 f"warmup_steps = {self.warmup_steps}: must be from 0 to below steps = {self.protocol.steps}"
@@ -218,16 +229,16 @@ class RunConfig:
                 raise InputError(f"{name} = {value} of family {self.family!r}: must be positive")
         knobs = {**known.SHAPE_OPTIONS, **known.INIT_OPTIONS, **dict.fromkeys(known.DECAY_OPTIONS, 0.0)}
         if unknown := set(self.options) - set(knobs):
-            raise InputError(
-                f"family {self.family!r} has no option {min(unknown)!r}; it has {', '.join(sorted(knobs))}"
-            )
+            hint = did_you_mean(min(unknown), knobs)
+            there_are = ", ".join(sorted(knobs)) or "none"
+            raise InputError(f"family {self.family!r} has no option {min(unknown)!r}{hint}; it has {there_are}")
         if isinstance(known, Tuner):
             known.require_scale(self.scale)
         # Every option is written out, so that a default that changes later cannot change what a record means.
         object.__setattr__(self, "options", {**knobs, **_int_keys(self.options)})
         for name in known.DECAY_OPTIONS:
             value = self.options[name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if not is_number(value) or value < 0:
                 raise InputError(f"{name} = {value!r} of family {self.family!r}: must be 0 or a positive number")
 
     @property
@@ -280,6 +291,21 @@ class RunConfig:
         return config
 
 
+LARGEST_SEED = 2**63 - 1
+"""torch's generators take no larger one."""
+
+
+def require_seeds(name: str, seeds: Iterable[int]) -> None:
+    """Check that numbers can be seeds.
+
+    Raises:
+        InputError: one of them is negative or above `LARGEST_SEED`.
+    """
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise InputError(f"{name} = {seed}: seeds must be 0 or positive, and at most {LARGEST_SEED}")
+
+
 def stacking_order(run: RunConfig) -> tuple[str, str, int]:
     """Sort key that puts runs with the same parameter shapes side by side, smaller ones first."""
     if run.family == HEAD:
@@ -290,13 +316,7 @@ def stacking_order(run: RunConfig) -> tuple[str, str, int]:
 def _int_keys(options: Mapping[str, Any]) -> dict[str, Any]:
     """Read a tensor shape back from JSON or TOML, where dimensions are strings and modes are lists."""
     shape = options.get("tensor_shape")
-    if shape is None:
-        return dict(options)
-    try:
-        read = {int(dimension): tuple(int(m) for m in modes) for dimension, modes in shape.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(f"tensor_shape = {shape!r}: give the modes by dimension, such as {{576: (24, 24)}}") from None
-    return {**options, "tensor_shape": read}
+    return dict(options) if shape is None else {**options, "tensor_shape": read_tensor_shape(shape)}
 
 
 def _without_later_defaults(fields: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

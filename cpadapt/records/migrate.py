@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from cpadapt.errors import InputError, explain
+from cpadapt.errors import UNPARSABLE, InputError, explain
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.inputs.tasks.specs import TASKS
@@ -92,7 +92,7 @@ def _records(lines: list[str]) -> Iterator[tuple[Record, bool]]:
     for number, line in enumerate(lines, start=1):
         try:
             contents.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except UNPARSABLE as error:
             raise InputError(f"line {number}: not JSON: {error}") from None
     if not any(isinstance(content, dict) and content.get("schema") == 1 for content in contents):
         yield from ((record, False) for record in records_from_lines(lines))

@@ -1,6 +1,7 @@
 """What is recorded of one run."""
 
 import base64
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError
+from cpadapt.errors import STRICT, InputError, shown
 from cpadapt.inputs.backbones.specs import Source
 from cpadapt.records.config import RunConfig
 
@@ -32,6 +33,10 @@ class Evaluation:
     dev_loss: float
     dev_correct: int
     dev_total: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.dev_correct <= self.dev_total and self.dev_total > 0):
+            raise InputError(f"an evaluation has {self.dev_correct} correct of {self.dev_total} dev examples")
 
     @property
     def dev_accuracy(self) -> float:
@@ -63,6 +68,24 @@ class Outcome:
     def __post_init__(self) -> None:
         if (self.margins is None) == (self.right is None):
             raise InputError("an outcome must have either margins or right, a bitmap")
+        if not self._is_consistent():
+            raise InputError(
+                f"an outcome of {self.correct} correct of {self.total} items from {self.rows} rows does not agree with"
+                " its bitmap, margins or labels"
+            )
+
+    def _is_consistent(self) -> bool:
+        # A base64 character has six bits. The bound keeps a damaged number from asking for memory.
+        if not 1 <= self.total <= self.rows <= 6 * len(self.drawn):
+            return False
+        try:
+            right = self.is_right
+            labelled = self.total if self.labels is None else len(base64.b64decode(self.labels, validate=True))
+            return self.total == _bits_set(self.drawn, self.rows) == len(
+                right
+            ) == labelled and self.correct == np.count_nonzero(right)
+        except ValueError:  # not base64
+            return False
 
     @property
     def accuracy(self) -> float:
@@ -152,6 +175,10 @@ class Cost:
     resumed: int
     """How often the bank was resumed from a checkpoint."""
 
+    def __post_init__(self) -> None:
+        if self.bank_runs < 1:
+            raise InputError(f"cost.bank_runs = {self.bank_runs}: must be a positive integer")
+
 
 @validated(frozen=True, config=STRICT)
 class Provenance:
@@ -201,6 +228,11 @@ class Record:
 
     def __post_init__(self) -> None:
         require_schema(self.schema)
+        sets = self.data.get("sets")
+        if not isinstance(sets, dict) or not all(isinstance(summary, dict) for summary in sets.values()):
+            raise InputError(f"data.sets = {shown(sets)}: must be the summary of each set of examples")
+        if self.best_step is not None and self.best is None:
+            raise InputError(f"best_step = {self.best_step} is not the step of an evaluation")
 
     @property
     def best(self) -> Evaluation | None:
@@ -247,6 +279,12 @@ def pack_bitmap(rows: Sequence[int] | NDArray[np.int64], size: int) -> str:
 def unpack_bitmap(bitmap: str, size: int) -> NDArray[np.bool_]:
     """`[size]`, the inverse of `pack_bitmap`."""
     return np.unpackbits(np.frombuffer(base64.b64decode(bitmap), dtype=np.uint8), count=size).astype(bool)
+
+
+@functools.lru_cache(maxsize=256)
+def _bits_set(bitmap: str, size: int) -> int:
+    """Cached, because the runs of a draw share a bitmap."""
+    return int(np.count_nonzero(unpack_bitmap(bitmap, size)))
 
 
 def pack_bytes(values: NDArray[Any]) -> str:

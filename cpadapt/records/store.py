@@ -17,11 +17,12 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import InputError, explain
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, explain
 from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 
 ENDINGS = (".jsonl", ".jsonl.xz")
@@ -30,7 +31,15 @@ ENDINGS = (".jsonl", ".jsonl.xz")
 Drawn = dict[str, dict[str, Any]]
 """The rows and labels of each set of a draw, by the draw's fingerprint."""
 
+
+@validated(frozen=True, config=STRICT)
+class _Draw:
+    fingerprint: str
+    sets: dict[str, dict[str, Any]]
+
+
 _RECORD = TypeAdapter(Record)
+_DRAW = TypeAdapter(dict[Literal["draw"], _Draw])
 
 
 def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
@@ -44,17 +53,18 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
     for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
+        except UNPARSABLE as error:
+            raise InputError(f"line {number}: not JSON: {error}") from None
+        try:
             if isinstance(content, dict) and "draw" in content:
-                drawn[content["draw"]["fingerprint"]] = content["draw"]["sets"]
+                draw = _DRAW.validate_python(content)["draw"]
+                drawn[draw.fingerprint] = draw.sets
             else:
                 yield _record(content, drawn)
-        except json.JSONDecodeError as error:
-            raise InputError(f"line {number}: not JSON: {error}") from None
         except ValidationError as error:
-            raise InputError(f"line {number}: {explain(error)}") from None
-        except (InputError, KeyError, TypeError) as error:
-            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"line {number}: {problem}") from None
+            raise InputError(f"line {number}: {explain(error, Record)}") from None
+        except InputError as error:
+            raise InputError(f"line {number}: {error}") from None
 
 
 def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
@@ -63,7 +73,7 @@ def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
         require_schema(content.get("schema", SCHEMA))
         for field, kind in SETS.items():
             if isinstance(content.get(field), dict) and "data_fingerprint" in content:
-                items = drawn.get(content["data_fingerprint"], {}).get(kind)
+                items = drawn.get(str(content["data_fingerprint"]), {}).get(kind)
                 if items is None:
                     raise InputError(f"record {content.get('id')!r} comes before its draw of {kind}")
                 content[field] = {**items, **content[field]}

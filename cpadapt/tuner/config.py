@@ -1,14 +1,13 @@
 """The configuration of a CP adapter in PEFT."""
 
-import math
-import operator
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from peft.config import PeftConfig
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, is_number
 from cpadapt.families import cp
 from cpadapt.tuner import files
 from cpadapt.tuner.registry import CONFIG_TYPE, CPType
@@ -59,18 +58,25 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     layers_pattern: list[str] | str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:  # a task type that PEFT does not know
+            raise InputError(str(error)) from None
         self.peft_type = CPType.CP
         _check_size("num_components", self.num_components)
+        _check_names(self)
         # Empty is not given.
+        if not isinstance(self.components_pattern or {}, dict):
+            raise InputError(f"components_pattern must map names to sizes, not {self.components_pattern!r}")
         self.components_pattern = dict(self.components_pattern or {})
         for pattern, size in self.components_pattern.items():
+            _check_expression("components_pattern", pattern)
             _check_size(f"components_pattern[{pattern!r}]", size)
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
             raise InputError(f"seed must be a non-negative integer or None, not {self.seed!r}")
         for name in ("scale", "raw_norm", *(() if self.init_std is None else ("init_std",))):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            if not is_number(value) or value <= 0:
                 raise InputError(f"{name} must be a positive number, not {value!r}")
         # The family checks its own knobs, on the smallest projection there is.
         cp.init(torch.Generator(), 1, 1, 1, init=self.init, raw_norm=self.raw_norm, init_std=self.init_std)
@@ -104,6 +110,30 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
         files.say_what_is_needed(save_directory, self)
 
 
+def _check_names(config: CPConfig) -> None:
+    """Check the fields that say which modules are meant, which PEFT reads only when it looks for them."""
+    for name in ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"):
+        given = getattr(config, name)
+        if isinstance(given, str) and name != "modules_to_save":
+            if given.lower() != "all-linear":
+                _check_expression(name, given)
+        elif given is not None and not (
+            isinstance(given, list | tuple | set) and all(isinstance(entry, str) for entry in given)
+        ):
+            raise InputError(f"{name} must be a list of names, not {given!r}")
+    layers = config.layers_to_transform
+    for layer in layers if isinstance(layers, list | tuple) else [] if layers is None else [layers]:
+        if isinstance(layer, bool) or not isinstance(layer, int):
+            raise InputError(f"layers_to_transform must be an index or a list of them, not {layers!r}")
+
+
+def _check_expression(name: str, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except (re.error, TypeError) as error:
+        raise InputError(f"{name}: {expression!r} is not a valid regular expression: {error}") from None
+
+
 def _check_size(name: str, size: Any) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise InputError(f"{name} must be a positive integer, not {size!r}")
@@ -113,17 +143,7 @@ def _tensor_shape(given: Any) -> dict[int, tuple[int, ...]] | None:
     """Convert to integer keys and tuples, also from JSON's strings and lists. The family checks each split."""
     if given is None:
         return None
-    try:
-        split = {
-            int(dimension) if isinstance(dimension, str) else operator.index(dimension): tuple(
-                operator.index(mode) for mode in modes
-            )
-            for dimension, modes in given.items()
-        }
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(
-            f"tensor_shape must map dimensions to their modes, as {{2048: (32, 64)}}, not {given!r}"
-        ) from None
+    split = cp.read_tensor_shape(given)
     for dimension in split:
         cp.modes(dimension, split)
     return split

@@ -8,6 +8,8 @@ PEFT's conversion computes a singular value decomposition of ΔW. This one needs
 """
 
 import copy
+import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_mod
 from peft.utils import (
     CONFIG_NAME,
     SAFETENSORS_WEIGHTS_NAME,
+    WEIGHTS_NAME,
     AuxiliaryTrainingWrapper,
     set_peft_model_state_dict,
 )
@@ -27,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from cpadapt.errors import InputError
+from cpadapt.errors import UNPARSABLE, InputError
 from cpadapt.families import cp, family
 from cpadapt.tuner import files
 from cpadapt.tuner.config import CPConfig
@@ -115,21 +118,32 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path, *, smallest_ran
     source = Path(adapter_dir)
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (source / name).is_file():
-            raise InputError(f"{source} is not a folder with a saved adapter: it has no {name}")
+            pickled = name == SAFETENSORS_WEIGHTS_NAME and (source / WEIGHTS_NAME).is_file()
+            hint = f", and {WEIGHTS_NAME} is pickled: it could run code when it is read" if pickled else ""
+            raise InputError(f"{source} is not a folder with a saved adapter: it has no {name}{hint}")
     try:
-        peft_type = PeftConfig.from_json_file(str(source / CONFIG_NAME))["peft_type"]
+        fields = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))
         state = load_file(source / SAFETENSORS_WEIGHTS_NAME)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # not JSON, not an adapter, not safetensors
+    except (*UNPARSABLE, SafetensorError) as error:
         raise InputError(f"the adapter in {source} cannot be read: {error}") from None
+    peft_type = fields.get("peft_type") if isinstance(fields, dict) else None
     if peft_type not in (CONFIG_TYPE, CPType.CP.value):
         raise InputError(f"the adapter in {source} is of type {peft_type}; only CP adapters can be exported")
     for fault in files.faults(state):
         raise InputError(f"the adapter in {source} is not sound: {fault}")
-    config = CPConfig.from_pretrained(str(source))
+    if "num_components" not in fields:
+        raise InputError(f"the adapter in {source} cannot be read: {CONFIG_NAME} has no num_components")
+    try:
+        config = CPConfig.from_pretrained(str(source))
+    except InputError as error:
+        raise InputError(f"the adapter in {source} cannot be read: {error}") from None
     # PEFT saves such a module by its own name, and if embeddings are saved, the copies in its wrapper too.
     copies = {"original_module", "modules_to_save"}
     state = {key: tensor for key, tensor in state.items() if copies.isdisjoint(key.split("."))}
-    return write_adapter(out_dir, *_as_lora(config, files.with_todays_names(state), smallest_rank=smallest_rank))
+    state = files.with_todays_names(state)
+    if strange := [key for key in state if f".{PREFIX}" in key and not files.TENSOR.fullmatch(key)]:
+        raise InputError(f"the adapter in {source} is not sound: no CP adapter has a tensor {strange[0]!r}")
+    return write_adapter(out_dir, *_as_lora(config, state, smallest_rank=smallest_rank))
 
 
 @dataclass(frozen=True)
@@ -233,15 +247,18 @@ def _as_lora(
     modules: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         if match := files.TENSOR.fullmatch(key):
-            modules.setdefault(match["module"], {})[match["name"]] = tensor.detach().float()
+            modules.setdefault(match["module"], {})[match["name"]] = tensor.detach()
         else:
             lora_state[key] = tensor
     # LoRA's α/r in front of the update is 1 everywhere.
     patterns = dict(config.components_pattern)
     single: dict[str, int] = {}
     for module, params in modules.items():
-        up, down = cp.factors(params)
+        _require_cp(module, params, config.tensor_shape)
+        up, down = cp.factors({name: tensor.float() for name, tensor in params.items()})
         up = (scales or {}).get(module, config.scale) * up
+        if not up.isfinite().all():
+            raise InputError(f"the update of module {module!r} is not finite at the scale {config.scale:g}")
         if smallest_rank:
             up, down = _of_smallest_rank(up, down)
         lora_state |= _lora_tensors(module, up, down)
@@ -277,22 +294,40 @@ def _lora_tensors(module: str, up: Tensor, down: Tensor) -> dict[str, Tensor]:
 def _cp_config(params_by_module: Mapping[str, Mapping[str, Tensor]], *, scale: float, **fields: Any) -> CPConfig:
     """The configuration of an adapter with these tensors, with all splits written out."""
     tensor_shape: dict[int, tuple[int, ...]] = {}
-    size = _common_size(params["weight"].shape[0] for params in params_by_module.values() if "weight" in params)
     for module, params in params_by_module.items():
-        dimensions = []
-        for side in ("up_", "down_"):
-            modes = tuple(tensor.shape[-1] for name, tensor in params.items() if name.startswith(side))
-            dimensions.append(torch.Size(modes).numel())
-            if tensor_shape.setdefault(dimensions[-1], modes) != modes:
+        files.require_vectors(module, params)
+        for modes in _modes(params):
+            dimension = math.prod(modes)
+            if tensor_shape.setdefault(dimension, modes) != modes:
                 raise InputError(
-                    f"module {module!r} splits {dimensions[-1]} into {modes}, another module splits it into"
-                    f" {tensor_shape[dimensions[-1]]}; an adapter must split a dimension in one way"
+                    f"module {module!r} splits {dimension} into {modes}, another module splits it into"
+                    f" {tensor_shape[dimension]}; an adapter must split a dimension in one way"
                 )
-        expected = cp.shapes(dimensions[0], dimensions[1], size, tensor_shape=tensor_shape)
-        given = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        if given != expected:
-            raise InputError(f"the CP tensors of module {module!r} must be {expected}, not {given}")
+        _require_cp(module, params, tensor_shape)
+    size = _common_size(params["weight"].shape[0] for params in params_by_module.values())
     return CPConfig(num_components=size, tensor_shape=tensor_shape, scale=scale, **fields)
+
+
+def _modes(params: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
+    """The modes of `up` and of `down`."""
+    return [
+        tuple(tensor.shape[-1] for name, tensor in params.items() if name.startswith(side))
+        for side in ("up_", "down_")
+    ]
+
+
+def _require_cp(module: str, params: Mapping[str, Tensor], tensor_shape: cp.TensorShape | None) -> None:
+    """Check that tensors are those of a CP adapter that splits dimensions so.
+
+    Raises:
+        InputError: one is missing, too many or of another shape.
+    """
+    files.require_vectors(module, params)
+    out_features, in_features = (math.prod(modes) for modes in _modes(params))
+    expected = cp.shapes(out_features, in_features, len(params["weight"]), tensor_shape=tensor_shape)
+    given = {name: tuple(tensor.shape) for name, tensor in params.items()}
+    if given != expected:
+        raise InputError(f"the CP tensors of module {module!r} must be {expected}, not {given}")
 
 
 def _common_size(sizes: Iterable[int]) -> int:
@@ -319,7 +354,10 @@ def write_adapter(out_dir: str | Path, config: PeftConfig, state: Mapping[str, T
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty folder; name a new one")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be created: {error.strerror}") from None
     for name, value in vars(config).items():
         if isinstance(value, set):
             # PEFT writes a set in a different order each time.

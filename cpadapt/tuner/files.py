@@ -20,6 +20,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cpadapt.errors import InputError
 from cpadapt.tuner.registry import PREFIX
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def with_todays_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     At first the tensors of a module lay in `cp_up.0`, `cp_up.1`, …, `cp_down.0`, …, `cp_weight`. Modes of length 1 had
     tensors too; their signs go into λ.
+
+    Raises:
+        InputError: tensors by the former names are not a CP adapter's.
     """
     tensors: dict[str, Tensor] = {}
     sides: dict[tuple[str, str], dict[int, Tensor]] = defaultdict(dict)
@@ -65,11 +69,37 @@ def with_todays_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for (module, side), modes in sides.items():
         adapter = f"{module}.{PREFIX}adapter"
         raw = [modes[mode] for mode in sorted(modes)]
+        named = {f"{side}.{mode}": tensor for mode, tensor in modes.items()}
+        require_vectors(module, named | {"weight": tensors.get(f"{adapter}.weight")})
         for single in (vectors for vectors in raw if vectors.shape[-1] == 1):
             tensors[f"{adapter}.weight"] = tensors[f"{adapter}.weight"] * single[:, 0].sign()
         longer = (vectors for vectors in raw if vectors.shape[-1] > 1)
         tensors |= {f"{adapter}.{side}_{mode}": vectors for mode, vectors in enumerate(longer)}
     return tensors
+
+
+def require_vectors(module: str, tensors: Mapping[str, Tensor | None]) -> None:
+    """Check that tensors of a module are a weight `[components]` and vectors `[components, mode]`, of real numbers.
+
+    Raises:
+        InputError: they are not; the module and the tensors' shapes are named.
+    """
+    weight = tensors.get("weight")
+    sound = weight is not None and all(
+        tensor is not None
+        and tensor.is_floating_point()
+        and tensor.dim() == (1 if name == "weight" else 2)
+        and len(tensor) == len(weight)
+        for name, tensor in tensors.items()
+    )
+    if not sound:
+        found = {
+            name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items() if tensor is not None
+        }
+        raise InputError(
+            f"the CP tensors of module {module!r} must be a weight [components] and vectors [components, mode] of real"
+            f" numbers, not {found}"
+        )
 
 
 def faults(state: Mapping[str, Tensor]) -> Iterator[str]:
@@ -87,7 +117,8 @@ def faults(state: Mapping[str, Tensor]) -> Iterator[str]:
             " they were saved"
         )
     real = {key: tensor for key, tensor in state.items() if not tensor.is_meta and tensor.is_floating_point()}
-    if undefined := [key for key, tensor in real.items() if not torch.isfinite(tensor).all()]:
+    # As float32, because eight-bit numbers cannot be asked.
+    if undefined := [key for key, tensor in real.items() if not torch.isfinite(tensor.float()).all()]:
         yield f"{len(undefined)} tensors have NaN or infinite entries, such as {undefined[0]!r}"
 
 

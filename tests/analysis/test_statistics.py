@@ -453,8 +453,10 @@ def test_the_outcomes_of_a_measured_cell() -> None:
     asked, total = one[0].outcome, one[0].outcome.total - 1
     fewer = dataclasses.replace(
         asked,
+        correct=int(asked.is_right[1:].sum()),
         total=total,
         drawn=pack_bitmap(asked.items[1:], asked.rows),
+        labels=None,
         right=pack_bitmap(asked.is_right[1:].nonzero()[0], total),
     )
     with pytest.raises(InputError, match="same items"):

@@ -187,7 +187,7 @@ def test_the_tasks_are_those_that_are_known() -> None:
     (folder,) = re.findall(r"^\*\*The known tasks\*\*.*?`(cpadapt/[\w/]+)`", PAGE, re.M | re.S)
     assert sorted(file.stem for file in (ROOT / folder).glob("*.toml")) == sorted(TASKS)
     for ending in re.findall(r"`(\.[\w.]+)`", re.search(r"Files may end in.*?hub's do", PAGE, re.S)[0]):
-        assert ending in importlib.import_module("cpadapt.inputs.tasks.examples")._BUILDERS
+        assert ending in importlib.import_module("cpadapt.inputs.tasks.examples")._READERS
 
 
 def test_the_parameters_are_those_of_the_notebook() -> None:

@@ -168,7 +168,9 @@ def test_what_cannot_be_counted_is_named() -> None:
         counting.largest_size("cp", [], 5)
     with pytest.raises(InputError, match=r"splits 8 into \(3, 3\)"):
         counting.largest_size("cp", square(8), 100, {"tensor_shape": {8: (3, 3)}})
-    with pytest.raises(InputError, match="'lorra'; known are " + ", ".join(sorted(FAMILIES))):
+    with pytest.raises(
+        InputError, match=r"'lorra' \(did you mean 'lora'\?\); known are " + ", ".join(sorted(FAMILIES))
+    ):
         families.family("lorra")
 
 

@@ -398,7 +398,9 @@ class TestHashes:
     ) -> None:
         gguf = tmp_path / "some.gguf"
         gguf.write_bytes(b"GGUF but not really")
-        with pytest.raises(InputError, match=rf"some\.gguf from {file}: .*{sha256}") as error:
+        with pytest.raises(
+            InputError, match=rf"some\.gguf, which should be .*\.gguf, from {file}: .*{sha256}"
+        ) as error:
             prepare(name, gguf)
         assert sources._sha256(gguf) in str(error.value)
         assert not (tmp_path / "home" / name).exists()

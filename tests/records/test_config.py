@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from cpadapt.errors import explain
+from cpadapt.errors import InputError
 from cpadapt.records.config import (
     LATER_OPTIONS,
     LATER_PROTOCOL_FIELDS,
@@ -29,7 +29,7 @@ from cpadapt.records.config import (
         ({"steps": 0}, "protocol.steps = 0: must be a positive integer"),
         ({"eval_every": 300}, "protocol.eval_every = 300: must be a divisor of steps = 5000"),
         ({"warmup_steps": 5000}, "protocol.warmup_steps = 5000"),
-        ({"eval_cap": -1}, "protocol.eval_cap = -1: must be 0 or positive, or none for the whole split"),
+        ({"eval_cap": -1}, "protocol.eval_cap = -1: must be 0 or positive, at most 1,000,000,000, or none for"),
         ({"rest_cap": -1}, "protocol.rest_cap = -1: must be 0 or positive"),
         ({"dropout": 0.1}, "protocol.dropout = 0.1: must be 0"),
         ({"readout": "verbalizer", "pooling": "mean"}, "protocol.pooling = 'mean': must be auto or last"),
@@ -41,10 +41,10 @@ from cpadapt.records.config import (
     ],
 )
 def test_a_bad_value_is_named(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InputError) as caught:
         Protocol(**changes)
-    assert says in explain(caught.value)
-    assert "\n" not in explain(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_defaults_are_the_papers_where_it_reports_them() -> None:
@@ -152,7 +152,10 @@ def test_a_familys_decay_adds_to_the_protocols_on_its_tensor_alone() -> None:
         ({"seed": -1}, "seed = -1"),
         ({"order_seed": -1}, "order_seed = -1"),
         ({"warmup_steps": 5000}, "warmup_steps = 5000: must be from 0 to below steps = 5000"),
-        ({"options": {"rawnorm": 1.0}}, "'rawnorm'; it has init, init_std, lambda_decay, raw_norm, tensor_shape"),
+        (
+            {"options": {"rawnorm": 1.0}},
+            "'rawnorm' (did you mean 'raw_norm'?); it has init, init_std, lambda_decay",
+        ),
         ({"options": {"lambda_decay": -0.1}}, "lambda_decay = -0.1 of family 'cp': must be 0 or a positive number"),
         ({"options": {"lambda_decay": "much"}}, "lambda_decay = 'much' of family 'cp': must be 0 or a positive"),
         ({"options": {"lambda_decay": float("inf")}}, "lambda_decay = inf"),
@@ -162,9 +165,9 @@ def test_a_familys_decay_adds_to_the_protocols_on_its_tensor_alone() -> None:
     ],
 )
 def test_a_run_that_cannot_be_is_refused(changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InputError) as caught:
         run(**changes)
-    assert says in explain(caught.value)
+    assert says in str(caught.value)
 
 
 def test_runs_of_one_shape_sort_together_the_smaller_first() -> None:

@@ -10,6 +10,9 @@ A backbone is given by a known name (a key of `BACKBONES`), by a hub id (`org/mo
    :func:`cpadapt.inputs.backbones.sources.prepare` or put there by hand.
 5. The hub; a pinned revision that is in the hub's cache is taken from there.
 
+Weights are safetensors. Pickled ones are read at the pinned revision of a named backbone alone, by torch's reader of
+tensors, and no model's own code is ever run.
+
 A source with a known sha256 is verified at every load. For any other source the sha256 of the weights is recorded. A
 prepared folder is verified when it is made. After that a file is hashed again only if its size or its time of change
 differs, so that gigabytes load in seconds.

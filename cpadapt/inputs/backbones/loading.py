@@ -32,6 +32,7 @@ from cpadapt.inputs.backbones.sources import (
     locate,
     quiet,
     read_config,
+    reason_of,
     weight_files,
 )
 from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, SPECIAL_TOKENS, Dtype, Projection, Source
@@ -92,22 +93,26 @@ def load_backbone(
 
     Raises:
         InputError: there is no such backbone; its weights are not on this machine and the hub cannot be reached; the
-            sha256 of a file is not the known one; the files lack weights; or a target module is not in the model.
+            sha256 of a file is not the known one; the files are damaged, pickled, lack weights or do not belong
+            together; the model needs code of its own; or a target module is not in the model.
     """
     if dtype not in get_args(Dtype):
         raise InputError(f"unknown dtype {dtype!r}; known are {', '.join(get_args(Dtype))}")
     if name in IN_MEMORY:
         model, tokenizer, source = build_tiny(name, dtype=dtype)
+        projections = _projections(name, model, target_modules)
         folder = None
     else:
         located = locate(name)
         folder = located.path
+        # A wrong configuration or target is found before gigabytes are read.
+        config = _config_in(name, folder)
+        projections = _projections(name, _described(name, config), target_modules)
         with quiet():
-            model = _load_model(name, folder, getattr(torch, dtype))
+            model = _load_model(name, folder, config, getattr(torch, dtype))
             tokenizer = load_tokenizer(name, folder)
             source = complete(name, located, tokenizer)
     decoder = _is_decoder(name, model.config)
-    projections = _projections(name, model, target_modules)
     model.eval().requires_grad_(False).to(device)
     return Backbone(
         name=name,
@@ -128,10 +133,23 @@ def projections_of_model(name: str, target_modules: Sequence[str] | None = None)
     Args and errors are those of :func:`cpadapt.inputs.backbones.projections.load_projections`.
     """
     config = BACKBONES[name].config() if name in BACKBONES else read_config(name)
+    return _projections(name, _described(name, config), target_modules)
+
+
+def _described(name: str, config: PreTrainedConfig) -> PreTrainedModel:
+    """The model that a configuration describes, without weights.
+
+    Raises:
+        InputError: it is not a decoder or encoder of text, or its values do not make a model.
+    """
     _is_decoder(name, config)
-    with quiet(), torch.device("meta"):
-        model = AutoModel.from_config(config)
-    return _projections(name, model, target_modules)
+    try:
+        with quiet(), torch.device("meta"):
+            model: PreTrainedModel = AutoModel.from_config(config, trust_remote_code=False)
+    # The architecture takes the values as they come, and raises whatever they lead to.
+    except Exception as error:
+        raise InputError(f"the config.json of {name!r} cannot be used: {reason_of(error)}") from error
+    return model
 
 
 def build_tiny(
@@ -189,17 +207,28 @@ def _byte_tokenizer(encoder: bool) -> PreTrainedTokenizerBase:
     )
 
 
-def _load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    config = _config_in(name, folder)
-    _is_decoder(name, config)
-    model, report = AutoModel.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        attn_implementation="sdpa",
-        local_files_only=True,
-        output_loading_info=True,
-    )
+def _load_model(name: str, folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    pickled = all(file.suffix == ".bin" for file in weight_files(folder, pickled=True))  # `locate` has accepted them
+    try:
+        model, report = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=not pickled,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (ImportError, OSError) as error:  # quantized weights without their package; weights of another name
+        raise InputError(f"the weights of {name!r} cannot be read: {reason_of(error)}") from error
+    if mismatched := sorted(report["mismatched_keys"]):
+        key, found, wanted = mismatched[0]
+        raise InputError(
+            f"the weights of {name!r} are not those of its config.json: {key} is {tuple(found)} in the files and"
+            f" {tuple(wanted)} in the model"
+        )
     # transformers would draw missing weights at random and only log it. Only the pooler is not needed here.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -268,19 +297,14 @@ def _output_embedding(backbone: Backbone, tokens: Sequence[int]) -> Tensor:
         weight = cast(nn.Embedding, backbone.model.get_input_embeddings()).weight.detach()
         return weight[rows.to(weight.device)].float()
     with quiet(), torch.device("meta"):
-        causal = AutoModelForCausalLM.from_config(config)
+        causal = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     output = causal.get_output_embeddings()
     if getattr(output, "bias", None) is not None:
         raise InputError(f"the output embedding of backbone {backbone.name!r} has a bias, which is not supported")
     (name,) = (path for path, module in causal.named_modules() if module is output)
     for file in weight_files(backbone.folder) if backbone.folder else ():
-        if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as tensors:
-                if f"{name}.weight" in tensors.keys():  # noqa: SIM118
-                    embedding = tensors.get_slice(f"{name}.weight")
-                    return torch.cat([embedding[token : token + 1] for token in tokens]).float()
-        else:
-            state: dict[str, Tensor] = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-            if f"{name}.weight" in state:
-                return state[f"{name}.weight"][rows].float()
+        with safe_open(file, "pt") as tensors:
+            if f"{name}.weight" in tensors.keys():  # noqa: SIM118
+                embedding = tensors.get_slice(f"{name}.weight")
+                return torch.cat([embedding[token : token + 1] for token in tokens]).float()
     raise InputError(f"the output embedding of backbone {backbone.name!r} is untied, and no file contains it")

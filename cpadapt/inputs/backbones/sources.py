@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +25,37 @@ from typing import TYPE_CHECKING, Any, cast
 
 import huggingface_hub
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
+from safetensors import SafetensorError, safe_open
 
-from cpadapt.errors import InputError
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain
 from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, BackboneSpec, Gguf, Package, Source, digest
+from cpadapt.inputs.folders import local_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 MANIFEST = "cpadapt.json"
 """The file of a prepared folder that names its source and the sha256 of its other files."""
+
+
+@validated(frozen=True, config=STRICT)
+class _Noted:
+    """What a manifest says about a file."""
+
+    sha256: str
+    size: int
+    changed: int
+
+
+@validated(frozen=True, config=STRICT)
+class _Manifest:
+    source: Source
+    files: dict[str, _Noted | str]
+    """By path within the folder; at first only their sha256."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +174,14 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise InputError(f"the tokenizer of {name!r} cannot be read: {cause}") from error
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    # transformers reads files of several formats as they come, and raises whatever their content leads to.
+    except Exception as error:
+        if (needed := _needs_code(folder / "tokenizer_config.json")) is not None:
+            raise InputError(f"the tokenizer of {name!r} cannot be read: {needed}") from error
+        raise InputError(f"the tokenizer of {name!r} cannot be read: {reason_of(error)}") from error
     # Without files, transformers silently makes an encoder's tokenizer that has special tokens only.
     if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
         raise InputError(f"the tokenizer of {name!r} cannot be read: it has no files")
@@ -179,8 +204,7 @@ def locate(name: str) -> Prepared:
         spec = BACKBONES[name]
         prepared = _from_package(name) or _from_home(name)
         return prepared or _from_hub(name, str(spec.hub), spec.revision, spec.sha256)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(name)) is not None:
         return Prepared(folder, _folder_source(folder))
     _check_hub_id(name)
     return _from_hub(name, name, None, None)
@@ -192,8 +216,7 @@ def _at_hand(name: str) -> Prepared | None:
         spec = BACKBONES[name]
         prepared = _from_package(name) or _from_home(name)
         return prepared or _from_hub_cache(str(spec.hub), spec.revision, spec.sha256)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(name)) is not None:
         return Prepared(folder, _folder_source(folder))
     _check_hub_id(name)
     return _from_hub_cache(name, None, None)
@@ -235,28 +258,32 @@ def _from_hub(name: str, hub: str, revision: str | None, sha256: str | None) -> 
         # Without a network this request fails at once; a download would retry for long.
         info = huggingface_hub.HfApi().model_info(hub, revision=revision, timeout=10)
         published = {file.rfilename for file in info.siblings or ()}
-        weights = _WEIGHTS[0] if any(re.fullmatch(r"model.*\.safetensors", f) for f in published) else _WEIGHTS[1]
+        weights = SAFE if any(re.fullmatch(r"model.*\.safetensors", file) for file in published) else PICKLED
+        if weights == PICKLED and revision is None:
+            raise _only_pickled(f"{hub} on the hub")
         folder = huggingface_hub.snapshot_download(
             hub,
             revision=info.sha,
             allow_patterns=["*.json", "*.txt", "*.model", weights],
             ignore_patterns=["*/*"],
         )
+    except InputError:
+        raise
     except Exception as error:  # whatever the hub client's HTTP library raises
         cached = _from_hub_cache(hub, revision, sha256)
         if cached is None:
             raise _unreachable(name, hub, error) from error
         return cached
-    return _verified_hub_folder(hub, Path(folder), sha256)
+    return _verified_hub_folder(hub, Path(folder), revision, sha256)
 
 
 def _from_hub_cache(hub: str, revision: str | None, sha256: str | None) -> Prepared | None:
     folder = _in_hub_cache(hub, revision)
-    return None if folder is None else _verified_hub_folder(hub, folder, sha256)
+    return None if folder is None else _verified_hub_folder(hub, folder, revision, sha256)
 
 
-def _verified_hub_folder(hub: str, folder: Path, sha256: str | None) -> Prepared:
-    actual = _hash(weight_files(folder))
+def _verified_hub_folder(hub: str, folder: Path, revision: str | None, sha256: str | None) -> Prepared:
+    actual = _hash(weight_files(folder, pickled=revision is not None))
     if sha256 is not None and actual != sha256:
         raise _wrong_hash(f"the weights of {hub}", actual, sha256)
     return Prepared(folder, Source("hub", hub, folder.name, actual))
@@ -269,7 +296,7 @@ def _in_hub_cache(hub: str, revision: str | None) -> Path | None:
         return None
     folder = Path(config).parent
     try:
-        weight_files(folder)
+        weight_files(folder, pickled=revision is not None)
     except InputError:
         return None
     return folder if (folder / "tokenizer_config.json").is_file() else None
@@ -278,7 +305,7 @@ def _in_hub_cache(hub: str, revision: str | None) -> Path | None:
 def _unreachable(name: str, hub: str, error: Exception) -> InputError:
     if isinstance(error, huggingface_hub.errors.RepositoryNotFoundError):
         return InputError(
-            f"there is no model {hub!r} on the hub that can be read without a login;"
+            f"there is no model {hub!r}{did_you_mean(name, BACKBONES)} on the hub that can be read without a login;"
             f" known names are {', '.join(BACKBONES)}, or give a local folder"
         )
     steps = [BACKBONES[name].help] if name in BACKBONES and BACKBONES[name].help else []
@@ -287,16 +314,25 @@ def _unreachable(name: str, hub: str, error: Exception) -> InputError:
         steps.append(f"use one of the known names {', '.join(BACKBONES)}")
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     return InputError(
-        f"{name!r} is not on this machine and the hub could not be reached for {hub} ({cause}); {', or '.join(steps)}"
+        f"{name!r}{'' if name in BACKBONES else did_you_mean(name, BACKBONES)} is not on this machine and the hub"
+        f" could not be reached for {hub} ({cause}); {', or '.join(steps)}"
     )
 
 
 def _check_hub_id(name: str) -> None:
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    if len(name) > LONGEST_HUB_ID or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise InputError(
             f"no backbone {name!r}: it is not a local folder, not a hub id (`org/model`) and not one of"
             f" {', '.join(BACKBONES)}"
         )
+    if Path(name).is_file():
+        raise InputError(
+            f"no backbone {name!r}: it is a file, and a backbone is a folder with config.json, safetensors and a"
+            " tokenizer; a known GGUF file is read by `cpadapt backbone NAME --gguf FILE`"
+        )
+
+
+LONGEST_HUB_ID = 96
 
 
 def read_config(name: str) -> PreTrainedConfig:
@@ -305,8 +341,8 @@ def read_config(name: str) -> PreTrainedConfig:
     Raises:
         InputError: there is no such model, the hub cannot be reached, or the configuration cannot be used.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = local_folder(name)
+    if folder is None:
         _check_hub_id(name)
         cached = _in_hub_cache(name, None)
         if cached is None:
@@ -323,31 +359,83 @@ def _config_in(name: str, folder: Path) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        cause = str(error).strip().splitlines()[0]
+        with quiet():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    # transformers takes the values as they come, and raises whatever they lead to.
+    except Exception as error:
+        cause = _needs_code(folder / "config.json") or reason_of(error)
         raise InputError(f"the config.json of {name!r} cannot be used: {cause}") from error
+    return config
 
 
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+def _needs_code(file: Path) -> str | None:
+    """Why a model cannot be used whose configuration names classes outside transformers; `None` if it names none."""
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))["auto_map"]
+    except (OSError, KeyError, TypeError, *UNPARSABLE):
+        return None
+    return f"it needs code of its own ({named}), and cpadapt runs none; take an architecture of transformers"
 
 
-def weight_files(folder: Path) -> list[Path]:
+def reason_of(error: Exception) -> str:
+    """What an exception of another library says, in one line of bounded length."""
+    # A KeyError's text is the key alone.
+    said = "" if isinstance(error, KeyError) else str(error)
+    return textwrap.shorten(said, 300, placeholder=" …") or repr(error)
+
+
+SAFE, PICKLED = "model*.safetensors", "pytorch_model*.bin"
+"""The files of weights that transformers loads."""
+
+
+def weight_files(folder: Path, *, pickled: bool = False) -> list[Path]:
     """The files with weights that transformers loads: safetensors if there are any, with all shards of the index.
 
+    Args:
+        folder: where they are.
+        pickled: whether pickled weights will do. They are refused unless a pinned revision says whose they are: a
+            pickle is a program, and only torch's restricted reader keeps it from being run.
+
     Raises:
-        InputError: there are no weights, or a shard is missing.
+        InputError: there are no weights, a shard is missing, or a file is damaged.
     """
-    for pattern in _WEIGHTS:
-        files = sorted(folder.glob(pattern))
-        if not files:
-            continue
-        for index in folder.glob(f"{pattern}.index.json"):
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            if missing := sorted(shards - {file.name for file in files}):
-                raise InputError(f"the folder {folder.name!r} lacks {missing[0]}, a part of the weights")
-        return files
-    raise InputError(f"the folder {folder.name!r} has no weights: neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}")
+    where = f"the folder {folder.resolve().name!r}"
+    files = sorted(folder.glob(SAFE))
+    if not files:
+        files = sorted(folder.glob(PICKLED))
+        if files and not pickled:
+            raise _only_pickled(where)
+    if not files:
+        raise InputError(f"{where} has no weights: it should have {SAFE}")
+    for index in (*folder.glob(f"{SAFE}.index.json"), *folder.glob(f"{PICKLED}.index.json")):
+        if missing := sorted(_shards(index) - {file.name for file in files}):
+            raise InputError(f"{where} lacks {missing[0]}, a part of the weights")
+    for file in files:
+        if file.suffix == ".safetensors":
+            try:
+                with safe_open(file, "np"):
+                    pass
+            except SafetensorError as error:
+                raise InputError(f"{file.name} in {where} is damaged or cut off: {error}; get it again") from None
+    return files
+
+
+def _only_pickled(where: str) -> InputError:
+    return InputError(
+        f"{where} has only pickled weights ({PICKLED}), which could run code when they are read; save them as"
+        " safetensors, as `save_pretrained` of transformers does"
+    )
+
+
+def _shards(index: Path) -> set[str]:
+    """The files that an index of weights names."""
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        return set(TypeAdapter(dict[str, str]).validate_python(content["weight_map"]).values())
+    except (KeyError, TypeError, *UNPARSABLE):
+        raise InputError(f"{index.name} in {index.parent.name!r} does not say which file has each tensor") from None
 
 
 def _folder_source(folder: Path) -> Source:
@@ -355,17 +443,22 @@ def _folder_source(folder: Path) -> Source:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return Source("local", folder.resolve().name, None, _hash(weight_files(folder)))
-    content: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
     remedy = f"run `cpadapt backbone {folder.name}`"
-    for name, noted in content["files"].items():
+    try:
+        content: _Manifest = TypeAdapter(_Manifest).validate_json(manifest.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{MANIFEST} in {folder.name!r}: {explain(error)}; {remedy}") from None
+    for name, noted in content.files.items():
         file = folder / name
         if isinstance(noted, str):
             raise InputError(f"the folder {folder.name!r} was prepared by an earlier version of cpadapt; {remedy}")
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{MANIFEST} in {folder.name!r} names {name!r}, which is outside the folder; {remedy}")
         if not file.is_file():
             raise InputError(f"the prepared folder {folder.name!r} lacks {name}; {remedy}")
-        if _state(file) != (noted["size"], noted["changed"]):
-            _verify(file, noted["sha256"], f"{name} in the prepared folder {folder.name!r}")
-    return Source(**content["source"])
+        if _state(file) != (noted.size, noted.changed):
+            _verify(file, noted.sha256, f"{name} in the prepared folder {folder.name!r}")
+    return content.source
 
 
 def _write_manifest(folder: Path, source: Source) -> None:
@@ -458,7 +551,8 @@ def _verify(file: Path, sha256: str, what: str) -> None:
 def _verify_weights(file: Path, package: Package) -> None:
     if not file.is_file():
         raise InputError(f"there is no file {str(file)!r}; it should be {package.file}")
-    _verify(file, package.sha256, f"{file.name} from {package.requirement}")
+    named = file.name if file.name == package.file else f"{file.name}, which should be {package.file},"
+    _verify(file, package.sha256, f"{named} from {package.requirement}")
 
 
 def _wrong_hash(what: str, actual: str, known: str) -> InputError:

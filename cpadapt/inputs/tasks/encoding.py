@@ -116,7 +116,7 @@ def label_tokens(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int
         raise InputError(
             f"protocol.readout = 'verbalizer': the task {spec.name!r} needs a prompt and label_words; take 'head'"
         )
-    before = spec.prompt.format(**dict.fromkeys(spec.text_columns, "it"))
+    before = _fill(spec.prompt, spec.text_columns, ("it",) * len(spec.text_columns), 0).text
     prompt = tokenizer(before, add_special_tokens=False).input_ids
     word_by_token: dict[int, str] = {}
     for word in spec.label_words:

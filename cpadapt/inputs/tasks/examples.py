@@ -5,8 +5,9 @@ import functools
 import hashlib
 import json
 import logging
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import lzma
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cpadapt.errors import InputError
+from cpadapt.errors import UNPARSABLE, InputError, did_you_mean, shown
 from cpadapt.inputs import generated
+from cpadapt.inputs.folders import local_folder
 from cpadapt.inputs.tasks.specs import TASKS, TaskSpec, says_folder
 
 IntArray = npt.NDArray[np.int64]
 
-# The endings of a split's file, and the builder of `datasets` that reads each.
-_BUILDERS = {".jsonl": "json", ".jsonl.xz": "json", ".csv": "csv", ".parquet": "parquet"}
+# Half a surrogate pair, which JSON can hold and no tokenizer reads.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Caps(NamedTuple):
@@ -192,31 +194,32 @@ class _Source:
     contents: list[tuple[str, ...]]
 
     @classmethod
-    def read(cls, spec: TaskSpec, split: str, opened: Mapping[str, Any]) -> "_Source":
+    def read(cls, spec: TaskSpec, split: str, opened: "Mapping[str, Columns]") -> "_Source":
         where = f"the split {split!r} of the task {spec.name!r}"
         if split not in opened:
             raise InputError(f"the task {spec.name!r} has no split {split!r}; its splits are {', '.join(opened)}")
-        dataset = opened[split]
+        columns = opened[split]
         for column in (*spec.text_columns, spec.label_column):
-            if column not in dataset.column_names:
-                raise InputError(
-                    f"{where} has no column {column!r}; its columns are {', '.join(dataset.column_names)}"
-                )
-        columns = dataset.select_columns([*spec.text_columns, spec.label_column])[:]
+            if column not in columns:
+                hint = did_you_mean(column, columns)
+                raise InputError(f"{where} has no column {column!r}{hint}; its columns are {', '.join(columns)}")
         texts: list[tuple[str, ...]] = list(zip(*(columns[name] for name in spec.text_columns), strict=True))
         contents: list[tuple[str, ...]] = []
         for row, example in enumerate(texts):
             for column, text in zip(spec.text_columns, example, strict=True):
-                if not isinstance(text, str) or not text.strip():
+                if not isinstance(text, str) or not text.strip() or _SURROGATE.search(text):
                     raise InputError(
-                        f"row {row} of {where} has {text!r} in column {column!r}, which must be a text and not empty"
+                        f"row {row} of {where} has {shown(text)} in column {column!r}, which must be a text and not"
+                        " empty"
                     )
             contents.append(tuple(" ".join(text.split()) for text in example))
         index: dict[str | float, int] = {label: k for k, label in enumerate(spec.labels)}
         labels = np.empty(len(texts), np.int64)
         for row, label in enumerate(columns[spec.label_column]):
             if not isinstance(label, str | float | int) or label not in index:
-                raise InputError(f"row {row} of {where} has the label {label!r}, which is not one of {spec.labels}")
+                raise InputError(
+                    f"row {row} of {where} has the label {shown(label)}, which is not one of {spec.labels}"
+                )
             labels[row] = index[label]
         counts = np.bincount(labels, minlength=len(spec.labels))
         if not counts.all():
@@ -323,11 +326,11 @@ class _File(NamedTuple):
 def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
     """Find the files of the task's two splits. There are none if it is generated or comes from the hub."""
     if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"the data folder {data_dir} does not exist")
+        raise InputError(f"the data folder {data_dir} {'is a file' if data_dir.exists() else 'does not exist'}")
     if spec.grammar is not None:
         return ()
-    if spec.path is not None and Path(spec.path).expanduser().is_dir():
-        folder = Path(spec.path).expanduser()
+    if spec.path is not None and (own := local_folder(spec.path)) is not None:
+        folder = own
     elif data_dir is not None:
         folder = data_dir / spec.name
     else:
@@ -336,7 +339,7 @@ def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
         raise InputError(f"the folder {folder} of the task {spec.name!r} does not exist")
     files = []
     for split in (spec.train_split, spec.eval_split):
-        names = [f"{split}{ending}" for ending in _BUILDERS]
+        names = [f"{split}{ending}" for ending in _READERS]
         paths = [folder / name for name in names if (folder / name).is_file()]
         if len(paths) != 1:
             there = " and ".join(path.name for path in paths) or "none"
@@ -348,16 +351,16 @@ def _files(spec: TaskSpec, data_dir: Path | None) -> tuple[_File, ...]:
     return tuple(files)
 
 
-def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
-    """Open the task's splits: by name, a `datasets.Dataset`."""
-    # Importing datasets takes a second; commands that need no data should not wait for it.
-    import datasets
+Columns = Mapping[str, Sequence[Any]]
+"""The values of a split by column, all of one length."""
 
+
+def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Columns]:
+    """Read the task's splits, by name; on the hub the columns of further splits are left out."""
     if files:
         return {file.split: _open_file(file) for file in files}
     if spec.grammar is not None:
-        splits = generated.generate(spec.grammar)
-        return {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
+        return {split: _columns(rows) for split, rows in generated.generate(spec.grammar).items()}
     remedy = (
         f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
         f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take a generated task:"
@@ -367,9 +370,12 @@ def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
         raise InputError(f"the task {spec.name!r} is not read from the hub; {remedy}")
     if says_folder(spec.path):
         raise InputError(f"the folder {spec.path} of the task {spec.name!r} does not exist")
+    # Importing datasets takes a second; data from elsewhere should not wait for it.
+    import datasets
+
     try:
         with _quiet(datasets):
-            opened: Mapping[str, Any] = datasets.load_dataset(spec.path, spec.config_name)
+            opened = datasets.load_dataset(spec.path, spec.config_name)
     # The hub's client fails in a dozen ways, with exceptions of four libraries, from an unknown host to a missing
     # configuration. The remedy is the same for all.
     except Exception as error:
@@ -380,30 +386,70 @@ def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Any]:
         raise InputError(
             f"the task {spec.name!r} could not be loaded from the hub as {source}: {reason.rstrip('.')}; {remedy}"
         ) from error
-    return opened
+    wanted = (spec.train_split, spec.eval_split)
+    return {split: dataset[:] if split in wanted else {} for split, dataset in opened.items()}
 
 
-def _open_file(file: _File) -> Any:
-    import datasets
-
-    builder = _BUILDERS[Path(file.path).name.removeprefix(file.split)]
-    # By default pandas reads the text "NA" in a CSV file as missing.
-    options = {"keep_default_na": False} if builder == "csv" else {}
+def _open_file(file: _File) -> Columns:
+    read = _READERS[Path(file.path).name.removeprefix(file.split)]
     try:
-        # The files are small and read into memory: nothing stays in the cache of datasets.
-        with _quiet(datasets), tempfile.TemporaryDirectory() as cache:
-            return datasets.load_dataset(
-                builder,
-                data_files={"rows": file.path},
-                split="rows",
-                cache_dir=cache,
-                keep_in_memory=True,
-                **options,
-            )
-    # A damaged file raises exceptions of the decompressor, the parser or datasets, often wrapped.
-    except Exception as error:
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise InputError(f"cannot read {file.path}: {reason}") from error
+        columns = read(Path(file.path)) if file.bytes else {}
+        if not any(columns.values()):
+            raise InputError("it has no rows")
+    except (ValueError, OSError, lzma.LZMAError) as error:  # what the parsers raise for a damaged file
+        raise InputError(f"cannot read {file.path}: {error}") from error
+    return columns
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Rows as columns; what a row lacks is `None`."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _read_json_lines(path: Path) -> Columns:
+    """One JSON object a line. Not by pyarrow, which takes some texts for dates and dies of a line that is `null`."""
+    content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    rows = []
+    # Only these are ends of lines: JSON's texts may have others in them.
+    for number, line in enumerate(content.decode("utf-8-sig").replace("\r\n", "\n").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except UNPARSABLE as error:
+            raise InputError(f"line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"line {number} is {shown(row)}; it should be an object with a value for each column")
+        rows.append(row)
+    return _columns(rows)
+
+
+def _read_csv(path: Path) -> Columns:
+    import pandas as pd
+
+    try:
+        # By default pandas reads the text "NA" as missing, and guesses types piece by piece.
+        table = pd.read_csv(path, keep_default_na=False, low_memory=False)
+    except pd.errors.EmptyDataError:
+        return {}
+    return {str(name): table[name].tolist() for name in table.columns}
+
+
+def _read_parquet(path: Path) -> Columns:
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    return {str(name): table[name].tolist() for name in table.columns}
+
+
+# The endings of a split's file, and what reads each.
+_READERS: Mapping[str, Callable[[Path], Columns]] = {
+    ".jsonl": _read_json_lines,
+    ".jsonl.xz": _read_json_lines,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
 
 
 @contextmanager

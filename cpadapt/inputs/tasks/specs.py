@@ -6,20 +6,21 @@ import string
 import tomllib
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass as validated
 
-from cpadapt.errors import STRICT, InputError, did_you_mean, explain
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, explained, no_truth_value
 from cpadapt.inputs import generated
+from cpadapt.inputs.folders import local_folder
 
 
+@explained
 @validated(frozen=True, config=STRICT)
 class TaskSpec:
     """The declaration of a text classification task.
 
     Raises:
-        pydantic.ValidationError: a field is missing, unknown, of the wrong type, or does not fit the others
-            (`cpadapt.inputs.tasks.specs.load_spec` turns it into an `InputError`).
+        InputError: a field is missing, unknown, of the wrong type, or does not fit the others.
     """
 
     name: str
@@ -74,6 +75,8 @@ class TaskSpec:
     """If set, a rest row is refused when one of its texts contains, or is contained in, a text of at least this many
     words in the same column of train or dev. Whole words count."""
 
+    _numbers = field_validator("rest_min_words", "rest_apart_words", mode="before")(no_truth_value)
+
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
             raise InputError(f"name must be letters, digits, '.', '_' and '-', not {self.name!r}")
@@ -91,13 +94,20 @@ class TaskSpec:
                 )
         if self.shorten is not None and self.shorten not in self.text_columns:
             raise InputError(f"shorten must be one of the text_columns {self.text_columns}, not {self.shorten!r}")
+        for field in ("train_split", "eval_split"):
+            # It is the name of a file too, which must not be in another folder.
+            if not re.fullmatch(r"\w[\w.-]*", getattr(self, field)):
+                raise InputError(f"{field} must be letters, digits, '.', '_' and '-', not {getattr(self, field)!r}")
+        if self.path is not None and not self.path.strip():
+            raise InputError("path is empty: name a folder or a hub id, or leave it out")
         if self.train_split == self.eval_split:
             raise InputError(f"train_split and eval_split must differ; both are {self.train_split!r}")
         if self.prompt is not None:
             _check_prompt(self.prompt, self.text_columns)
         if self.grammar is not None:
             if self.grammar not in generated.GRAMMARS:
-                raise InputError(f"grammar must be one of {', '.join(generated.GRAMMARS)}, not {self.grammar!r}")
+                hint = did_you_mean(self.grammar, generated.GRAMMARS)
+                raise InputError(f"grammar must be one of {', '.join(generated.GRAMMARS)}, not {self.grammar!r}{hint}")
             if self.path is not None:
                 raise InputError(f"grammar {self.grammar!r} and path {self.path!r} exclude each other")
         if self.rest_min_words < 0:
@@ -152,18 +162,19 @@ def _read_spec(file: Path) -> TaskSpec:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the task file {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UNPARSABLE as error:
         raise InputError(f"the task file {file} is not valid TOML: {error}") from error
     try:
         spec: TaskSpec = TypeAdapter(TaskSpec).validate_python(table)
     except ValidationError as error:
-        raise InputError(f"the task file {file} does not describe a task: {explain(error)}") from error
+        raise InputError(f"the task file {file} does not describe a task: {explain(error, TaskSpec)}") from error
     if spec.path is not None:
-        folder = file.parent / Path(spec.path).expanduser()
-        if folder.is_dir():
+        where = spec.path if spec.path.startswith("~") else str(file.parent / spec.path)
+        folder = local_folder(where)
+        if folder is not None:
             return dataclasses.replace(spec, path=str(folder))
         if says_folder(spec.path):
-            raise InputError(f"the task file {file} has the path {spec.path!r}, but there is no folder {folder}")
+            raise InputError(f"the task file {file} has the path {spec.path!r}, but there is no folder {where}")
     return spec
 
 
