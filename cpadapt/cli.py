@@ -300,32 +300,42 @@ def try_(
     )
 
 
-def _measure(study: "Study", settings: list[str] | None, results: Path | None, **how: Any) -> None:
+def _measure(
+    study: "Study", settings: list[str] | None, results: Path | None, *, force: bool, quiet: bool, **how: Any
+) -> None:
     """Train the runs without a record and print a table of all.
 
     Args:
         study: what to measure.
         settings: fields of the protocol to override, as NAME=VALUE.
         results: folder of records; by default the study's own.
-        how: further arguments of `cpadapt.measure.train`.
+        force: whether runs that have a record are trained too.
+        quiet: whether progress bars are left out.
+        how: further arguments of `cpadapt.measure.measure`.
     """
-    from cpadapt.measure import train
-    from cpadapt.records.store import load_records
+    from cpadapt.display import Terminal
+    from cpadapt.measure import measure
+    from cpadapt.progress import known_records
     from cpadapt.study import with_protocol
 
     if settings:
         study = with_protocol(study, **dict(_setting(text) for text in settings))
     folder = results or Path("results") / study.name
-    before = {(r.id, r.provenance.finished) for r in load_records(folder)} if folder.exists() else set()
-    records = train(study, results=folder, **how)
+    before = known_records(folder)
+    how |= {"results": folder, "anew": before if force else None}
+    measured = measure(study, display=Terminal(quiet), **how)
+    records, trained = measured.records, measured.trained
+    on_record = sum(r == before.get(r.id) for r in records)
+    by_others = len(records) - trained - on_record
     diverged = sum(r.diverged_at is not None for r in records)
-    trained = sum((r.id, r.provenance.finished) not in before for r in records)
     # The columns that distinguish the runs of a cell.
     shown = ["seed"] + ["data_seed"] * (len(study.data_seeds) > 1) + ["order_seed"] * bool(study.order_seeds)
     if any(plan.settings for plan in study.families.values()):
         shown = ["scale", "warmup_steps", *shown]
     _print_table(
-        f"{study.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
+        f"{study.name}: {trained} trained, {on_record} on record before"
+        + (f", {by_others} trained by other processes" if by_others else "")
+        + f"; {diverged} diverged",
         [
             {
                 "task": r.config.task,
@@ -359,9 +369,10 @@ def show_status(
     results: Annotated[Path | None, typer.Option(help="Folder of records (default: results/STUDY-NAME).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which cells of a study are done, missing or diverged."""
+    """Show which cells of a study are done, missing or diverged, and which processes are at work."""
     from cpadapt.inputs.backbones.projections import load_projections
     from cpadapt.progress import status
+    from cpadapt.records.claims import at_work
     from cpadapt.records.store import load_records
     from cpadapt.study import load_study, records_of_other_versions
 
@@ -371,11 +382,20 @@ def show_status(
     if as_json:
         _print_json(rows)
         return
-    total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
+    total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged", "running", "failed")}
     names = {"label": "family", "learning_rate": "rate", "warmup_steps": "warmup"}
     same = set() if any(plan.settings for plan in asked.families.values()) else {"scale", "warmup_steps"}
+    same |= {name for name in ("running", "failed") if not total[name]}
     rows = [{names.get(name, name): value for name, value in row.items() if name not in same} for row in rows]
-    _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
+    part = [f"{total[name]} {name}" for name in ("running", "failed") if total[name]]
+    missing = f"{total['missing']} missing" + (f" ({', '.join(part)})" if part else "")
+    _print_table(f"{asked.name}: {total['done']} done, {missing}, {total['diverged']} diverged", rows)
+    if part:
+        owners = [working.owner for working in at_work(folder)]
+        for owner in sorted(set(owners), key=lambda owner: owner.since):
+            what = "measures" if owner.failed is None else "had"
+            ended = f", ended by an error: {owner.failed}" if owner.failed is not None else f" since {owner.since}"
+            typer.echo(f"{owner} {what} {owners.count(owner)} runs{ended}")
     projections = load_projections(asked.backbone, asked.target_modules)
     if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
         typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")

@@ -1,5 +1,6 @@
 """The command line: what each command does, and that a mistake is one line and exit status 2, with nothing done."""
 
+import errno
 import json
 import os
 import re
@@ -550,9 +551,13 @@ def test_a_mistake_in_a_study(
 
 def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_training(monkeypatch)
+
     # Not by the folder's mode: the tests may run as root, who may write anywhere.
-    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
-    assert "r/s cannot be created" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    assert "r/s cannot be written to: " in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
 
 
 def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:

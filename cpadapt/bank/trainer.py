@@ -705,6 +705,13 @@ class Trainer:
         return [run.run_id(self.data[run.data_seed].fingerprint, weights) for run in self.runs]
 
 
+def runs_of_checkpoint(path: Path) -> list[str]:
+    """The ids of the runs whose state a checkpoint holds."""
+    with safetensors.safe_open(path, "pt") as file:
+        ids: list[str] = json.loads(file.metadata()["state"])["runs"]
+    return ids
+
+
 def fits(work: Callable[[], T], shrink: Callable[[], None]) -> T:
     """Do a piece of work. As long as it runs out of memory, make it smaller and try again.
 

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -130,8 +130,20 @@ def load_records(path: str | Path) -> list[Record]:
     Raises:
         InputError: there is no such path, or a line is not a valid record (the file and line are named).
     """
+    for _ in range(MOST_LISTINGS - 1):
+        # Another process may compress its file, which is listed by its new name the next time.
+        with contextlib.suppress(FileNotFoundError):
+            return _newest(record_files(path))
+    return _newest(record_files(path))
+
+
+MOST_LISTINGS = 10
+"""How often a folder is listed until all of its files are there when they are read."""
+
+
+def _newest(files: Iterable[Path]) -> list[Record]:
     newest: dict[str, Record] = {}
-    for file in record_files(path):
+    for file in files:
         for record in _records_in(file, _state(file)):
             known = newest.get(record.id)
             if known is None or known.provenance.finished <= record.provenance.finished:
@@ -184,8 +196,8 @@ class RecordFile:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self.path = Path(folder) / f"{stamp}-{secrets.token_hex(3)}.jsonl"
+        self._folder = Path(folder)
+        self.path = self._free_name()
         self._content = b""
         self._drawn: Drawn = {}
 
@@ -196,13 +208,39 @@ class RecordFile:
         """
         drawn = {fingerprint: dict(sets) for fingerprint, sets in self._drawn.items()}
         content = self._content + _text(lines_of(records, drawn))
-        write_atomically(self.path, content)
+        if not self._content:
+            self._reserve()
+        try:
+            write_atomically(self.path, content)
+        except BaseException:
+            if not self._content:
+                self.path.unlink(missing_ok=True)
+            raise
         self._content, self._drawn = content, drawn
+
+    def _free_name(self) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        return self._folder / f"{stamp}-{secrets.token_hex(3)}.jsonl"
+
+    def _reserve(self) -> None:
+        """Create the file, empty, under a name that no other process has."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.suppress(FileExistsError):
+                self.path.touch(exist_ok=False)
+                if not self._compressed.exists():
+                    return
+                self.path.unlink()
+            self.path = self._free_name()
+
+    @property
+    def _compressed(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.xz")
 
     def finish(self) -> None:
         """Compress the file; nothing can be added afterwards."""
         if self._content:
-            _write_xz(self.path.with_name(f"{self.path.name}.xz"), self._content)
+            _write_xz(self._compressed, self._content)
             self.path.unlink()
 
 
@@ -220,14 +258,30 @@ def _text(lines: Iterable[str]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, even if the process is killed; its folder is created if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all, even if the process is killed; its folder is created if missing.
+
+    Raises:
+        OSError: the file cannot be written; the error names it and the bytes that were to be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        with draft.open("wb") as file:
+        with _created(draft) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+    except OSError as error:
+        wanted = f"{error.strerror}; {len(content):,} bytes were to be written"
+        raise OSError(error.errno, wanted, str(path)) from error
     finally:
-        draft.unlink(missing_ok=True)
+        # On a file system that is read-only this raises although there is no draft.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _created(path: Path) -> BinaryIO:
+    """Open a new file to write to, in a folder that another process may remove while it is empty."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("wb")
