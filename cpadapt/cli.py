@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import re
+import signal
 import sys
 import tomllib
 from collections.abc import Callable
@@ -99,6 +100,13 @@ Settings = Annotated[
 Save = Annotated[Path | None, typer.Option(help="Folder for each run's best weights, as PEFT adapters.")]
 Force = Annotated[bool, typer.Option("--force", help="Retrain runs that already have a record.")]
 Device = Annotated[str | None, typer.Option(help="Device as torch names it (default: the first GPU, or the CPU).")]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N",
+        help="A process on every GPU, or on N of them, that share the work; without a GPU, N processes on the CPU.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
@@ -236,9 +244,13 @@ def run(
     save: Save = None,
     force: Force = False,
     device: Device = None,
+    devices: Devices = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a study. Runs that already have a record are not trained again.
+
+    The same command may run several times at once: each process trains what no other trains. After SIGTERM it writes
+    what it has and ends with status 143; given again, it goes on.
 
     Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
@@ -257,6 +269,7 @@ def run(
         save=save,
         force=force,
         device=device,
+        devices=devices,
         quiet=quiet,
     )
 
@@ -301,7 +314,15 @@ def try_(
 
 
 def _measure(
-    study: "Study", settings: list[str] | None, results: Path | None, *, force: bool, quiet: bool, **how: Any
+    study: "Study",
+    settings: list[str] | None,
+    results: Path | None,
+    *,
+    force: bool,
+    device: str | None,
+    devices: str | None = None,
+    quiet: bool,
+    **how: Any,
 ) -> None:
     """Train the runs without a record and print a table of all.
 
@@ -310,6 +331,8 @@ def _measure(
         settings: fields of the protocol to override, as NAME=VALUE.
         results: folder of records; by default the study's own.
         force: whether runs that have a record are trained too.
+        device: where to train, in this process.
+        devices: where to train, in a process for each.
         quiet: whether progress bars are left out.
         how: further arguments of `cpadapt.measure.measure`.
     """
@@ -323,8 +346,15 @@ def _measure(
     folder = results or Path("results") / study.name
     before = known_records(folder)
     how |= {"results": folder, "anew": before if force else None}
-    measured = measure(study, display=Terminal(quiet), **how)
-    records, trained = measured.records, measured.trained
+    status = 0
+    if devices is None:
+        measured = measure(study, device=device, display=Terminal(quiet), **how)
+        records, trained = measured.records, measured.trained
+    else:
+        if device is not None:
+            raise InputError(f"--device {device} and --devices {devices}: give one of them")
+        records, status = _measure_on(devices, study, quiet, how)
+        trained = sum(r != before.get(r.id) for r in records)
     on_record = sum(r == before.get(r.id) for r in records)
     by_others = len(records) - trained - on_record
     diverged = sum(r.diverged_at is not None for r in records)
@@ -352,6 +382,24 @@ def _measure(
             if r.best is not None
         ],
     )
+    if status:
+        sys.exit(status)
+
+
+def _measure_on(devices: str, study: "Study", quiet: bool, how: dict[str, Any]) -> "tuple[list[Record], int]":
+    """Measure in a process for each device, and say which failed; the records and the exit status."""
+    from cpadapt.devices import devices as devices_of
+    from cpadapt.devices import measure_on
+
+    outcome = measure_on(devices_of(devices), study, quiet=quiet, **how)
+    failures = outcome.failures
+    if not outcome.records and outcome.status == 2 and len(set(failures.values())) == 1:
+        _fail(next(iter(failures.values())))
+    for device, failure in failures.items():
+        print(f"cpadapt: {device}: {failure}", file=sys.stderr)
+    if not outcome.records:
+        sys.exit(outcome.status)
+    return outcome.records, outcome.status
 
 
 def _judged(record: "Record") -> dict[str, str]:
@@ -469,8 +517,15 @@ def migrate_records(
     )
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    # What a shell, Slurm and Kubernetes show of a process that a signal ended, so that a rule for resubmitting holds
+    # at every moment: before this handler is there and after it.
+    sys.exit(128 + number)
+
+
 def main() -> NoReturn:
-    """Run the command line; a mistake is one line and exit status 2."""
+    """Run the command line; a mistake is one line and exit status 2, and SIGTERM ends it with 143."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         # A command returns None; an early exit, such as --help, returns its status.
         sys.exit(app(prog_name="cpadapt", standalone_mode=False))
