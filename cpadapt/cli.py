@@ -500,6 +500,27 @@ def backbone(
     typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
 
 
+@records_app.command("check")
+def check_records(
+    folder: Annotated[Path, typer.Argument(help="Folder of records, such as results, or one file.")],
+    set_aside: Annotated[
+        bool,
+        typer.Option("--set-aside", help="Move what is damaged into files *.damaged; its runs are then missing."),
+    ] = False,
+) -> None:
+    """Look for damaged records. Each is named by file and line; the exit status is then 1."""
+    from cpadapt.records.check import check
+
+    checked = check(folder, set_aside=set_aside)
+    for damage in checked.damaged:
+        typer.echo(damage)
+    typer.echo(f"{folder}: {checked.records} whole records in {checked.files} files, {len(checked.damaged)} damaged")
+    if checked.damaged:
+        if not set_aside:
+            typer.echo("`cpadapt records check FOLDER --set-aside` moves what is damaged out of the way", err=True)
+        sys.exit(1)
+
+
 @records_app.command("migrate")
 def migrate_records(
     folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],

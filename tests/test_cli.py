@@ -367,7 +367,7 @@ def test_a_file_of_records_that_is_no_text_is_one_line(cpadapt: Cli, study: Path
     Path("broken").mkdir()
     Path("broken/a.jsonl").write_bytes(b"\xff\xfe")
     for command in ("status", "run"):
-        assert "a.jsonl is not UTF-8" in mistake(cpadapt, [command, str(study), "--results", "broken"])
+        assert "a.jsonl, line 1: not UTF-8" in mistake(cpadapt, [command, str(study), "--results", "broken"])
 
 
 def mistake(cpadapt: Cli, arguments: list[str]) -> str:

@@ -33,6 +33,19 @@ Drawn = dict[str, dict[str, Any]]
 _RECORD = TypeAdapter(Record)
 
 
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """A line, or a whole file, that is not what it should be."""
+
+    file: Path
+    line: int | None
+    """Counted from 1; `None` for the whole file."""
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.problem}" if self.line is None else f"{self.file}, line {self.line}: {self.problem}"
+
+
 def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
     """Read a file's lines, draws and records.
 
@@ -40,21 +53,45 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
         InputError: a field is missing, unknown or of the wrong type, or a record's draw is not among the lines before
             it; the line and each field are named.
     """
+    for number, read in each_line(lines):
+        if isinstance(read, str):
+            raise InputError(f"line {number}: {read}")
+        if read is not None:
+            yield read
+
+
+def each_line(lines: Iterable[str | bytes]) -> Iterator[tuple[int, Record | str | None]]:
+    """Read a file's lines, whatever is wrong with some of them.
+
+    Returns:
+        For each line its number, counted from 1, and its record; `None` for a draw; or what is wrong.
+    """
     drawn: Drawn = {}
     for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-            if isinstance(content, dict) and "draw" in content:
-                drawn[content["draw"]["fingerprint"]] = content["draw"]["sets"]
-            else:
-                yield _record(content, drawn)
-        except json.JSONDecodeError as error:
-            raise InputError(f"line {number}: not JSON: {error}") from None
-        except ValidationError as error:
-            raise InputError(f"line {number}: {explain(error)}") from None
-        except (InputError, KeyError, TypeError) as error:
-            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"line {number}: {problem}") from None
+        yield number, _line(line, drawn)
+
+
+def _line(line: str | bytes, drawn: Drawn) -> Record | str | None:
+    try:
+        content = json.loads(line if isinstance(line, str) else line.decode())
+        if isinstance(content, dict) and "draw" in content:
+            drawn[content["draw"]["fingerprint"]] = content["draw"]["sets"]
+            return None
+        return _record(content, drawn)
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
+    except ValidationError as error:
+        return explain(error)
+    except (InputError, TypeError, AttributeError) as error:
+        return str(error)
+    except KeyError as error:
+        return f"{error} is missing"
+    except (ValueError, RecursionError) as error:  # ValueError for a number of thousands of digits too
+        return f"not JSON: {error}"
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8: {error.reason} at byte {error.start}"
 
 
 def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
@@ -111,21 +148,38 @@ def read_lines(file: Path) -> list[str]:
     """The lines of a file of records.
 
     Raises:
-        InputError: its content is not what its ending says, or not UTF-8.
+        InputError: its content is not what its ending says, or not UTF-8; the line is named.
     """
+    lines = []
+    for number, line in enumerate(raw_lines(file), start=1):
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise InputError(str(Damage(file, number, _not_utf8(error)))) from None
+    return lines
+
+
+def raw_lines(file: Path) -> list[bytes]:
+    """The lines of a file of records, in whatever encoding.
+
+    Raises:
+        InputError: it should be xz and is not, or not whole.
+    """
+    content = file.read_bytes()
     try:
-        content = file.read_bytes()
-        return (lzma.decompress(content) if file.suffix == ".xz" else content).decode().splitlines()
+        return (lzma.decompress(content) if file.suffix == ".xz" else content).splitlines()
     except lzma.LZMAError as error:
-        raise InputError(f"{file} is not xz: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InputError(str(Damage(file, None, f"is not xz: {error}"))) from None
 
 
-def load_records(path: str | Path) -> list[Record]:
+def load_records(path: str | Path, damaged: list[Damage] | None = None) -> list[Record]:
     """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
 
     A file is read once per process, and again when it changes. Callers share the records and must not modify them.
+
+    Args:
+        path: a folder or a file.
+        damaged: where to note lines and files that cannot be read, and go on without them. By default they are errors.
 
     Raises:
         InputError: there is no such path, or a line is not a valid record (the file and line are named).
@@ -133,21 +187,28 @@ def load_records(path: str | Path) -> list[Record]:
     for _ in range(MOST_LISTINGS - 1):
         # Another process may compress its file, which is listed by its new name the next time.
         with contextlib.suppress(FileNotFoundError):
-            return _newest(record_files(path))
-    return _newest(record_files(path))
+            return _newest(record_files(path), damaged)
+    return _newest(record_files(path), damaged)
 
 
 MOST_LISTINGS = 10
 """How often a folder is listed until all of its files are there when they are read."""
 
 
-def _newest(files: Iterable[Path]) -> list[Record]:
+def _newest(files: Iterable[Path], damaged: list[Damage] | None) -> list[Record]:
     newest: dict[str, Record] = {}
+    problems: list[Damage] = []
     for file in files:
-        for record in _records_in(file, _state(file)):
+        content = _content_of(file, _state(file))
+        if content.damaged and damaged is None:
+            raise InputError(str(content.damaged[0]))
+        problems += content.damaged
+        for record in content.records:
             known = newest.get(record.id)
             if known is None or known.provenance.finished <= record.provenance.finished:
                 newest[record.id] = record
+    if damaged is not None:
+        damaged += problems
     return list(newest.values())
 
 
@@ -164,15 +225,28 @@ def _state(file: Path) -> _State:
     return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
+class _Content(NamedTuple):
+    """What is in a file."""
+
+    records: tuple[Record, ...]
+    damaged: tuple[Damage, ...]
+
+
 @functools.lru_cache(maxsize=1024)
-def _records_in(file: Path, state: _State) -> tuple[Record, ...]:
-    """A file's records; `state` tells the cache when to read again."""
-    lines = read_lines(file)
+def _content_of(file: Path, state: _State) -> _Content:
+    """A file's records and damage; `state` tells the cache when to read again."""
     try:
-        with _collector_paused():
-            return tuple(records_from_lines(lines))
+        lines = raw_lines(file)
     except InputError as error:
-        raise InputError(f"{file}, {error}") from None
+        return _Content((), (Damage(file, None, str(error).removeprefix(f"{file} ")),))
+    records, damaged = [], []
+    with _collector_paused():
+        for number, read in each_line(lines):
+            if isinstance(read, str):
+                damaged.append(Damage(file, number, read))
+            elif read is not None:
+                records.append(read)
+    return _Content(tuple(records), tuple(damaged))
 
 
 @contextlib.contextmanager
@@ -240,16 +314,17 @@ class RecordFile:
     def finish(self) -> None:
         """Compress the file; nothing can be added afterwards."""
         if self._content:
-            _write_xz(self._compressed, self._content)
+            write_xz(self._compressed, self._content)
             self.path.unlink()
 
 
 def write_compressed(path: Path, records: Iterable[Record]) -> None:
     """Write a finished file of records, whole or not at all."""
-    _write_xz(path, _text(lines_of(records)))
+    write_xz(path, _text(lines_of(records)))
 
 
-def _write_xz(path: Path, content: bytes) -> None:
+def write_xz(path: Path, content: bytes) -> None:
+    """Write a compressed file, whole or not at all."""
     write_atomically(path, lzma.compress(content, preset=9))
 
 
