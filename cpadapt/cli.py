@@ -441,9 +441,11 @@ def show_status(
     if part:
         owners = [working.owner for working in at_work(folder)]
         for owner in sorted(set(owners), key=lambda owner: owner.since):
-            what = "measures" if owner.failed is None else "had"
-            ended = f", ended by an error: {owner.failed}" if owner.failed is not None else f" since {owner.since}"
-            typer.echo(f"{owner} {what} {owners.count(owner)} runs{ended}")
+            runs = _counted(owners.count(owner), "run")
+            if owner.failed is None:
+                typer.echo(f"{owner} measures {runs} since {owner.since}")
+            else:
+                typer.echo(f"{owner} had {runs}, ended by an error: {owner.failed}")
     projections = load_projections(asked.backbone, asked.target_modules)
     if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
         typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")
@@ -514,7 +516,8 @@ def check_records(
     checked = check(folder, set_aside=set_aside)
     for damage in checked.damaged:
         typer.echo(damage)
-    typer.echo(f"{folder}: {checked.records} whole records in {checked.files} files, {len(checked.damaged)} damaged")
+    counts = f"{_counted(checked.records, 'whole record')} in {_counted(checked.files, 'file')}"
+    typer.echo(f"{folder}: {counts}, {len(checked.damaged)} damaged")
     if checked.damaged:
         if not set_aside:
             typer.echo("`cpadapt records check FOLDER --set-aside` moves what is damaged out of the way", err=True)
@@ -731,6 +734,10 @@ def _setting(text: str) -> tuple[str, Any]:
 def _shapes(projections: "tuple[Projection, ...]") -> str:
     shapes = [f"{p.out_features}x{p.in_features}" for p in projections]
     return ", ".join(f"{shapes.count(shape)} of {shape}" for shape in dict.fromkeys(shapes))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _print_json(content: Any) -> None:

@@ -157,19 +157,24 @@ class _Reporting:
 
     @contextlib.contextmanager
     def bank(self, title: str, steps: int) -> Iterator[Progress]:
-        self._writer.send(("bank", (title, steps)))
+        self._send("bank", (title, steps))
         last = -SHOWN_SECONDS
 
         def report(step: int, word: str) -> None:
             nonlocal last
             if (now := time.monotonic()) - last >= SHOWN_SECONDS or step == steps:
-                self._writer.send(("step", (step, word)))
+                self._send("step", (step, word))
                 last = now
 
         yield report
 
     def say(self, text: str) -> None:
-        self._writer.send(("step", (0, "waiting for runs of others")))
+        self._send("step", (0, "waiting for runs of others"))
+
+    def _send(self, kind: str, content: tuple[Any, ...]) -> None:
+        # Without the process that reads this one is about to end.
+        with contextlib.suppress(BrokenPipeError):
+            self._writer.send((kind, content))
 
 
 def _work(writer: "Connection[Any, Any]", device: str, processes: int, study: Study, how: dict[str, Any]) -> None:

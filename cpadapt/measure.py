@@ -37,7 +37,7 @@ from cpadapt.progress import known_records, weights_of
 from cpadapt.records.claims import Claims, Owner
 from cpadapt.records.config import HEAD, Protocol, RunConfig
 from cpadapt.records.record import SCHEMA, Counts, Provenance, Record
-from cpadapt.records.store import RecordFile
+from cpadapt.records.store import RecordFile, compressed
 from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 
@@ -178,6 +178,10 @@ def measure(
         plan.weights = backbone.source.identity
         measurement = _Measurement(study, plan, backbone, results=results, processes=processes, display=display)
         trained = measurement.train()
+    elif results is not None:
+        # What is left over by a process that was killed when it had recorded the last run.
+        with contextlib.suppress(OSError):
+            _tidy(results, Claims(results), plan.done)
     records = known_records(results) | trained
     ids = {plan.id_of(run.config) for part in asked.values() for run in part}
     return Measured(
@@ -281,7 +285,8 @@ class _Measurement:
                     self._wait()
             if self._file is not None:
                 self._file.finish()
-            self._tidy()
+            if self._results is not None and self._claims is not None:
+                _tidy(self._results, self._claims, self._plan.done)
         return trained
 
     def _train_free(self, trained: dict[str, Record], *, whole: bool) -> bool:
@@ -324,19 +329,6 @@ class _Measurement:
             self._display.say(f"{self._study.name}: waiting for runs that are being trained: {counts}")
         time.sleep(WAIT_SECONDS)
         self._note_others()
-
-    def _tidy(self) -> None:
-        """Remove what processes that were killed have left, if no other process is at work."""
-        if self._results is None or self._claims is None or not self._claims.tidy(self._plan.done):
-            return
-        folder = Path(self._results) / CHECKPOINTS
-        for draft in (*Path(self._results).glob(".*.draft"), *folder.glob(".*.draft")):
-            draft.unlink(missing_ok=True)
-        for checkpoint in folder.glob("*.safetensors"):
-            if self._plan.done.issuperset(runs_of_checkpoint(checkpoint)):
-                checkpoint.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other banks' checkpoints are still there
-            folder.rmdir()
 
     def _banks_of(self, task: str) -> list[_Bank]:
         """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done."""
@@ -474,6 +466,23 @@ def _require_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
+
+
+def _tidy(results: str | Path, claims: Claims, done: set[str]) -> None:
+    """Remove what processes that were killed have left of runs that are done, if no other process is at work."""
+    if not claims.tidy(done):
+        return
+    records, checkpoints = Path(results), Path(results) / CHECKPOINTS
+    for draft in (*records.glob(".*.draft"), *checkpoints.glob(".*.draft")):
+        draft.unlink(missing_ok=True)
+    for file in records.glob("*.jsonl"):
+        if compressed(file).exists():
+            file.unlink(missing_ok=True)
+    for checkpoint in checkpoints.glob("*.safetensors"):
+        if done.issuperset(runs_of_checkpoint(checkpoint)):
+            checkpoint.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # other banks' checkpoints are still there
+        checkpoints.rmdir()
 
 
 def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> Path | None:

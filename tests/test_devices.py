@@ -171,12 +171,3 @@ def test_processes_end_with_the_one_that_started_them(command: Command) -> None:
     process.communicate()
     until(lambda: all(map(gone, pids)))
     assert not list((command.results / CLAIMS).glob("*.lease"))
-
-
-@pytest.mark.long
-def test_a_mistake_is_said_once(command: Command) -> None:
-    process = command.start(20, "--set", "max_length=8")
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert re.fullmatch(r"cpadapt: .* a max_length of 8 is too small.*\n", err)
-    assert not command.results.exists()

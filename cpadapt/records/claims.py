@@ -168,7 +168,10 @@ class Claims:
         for lease in leases:
             if lease.name not in needed and self._watch.is_gone(lease.name):
                 lease.unlink(missing_ok=True)
-        return all(self._watch.is_gone(lease.name) for lease in leases)
+        alone = all(self._watch.is_gone(lease.name) for lease in leases)
+        with contextlib.suppress(OSError):  # unless it is empty
+            self._folder.rmdir()
+        return alone
 
     def _take(self, run: str, config: str) -> bool:
         path = self._folder / f"{run}.0"

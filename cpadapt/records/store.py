@@ -135,13 +135,23 @@ def lines_of(records: Iterable[Record], drawn: Drawn | None = None) -> Iterator[
 def record_files(path: str | Path) -> list[Path]:
     """The files of records under a folder, sorted by their paths; or the one file that was given.
 
+    A file that is compressed already is left out: whoever did so was killed before it was removed, or is about to.
+
     Raises:
         InputError: there is no such path.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"no records at {path}: it does not exist")
-    return sorted(file for ending in ENDINGS for file in path.rglob(f"*{ending}")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    files = {file for ending in ENDINGS for file in path.rglob(f"*{ending}")}
+    return sorted(file for file in files if compressed(file) not in files)
+
+
+def compressed(file: Path) -> Path:
+    """What a file in use is called once it is finished."""
+    return file.with_name(f"{file.name}.xz")
 
 
 def read_lines(file: Path) -> list[str]:
@@ -302,19 +312,15 @@ class RecordFile:
         while True:
             with contextlib.suppress(FileExistsError):
                 self.path.touch(exist_ok=False)
-                if not self._compressed.exists():
+                if not compressed(self.path).exists():
                     return
                 self.path.unlink()
             self.path = self._free_name()
 
-    @property
-    def _compressed(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.xz")
-
     def finish(self) -> None:
         """Compress the file; nothing can be added afterwards."""
         if self._content:
-            write_xz(self._compressed, self._content)
+            write_xz(compressed(self.path), self._content)
             self.path.unlink()
 
 
