@@ -1,6 +1,7 @@
 """From a study's runs to their records: runs without a record are trained, bank by bank."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -359,13 +360,17 @@ class _Measurement:
                 spec=self._study.specs()[task],
                 protocol=self._study.protocol,
             )
-        trainer = Trainer(
-            self._backbone,
-            configs,
-            self._plan.data[task],
-            pools=pools,
-            checkpoint=_checkpoint(self._results, runs, self._plan.anew is not None),
-        )
+        trainer = None
+        with contextlib.suppress(torch.OutOfMemoryError):
+            trainer = Trainer(
+                self._backbone,
+                configs,
+                self._plan.data[task],
+                pools=pools,
+                checkpoint=_checkpoint(self._results, runs, self._plan.anew is not None),
+            )
+        if trainer is None:
+            return self._train_halves(task, runs, title)
         count = len(trainer.runs)
         with self._display.bank(f"{title}, {count} run{'s' * (count > 1)}", trainer.protocol.steps) as progress:
             trainer.progress = progress
@@ -384,6 +389,16 @@ class _Measurement:
         self._plan.done |= records.keys()
         trainer.forget()
         return records
+
+    def _train_halves(self, task: str, runs: Mapping[str, Run], title: str) -> dict[str, Record]:
+        """Train a bank whose state does not fit the device's memory as two."""
+        device = self._backbone.model.device
+        if len(runs) == 1:
+            raise InputError(f"a single run of {title} does not fit the memory of {device}")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        items, half = list(runs.items()), len(runs) // 2
+        return self._train_bank(task, dict(items[:half]), title) | self._train_bank(task, dict(items[half:]), title)
 
     def _record(self, run_id: str, label: str, result: Result) -> Record:
         config, projections = result.config, self._backbone.projections
@@ -441,9 +456,12 @@ def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Ba
     for folder in folders:
         if folder is not None:
             _require_folder(Path(folder))
-    return load_backbone(
-        study.backbone, dtype=study.protocol.dtype, device=device, target_modules=study.target_modules
-    )
+    try:
+        return load_backbone(
+            study.backbone, dtype=study.protocol.dtype, device=device, target_modules=study.target_modules
+        )
+    except torch.OutOfMemoryError:
+        raise InputError(f"backbone {study.backbone!r} does not fit the memory of {device}") from None
 
 
 def _require_device(device: str) -> None:
@@ -496,7 +514,21 @@ def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> 
 
 
 def _save(out: Path, result: Result, backbone: Backbone) -> None:
-    """Write a run's best weights: the adapter in PEFT's format and `head.safetensors`, if the run has a head."""
+    """Write a run's best weights: the adapter in PEFT's format and `head.safetensors`, if the run has a head.
+
+    Raises:
+        OSError: they cannot be written; the folder is named, and the bytes that were to be written.
+    """
+    try:
+        _write_weights(out, result, backbone)
+    except (OSError, safetensors.SafetensorError) as error:
+        tensors = [*result.head.values(), *(tensor for kind in result.adapter.values() for tensor in kind.values())]
+        size = sum(tensor.nbytes for tensor in tensors)
+        number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, str(error))
+        raise OSError(number, f"{said}; {size:,} bytes of weights were to be written", str(out)) from error
+
+
+def _write_weights(out: Path, result: Result, backbone: Backbone) -> None:
     config = result.config
     spec = BACKBONES.get(backbone.name)
     # Left by a run that was killed before its record was written, or that is retrained.

@@ -102,14 +102,19 @@ class Claims:
     ) -> None:
         self._ended.set()
         self._renewal.join()
-        # A full disk or a lost folder ends the process with the first error, and its lease expires by itself.
-        with contextlib.suppress(OSError):
-            if isinstance(error, Exception) and self._mine:
-                said = " ".join(str(error).split()) or type(error).__name__
-                self._write_lease(replace(self._owner, failed=said))
-            else:
+        if not (isinstance(error, Exception) and self._mine and self._note(error)):
+            with contextlib.suppress(OSError):  # a lost folder; or the folder of claims is not empty
                 self._lease.unlink(missing_ok=True)
-                self._folder.rmdir()  # which fails while anything is in it
+                self._folder.rmdir()
+
+    def _note(self, error: Exception) -> bool:
+        """Say in the lease what ended this process. Returns whether that could be written."""
+        said = " ".join(str(error).split()) or type(error).__name__
+        try:
+            self._write_lease(replace(self._owner, failed=said))
+        except OSError:
+            return False
+        return True
 
     def take(self, runs: Mapping[str, str], *, whole: bool) -> list[str]:
         """Claim runs, as many of them as no living process has.
