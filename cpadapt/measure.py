@@ -181,8 +181,7 @@ def measure(
         trained = measurement.train()
     elif results is not None:
         # What is left over by a process that was killed when it had recorded the last run.
-        with contextlib.suppress(OSError):
-            _tidy(results, Claims(results), plan.done)
+        _tidy(results, Claims(results), plan.done)
     records = known_records(results) | trained
     ids = {plan.id_of(run.config) for part in asked.values() for run in part}
     return Measured(
@@ -286,8 +285,8 @@ class _Measurement:
                     self._wait()
             if self._file is not None:
                 self._file.finish()
-            if self._results is not None and self._claims is not None:
-                _tidy(self._results, self._claims, self._plan.done)
+        if self._results is not None and self._claims is not None:
+            _tidy(self._results, self._claims, self._plan.done)
         return trained
 
     def _train_free(self, trained: dict[str, Record], *, whole: bool) -> bool:
@@ -487,20 +486,21 @@ def _require_folder(folder: Path) -> None:
 
 
 def _tidy(results: str | Path, claims: Claims, done: set[str]) -> None:
-    """Remove what processes that were killed have left of runs that are done, if no other process is at work."""
-    if not claims.tidy(done):
-        return
+    """Remove what processes that were killed have left of runs that are done, if no process is at work."""
     records, checkpoints = Path(results), Path(results) / CHECKPOINTS
-    for draft in (*records.glob(".*.draft"), *checkpoints.glob(".*.draft")):
-        draft.unlink(missing_ok=True)
-    for file in records.glob("*.jsonl"):
-        if compressed(file).exists():
-            file.unlink(missing_ok=True)
-    for checkpoint in checkpoints.glob("*.safetensors"):
-        if done.issuperset(runs_of_checkpoint(checkpoint)):
-            checkpoint.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # other banks' checkpoints are still there
-        checkpoints.rmdir()
+    with contextlib.suppress(OSError):  # on a disk that is read-only it stays
+        if not claims.tidy(done):
+            return
+        for draft in (*records.glob(".*.draft"), *checkpoints.glob(".*.draft")):
+            draft.unlink(missing_ok=True)
+        for file in records.glob("*.jsonl"):
+            if compressed(file).exists():
+                file.unlink(missing_ok=True)
+        for checkpoint in checkpoints.glob("*.safetensors"):
+            with contextlib.suppress(InputError):  # whoever asks for its runs is told
+                if done.issuperset(runs_of_checkpoint(checkpoint)):
+                    checkpoint.unlink(missing_ok=True)
+        checkpoints.rmdir()  # which fails where other banks' checkpoints are
 
 
 def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> Path | None:

@@ -113,7 +113,7 @@ if seed % 2:
     dying_in_writing('.jsonl.', 3)
 else:
     dying_in([(store.RecordFile, 'add'), (store.RecordFile, '_reserve'), (store.RecordFile, 'finish'),
-              (Trainer, 'forget'), (claims.Claims, 'settle'), (claims.Claims, 'tidy')], 9)
+              (Trainer, 'forget'), (claims.Claims, 'settle'), (measure, '_tidy')], 9)
 """,
 }
 KILLS = 10

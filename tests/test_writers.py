@@ -1,5 +1,6 @@
 """Several processes that measure into one folder: each run is trained once, and none is lost."""
 
+import errno
 import json
 import os
 import signal
@@ -174,8 +175,9 @@ def test_a_process_of_another_host_keeps_its_claim_while_it_renews_it(tmp_path: 
         with Claims(tmp_path) as another:
             assert another.take({"a1": "ca1", "b2": "cb2"}, whole=False) == [], "they are a living process's"
             assert another.others(["a1", "b2"]) == {mine._owner: 2}
+        assert not mine.tidy(["a1", "b2"]), "this process is at work"
         mine.settle(["a1", "b2"])
-        assert mine.tidy(["a1", "b2"])
+    assert mine.tidy(["a1", "b2"])
     assert not list(tmp_path.iterdir())
 
 
@@ -240,7 +242,31 @@ def test_a_process_that_was_stopped_for_long_has_lost_its_runs(
         # It renews its lease even if others have removed it.
         stopped._lease.unlink()
         until(stopped._lease.exists)
-        assert claims.owner_of(stopped._lease) == stopped._owner
+        assert claims._owner(stopped._lease) == stopped._owner
+
+
+def test_a_claim_above_one_that_is_settled_is_settled_too(tmp_path: Path) -> None:
+    """Between another process's look at `a1.0` and its claim, the run was recorded."""
+    with Claims(tmp_path) as late:
+        (tmp_path / CLAIMS / "a1.1").write_text(json.dumps({"run": "a1", "config": "c", "lease": late._lease.name}))
+        assert [working.config for working in at_work(tmp_path)] == ["c"]
+        late.settle(["a1"])
+        assert [path.name for path in (tmp_path / CLAIMS).iterdir()] == [late._lease.name]
+
+
+def test_a_server_that_does_not_answer_takes_no_claim_away(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed_elsewhere(tmp_path, "a1")
+
+    def silent(lease: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with Claims(tmp_path) as mine, monkeypatch.context() as patch:
+        patch.setattr(claims, "_owner", silent)
+        for _ in range(3):
+            assert mine.take({"a1": "ca1"}, whole=True) == []
+            clock.now += 2 * LEASE_SECONDS
 
 
 def test_what_an_error_ends_is_free_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +283,7 @@ def test_what_an_error_ends_is_free_and_said(tmp_path: Path, capsys: pytest.Capt
         assert mine.take({"a1": "ca1"}, whole=True) == ["a1"]
         assert [working.owner for working in at_work(tmp_path)] == [mine._owner]
         mine.settle(["a1"])
-        assert mine.tidy(["a1"])
+    assert mine.tidy(["a1"])
     assert not list(tmp_path.iterdir())
 
 

@@ -4,9 +4,9 @@ A process claims a run before it trains it. A claim is a file `.claims/RUN.0` th
 guarantees from version 3 on, as it does not guarantee locks. It names its process's lease, a file beside it that says
 host, pid and start, and that the process touches as long as it lives.
 
-A process is gone if its lease is. Where its host is this one, it is gone if no process has its pid and start. On
-another host it is gone if its lease has not changed for `LEASE_SECONDS` of this process's own watching: times of files
-are compared only with each other, so that no clock that jumps keeps a claim or takes one away.
+A process is gone if its lease is. Where its host is this one, and runs Linux, it is gone if no process has its pid and
+start. Elsewhere it is gone if its lease has not changed for `LEASE_SECONDS` of this process's own watching: times of
+files are compared only with each other, so that no clock that jumps keeps a claim or takes one away.
 
 Whoever finds that a claim's process is gone creates `RUN.1`, and so on. The highest number counts, and no claim is
 removed before its run is on record. So of those that find a claim free at the same moment, one gets it.
@@ -14,13 +14,15 @@ removed before its run is on record. So of those that find a claim free at the s
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,40 +145,41 @@ class Claims:
 
     def settle(self, runs: Iterable[str]) -> None:
         """Remove all claims of runs that are on record."""
+        claims = _claims_in(self._folder)
         for run in runs:
             self._mine.pop(run, None)
-            # The highest first, so that no number is missing below another if this process is killed here.
-            for claim in reversed(_claims_of(self._folder, run)):
-                claim.unlink(missing_ok=True)
+            _remove(claims.get(run, []))
 
     def others(self, runs: Iterable[str]) -> dict[Owner, int]:
         """How many of these runs other living processes have, by process."""
         self._watch.look_again()
-        found: dict[Owner, int] = {}
-        for run in runs:
-            if (owner := self._watch.owner_of(run)) is not None and run not in self._mine:
-                found[owner] = found.get(owner, 0) + 1
-        return found
+        claims = _claims_in(self._folder)
+        owners = (self._watch.living(claims[run][-1]) for run in runs if run in claims and run not in self._mine)
+        return dict(Counter(owner for owner in owners if owner is not None))
 
     def tidy(self, done: Iterable[str]) -> bool:
-        """Remove what processes that are gone have left of these runs, which are on record.
+        """Remove the claims that processes which are gone have left of these runs, which are on record.
+
+        It is for when this process has given up its own, so that the last of several finds itself alone.
 
         Returns:
-            Whether no other process measures into this folder.
+            Whether no process measures into this folder.
         """
         self._watch.look_again()
-        for run in {claim.run for claim in _all_claims(self._folder)} & set(done):
-            if self._watch.owner_of(run) is None:
-                self.settle([run])
-        needed = {claim.lease for claim in _all_claims(self._folder)}
-        leases = [lease for lease in self._folder.glob("*.lease") if lease != self._lease]
+        done = set(done)
+        for run, claims in _claims_in(self._folder).items():
+            if run in done and self._watch.living(claims[-1]) is None:
+                _remove(claims)
+        needed = {
+            claim.lease for claims in _claims_in(self._folder).values() for claim in map(_claim, claims) if claim
+        }
+        leases = list(self._folder.glob("*.lease"))
         for lease in leases:
             if lease.name not in needed and self._watch.is_gone(lease.name):
                 lease.unlink(missing_ok=True)
-        alone = all(self._watch.is_gone(lease.name) for lease in leases)
-        with contextlib.suppress(OSError):  # unless it is empty
+        with contextlib.suppress(OSError):  # which it raises where anything is in it
             self._folder.rmdir()
-        return alone
+        return all(self._watch.is_gone(lease.name) for lease in leases)
 
     def _take(self, run: str, config: str) -> bool:
         path = self._folder / f"{run}.0"
@@ -191,10 +194,10 @@ class Claims:
                 if not self._watch.is_free(path):
                     return False
                 path = _next(path)
-            except OSError:
+            except OSError as error:
                 if self._mine.pop(run, None) is not None:
                     path.unlink(missing_ok=True)
-                raise
+                raise OSError(error.errno, error.strerror, str(path)) from error
         return True
 
     def _write_lease(self, owner: Owner) -> None:
@@ -236,27 +239,32 @@ class Watch:
         return self._verdicts[lease]
 
     def _looks_gone(self, lease: str) -> bool:
-        owner = owner_of(self._folder / lease)
-        if owner is None or owner.failed is not None:
+        try:
+            owner = _owner(self._folder / lease)
+        except FileNotFoundError:
             return True
-        if owner.kernel is not None and (owner.kernel, owner.host) == (self._here.kernel, self._here.host):
-            alive = _is_alive(owner)
-            if alive is not None:
-                return not alive
+        except OSError:
+            return False  # the server may answer the next time
+        if owner is not None:
+            if owner.failed is not None:
+                return True
+            if owner.kernel is not None and (owner.kernel, owner.host) == (self._here.kernel, self._here.host):
+                alive = _is_alive(owner)
+                if alive is not None:
+                    return not alive
         return self._is_stale(self._folder / lease)
 
     def is_free(self, path: Path) -> bool:
         """Whether nobody has a run by this claim."""
-        if (claim := _claim_in(path)) is not None:
+        if (claim := _claim(path)) is not None:
             return self.is_gone(claim.lease)
         # One that vanished is on record. One that is empty is being written, or its process was killed just then.
         return path.exists() and self._is_stale(path)
 
-    def owner_of(self, run: str) -> Owner | None:
-        """The living process that has a run, if there is one."""
-        claims = _claims_of(self._folder, run)
-        claim = _claim_in(claims[-1]) if claims else None
-        return None if claim is None or self.is_gone(claim.lease) else owner_of(self._folder / claim.lease)
+    def living(self, path: Path) -> Owner | None:
+        """The process that has a run by this claim, if it lives."""
+        claim = _claim(path)
+        return None if claim is None or self.is_gone(claim.lease) else _owner_if_there(self._folder / claim.lease)
 
     def _is_stale(self, file: Path) -> bool:
         try:
@@ -291,41 +299,53 @@ def at_work(results: str | Path) -> list[Working]:
     folder = Path(results) / CLAIMS
     watch = Watch(folder)
     found = []
-    for run in {claim.run for claim in _all_claims(folder)}:
-        claim = _claim_in(_claims_of(folder, run)[-1])
-        owner = None if claim is None else owner_of(folder / claim.lease)
+    for paths in _claims_in(folder).values():
+        claim = _claim(paths[-1])
+        owner = None if claim is None else _owner_if_there(folder / claim.lease)
         if claim is not None and owner is not None and (owner.failed is not None or not watch.is_gone(claim.lease)):
             found.append(Working(claim.config, owner))
     return found
 
 
-def owner_of(lease: Path) -> Owner | None:
-    """The process that a lease names; `None` where it is not there or not whole."""
-    try:
-        return Owner(**json.loads(lease.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+def _remove(claims: Sequence[Path]) -> None:
+    """Remove a run's claims, the highest first, so that no number is missing below another if this is interrupted."""
+    for claim in reversed(claims):
+        claim.unlink(missing_ok=True)
 
 
-def _claim_in(path: Path) -> Claim | None:
+def _claims_in(folder: Path) -> dict[str, list[Path]]:
+    """The claims of every run, by its id, the one that counts last."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.[0-9]*"), key=lambda path: int(path.suffix[1:])):
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _claim(path: Path) -> Claim | None:
+    """What a claim says; `None` where it is not there or not whole."""
     try:
         return Claim(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _all_claims(folder: Path) -> Iterator[Claim]:
-    return (claim for path in folder.glob("*.[0-9]*") if (claim := _claim_in(path)) is not None)
+def _owner(lease: Path) -> Owner | None:
+    """The process that a lease names; `None` where it is not whole.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return Owner(**json.loads(lease.read_text()))
+    except (ValueError, TypeError):
+        return None
 
 
-def _claims_of(folder: Path, run: str) -> list[Path]:
-    """A run's claims, the one that counts last."""
-    claims = []
-    path = folder / f"{run}.0"
-    while path.exists():
-        claims.append(path)
-        path = _next(path)
-    return claims
+def _owner_if_there(lease: Path) -> Owner | None:
+    try:
+        return _owner(lease)
+    except OSError:
+        return None
 
 
 def _next(claim: Path) -> Path:
