@@ -71,6 +71,7 @@ class Forks:
         """
         self._count += 1
         printed = self._folder / f"printed-{self._count}.txt"
+        printed.touch()
         return Forked(self, self.ask(code=code, names=names, printed=str(printed)), printed)
 
     def ask(self, **request: Any) -> Any:
@@ -140,7 +141,7 @@ def _execute(request: dict[str, Any]) -> None:
     status = 1
     try:
         os.setpgrp()
-        printed = os.open(request["printed"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        printed = os.open(request["printed"], os.O_WRONLY | os.O_APPEND)
         os.dup2(printed, 1)
         os.dup2(printed, 2)
         exec(request["code"], {"__name__": "__fork__", **request["names"]})

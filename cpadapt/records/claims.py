@@ -170,9 +170,8 @@ class Claims:
         for run, claims in _claims_in(self._folder).items():
             if run in done and self._watch.living(claims[-1]) is None:
                 _remove(claims)
-        needed = {
-            claim.lease for claims in _claims_in(self._folder).values() for claim in map(_claim, claims) if claim
-        }
+        left = map(_claim, itertools.chain(*_claims_in(self._folder).values()))
+        needed = {claim.lease for claim in left if claim is not None}
         leases = list(self._folder.glob("*.lease"))
         for lease in leases:
             if lease.name not in needed and self._watch.is_gone(lease.name):
