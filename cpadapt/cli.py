@@ -6,6 +6,7 @@ Each command imports what it needs, so that help and questions about shapes do n
 import dataclasses
 import json
 import math
+import signal
 import sys
 import tomllib
 from collections.abc import Callable
@@ -98,6 +99,13 @@ Settings = Annotated[
 Save = Annotated[Path | None, typer.Option(help="Folder for each run's best weights, as PEFT adapters.")]
 Force = Annotated[bool, typer.Option("--force", help="Retrain runs that already have a record.")]
 Device = Annotated[str | None, typer.Option(help="Device as torch names it (default: the first GPU, or the CPU).")]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N",
+        help="A process on every GPU, or on N of them, that share the work; without a GPU, N processes on the CPU.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 
@@ -237,9 +245,13 @@ def run(
     save: Save = None,
     force: Force = False,
     device: Device = None,
+    devices: Devices = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a study. Runs that already have a record are not trained again.
+
+    The same command may run several times at once: each process trains what no other trains. After SIGTERM it writes
+    what it has and ends with status 143; given again, it goes on.
 
     Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
@@ -258,6 +270,7 @@ def run(
         save=save,
         force=force,
         device=device,
+        devices=devices,
         quiet=quiet,
     )
 
@@ -301,36 +314,63 @@ def try_(
     )
 
 
-def _measure(study: "Study", settings: list[str] | None, results: Path | None, **how: Any) -> None:
+def _measure(
+    study: "Study",
+    settings: list[str] | None,
+    results: Path | None,
+    *,
+    force: bool,
+    device: str | None,
+    devices: str | None = None,
+    quiet: bool,
+    **how: Any,
+) -> None:
     """Train the runs without a record and print a table of all.
 
     Args:
         study: what to measure.
         settings: fields of the protocol to override, as NAME=VALUE.
         results: folder of records; by default the study's own.
-        how: further arguments of `cpadapt.measure.train`.
+        force: whether runs that have a record are trained too.
+        device: where to train, in this process.
+        devices: where to train, in a process for each.
+        quiet: whether progress bars are left out.
+        how: further arguments of `cpadapt.measure.measure`.
     """
     from cpadapt.versions import require_versions
 
     require_versions()  # before the imports that another version would break
 
-    from cpadapt.measure import train
-    from cpadapt.records.store import load_records
+    from cpadapt.display import Terminal
+    from cpadapt.measure import measure
+    from cpadapt.progress import known_records
     from cpadapt.study import with_protocol
 
     if settings:
         study = with_protocol(study, **dict(_setting(text) for text in settings))
     folder = results or Path("results") / study.name
-    before = {(r.id, r.provenance.finished) for r in load_records(folder)} if folder.exists() else set()
-    records = train(study, results=folder, **how)
+    before = known_records(folder)
+    how |= {"results": folder, "anew": before if force else None}
+    status = 0
+    if devices is None:
+        measured = measure(study, device=device, display=Terminal(quiet), **how)
+        records, trained = measured.records, measured.trained
+    else:
+        if device is not None:
+            raise InputError(f"--device {device} and --devices {devices}: give one of them")
+        records, status = _measure_on(devices, study, quiet, how)
+        trained = sum(r != before.get(r.id) for r in records)
+    on_record = sum(r == before.get(r.id) for r in records)
+    by_others = len(records) - trained - on_record
     diverged = sum(r.diverged_at is not None for r in records)
-    trained = sum((r.id, r.provenance.finished) not in before for r in records)
     # The columns that distinguish the runs of a cell.
     shown = ["seed"] + ["data_seed"] * (len(study.data_seeds) > 1) + ["order_seed"] * bool(study.order_seeds)
     if any(plan.settings for plan in study.families.values()):
         shown = ["scale", "warmup_steps", *shown]
     _print_table(
-        f"{study.name}: {trained} trained, {len(records) - trained} on record before; {diverged} diverged",
+        f"{study.name}: {trained} trained, {on_record} on record before"
+        + (f", {by_others} trained by other processes" if by_others else "")
+        + f"; {diverged} diverged",
         [
             {
                 "task": r.config.task,
@@ -347,6 +387,24 @@ def _measure(study: "Study", settings: list[str] | None, results: Path | None, *
             if r.best is not None
         ],
     )
+    if status:
+        sys.exit(status)
+
+
+def _measure_on(devices: str, study: "Study", quiet: bool, how: dict[str, Any]) -> "tuple[list[Record], int]":
+    """Measure in a process for each device, and say which failed; the records and the exit status."""
+    from cpadapt.devices import devices as devices_of
+    from cpadapt.devices import measure_on
+
+    outcome = measure_on(devices_of(devices), study, quiet=quiet, **how)
+    failures = outcome.failures
+    if not outcome.records and outcome.status == 2 and len(set(failures.values())) == 1:
+        _fail(next(iter(failures.values())))
+    for device, failure in failures.items():
+        print(f"cpadapt: {device}: {failure}", file=sys.stderr)
+    if not outcome.records:
+        sys.exit(outcome.status)
+    return outcome.records, outcome.status
 
 
 def _judged(record: "Record") -> dict[str, str]:
@@ -364,9 +422,10 @@ def show_status(
     results: Annotated[Path | None, typer.Option(help="Folder of records (default: results/STUDY-NAME).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which cells of a study are done, missing or diverged."""
+    """Show which cells of a study are done, missing or diverged, and which processes are at work."""
     from cpadapt.inputs.backbones.projections import load_projections
     from cpadapt.progress import status
+    from cpadapt.records.claims import at_work
     from cpadapt.records.store import load_records
     from cpadapt.study import load_study, records_of_other_versions
 
@@ -376,11 +435,22 @@ def show_status(
     if as_json:
         _print_json(rows)
         return
-    total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged")}
+    total = {name: sum(row[name] for row in rows) for name in ("done", "missing", "diverged", "running", "failed")}
     names = {"label": "family", "learning_rate": "rate", "warmup_steps": "warmup"}
     same = set() if any(plan.settings for plan in asked.families.values()) else {"scale", "warmup_steps"}
+    same |= {name for name in ("running", "failed") if not total[name]}
     rows = [{names.get(name, name): value for name, value in row.items() if name not in same} for row in rows]
-    _print_table(f"{asked.name}: {total['done']} done, {total['missing']} missing, {total['diverged']} diverged", rows)
+    part = [f"{total[name]} {name}" for name in ("running", "failed") if total[name]]
+    missing = f"{total['missing']} missing" + (f" ({', '.join(part)})" if part else "")
+    _print_table(f"{asked.name}: {total['done']} done, {missing}, {total['diverged']} diverged", rows)
+    if part:
+        owners = [working.owner for working in at_work(folder)]
+        for owner in sorted(set(owners), key=lambda owner: owner.since):
+            runs = _counted(owners.count(owner), "run")
+            if owner.failed is None:
+                typer.echo(f"{owner} measures {runs} since {owner.since}")
+            else:
+                typer.echo(f"{owner} had {runs}, ended by an error: {owner.failed}")
     projections = load_projections(asked.backbone, asked.target_modules)
     if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
         typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")
@@ -441,6 +511,28 @@ def backbone(
     typer.echo(f"from {source.kind} {source.name}, sha256 {source.sha256 or 'unknown'}")
 
 
+@records_app.command("check")
+def check_records(
+    folder: Annotated[Path, typer.Argument(help="Folder of records, such as results, or one file.")],
+    set_aside: Annotated[
+        bool,
+        typer.Option("--set-aside", help="Move what is damaged into files *.damaged; its runs are then missing."),
+    ] = False,
+) -> None:
+    """Look for damaged records. Each is named by file and line; the exit status is then 1."""
+    from cpadapt.records.check import check
+
+    checked = check(folder, set_aside=set_aside)
+    for damage in checked.damaged:
+        typer.echo(damage)
+    counts = f"{_counted(checked.records, 'whole record')} in {_counted(checked.files, 'file')}"
+    typer.echo(f"{folder}: {counts}, {len(checked.damaged)} damaged")
+    if checked.damaged:
+        if not set_aside:
+            typer.echo("`cpadapt records check FOLDER --set-aside` moves what is damaged out of the way", err=True)
+        sys.exit(1)
+
+
 @records_app.command("migrate")
 def migrate_records(
     folder: Annotated[Path, typer.Argument(help="Folder of records, such as results.")],
@@ -458,8 +550,15 @@ def migrate_records(
     )
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    # What a shell, Slurm and Kubernetes show of a process that a signal ended, so that a rule for resubmitting holds
+    # at every moment: before this handler is there and after it.
+    sys.exit(128 + number)
+
+
 def main() -> NoReturn:
-    """Run the command line; a mistake is one line and exit status 2."""
+    """Run the command line; a mistake is one line and exit status 2, and SIGTERM ends it with 143."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         # A command returns None; an early exit, such as --help, returns its status.
         sys.exit(app(prog_name="cpadapt", standalone_mode=False))
@@ -651,6 +750,10 @@ def _setting(text: str) -> tuple[str, Any]:
 def _shapes(projections: "tuple[Projection, ...]") -> str:
     shapes = [f"{p.out_features}x{p.in_features}" for p in projections]
     return ", ".join(f"{shapes.count(shape)} of {shape}" for shape in dict.fromkeys(shapes))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _print_json(content: Any) -> None:

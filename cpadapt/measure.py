@@ -1,29 +1,32 @@
 """From a study's runs to their records: runs without a record are trained, bank by bank."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 
 from cpadapt.bank.bank import require_drawable, require_packable, verbalizer
 from cpadapt.bank.peft_run import to_peft
 from cpadapt.bank.teacher import taught
-from cpadapt.bank.trainer import Progress, Result, Trainer, pools_of
+from cpadapt.bank.trainer import Result, Trainer, pools_of, runs_of_checkpoint
+from cpadapt.display import Display, Terminal
 from cpadapt.errors import InputError
 from cpadapt.families import counting
 from cpadapt.families.peft_tuners import TUNERS
@@ -34,9 +37,10 @@ from cpadapt.inputs.backbones.sources import weights_at_hand
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.progress import known_records, weights_of
+from cpadapt.records.claims import Claims, Owner
 from cpadapt.records.config import HEAD, Protocol, RunConfig
 from cpadapt.records.record import SCHEMA, Counts, Provenance, Record
-from cpadapt.records.store import RecordFile
+from cpadapt.records.store import RecordFile, compressed
 from cpadapt.study import Run, Shard, Study, banks_of
 from cpadapt.tuner import save_adapter
 from cpadapt.tuner.export import write_adapter
@@ -87,6 +91,10 @@ def train(
     training continues from there after the process was killed or got SIGTERM. A bank's records are written when the
     bank is done.
 
+    Several processes may measure into one folder at once. Each claims a bank before it trains it, so that no run is
+    trained twice (see `cpadapt.records.claims`). One that finds all that is left claimed waits, and trains what a
+    process had that is killed, so that in the end every run asked for has a record.
+
     Args:
         study: what to measure.
         task: only this one of its tasks.
@@ -105,6 +113,57 @@ def train(
 
     Raises:
         InputError: something asked for is wrong or missing.
+        OSError: a file cannot be written; it is named.
+    """
+    return measure(
+        study,
+        task=task,
+        budget=budget,
+        shard=shard,
+        data_dir=data_dir,
+        results=results,
+        save=save,
+        anew=known_records(results) if force else None,
+        device=device,
+        display=Terminal(quiet),
+    ).records
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a call of `measure` came to."""
+
+    records: list[Record]
+    """Of all runs asked for, in the study's order."""
+    trained: int
+    """How many of them this process trained."""
+
+
+def measure(
+    study: Study,
+    *,
+    task: str | None = None,
+    budget: int | None = None,
+    shard: Shard | None = None,
+    data_dir: str | Path | None = None,
+    results: str | Path | None = None,
+    save: str | Path | None = None,
+    anew: Mapping[str, Record] | None = None,
+    device: str | None = None,
+    processes: int = 1,
+    display: Display,
+) -> Measured:
+    """As `train`, for callers that show progress their own way or share the work.
+
+    Args:
+        study: as for `train`, like those that are not listed here.
+        anew: records, by run id, of runs that are trained all the same. `None` resumes, where these start anew.
+        processes: into how many banks at least a task's runs are cut, so that so many processes find work.
+        display: where progress is shown.
+
+    Raises:
+        InputError: something asked for is wrong or missing.
+        OSError: a file cannot be written; it is named.
     """
     require_versions()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,20 +178,26 @@ def train(
         backbone = _load(study, device, (results, save))
         source = backbone.source
     asked = _by_task(runs, shard or Shard())
-    done = set() if force else {run_id for run_id in known if save is None or (Path(save) / run_id).is_dir()}
-    plan = _Plan(asked, data, source.identity, done)
-    records = dict(known)
+    plan = _Plan(asked, data, source.identity, save, anew)
+    plan.note(known)
+    trained: dict[str, Record] = {}
     if plan.unfinished:
         backbone = backbone or _load(study, device, (results, save))
         weights_of(known.values(), study, results, backbone.source)
-        plan = replace(plan, weights=backbone.source.identity)
-        measurement = _Measurement(study, plan, backbone, results=results, save=save, force=force, quiet=quiet)
-        records |= {record.id: record for record in measurement.train()}
+        plan.weights = backbone.source.identity
+        measurement = _Measurement(study, plan, backbone, results=results, processes=processes, display=display)
+        trained = measurement.train()
+    elif results is not None:
+        # What is left over by a process that was killed when it had recorded the last run.
+        _tidy(results, Claims(results), plan.done)
+    records = known_records(results) | trained
     ids = {plan.id_of(run.config) for part in asked.values() for run in part}
-    return [records[run_id] for run_id in (plan.id_of(run.config) for run in runs) if run_id in ids]
+    return Measured(
+        [records[run_id] for run_id in (plan.id_of(run.config) for run in runs) if run_id in ids], len(trained)
+    )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Plan:
     """Which runs are asked for, on which data and weights, and which of them are done."""
 
@@ -142,8 +207,19 @@ class _Plan:
     """By task and data seed."""
     weights: str
     """The identity of the backbone's weights."""
-    done: Collection[str]
+    save: str | Path | None
+    """Where a run's weights must be for it to be done, if anywhere."""
+    anew: Mapping[str, Record] | None
+    """Records of runs that are trained all the same, by id."""
+    done: set[str] = field(default_factory=set)
     """Ids of runs that need no training."""
+
+    def note(self, records: Mapping[str, Record]) -> None:
+        """Count what is on record as done."""
+        for run_id, record in records.items():
+            saved = self.save is None or (Path(self.save) / run_id).is_dir()
+            if saved and (self.anew is None or self.anew.get(run_id) != record):
+                self.done.add(run_id)
 
     def id_of(self, config: RunConfig) -> str:
         """The run's id on these data and weights."""
@@ -153,14 +229,24 @@ class _Plan:
         """The runs that still have to be trained, by id."""
         return {run_id: run for run in runs if (run_id := self.id_of(run.config)) not in self.done}
 
-    @functools.cached_property
+    @property
     def unfinished(self) -> list[str]:
         """The tasks with runs to train."""
         return [task for task, runs in self.asked.items() if self.left(runs)]
 
 
+WAIT_SECONDS = 2.0
+"""Time between two looks at what other processes have left to train."""
+
+
+class _Bank(NamedTuple):
+    task: str
+    runs: list[Run]
+    title: str
+
+
 class _Measurement:
-    """Trains the unfinished runs of a plan, bank by bank.
+    """Trains the unfinished runs of a plan, bank by bank, beside other processes that do the same.
 
     Raises:
         InputError: a text is too long, the backbone cannot be packed, or its readout or a package's version is
@@ -174,55 +260,109 @@ class _Measurement:
         backbone: Backbone,
         *,
         results: str | Path | None,
-        save: str | Path | None,
-        force: bool,
-        quiet: bool,
+        processes: int,
+        display: Display,
     ) -> None:
         self._study, self._plan, self._backbone = study, plan, backbone
-        self._results, self._save, self._force, self._quiet = results, save, force, quiet
+        self._results, self._processes, self._display = results, processes, display
         require_packable(backbone)
         self._made_on = provenance(backbone.model.device)
+        tasks = plan.unfinished
         # All texts are tokenized first, so that one that is too long for the last bank stops everything at once.
-        self._pools = {task: pools_of(plan.data[task], backbone, study.protocol) for task in plan.unfinished}
+        self._pools = {task: pools_of(plan.data[task], backbone, study.protocol) for task in tasks}
         if study.protocol.readout == "verbalizer":
             specs = study.specs()
-            for task in plan.unfinished:
+            for task in tasks:
                 verbalizer(backbone, specs[task])
+        self._banks = [bank for task in tasks for bank in self._banks_of(task)]
         self._file = RecordFile(results) if results is not None else None
+        self._claims = Claims(results) if results is not None else None
+        self._waited_for: set[Owner] = set()
 
-    def train(self) -> list[Record]:
-        """Train the unfinished runs and return their records; each bank's are on disk before the next bank starts."""
-        records = []
-        for task in self._plan.unfinished:
-            banks = self._banks(task)
-            for number, bank in enumerate(banks, start=1):
-                if left := self._plan.left(bank):
-                    part = f", bank {number} of {len(banks)}" if len(banks) > 1 else ""
-                    records += self._train_bank(task, left, f"{self._study.name} {task}{part}")
-        if self._file is not None:
-            self._file.finish()
+    def train(self) -> dict[str, Record]:
+        """Train the unfinished runs that no other process trains, and wait until those are done too.
+
+        Returns:
+            The records of the runs trained here, by id; each bank's are on disk before the next bank starts.
+        """
+        trained: dict[str, Record] = {}
+        with self._claims or contextlib.nullcontext():
+            while any(self._plan.left(bank.runs) for bank in self._banks):
+                # Banks that nobody has begun come first, then what is left over of those that others have.
+                if not (self._train_free(trained, whole=True) or self._train_free(trained, whole=False)):
+                    self._wait()
+            if self._file is not None:
+                self._file.finish()
+        if self._results is not None and self._claims is not None:
+            _tidy(self._results, self._claims, self._plan.done)
+        return trained
+
+    def _train_free(self, trained: dict[str, Record], *, whole: bool) -> bool:
+        """Train what is free of every bank; see `Claims.take` for `whole`. Returns whether anything was."""
+        found = False
+        for bank in self._banks:
+            if not (free := self._free(bank.runs, whole)):
+                continue
+            found = True
+            # Another process may have finished one just before it was claimed here.
+            self._note_others()
+            if left := {run_id: run for run_id, run in free.items() if run_id not in self._plan.done}:
+                trained |= self._train_bank(bank.task, left, bank.title)
+            if self._claims is not None:
+                self._claims.settle(free)
+        return found
+
+    def _free(self, runs: Iterable[Run], whole: bool) -> dict[str, Run]:
+        """The runs that are left and this process's to train, by id."""
+        left = self._plan.left(runs)
+        if self._claims is None:
+            return left
+        taken = self._claims.take({run_id: run.config.config_id for run_id, run in left.items()}, whole=whole)
+        return {run_id: left[run_id] for run_id in taken}
+
+    def _note_others(self) -> None:
+        """Count as done what other processes have recorded by now."""
         if self._results is not None:
-            with contextlib.suppress(OSError):  # other banks' checkpoints are still there
-                (Path(self._results) / CHECKPOINTS).rmdir()
-        return records
+            # An NFS client lists a folder anew if it has changed it itself.
+            os.utime(self._results)
+            self._plan.note(known_records(self._results))
 
-    def _banks(self, task: str) -> list[list[Run]]:
+    def _wait(self) -> None:
+        """Let some time pass, and look again."""
+        left = [run_id for bank in self._banks for run_id in self._plan.left(bank.runs)]
+        others = {} if self._claims is None else self._claims.others(left)
+        if others.keys() - self._waited_for:
+            self._waited_for = set(others)
+            counts = ", ".join(f"{count} of {owner}" for owner, count in others.items())
+            self._display.say(f"{self._study.name}: waiting for runs that are being trained: {counts}")
+        time.sleep(WAIT_SECONDS)
+        self._note_others()
+
+    def _banks_of(self, task: str) -> list[_Bank]:
         """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done.
 
         A run of one of PEFT's own tuners is alone.
         """
+        asked = self._plan.asked[task]
         tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
         most = _most_tokens(self._backbone, self._study.protocol)
+        if self._processes > 1:
+            most = min(most, (math.ceil(len(asked) / self._processes) + 0.5) * tokens)
         by_teacher: dict[Teacher | None, list[Run]] = {}
         alone = []
-        for run in self._plan.asked[task]:
+        for run in asked:
             if run.config.family in TUNERS:
                 alone.append([run])
             else:
                 by_teacher.setdefault(run.config.teacher, []).append(run)
-        return [bank for runs in by_teacher.values() for bank in banks_of(runs, tokens, most)] + alone
+        banks = [bank for runs in by_teacher.values() for bank in banks_of(runs, tokens, most)] + alone
+        part = ", bank {} of {}" if len(banks) > 1 else ""
+        return [
+            _Bank(task, bank, f"{self._study.name} {task}{part.format(number, len(banks))}")
+            for number, bank in enumerate(banks, start=1)
+        ]
 
-    def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> list[Record]:
+    def _train_bank(self, task: str, runs: Mapping[str, Run], title: str) -> dict[str, Record]:
         """Train and record runs, given by id. The trainer is freed on return, as the next bank needs its memory."""
         configs, pools = [run.config for run in runs.values()], self._pools[task]
         if (teacher := configs[0].teacher) is not None:
@@ -234,26 +374,45 @@ class _Measurement:
                 spec=self._study.specs()[task],
                 protocol=self._study.protocol,
             )
-        trainer = Trainer(
-            self._backbone,
-            configs,
-            self._plan.data[task],
-            pools=pools,
-            checkpoint=_checkpoint(self._results, runs, self._force),
-        )
-        with _progress(trainer, title, self._quiet) as progress:
+        trainer = None
+        with contextlib.suppress(torch.OutOfMemoryError):
+            trainer = Trainer(
+                self._backbone,
+                configs,
+                self._plan.data[task],
+                pools=pools,
+                checkpoint=_checkpoint(self._results, runs, self._plan.anew is not None),
+            )
+        if trainer is None:
+            return self._train_halves(task, runs, title)
+        count = len(trainer.runs)
+        with self._display.bank(f"{title}, {count} run{'s' * (count > 1)}", trainer.protocol.steps) as progress:
             trainer.progress = progress
             outcomes = trainer.train()
-        records = []
+        held = set(runs) if self._claims is None else self._claims.held(runs)
+        records = {}
         for result in outcomes:
             run_id = self._plan.id_of(result.config)
-            records.append(self._record(run_id, runs[run_id].label, result))
-            if self._save is not None:
-                _save(Path(self._save) / run_id, result, self._backbone)
+            # A process that was stopped for minutes may have lost a run to another, which records it.
+            if run_id in held:
+                records[run_id] = self._record(run_id, runs[run_id].label, result)
+                if self._plan.save is not None:
+                    _save(Path(self._plan.save) / run_id, result, self._backbone)
         if self._file is not None:
-            self._file.add(records)
+            self._file.add(records.values())
+        self._plan.done |= records.keys()
         trainer.forget()
         return records
+
+    def _train_halves(self, task: str, runs: Mapping[str, Run], title: str) -> dict[str, Record]:
+        """Train a bank whose state does not fit the device's memory as two."""
+        device = self._backbone.model.device
+        if len(runs) == 1:
+            raise InputError(f"a single run of {title} does not fit the memory of {device}")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        items, half = list(runs.items()), len(runs) // 2
+        return self._train_bank(task, dict(items[:half]), title) | self._train_bank(task, dict(items[half:]), title)
 
     def _record(self, run_id: str, label: str, result: Result) -> Record:
         config, projections = result.config, self._backbone.projections
@@ -311,9 +470,12 @@ def _load(study: Study, device: str, folders: Iterable[str | Path | None]) -> Ba
     for folder in folders:
         if folder is not None:
             _require_folder(Path(folder))
-    return load_backbone(
-        study.backbone, dtype=study.protocol.dtype, device=device, target_modules=study.target_modules
-    )
+    try:
+        return load_backbone(
+            study.backbone, dtype=study.protocol.dtype, device=device, target_modules=study.target_modules
+        )
+    except torch.OutOfMemoryError:
+        raise InputError(f"backbone {study.backbone!r} does not fit the memory of {device}") from None
 
 
 def _require_device(device: str) -> None:
@@ -330,8 +492,30 @@ def _require_folder(folder: Path) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{folder} cannot be a folder: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be created: {there} is not writable")
+    try:
+        # It never has a name. Modes do not tell: root passes them all, and a server may refuse what they allow.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {there}: {error.strerror}") from None
+
+
+def _tidy(results: str | Path, claims: Claims, done: set[str]) -> None:
+    """Remove what processes that were killed have left of runs that are done, if no process is at work."""
+    records, checkpoints = Path(results), Path(results) / CHECKPOINTS
+    with contextlib.suppress(OSError):  # on a disk that is read-only it stays
+        if not claims.tidy(done):
+            return
+        for draft in (*records.glob(".*.draft"), *checkpoints.glob(".*.draft")):
+            draft.unlink(missing_ok=True)
+        for file in records.glob("*.jsonl"):
+            if compressed(file).exists():
+                file.unlink(missing_ok=True)
+        for checkpoint in checkpoints.glob("*.safetensors"):
+            with contextlib.suppress(InputError):  # whoever asks for its runs is told
+                if done.issuperset(runs_of_checkpoint(checkpoint)):
+                    checkpoint.unlink(missing_ok=True)
+        checkpoints.rmdir()  # which fails where other banks' checkpoints are
 
 
 def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> Path | None:
@@ -345,7 +529,21 @@ def _checkpoint(results: str | Path | None, ids: Iterable[str], force: bool) -> 
 
 
 def _save(out: Path, result: Result, backbone: Backbone) -> None:
-    """Write a run's best weights: the adapter in PEFT's format and `head.safetensors`, if the run has a head."""
+    """Write a run's best weights: the adapter in PEFT's format and `head.safetensors`, if the run has a head.
+
+    Raises:
+        OSError: they cannot be written; the folder is named, and the bytes that were to be written.
+    """
+    try:
+        _write_weights(out, result, backbone)
+    except (OSError, safetensors.SafetensorError) as error:
+        tensors = [*result.head.values(), *(tensor for kind in result.adapter.values() for tensor in kind.values())]
+        size = sum(tensor.nbytes for tensor in tensors)
+        number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, str(error))
+        raise OSError(number, f"{said}; {size:,} bytes of weights were to be written", str(out)) from error
+
+
+def _write_weights(out: Path, result: Result, backbone: Backbone) -> None:
     config = result.config
     spec = BACKBONES.get(backbone.name)
     # Left by a run that was killed before its record was written, or that is retrained.
@@ -362,25 +560,6 @@ def _save(out: Path, result: Result, backbone: Backbone) -> None:
     if result.head:
         head = {name: tensor.cpu() for name, tensor in result.head.items()}
         safetensors.torch.save_file(head, out / "head.safetensors")
-
-
-@contextlib.contextmanager
-def _progress(trainer: Trainer, title: str, quiet: bool) -> Iterator[Progress]:
-    console = Console(stderr=True)
-    bar = ProgressBar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[word]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-    )
-    with bar:
-        runs = len(trainer.runs)
-        shown = bar.add_task(f"{title}, {runs} run{'s' * (runs > 1)}", total=trainer.protocol.steps, word="starting")
-        yield lambda step, word: bar.update(shown, completed=step, word=word)
 
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy")

@@ -9,6 +9,7 @@ from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.sources import weights_at_hand
 from cpadapt.inputs.backbones.specs import Source
+from cpadapt.records.claims import Owner, at_work
 from cpadapt.records.record import Record, require_one_backbone
 from cpadapt.records.store import load_records
 from cpadapt.study import Study
@@ -56,8 +57,13 @@ class Status:
     """The runs' own number; `None` is the protocol's."""
     done: int
     missing: int
+    """How many have no record, whether or not they are being trained."""
     diverged: int
     """How many of the runs that are done diverged."""
+    running: int = 0
+    """How many of the missing ones a process has claimed."""
+    failed: int = 0
+    """How many of the missing ones a process had claimed that an error ended."""
 
 
 def status(study: Study, results: str | Path) -> list[Status]:
@@ -76,10 +82,12 @@ def status(study: Study, results: str | Path) -> list[Status]:
     if any(record.config.backbone == study.backbone_name for record in records):
         weights_of(records, study, results, weights_at_hand(study.backbone))
     by_config = {record.config_id: record for record in records}
-    cells: dict[tuple[Any, ...], list[Record | None]] = {}
+    claimed = {working.config: working.owner for working in at_work(results)}
+    cells: dict[tuple[Any, ...], list[tuple[Record | None, Owner | None]]] = {}
     for label, config in study.runs(projections):
         cell = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)
-        cells.setdefault(cell, []).append(by_config.get(config.config_id))
+        record = by_config.get(config.config_id)
+        cells.setdefault(cell, []).append((record, claimed.get(config.config_id) if record is None else None))
     return [
         Status(
             task=task,
@@ -89,9 +97,11 @@ def status(study: Study, results: str | Path) -> list[Status]:
             learning_rate=rate,
             scale=scale,
             warmup_steps=warmup_steps,
-            done=sum(record is not None for record in runs),
-            missing=sum(record is None for record in runs),
-            diverged=sum(record is not None and record.diverged_at is not None for record in runs),
+            done=sum(record is not None for record, _ in runs),
+            missing=sum(record is None for record, _ in runs),
+            diverged=sum(record is not None and record.diverged_at is not None for record, _ in runs),
+            running=sum(owner is not None and owner.failed is None for _, owner in runs),
+            failed=sum(owner is not None and owner.failed is not None for _, owner in runs),
         )
         for (task, label, size, rate, scale, warmup_steps), runs in cells.items()
     ]

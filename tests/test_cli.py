@@ -1,5 +1,6 @@
 """The command line: what each command does, and that a mistake is one line and exit status 2, with nothing done."""
 
+import errno
 import json
 import os
 import re
@@ -14,13 +15,15 @@ import pytest
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel
 
-from cpadapt import cli
+from cpadapt import cli, load_projections, load_study
+from cpadapt.devices import Outcome
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones import sources
 from cpadapt.inputs.backbones.loading import load_backbone
 from cpadapt.inputs.backbones.sources import Prepared
 from cpadapt.inputs.backbones.specs import Source
-from cpadapt.records.store import load_records
+from cpadapt.records.claims import Claims
+from cpadapt.records.store import load_records, read_lines
 
 ROOT = Path(__file__).parents[1]
 
@@ -366,7 +369,7 @@ def test_a_file_of_records_that_is_no_text_is_one_line(cpadapt: Cli, study: Path
     Path("broken").mkdir()
     Path("broken/a.jsonl").write_bytes(b"\xff\xfe")
     for command in ("status", "run"):
-        assert "a.jsonl is not UTF-8" in mistake(cpadapt, [command, str(study), "--results", "broken"])
+        assert "a.jsonl, line 1: not UTF-8" in mistake(cpadapt, [command, str(study), "--results", "broken"])
 
 
 def mistake(cpadapt: Cli, arguments: list[str]) -> str:
@@ -550,9 +553,13 @@ def test_a_mistake_in_a_study(
 
 def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_training(monkeypatch)
+
     # Not by the folder's mode: the tests may run as root, who may write anywhere.
-    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
-    assert "r/s cannot be created" in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    assert "r/s cannot be written to: " in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
 
 
 def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:
@@ -566,6 +573,77 @@ def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) 
 
 def test_a_seed_that_is_named_twice_is_one_run() -> None:
     assert cli._ad_hoc("tiny", "toy-sentiment", ["head"], "0-1,1", [], None).seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("records", "failures", "status", "says"),
+    [
+        (0, {"cpu 1": "no data", "cpu 2": "no data"}, 2, "cpadapt: no data\n"),
+        (0, {"cpu 1": "no data", "cpu 2": "disk full"}, 2, "cpadapt: cpu 1: no data\ncpadapt: cpu 2: disk full\n"),
+        (3, {"cpu 2": "ended by SIGKILL"}, 137, "cpadapt: cpu 2: ended by SIGKILL\n"),
+        (3, {}, 0, ""),
+    ],
+)
+def test_what_failed_on_several_devices_is_said(
+    records: int,
+    failures: dict[str, str],
+    status: int,
+    says: str,
+    cpadapt: Cli,
+    study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cpadapt("run", study, "--task", "toy-reading", "--results", "r").status == 0
+    measured = load_records("r")[:records]
+    monkeypatch.setattr("cpadapt.devices.measure_on", lambda *a, **how: Outcome(measured, failures, status))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    ran = cpadapt("run", study, "--task", "toy-reading", "--results", "r", "--devices", "2")
+    assert (ran.status, ran.err) == (status, says)
+    assert ran.out.startswith("small: 0 trained, 3 on record before; 0 diverged\n" if records else "")
+    assert "--device cpu and --devices 2: give one of them" in mistake(
+        cpadapt, ["run", str(study), "--device", "cpu", "--devices", "2"]
+    )
+
+
+def test_status_says_who_is_at_work_and_what_failed(cpadapt: Cli, study: Path) -> None:
+    runs = {config.config_id: config for _, config in load_study(study).runs(load_projections("tiny"))}
+    first, second, third, *_ = runs
+    with Claims("r") as mine:
+        mine.take({"a1": first, "b2": second}, whole=True)
+        ran = cpadapt("status", study, "--results", "r")
+        assert ran.out.startswith("small: 0 done, 6 missing (2 running), 0 diverged\n")
+        assert re.search(rf"^process {os.getpid()} on \S+ measures 2 runs since 20\d\d-.*$", ran.out, re.M)
+        rows = cpadapt("status", study, "--results", "r", "--json").json
+        assert [(row["running"], row["failed"]) for row in rows] == [(1, 0), (1, 0), *[(0, 0)] * 4]
+    assert cpadapt("status", study, "--results", "r").out.startswith("small: 0 done, 6 missing, 0 diverged\n")
+    failing = Claims("r").__enter__()
+    failing.take({"c3": third}, whole=True)
+    failing.__exit__(RuntimeError, RuntimeError("device lost"), None)
+    ran = cpadapt("status", study, "--results", "r")
+    assert ran.out.startswith("small: 0 done, 6 missing (1 failed), 0 diverged\n")
+    assert f"process {os.getpid()} on " in ran.out
+    assert "had 1 run, ended by an error: device lost\n" in ran.out
+
+
+def test_records_check_names_damage_and_sets_it_aside(cpadapt: Cli, study: Path) -> None:
+    assert cpadapt("run", study, "--task", "toy-reading", "--results", "r").status == 0
+    ran = cpadapt("records", "check", "r")
+    assert (ran.status, ran.out, ran.err) == (0, "r: 3 whole records in 1 file, 0 damaged\n", "")
+    (file,) = Path("r").glob("*.xz")
+    lines = read_lines(file)
+    file.unlink()
+    Path("r/a.jsonl").write_text("\n".join([*lines[:-1], lines[-1][:50]]))
+    assert "r/a.jsonl, line 4: not JSON" in mistake(cpadapt, ["run", str(study), "--results", "r"])
+    ran = cpadapt("records", "check", "r")
+    assert ran.status == 1
+    assert ran.out.splitlines()[0].startswith("r/a.jsonl, line 4: not JSON: ")
+    assert ran.out.splitlines()[1] == "r: 2 whole records in 1 file, 1 damaged"
+    assert "--set-aside" in ran.err
+    assert cpadapt("records", "check", "r", "--set-aside").status == 1
+    assert Path("r/a.jsonl.1.damaged").read_text() == lines[-1][:50] + "\n"
+    ran = cpadapt("run", study, "--task", "toy-reading", "--results", "r")
+    assert ran.out.startswith("small: 1 trained, 2 on record before; 0 diverged\n")
+    assert "does not exist" in mistake(cpadapt, ["records", "check", "nowhere"])
 
 
 PROBE = """

@@ -692,8 +692,7 @@ class Trainer:
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        with safetensors.safe_open(self.checkpoint, "pt", device=str(self.bank.device)) as file:
-            state = json.loads(file.metadata()["state"])
+        with _checkpoint(self.checkpoint, str(self.bank.device)) as (file, state):
             if state.pop("runs") != self._identities():
                 raise InputError(
                     f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start anew"
@@ -716,6 +715,29 @@ class Trainer:
     def _identities(self) -> list[str]:
         weights = self.backbone.source.identity
         return [run.run_id(self.data[run.data_seed].fingerprint, weights) for run in self.runs]
+
+
+def runs_of_checkpoint(path: Path) -> list[str]:
+    """The ids of the runs whose state a checkpoint holds.
+
+    Raises:
+        InputError: it is not a whole checkpoint.
+    """
+    with _checkpoint(path, "cpu") as (_, state):
+        ids: list[str] = state["runs"]
+    return ids
+
+
+@contextlib.contextmanager
+def _checkpoint(path: Path, device: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open checkpoint's tensors and its state."""
+    try:
+        file = safetensors.safe_open(path, "pt", device=device)
+        state = json.loads(file.metadata()["state"])
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole checkpoint; remove it to start anew ({error})") from None
+    with file:
+        yield file, state
 
 
 def fits(work: Callable[[], T], shrink: Callable[[], None]) -> T:

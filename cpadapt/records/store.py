@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
@@ -42,6 +42,19 @@ _RECORD = TypeAdapter(Record)
 _DRAW = TypeAdapter(dict[Literal["draw"], _Draw])
 
 
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """A line, or a whole file, that is not what it should be."""
+
+    file: Path
+    line: int | None
+    """Counted from 1; `None` for the whole file."""
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.problem}" if self.line is None else f"{self.file}, line {self.line}: {self.problem}"
+
+
 def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
     """Read a file's lines, draws and records.
 
@@ -49,22 +62,45 @@ def records_from_lines(lines: Iterable[str]) -> Iterator[Record]:
         InputError: a field is missing, unknown or of the wrong type, or a record's draw is not among the lines before
             it; the line and each field are named.
     """
+    for number, read in each_line(lines):
+        if isinstance(read, str):
+            raise InputError(f"line {number}: {read}")
+        if read is not None:
+            yield read
+
+
+def each_line(lines: Iterable[str | bytes]) -> Iterator[tuple[int, Record | str | None]]:
+    """Read a file's lines, whatever is wrong with some of them.
+
+    Returns:
+        For each line its number, counted from 1, and its record; `None` for a draw; or what is wrong.
+    """
     drawn: Drawn = {}
     for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-        except UNPARSABLE as error:
-            raise InputError(f"line {number}: not JSON: {error}") from None
-        try:
-            if isinstance(content, dict) and "draw" in content:
-                draw = _DRAW.validate_python(content)["draw"]
-                drawn[draw.fingerprint] = draw.sets
-            else:
-                yield _record(content, drawn)
-        except ValidationError as error:
-            raise InputError(f"line {number}: {explain(error, Record)}") from None
-        except InputError as error:
-            raise InputError(f"line {number}: {error}") from None
+        yield number, _line(line, drawn)
+
+
+def _line(line: str | bytes, drawn: Drawn) -> Record | str | None:
+    try:
+        content = json.loads(line if isinstance(line, str) else line.decode())
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
+    except UNPARSABLE as error:
+        return f"not JSON: {error}"
+    try:
+        if isinstance(content, dict) and "draw" in content:
+            draw = _DRAW.validate_python(content)["draw"]
+            drawn[draw.fingerprint] = draw.sets
+            return None
+        return _record(content, drawn)
+    except ValidationError as error:
+        return explain(error, Record)
+    except InputError as error:
+        return str(error)
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8: {error.reason} at byte {error.start}"
 
 
 def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
@@ -108,44 +144,90 @@ def lines_of(records: Iterable[Record], drawn: Drawn | None = None) -> Iterator[
 def record_files(path: str | Path) -> list[Path]:
     """The files of records under a folder, sorted by their paths; or the one file that was given.
 
+    A file that is compressed already is left out: whoever did so was killed before it was removed, or is about to.
+
     Raises:
         InputError: there is no such path.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"no records at {path}: it does not exist")
-    return sorted(file for ending in ENDINGS for file in path.rglob(f"*{ending}")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    files = {file for ending in ENDINGS for file in path.rglob(f"*{ending}")}
+    return sorted(file for file in files if compressed(file) not in files)
+
+
+def compressed(file: Path) -> Path:
+    """What a file in use is called once it is finished."""
+    return file.with_name(f"{file.name}.xz")
 
 
 def read_lines(file: Path) -> list[str]:
     """The lines of a file of records.
 
     Raises:
-        InputError: its content is not what its ending says, or not UTF-8.
+        InputError: its content is not what its ending says, or not UTF-8; the line is named.
     """
+    lines = []
+    for number, line in enumerate(raw_lines(file), start=1):
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise InputError(str(Damage(file, number, _not_utf8(error)))) from None
+    return lines
+
+
+def raw_lines(file: Path) -> list[bytes]:
+    """The lines of a file of records, in whatever encoding.
+
+    Raises:
+        InputError: it should be xz and is not, or not whole.
+    """
+    content = file.read_bytes()
     try:
-        content = file.read_bytes()
-        return (lzma.decompress(content) if file.suffix == ".xz" else content).decode().splitlines()
+        return (lzma.decompress(content) if file.suffix == ".xz" else content).splitlines()
     except lzma.LZMAError as error:
-        raise InputError(f"{file} is not xz: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InputError(str(Damage(file, None, f"is not xz: {error}"))) from None
 
 
-def load_records(path: str | Path) -> list[Record]:
+def load_records(path: str | Path, damaged: list[Damage] | None = None) -> list[Record]:
     """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
 
     A file is read once per process, and again when it changes. Callers share the records and must not modify them.
 
+    Args:
+        path: a folder or a file.
+        damaged: where to note lines and files that cannot be read, and go on without them. By default they are errors.
+
     Raises:
         InputError: there is no such path, or a line is not a valid record (the file and line are named).
     """
+    for _ in range(MOST_LISTINGS - 1):
+        # Another process may compress its file, which is listed by its new name the next time.
+        with contextlib.suppress(FileNotFoundError):
+            return _newest(record_files(path), damaged)
+    return _newest(record_files(path), damaged)
+
+
+MOST_LISTINGS = 10
+"""How often a folder is listed until all of its files are there when they are read."""
+
+
+def _newest(files: Iterable[Path], damaged: list[Damage] | None) -> list[Record]:
     newest: dict[str, Record] = {}
-    for file in record_files(path):
-        for record in _records_in(file, _state(file)):
+    problems: list[Damage] = []
+    for file in files:
+        content = _content_of(file, _state(file))
+        if content.damaged and damaged is None:
+            raise InputError(str(content.damaged[0]))
+        problems += content.damaged
+        for record in content.records:
             known = newest.get(record.id)
             if known is None or known.provenance.finished <= record.provenance.finished:
                 newest[record.id] = record
+    if damaged is not None:
+        damaged += problems
     return list(newest.values())
 
 
@@ -162,15 +244,28 @@ def _state(file: Path) -> _State:
     return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
+class _Content(NamedTuple):
+    """What is in a file."""
+
+    records: tuple[Record, ...]
+    damaged: tuple[Damage, ...]
+
+
 @functools.lru_cache(maxsize=1024)
-def _records_in(file: Path, state: _State) -> tuple[Record, ...]:
-    """A file's records; `state` tells the cache when to read again."""
-    lines = read_lines(file)
+def _content_of(file: Path, state: _State) -> _Content:
+    """A file's records and damage; `state` tells the cache when to read again."""
     try:
-        with _collector_paused():
-            return tuple(records_from_lines(lines))
+        lines = raw_lines(file)
     except InputError as error:
-        raise InputError(f"{file}, {error}") from None
+        return _Content((), (Damage(file, None, str(error).removeprefix(f"{file} ")),))
+    records, damaged = [], []
+    with _collector_paused():
+        for number, read in each_line(lines):
+            if isinstance(read, str):
+                damaged.append(Damage(file, number, read))
+            elif read is not None:
+                records.append(read)
+    return _Content(tuple(records), tuple(damaged))
 
 
 @contextlib.contextmanager
@@ -194,8 +289,8 @@ class RecordFile:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self.path = Path(folder) / f"{stamp}-{secrets.token_hex(3)}.jsonl"
+        self._folder = Path(folder)
+        self.path = self._free_name()
         self._content = b""
         self._drawn: Drawn = {}
 
@@ -206,22 +301,45 @@ class RecordFile:
         """
         drawn = {fingerprint: dict(sets) for fingerprint, sets in self._drawn.items()}
         content = self._content + _text(lines_of(records, drawn))
-        write_atomically(self.path, content)
+        if not self._content:
+            self._reserve()
+        try:
+            write_atomically(self.path, content)
+        except BaseException:
+            if not self._content:
+                self.path.unlink(missing_ok=True)
+            raise
         self._content, self._drawn = content, drawn
+
+    def _free_name(self) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        return self._folder / f"{stamp}-{secrets.token_hex(3)}.jsonl"
+
+    def _reserve(self) -> None:
+        """Create the file, empty, under a name that no other process has."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            with contextlib.suppress(FileExistsError):
+                self.path.touch(exist_ok=False)
+                if not compressed(self.path).exists():
+                    return
+                self.path.unlink()
+            self.path = self._free_name()
 
     def finish(self) -> None:
         """Compress the file; nothing can be added afterwards."""
         if self._content:
-            _write_xz(self.path.with_name(f"{self.path.name}.xz"), self._content)
+            write_xz(compressed(self.path), self._content)
             self.path.unlink()
 
 
 def write_compressed(path: Path, records: Iterable[Record]) -> None:
     """Write a finished file of records, whole or not at all."""
-    _write_xz(path, _text(lines_of(records)))
+    write_xz(path, _text(lines_of(records)))
 
 
-def _write_xz(path: Path, content: bytes) -> None:
+def write_xz(path: Path, content: bytes) -> None:
+    """Write a compressed file, whole or not at all."""
     write_atomically(path, lzma.compress(content, preset=9))
 
 
@@ -230,14 +348,30 @@ def _text(lines: Iterable[str]) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, even if the process is killed; its folder is created if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all, even if the process is killed; its folder is created if missing.
+
+    Raises:
+        OSError: the file cannot be written; the error names it and the bytes that were to be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
     try:
-        with draft.open("wb") as file:
+        with _created(draft) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+    except OSError as error:
+        wanted = f"{error.strerror}; {len(content):,} bytes were to be written"
+        raise OSError(error.errno, wanted, str(path)) from error
     finally:
-        draft.unlink(missing_ok=True)
+        # On a file system that is read-only this raises although there is no draft.
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _created(path: Path) -> BinaryIO:
+    """Open a new file to write to, in a folder that another process may remove while it is empty."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("wb")

@@ -904,6 +904,17 @@ def test_a_checkpoint_of_another_layout_is_refused(
     safetensors.torch.save_file(tensors | {"head.bias": tensors["head.bias"][None]}, checkpoint, state)
     with pytest.raises(InputError, match="checkpoint of another version"):
         train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
+    whole = checkpoint.read_bytes()
+    for content in (
+        b"",
+        whole[:100],
+        whole[:-1],
+        safetensors.torch.save(tensors),
+        safetensors.torch.save(tensors, {}),
+    ):
+        checkpoint.write_bytes(content)
+        with pytest.raises(InputError, match=r"bank\.safetensors is not a whole checkpoint; remove it to start anew"):
+            train(backbone, SEVEN[:1], data, checkpoint=checkpoint)
 
 
 def test_what_does_not_belong_together_is_refused(backbone: Backbone, data: dict[int, TaskData]) -> None:

@@ -173,7 +173,7 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", b"\xff\xfe{}", r"a\.jsonl is not UTF-8: invalid start byte at byte 0"),
+        ("a.jsonl", b"\xff\xfe{}", r"a\.jsonl, line 1: not UTF-8: invalid start byte at byte 0"),
         ("a.jsonl.xz", b"{}", r"a\.jsonl\.xz is not xz"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     file.add([record(0)])
     (first,) = load_records(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("cpadapt.records.store.read_lines", lambda path: pytest.fail(f"read {path} again"))
+        patch.setattr("cpadapt.records.store.raw_lines", lambda path: pytest.fail(f"read {path} again"))
         assert load_records(tmp_path)[0] is first
     file.add([record(1)])
     assert [r.config.seed for r in load_records(tmp_path)] == [0, 1]
