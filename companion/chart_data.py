@@ -1,0 +1,95 @@
+"""A Sphinx extension: below each numbered figure with charts is a link to what they draw, as CSV.
+
+The files lie beside the pages and are named after page and figure: `encoder-2.csv` is that of the second figure of
+`encoder.html`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from docutils import nodes
+
+_SPEC = re.compile(r'<script type="application/json">(.*?)</script>', re.S)
+
+SAYS_NOTHING = ("text", "tooltip", "order", "opacity")
+"""Channels whose fields do not say where a mark is or what it stands for."""
+
+
+def rows(spec: Mapping[str, Any]) -> pd.DataFrame:
+    """What a chart draws: a row for each datum of its marks.
+
+    Its columns are what a mark's tooltip says and then where it is drawn, each by the title that a reader sees. Texts
+    repeat what other marks show, and rules without a tooltip are lines to compare with, so both are left out.
+
+    Args:
+        spec: the chart in Vega-Lite, with its data by name, as Altair writes it.
+    """
+    titles: dict[str, dict[str, str]] = {}
+    for data, mark, encoding in _layers(spec):
+        told = encoding.get("tooltip", [])
+        if mark == "text" or (mark == "rule" and not told):
+            continue
+        drawn = [channel for name, channel in encoding.items() if name not in SAYS_NOTHING]
+        known = titles.setdefault(data, {})
+        for channel in [*(told if isinstance(told, list) else [told]), *drawn]:
+            field, title = channel.get("field"), channel.get("title") or channel.get("field")
+            if field and "aggregate" not in channel and field not in known and title not in known.values():
+                known[field] = title
+    # A field that is in no row is computed while the chart is drawn.
+    tables = [
+        pd.DataFrame(spec["datasets"][data]).reindex(columns=list(known)).dropna(axis=1, how="all").rename(columns=known)
+        for data, known in titles.items()
+    ]
+    return pd.concat([table.convert_dtypes() for table in tables])
+
+
+def _layers(
+    spec: Mapping[str, Any], data: str = "", encoding: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The name of its data, the mark and the encoding of each layer, with what it has from the layers around it."""
+    data = spec.get("data", {}).get("name", data)
+    encoding = {**(encoding or {}), **spec.get("encoding", {})}
+    for layer in spec.get("layer", ()):
+        yield from _layers(layer, data, encoding)
+    if "mark" in spec:
+        yield data, spec["mark"]["type"], encoding
+
+
+def as_csv(specs: list[dict[str, Any]]) -> str:
+    """The rows of a figure's charts; of several, each chart's with its title in front."""
+    tables = [rows(spec) for spec in specs]
+    if len(specs) > 1:
+        for spec, table in zip(specs, tables, strict=True):
+            table.insert(0, "chart", spec["title"])
+    return pd.concat(tables).to_csv(index=False)
+
+
+def offer(app: Any, page: nodes.document, name: str) -> None:
+    """Write the data of a page's figures, and a link below each."""
+    if app.builder.name != "html":
+        return  # in the PDF there is no file to link
+    numbers = app.env.toc_fignumbers.get(name, {}).get("figure", {})
+    for figure in page.findall(nodes.figure):
+        specs = [
+            json.loads(spec)
+            for drawn in figure.findall(nodes.raw)
+            if 'class="chart"' in drawn.astext()
+            for spec in _SPEC.findall(drawn.astext())
+        ]
+        if specs:
+            number = ".".join(map(str, numbers[figure["ids"][0]]))
+            path = Path(app.outdir) / f"{name}-{number}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(as_csv(specs), encoding="utf-8")
+            link = f'<p class="figure-data"><a href="{path.name}" download>Data (CSV)</a></p>'
+            figure.append(nodes.legend("", nodes.raw("", link, format="html")))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.connect("doctree-resolved", offer)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
