@@ -29,19 +29,30 @@ def rows(spec: Mapping[str, Any]) -> pd.DataFrame:
         spec: the chart in Vega-Lite, with its data by name, as Altair writes it.
     """
     titles: dict[str, dict[str, str]] = {}
-    for data, mark, encoding in _layers(spec):
-        told = encoding.get("tooltip", [])
-        if mark == "text" or (mark == "rule" and not told):
-            continue
-        drawn = [channel for name, channel in encoding.items() if name not in SAYS_NOTHING]
+    layers = [
+        (data, encoding)
+        for data, mark, encoding in _layers(spec)
+        if mark != "text" and (mark != "rule" or "tooltip" in encoding)
+    ]
+    told = [(data, encoding.get("tooltip", [])) for data, encoding in layers]
+    drawn = [
+        (data, definition)
+        for data, encoding in layers
+        for channel, definition in encoding.items()
+        if channel not in SAYS_NOTHING
+    ]
+    for data, definition in told + drawn:
         known = titles.setdefault(data, {})
-        for channel in [*(told if isinstance(told, list) else [told]), *drawn]:
-            field, title = channel.get("field"), channel.get("title") or channel.get("field")
-            if field and "aggregate" not in channel and field not in known and title not in known.values():
+        for one in definition if isinstance(definition, list) else [definition]:
+            field, title = one.get("field"), one.get("title") or one.get("field")
+            if field and "aggregate" not in one and field not in known and title not in known.values():
                 known[field] = title
     # A field that is in no row is computed while the chart is drawn.
     tables = [
-        pd.DataFrame(spec["datasets"][data]).reindex(columns=list(known)).dropna(axis=1, how="all").rename(columns=known)
+        pd.DataFrame(spec["datasets"][data])
+        .reindex(columns=list(known))
+        .dropna(axis=1, how="all")
+        .rename(columns=known)
         for data, known in titles.items()
     ]
     return pd.concat([table.convert_dtypes() for table in tables])
