@@ -1,7 +1,7 @@
-"""A Sphinx extension: below each numbered figure with charts is a link to what they draw, as CSV.
+"""A Sphinx extension: below each numbered figure that shows data is a link to these, as CSV.
 
-The files lie beside the pages and are named after page and figure: `encoder-2.csv` is that of the second figure of
-`encoder.html`.
+They are what its charts draw, or what another drawing has as a script of the type `text/csv`. The files lie beside the
+pages and are named after page and figure: `encoder-11.csv` is that of Fig. 11, on `encoder.html`.
 """
 
 import json
@@ -14,6 +14,7 @@ import pandas as pd
 from docutils import nodes
 
 _SPEC = re.compile(r'<script type="application/json">(.*?)</script>', re.S)
+_TABLE = re.compile(r'<script type="text/csv">(.*?)</script>', re.S)
 
 SAYS_NOTHING = ("text", "tooltip", "order", "opacity")
 """Channels whose fields do not say where a mark is or what it stands for."""
@@ -83,19 +84,19 @@ def offer(app: Any, page: nodes.document, name: str) -> None:
     """Write the data of a page's figures, and a link below each."""
     if app.builder.name != "html":
         return  # in the PDF there is no file to link
+    beside = Path(app.outdir, name)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    for before in beside.parent.glob(f"{beside.name}-*.csv"):
+        before.unlink()
     numbers = app.env.toc_fignumbers.get(name, {}).get("figure", {})
     for figure in page.findall(nodes.figure):
-        specs = [
-            json.loads(spec)
-            for drawn in figure.findall(nodes.raw)
-            if 'class="chart"' in drawn.astext()
-            for spec in _SPEC.findall(drawn.astext())
-        ]
-        if specs:
+        drawings = [drawn.astext() for drawn in figure.findall(nodes.raw)]
+        specs = [json.loads(spec) for drawn in drawings if 'class="chart"' in drawn for spec in _SPEC.findall(drawn)]
+        tables = [as_csv(specs)] if specs else [table for drawn in drawings for table in _TABLE.findall(drawn)]
+        if tables:
             number = ".".join(map(str, numbers[figure["ids"][0]]))
-            path = Path(app.outdir) / f"{name}-{number}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(as_csv(specs), encoding="utf-8")
+            path = beside.with_name(f"{beside.name}-{number}.csv")
+            path.write_text(tables[0], encoding="utf-8")
             link = f'<p class="figure-data"><a href="{path.name}" download>Data (CSV)</a></p>'
             figure.append(nodes.legend("", nodes.raw("", link, format="html")))
 

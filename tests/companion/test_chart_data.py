@@ -82,6 +82,12 @@ def test_each_figure_with_a_chart_has_a_file_beside_the_page_and_a_link(tmp_path
     assert len(list(tmp_path.rglob("*.csv"))) == 1
 
 
+def test_a_drawing_may_bring_its_table(tmp_path: Path) -> None:
+    drawing = '<div><script type="application/json">{"a": 1}</script><script type="text/csv">a,b\n1,2\n</script></div>'
+    chart_data.offer(app(tmp_path, (19,)), page(drawing), "notebooks/size")
+    assert read((tmp_path / "notebooks" / "size-19.csv").read_text()) == [["a", "b"], ["1", "2"]]
+
+
 def test_what_is_printed_has_no_files_beside_it(tmp_path: Path) -> None:
     made = page(figure(chart()))
     chart_data.offer(app(tmp_path, (1,), "singlehtml"), made, "notebooks/size")
