@@ -109,7 +109,7 @@ def curve_chart(setup: str) -> Any:
     bands = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", **y), alt.Y2("high:Q"), colour, tooltip=tooltip)
     medians = base.mark_line(strokeWidth=2).encode(x, alt.Y("median:Q", **y), colour, tooltip=tooltip)
     return alt.layer(bands, medians).properties(
-        title=SETUPS[setup],
+        title=alt.TitleParams(SETUPS[setup], frame="bounds", fontSize=13),
         description=f"{SETUPS[setup]}: relative error by iteration, one curve each of {', '.join(lines)}.",
         width="container",
         height=240,

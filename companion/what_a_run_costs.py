@@ -309,7 +309,7 @@ def alone_chart() -> Any:
         tooltip=["step", "what", alt.Tooltip("ratio:Q", format=".2f")],
     )
     return (even + points).properties(
-        title=_title("A CP step costs about what a LoRA step does"),
+        title=_title("A CP step costs about what LoRA's does"),
         description="Time and peak memory of a training step of one CP adapter over those of one LoRA adapter of its"
         " size, eager and compiled, at LoRA's ranks 1 and 8; all are near 1.",
         width="container",

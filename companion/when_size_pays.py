@@ -59,7 +59,7 @@ def chart() -> Any:
     beside = table["setting"].map({ALL: 1.0, FEW: 1.03, OVER_TASKS: 0.97})
     table = table.assign(adapter=[cell_name("cp", size) for size in table["size"]], at=beside * table["ranks"])
     inks = dict(zip(SETTINGS, (family_colours()["cp"], *FURTHER_COLOURS[1:3]), strict=True))
-    size = "CP's size, in multiples of LoRA's first rank"
+    size = "CP's size over LoRA's first rank"
     x = alt.X(
         "at:Q",
         title=size,

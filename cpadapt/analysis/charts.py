@@ -243,8 +243,8 @@ def frontier_chart(
         note = [f"filled: {MEASURED}", f"hollow: {PUBLISHED}, on {on}"]
     if budget_slider and not adapters.empty:
         said = json.dumps([note + best for best in _best_by_budget(adapters)], ensure_ascii=False)
-        return chart.properties(title=alt.TitleParams(alt.ExprRef(f"{said}[place]"), fontSize=12))
-    return chart.properties(title=alt.TitleParams(note, fontSize=12)) if note else chart
+        return chart.properties(title=alt.TitleParams(alt.ExprRef(f"{said}[place]"), fontSize=12, frame="bounds"))
+    return chart.properties(title=alt.TitleParams(note, fontSize=12, frame="bounds")) if note else chart
 
 
 def _frontier_data(records: pd.DataFrame) -> _Frontier:
@@ -717,7 +717,9 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
     offset = alt.YOffset("group:N", sort=groups)
     colours = alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)]))
-    legend = alt.Legend(columns=2, symbolType="circle") if len(groups) > 1 else None
+    # On a phone two long names side by side would be cut off.
+    columns = 1 if max(map(len, groups)) > 12 else 2
+    legend = alt.Legend(columns=columns, symbolType="circle") if len(groups) > 1 else None
     colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
     tooltip = [
         alt.Tooltip("group:N", title="of"),
