@@ -9,13 +9,14 @@ import argparse
 import html
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pypdf
 import yaml
 from playwright.sync_api import Page
+from pypdf.generic import NameObject, TextStringObject
 
 from companion import PROJECT
 from companion.browser import BROWSERS, chromium
@@ -74,6 +75,10 @@ NUMBER = """(pages) => {
 """Writes the chapters' pages into the contents."""
 
 
+HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")]
+  .filter((heading) => heading.checkVisibility()).map((heading) => heading.textContent.trim())"""
+
+
 def parts(contents: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """The book's parts, each with the anchors of its chapters; the first page belongs to the first part.
 
@@ -103,6 +108,28 @@ def pages(printed: Path, anchors: Iterable[str]) -> dict[str, int]:
     if missing := [name for name in anchors if name not in there]:
         raise InputError(f"{printed}: nothing there is named {missing[0]!r}, which the contents link")
     return {name: 1 + int(reader.get_destination_page_number(there[name]) or 0) for name in anchors}
+
+
+def entitle(printed: Path, titles: Sequence[str]) -> None:
+    """Give a PDF's outline these titles, in order.
+
+    Chromium takes a heading's from its printed lines, without the space between two, and at times twice.
+
+    Raises:
+        ValueError: the outline has more entries or fewer.
+    """
+    writer = pypdf.PdfWriter(printed, incremental=True)
+    for entry, title in zip(_entries(writer.root_object["/Outlines"]), titles, strict=True):
+        entry[NameObject("/Title")] = TextStringObject(title)
+    writer.write(printed)
+
+
+def _entries(parent: Any) -> Iterator[Any]:
+    entry = parent.get("/First")
+    while entry is not None:
+        yield entry.get_object()
+        yield from _entries(entry.get_object())
+        entry = entry.get_object().get("/Next")
 
 
 def write(page: Page, file: Path, contents: Mapping[str, Any]) -> None:
@@ -135,7 +162,8 @@ def write(page: Page, file: Path, contents: Mapping[str, Any]) -> None:
         )
         before, said = said, pages(file, [name for _, names in known for name in names])
         if said == before:
-            return
+            break
+    entitle(file, page.evaluate(HEADINGS))
 
 
 def link(first: str, address: str) -> str:
