@@ -75,9 +75,11 @@ pages: ## build the pages anew that changed, and the chapters named by CHANGED
 	cp -Rp book CHANGELOG.md build/book/
 	$(BUILD) --path-output . --keep-going
 
-pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf
+pdf: SINGLE = build/pdf/_build/singlehtml
+pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which its first page then links
 	$(BUILD) --path-output build/pdf --builder custom --custom-builder singlehtml
-	$(BIN)/python -m companion.pdf build/pdf/_build/singlehtml/notebooks/welcome.html _build/html/cpadapt.pdf
+	cp $(SINGLE)/notebooks/welcome.html $(SINGLE)/index.html # whose addresses are as from there
+	$(BIN)/python -m companion.pdf $(SINGLE)/index.html _build/html/cpadapt.pdf _build/html/notebooks/welcome.html
 
 # The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb

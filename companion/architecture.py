@@ -104,14 +104,14 @@ def import_chart() -> Any:
     import altair as alt
 
     order = [part for layer in LAYERS for part in layer]
-    x = alt.X("imported:N", sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(orient="top", labelAngle=-40))
+    x = alt.X("imported:N", sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(orient="top", labelAngle=-90))
     y = alt.Y("importer:N", sort=order, scale=alt.Scale(domain=order))
     base = alt.Chart(import_table()).encode(x=x.title("imported"), y=y.title("importer"))
     squares = base.mark_rect(color="#0072B2", opacity=0.75).encode(tooltip=["importer", "imported", "imports"])
     counts = base.mark_text(color="white").encode(text="imports:Q")
     return (squares + counts).properties(
         width="container",
-        height=420,
+        height=400,
         title=alt.TitleParams("A part imports only from lower layers", frame="bounds"),
         description="A grid of the parts of cpadapt, importers by row and imported by column, from errors to cli. "
         "Every filled square lies below the diagonal; its number is that of the files that import.",

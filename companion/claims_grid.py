@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import pandas as pd
+
 from companion import quantities, verdicts
 from companion.claims import Verdict
 from companion.verdicts import CASES, CLAIMS, JUDGED
@@ -81,7 +83,24 @@ def grid() -> Any:
     )
     return HTML(
         f'<figure class="claims" role="group" aria-label="Verdicts by claim and setting. {html.escape(said)}.">'
-        f"<ul>{legend}</ul><table>{_head()}{''.join(map(_rows, CLAIMS))}</table></figure>"
+        f"<ul>{legend}</ul><table>{_head()}{''.join(map(_rows, CLAIMS))}</table>"
+        f'<script type="text/csv">{table().to_csv(index=False)}</script></figure>'
+    )
+
+
+def table() -> pd.DataFrame:
+    """The grid's cells, one a row, with what each says."""
+    return pd.DataFrame(
+        {
+            "claim": verdicts.said(CLAIMS[claim]),
+            "task": task_name(task),
+            "model": about.model,
+            "setting": about.setting,
+            "verdict": kind_of(told(claim, task, case)[0]).said,
+            "numbers": " ".join(explained(claim, task, case).split("\n")),
+        }
+        for claim, task in JUDGED
+        for case, about in CASES.items()
     )
 
 

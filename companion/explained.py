@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from docutils import nodes
+from pybtex.backends.plaintext import Backend
 
 GLOSSARY = "book/glossary"
 
@@ -36,8 +37,8 @@ def plain(node: nodes.Element) -> str:
 
 def works(environment: Any) -> Mapping[str, str]:
     """Each work of the bibliography as a line, by its anchor."""
-    cited = environment.get_domain("cite").citations
-    return {one.citation_id: one.formatted_entry.text.render_as("text") for one in cited}
+    cited, backend = environment.get_domain("cite").citations, Backend()
+    return {one.citation_id: one.formatted_entry.text.render(backend) for one in cited}
 
 
 def explain(app: Any, page: nodes.document, name: str) -> None:

@@ -174,7 +174,8 @@ def staircase_chart() -> Any:
     slider = alt.param(
         name="budget", value=SHOWN, bind=alt.binding_range(min=0, max=end, step=1, name="budget, scalars: ")
     )
-    x = alt.X("budget:Q", title="budget, trainable scalars", scale=alt.Scale(domain=[0, end], nice=False))
+    x = alt.X("budget:Q", title="budget, trainable scalars", scale=alt.Scale(domain=[0, end], nice=False),
+              axis=alt.Axis(labelSeparation=8))  # fmt: skip
     y = alt.Y("spent:Q", title="spent, trainable scalars", scale=alt.Scale(domain=[0, end], nice=False))
     colour = _colour(BOTH)
     stairs = (

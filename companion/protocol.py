@@ -96,10 +96,17 @@ def verdict_chart() -> Any:
         alt.Chart(pd.DataFrame({"at": at})).mark_rule(strokeDash=dash, strokeWidth=1).encode(alt.X("at:Q"))
         for at, dash in (([0.0], [1, 0]), ([-100 * plan.MARGIN, 100 * plan.MARGIN], [6, 4]))
     ]
+    tooltip = [
+        alt.Tooltip("said:N", title="called"),
+        *(alt.Tooltip(f"{name}:Q", title=title, format="+.2f")
+          for name, title in (("mean", "points"), ("low", "from"), ("high", "to"))),
+    ]  # fmt: skip
     reach = base.mark_rule(strokeWidth=2).encode(
-        alt.X("low:Q", title="difference, points", axis=axis), alt.X2("high:Q")
+        alt.X("low:Q", title="difference, points", axis=axis), alt.X2("high:Q"), tooltip=tooltip
     )
-    points = base.mark_point(filled=True, size=60, opacity=1, color="currentColor").encode(alt.X("mean:Q"))
+    points = base.mark_point(filled=True, size=60, opacity=1, color="currentColor").encode(
+        alt.X("mean:Q"), tooltip=tooltip
+    )
     return alt.layer(*lines, reach, points).properties(
         description=f"Four made-up differences with their intervals, from top to bottom: {'; '.join(table['said'])}."
         " A line stands at 0, and dashed ones half a point on either side.",

@@ -101,13 +101,15 @@ def curve_chart(setup: str) -> Any:
     axis = alt.Axis(format=".0e", values=[1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 1e-2, 1e-1, 1])
     y = {"scale": alt.Scale(type="log"), "title": "error, of the tensor's size", "axis": axis}
     x = alt.X("iteration:Q", axis=alt.Axis(tickCount=5))
+    tooltip = [
+        alt.Tooltip("line:N", title=what), alt.Tooltip("iteration:Q"), alt.Tooltip("median:Q", format=".1e"),
+        alt.Tooltip("low:Q", title="from", format=".1e"), alt.Tooltip("high:Q", title="to", format=".1e"),
+    ]  # fmt: skip
     base = alt.Chart(table)
-    bands = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", **y), alt.Y2("high:Q"), colour)
-    medians = base.mark_line(strokeWidth=2).encode(
-        x, alt.Y("median:Q", **y), colour, tooltip=["line", "iteration", alt.Tooltip("median:Q", format=".1e")]
-    )
+    bands = base.mark_area(opacity=0.2).encode(x, alt.Y("low:Q", **y), alt.Y2("high:Q"), colour, tooltip=tooltip)
+    medians = base.mark_line(strokeWidth=2).encode(x, alt.Y("median:Q", **y), colour, tooltip=tooltip)
     return alt.layer(bands, medians).properties(
-        title=SETUPS[setup],
+        title=alt.TitleParams(SETUPS[setup], frame="bounds", fontSize=13),
         description=f"{SETUPS[setup]}: relative error by iteration, one curve each of {', '.join(lines)}.",
         width="container",
         height=240,

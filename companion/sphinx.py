@@ -7,6 +7,7 @@ every chart has a static twin for print and for readers without JavaScript.
 import dataclasses
 import hashlib
 import html
+import importlib.metadata
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.ext import viewcode
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
@@ -158,10 +160,26 @@ def _write_scripts(app: Any) -> None:
     (static / "mathjax").mkdir(parents=True, exist_ok=True)
     source = Path(mathjax.__file__).parent / "static/mathjax/es5/tex-svg-full.js"
     shutil.copyfile(source, static / "mathjax" / source.name)
-    snippet = (PROJECT / "book/assets/charts.js").read_text(encoding="utf-8")
+    snippet, made = (PROJECT / "book/assets/charts.js").read_text(encoding="utf-8"), static / "charts.bundle.js"
+    given = f"{snippet} {VEGA_LITE} {importlib.metadata.version('vl-convert-python')}"
+    mark = f"// {hashlib.sha256(given.encode()).hexdigest()}\n"
+    if made.exists() and made.read_text(encoding="utf-8").startswith(mark):
+        return
     bundle = vl_convert.javascript_bundle(snippet, vl_version=VEGA_LITE)
     # Wrapped in a function, because its names would otherwise be global in the page.
-    (static / "charts.bundle.js").write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")
+    made.write_text(f"{mark}(() => {{{bundle}}})();\n", encoding="utf-8")
+
+
+def _spare_code_pages(app: Any, env: Any) -> None:
+    """Leave out viewcode's pages where each is newer than its module: it imports all modules to find that out."""
+    for name in (name.replace(".", "/") for name, found in getattr(env, "_viewcode_modules", {}).items() if found):
+        page = Path(app.outdir) / "_modules" / f"{name}.html"
+        code = [path for path in (PROJECT / f"{name}.py", PROJECT / name / "__init__.py") if path.exists()]
+        if not code or not page.exists() or page.stat().st_mtime < code[0].stat().st_mtime:
+            return
+    for listener in list(app.events.listeners["html-collect-pages"]):
+        if listener.handler is viewcode.collect_pages:
+            app.disconnect(listener.id)
 
 
 def _add_scripts(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -260,6 +278,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", _state)
     app.connect("builder-inited", _write_scripts)
     app.connect("source-read", draw_charts)
+    app.connect("env-updated", _spare_code_pages)
     app.connect("html-page-context", _add_scripts)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _mend_lists)

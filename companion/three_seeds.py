@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from companion import noise, quantities
 from cpadapt.families import FAMILIES
@@ -52,6 +53,7 @@ def form() -> str:
     cells = noise.over_seeds(TASK)
     items, seeds = len(cells.outcomes[LORA].items), [seed for seed, _ in cells.outcomes[LORA].seeds]
     data = {"low": LOW, "high": HIGH, "items": items, "seeds": seeds, "lora": lora, "cp": cp}
+    table = pd.DataFrame({"seed": seeds, "LoRA 1, items right": lora, "CP 11, items right": cp, "items": items})
     missed = quantities.value(f"noise.wrong_sign.{TASK}.lora1_cp11").text("unit")
     all_seeds = quantities.value(f"noise.over_seeds.{TASK}.lora1_cp11")
     said = (
@@ -80,7 +82,8 @@ LoRA 1 − CP 11, mean of three seeds, points</text></g>
 <button type="button" name="many">Draw 100 times</button>
 <button type="button" name="clear">Start over</button></p>
 <p class="three-seeds-last" aria-live="polite"></p><p class="three-seeds-tally"></p>
-<script type="application/json">{json.dumps(data, separators=(",", ":"))}</script></div>"""
+<script type="application/json">{json.dumps(data, separators=(",", ":"))}</script>
+<script type="text/csv">{table.to_csv(index=False)}</script></div>"""
 
 
 def _bar(end: float, height: float) -> str:

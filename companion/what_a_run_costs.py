@@ -242,7 +242,7 @@ def hourly_chart(settings: Sequence[tuple[str, ...]] = HOURLY) -> Any:
             if name and not isinstance(runs := quantities.value(name).value, str):
                 marks.append({"place": title, "way": way, "runs": runs})
     frame = pd.DataFrame(marks)
-    y = alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False))
+    y = alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, ': ')", grid=False))
     x = alt.X("runs:Q", title="runs an hour", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~s"))
     base = alt.Chart(frame)
     return alt.layer(
@@ -273,11 +273,11 @@ def _hourly_names(settings: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, s
     found = {}
     for end in map(".".join, settings):
         at = place(*end.split("."))
-        found[f"{_backbone(at)}|{task_name(at.task)}, batch {at.batch}"] = (
+        found[f"{_backbone(at)}: {task_name(at.task)}, batch {at.batch}"] = (
             f"what_a_run_costs.bank.{end}", f"what_a_run_costs.best.{end}", f"what_a_run_costs.one.{end}"
         )  # fmt: skip
     on_cpu = "what_a_run_costs.cpu_bank", "", "what_a_run_costs.cpu_one"
-    return found | {f"{backbone_name('minilm')} on a CPU|{task_name('sst2')}, batch 8": on_cpu}
+    return found | {f"{backbone_name('minilm')} on a CPU: {task_name('sst2')}, batch 8": on_cpu}
 
 
 ALONE_PARTS = {"time": "#0072B2", "memory": "#D55E00"}
@@ -309,7 +309,7 @@ def alone_chart() -> Any:
         tooltip=["step", "what", alt.Tooltip("ratio:Q", format=".2f")],
     )
     return (even + points).properties(
-        title=_title("A CP step costs about what a LoRA step does"),
+        title=_title("A CP step costs about what LoRA's does"),
         description="Time and peak memory of a training step of one CP adapter over those of one LoRA adapter of its"
         " size, eager and compiled, at LoRA's ranks 1 and 8; all are near 1.",
         width="container",
@@ -332,14 +332,14 @@ def step_chart() -> Any:
         runs = max(bench.sizes(at) & bench.sizes(at, NOT_FUSED) or bench.sizes(at))
         for kernels, compiled in (("fused", FUSED), ("not fused", NOT_FUSED)):
             if runs in bench.sizes(at, compiled):
-                title = f"{_backbone(at)}|{task_name(at.task)}, {kernels}"
+                title = f"{_backbone(at)}: {task_name(at.task)}, {kernels}"
                 marks += [{"place": title} | part for part in _parts(at, runs, compiled)]
     frame = pd.DataFrame(marks)
     return (
         alt.Chart(frame)
         .mark_bar()
         .encode(
-            alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, '|')", grid=False)),
+            alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelExpr="split(datum.label, ': ')", grid=False)),
             alt.X("length:Q", title="products at the peak = 1", stack="zero", axis=alt.Axis(tickCount=5)),
             alt.Color(
                 "part:N",
@@ -348,7 +348,7 @@ def step_chart() -> Any:
                 legend=alt.Legend(columns=1, labelLimit=240),
             ),
             alt.Order("order:Q"),
-            tooltip=["part", alt.Tooltip("length:Q", format=".2f")],
+            tooltip=["place", "part", alt.Tooltip("length:Q", format=".2f")],
         )
         .properties(
             description="What a bank's step is made of, as bars with the time of its matrix products at the device's"

@@ -59,10 +59,10 @@ def progress_chart() -> Any:
     y = alt.Y("study:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelFontSize=11))
     bars = (
         alt.Chart(found)
-        .mark_bar(color=charts.FURTHER_COLOURS[0])
+        .mark_bar(color=charts.FURTHER_COLOURS[0], size=9)
         .encode(
             # Above 1 there is room for the counts.
-            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 2]),
+            alt.X("share:Q", title="on record", scale=alt.Scale(domain=[0, 2.4]),
                   axis=alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1])),
             y,
             tooltip=["study:N", alt.Tooltip("done:Q", title="on record"), alt.Tooltip("runs:Q", title="planned")],

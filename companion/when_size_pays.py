@@ -59,9 +59,10 @@ def chart() -> Any:
     beside = table["setting"].map({ALL: 1.0, FEW: 1.03, OVER_TASKS: 0.97})
     table = table.assign(adapter=[cell_name("cp", size) for size in table["size"]], at=beside * table["ranks"])
     inks = dict(zip(SETTINGS, (family_colours()["cp"], *FURTHER_COLOURS[1:3]), strict=True))
+    size = "CP's size over LoRA's first rank"
     x = alt.X(
         "at:Q",
-        title="CP's size, in multiples of LoRA's first rank",
+        title=size,
         scale=alt.Scale(type="log", nice=False, padding=16),
         axis=alt.Axis(format="~g", grid=False, values=[0.1, 0.2, 0.5, 1, 2, 4]),
     )
@@ -70,6 +71,7 @@ def chart() -> Any:
     tooltip = [
         alt.Tooltip("setting:N", title="trained on"),
         alt.Tooltip("adapter:N"),
+        alt.Tooltip("ranks:Q", title=size, format=".2f"),
         alt.Tooltip("gain:Q", title="points over the head", format="+.1f"),
         alt.Tooltip("low:Q", title="from", format="+.1f"),
         alt.Tooltip("high:Q", title="to", format="+.1f"),

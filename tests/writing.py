@@ -177,7 +177,7 @@ class Page:
     def parsed(cls, html: str) -> "Page":
         """The page of a whole HTML document, or of an article alone."""
         soup = BeautifulSoup(html, "html.parser")
-        for tag in soup.select("script, style, svg, pre, .cell_input, .above-input > summary"):
+        for tag in soup.select("script, style, svg, pre, .cell_input, .above-input > summary, .figure-data"):
             tag.clear()
         return cls(soup.select_one("article.bd-article") or soup)
 

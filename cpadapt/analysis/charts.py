@@ -5,6 +5,7 @@ and the built book draw without a network. Altair takes a second to import, so o
 """
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -215,9 +216,9 @@ def frontier_chart(
     Args:
         records: a table of one task's runs, as `read_records` returns it.
         budget_slider: add a slider over the sizes, from LoRA's first rank at the start. Cells above the budget fade,
-            the treads show the best cell at or under each budget, and a line of text names each family's best cell
-            (`best_under_budget`). That cell is chosen on eval itself, so it describes these runs and promises nothing
-            for others.
+            the treads show the best cell at or under each budget, and a line above the chart names each family's best
+            cell (`best_under_budget`). That cell is chosen on eval itself, so it describes these runs and promises
+            nothing for others.
         published: numbers of others, with the columns `backbone`, `task`, `label`, `size`, `parameters`, `accuracy`,
             `sd` and `seeds`, drawn hollow if a checkbox is ticked.
     """
@@ -238,11 +239,14 @@ def frontier_chart(
     chart = alt.layer(*layers).properties(
         description=_description(means, budget_slider, published), width="container", height=320
     )
-    if published is None:
-        return chart
-    on = ", ".join(backbone_name(name) for name in sorted(set(published["backbone"])))
-    note = [f"filled: {MEASURED}", f"hollow: {PUBLISHED}, on {on}"]
-    return chart.properties(title=alt.TitleParams(note, fontSize=12))
+    note = []
+    if published is not None:
+        on = ", ".join(backbone_name(name) for name in sorted(set(published["backbone"])))
+        note = [f"filled: {MEASURED}", f"hollow: {PUBLISHED}, on {on}"]
+    if budget_slider and not adapters.empty:
+        said = json.dumps([note + best for best in _best_by_budget(adapters)], ensure_ascii=False)
+        return chart.properties(title=alt.TitleParams(alt.ExprRef(f"{said}[place]"), fontSize=12, frame="bounds"))
+    return chart.properties(title=alt.TitleParams(note, fontSize=12, frame="bounds")) if note else chart
 
 
 def _frontier_data(records: pd.DataFrame) -> _Frontier:
@@ -293,11 +297,15 @@ def _budget_slider(adapters: pd.DataFrame) -> tuple[Any, Any]:
     """
     import altair as alt
 
-    counts = sorted(set(adapters["parameters"].astype(int))) or [1]
+    counts = _counts(adapters) or [1]
     first = adapters.loc[adapters["label"] == next(iter(FAMILIES)), "parameters"].min()
     start = counts.index(int(first)) if first == first else len(counts) // 2
     slider = alt.binding_range(min=0, max=len(counts) - 1, step=1, name="budget ")
     return alt.param(name="place", value=start, bind=slider), alt.param(name="budget", expr=f"{counts}[place]")
+
+
+def _counts(adapters: pd.DataFrame) -> list[int]:
+    return sorted(set(adapters["parameters"].astype(int)))
 
 
 def _cell_tooltips() -> list[Any]:
@@ -311,6 +319,13 @@ def _cell_tooltips() -> list[Any]:
         alt.Tooltip("runs:Q", title="seeds"),
         alt.Tooltip("learning_rate:Q", title="learning rate", format="~e"),
     ]
+
+
+def _line_tooltips() -> list[Any]:
+    """What is drawn as a line over all sizes, and its accuracy."""
+    import altair as alt
+
+    return [alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("accuracy:Q", title="accuracy on eval", format=".1%")]
 
 
 def _floor_layers(data: _Frontier, look: _Look) -> list[Any]:
@@ -349,7 +364,7 @@ def _name_layers(data: _Frontier, look: _Look) -> list[Any]:
     shown = pd.concat([data.floor, known])["accuracy"]
     said = f"commonest answer, {100 * data.commonest:.1f} %"
     if data.commonest >= shown.min() - (shown.max() - shown.min()):
-        line = alt.Chart(pd.DataFrame({"accuracy": [data.commonest], "said": [said]}))
+        line = alt.Chart(pd.DataFrame({"cell": ["commonest answer"], "accuracy": [data.commonest], "said": [said]}))
         # Just below head only, its name goes under its line, because theirs stands over the other.
         is_just_below = any(data.floor["accuracy"] > data.commonest) and data.commonest > shown.min()
         text = line.mark_text(
@@ -357,7 +372,7 @@ def _name_layers(data: _Frontier, look: _Look) -> list[Any]:
         )
         return [
             *layers,
-            line.mark_rule(strokeDash=[2, 3], strokeWidth=1.5).encode(look.y),
+            line.mark_rule(strokeDash=[2, 3], strokeWidth=1.5).encode(look.y, tooltip=_line_tooltips()),
             text.encode(look.y, x=alt.value("width"), text="said:N"),
         ]
     below = alt.Chart(pd.DataFrame({"said": [f"↓ {said}"]})).mark_text(
@@ -374,8 +389,15 @@ def _seed_layer(data: _Frontier, look: _Look) -> Any:
     return (
         alt.Chart(data.seeds[data.seeds["label"] != HEAD])
         .mark_point(filled=True, size=35)
-        .encode(look.x, look.y, look.colour, look.shape, opacity=lit)
-    )
+        .encode(
+            look.x, look.y, look.colour, look.shape, opacity=lit,
+            tooltip=[
+                alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("seed:Q"),
+                alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+                alt.Tooltip("accuracy:Q", title="accuracy on eval", format=".1%"),
+            ],
+        )
+    )  # fmt: skip
 
 
 def _point_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
@@ -419,51 +441,22 @@ def _tread_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
         .transform_calculate(shown_until=f"min(datum.until, {look.budget.name})")
         .mark_rule(strokeWidth=2, opacity=0.8)
         .encode(look.x, alt.Y("best so far:Q", title="accuracy on eval"), look.colour, x2="shown_until:Q"),
-        *_best_under_layers(adapters, look),
     ]
 
 
-def _best_under_layers(adapters: pd.DataFrame, look: _Look) -> list[Any]:
-    """A line of text for each family, with its best cell at or under the budget."""
-    import altair as alt
-
-    above = alt.Chart(pd.DataFrame({"text": [""]})).transform_calculate(
-        text="'best on eval within ' + format(budget, ',') + ' scalars:'"
-    )
-    texts = [
-        above.mark_text(align="left", baseline="top", fontSize=12).encode(
-            x=alt.value(4), y=alt.value(2), text="text:N"
-        )
-    ]
-    for row, (_, said) in enumerate(_best_by_budget(adapters).groupby("label"), start=1):
-        texts.append(
-            alt.Chart(said)
-            .transform_filter("datum.least <= budget && (!isValid(datum.below) || budget < datum.below)")
-            .mark_text(align="left", baseline="top", fontSize=12)
-            .encode(x=alt.value(4), y=alt.value(2 + 16 * row), text="text:N")
-        )
-    return texts
-
-
-def _best_by_budget(adapters: pd.DataFrame) -> pd.DataFrame:
-    """`best_under_budget` in words, one row for each family and range of budgets, from `least` to below `below`.
-
-    The last range of each family has no end.
-    """
+def _best_by_budget(adapters: pd.DataFrame) -> list[list[str]]:
+    """For each place of the slider, `best_under_budget` in words: the budget, and then a line for each family."""
     best = adapters.rename(columns={"accuracy": "eval_mean"})
-    counts = sorted(set(best["parameters"].astype(int)))
-    rows = []
-    for least, below in zip([0, *counts], [*counts, None], strict=True):
-        fitting = best_under_budget(best, least).sort_values(["eval_mean", "parameters"], ascending=[False, True])
+    lines = []
+    for budget in _counts(best):
+        fitting = best_under_budget(best, budget).sort_values(["eval_mean", "parameters"], ascending=[False, True])
         said = {
             row["label"]: f"{row['cell']}: {100 * row['eval_mean']:.1f} %, {row['parameters']:,} scalars"
             for row in fitting.drop_duplicates("label").to_dict("records")
         }
-        for label in sorted(set(best["label"])):
-            name = family_name(label)
-            text = said.get(label, f"{name}: none fits")
-            rows.append({"label": label, "family name": name, "least": least, "below": below, "text": text})
-    return pd.DataFrame(rows)
+        named = [said.get(label, f"{family_name(label)}: none fits") for label in sorted(set(best["label"]))]
+        lines.append([f"best on eval within {budget:,} scalars:", *named])
+    return lines
 
 
 def _published_layers(published: pd.DataFrame, adapters: pd.DataFrame, look: _Look) -> list[Any]:
@@ -590,11 +583,12 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
             ],
         )
     )  # fmt: skip
-    readout = alt.Chart(pd.DataFrame({"mean": [floor], "said": ["readout alone"]}))
+    readout = alt.Chart(pd.DataFrame({"cell": ["readout alone"], "mean": [floor]}))
+    told = [alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("mean:Q", title="mean accuracy", format=".1%")]
     return alt.layer(
-        readout.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(y),
+        readout.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(y, tooltip=told),
         readout.mark_text(align="left", baseline="bottom", dy=-3, fontSize=12).encode(
-            y, x=alt.value(2), text="said:N"
+            y, x=alt.value(2), text="cell:N"
         ),
         lines,
         points,
@@ -725,7 +719,9 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
     offset = alt.YOffset("group:N", sort=groups)
     colours = alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)]))
-    legend = alt.Legend(columns=2, symbolType="circle") if len(groups) > 1 else None
+    # On a phone two long names side by side would be cut off.
+    columns = 1 if max(map(len, groups)) > 12 else 2
+    legend = alt.Legend(columns=columns, symbolType="circle") if len(groups) > 1 else None
     colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
     tooltip = [
         alt.Tooltip("group:N", title="of"),

@@ -1,6 +1,7 @@
 """The book's extension of Sphinx: charts in pages, scripts beside them, links to where the repository lives."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import jupytext
 import nbformat
 import pandas as pd
 import pytest
+from sphinx.ext import viewcode
 
 from companion import sphinx
 from cpadapt.analysis import charts
@@ -70,6 +72,43 @@ def test_a_notebook_s_charts_get_their_figures() -> None:
         assert ('<figure class=\\"chart' in source[0]) == drawn
     (_, second) = json.loads(text)["cells"][0]["outputs"]
     assert second == outputs[1]
+
+
+def test_the_charts_javascript_is_bundled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=str(tmp_path))
+    made = []
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda snippet, **_: made.append(snippet) or "one();")
+    sphinx._write_scripts(app)
+    sphinx._write_scripts(app)
+    bundle = tmp_path / "_static" / "charts.bundle.js"
+    assert bundle.read_text(encoding="utf-8").endswith("(() => {one();})();\n")
+    assert len(made) == 1
+    monkeypatch.setattr(sphinx, "VEGA_LITE", "5.21")
+    sphinx._write_scripts(app)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(("newer", "left"), [("page", False), ("code", True), (None, True)])
+def test_pages_of_code_are_made_again_where_the_code_is_newer(
+    newer: str | None, left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sphinx, "PROJECT", tmp_path)
+    written = {
+        "code": tmp_path / "cpadapt" / "tuner" / "__init__.py",
+        "page": tmp_path / "_modules/cpadapt/tuner.html",
+    }
+    for path in written.values():
+        path.parent.mkdir(parents=True)
+    for name, path in written.items():
+        if newer or name == "code":
+            path.touch()
+            os.utime(path, (2, 2) if name == newer else (1, 1))
+    listeners = [SimpleNamespace(id=1, handler=viewcode.collect_pages), SimpleNamespace(id=2, handler=print)]
+    events = SimpleNamespace(listeners={"html-collect-pages": listeners})
+    app = SimpleNamespace(outdir=str(tmp_path), events=events)
+    app.disconnect = lambda which: listeners.remove(next(each for each in listeners if each.id == which))
+    sphinx._spare_code_pages(app, SimpleNamespace(_viewcode_modules={"cpadapt.tuner": ("code",), "torch": False}))
+    assert [each.id for each in listeners] == ([1, 2] if left else [2])
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,18 @@ def test_a_budget_s_slider_moves_the_chart(visit: Callable[..., Page]) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("name", ["notebooks/size.html", "notebooks/first_frontiers.html"])
+def test_on_a_phone_what_a_slider_says_covers_no_mark(name: str, visit: Callable[..., Page]) -> None:
+    charts = visit(name, 390).locator("figure.chart .chart-live:has(input[type=range])")
+    assert charts.count() >= 2
+    for chart in charts.all():
+        title, marks = chart.locator(".role-title-text"), chart.locator(".mark-symbol path, .mark-rule line")
+        assert str(title.text_content()).startswith("best on eval within")
+        below = title.bounding_box()["y"] + title.bounding_box()["height"]
+        assert min(mark.bounding_box()["y"] for mark in marks.all()) >= below
+        assert title.bounding_box()["x"] + title.bounding_box()["width"] <= 390
+
+
 def test_pointing_at_a_cell_lights_up_its_seeds(visit: Callable[..., Page]) -> None:
     page = visit("notebooks/size.html")
     chart = page.locator("figure.chart .chart-live svg").first
@@ -325,7 +337,14 @@ def test_the_planner_plans(visit: Callable[..., Page]) -> None:
     assert page.complaints == []
 
 
-@pytest.mark.parametrize(("query", "first"), [("overfitting", "Glossary"), ("budget", "What does one budget buy?")])
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [("budget", "What does one budget buy?")]
+    + [
+        (other, "Glossary")
+        for other in ("overfitting", "hyperparameter", "significance", "early stopping", "test set")
+    ],
+)
 def test_a_search_has_pages_before_the_api(query: str, first: str, visit: Callable[..., Page]) -> None:
     page = visit(f"search.html?q={query}")
     page.wait_for_selector("#search-results li")

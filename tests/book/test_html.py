@@ -1,6 +1,10 @@
 """The built pages, read as text: nothing from elsewhere, and one form for all. They need `make book` to have run."""
 
+import csv
+import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -36,6 +40,61 @@ def test_the_charts_javascript_is_there_once() -> None:
     scripts = [path for path in SITE.rglob("*.js") if path.name != "searchindex.js"]
     drawing = [path for path in scripts if "vega" in path.read_text(encoding="utf-8", errors="replace")]
     assert [path.name for path in drawing if path.stat().st_size > 100_000] == ["charts.bundle.js"]
+
+
+MOST = 1_500_000
+"""The bytes that a page may have, with the pictures that it shows, beside what all pages share."""
+
+
+def test_no_page_is_heavy() -> None:
+    heavy = {}
+    for path in sorted(SITE.rglob("*.html")):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        sources = {tag["src"] for tag in page.select("img[src], source[src], iframe[src]")}
+        parts = [path, *(path.parent / source for source in sources if not source.startswith("data:"))]
+        size = sum(part.stat().st_size for part in parts if "_static" not in part.parts)
+        if size > MOST:
+            heavy[str(path.relative_to(SITE))] = size
+    assert heavy == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_numbered_chart_has_its_data_beside_the_page(name: str) -> None:
+    """Every value that a chart's marks are said to have, in a file with the figure's number."""
+    path = SITE / f"{name}.html"
+    for figure in parsed(name).select("figure:has(> figcaption):has(figure.chart)"):
+        number = re.sub(r"\D", "", figure.select_one(".caption-number").get_text())
+        (link,) = figure.select(".figure-data a")
+        assert link["href"] == f"{path.stem}-{number}.csv"
+        with (path.parent / link["href"]).open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        assert all(head)
+        assert len(set(head)) == len(head) >= 2
+        assert all(len(row) == len(head) for row in rows)
+        cells = [set(map(plain, row)) for row in rows]
+        specs = [json.loads(script.string) for script in figure.select("figure.chart script")]
+        told = [each for spec in specs for each in tooltips(spec)]
+        missing = [said for data in told for said in data if not any(said <= row for row in cells)]
+        assert missing == []
+        assert len(rows) >= max(map(len, told), default=1)
+
+
+def tooltips(spec: dict[str, Any]) -> Iterator[list[set[str]]]:
+    """For each layer that has a tooltip, what it says of each datum, as a file has it."""
+    for layer in spec.get("layer", [spec]):
+        shared = spec.get("encoding", {}) | layer["encoding"]
+        fields = [one["field"] for one in shared.get("tooltip", []) if "aggregate" not in one]
+        data = spec["datasets"][(layer.get("data") or spec["data"])["name"]]
+        if fields and layer["mark"]["type"] != "text":
+            yield [{plain(row[field]) for field in fields if field in row} for row in data]
+
+
+def plain(value: Any) -> float | str:
+    """A value of a chart or of its file: a number, or a text, which is empty for what is missing."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value or ""
 
 
 @pytest.mark.parametrize("name", NAMES)
