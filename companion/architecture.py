@@ -15,8 +15,9 @@ LAYERS = (
     ("records",),
     ("bank", "tuner", "analysis", "approximation"),
     ("study",),
-    ("advice", "progress"),
+    ("advice", "progress", "display"),
     ("measure",),
+    ("devices",),
     ("cli",),
 )
 """The parts of `cpadapt`, layer by layer from the bottom. A part imports only from layers below its own."""

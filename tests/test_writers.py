@@ -177,6 +177,10 @@ def test_a_process_of_another_host_keeps_its_claim_while_it_renews_it(tmp_path: 
             assert another.others(["a1", "b2"]) == {mine._owner: 2}
         assert not mine.tidy(["a1", "b2"]), "this process is at work"
         mine.settle(["a1", "b2"])
+    # A lease that was being written when its process was killed.
+    (tmp_path / CLAIMS).mkdir(exist_ok=True)
+    (tmp_path / CLAIMS / ".0123456789abcdef.lease.123.draft").touch()
+    assert at_work(tmp_path) == []
     assert mine.tidy(["a1", "b2"])
     assert not list(tmp_path.iterdir())
 

@@ -176,9 +176,12 @@ class Claims:
         for lease in leases:
             if lease.name not in needed and self._watch.is_gone(lease.name):
                 lease.unlink(missing_ok=True)
+        alone = all(self._watch.is_gone(lease.name) for lease in leases)
+        for draft in self._folder.glob(".*.draft") if alone else ():
+            draft.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # which it raises where anything is in it
             self._folder.rmdir()
-        return all(self._watch.is_gone(lease.name) for lease in leases)
+        return alone
 
     def _take(self, run: str, config: str) -> bool:
         path = self._folder / f"{run}.0"
@@ -315,7 +318,8 @@ def _remove(claims: Sequence[Path]) -> None:
 def _claims_in(folder: Path) -> dict[str, list[Path]]:
     """The claims of every run, by its id, the one that counts last."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.[0-9]*"), key=lambda path: int(path.suffix[1:])):
+    paths = [path for path in folder.glob("*") if path.suffix[1:].isdecimal()]
+    for path in sorted(paths, key=lambda path: int(path.suffix[1:])):
         found.setdefault(path.stem, []).append(path)
     return found
 
