@@ -201,6 +201,17 @@ def _mend_lists(app: Any, pagename: str, templatename: str, context: dict[str, A
         )
 
 
+def _lighten(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Take the element around each word out of signatures, with which the reference weighs a sixth more."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'<dt class="sig .*?</dt>',
+            lambda found: re.sub(r'<span class="pre">([^<]*)</span>', r"\1", found[0]),
+            context["body"],
+            flags=re.S,
+        )
+
+
 def _describe(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Say what a page asks and answers, its first two paragraphs, to search engines and to whom a link is sent."""
     if doctree is None:
@@ -282,5 +293,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("html-page-context", _add_scripts)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _mend_lists)
+    app.connect("html-page-context", _lighten)
     app.connect("autodoc-process-signature", _leave_out_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

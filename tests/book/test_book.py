@@ -74,6 +74,13 @@ def test_a_notebook_s_charts_get_their_figures() -> None:
     assert second == outputs[1]
 
 
+def test_a_signature_has_no_element_around_each_word() -> None:
+    code = '<code><span class="pre">kept</span></code>'
+    context = {"body": f'<dl><dt class="sig py"><em><span class="pre">a</span></em></dt><dd>{code}</dd></dl>'}
+    sphinx._lighten(None, "", "", context, None)
+    assert context["body"] == f'<dl><dt class="sig py"><em>a</em></dt><dd>{code}</dd></dl>'
+
+
 def test_the_charts_javascript_is_bundled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = SimpleNamespace(builder=SimpleNamespace(format="html"), outdir=str(tmp_path))
     made = []
