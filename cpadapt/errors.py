@@ -87,7 +87,10 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 def shown(value: object) -> str:
     """A value for a message, as `repr` has it, with the middle of a long one left out."""
-    return _SHORT.repr(value)
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # hexadecimal numbers may have more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _fields(kind: Any, path: Iterable[int | str]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpadapt.errors import InputError
+from cpadapt.errors import InputError, shown
 from cpadapt.families import FAMILIES, SAVED_AS_TRAINED, family, family_or_tuner
 from cpadapt.families.peft_tuners import TUNERS
 
@@ -23,6 +23,9 @@ ADAM_BYTES_PER_SCALAR = 8
 """Adam and AdamW keep two float32 moments for each trainable scalar."""
 
 FLOAT32_BYTES = 4
+
+LARGEST_BUDGET = 2**60
+"""Above what any adapter costs in any unit, and small enough for sizes to be counted."""
 
 
 def refusal(
@@ -166,10 +169,10 @@ def largest_size(
     """The largest size whose cost is at or under the budget; 0 if the smallest adapter exceeds the budget.
 
     Raises:
-        InputError: the budget is negative, there are no projections, or as `count` of the smallest adapter.
+        InputError: the budget is negative or absurd, there are no projections, or as `count` of the smallest adapter.
     """
-    if budget < 0:
-        raise InputError(f"a budget must be 0 or more, not {budget}")
+    if not 0 <= budget <= LARGEST_BUDGET:
+        raise InputError(f"a budget must be 0 or more and at most {LARGEST_BUDGET:,}, not {shown(budget)}")
     if not projections:
         raise InputError("no adapter has a largest size without projections to adapt")
 
@@ -220,7 +223,7 @@ def plan(projections: Sequence[Projection], budget: int, cost: Cost = count) -> 
         cost: `count`, `file_bytes` or `adam_bytes`.
 
     Raises:
-        InputError: the budget is negative, or there are no projections.
+        InputError: the budget is negative or absurd, or there are no projections.
     """
     return [_offer(name, projections, budget, cost) for name in FAMILIES]
 

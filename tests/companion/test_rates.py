@@ -101,8 +101,8 @@ def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
     (late,) = (r.evaluations for r in pilot if (r.label, r.config.size, r.config.learning_rate, r.config.seed)
                == ("lora", 4, 1e-3, 0))  # fmt: skip
     for records in (
-        changed(diverged_at=450, evaluations=late[:4]),
-        changed(diverged_at=3, evaluations=(), outcome=None),
+        changed(diverged_at=450, evaluations=late[:4], best_step=late[3].step),
+        changed(diverged_at=3, evaluations=(), best_step=None, outcome=None),
     ):
         found = rates.response(records)
         lost = found[found["diverged"] > 0]
@@ -128,7 +128,8 @@ def test_one_answer_is_found_by_what_is_right(pilot: list[Record]) -> None:
     def answering(name: str, right: np.ndarray) -> Record:
         asked = first.outcome
         said = pack_bitmap(right.nonzero()[0], asked.total)
-        return dataclasses.replace(first, id=name, outcome=dataclasses.replace(asked, right=said, margins=None))
+        outcome = dataclasses.replace(asked, correct=int(right.sum()), right=said, margins=None)
+        return dataclasses.replace(first, id=name, outcome=outcome)
 
     rarer, commoner = (answering(str(one), classes == one) for one in (0, 1))
     nearly = (classes == 1) ^ (np.arange(len(classes)) == 0)
