@@ -21,6 +21,7 @@ import pytest
 import runs_per_hour
 import shapes
 import torch
+import writers
 from transformers import OPTConfig
 
 from cpadapt.bank.packing import pack
@@ -325,6 +326,19 @@ def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
     turn = [("bank", None), *(("peer", rank) for rank in (1, 2, 4, 8))]
     assert [(row["what"], row.get("rank")) for row in rows] == 2 * turn
     assert [row["turn"] for row in rows] == [0] * 5 + [1] * 5
+
+
+@pytest.mark.long
+def test_the_script_of_several_writers(tmp_path: Path) -> None:
+    with pytest.raises(writers.typer.Exit) as ended:
+        writers.main(
+            backbone="tiny", task=TASK, seeds=2, steps=4, count=[2], rounds=1, results=tmp_path
+        )  # fmt: skip
+    assert not ended.value.exit_code
+    (row,) = json.loads((tmp_path / "writers.json").read_text())["rows"]
+    assert (row["processes"], row["runs"], row["doubled"]) == (2, 8, 0)
+    assert sum(row["runs_by_process"]) == 8
+    assert row["seconds"] > 0
 
 
 def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ def _newest(files: Iterable[Path], damaged: list[Damage] | None) -> list[Record]
     newest: dict[str, Record] = {}
     problems: list[Damage] = []
     for file in files:
-        content = _content_of(file, _state(file))
+        content = _content_of(file)
         if content.damaged and damaged is None:
             raise InputError(str(content.damaged[0]))
         problems += content.damaged
@@ -251,9 +251,27 @@ class _Content(NamedTuple):
     damaged: tuple[Damage, ...]
 
 
+@dataclasses.dataclass
+class _Kept:
+    """What a file held when it was last read. Older content is let go: a process reads its own file for every bank."""
+
+    read: tuple[_State, _Content] | None = None
+
+
 @functools.lru_cache(maxsize=1024)
-def _content_of(file: Path, state: _State) -> _Content:
-    """A file's records and damage; `state` tells the cache when to read again."""
+def _kept(file: Path) -> _Kept:
+    return _Kept()
+
+
+def _content_of(file: Path) -> _Content:
+    """A file's records and damage; read again only if it has changed."""
+    kept, state = _kept(file), _state(file)
+    if kept.read is None or kept.read[0] != state:
+        kept.read = state, _read(file)
+    return kept.read[1]
+
+
+def _read(file: Path) -> _Content:
     try:
         lines = raw_lines(file)
     except InputError as error:

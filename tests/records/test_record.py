@@ -1,7 +1,9 @@
 """Records: strict in what they read, atomic in what they write, tidy in what they give."""
 
 import dataclasses
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +328,15 @@ def test_the_commit_can_be_stated_where_there_is_no_git(
         assert _source_state() == state
     finally:
         _source_state.cache_clear()
+
+
+def test_of_a_file_that_grows_only_the_newest_content_is_kept(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path)
+    file.add([record(0)])
+    (first,) = load_records(tmp_path)
+    gone = weakref.ref(first)
+    del first
+    file.add([record(1)])
+    assert len(load_records(tmp_path)) == 2
+    gc.collect()
+    assert gone() is None
