@@ -27,11 +27,12 @@ BUDGET = $(if $(filter small,$(STUDY)),9216,256)
 EXECUTE = OMP_NUM_THREADS=1 $(BIN)/python -m companion.execute build/book/notebooks
 GIVEN = -p study=studies/$(STUDY).toml -p results_dir=build/$(STUDY) \
   $(if $(filter small-tiny,$(STUDY)),-p backbone=tiny-encoder)
-BUILD = $(BIN)/jupyter-book build build/book --config _config.yml --toc "$(CURDIR)/_toc.yml"
+PAGES_OF = build build/book --config _config.yml --toc "$(CURDIR)/_toc.yml"
+BUILD = $(BIN)/jupyter-book $(PAGES_OF)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book serve pages pdf quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
+.PHONY: help setup lock book serve pdf quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -66,14 +67,9 @@ _build/html/.complete: build/book/notebooks/run_budget.ipynb build/book/executed
 	$(BUILD) --path-output . --all --warningiserror --nitpick --keep-going
 	touch $@
 
-serve: book ## serve the book on localhost and build pages anew as they change
-	$(BIN)/python -m companion.serve
-
 # Without --all, Sphinx writes only what changed.
-pages: ## build the pages anew that changed, and the chapters named by CHANGED
-	$(if $(CHANGED),$(EXECUTE) $(CHANGED) $(GIVEN))
-	cp -Rp book CHANGELOG.md build/book/
-	$(BUILD) --path-output . --keep-going
+serve: book ## serve the book on localhost and build pages anew as they change
+	OMP_NUM_THREADS=1 $(BIN)/python -m companion.serve $(GIVEN) -- $(PAGES_OF) --path-output . --keep-going
 
 pdf: SINGLE = build/pdf/_build/singlehtml
 pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which its first page then links

@@ -5,6 +5,7 @@ every chart has a static twin for print and for readers without JavaScript.
 """
 
 import dataclasses
+import functools
 import hashlib
 import html
 import importlib.metadata
@@ -140,14 +141,20 @@ def _link_repository(app: Any, config: Any) -> None:
         options.pop("launch_buttons", None)
 
 
-def _state(app: Any, config: Any) -> None:
-    """Say below every page which version of the book it is: cpadapt's, and the commit with its date."""
+@functools.cache
+def _state() -> str:
+    """Which version of the book this is: cpadapt's, and the commit with its date."""
     command = ["git", "-C", str(PROJECT), "log", "-1", "--format=commit %h of %cs"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "no commit known"
-    config.html_theme_options["extra_footer"] = f"cpadapt {cpadapt.__version__}, {commit}. Apache-2.0."
+    return f"cpadapt {cpadapt.__version__}, {commit}. Apache-2.0."
+
+
+def _say_state(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Say it below every page. As a theme's option, with each commit all pages would have to be written anew."""
+    context["theme_extra_footer"] = _state()
 
 
 def _write_scripts(app: Any) -> None:
@@ -286,12 +293,12 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_role("q", PrintNumber())
     app.add_role("says", Claim())
     app.connect("config-inited", _link_repository)
-    app.connect("config-inited", _state)
     app.connect("builder-inited", _write_scripts)
     app.connect("source-read", draw_charts)
     app.connect("env-updated", _spare_code_pages)
     app.connect("html-page-context", _add_scripts)
     app.connect("html-page-context", _describe)
+    app.connect("html-page-context", _say_state)
     app.connect("html-page-context", _mend_lists)
     app.connect("html-page-context", _lighten)
     app.connect("autodoc-process-signature", _leave_out_signature)

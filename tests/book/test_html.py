@@ -98,6 +98,12 @@ def plain(value: Any) -> float | str:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_which_version_of_the_book_it_is(name: str) -> None:
+    said = " ".join(parsed(name).select_one(".extra_footer").get_text().split())
+    assert re.fullmatch(r"cpadapt \d+\.\d+\.\d+, commit [0-9a-f]+ of \d{4}-\d\d-\d\d\. Apache-2\.0\.", said)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_page_opens_with_its_question(name: str) -> None:
     paragraphs = parsed(name).select_one("article.bd-article section").find_all("p", recursive=False)
     question = paragraphs[0].find("strong")
