@@ -309,7 +309,7 @@ class _Measurement:
             if left := {run_id: run for run_id, run in free.items() if run_id not in self._plan.done}:
                 trained |= self._train_bank(bank.task, left, bank.title)
             if self._claims is not None:
-                self._claims.settle(free)
+                self._claims.settle(self._plan.done.intersection(free))
         return found
 
     def _free(self, runs: Iterable[Run], whole: bool) -> dict[str, Run]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import Forked, Forks, forks, until
@@ -18,7 +19,7 @@ from cpadapt.progress import status
 from cpadapt.records import claims
 from cpadapt.records.claims import CLAIMS, LEASE_SECONDS, Claims, Owner, at_work
 from cpadapt.records.record import Record
-from cpadapt.records.store import RecordFile, load_records, record_files
+from cpadapt.records.store import RecordFile, load_records, read_lines, record_files
 
 PROTOCOL = Protocol(steps=12, eval_every=6, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
 STUDY = Study(
@@ -241,16 +242,48 @@ def test_a_process_that_was_stopped_for_long_has_lost_its_runs(
 ) -> None:
     monkeypatch.setattr(claims, "RENEWED_SECONDS", 0.01)
     runs = {"a1": "ca1", "b2": "cb2"}
-    with Claims(tmp_path) as stopped, Claims(tmp_path) as other:
+    with Claims(tmp_path) as stopped:
+        other = Claims(tmp_path).__enter__()
         assert stopped.take(runs, whole=True) == ["a1", "b2"]
         monkeypatch.setattr(other._watch, "_looks_gone", lambda lease: True)
         assert other.take({"b2": "cb2"}, whole=True) == ["b2"]
         assert stopped.held(runs) == {"a1"}
-        assert other.held(runs) == {"b2"}
+        assert other.held(["b2"]) == {"b2"}
+        assert stopped.take({"b2": "cb2"}, whole=True) == []
+        other.__exit__(None, None, None)
+        with Claims(tmp_path) as third:
+            assert third.take(runs, whole=False) == ["b2"], "although who had it first is at work again"
+            assert (tmp_path / CLAIMS / "b2.2").exists()
+            assert stopped.take({"b2": "cb2"}, whole=True) == []
+        assert stopped.take({"b2": "cb2"}, whole=True) == ["b2"]
         # It renews its lease even if others have removed it.
         stopped._lease.unlink()
         until(stopped._lease.exists)
         assert claims._owner(stopped._lease) == stopped._owner
+
+
+def test_a_run_that_was_lost_while_it_trained_is_not_recorded_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process takes one of a bank's runs from this one, which had been stopped, and is killed."""
+    held, lost = Claims.held, []
+
+    def losing(mine: Claims, runs: dict[str, Any]) -> set[str]:
+        if not lost:
+            lost.append(next(iter(runs)))
+            with monkeypatch.context() as patch, Claims(tmp_path) as other:
+                patch.setattr(other._watch, "_looks_gone", lambda lease: True)
+                assert other.take({lost[0]: "c"}, whole=True) == lost
+                return held(mine, runs)
+        return held(mine, runs)
+
+    monkeypatch.setattr(Claims, "held", losing)
+    records = {record.id: record for record in train(STUDY, results=tmp_path)}
+    assert len(records) == len(load_records(tmp_path)) == 24
+    (file,) = record_files(tmp_path)
+    assert len(read_lines(file)) == 24 + 1, "and the draw"
+    assert [record.id for record in records.values() if record.cost.bank_runs == 1] == lost
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_claim_above_one_that_is_settled_is_settled_too(tmp_path: Path) -> None:

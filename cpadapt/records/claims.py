@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,9 +139,12 @@ class Claims:
                 break
         return taken
 
-    def held(self, runs: Iterable[str]) -> set[str]:
+    def held(self, runs: Collection[str]) -> set[str]:
         """Those of the runs that are still this process's. Others took it for gone and have claimed the rest."""
-        return {run for run in runs if run in self._mine and not _next(self._mine[run]).exists()}
+        held = {run for run in runs if run in self._mine and not _next(self._mine[run]).exists()}
+        for run in set(runs) - held:
+            self._mine.pop(run, None)
+        return held
 
     def settle(self, runs: Iterable[str]) -> None:
         """Remove all claims of runs that are on record."""
@@ -193,9 +196,11 @@ class Claims:
                     self._mine[run] = path
                     file.write(content)
             except FileExistsError:
-                if not self._watch.is_free(path):
+                following = _next(path)
+                # The highest counts, whoever has those below it.
+                if not following.exists() and not self._watch.is_free(path):
                     return False
-                path = _next(path)
+                path = following
             except OSError as error:
                 if self._mine.pop(run, None) is not None:
                     path.unlink(missing_ok=True)
