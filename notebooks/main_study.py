@@ -23,7 +23,7 @@
 # {q}`main_study.primary|interval|signed`, within half a point.
 # {says}`-0.5 < main_study.primary.low and main_study.primary.high < 0.5`
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["remove-input"]
 from companion import main_study, plan
 from cpadapt.analysis import charts
 
@@ -44,7 +44,7 @@ charts.interval_chart(main_study.task_chart_rows(), "LoRA − CP, points", plan.
 # In points, LoRA minus CP. Single tasks get no verdict: among so many, some seem clear by chance. *Eval* and *rest*
 # are the validation split and training rows that no run had used.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 charts.table(main_study.task_table())
 
 # %% [markdown]

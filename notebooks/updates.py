@@ -24,7 +24,7 @@
 # {q}`updates.seeds` seeds a curve; {q}`updates.recovered.entries.thirty|level` interval
 # {q}`updates.recovered.entries.thirty|interval` percent.
 
-# %% mystnb={"figure": {"caption": "Error by iteration; a band holds most seeds."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Error by iteration; a band holds most seeds."}} tags=["remove-input"]
 from companion import recovery
 from cpadapt.analysis import charts
 
@@ -45,7 +45,7 @@ recovery.curve_chart("entries")
 # {q}`updates.iterations.measurements.ninety` iterations instead of {q}`updates.iterations.measurements.thirty`.
 # {says}`updates.iterations.measurements.ninety < updates.iterations.measurements.thirty`
 
-# %% mystnb={"figure": {"caption": "The same from random measurements."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same from random measurements."}} tags=["remove-input"]
 recovery.curve_chart("measurements")
 
 # %% [markdown]
@@ -55,7 +55,7 @@ recovery.curve_chart("measurements")
 # size.
 # {says}`updates.recovered_of.entries.five < updates.recovered_of.entries.two and updates.failed > 20`
 
-# %% mystnb={"figure": {"caption": "From half of the entries with noise, by components."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "From half of the entries with noise, by components."}} tags=["remove-input"]
 recovery.curve_chart("completed components")
 
 # %% [markdown]

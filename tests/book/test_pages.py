@@ -45,3 +45,19 @@ def test_what_is_glued_is_read_and_what_is_read_is_glued(chapter: Any) -> None:
             read.add((page, key.split(":")[0]))
     glued = {(name, key) for name, page in zip(NOTEBOOKS, chapter.all(NOTEBOOKS), strict=True) for key in page.glued}
     assert read == glued
+
+
+READING_PATH = [
+    chapter["file"]
+    for part in TOC["parts"]
+    if part["caption"] in ("Start", "Understand", "Findings")
+    for chapter in part["chapters"]
+    if chapter["file"].startswith("notebooks/")
+]
+
+
+@pytest.mark.parametrize("name", [TOC["root"], *READING_PATH])
+def test_no_folded_code_interrupts_the_reading(name: str) -> None:
+    """Code is shown where the page teaches it, and left out elsewhere."""
+    cells = notebooks.read(ROOT / f"{name}.py").cells
+    assert [cell.source for cell in cells if "hide-input" in cell.metadata.get("tags", ())] == []
