@@ -1,4 +1,4 @@
-"""A study on Slurm itself: a controller and a node on this machine, jobs that Snakemake submits, and one that is killed.
+"""A study on Slurm itself: a controller and a node on this machine, jobs of Snakemake's, and one is killed.
 
 Needs Debian's packages munge and slurm-wlm, and root or `sudo`. Elsewhere it is skipped; with `CPADAPT_SLURM=required`
 in the environment, as `make cluster` has it in `.ci/run`, it fails.
