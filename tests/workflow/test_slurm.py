@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from in_snakemake import ONE_THREAD, Project
 
-from cpadapt import load_projections, load_study, train
-from cpadapt.records.claims import at_work
+from cpadapt import load_study, train
+from cpadapt.bank.trainer import runs_of_checkpoint
+from cpadapt.measure import CHECKPOINTS
 from cpadapt.records.record import Record
 from cpadapt.records.store import load_records, record_files
 
@@ -52,7 +53,7 @@ tasks = ["toy-sentiment", "toy-reading"]
 ladder = { head = true, sizes = { cp = [1], lora = [1] } }
 seeds = [0, 1]
 families = { cp = { learning_rates = [4e-3] }, lora = { learning_rates = [2e-3] } }
-protocol = { steps = 200, eval_every = 20, batch_size = 4, train_cap = 20, dev_cap = 10, eval_cap = 12 }
+protocol = { steps = 200, eval_every = 10, batch_size = 4, train_cap = 20, dev_cap = 10, eval_cap = 12 }
 """
 WAITED = 90.0
 """The most seconds that anything here is waited for."""
@@ -135,8 +136,8 @@ def timeless(record: Record) -> Record:
 def test_a_killed_job_is_submitted_again_and_the_records_are_the_local_ones(project: Project) -> None:
     study, results = project.folder / "nano.toml", project.folder / "records"
     study.write_text(STUDY)
-    asked = load_study(study)
-    killed = {run.config.config_id for run in asked.runs(load_projections("tiny"), task="toy-sentiment")}
+    local = {record.id: timeless(record) for record in train(load_study(study))}
+    killed = {run_id for run_id, record in local.items() if record.config.task == "toy-sentiment"}
     snakemake = project.start(
         "study", "--config", "study=nano.toml", "results=records", "--profile", "workflow/profiles/slurm",
         *ONE_THREAD, "--set-resources", "measure:gpu=0", "measure:mem_mb=1000", "measure:runtime=10",
@@ -144,7 +145,8 @@ def test_a_killed_job_is_submitted_again_and_the_records_are_the_local_ones(proj
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
         "--seconds-between-status-checks", "2", "--latency-wait", "5",
     )  # fmt: skip
-    until(lambda: killed & {claim.config for claim in at_work(results)}, snakemake)
+    states = results / CHECKPOINTS
+    until(lambda: any(killed.issubset(runs_of_checkpoint(s)) for s in states.glob("*.safetensors")), snakemake)
     (job,) = jobs("toy-sentiment", "RUNNING")
     subprocess.run(["scancel", job], check=True)
     said = snakemake.communicate()[0]
@@ -158,5 +160,5 @@ def test_a_killed_job_is_submitted_again_and_the_records_are_the_local_ones(proj
     assert {(record.config.task, record.cost.resumed) for record in records} == {
         ("toy-sentiment", 1), ("toy-reading", 0)
     }  # fmt: skip
-    assert {r.id: timeless(r) for r in records} == {r.id: timeless(r) for r in train(asked)}
+    assert {record.id: timeless(record) for record in records} == local
     assert sorted(results.iterdir()) == [file, *others], "no claims, no checkpoints, no drafts"
