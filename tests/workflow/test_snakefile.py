@@ -78,6 +78,18 @@ def test_a_change_trains_exactly_the_runs_that_it_changes(project: Project, nano
     assert sorted((r.label, r.config.seed, r.config.learning_rate) for r in new) == [("cp", 0, 2e-3), ("cp", 1, 2e-3)]
 
 
+@pytest.mark.long
+def test_a_notebook_that_fails_stays_with_its_error(project: Project, nano: Path) -> None:
+    nano.write_text(STUDY.replace('"toy-sentiment", "toy-reading"', '"sst2"'))
+    process = project.start(*GIVEN, "data_dir=nowhere", "--profile", "workflow/profiles/local", *ONE_THREAD)
+    said = process.communicate()[0]
+    assert process.returncode != 0, said
+    executed = project.folder / "build" / "workflow" / "nano" / "sst2-1-of-1.ipynb"
+    assert "InputError: the data folder nowhere" in executed.read_text()
+    assert not executed.with_suffix(".done").exists()
+    assert not (project.folder / "records").exists()
+
+
 FAKE = """#!/bin/sh
 case "$*" in *companion.notebooks*) mkdir -p build/notebooks; touch build/notebooks/run_budget.ipynb; exit;; esac
 echo "start $CUDA_VISIBLE_DEVICES" >> used
