@@ -85,7 +85,7 @@ def test_a_notebook_that_fails_stays_with_its_error(project: Project, nano: Path
     said = process.communicate()[0]
     assert process.returncode != 0, said
     executed = project.folder / "build" / "workflow" / "nano" / "sst2-1-of-1.ipynb"
-    assert "InputError: the data folder nowhere" in executed.read_text()
+    assert "the data folder nowhere does not exist" in executed.read_text()
     assert not executed.with_suffix(".done").exists()
     assert not (project.folder / "records").exists()
 
