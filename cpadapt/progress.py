@@ -43,6 +43,20 @@ def weights_of(
     return at_hand
 
 
+def recorded(study: Study, results: str | Path) -> dict[str, Record]:
+    """The records in a folder by their configs' ids. The data are not compared.
+
+    Raises:
+        InputError: a record in `results` is not valid, or the records of the study's backbone have other weights than
+            those at hand or, if there are none, several.
+    """
+    records = known_records(results).values()
+    # Without records nothing depends on the weights, and hashing them may take seconds.
+    if any(record.config.backbone == study.backbone_name for record in records):
+        weights_of(records, study, results, weights_at_hand(study.backbone))
+    return {record.config_id: record for record in records}
+
+
 @dataclass(frozen=True)
 class Status:
     """Progress of one cell on one task."""
@@ -77,11 +91,7 @@ def status(study: Study, results: str | Path) -> list[Status]:
             several.
     """
     projections = load_projections(study.backbone, study.target_modules)
-    records = known_records(results).values()
-    # Without records nothing depends on the weights, and hashing them may take seconds.
-    if any(record.config.backbone == study.backbone_name for record in records):
-        weights_of(records, study, results, weights_at_hand(study.backbone))
-    by_config = {record.config_id: record for record in records}
+    by_config = recorded(study, results)
     claimed = {working.config: working.owner for working in at_work(results)}
     cells: dict[tuple[Any, ...], list[tuple[Record | None, Owner | None]]] = {}
     for label, config in study.runs(projections):

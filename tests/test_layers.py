@@ -45,6 +45,14 @@ def test_no_import_reaches_torch(name: str) -> None:
         reached += sorted(within(modules) - set(reached))
 
 
+def test_the_workflow_reaches_no_torch_either() -> None:
+    """A dry run answers in seconds."""
+    text = (PROJECT / "workflow" / "Snakefile").read_text(encoding="utf-8")
+    reached = re.findall(r"^(?:from|import) (cpadapt[\w.]*)", text, re.M)
+    assert {part_of(module) for module in reached} <= {*WITHOUT_TORCH, "study", "progress", "inputs"}
+    assert len(reached) == text.count("cpadapt.") - text.count("`cpadapt."), "each where it is seen"
+
+
 STUDIES = [tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted((PROJECT / "studies").glob("*.toml"))]
 # "paper" is where a protocol's value comes from, too.
 NAMES = {study["name"] for study in STUDIES} - {"paper"}

@@ -53,7 +53,7 @@ def test_conda_and_pip_install_the_same() -> None:
     assert len(given) == len(listed), "one is listed twice"
     assert given.pop("python").specifier == Requirement(f"python{PROJECT['requires-python']}").specifier
     given["torch"] = Requirement(str(given.pop("pytorch")).replace("pytorch", "torch"))
-    assert given == requirements(*EXTRAS.keys() - {"test"})
+    assert given == requirements(*EXTRAS.keys() - {"test", "workflow"})
 
 
 def locked() -> dict[str, list[tuple[Requirement, set[str]]]]:
@@ -128,7 +128,7 @@ def test_make_alone_lists_its_targets() -> None:
     "built",
     [
         ".venv/", "build/", "dist/", "_build/", "cpadapt.egg-info/", "cpadapt/__pycache__/", ".pytest_cache/",
-        ".coverage", ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/",
+        ".coverage", ".snakemake/", ".mypy_cache/", ".ruff_cache/", ".hypothesis/", "notebooks/.ipynb_checkpoints/",
         "results/x/.checkpoints/",
     ],
 )  # fmt: skip
