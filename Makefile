@@ -172,5 +172,5 @@ lab: notebooks ## open a notebook in JupyterLab; its defaults are sized for a CP
 	$(BIN)/jupyter lab --notebook-dir build/notebooks --LabApp.default_url=/lab/tree/run_budget.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove what was built, .venv included; records stay
-	rm -rf build _build $(VENV) .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build _build $(VENV) .snakemake .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,9 +43,13 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 Gres=gpu:2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES State=UP
 """
+GPUS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
+"""What Slurm counts as the node's two GPUs; it asks for files and does not open them."""
+
 STUDY = """
 name = "nano"
 backbone = "tiny"
@@ -111,8 +115,11 @@ def slurm(tmp_path: Path) -> Iterator[None]:
         host = socket.gethostname().partition(".")[0]
         for folder in ("state", "spool"):
             call("install", "-d", str(tmp_path / folder))
-        stack.callback(call, "rm", "-f", str(CONFIGURATION))
-        call("install", "-D", "/dev/stdin", str(CONFIGURATION), given=SLURM.format(host=host, folder=tmp_path))
+        for file, content in {CONFIGURATION: SLURM, CONFIGURATION.with_name("gres.conf"): GPUS}.items():
+            stack.callback(call, "rm", "-f", str(file))
+            call(
+                "install", "-D", "-m", "644", "/dev/stdin", str(file), given=content.format(host=host, folder=tmp_path)
+            )
         start("slurmctld", str(programs["slurmctld"]), "-D")
         start("slurmd", str(programs["slurmd"]), "-D")
         ready = ["sinfo", "--noheader", "--format=%t"]
@@ -140,7 +147,7 @@ def test_a_killed_job_is_submitted_again_and_the_records_are_the_local_ones(proj
     killed = {run_id for run_id, record in local.items() if record.config.task == "toy-sentiment"}
     snakemake = project.start(
         "study", "--config", "study=nano.toml", "results=records", "--profile", "workflow/profiles/slurm",
-        *ONE_THREAD, "--set-resources", "measure:gpu=0", "measure:mem_mb=1000", "measure:runtime=10",
+        *ONE_THREAD, "--set-resources", "measure:mem_mb=1000", "measure:runtime=10",
         # A cluster without accounting knows of jobs by squeue alone.
         "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
         "--seconds-between-status-checks", "2", "--latency-wait", "5",

@@ -44,6 +44,22 @@ def test_a_notebook_a_task_and_shard(project: Project, nano: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("shard=2", "--config shard: there is no such setting; there are study, shards, results, data_dir"),
+        ("shards=0", "--config shards=0: give a whole number from 1 on"),
+        ("shards=1/2", "--config shards=1/2: give a whole number from 1 on"),
+        ("study=nowhere.toml", "no study at nowhere.toml: there is no such file"),
+    ],
+)
+def test_a_wrong_setting_is_named(given: str, said: str, project: Project) -> None:
+    process = project.start("study", "--dry-run", "--config", given)
+    assert said in process.communicate()[0]
+    assert process.returncode != 0
+
+
+@pytest.mark.slow
 def test_the_records_say_what_is_done(project: Project, nano: Path) -> None:
     results = project.folder / "records"
     train(load_study(nano), task="toy-reading", results=results)
