@@ -4,9 +4,9 @@ They share scalars over a model or train a few over frozen random bases, so they
 scalars and fit no bank. A run of one is trained alone, by PEFT's layers, under the same protocol as a bank's runs
 (`cpadapt.bank.peft_run`). This table says what a study needs of each; everything else is PEFT's.
 
-===============  ==================  ============================================  ================================
+================ ==================  ============================================  ================================
 name             size                trainable scalars of n projections out×in     frozen
-===============  ==================  ============================================  ================================
+================ ==================  ============================================  ================================
 `peft:lora`      `r`                 (out + in)·size each                          nothing
 `peft:vera`      `r`                 out + size each                               A and B, random, shared over the
                                                                                    model; drawn from a seed, stored
@@ -19,7 +19,7 @@ name             size                trainable scalars of n projections out×in 
 `peft:unilora`   `theta_d_length`    size for the whole model                      for each entry of LoRA's factors
                                                                                    of rank `r`, which scalar it is;
                                                                                    drawn from a seed, not stored
-===============  ==================  ============================================  ================================
+================ ==================  ============================================  ================================
 
 The smallest size is 1. Sources: LoRA, Hu et al. 2021, arXiv 2106.09685; VeRA, Kopiczko et al. 2023, arXiv 2310.11454;
 FourierFT, Gao et al. 2024, arXiv 2405.03003; TinyLoRA, arXiv 2602.04118; Uni-LoRA, arXiv 2506.00799.
@@ -54,7 +54,7 @@ class Tuner:
 
     TITLE: str
     SCALE: float
-    """The default factor in front of the update: PEFT's, or for LoRA that of the family `lora`."""
+    """The default factor in front of the update, PEFT's own or for LoRA that of the family `lora`."""
     config: str
     """The name of PEFT's config class."""
     size: str
