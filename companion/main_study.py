@@ -96,7 +96,7 @@ def gains(cell: Cell) -> dict[str, OnTask]:
     return {task: difference([(1.0, found[cell]), (-1.0, found[HEAD, 0])]) for task, found in runs().items()}
 
 
-GAIN = "accuracy gained over training the head alone, in points"
+GAIN = "accuracy gained over the head alone, in points"
 """The title of the axis of `gain_rows`."""
 
 

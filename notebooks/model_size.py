@@ -19,8 +19,8 @@
 # gain, against {q}`model_size.share.qwen15|unit`. Who leads at equal size is open there.
 # {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 #
-# {q}`main_study.tasks|unit` with {q}`main_study.draws|unit` each on both models; {q}`model_size.share.qwen05|level`
-# interval of the share {q}`model_size.share.qwen05|interval` %.
+# {q}`main_study.tasks|unit` with {q}`main_study.draws|unit` each on both models; with its
+# {q}`model_size.share.qwen05|level` interval the share is {q}`model_size.share.qwen05|full`.
 
 # %% mystnb={"figure": {"caption": "Gain over the head alone, mean over tasks, by model."}} tags=["remove-input"]
 from companion import main_study, model_size, plan

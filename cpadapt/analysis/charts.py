@@ -768,7 +768,8 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
     is_largest = cells["size"] == cells.groupby("label")["size"].transform("max")
     fills = [ink if solid else "transparent" for ink, solid in zip(inks.values(), is_largest, strict=True)]
     names = cells["cell"].tolist()
-    legend = alt.Legend(symbolType="circle", columns=len(names))
+    # On a phone long names side by side would be cut off.
+    legend = alt.Legend(symbolType="circle", columns=len(names) if len("".join(names)) <= 24 else 1)
     stroke = alt.Stroke(
         "cell:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[inks[n] for n in names]), legend=legend
     )
