@@ -91,6 +91,8 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Where the tests run in the background, the shell has told them to ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         return self.process
 
@@ -128,8 +130,8 @@ def test_two_processes_share_a_study_and_one_that_is_killed_is_said(command: Com
     assert (command.process.returncode, err) == (0, "")
     assert "small: 8 trained, 0 on record before; 0 diverged" in out
     files = record_files(command.results)
-    assert [len(load_records(file)) for file in files] == [4, 4]
-    assert len(load_records(command.results)) == 8
+    # One may be done with everything before the other has started.
+    assert sum(len(load_records(file)) for file in files) == len(load_records(command.results)) == 8
 
     process = command.start(300, "--force")
     victim = command.pids().pop()
