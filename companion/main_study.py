@@ -25,19 +25,25 @@ SETS = ("eval", "rest")
 
 
 @functools.cache
-def runs() -> dict[str, dict[Cell, list[Record]]]:
-    """The runs of each cell, by task, from the task with the fewest classes to the one with the most."""
-    found: dict[str, dict[Cell, list[Record]]] = {}
-    for run in sorted(records(STUDY), key=lambda run: (len(TASKS[run.config.task].labels), run.config.task)):
-        found.setdefault(run.config.task, {}).setdefault((run.label, run.config.size), []).append(run)
+def runs(study: str = STUDY) -> Mapping[str, Mapping[Cell, Mapping[int, Record]]]:
+    """The runs of each cell of a study over tasks, by draw, from the task with the fewest classes to the one with the
+    most."""
+    found: dict[str, dict[Cell, dict[int, Record]]] = {}
+    for run in sorted(records(study), key=lambda run: (len(TASKS[run.config.task].labels), run.config.task)):
+        cells = found.setdefault(run.config.task, {})
+        cells.setdefault((run.label, run.config.size), {})[run.config.data_seed] = run
     return found
 
 
 @functools.cache
-def on_task(task: str, asked: str | None = None) -> OnTask:
-    """The primary number on one task: on all items, or on those of one of `SETS`."""
+def on_task(task: str, asked: str | None = None, study: str = STUDY) -> OnTask:
+    """A study's primary number on one task: on all items, or on those of one of `SETS`."""
+    cells = runs(study)[task]
     return difference(
-        [(weight, [_asked(run, asked) for run in runs()[task][cell]]) for cell, weight in PRIMARY.items()]
+        [
+            (weight, [_asked(run, asked) for run in cells[cell].values()])
+            for cell, weight in plan.primary(study).items()
+        ]
     )
 
 
@@ -51,7 +57,7 @@ def _asked(run: Record, asked: str | None) -> Record:
 def gain(task: str) -> OnTask:
     """The mean of the primary number's four cells minus the head alone, on one task. The plan has no test of it."""
     cells = {cell: 1 / len(PRIMARY) for cell in PRIMARY} | {(HEAD, 0): -1.0}
-    return difference([(weight, runs()[task][cell]) for cell, weight in cells.items()])
+    return difference([(weight, runs()[task][cell].values()) for cell, weight in cells.items()])
 
 
 def over_sources(differences: Mapping[str, OnTask]) -> OverTasks:
@@ -60,9 +66,9 @@ def over_sources(differences: Mapping[str, OnTask]) -> OverTasks:
 
 
 @functools.cache
-def primary() -> OverTasks:
-    """The primary number, over tasks."""
-    return over_sources({task: on_task(task) for task in runs()})
+def primary(study: str = STUDY) -> OverTasks:
+    """A study's primary number, over tasks."""
+    return over_sources({task: on_task(task, study=study) for task in runs(study)})
 
 
 def verdict() -> plan.Call:
@@ -75,14 +81,14 @@ def balanced(task: str) -> float:
     """The primary number in balanced accuracy on eval: its mean over draws. NaN where classes are unknown."""
     total = 0.0
     for cell, weight in PRIMARY.items():
-        each = [run.outcome.balanced_accuracy for run in runs()[task][cell] if run.outcome is not None]
+        each = [run.outcome.balanced_accuracy for run in runs()[task][cell].values() if run.outcome is not None]
         total += weight * float(np.mean([math.nan if value is None else value for value in each]))
     return total
 
 
 def scalars(cell: Cell) -> int:
     """The trainable scalars of a cell."""
-    (count,) = {run.counts.adapter for found in runs().values() for run in found[cell]}
+    (count,) = {run.counts.adapter for found in runs().values() for run in found[cell].values()}
     return count
 
 
@@ -91,20 +97,26 @@ SHOWN: tuple[Cell, ...] = (("cp", 1), ("cp", 17), ("lora", 1))
 
 
 @functools.cache
-def gains(cell: Cell) -> dict[str, OnTask]:
-    """A cell minus the head alone, by task."""
-    return {task: difference([(1.0, found[cell]), (-1.0, found[HEAD, 0])]) for task, found in runs().items()}
+def minus(one: Cell, other: Cell, study: str = STUDY) -> Mapping[str, OnTask]:
+    """One cell of a study minus another, by task."""
+    return {
+        task: difference([(1.0, cells[one].values()), (-1.0, cells[other].values())])
+        for task, cells in runs(study).items()
+    }
+
+
+def gains(cell: Cell, study: str = STUDY) -> Mapping[str, OnTask]:
+    """A cell of a study minus the head alone, by task."""
+    return minus(cell, (HEAD, 0), study)
 
 
 GAIN = "accuracy gained over the head alone, in points"
 """The title of the axis of `gain_rows`."""
 
 
-@functools.cache
-def one_component_costs() -> OverTasks:
+def one_component_costs(study: str = STUDY) -> OverTasks:
     """LoRA's first rank minus one component, over tasks. The plan has no test of it."""
-    found = {task: difference([(1.0, cells["lora", 1]), (-1.0, cells["cp", 1])]) for task, cells in runs().items()}
-    return over_sources(found)
+    return over_sources(minus(("lora", 1), ("cp", 1), study))
 
 
 def gain_rows() -> pd.DataFrame:
@@ -120,11 +132,11 @@ def gain_rows() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def task_chart_rows() -> pd.DataFrame:
-    """The primary number over tasks and on each, for `charts.interval_chart`."""
-    found: dict[str, Mean] = {"All tasks": primary()}
-    found |= {str(TASKS[task].title): on_task(task).estimate for task in runs()}
-    draws = len(on_task(next(iter(runs()))).draws)
+def task_chart_rows(study: str = STUDY) -> pd.DataFrame:
+    """A study's primary number over tasks and on each, for `charts.interval_chart`."""
+    found: dict[str, Mean] = {"All tasks": primary(study)}
+    found |= {str(TASKS[task].title): on_task(task, study=study).estimate for task in runs()}
+    draws = len(on_task(next(iter(runs(study))), study=study).draws)
     rows = []
     for what, mean in found.items():
         low, high = mean.interval()

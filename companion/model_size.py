@@ -1,16 +1,12 @@
 """The main study's questions on three sizes of model: the one of the plan, and what else the same runs say."""
 
-import functools
 from collections.abc import Mapping
 
 import pandas as pd
 
 from companion import PROJECT, main_study, plan, planned, quantities
 from companion.plan import MAIN, SMALLER, SMALLEST
-from cpadapt.analysis.across_tasks import OnTask, OverTasks, difference
-from cpadapt.analysis.statistics import Mean
 from cpadapt.inputs.backbones.specs import BACKBONES
-from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
 from cpadapt.study import load_study
@@ -40,31 +36,6 @@ def title(study: str) -> str:
     return BACKBONES[load_study(PROJECT / "studies" / f"{study}.toml").backbone].title
 
 
-@functools.cache
-def lead(study: str) -> OverTasks:
-    """LoRA minus CP at equal size, over tasks: on the largest model the plan's primary number."""
-    return planned.over(lambda _: planned.primary(study), (study,))
-
-
-@functools.cache
-def lead_on(study: str, task: str) -> OnTask:
-    """The same on one task."""
-    runs = planned.runs(study)[task]
-    return difference([(weight, runs[one].values()) for one, weight in plan.primary(study).items()])
-
-
-@functools.cache
-def gain(study: str, which: str) -> OverTasks:
-    """What one of `SHOWN` gains over the head alone, over tasks. The plan has no test of it."""
-    return planned.over(lambda _: planned.minus(cell(study, which), (HEAD, 0), study), (study,))
-
-
-@functools.cache
-def one_component_costs(study: str) -> OverTasks:
-    """LoRA's first rank minus one component, over tasks. The plan has no test of it."""
-    return planned.over(lambda _: planned.minus(("lora", 1), ("cp", 1), study), (study,))
-
-
 FAR = 0.1
 """A run this far below the head alone, on the same draw, has collapsed: a rule made after the data were seen."""
 
@@ -73,7 +44,7 @@ def compared(study: str, label: str) -> list[tuple[Record, Record]]:
     """The runs of one family in the primary number, each with that of the head alone on its task and draw."""
     return [
         (run, cells[HEAD, 0][draw])
-        for cells in planned.runs(study).values()
+        for cells in main_study.runs(study).values()
         for cell in plan.primary(study)
         if cell[0] == label
         for draw, run in cells[cell].items()
@@ -93,7 +64,7 @@ def gain_rows() -> pd.DataFrame:
     rows = []
     for study in STUDIES.values():
         for which, (label, name) in SHOWN.items():
-            mean = gain(study, which)
+            mean = main_study.over_sources(main_study.gains(cell(study, which), study))
             low, high = mean.interval()
             row = {"what": title(study), "label": label, "size": cell(study, which)[1], "cell": name}
             rows.append(row | {"mean": mean.mean, "low": low, "high": high})
@@ -102,16 +73,7 @@ def gain_rows() -> pd.DataFrame:
 
 def lead_rows() -> pd.DataFrame:
     """LoRA minus CP over tasks and on each, by model, for `charts.interval_chart`."""
-    rows = []
-    tasks = list(main_study.runs())
-    for study in STUDIES.values():
-        found: dict[str, Mean] = {"All tasks": lead(study)}
-        found |= {str(TASKS[task].title): lead_on(study, task).estimate for task in tasks}
-        for what, mean in found.items():
-            low, high = mean.interval()
-            row = {"group": title(study), "what": what, "mean": mean.mean, "low": low, "high": high}
-            rows.append(row | {"seeds": len(lead_on(study, tasks[0]).draws)})
-    return pd.DataFrame(rows)
+    return pd.concat(main_study.task_chart_rows(study).assign(group=title(study)) for study in STUDIES.values())
 
 
 def table() -> pd.DataFrame:

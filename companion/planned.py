@@ -9,12 +9,10 @@ from scipy import stats
 
 from companion import PROJECT, claims, main_study, plan, quantities, size, verdicts
 from companion.plan import LONGER, MAIN, SMALLER, SMALLEST
-from companion.records import records
 from cpadapt.analysis.across_tasks import OverTasks, between, difference, share_interval
 from cpadapt.analysis.statistics import Mean, holm
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
-from cpadapt.records.record import Record
 
 Weights = Mapping[tuple[str, Cell], float]
 """A difference as weights of cells, each with its study."""
@@ -58,26 +56,16 @@ def are_judged() -> bool:
     return is_measured(LONGER, SMALLER, SMALLEST)
 
 
-@functools.cache
-def runs(study: str) -> Mapping[str, Mapping[Cell, Mapping[int, Record]]]:
-    """The runs of a study, by task, cell and draw."""
-    found: dict[str, dict[Cell, dict[int, Record]]] = {}
-    for run in records(study):
-        cells = found.setdefault(run.config.task, {})
-        cells.setdefault((run.label, run.config.size), {})[run.config.data_seed] = run
-    return found
-
-
 def over(weights: Callable[[str], Weights], studies: tuple[str, ...], tasks: set[str] | None = None) -> OverTasks:
     """A difference over the tasks that all of the studies have, on the draws that all of them have."""
-    common = set.intersection(*(set(runs(study)) for study in studies), *([tasks] if tasks else []))
+    common = set.intersection(*(set(main_study.runs(study)) for study in studies), *([tasks] if tasks else []))
     found = {}
     for task in sorted(common):
         parts = weights(task)
-        draws = set.intersection(*(set(runs(study)[task][cell]) for study, cell in parts))
+        draws = set.intersection(*(set(main_study.runs(study)[task][cell]) for study, cell in parts))
         found[task] = difference(
             [
-                (weight, [run for draw, run in runs(study)[task][cell].items() if draw in draws])
+                (weight, [run for draw, run in main_study.runs(study)[task][cell].items() if draw in draws])
                 for (study, cell), weight in parts.items()
             ]
         )
@@ -99,9 +87,9 @@ def best(task: str, study: str = MAIN) -> Cell:
     """The adapter of a study with the highest mean accuracy on dev, at each run's best step."""
 
     def on_dev(cell: Cell) -> float:
-        return sum(run.best.dev_accuracy if run.best else 0.0 for run in runs(study)[task][cell].values())
+        return sum(run.best.dev_accuracy if run.best else 0.0 for run in main_study.runs(study)[task][cell].values())
 
-    return max((cell for cell in runs(study)[task] if cell[0] != HEAD), key=on_dev)
+    return max((cell for cell in main_study.runs(study)[task] if cell[0] != HEAD), key=on_dev)
 
 
 def _beyond_share(share: float, study: str = MAIN) -> Callable[[str], Weights]:
@@ -118,7 +106,7 @@ def _beyond_share(share: float, study: str = MAIN) -> Callable[[str], Weights]:
 
 def _by_classes(many: bool) -> set[str]:
     """The tasks of three or more classes, or those of two."""
-    return {task for task in runs(MAIN) if (len(TASKS[task].labels) > 2) == many}
+    return {task for task in main_study.runs() if (len(TASKS[task].labels) > 2) == many}
 
 
 def _lacked(many: bool) -> OverTasks:
@@ -162,7 +150,7 @@ def share_on(task: str) -> float:
     """The same on one task, without a test."""
 
     def accuracy(cell: Cell) -> float:
-        return difference([(1.0, runs(MAIN)[task][cell].values())]).estimate.mean
+        return difference([(1.0, main_study.runs()[task][cell].values())]).estimate.mean
 
     head = accuracy((HEAD, 0))
     return (accuracy(("cp", 1)) - head) / (accuracy(best(task)) - head)
@@ -263,5 +251,5 @@ def share_table() -> pd.DataFrame:
             "best on dev": quantities.value(f"planned.best.{task}").text(),
             "CP 1's share, %": quantities.value(f"planned.share_on.{task}").text(),
         }
-        for task in sorted(runs(MAIN), key=lambda task: (len(TASKS[task].labels), task))
+        for task in sorted(main_study.runs(), key=lambda task: (len(TASKS[task].labels), task))
     )

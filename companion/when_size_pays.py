@@ -6,11 +6,9 @@ from typing import Any
 import pandas as pd
 
 from companion import main_study, readout
-from cpadapt.analysis.across_tasks import over_tasks
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import FURTHER_COLOURS, cell_name, family_colours
 from cpadapt.analysis.statistics import Mean, compare
-from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD
 
 ALL, FEW, OVER_TASKS = "BoolQ, all examples", "BoolQ, 1000 examples", "15 tasks, 1000 examples each"
@@ -44,9 +42,8 @@ def _on_boolq(cells: Cells, sizes: list[int]) -> Iterator[tuple[int, float, Mean
 
 
 def _over_tasks() -> Iterator[tuple[int, float, Mean]]:
-    groups = {task: TASKS[task].source_group for task in main_study.runs()}
     for size in sorted({size for found in main_study.runs().values() for label, size in found if label == "cp"}):
-        gain = over_tasks(main_study.gains(("cp", size)), groups)
+        gain = main_study.over_sources(main_study.gains(("cp", size)))
         yield size, main_study.scalars(("cp", size)) / main_study.scalars(("lora", 1)), gain
 
 

@@ -1,6 +1,6 @@
 """Numbers of the chapter on model size."""
 
-from companion import model_size, plan, planned
+from companion import main_study, model_size, plan, planned
 from companion.model_size import STUDIES
 from companion.quantities import Value, quantity
 from cpadapt.analysis.across_tasks import OverTasks
@@ -17,7 +17,7 @@ def of_model(*model: str) -> str:
 @quantity("points", 2, of_model, level=1 - plan.LEVEL, each=MODELS)
 def lead(model: str) -> OverTasks:
     """LoRA minus CP at equal size, over tasks."""
-    return model_size.lead(STUDIES[model])
+    return main_study.primary(STUDIES[model])
 
 
 @quantity("percent", 0, of_model, each=MODELS)
@@ -30,13 +30,13 @@ def share(model: str) -> Value:
 @quantity("points", 1, of_model, each=MODELS)
 def costs(model: str) -> OverTasks:
     """LoRA's first rank minus one component, over tasks."""
-    return model_size.one_component_costs(STUDIES[model])
+    return main_study.one_component_costs(STUDIES[model])
 
 
 @quantity("points", 1, of_model, each=MODELS)
 def gain(model: str) -> OverTasks:
     """What LoRA's first rank gains over the head alone, over tasks."""
-    return model_size.gain(STUDIES[model], "rank")
+    return main_study.over_sources(main_study.gains(("lora", 1), STUDIES[model]))
 
 
 @quantity(source=of_model, each=MODELS)

@@ -49,7 +49,9 @@ def test_one_components_share_of_the_best_adapters_gain() -> None:
     def mean(weights: Callable[[str], dict[Cell, float]]) -> OverSources:
         runs = main_study.runs()
         errors = {
-            task: difference([(w, runs[task][cell]) for cell, w in weights(task).items()]).estimate.standard_error
+            task: difference(
+                [(w, runs[task][cell].values()) for cell, w in weights(task).items()]
+            ).estimate.standard_error
             for task in runs
         }
         return over_sources(by_draw("size-tasks", weights), errors)
@@ -71,7 +73,7 @@ def test_what_one_component_costs() -> None:
     weights = {("lora", 1): 1.0, ("cp", 1): -1.0}
     runs = main_study.runs()
     errors = {
-        task: difference([(w, runs[task][cell]) for cell, w in weights.items()]).estimate.standard_error
+        task: difference([(w, runs[task][cell].values()) for cell, w in weights.items()]).estimate.standard_error
         for task in runs
     }
     by_hand = over_sources(by_draw("size-tasks", lambda _: weights), errors)

@@ -5,7 +5,7 @@ import pytest
 from by_hand import by_draw, over_sources, read
 from scipy import stats
 
-from companion import model_size, plan, planned, quantities
+from companion import main_study, model_size, plan, quantities
 from cpadapt.analysis.across_tasks import difference
 
 LARGE, SMALL = "size-tasks", "size-tasks-0.5b"
@@ -26,7 +26,7 @@ def test_loras_lead_on_the_smaller_model_and_what_the_larger_changes() -> None:
     small, large = (by_draw(study, lambda _, weights=weights: weights) for study, weights in reversed(LEADS.items()))
     assert set(small) == set(large)
     assert {len(draws) for draws in small.values()} == {10}
-    errors = {task: model_size.lead_on(SMALL, task).estimate.standard_error for task in small}
+    errors = {task: main_study.on_task(task, study=SMALL).estimate.standard_error for task in small}
     lead = quantities.value("model_size.lead.qwen05")
     assert (lead.value, lead.low, lead.high) == pytest.approx(expected(small, errors, 1 - plan.LEVEL), rel=1e-3)
 
@@ -38,7 +38,7 @@ def test_loras_lead_on_the_smaller_model_and_what_the_larger_changes() -> None:
             for cell, weight in LEADS[study].items()
         ]
         errors[task] = difference(
-            [(weight, planned.runs(study)[task][cell].values()) for weight, study, cell in parts]
+            [(weight, main_study.runs(study)[task][cell].values()) for weight, study, cell in parts]
         ).estimate.standard_error
     number = quantities.value("planned.number.test10")
     assert (number.value, number.low, number.high) == pytest.approx(expected(change, errors, 1 - plan.LEVEL), rel=1e-3)
@@ -46,7 +46,7 @@ def test_loras_lead_on_the_smaller_model_and_what_the_larger_changes() -> None:
 
 def test_what_one_component_costs_on_the_smaller_model() -> None:
     weights = {("lora", 1): 1.0, ("cp", 1): -1.0}
-    runs = planned.runs(SMALL)
+    runs = main_study.runs(SMALL)
     errors = {
         task: difference([(w, cells[cell].values()) for cell, w in weights.items()]).estimate.standard_error
         for task, cells in runs.items()

@@ -48,8 +48,9 @@ def test_boolq_by_hand(gains: dict[tuple[str, int], dict[str, float]]) -> None:
 
 
 def test_over_tasks_it_is_the_main_studys_gain(gains: dict[tuple[str, int], dict[str, float]]) -> None:
-    elsewhere = main_study.gain_rows().query("what == 'All tasks'")
-    for row in elsewhere[elsewhere["label"] == "cp"].to_dict("records"):
+    elsewhere = main_study.gain_rows().query("what == 'Mean over tasks' and label == 'cp'").to_dict("records")
+    assert [row["size"] for row in elsewhere] == [1, 17]
+    for row in elsewhere:
         shown = gains[OVER_TASKS, row["size"]]
         assert shown["gain"] == pytest.approx(100 * row["mean"])
         assert (shown["low"], shown["high"]) == pytest.approx((100 * row["low"], 100 * row["high"]))
