@@ -1,15 +1,20 @@
 """Whether files of records are whole, and going on without what is not."""
 
-import base64
-import binascii
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpadapt.errors import InputError
-from cpadapt.records.record import SETS, Outcome, Record, unpack_bitmap
-from cpadapt.records.store import Damage, each_line, raw_lines, record_files, write_atomically, write_xz
+from cpadapt.records.record import Record
+from cpadapt.records.store import (
+    Damage,
+    each_line,
+    lines_or_damage,
+    raw_lines,
+    record_files,
+    write_atomically,
+    write_xz,
+)
 
 SET_ASIDE = ".damaged"
 """What the name of a file of damaged lines ends in; it lies beside the file that had them."""
@@ -28,8 +33,8 @@ class Checked:
 def check(path: str | Path, *, set_aside: bool = False) -> Checked:
     """Look at every line of every file of records.
 
-    A line is damaged if it cannot be read, if a record's ids do not follow from its content, if its outcomes do not
-    add up, or if the same record stands before it in the file. A number within a line may have changed without a sign
+    A line is damaged if it cannot be read or an outcome does not add up, if a record's ids do not follow from its
+    content, or if the same record stands before it in the file. A number within a line may have changed without a sign
     of it, except in a compressed file, which has a checksum as a whole.
 
     Args:
@@ -54,10 +59,9 @@ def check(path: str | Path, *, set_aside: bool = False) -> Checked:
 
 def _damage_in(file: Path) -> Iterator[Damage | None]:
     """For each record of a file, and each draw that is damaged, the damage; `None` for a whole record."""
-    try:
-        lines = raw_lines(file)
-    except InputError as error:
-        yield Damage(file, None, str(error).removeprefix(f"{file} "))
+    lines = lines_or_damage(file)
+    if isinstance(lines, Damage):
+        yield lines
         return
     seen: dict[str, tuple[Record, int]] = {}
     for number, read in each_line(lines):
@@ -72,40 +76,16 @@ def _damage_in(file: Path) -> Iterator[Damage | None]:
 
 
 def contradiction(record: Record) -> str | None:
-    """What in a record does not follow from the rest of it; `None` where nothing is found."""
+    """Which of a record's ids does not follow from the rest of it; `None` where both do.
+
+    All else is checked when a record is read (`cpadapt.records.record`).
+    """
     if record.config_id != record.config.config_id:
         return f"config_id = {record.config_id!r} is not that of its config, {record.config.config_id}"
     run_id = record.config.run_id(record.data_fingerprint, record.weights.identity)
     if record.id != run_id:
         return f"id = {record.id!r} is not that of its config, data and weights, {run_id}"
-    if record.best_step is not None and record.best is None:
-        return f"best_step = {record.best_step}: there is no evaluation at this step"
-    for field in SETS:
-        outcome = getattr(record, field)
-        try:
-            problem = None if outcome is None else _outcome_contradiction(outcome)
-        except (binascii.Error, ValueError) as error:
-            problem = str(error)
-        if problem is not None:
-            return f"{field}: {problem}"
     return None
-
-
-def _outcome_contradiction(outcome: Outcome) -> str | None:
-    drawn = int(unpack_bitmap(outcome.drawn, outcome.rows).sum())
-    lengths = {"drawn": drawn, "labels": outcome.total if outcome.labels is None else _length(outcome.labels)}
-    if outcome.margins is not None:
-        lengths["margins"] = _length(outcome.margins)
-    for name, length in lengths.items():
-        if length != outcome.total:
-            return f"total = {outcome.total}, and {name} has {length}"
-    if (right := int(outcome.is_right.sum())) != outcome.correct:
-        return f"correct = {outcome.correct}, and {right} are right"
-    return None
-
-
-def _length(text: str) -> int:
-    return len(base64.b64decode(text, validate=True))
 
 
 def _set_aside(file: Path, damaged: set[int | None]) -> None:

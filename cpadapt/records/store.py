@@ -184,11 +184,19 @@ def raw_lines(file: Path) -> list[bytes]:
     Raises:
         InputError: it should be xz and is not, or not whole.
     """
+    found = lines_or_damage(file)
+    if isinstance(found, Damage):
+        raise InputError(str(found))
+    return found
+
+
+def lines_or_damage(file: Path) -> list[bytes] | Damage:
+    """The lines of a file of records or, if it should be xz and is not, or not whole, what is wrong with it."""
     content = file.read_bytes()
     try:
         return (lzma.decompress(content) if file.suffix == ".xz" else content).splitlines()
     except lzma.LZMAError as error:
-        raise InputError(str(Damage(file, None, f"is not xz: {error}"))) from None
+        return Damage(file, None, f"is not xz: {error}")
 
 
 def load_records(path: str | Path, damaged: list[Damage] | None = None) -> list[Record]:
@@ -272,10 +280,9 @@ def _content_of(file: Path) -> _Content:
 
 
 def _read(file: Path) -> _Content:
-    try:
-        lines = raw_lines(file)
-    except InputError as error:
-        return _Content((), (Damage(file, None, str(error).removeprefix(f"{file} ")),))
+    lines = lines_or_damage(file)
+    if isinstance(lines, Damage):
+        return _Content((), (lines,))
     records, damaged = [], []
     with _collector_paused():
         for number, read in each_line(lines):
