@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 # Nothing that is imported becomes garbage.
 gc.disable()
@@ -13,8 +14,10 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 # No hub can be meant in a test; a call that would reach for one fails at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
+from processes import Forks, forks  # noqa: E402
 
 # The models here are so small that a second thread only waits, and spins where the machine is shared.
 torch.set_num_threads(1)
@@ -29,3 +32,10 @@ def pytest_collection_finish() -> None:
     """Keep what was imported out of garbage collections, which some libraries ask for at every call."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Processes that measure beside this one."""
+    with forks(tmp_path_factory.mktemp("printed")) as opened:
+        yield opened

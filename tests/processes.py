@@ -1,8 +1,10 @@
 """Processes that measure, started at once: forks of one that has imported all that they need."""
 
+import base64
 import contextlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -67,12 +69,16 @@ class Forks:
 
         Args:
             code: Python.
-            names: what it is given, as JSON has it.
+            names: what it is given.
         """
         self._count += 1
         printed = self._folder / f"printed-{self._count}.txt"
         printed.touch()
-        return Forked(self, self.ask(code=code, names=names, printed=str(printed)), printed)
+        return Forked(
+            self,
+            self.ask(code=code, names=base64.b64encode(pickle.dumps(names)).decode(), printed=str(printed)),
+            printed,
+        )
 
     def ask(self, **request: Any) -> Any:
         assert self._server.stdin is not None
@@ -144,7 +150,7 @@ def _execute(request: dict[str, Any]) -> None:
         printed = os.open(request["printed"], os.O_WRONLY | os.O_APPEND)
         os.dup2(printed, 1)
         os.dup2(printed, 2)
-        exec(request["code"], {"__name__": "__fork__", **request["names"]})
+        exec(request["code"], {"__name__": "__fork__", **pickle.loads(base64.b64decode(request["names"]))})
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1

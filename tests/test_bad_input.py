@@ -20,6 +20,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from command_line import STUDY, Cli
 from safetensors.torch import load_file, save_file
 
 import cpadapt.measure
@@ -32,23 +33,6 @@ from cpadapt.inputs.tasks.specs import TASKS, TaskSpec
 
 SECONDS = 2
 """The longest that a mistake may take, imports aside."""
-
-STUDY = """
-name = "small"
-backbone = "tiny"
-tasks = ["toy-sentiment", "toy-reading"]
-[ladder]
-head = true
-[ladder.sizes]
-cp = [1, 2]
-[protocol]
-steps = 4
-eval_every = 2
-batch_size = 4
-train_cap = 20
-dev_cap = 10
-eval_cap = 10
-"""
 
 TASK = """
 name = "mine"
@@ -121,23 +105,19 @@ Refused = Callable[[str | list[str]], str]
 @pytest.fixture
 def refused(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
     """Runs a command line that is a mistake, and returns what it says."""
+    call = Cli(monkeypatch, capsys)
 
     def run(line: str | list[str]) -> str:
-        arguments = shlex.split(line) if isinstance(line, str) else line
-        monkeypatch.setattr(sys, "argv", ["cpadapt", *arguments])
         before = content(place)
-        capsys.readouterr()
         began = time.perf_counter()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        ran = call(*(shlex.split(line) if isinstance(line, str) else line))
         took = time.perf_counter() - began
-        out, err = capsys.readouterr()
-        assert ended.value.code == 2, err
-        assert out == ""
-        assert re.fullmatch(r"cpadapt: .*\n", err), "one line"
+        assert ran.status == 2, ran.err
+        assert ran.out == ""
+        assert re.fullmatch(r"cpadapt: .*\n", ran.err), "one line"
         assert content(place) == before, "nothing is written"
         assert took < SECONDS
-        return err
+        return ran.err
 
     return run
 

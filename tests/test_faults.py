@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import Forks, forks, until
+from processes import Forks, until
 
 from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Study, cli, measure, status, train
 from cpadapt.bank.trainer import Trainer
@@ -35,18 +35,12 @@ WORK = """
 import os, random, signal
 from pathlib import Path
 import cpadapt.measure as measure
-from cpadapt import Ladder, Protocol, Study
 from cpadapt.bank.adamw import RunAdamW
 from cpadapt.bank.bank import Bank
 from cpadapt.bank.trainer import Trainer
 from cpadapt.records import claims, store
 
 measure.BANK_TOKENS = 750  # the three runs of a seed
-study = Study(
-    name="faults", backbone="tiny", tasks=("toy-sentiment",), seeds=(0, 1),
-    ladder=Ladder(head=True, sizes={"cp": (1, 2)}),
-    protocol=Protocol(steps=12, eval_every=3, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12),
-)
 chance = random.Random(seed)
 
 def die():
@@ -121,12 +115,6 @@ KILLS = 10
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(tmp_path_factory.mktemp("printed")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Record]:
     return {record.id: record for record in train(STUDY)}
 
@@ -141,7 +129,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(
     for seed in range(KILLS):
         results = tmp_path / str(seed)
         code = WORK + MOMENTS[moment] + "\nmeasure.train(study, results=results)\n"
-        killed = processes.start(code, results=str(results), seed=seed)
+        killed = processes.start(code, study=STUDY, results=str(results), seed=seed)
         assert killed.wait() == -signal.SIGKILL, killed.printed
         on_record = load_records(results)
         before += len(on_record)

@@ -6,13 +6,12 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Forked, Forks, forks, until
+from processes import Forked, Forks, until
 
 from cpadapt import Ladder, Protocol, Study, train
 from cpadapt.progress import status
@@ -32,24 +31,12 @@ STUDY = Study(
 )
 WORK = """
 import cpadapt.measure as measure
-from cpadapt import FamilyPlan, Ladder, Protocol, Study
 measure.BANK_TOKENS = bank_tokens
 measure.WAIT_SECONDS = 0.05
-study = Study(
-    name="writers", backbone="tiny", tasks=("toy-sentiment",), seeds=(0, 1, 2, 3, 4, 5),
-    ladder=Ladder(head=True, sizes={"lora": (1,), "cp": (1, 2)}),
-    protocol=Protocol(steps=12, eval_every=6, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12),
-)
 """
 MEASURE = WORK + "assert len(measure.train(study, results=results)) == 24\n"
 A_SEED = 1000
 """Tokens of a step, so that the four runs of a seed make a bank."""
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(tmp_path_factory.mktemp("printed")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +75,9 @@ def test_each_run_is_trained_once(
     bank_tokens: tuple[int, ...], processes: Forks, alone: dict[str, Record], tmp_path: Path
 ) -> None:
     results = tmp_path / "r"
-    ended_well([processes.start(MEASURE, results=str(results), bank_tokens=tokens) for tokens in bank_tokens])
+    ended_well(
+        [processes.start(MEASURE, study=STUDY, results=str(results), bank_tokens=tokens) for tokens in bank_tokens]
+    )
     recorded = whole(results, alone)
     assert len(recorded) == len(bank_tokens), "each did some"
     if len(set(bank_tokens)) == 1:
@@ -119,9 +108,9 @@ Trainer._evaluate = stopping
         )
         + "measure.train(study, results=results)\n"
     )
-    victim = processes.start(stops, results=str(results), bank_tokens=A_SEED)
+    victim = processes.start(stops, study=STUDY, results=str(results), bank_tokens=A_SEED)
     until((tmp_path / "r-stopped").exists)
-    others = [processes.start(MEASURE, results=str(results), bank_tokens=A_SEED) for _ in range(2)]
+    others = [processes.start(MEASURE, study=STUDY, results=str(results), bank_tokens=A_SEED) for _ in range(2)]
     until(lambda: all("waiting for runs that are being trained: 4 of process" in other.printed for other in others))
     assert f"process {victim.pid} on " in others[0].printed
     running = [cell.running for cell in status(STUDY, results)]

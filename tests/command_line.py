@@ -1,0 +1,52 @@
+"""Calls of the command line in this process, and a study for them."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from cpadapt import cli
+
+STUDY = """
+name = "small"
+backbone = "tiny"
+tasks = ["toy-sentiment", "toy-reading"]
+[ladder]
+head = true
+[ladder.sizes]
+cp = [1, 2]
+[protocol]
+steps = 4
+eval_every = 2
+batch_size = 4
+train_cap = 20
+dev_cap = 10
+eval_cap = 10
+"""
+
+
+class Ran:
+    """What a call of the command line came to."""
+
+    def __init__(self, status: object, out: str, err: str) -> None:
+        self.status, self.out, self.err = status or 0, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Cli:
+    """Calls `cpadapt` in this process, as the shell would, from an empty folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["cpadapt", *map(str, arguments)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = self.capsys.readouterr()
+        return Ran(exit_.value.code, out, err)
