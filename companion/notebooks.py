@@ -47,6 +47,17 @@ def text(script: Path) -> str:
     return _SHARED.sub(put, script.read_text(encoding="utf-8"))
 
 
+def prose(page: Path) -> str:
+    """A page as it is written, without its code: a Markdown file, or a script's text cells.
+
+    Raises:
+        InputError: as `text`.
+    """
+    if page.suffix == ".md":
+        return page.read_text(encoding="utf-8")
+    return "\n\n".join(cell.source for cell in read(page).cells if cell.cell_type == "markdown")
+
+
 if __name__ == "__main__":
     folder, *scripts = map(Path, sys.argv[1:])
     for script in scripts:

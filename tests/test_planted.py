@@ -18,7 +18,7 @@ from cpadapt.study import Ladder, Study
 STUDIES = Path(__file__).parents[1] / "studies"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small_goes_from_its_file_to_the_map(tmp_path: Path) -> None:
     run = ["run", str(STUDIES / "planted-tiny.toml"), "--results", str(tmp_path), "--device", "cpu", "--quiet"]
     ran = CliRunner(env={"COLUMNS": "200"}).invoke(app, run)

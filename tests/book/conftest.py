@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from playwright.sync_api import Browser
 from cpadapt.analysis.charts import VEGA_LITE_MIME
 
 ROOT = Path(__file__).parents[2]
-ALL_CHAPTERS = "test_what_is_glued_is_read_and_what_is_read_is_glued"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,8 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.book)
-    # The test of all chapters goes first: it executes at once what others would execute one by one.
-    items.sort(key=lambda item: item.name != ALL_CHAPTERS)
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,6 @@ class Chapter:
     """An executed notebook."""
 
     cells: list[Any]
-
-    @property
-    def source(self) -> str:
-        """The prose, as it is written."""
-        return "\n\n".join(cell.source for cell in self.cells if cell.cell_type == "markdown")
 
     @property
     def glued(self) -> dict[str, Any]:
@@ -97,22 +89,17 @@ class Chapters:
 
     def __call__(self, name: str, *, built: bool = True) -> Chapter:
         """A chapter by its name; without `built`, as it is executed here, whatever `make book` left."""
-        (found,) = self.all([name], built=built)
-        return found
-
-    def all(self, names: Sequence[str], *, built: bool = True) -> list[Chapter]:
-        """Several chapters; those to be executed are executed at once, which is faster than each apart."""
-        made = {name: ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb" for name in names}
-        here = {name: self.folder / f"{name}.ipynb" for name in names if not built or _stale(name, made[name])}
+        made = ROOT / "build" / "book" / "notebooks" / f"{name}.ipynb"
+        if built and not _stale(name, made):
+            return _read(made)
+        here = self.folder / f"{name}.ipynb"
         with FileLock(self.folder / "lock"):
-            # First what measures the records that the study in small shows.
-            missing = sorted((name for name, path in here.items() if not path.exists()), key="run_budget".__ne__)
-            if missing:
-                self.execute([ROOT / "notebooks" / f"{name}.py" for name in missing], self.folder)
-        return [_read(path) for path in (made | here).values()]
+            if not here.exists():
+                self.execute(ROOT / "notebooks" / f"{name}.py", self.folder)
+        return _read(here)
 
-    def execute(self, scripts: Sequence[Path], folder: Path) -> list[Chapter]:
-        """Notebooks of these scripts, executed into a folder."""
+    def execute(self, script: Path, folder: Path) -> Chapter:
+        """The notebook of a script, executed into a folder."""
         parameters = {
             "study": "studies/small-tiny.toml",
             "backbone": "tiny-encoder",
@@ -120,14 +107,14 @@ class Chapters:
             "out_dir": str(self.folder / "your-task"),
         }
         subprocess.run(
-            [sys.executable, "-m", "companion.execute", folder, *scripts]
+            [sys.executable, "-m", "companion.execute", folder, script]
             + [word for name, value in parameters.items() for word in ("-p", f"{name}={value}")],
             # tqdm would like to draw a widget, and says so.
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore:IProgress not found"},
             cwd=ROOT,
             check=True,
         )
-        return [_read(folder / f"{script.stem}.ipynb") for script in scripts]
+        return _read(folder / f"{script.stem}.ipynb")
 
 
 @functools.cache

@@ -10,8 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def written(page: str) -> str:
-    cells = notebooks.read(ROOT / "notebooks" / f"{page}.py").cells
-    return " ".join(" ".join(cell.source for cell in cells if cell.cell_type == "markdown").split())
+    return " ".join(notebooks.prose(ROOT / "notebooks" / f"{page}.py").split())
 
 
 @pytest.mark.parametrize(

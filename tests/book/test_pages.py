@@ -1,8 +1,6 @@
-"""The pages as they are written: all in the book, and what they read of numbers is there."""
+"""The pages as they are written: all in the book."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,16 +10,10 @@ from companion import notebooks
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 NAMES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-NOTEBOOKS = [name.removeprefix("notebooks/") for name in NAMES if name.startswith("notebooks/")]
-
-GLUED = re.compile(r"\{glue:text\}`([^`]+)`")
 
 
 def written(name: str) -> str:
-    if name.startswith("notebooks/"):
-        cells = notebooks.read(ROOT / f"{name}.py").cells
-        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    return (ROOT / f"{name}.md").read_text(encoding="utf-8")
+    return notebooks.prose(ROOT / f"{name}{'.py' if name.startswith('notebooks/') else '.md'}")
 
 
 def test_every_page_is_in_the_book() -> None:
@@ -34,17 +26,6 @@ def test_every_page_is_in_the_book() -> None:
 def test_no_line_is_taken_for_a_comment(name: str) -> None:
     """MyST leaves out what stands behind a percent sign that begins a line."""
     assert [line for line in written(name).splitlines() if line.startswith("%")] == []
-
-
-def test_what_is_glued_is_read_and_what_is_read_is_glued(chapter: Any) -> None:
-    read = set()
-    for name in NAMES:
-        for reference in GLUED.findall(written(name)):
-            where, _, key = reference.rpartition("::")
-            page = Path(where).stem if where else name.removeprefix("notebooks/")
-            read.add((page, key.split(":")[0]))
-    glued = {(name, key) for name, page in zip(NOTEBOOKS, chapter.all(NOTEBOOKS), strict=True) for key in page.glued}
-    assert read == glued
 
 
 READING_PATH = [

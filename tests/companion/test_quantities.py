@@ -18,13 +18,6 @@ PAGES = [*sorted((ROOT / "notebooks").glob("*.py")), *sorted((ROOT / "book").glo
 LEAD = Quantity("toy.lead", 0.686, ("smollm2",), -0.251, 1.1, 0.95, "points", 1, 100)
 
 
-def written(page: Path) -> str:
-    """A page's prose."""
-    if page.suffix == ".md":
-        return page.read_text(encoding="utf-8")
-    return "\n\n".join(cell.source for cell in notebooks.read(page).cells if cell.cell_type == "markdown")
-
-
 def in_code() -> Iterator[str]:
     """The names, or patterns of names, that tables and charts take from the registry."""
     sources = [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "companion").glob("*.py")]
@@ -36,21 +29,21 @@ def in_code() -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_prints_is_known(page: Path) -> None:
-    for name, style in statements.printed(written(page)):
+    for name, style in statements.printed(notebooks.prose(page)):
         assert quantities.value(name).text(style)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_claims_is_so(page: Path) -> None:
     values = quantities.everything()
-    for predicate in statements.claimed(written(page)):
+    for predicate in statements.claimed(notebooks.prose(page)):
         statements.check(predicate, values)
 
 
 def test_every_quantity_is_used() -> None:
     """By a page or the README: printed, in a claim or in a table."""
     used = set()
-    for text in map(written, PAGES):
+    for text in map(notebooks.prose, PAGES):
         used |= {re.escape(name) for name, _ in statements.printed(text)}
         used |= {re.escape(name) for claim in statements.claimed(text) for name in statements.named(claim)}
     patterns = [re.compile(rf"{name}(\.[\w.]+)?") for name in used | set(in_code())]

@@ -875,6 +875,7 @@ class TestSmolLM2:
     def _home(self, smollm2_home: Path, _alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CPADAPT_HOME", str(smollm2_home))
 
+    @pytest.mark.long
     def test_knows_the_capital_of_france_and_a_fresh_cp_adapter_changes_nothing_at_all(self) -> None:
         assert_knows_paris_and_starts_as_it_is("smollm2", 5220)
 

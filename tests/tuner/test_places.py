@@ -153,7 +153,7 @@ def test_the_trainer_on_two_gpus_trains_as_a_plain_loop(llama, tmp_path, kind):
             assert_close(found[name] - before[name], change, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_as_one(tmp_path):
     """A step of SGD on two gloo processes, each with half of the batch, with an inactive second adapter."""
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
