@@ -255,6 +255,7 @@ def test_the_protocol_is_the_callers() -> None:
     assert advice.plan("toy-sentiment", "minilm", protocol=protocol).protocol == protocol
 
 
+@pytest.mark.slow
 def test_the_winners_luck_is_not_in_its_gain(known: dict[str, Record]) -> None:
     """Where all cells are right on 70 %, the adapter that dev takes looks better there, and not on eval."""
     rng = np.random.default_rng(0)

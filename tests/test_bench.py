@@ -80,7 +80,7 @@ def test_the_peer_leaves_the_backbone_as_it_was_and_tells_what_it_timed(data: Ta
     assert gates == list(peer.GATES)
     assert (times.step.repeats, times.dev.repeats, times.eval.repeats) == (2, 2, 2)
     assert 0 < times.real_tokens < times.padded_tokens
-    assert times.startup_seconds > 0
+    assert times.startup_seconds >= 0
     assert times.peak_memory_bytes is None
     after = backbone.model.state_dict()
     assert after.keys() == before.keys()

@@ -45,6 +45,7 @@ def test_sizes_are_the_smallest_and_those_that_cost_what_loras_ranks_cost(study:
         assert len(counts) == 2 or sizes[0] == 1
 
 
+@pytest.mark.slow
 def test_it_runs_in_small_from_its_file_to_a_setting_for_each_family(study: Study, tmp_path: Path) -> None:
     """On random layers and a generated task, at each family's smallest size and all of the file's settings."""
     sizes = {label: (family(label).smallest(**study.families[label].options),) for label in study.ladder.sizes}

@@ -25,6 +25,8 @@ from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.store import read_lines, records_from_lines
 from cpadapt.records.table import tabulate
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = settings(
     max_examples=60,
     deadline=None,

@@ -28,6 +28,8 @@ from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.study import with_protocol
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 name = "all-on-one-axis"
 backbone = "tiny-encoder"

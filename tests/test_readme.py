@@ -49,6 +49,7 @@ def test_files_that_it_links_are_there() -> None:
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.slow
 def test_it_has_the_records_word_on_opt() -> None:
     assert not {"opt-1.3b"} & set(read_records(ROOT / "results")["backbone"])
     assert "OPT-1.3B, is **not measured** here" in README

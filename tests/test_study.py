@@ -237,6 +237,7 @@ def test_records_of_an_edited_study_are_told_from_its_own() -> None:
     assert records_of_other_versions(renamed, projections, records) == [], "they are another study's"
 
 
+@pytest.mark.slow
 def test_what_has_a_record_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(study(), results=tmp_path)
     assert len(first) == 8
@@ -328,6 +329,7 @@ def test_a_bank_is_bounded_by_its_time_too() -> None:
     assert long == pytest.approx(BANK_SECONDS * GPU_FLOPS / (5000 * 4 * 1.5e9))
 
 
+@pytest.mark.slow
 def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(study())
     monkeypatch.setattr("cpadapt.measure.BANK_TOKENS", 1)
@@ -409,6 +411,7 @@ def test_records_say_what_was_measured(tmp_path: Path) -> None:
     assert record == load_records(tmp_path)[0]
 
 
+@pytest.mark.slow
 def test_shards_divide_the_runs_and_measure_the_same(tmp_path: Path) -> None:
     whole = {r.id: r for r in train(study())}
     parts = [train(study(), shard=Shard(i, 2), results=tmp_path) for i in (1, 2)]

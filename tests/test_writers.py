@@ -20,6 +20,8 @@ from cpadapt.records.claims import CLAIMS, LEASE_SECONDS, Claims, Owner, at_work
 from cpadapt.records.record import Record
 from cpadapt.records.store import RecordFile, load_records, read_lines, record_files
 
+pytestmark = pytest.mark.slow
+
 PROTOCOL = Protocol(steps=12, eval_every=6, batch_size=4, train_cap=20, dev_cap=10, eval_cap=12)
 STUDY = Study(
     name="writers",
@@ -65,7 +67,6 @@ def ended_well(started: list[Forked]) -> None:
         assert process.wait() == 0, process.printed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "bank_tokens",
     [(A_SEED, A_SEED), (1, 1, 1, 1), (1, 500, A_SEED, A_SEED)],
@@ -85,7 +86,6 @@ def test_each_run_is_trained_once(
         assert {record.cost.bank_runs for record in load_records(results)} == {runs}
 
 
-@pytest.mark.slow
 def test_others_take_over_what_a_killed_process_had(
     processes: Forks, alone: dict[str, Record], tmp_path: Path
 ) -> None:

@@ -241,6 +241,7 @@ def test_causes_that_cannot_be_told_apart_are_refused() -> None:
     assert (same.first.p_value, same.first.interval, same.chance) == (1.0, (0.0, 0.0), 0.0)
 
 
+@pytest.mark.slow
 def test_what_seeds_do_on_any_items() -> None:
     rng = np.random.default_rng(7)
     found = [
@@ -351,6 +352,7 @@ def test_holm_keeps_false_findings_rare_among_all() -> None:
     assert false / ROUNDS < 0.075
 
 
+@pytest.mark.slow
 def test_three_seeds_are_few() -> None:
     """Of no difference at all p < 0.01 comes up to three times as often as it says, and of ten seeds hardly more."""
     rng = np.random.default_rng(12)

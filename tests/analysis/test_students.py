@@ -75,6 +75,7 @@ def records(measured: list[Record]) -> list[Record]:
     return made
 
 
+@pytest.mark.slow
 def test_a_studys_runs_are_repeated_for_each_teacher(measured: list[Record]) -> None:
     assert len(measured) == 2 * 4 * 3 == len({record.id for record in measured})
     assert {record.config.teacher for record in measured} == set(TEACHERS)

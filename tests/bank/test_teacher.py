@@ -174,6 +174,7 @@ def run(name: str, size: int, seed: int, **changes: object) -> RunConfig:
 RUNS = [run("lora", 2, 1), run("cp", 3, 1), run("cp", 1, 2), run("head", 0, 1), run("head", 0, 2)]
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_the_divergence_of_the_exported_student(data: dict[int, TaskData]) -> None:
     backbone = load_backbone("tiny")
     pools = answered(backbone, data)
@@ -195,6 +196,7 @@ def test_what_is_recorded_is_the_divergence_of_the_exported_student(data: dict[i
         assert result.best_step == min(result.evaluations, key=lambda e: e.dev_loss).step
 
 
+@pytest.mark.slow
 def test_a_student_in_a_bank_equals_itself_alone(data: dict[int, TaskData]) -> None:
     backbone = load_backbone("tiny")
     pools = answered(backbone, data)

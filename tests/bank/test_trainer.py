@@ -366,6 +366,7 @@ def test_packed_rows_are_the_padded_ones_on_qwen2(qwen2_folder: str) -> None:
     require_packable(backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
 def test_a_run_on_qwen2_equals_itself_alone_and_the_slow_loop(
     run: RunConfig, qwen2_folder: str, data: dict[int, TaskData], qwen2_together: dict[str, Result]
@@ -376,6 +377,7 @@ def test_a_run_on_qwen2_equals_itself_alone_and_the_slow_loop(
     assert_as_slow(qwen2_together[identity], SlowLoop(run, load_backbone(qwen2_folder), data).train())
 
 
+@pytest.mark.slow
 def test_runs_on_qwen2_with_a_verbalizer_equal_the_slow_loop(qwen2_folder: str, data: dict[int, TaskData]) -> None:
     found = train(load_backbone(qwen2_folder), THREE, data)
     for run in on(load_backbone(qwen2_folder), THREE[:2]):
@@ -405,6 +407,7 @@ BY_PEFT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", BY_PEFT, ids=lambda run: f"{run.family}-{run.size}")
 def test_pefts_own_tuners_equal_the_slow_loop(run: RunConfig, backbone: Backbone, data: dict[int, TaskData]) -> None:
     (run,) = on(backbone, [run])
@@ -600,6 +603,7 @@ class SlowLoop:
         self.evaluations.append((step, train_loss, F.cross_entropy(logits, labels).item(), correct))
 
 
+@pytest.mark.slow
 def test_rows_of_bounded_length_give_the_same_results(
     backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:
@@ -740,6 +744,7 @@ def test_peak_memory_is_that_of_this_process() -> None:
     assert 50e6 < peak_resident_bytes() < 10e12
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_reported_and_touches_no_other(
     backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:
@@ -872,6 +877,7 @@ def resumed_equals_undisturbed(
     assert not list(checkpoint.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_may_be_judged_on_dev_alone_or_on_the_whole_split(backbone: Backbone) -> None:
     for cap, total in ((0, 0), (None, 1200)):
         protocol = dataclasses.replace(PROTOCOL, eval_cap=cap, rest_cap=0)
@@ -945,6 +951,7 @@ def test_features_may_be_of_another_size_than_the_hidden_states(data: dict[int, 
     assert result.outcome.total == CAPS[2]
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_given_weights_and_is_judged_before_training(
     backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:

@@ -19,6 +19,8 @@ from cpadapt.analysis.statistics import Floats, crossed_effects
 from cpadapt.errors import InputError
 from cpadapt.records.record import Record
 
+pytestmark = pytest.mark.slow
+
 CELLS = [("cp", 1), ("cp", 11), ("cp", 44), ("lora", 1)]
 
 

@@ -28,6 +28,7 @@ def test_every_verdict_on_accuracy_has_one_kind() -> None:
     assert claims_grid.kind_of(Verdict.UNJUDGED).said == "open", "what is not judged is not refuted"
 
 
+@pytest.mark.slow
 def test_a_cell_says_its_verdict_its_numbers_and_its_evidence(grid: BeautifulSoup) -> None:
     rows = [row for row in grid.select("tbody tr") if row.find("td")]
     assert len(rows) == len(JUDGED)

@@ -112,6 +112,7 @@ def test_pooled_intervals_hold_the_truth_as_often_as_they_say() -> None:
     assert 0.93 < np.mean(held) < 0.985
 
 
+@pytest.mark.slow
 def test_lora_is_ahead_at_its_first_rank_over_tasks_and_backbones_and_not_seen_to_be_above_it() -> None:
     first = contrasts.first_rank(("smollm2-seeds", "smollm2-seeds-boolq", "minilm"))
     above = contrasts.further_ranks("minilm")

@@ -48,6 +48,7 @@ def test_a_step() -> None:
     assert (found.value, found.low, found.high, found.n) == pytest.approx((by_hand["gap"], *by_hand["interval"], 10))
 
 
+@pytest.mark.slow
 def test_steps_and_pairs_that_are_clear() -> None:
     p_values = corrected([difference("mrpc", *pair)["p"] for pair in encoder.STEPS.values()])
     by_name = dict(zip(encoder.STEPS, p_values, strict=True))
@@ -86,6 +87,7 @@ def test_a_gain_over_the_head() -> None:
     assert len(encoder.gains("sst2")) == len(ADAPTERS)
 
 
+@pytest.mark.slow
 def test_the_charts_show_what_is_learned_and_each_with_its_task() -> None:
     spec = encoder.gain_charts().to_dict()
     assert [chart["title"] for chart in spec["concat"]] == ["SST-2", "SICK", "MRPC", "BoolQ"]

@@ -9,6 +9,8 @@ import torch
 from companion.iht import complete, recover
 from cpadapt.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 RECORD = json.loads(tensor_iht.RESULT.read_text(encoding="utf-8"))
 
 

@@ -11,6 +11,8 @@ from companion import main_study, planned, quantities
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.records.config import Cell
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {("lora", 1): 0.5, ("cp", 17): -0.5, ("lora", 4): 0.5, ("cp", 71): -0.5}
 LEVEL = 0.0294
 

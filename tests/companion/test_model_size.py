@@ -8,6 +8,8 @@ from scipy import stats
 from companion import main_study, model_size, plan, quantities
 from cpadapt.analysis.across_tasks import difference
 
+pytestmark = pytest.mark.slow
+
 LARGE, SMALL = "size-tasks", "size-tasks-0.5b"
 LEADS = {
     LARGE: {("lora", 1): 0.5, ("cp", 17): -0.5, ("lora", 4): 0.5, ("cp", 71): -0.5},

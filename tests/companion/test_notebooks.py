@@ -40,6 +40,7 @@ def written(folder: Path, *lines: str) -> Path:
     return script
 
 
+@pytest.mark.slow
 def test_a_section_stands_where_it_is_named(folder: Path) -> None:
     script = written(folder, "Here.", "{shared}`task.about.rte`", "{shared}`task.chart.rte`", "There.")
     said, chart, rest = notebooks.read(script).cells

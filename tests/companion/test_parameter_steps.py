@@ -101,6 +101,7 @@ def test_the_table_of_costs_has_what_is_said() -> None:
     assert [*row.values()][2:] == ["9,264", "0.071", "35.3"]
 
 
+@pytest.mark.slow
 def test_charts_have_what_they_describe() -> None:
     """LoRA's four high steps beside CP's many, and its three ranks beside LoKr's row, which ends above the first."""
     for chart, counts in (

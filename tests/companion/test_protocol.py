@@ -84,6 +84,7 @@ def test_choices_are_mezos_or_the_trainers_or_said_to_be_ours() -> None:
     assert transformers.OPTConfig().dropout > 0, "which ours is not"
 
 
+@pytest.mark.slow
 def test_evaluation_sets_have_the_sizes_of_the_records(records: Sequence[Record]) -> None:
     for task in ("sst2", "rte"):
         rows = {r.outcome.rows for r in records if r.config.task == task and r.outcome}

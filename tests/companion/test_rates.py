@@ -148,6 +148,7 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
 
 
+@pytest.mark.slow
 def test_which_items_have_the_commonest_answer() -> None:
     found = {task: rates.runs_at_all_rates(("smollm2", "smollm2-rates"), task) for task in ("sst2", "rte", "boolq")}
     for task, items, commonest in (("rte", 277, 146), ("boolq", 1000, 603)):
@@ -199,6 +200,7 @@ def test_a_change_of_the_gap_is_that_of_its_parts(pilot: list[Record]) -> None:
     assert rates.gap_change(before, after).mean == pytest.approx(of_lora - of_cp)
 
 
+@pytest.mark.slow
 def test_leads_and_gains_on_a_real_table_by_hand() -> None:
     """RTE's, from the records' own lines, at the rates that dev chose by cell."""
     runs: dict[tuple[str, int], dict[float, list[dict[str, Any]]]] = {}

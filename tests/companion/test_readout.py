@@ -65,6 +65,7 @@ def test_what_words_change_by_hand() -> None:
     check("lead.head", [whole["lora", 1] - whole["cp", 11], whole["lora", 4] - whole["cp", 44]])
 
 
+@pytest.mark.slow
 def test_the_chart_has_the_same_changes() -> None:
     rows = readout.changes().to_dict("records")
     found = {(row["what"], row["group"]): (row["mean"], row["low"], row["high"]) for row in rows}

@@ -106,6 +106,7 @@ def test_what_a_split_changes() -> None:
         assert parts == min(pairs, key=lambda pair: abs(pair[1] - pair[0])), "as near to each other as they go"
 
 
+@pytest.mark.slow
 def test_differences_by_hand() -> None:
     found = {(task, label): judged(apart(task, label).tolist()) for task in TASKS[:2] for label in OTHERS}
     charted = tensorization.differences(tensorization.WITH_SEEDS).set_index(["group", "what"])

@@ -156,6 +156,7 @@ def test_every_claim_names_rules_that_there_are() -> None:
     assert all(claim["rules"] != ["runs_kept"] for name, claim in verdicts.CLAIMS.items() if name != "stable")
 
 
+@pytest.mark.slow
 def test_power_is_the_share_of_tables_that_would_show_it() -> None:
     """Against draws of tables with the same variances: above zero by a point, and in the middle of two ends."""
     rng = np.random.default_rng(7)

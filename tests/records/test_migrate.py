@@ -105,6 +105,7 @@ COMMITTED = {
 """Records by study of schema 1, 4,296 in all."""
 
 
+@pytest.mark.slow
 def test_none_of_the_committed_records_was_lost() -> None:
     assert sum(COMMITTED.values()) == 4296
     for study, count in COMMITTED.items():

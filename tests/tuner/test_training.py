@@ -7,6 +7,7 @@ from transformers import Trainer, TrainingArguments
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
+@pytest.mark.slow
 def test_trainer_learns_and_its_checkpoint_loads(llama, tmp_path):
     """The label is whether the first token is above 25; the base model is random and stays as it is."""
     tokens = torch.randint(1, 50, (64, 6))
