@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from companion.sphinx import pictures
 from cpadapt import load_projections, read_records
 from cpadapt.families import counting
