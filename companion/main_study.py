@@ -110,6 +110,9 @@ def gains(cell: Cell, study: str = STUDY) -> Mapping[str, OnTask]:
     return minus(cell, (HEAD, 0), study)
 
 
+MEAN = "Mean over tasks"
+"""What the charts call the number over tasks."""
+
 GAIN = "accuracy gained over the head alone, in points"
 """The title of the axis of `gain_rows`."""
 
@@ -123,7 +126,7 @@ def gain_rows() -> pd.DataFrame:
     """What cells gain over the head alone, over tasks and on each, from the most, for `charts.gain_chart`."""
     rows = []
     for label, size in SHOWN:
-        found: dict[str, Mean] = {"Mean over tasks": over_sources(gains((label, size)))}
+        found: dict[str, Mean] = {MEAN: over_sources(gains((label, size)))}
         most = sorted(runs(), key=lambda task: -gains(SHOWN[-1])[task].estimate.mean)
         found |= {str(TASKS[task].title): gains((label, size))[task].estimate for task in most}
         for what, mean in found.items():
@@ -134,7 +137,7 @@ def gain_rows() -> pd.DataFrame:
 
 def task_chart_rows(study: str = STUDY) -> pd.DataFrame:
     """A study's primary number over tasks and on each, for `charts.interval_chart`."""
-    found: dict[str, Mean] = {"All tasks": primary(study)}
+    found: dict[str, Mean] = {MEAN: primary(study)}
     found |= {str(TASKS[task].title): on_task(task, study=study).estimate for task in runs()}
     draws = len(on_task(next(iter(runs(study))), study=study).draws)
     rows = []

@@ -1,11 +1,13 @@
 """The main study's questions on three sizes of model: the one of the plan, and what else the same runs say."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from companion import PROJECT, main_study, plan, planned, quantities
 from companion.plan import MAIN, SMALLER, SMALLEST
+from cpadapt.analysis import charts
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.records.record import Record
@@ -74,6 +76,24 @@ def gain_rows() -> pd.DataFrame:
 def lead_rows() -> pd.DataFrame:
     """LoRA minus CP over tasks and on each, by model, for `charts.interval_chart`."""
     return pd.concat(main_study.task_chart_rows(study).assign(group=title(study)) for study in STUDIES.values())
+
+
+def first_chart() -> Any:
+    """The book's first figure: what cells gain on each task, beside LoRA minus CP on each task and model."""
+    import altair as alt
+
+    gains = main_study.gain_rows()
+    leads = lead_rows()
+    leads = leads.iloc[leads["what"].map(list(dict.fromkeys(gains["what"])).index).argsort(kind="stable")]
+    one = charts.gain_chart(gains, main_study.GAIN, row=20).properties(title=f"Gain, on {title(MAIN)}")
+    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=20)
+    two = two.properties(title="LoRA − CP at equal size, by model")
+    both = alt.concat(one, two, columns=2).resolve_scale(
+        color="independent", stroke="independent", fill="independent", yOffset="independent"
+    )
+    return both.properties(
+        description=f"{one.description} Beside it, LoRA minus CP at equal size on {len(STUDIES)} models."
+    )
 
 
 def table() -> pd.DataFrame:

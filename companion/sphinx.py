@@ -65,11 +65,15 @@ def draw_charts(app: Any, page: str, source: list[str]) -> None:
 
 
 def still(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
-    """A chart as static SVG, with text and lines in `currentColor`."""
+    """A chart as static SVG, with text and lines in `currentColor`; of several side by side each has that width."""
     import vl_convert
 
-    fixed = {**spec, "width": width} if spec.get("width") == "container" else spec
-    drawn: str = vl_convert.vegalite_to_svg(fixed, vl_version=VEGA_LITE)
+    def fixed(chart: dict[str, Any]) -> dict[str, Any]:
+        return {**chart, "width": width} if chart.get("width") == "container" else chart
+
+    if "concat" in spec:
+        spec = {**spec, "concat": [fixed(each) for each in spec["concat"]]}
+    drawn: str = vl_convert.vegalite_to_svg(fixed(spec), vl_version=VEGA_LITE)
     return drawn
 
 
@@ -104,11 +108,11 @@ def figure(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
 
 def pictures() -> dict[str, str]:
     """The README's picture, which is the first page's figure, as SVG for light and dark, by file name."""
-    from companion import main_study
+    from companion import model_size
     from cpadapt.analysis import charts
 
     charts.enable()
-    drawn = still(charts.gain_chart(main_study.gain_rows(), main_study.GAIN).to_dict())
+    drawn = still(model_size.first_chart().to_dict(), SMALL_WIDTH)
     inks = {"light": "#1f2328", "dark": "#e6edf3"}
     return {f"gains-{scheme}.svg": drawn.replace("currentColor", ink) + "\n" for scheme, ink in inks.items()}
 

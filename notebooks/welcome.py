@@ -26,11 +26,11 @@
 # {q}`main_study.primary|interval|signed` points. On [a smaller model](model_size.ipynb) who leads is open.
 
 # %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 %."}} tags=["remove-input"]
-from companion import main_study
+from companion import model_size
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.gain_chart(main_study.gain_rows(), main_study.GAIN, row=20)
+model_size.first_chart()
 
 # %% [markdown]
 # The bars are each gain's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so

@@ -702,7 +702,7 @@ def _interval_tooltips() -> list[Any]:
     return [alt.Tooltip(f"{name}:Q", title=title, format="+.2f") for name, title in said.items()]
 
 
-def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
+def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int | None = None) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 
     Args:
@@ -710,6 +710,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
             the 95 % interval), and `seeds`.
         title: the title of the axis, such as `LoRA − CP`.
         margin: smaller differences count as none; drawn as a dashed line on either side of zero.
+        row: the height of what stands on one line, in pixels; without it, 16 for each group.
     """
     import altair as alt
 
@@ -742,7 +743,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float) -> Any:
     return alt.layer(*lines, reach, points).properties(
         description=f"Differences, {title}, each with its 95 % interval, of {', '.join(groups)}.",
         width="container",
-        height=16 * len(groups) * table["what"].nunique(),
+        height=(row or 16 * len(groups)) * table["what"].nunique(),
     )
 
 
@@ -769,7 +770,7 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
     fills = [ink if solid else "transparent" for ink, solid in zip(inks.values(), is_largest, strict=True)]
     names = cells["cell"].tolist()
     # On a phone long names side by side would be cut off.
-    legend = alt.Legend(symbolType="circle", columns=len(names) if len("".join(names)) <= 24 else 1)
+    legend = alt.Legend(symbolType="circle", symbolOpacity=1, columns=len(names) if len("".join(names)) <= 24 else 1)
     stroke = alt.Stroke(
         "cell:N", title=None, sort=names, scale=alt.Scale(domain=names, range=[inks[n] for n in names]), legend=legend
     )
