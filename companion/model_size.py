@@ -85,9 +85,9 @@ def first_chart() -> Any:
     gains = main_study.gain_rows()
     leads = lead_rows()
     leads = leads.iloc[leads["what"].map(list(dict.fromkeys(gains["what"])).index).argsort(kind="stable")]
-    one = charts.gain_chart(gains, main_study.GAIN, row=20).properties(title=f"Gain, on {title(MAIN)}")
+    one = charts.gain_chart(gains, "points over the head alone", row=20).properties(title=title(MAIN))
     two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=20)
-    two = two.properties(title="LoRA − CP at equal size, by model")
+    two = two.properties(title="LoRA − CP at equal size")
     both = alt.concat(one, two, columns=2).resolve_scale(
         color="independent", stroke="independent", fill="independent", yOffset="independent"
     )

@@ -88,7 +88,8 @@ def figure(spec: dict[str, Any], width: int = STATIC_WIDTH) -> str:
     They have no parameters, which Altair would keep for all of them.
     """
     if "concat" in spec:
-        shared = {name: value for name, value in spec.items() if name not in ("concat", "columns", "description")}
+        alone = {"concat", "columns", "description", "resolve"}
+        shared = {name: value for name, value in spec.items() if name not in alone}
         label = html.escape(spec.get("description", ""), quote=True)
         drawn = "".join(figure({**shared, **each, "width": "container"}, SMALL_WIDTH) for each in spec["concat"])
         return f'<figure class="charts" role="group" aria-label="{label}">{drawn}</figure>'
