@@ -19,6 +19,7 @@ import pandas as pd
 from companion import PROJECT, encoder, main_study, model_size, noise, rates, size
 from companion.records import records
 from companion.wording import bounds, percent, signed
+from cpadapt.analysis import charts
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.cells import RunSetting, choose_rates, family_rates, setting_of
 from cpadapt.analysis.charts import backbone_name, cell_name, family_colours, family_name, pair_name, task_name
@@ -313,7 +314,7 @@ def form() -> str:
     script = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     return f"""<div class="linked-frontier" role="group" aria-label="{html.escape(label)}">
 <figure class="linked-frontier-view">
-<div class="linked-frontier-still"><p>{task} on {model}:</p>{first_table().to_html(index=False, border=0)}</div>
+<div class="linked-frontier-still"><p>{task} on {model}:</p>{charts.table(first_table()).data}</div>
 </figure>
 <div class="linked-frontier-open"></div>
 <script type="application/json">{script}</script>

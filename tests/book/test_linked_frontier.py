@@ -122,22 +122,32 @@ def test_in_the_papers_design_it_says_what_the_tables_say(task: str) -> None:
 
 
 def test_over_seeds_by_hand() -> None:
-    (lora, cp) = (
+    lora, cp, head = (
         {
             line["config"]["seed"]: answers(line["outcome"])
-            for line in read("smollm2-seeds")
+            for line in read("size-paper")
             if (line["config"]["task"], line["label"], line["config"]["size"]) == ("rte", label, number)
         }
-        for label, number in (("lora", 1), ("cp", 11))
+        for label, number in (("lora", 1), ("cp", 17), (HEAD, 0))
     )
-    gaps = [[a - b for a, b in zip(lora[seed], cp[seed], strict=True)] for seed in sorted(lora)]
-    found = judged(gaps)
-    one = cell(view("rte", "10 times the paper's: 2,000 steps", "smollm2"), "CP 11")
+
+    def minus(one: dict[int, list[int]], other: dict[int, list[int]]) -> list[float]:
+        found = judged([[a - b for a, b in zip(one[seed], other[seed], strict=True)] for seed in sorted(one)])
+        return [found["gap"], *found["interval"]]
+
+    one = cell(view("rte", linked_frontier.PAPER), "CP 17")
+    assert one["pair"] == "LoRA 1 − CP 17"
+    assert one["lead"] == pytest.approx(minus(lora, cp), abs=1e-4)
+    assert one["gain"] == pytest.approx(minus(cp, head), abs=1e-4)
+
+
+@pytest.mark.parametrize("task", noise.TASKS)
+def test_over_many_seeds_it_says_what_the_quantities_say(task: str) -> None:
+    one = cell(view(task, "10 times the paper's: 2,000 steps", "smollm2"), "CP 11")
     assert one["pair"] == "LoRA 1 − CP 11"
-    assert one["lead"] == pytest.approx([found["gap"], *found["interval"]], abs=1e-4)
-    known = quantities.value("noise.over_seeds.rte.lora1_cp11")
+    known = quantities.value(f"noise.over_seeds.{task}.lora1_cp11")
     assert one["lead"] == pytest.approx([known.value, known.low, known.high], abs=1e-4)
-    assert noise.study_over_seeds("rte") == "smollm2-seeds"
+    assert len(one["right"]) == known.n
 
 
 def test_the_encoder_has_its_cells() -> None:
