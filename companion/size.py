@@ -105,13 +105,19 @@ def tried(model: str) -> Mapping[Cell, tuple[str, ...]]:
     }
 
 
-def on_dev(model: str, cell: Cell, name: str) -> float:
-    """The accuracy on dev at a setting, the mean over tasks of the mean over draws. A diverged run counts as 0."""
+@functools.cache
+def on_dev_by_task(model: str, cell: Cell, name: str) -> Mapping[str, float]:
+    """The accuracy on dev at a setting on each task, the mean over draws. A diverged run counts as 0."""
     by_task: dict[str, list[float]] = {}
     for run in records(RATES[model]):
         if (run.label, run.config.size) == cell and setting(run.config) == name:
             by_task.setdefault(run.config.task, []).append(run.best.dev_accuracy if run.best else 0.0)
-    return statistics.mean(map(statistics.mean, by_task.values()))
+    return {task: statistics.mean(found) for task, found in by_task.items()}
+
+
+def on_dev(model: str, cell: Cell, name: str) -> float:
+    """The mean over tasks of the accuracy on dev at a setting."""
+    return statistics.mean(on_dev_by_task(model, cell, name).values())
 
 
 @functools.cache

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SCRIPTS = {
     "chart": "charts.bundle.js",
+    "linked-frontier": "linked_frontier.js",
     "planner": "planner.js",
     "stepper": "stepper.js",
     "three-seeds": "three_seeds.js",

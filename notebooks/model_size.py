@@ -34,6 +34,8 @@ charts.gain_chart(model_size.gain_rows(), main_study.GAIN, row=60)
 # rank-1 LoRA, and on the larger one {q}`model_size.costs.qwen15|unit`.
 # {says}`model_size.gain.qwen05 > model_size.gain.qwen15 and model_size.costs.qwen05 > model_size.costs.qwen15`
 # {says}`model_size.costs.qwen05.low > 0`
+#
+# Task by task: [every cell](frontier.ipynb).
 
 # %% tags=["remove-input"]
 charts.table(model_size.table())

@@ -48,4 +48,4 @@ charts.table(planned.share_table())
 # %% [markdown]
 # **For you**: read the findings, and come here to see what was promised before they were known.
 #
-# Next: [the paper's size](size.ipynb).
+# Next: [every cell](frontier.ipynb).

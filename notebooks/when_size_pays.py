@@ -34,7 +34,8 @@ when_size_pays.chart()
 # The two lines of BoolQ share their items, {q}`readout.more_gain|n` seeds, rates and steps. With all
 # {q}`readout.train|unit`, going from one component to the largest CP is worth {q}`readout.more_gain` points more than
 # with 1000 examples ({q}`readout.more_gain|interval`). The model is SmolLM2-135M-Instruct, dequantized from four bits.
-# The line over tasks is [the main study's](main_study.ipynb), on a model of the paper's size.
+# The line over tasks is [the main study's](main_study.ipynb), on a model of the paper's size
+# ([every cell](frontier.ipynb)).
 # {says}`readout.more_gain.low > 0`
 #
 # There the largest CP gains {q}`planned.number.test7|full` more than one component.
