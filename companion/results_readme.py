@@ -22,6 +22,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "size-rates-smollm2": ("size",),
     "size-tasks": ("main_study", "planned"),
     "size-tasks-0.5b": ("model_size", "planned"),
+    "size-tasks-smollm2": ("model_size", "planned"),
     "size-zero-shot": ("size",),
     "small": ("study_in_small",),
     "small-tiny": ("study_in_small",),
