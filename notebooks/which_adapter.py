@@ -33,6 +33,23 @@ HTML(planner.form())
 # families as plain LoRA. *AdamW's state* is two float32 numbers for each scalar. *First rate* is where we would start;
 # a dash is a family whose rate isn't measured here.
 #
+# ## Other families go smaller, unmeasured
+#
+# Below CP's smallest size TinyLoRA {cite:p}`tinylora`, Uni-LoRA {cite:p}`unilora` and FourierFT {cite:p}`gao2024fourierft`
+# may be the better choice: they go down to one scalar. They pay for it in what they freeze or draw anew. LoKr
+# {cite:p}`yeh2024lycoris` steps as CP does, and its first rank is one CP component. Here is one query projection of
+# Qwen2.5-Coder-1.5B:
+
+# %% tags=["remove-input"]
+from companion import which_adapter
+from cpadapt.analysis import charts
+
+charts.table(which_adapter.family_table())
+
+# %% [markdown]
+# Uni-LoRA's scalars count for the whole model; TinyLoRA's may too. All of them merge into the weights exactly. PEFT
+# {cite:p}`peft` turns its own tuners into LoRA by an SVD, which need not be exact.
+#
 # ## What to expect
 #
 # | your case | take | because |
