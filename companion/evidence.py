@@ -32,7 +32,7 @@ def content(values: Mapping[str, Quantity]) -> dict[str, Any]:
     more = load_study(PROJECT / "studies" / f"{study}.toml")
     fewer, most = plan.AT_EQUAL_SIZE[MAIN].values()
     return {
-        "families": [name for name in main.ladder.sizes],
+        "families": list(main.ladder.sizes),
         "examples": main.protocol.train_cap,
         "studies": [_of_model(model, study, values) for model, study in model_size.STUDIES.items()],
         "larger": {

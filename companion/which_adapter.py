@@ -15,14 +15,14 @@ from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.study import load_study
 
 FROZEN: Mapping[str, str] = {
-    "peft:tinylora": "singular vectors of each weight and random matrices, stored",
-    "peft:vera": "two random matrices for the model, stored",
-    "peft:fourierft": "random frequencies, drawn anew from a seed",
-    "peft:unilora": "which scalar each of LoRA's entries is, drawn anew from a seed",
+    "peft:tinylora": "singular vectors and random matrices, stored",
+    "peft:vera": "two random matrices, stored",
+    "peft:fourierft": "random frequencies, from a seed",
+    "peft:unilora": "where each scalar stands, from a seed",
 }
 """What PEFT's tuners have besides their trainable scalars, by name (`cpadapt.families.peft_tuners`)."""
 
-RANKS: Mapping[str, str] = {"lokr": "its rank squared"}
+RANKS: Mapping[str, str] = {"lokr": "size²"}
 """The rank of the equal LoRA where it is not the size."""
 
 
@@ -44,7 +44,7 @@ def family_table() -> pd.DataFrame:
                 "smallest, scalars": f"{counting.count(name, one, smallest):,}",
                 "next step": f"{counting.step(name, one):,}",
                 "frozen beside the model": FROZEN.get(name, "nothing"),
-                "exact as LoRA of rank": "by SVD" if name in TUNERS else RANKS.get(name, "its size"),
+                "as plain LoRA": "by SVD" if name in TUNERS else f"exact, rank = {RANKS.get(name, 'size')}",
                 "accuracy": "measured" if name in measured()["families"] else "not measured",
             }
         )

@@ -35,10 +35,10 @@ HTML(planner.form())
 #
 # ## Other families go smaller, unmeasured
 #
-# Below CP's smallest size TinyLoRA {cite:p}`tinylora`, Uni-LoRA {cite:p}`unilora` and FourierFT {cite:p}`gao2024fourierft`
-# may be the better choice: they go down to one scalar. They pay for it in what they freeze or draw anew. LoKr
-# {cite:p}`yeh2024lycoris` steps as CP does, and its first rank is one CP component. Here is one query projection of
-# Qwen2.5-Coder-1.5B:
+# Where even CP's smallest size is too large, TinyLoRA {cite:p}`tinylora`, Uni-LoRA {cite:p}`unilora` or FourierFT
+# {cite:p}`gao2024fourierft` may be the better choice: they go down to one scalar. There TinyLoRA stores more than it
+# trains; the other two draw what is frozen from a seed. LoKr {cite:p}`yeh2024lycoris` steps as CP does, and its first
+# rank reaches the updates that one CP component does. Here is one query projection of Qwen2.5-Coder-1.5B:
 
 # %% tags=["remove-input"]
 from companion import which_adapter
@@ -47,7 +47,7 @@ from cpadapt.analysis import charts
 charts.table(which_adapter.family_table())
 
 # %% [markdown]
-# Uni-LoRA's scalars count for the whole model; TinyLoRA's may too. All of them merge into the weights exactly. PEFT
+# Uni-LoRA's scalars count for the whole model; TinyLoRA's may too. Every family merges into the weights exactly. PEFT
 # {cite:p}`peft` turns its own tuners into LoRA by an SVD, which need not be exact.
 #
 # ## What to expect

@@ -1,8 +1,8 @@
 """What is known of families' accuracy, from the file `evidence.json` beside this one, and what it advises for a plan.
 
-A plan counts; it doesn't know which adapter is the better one. The file has what studies found: LoRA against CP at equal
-size, one CP component against the best adapter, and on which models. It is made from records, and only read here. The
-rule is:
+A plan counts; it doesn't know which adapter is the better one. The file has what studies found: LoRA against CP at
+equal size, one CP component against the best adapter, and on which models. It is made from records and only read here.
+The rule is:
 
 1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA.
 2. Otherwise CP, with as many components as fit.
@@ -76,7 +76,7 @@ def sentences() -> dict[str, str]:
     leads = [f"{_of(study, 'lead')} ({VERDICTS[study['verdict']]})" for study in found["studies"]]
     shares = [_of(study, "share") for study in found["studies"]]
     larger, more = found["larger"], found["more_examples"]
-    rest = f"tasks other than classification; more than {found['examples']:,} examples a task"
+    rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
@@ -89,10 +89,10 @@ def sentences() -> dict[str, str]:
         " scalars.",
         "known": f"Not covered: {rest}",
         "new": f"Not covered: this model; {rest}",
-        "far": f"Not covered: this model, nor any with such projections (theirs have {shortest:,} to {longest:,}"
-        f" features on a side); {rest}",
-        "paid": f". There, in the one case tried, CP gained {_said(more['gain'])} from one component to the size of"
-        f" LoRA's rank 1 ({more['task']}, {more['examples']:,} examples, {more['model']})",
+        "far": f"Not covered: this model, nor any with such projections (measured: {shortest:,} to {longest:,}"
+        f" features a side); {rest}",
+        "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} in the one case tried"
+        f" ({more['task']} on {more['model']})",
     }
 
 
