@@ -44,8 +44,8 @@ def family_table() -> pd.DataFrame:
                 "smallest, scalars": f"{counting.count(name, one, smallest):,}",
                 "next step": f"{counting.step(name, one):,}",
                 "frozen beside the model": FROZEN.get(name, "nothing"),
-                "as plain LoRA": "by SVD" if name in TUNERS else f"exact, rank = {RANKS.get(name, 'size')}",
-                "accuracy": "measured" if name in measured()["families"] else "not measured",
+                "rank as exact LoRA": "none: SVD" if name in TUNERS else RANKS.get(name, "size"),
+                "accuracy": "measured" if name in measured()["families"] else "not\u00a0measured",
             }
         )
     return pd.DataFrame(rows)
