@@ -21,7 +21,7 @@
 # {q}`planned.share|full` of the best adapter's gain.
 # {says}`main_study.verdict == 'equivalent' and planned.share.low > 70`
 
-# %% mystnb={"figure": {"caption": "The largest adapter of each family that fits a budget, and which to take."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Each family's largest that fits, and which to take."}} tags=["remove-input"]
 from IPython.display import HTML
 
 from companion import planner
