@@ -71,9 +71,9 @@ def primary(study: str = STUDY) -> OverTasks:
     return over_sources({task: on_task(task, study=study) for task in runs(study)})
 
 
-def verdict() -> plan.Call:
-    """How the plan classifies the primary number."""
-    found = primary()
+def verdict(study: str = STUDY) -> plan.Call:
+    """How the plan classifies a study's primary number."""
+    found = primary(study)
     return plan.call(found.p_value(), found.equivalence_p_value(plan.MARGIN))
 
 

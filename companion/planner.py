@@ -5,12 +5,13 @@ Without JavaScript the page shows the plan of the form's first model and budget.
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from companion import quantities
-from cpadapt.families import FAMILIES, counting
+from cpadapt.families import FAMILIES, counting, evidence
 from cpadapt.inputs.backbones.specs import Projection
 
 
@@ -76,17 +77,24 @@ HEADS = ("family", "size", "scalars", "unused", "file", "AdamW's state", "as pla
 UNITS = {"scalars": "trainable scalars", "file": "bytes on disk", "state": "MiB of AdamW state"}
 
 
-def evidence() -> dict[str, str]:
-    """What the main study says of CP below LoRA's first rank and at its size, as a sentence each."""
-    share, primary = quantities.value("planned.share"), quantities.value("main_study.primary")
-    tasks = quantities.value("main_study.tasks").text("unit")
+def rule() -> dict[str, Any]:
+    """What `planner.advise` in the script needs to advise as `cpadapt.families.evidence` does."""
     return {
-        "below": "This CP has {share} % of the size of rank-1 LoRA. "
-        f"Over {tasks} on Qwen2.5-Coder-1.5B, one component had {share.text('full')} of the best adapter's gain over "
-        "the head alone.",
-        "equal": f"LoRA fits too. Over {tasks} on Qwen2.5-Coder-1.5B, it leads CP of equal size by "
-        f"{primary.text('full')}: choose by what else you need.",
+        "sentences": {name: typeset(sentence) for name, sentence in evidence.sentences().items()},
+        "families": evidence.measured()["families"],
+        "measured": [
+            sorted(f"{out}x{into}:{times}" for out, into, times in study["projections"])
+            for study in evidence.measured()["studies"]
+        ],
+        "sides": evidence.sides(),
+        "far": evidence.FAR,
+        "nearly": evidence.NEARLY,
     }
+
+
+def typeset(sentence: str) -> str:
+    """A sentence of the command line as the page prints it, with a true minus and a narrow space before %."""
+    return re.sub(r"(?<![\w}])-(?=\d)", "−", sentence).replace(" %", "\u202f%")
 
 
 def rates() -> dict[str, str]:
@@ -104,7 +112,7 @@ def form() -> str:
         "families": [
             {"name": name, "title": family.TITLE, "rate": rates().get(name)} for name, family in FAMILIES.items()
         ],
-        "evidence": evidence(),
+        "rule": rule(),
     }
     options = "".join(f"<option>{html.escape(model.name)}</option>" for model in MODELS)
     first = asdict(MODELS[0])
@@ -119,7 +127,11 @@ def form() -> str:
         for target in TARGETS
     )
     units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
-    note = data["evidence"]["below"].replace("{share}", _share())
+    adapted = MODELS[0].projections(FIRST_TARGETS)
+    advice = evidence.advise(adapted, counting.plan(adapted, FIRST_BUDGET))
+    note = "".join(
+        f"<p>{html.escape(typeset(line))}</p>" for line in (advice.take, advice.why, advice.unknown) if line
+    )
     script = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
     return f"""<div class="planner" role="group" aria-label="The largest adapter of each family that fits a budget">
 <form aria-label="Planner">
@@ -134,7 +146,7 @@ def form() -> str:
 <input type="range" name="slider" min="0" max="240" step="1"></label></fieldset>
 </form>
 <table class="planner-table"><thead><tr>{heads}</tr></thead><tbody aria-live="polite">{_rows()}</tbody></table>
-<p class="planner-note" aria-live="polite">{html.escape(note)}</p>
+<div class="planner-note" aria-live="polite">{note}</div>
 <script type="application/json">{script}</script></div>"""
 
 
@@ -163,9 +175,3 @@ def _rows() -> str:
             cells = "".join(f"<td>{cell}</td>" for cell in said)
         rows.append(f'<tr><th scope="row">{family.TITLE}</th>{cells}</tr>')
     return "".join(rows)
-
-
-def _share() -> str:
-    adapted = MODELS[0].projections(FIRST_TARGETS)
-    size = counting.largest_size("cp", adapted, FIRST_BUDGET)
-    return f"{100 * counting.count('cp', adapted, size) / counting.count('lora', adapted, 1):.0f}"

@@ -24,6 +24,11 @@ def text(values: Mapping[str, Quantity]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def read(kept: str) -> dict[str, Quantity]:
+    """The quantities of the file, by name, from its content."""
+    return {name: from_json(name, content) for name, content in json.loads(kept).items()}
+
+
 def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
     """The differences between the file and the present values, a line each.
 
@@ -31,7 +36,7 @@ def changes(kept: str, values: Mapping[str, Quantity]) -> list[str]:
         kept: the file's content.
         values: the present values.
     """
-    before = {name: from_json(name, content) for name, content in json.loads(kept).items()}
+    before = read(kept)
     said = [f"{name} is new" for name in sorted(values.keys() - before.keys())]
     said += [f"{name} is gone" for name in sorted(before.keys() - values.keys())]
     for name in sorted(before.keys() & values.keys()):

@@ -184,17 +184,18 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every family's largest adapter at or under a budget.
+    """Show every family's largest adapter at or under a budget, and what is known of which to take.
 
     Example: cpadapt plan --backbone smollm2 --budget 57600
 
     Example: cpadapt plan --out 2048 --in 2048 --layers 48 --state-mib 1.5
     """
-    from cpadapt.families import counting
+    from cpadapt.families import counting, evidence
 
     title, projections = _planned(backbone, target_modules, out_features, in_features, layers)
     asked = _budget(budget, file_bytes, state_mib)
-    offers = counting.rows(counting.plan(projections, asked.limit, asked.cost))
+    planned = counting.plan(projections, asked.limit, asked.cost)
+    offers = counting.rows(planned)
     fitting = [offer for offer in offers if offer["size"]]
     if not fitting:
         raise InputError(
@@ -202,9 +203,11 @@ def plan(
             + ", ".join(
                 f"{o['family']} {asked.show(o['smallest_cost'])}" for o in offers if o["smallest_cost"] is not None
             )
+            + f"; {_tuners_start_at(projections)}"
         )
+    advice = evidence.advise(projections, planned)
     if as_json:
-        _print_json(offers)
+        _print_json({"offers": offers, "advice": dataclasses.asdict(advice)})
         return
     rows = [
         {
@@ -226,7 +229,10 @@ def plan(
             typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
     typer.echo("File: the float32 tensors that --save writes; a header adds some 130 bytes for each of them.")
     typer.echo("AdamW's state: two float32 moments for each scalar.")
-    typer.echo(_not_in_a_bank())
+    typer.echo(f"Not in a bank, and not listed: {_tuners_start_at(projections)}.")
+    typer.echo()
+    for line in filter(None, (advice.take, advice.why, advice.unknown)):
+        typer.echo(line)
 
 
 @app.command()
@@ -591,6 +597,15 @@ def _not_in_a_bank() -> str:
     from cpadapt.families.peft_tuners import TUNERS
 
     return f"Not in a bank, and not listed: PEFT's own tuners {', '.join(TUNERS)}, which a study trains one by one."
+
+
+def _tuners_start_at(projections: "tuple[Projection, ...]") -> str:
+    """The scalars of the smallest adapter of each of PEFT's own tuners."""
+    from cpadapt.families import counting
+    from cpadapt.families.peft_tuners import TUNERS
+
+    costs = {name: counting.count(name, projections, counting.smallest(name)) for name in TUNERS}
+    return "PEFT's own tuners start, in scalars, at " + ", ".join(f"{name} {cost:,}" for name, cost in costs.items())
 
 
 def _projection(out_features: int, in_features: int) -> "Projection":

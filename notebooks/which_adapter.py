@@ -21,7 +21,7 @@
 # {q}`planned.share|full` of the best adapter's gain.
 # {says}`main_study.verdict == 'equivalent' and planned.share.low > 70`
 
-# %% mystnb={"figure": {"caption": "The largest adapter of each family that fits a budget."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Each family's largest that fits, and which to take."}} tags=["remove-input"]
 from IPython.display import HTML
 
 from companion import planner
@@ -32,6 +32,23 @@ HTML(planner.form())
 # The counts are those of `cpadapt plan`. *File* is what is saved, in float32: CP and LoRA as they are trained, other
 # families as plain LoRA. *AdamW's state* is two float32 numbers for each scalar. *First rate* is where we would start;
 # a dash is a family whose rate isn't measured here.
+#
+# ## Other families go smaller, unmeasured
+#
+# Where even CP's smallest size is too large, TinyLoRA {cite:p}`tinylora`, Uni-LoRA {cite:p}`unilora` or FourierFT
+# {cite:p}`gao2024fourierft` may be the better choice: they go down to one scalar. There TinyLoRA stores more than it
+# trains; the other two draw what is frozen from a seed. LoKr {cite:p}`yeh2024lycoris` steps as CP does, and its first
+# rank reaches the updates that one CP component does. Here is one query projection of Qwen2.5-Coder-1.5B:
+
+# %% tags=["remove-input"]
+from companion import which_adapter
+from cpadapt.analysis import charts
+
+charts.table(which_adapter.family_table())
+
+# %% [markdown]
+# Uni-LoRA's scalars count for the whole model; TinyLoRA's may too. Every family merges into the weights exactly. PEFT
+# {cite:p}`peft` turns its own tuners into LoRA by an SVD, which need not be exact.
 #
 # ## What to expect
 #

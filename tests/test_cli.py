@@ -90,8 +90,8 @@ def offers(cpadapt: Cli, *arguments: object) -> dict[str, Any]:
     """What `plan` offers, by family."""
     ran = cpadapt("plan", *arguments, "--json")
     assert (ran.status, ran.err) == (0, "")
-    assert [offer["family"] for offer in ran.json] == list(FAMILIES)
-    return {offer["family"]: offer for offer in ran.json}
+    assert [offer["family"] for offer in ran.json["offers"]] == list(FAMILIES)
+    return {offer["family"]: offer for offer in ran.json["offers"]}
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_plan_of_the_other_families(cpadapt: Cli) -> None:
     """12 projections of 384×384: MELoRA begins with a rank for each of two minis, LoKr ends at rank 7."""
     offered = {}
     for budget in (9215, 14_000):
-        offers = cpadapt("plan", "--backbone", "minilm", "--budget", budget, "--json").json
-        offered[budget] = {o["family"]: (o["size"], o["parameters"], o["step"]) for o in offers}
+        by_family = offers(cpadapt, "--backbone", "minilm", "--budget", budget)
+        offered[budget] = {name: (o["size"], o["parameters"], o["step"]) for name, o in by_family.items()}
     assert offered[9215]["melora"] == (0, 0, 12 * 768)
     assert offered[14_000]["melora"] == (3, 3 * 12 * 384, 12 * 384)
     assert offered[14_000]["symlora"] == (3, 3 * 12 * 385, 12 * 385)
@@ -180,6 +180,35 @@ def test_plan_says_what_the_smallest_has_where_none_fits(
     assert f"budget {title}\n" in shown
     assert re.search(r"^cp +\d", shown, re.M)
     assert re.findall(r"^lora.*", shown, re.M) == [f"lora: none fits; the smallest has {smallest}"]
+
+
+def test_plan_ends_with_its_advice(cpadapt: Cli) -> None:
+    shape = ("--out", 2048, "--in", 2048, "--layers", 48)
+    *_, take, why, unknown = cpadapt("plan", *shape, "--state-mib", 1.5).out.splitlines()
+    assert take == "Take: LoRA, rank 1, which everything loads."
+    assert why.startswith("Why: at equal size LoRA minus CP is ")
+    assert unknown.startswith("Not covered: this model; tasks other than classification")
+    *_, take, why, unknown = cpadapt("plan", *shape, "--budget", 30_000).out.splitlines()
+    # 3·193 of 4096.
+    assert take == "Take: CP, 3 components, 14 % of the scalars of LoRA's rank 1, which doesn't fit."
+    assert why.startswith("Why: of the best adapter's gain over the head alone, one component has ")
+    advice = cpadapt("plan", *shape, "--budget", 30_000, "--json").json["advice"]
+    assert advice == {"family": "cp", "size": 3, "take": take, "why": why, "unknown": unknown}
+
+
+def test_plan_advises_no_family_whose_accuracy_is_not_measured(cpadapt: Cli) -> None:
+    """LoKr's smallest has 192 scalars, CP's 193."""
+    ran = cpadapt("plan", "--out", 2048, "--in", 2048, "--budget", 192)
+    assert re.search(r"^lokr +1 +192", ran.out, re.M)
+    assert ran.out.splitlines()[-1].startswith("Take: nothing to advise.")
+    assert ran.out.splitlines()[-1].endswith("the smallest takes 193 scalars.")
+    for family, cost in (("lora", "4,096"), ("cp", "193"), ("melora", "4,096"), ("symlora", "2,049")):
+        assert f"\n{family}: none fits; the smallest has {cost} scalars\n" in ran.out
+    starts = "lora 4,096, peft:vera 2,049, peft:fourierft 1, peft:tinylora 1, peft:unilora 1"
+    assert f"PEFT's own tuners start, in scalars, at peft:{starts}." in ran.out
+    message = cpadapt("plan", "--out", 2048, "--in", 2048, "--budget", 191).err
+    assert "symlora 2,049 scalars, lokr 192 scalars; PEFT's own tuners start, in scalars, at " in message
+    assert starts in message
 
 
 def test_plan_says_where_a_family_ends(cpadapt: Cli) -> None:

@@ -65,9 +65,9 @@ def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> Non
     assert any(re.search(r"toy +192x576: it is not square", line) for line in shown)
 
     # 12 projections of 384×384.
-    *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))
+    *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))["offers"]
     assert (toy["size"], toy["parameters"], toy["unspent"]) == (2, 2 * 12 * 768, 20_000 - 2 * 12 * 768)
-    lora, cp, *_, toy = json.loads(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600, "--json"))
+    lora, cp, *_, toy = json.loads(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600, "--json"))["offers"]
     assert (lora["size"], cp["size"]) == (1, 11)
     assert toy["not applicable"] == "192x576: it is not square"
     assert {value for key, value in toy.items() if key not in ("family", "not applicable")} == {None}

@@ -1,5 +1,5 @@
 // The planner: sizes, scalars and bytes of every family's largest adapter at or under a budget, as `cpadapt plan` has
-// them, for a model that the reader chooses. tests/book/test_planner.py compares the two.
+// them, for a model that the reader chooses, and what to take of them. tests/book/test_planner.py compares the two.
 
 const planner = (() => {
   const FLOAT32 = 4, ADAM = 8, MIB = 2 ** 20;
@@ -88,7 +88,39 @@ const planner = (() => {
   }
 
   const plan = (families, of, budget, unit) => families.map((name) => offer(name, of, budget, unit));
-  return { plan, projections };
+
+  const shown = (number) => number.toLocaleString("en");
+
+  // Which of the rule's sentences says how near projections are to the measured ones.
+  function nearness({ measured, sides: [shortest, longest], far }, projections) {
+    const counted = new Map();
+    for (const { out, in: into, times } of projections) {
+      counted.set(`${out}x${into}`, (counted.get(`${out}x${into}`) ?? 0) + times);
+    }
+    const shapes = [...counted].map(([shape, times]) => `${shape}:${times}`).sort().join();
+    if (measured.some((known) => known.join() === shapes)) return "known";
+    const sides = projections.flatMap((p) => [p.out, p.in]);
+    return Math.min(...sides) * far < shortest || Math.max(...sides) > far * longest ? "far" : "new";
+  }
+
+  // What to take of a plan, why, and what that doesn't cover, as cpadapt/families/evidence.py has it; the rule is its.
+  function advise(rule, projections, offers) {
+    const said = rule.sentences, unknown = said[nearness(rule, projections)];
+    const { lora, cp } = Object.fromEntries(offers.map((one) => [one.family, one]));
+    if (lora.size) {
+      const larger = lora.size > 1 ? said.larger.replace("{size}", shown(lora.size)) : "";
+      return [said.first + larger, said.equal, `${unknown}.`];
+    }
+    const scalars = (name) => sum(projections.map((p) => p.times * FAMILIES[name].unit(p.out, p.in)));
+    if (!cp.size) return [said.nothing.replace("{scalars}", shown(Math.min(...rule.families.map(scalars))))];
+    const share = cp.scalars / scalars("lora");
+    const take = said.smaller
+      .replace("{components}", `${shown(cp.size)} component${cp.size === 1 ? "" : "s"}`)
+      .replace("{share}", Math.floor(100 * share + 0.5));
+    return share >= rule.nearly ? [take, said.equal, `${unknown}.`] : [take, said.one, `${unknown}${said.paid}.`];
+  }
+
+  return { plan, projections, advise };
 })();
 
 for (const element of document.querySelectorAll(".planner")) {
@@ -148,7 +180,7 @@ for (const element of document.querySelectorAll(".planner")) {
     slider.setAttribute("aria-valuetext", shown[unit](budget));
     const offers = planner.plan(data.families.map((family) => family.name), adapted, budget, unit);
     body.replaceChildren(...offers.map((offer) => row(offer, unit)));
-    note.textContent = said(offers, adapted);
+    note.replaceChildren(...paragraphs(planner.advise(data.rule, adapted, offers)));
   }
 
   function row(offer, unit) {
@@ -175,13 +207,13 @@ for (const element of document.querySelectorAll(".planner")) {
     return line;
   }
 
-  // What the evidence says of the budget, in words that the page has in full.
-  function said(offers, adapted) {
-    const rank = planner.plan(["lora"], adapted, 0, "scalars")[0].least.cost;
-    const cp = offers.find((offer) => offer.family === "cp");
-    if (!cp?.size) return "";
-    const key = cp.scalars < 0.9 * rank ? "below" : "equal";
-    return data.evidence[key].replace("{share}", number((100 * cp.scalars) / rank, 0));
+  // An advice, a paragraph for each of its sentences.
+  function paragraphs(lines) {
+    return lines.map((line) => {
+      const paragraph = document.createElement("p");
+      paragraph.textContent = line;
+      return paragraph;
+    });
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());

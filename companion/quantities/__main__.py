@@ -4,7 +4,7 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from companion import PROJECT, snapshot, statements
+from companion import PROJECT, evidence, snapshot, statements
 from companion.quantities import CHAPTERS, everything, of_chapter
 from cpadapt.records.store import write_atomically
 
@@ -13,7 +13,11 @@ def main() -> None:
     """`python -m companion.quantities`."""
     parser = argparse.ArgumentParser(prog="python -m companion.quantities", description=__doc__)
     parser.add_argument("--only", metavar="CHAPTER", choices=CHAPTERS, help="this chapter's numbers")
-    parser.add_argument("--renew", action="store_true", help="write results/quantities.json and the README's numbers")
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="write what is committed of them",
+    )
     asked = parser.parse_args()
     # A process for each chapter, so that what it reads is all that it reads (`companion.quantities.compute`).
     with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as processes:
@@ -26,7 +30,9 @@ def main() -> None:
         return
     if asked.renew:
         values, readme = everything(), PROJECT / "README.md"
-        write_atomically(snapshot.FILE, snapshot.text(values).encode())
+        kept = snapshot.text(values)
+        write_atomically(snapshot.FILE, kept.encode())
+        write_atomically(evidence.FILE, evidence.text(snapshot.read(kept)).encode())
         write_atomically(readme, statements.renewed(readme.read_text(encoding="utf-8"), values).encode())
 
 

@@ -45,11 +45,11 @@ def more_draws() -> str:
     return "yes" if plan.needs_more_draws(primary()) else "no"
 
 
-@quantity("percent", 0, STUDY)
-def share_of_rank() -> float:
-    """The scalars of one component, as a share of those of LoRA's first rank."""
+@quantity("times", 0, STUDY)
+def smaller() -> float:
+    """By how much one component has fewer scalars than LoRA's first rank."""
     one, rank = (main_study.scalars(cell) for cell in (("cp", 1), ("lora", 1)))
-    return one / rank
+    return rank / one
 
 
 @quantity("", 0, STUDY, each=("cp1", "lora1"))

@@ -20,6 +20,12 @@ def lead(model: str) -> OverTasks:
     return main_study.primary(STUDIES[model])
 
 
+@quantity(source=of_model, each=MODELS)
+def verdict(model: str) -> str:
+    """How the plan classifies it; of the smaller models as if it were tested alone."""
+    return main_study.verdict(STUDIES[model])
+
+
 @quantity("percent", 0, of_model, each=MODELS)
 def share(model: str) -> Value:
     """One component's share of the best adapter's gain over the head alone."""

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from companion import PROJECT, planner
-from cpadapt.families import FAMILIES, counting
+from cpadapt.families import FAMILIES, counting, evidence
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 
 pytestmark = pytest.mark.browser
@@ -17,7 +17,7 @@ COSTS = {"scalars": counting.count, "file": counting.file_bytes, "state": counti
 MIB = {"state": 2**20}
 ODD = planner.Model("odd", hidden=1009, layers=3, queries=1, keys=30, inner=6, gated=False)
 TARGETS = (("q", "v"), ("q",), ("k", "o"), planner.TARGETS)
-BUDGETS = (1, 700, 20_000, 57_600, 1_000_000, 10**9)
+BUDGETS = (1, 700, 20_000, 57_600, 136_000, 1_000_000, 10**9)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,13 @@ def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> Non
                 "([families, adapted, budget, unit]) => planner.plan(families, adapted, budget, unit)",
                 [list(FAMILIES), shapes(adapted), budget / MIB.get(unit, 1), unit],
             )
+            said = script.evaluate(
+                "([rule, adapted, offers]) => planner.advise(rule, adapted, offers)",
+                [planner.rule(), shapes(adapted), found],
+            )
+            advice = evidence.advise(adapted, counting.plan(adapted, budget, COSTS[unit]))
+            lines = filter(None, (advice.take, advice.why, advice.unknown))
+            assert said == [planner.typeset(line) for line in lines], (targets, unit, budget)
             for theirs, ours in zip(found, counting.plan(adapted, budget, COSTS[unit]), strict=True):
                 assert theirs["family"] == ours.family
                 if ours.not_applicable:

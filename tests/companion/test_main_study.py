@@ -37,6 +37,12 @@ def test_the_primary_number() -> None:
     assert (quantities.value("main_study.verdict").value == "equivalent") == (one_sided < LEVEL < two_sided)
 
 
+def test_one_components_size() -> None:
+    """28 layers' q and v of 1536×1536 and 256×1536, where 1536 = 32·48 and 256 = 16·16."""
+    rank, component = 28 * (1536 + 1536 + 256 + 1536), 28 * (2 * (32 + 48) + 16 + 16 + 32 + 48 + 2)
+    assert quantities.value("main_study.smaller").value == pytest.approx(rank / component)
+
+
 def test_one_components_share_of_the_best_adapters_gain() -> None:
     """A ratio of two means, and the shares at which the remainder's interval has an end at zero (Fieller)."""
     on_dev: dict[str, dict[Cell, list[float]]] = {}

@@ -31,6 +31,11 @@ def test_loras_lead_on_the_smaller_model_and_what_the_larger_changes() -> None:
     errors = {task: main_study.on_task(task, study=SMALL).estimate.standard_error for task in small}
     lead = quantities.value("model_size.lead.qwen05")
     assert (lead.value, lead.low, lead.high) == pytest.approx(expected(small, errors, 1 - plan.LEVEL), rel=1e-3)
+    by_hand = over_sources(small, errors)
+    not_zero = 2 * stats.t.sf(abs(by_hand.mean) / by_hand.error, by_hand.degrees)
+    within = stats.t.sf((0.005 - abs(by_hand.mean)) / by_hand.error, by_hand.degrees)
+    assert quantities.value("model_size.verdict.qwen05").value == "open"
+    assert min(not_zero, within) > plan.LEVEL
 
     change = {task: {draw: lead - large[task][draw] for draw, lead in small[task].items()} for task in small}
     for task in change:

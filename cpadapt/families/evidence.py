@@ -1,0 +1,144 @@
+"""What is known of families' accuracy, from the file `evidence.json` beside this one, and what it advises for a plan.
+
+A plan counts; it doesn't know which adapter is the better one. The file has what studies found: LoRA against CP at
+equal size, one CP component against the best adapter, and on which models. It is made from records and only read here.
+The rule is:
+
+1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA.
+2. Otherwise CP, with as many components as fit.
+3. Nothing if neither fits. A family whose accuracy isn't measured is never advised.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpadapt.families import counting
+
+if TYPE_CHECKING:
+    from cpadapt.families.counting import Offer
+    from cpadapt.inputs.backbones.specs import Projection
+
+FILE = Path(__file__).with_name("evidence.json")
+
+FAR = 2
+"""A projection is far from the measured ones if a side is so many times longer than their longest, or shorter than
+their shortest."""
+
+NEARLY = 0.9
+"""CP has LoRA's size from this share of its scalars on."""
+
+VERDICTS = {"equivalent": "equivalent", "open": "open", "shown": "not equal"}
+"""How a difference is classified by the plan of the studies, and the words for it."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to take of a plan, and why: an empty `why` and `unknown` where nothing is advised."""
+
+    family: str | None
+    size: int | None
+    take: str
+    why: str
+    unknown: str
+    """What the reason was not measured on."""
+
+
+@functools.cache
+def measured() -> Mapping[str, Any]:
+    """The file's content.
+
+    `families` are those that are compared; `studies` have for each model its projections and what was found, of which
+    `lead` is LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head
+    alone; `larger` is what CP gains from more components, and `more_examples` what it gains from LoRA's size where a
+    task has many. A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
+    """
+    found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+@functools.cache
+def sides() -> tuple[int, int]:
+    """The shortest and the longest side of the projections that were adapted."""
+    found = [side for study in measured()["studies"] for *shape, _ in study["projections"] for side in shape]
+    return min(found), max(found)
+
+
+def sentences() -> dict[str, str]:
+    """What an advice is made of, by name. Where {…} stands, `advise` writes what the plan says."""
+    found = measured()
+    leads = [f"{_of(study, 'lead')} ({VERDICTS[study['verdict']]})" for study in found["studies"]]
+    shares = [_of(study, "share") for study in found["studies"]]
+    larger, more = found["larger"], found["more_examples"]
+    rest = f"tasks other than classification; more than {found['examples']:,} examples"
+    shortest, longest = sides()
+    return {
+        "first": "Take: LoRA, rank 1, which everything loads.",
+        "larger": f" Up to rank {{size}} fits; on {larger['model']} CP gained {_said(larger['gain'])} from"
+        f" {larger['from']} components to {larger['to']}.",
+        "equal": f"Why: at equal size LoRA minus CP is {'; '.join(leads)}.",
+        "smaller": "Take: CP, {components}, {share} % of the scalars of LoRA's rank 1, which doesn't fit.",
+        "one": f"Why: of the best adapter's gain over the head alone, one component has {'; '.join(shares)}.",
+        "nothing": "Take: nothing to advise. Of the adapters whose accuracy is measured, the smallest takes {scalars}"
+        " scalars.",
+        "known": f"Not covered: {rest}",
+        "new": f"Not covered: this model; {rest}",
+        "far": f"Not covered: this model, nor any with such projections (measured: {shortest:,} to {longest:,}"
+        f" features a side); {rest}",
+        "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} in the one case tried"
+        f" ({more['task']} on {more['model']})",
+    }
+
+
+def _said(number: Mapping[str, Any]) -> str:
+    """A number with its interval and the interval's level."""
+    return str(number["text"]).replace("(", f"({100 * number['level']:.0f} % interval ")
+
+
+def _of(study: Mapping[str, Any], name: str) -> str:
+    """A number of one study. What all studies share, the first one's says."""
+    first = measured()["studies"][0]
+    said = _said(study[name]) if study is first else study[name]["text"]
+    over = f" over {study['tasks']} tasks" if study is first or study["tasks"] != first["tasks"] else ""
+    return f"{said}{over} on {study['model']}"
+
+
+def _nearness(projections: Sequence[Projection]) -> str:
+    """Which sentence says how near projections are to the measured ones: `known`, `new` or `far`."""
+    shapes = Counter((p.out_features, p.in_features) for p in projections)
+    if any(shapes == {(out, into): n for out, into, n in study["projections"]} for study in measured()["studies"]):
+        return "known"
+    shortest, longest = sides()
+    far = any(min(shape) * FAR < shortest or max(shape) > FAR * longest for shape in shapes)
+    return "far" if far else "new"
+
+
+def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice:
+    """What to take of a plan, by the rule in the module's docstring.
+
+    Args:
+        projections: the target modules.
+        offers: the plan of them, as `cpadapt.plan` gives it.
+    """
+    fits = {offer.family: offer.size or 0 for offer in offers}
+    said, unknown = sentences(), sentences()[_nearness(projections)]
+    if fits["lora"]:
+        take = said["first"] + (said["larger"].format(size=f"{fits['lora']:,}") if fits["lora"] > 1 else "")
+        return Advice("lora", 1, take, said["equal"], unknown + ".")
+    if not (size := fits["cp"]):
+        smallest = min(counting.count(name, projections, 1) for name in measured()["families"])
+        return Advice(None, None, said["nothing"].format(scalars=f"{smallest:,}"), "", "")
+    share = counting.count("cp", projections, size) / counting.count("lora", projections, 1)
+    take = said["smaller"].format(
+        components=f"{size:,} component{'s' * (size != 1)}",
+        share=int(100 * share + 0.5),  # halves up, as the book's page has them
+    )
+    if share >= NEARLY:
+        return Advice("cp", size, take, said["equal"], unknown + ".")
+    return Advice("cp", size, take, said["one"], unknown + said["paid"] + ".")
