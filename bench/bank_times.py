@@ -86,7 +86,7 @@ def run_bank(
     protocol = runs[0].protocol
     if protocol.steps < 2 * protocol.eval_every:
         raise InputError("a bank is timed from its second block on: give it two blocks or more")
-    trainer = _Watched(backbone, runs, {run.data_seed: data for run in runs}, compiled)
+    trainer = Watched(backbone, runs, {run.data_seed: data for run in runs}, compiled)
     results = trainer.train()
     # A mark is the training and the evaluation time up to the end of a block.
     blocks = [(b[0] - a[0], b[1] - a[1]) for a, b in zip([(0.0, 0.0), *trainer.marks], trainer.marks, strict=False)]
@@ -128,7 +128,7 @@ def launch(trainer: Trainer, capacities: Sequence[int]) -> None:
     trainer.launches.launch("update", trainer._update)
 
 
-class _Watched(Trainer):
+class Watched(Trainer):
     """Notes after every evaluation on dev what training and evaluating have taken so far."""
 
     def __init__(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from cpadapt.errors import UNPARSABLE, InputError, did_you_mean, whole
+from cpadapt.signals import end
 
 EXTRA = ("datasets", "filelock", "jaxtyping", "packaging", "pandas", "pydantic", "rich", "typer")
 """Packages of the extra `study`; the commands need them."""
@@ -104,6 +105,13 @@ Devices = Annotated[
     typer.Option(
         metavar="all|N",
         help="A process on every GPU, or on N of them, that share the work; without a GPU, N processes on the CPU.",
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Give the same numbers each time on one kind of GPU; slower. On the CPU they are the same anyway.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
@@ -252,6 +260,7 @@ def run(
     force: Force = False,
     device: Device = None,
     devices: Devices = None,
+    deterministic: Deterministic = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a study. Runs that already have a record are not trained again.
@@ -277,6 +286,7 @@ def run(
         force=force,
         device=device,
         devices=devices,
+        deterministic=deterministic,
         quiet=quiet,
     )
 
@@ -301,6 +311,7 @@ def try_(
     save: Save = None,
     force: Force = False,
     device: Device = None,
+    deterministic: Deterministic = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a few runs named here, without a study file.
@@ -316,6 +327,7 @@ def try_(
         save=save,
         force=force,
         device=device,
+        deterministic=deterministic,
         quiet=quiet,
     )
 
@@ -437,7 +449,8 @@ def show_status(
 
     asked = load_study(study)
     folder = results or Path("results") / asked.name
-    rows = [dataclasses.asdict(s) for s in status(asked, folder)]
+    working = at_work(folder)
+    rows = [dataclasses.asdict(s) for s in status(asked, folder, working)]
     if as_json:
         _print_json(rows)
         return
@@ -450,7 +463,7 @@ def show_status(
     missing = f"{total['missing']} missing" + (f" ({', '.join(part)})" if part else "")
     _print_table(f"{asked.name}: {total['done']} done, {missing}, {total['diverged']} diverged", rows)
     if part:
-        owners = [working.owner for working in at_work(folder)]
+        owners = [claim.owner for claim in working]
         for owner in sorted(set(owners), key=lambda owner: owner.since):
             runs = _counted(owners.count(owner), "run")
             if owner.failed is None:
@@ -556,15 +569,9 @@ def migrate_records(
     )
 
 
-def _end(number: int, frame: object) -> NoReturn:
-    # What a shell, Slurm and Kubernetes show of a process that a signal ended, so that a rule for resubmitting holds
-    # at every moment: before this handler is there and after it.
-    sys.exit(128 + number)
-
-
 def main() -> NoReturn:
     """Run the command line; a mistake is one line and exit status 2, and SIGTERM ends it with 143."""
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, end)
     try:
         # A command returns None; an early exit, such as --help, returns its status.
         sys.exit(app(prog_name="cpadapt", standalone_mode=False))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -22,6 +22,7 @@ from cpadapt.display import progress_bar
 from cpadapt.errors import InputError
 from cpadapt.measure import measure
 from cpadapt.records.record import Record
+from cpadapt.signals import end
 from cpadapt.study import Study
 
 SHOWN_SECONDS = 0.1
@@ -179,7 +180,7 @@ class _Reporting:
 
 def _work(writer: "Connection[Any, Any]", device: str, processes: int, study: Study, how: dict[str, Any]) -> None:
     """What each process does."""
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
@@ -191,10 +192,6 @@ def _work(writer: "Connection[Any, Any]", device: str, processes: int, study: St
         writer.send(("ended", " ".join(str(error).split())))
         sys.exit(2)
     writer.send(("ended", records))
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from cpadapt.bank import determinism
 from cpadapt.bank.bank import require_drawable, require_packable, verbalizer
 from cpadapt.bank.peft_run import to_peft
 from cpadapt.bank.teacher import taught
@@ -81,6 +82,7 @@ def train(
     save: str | Path | None = None,
     force: bool = False,
     device: str | None = None,
+    deterministic: bool = False,
     quiet: bool = False,
 ) -> list[Record]:
     """Measure a study's runs, or continue measuring them.
@@ -106,6 +108,8 @@ def train(
             with a record but without weights there is trained again.
         force: retrain runs that already have a record.
         device: as torch names it; by default the first GPU, or the CPU.
+        deterministic: give the same numbers each time the same banks train on the same kind of GPU with the same
+            packages (`cpadapt.bank.determinism`). On the CPU they are the same anyway.
         quiet: show no progress bar. There is none anyway if the output is not a terminal.
 
     Returns:
@@ -125,6 +129,7 @@ def train(
         save=save,
         anew=known_records(results) if force else None,
         device=device,
+        deterministic=deterministic,
         display=Terminal(quiet),
     ).records
 
@@ -150,6 +155,7 @@ def measure(
     save: str | Path | None = None,
     anew: Mapping[str, Record] | None = None,
     device: str | None = None,
+    deterministic: bool = False,
     processes: int = 1,
     display: Display,
 ) -> Measured:
@@ -174,22 +180,24 @@ def measure(
     known = known_records(results)
     backbone: Backbone | None = None
     source = weights_of(known.values(), study, results, weights_at_hand(study.backbone))
-    if source is None:
-        backbone = _load(study, device, (results, save))
-        source = backbone.source
     asked = _by_task(runs, shard or Shard())
-    plan = _Plan(asked, data, source.identity, save, anew)
-    plan.note(known)
     trained: dict[str, Record] = {}
-    if plan.unfinished:
-        backbone = backbone or _load(study, device, (results, save))
-        weights_of(known.values(), study, results, backbone.source)
-        plan.weights = backbone.source.identity
-        measurement = _Measurement(study, plan, backbone, results=results, processes=processes, display=display)
-        trained = measurement.train()
-    elif results is not None:
-        # What is left over by a process that was killed when it had recorded the last run.
-        _tidy(results, Claims(results), plan.done)
+    # Before the backbone is loaded, which starts CUDA.
+    with determinism.deterministic(device) if deterministic else contextlib.nullcontext():
+        if source is None:
+            backbone = _load(study, device, (results, save))
+            source = backbone.source
+        plan = _Plan(asked, data, source.identity, save, anew)
+        plan.note(known)
+        if plan.unfinished:
+            backbone = backbone or _load(study, device, (results, save))
+            weights_of(known.values(), study, results, backbone.source)
+            plan.weights = backbone.source.identity
+            measurement = _Measurement(study, plan, backbone, results=results, processes=processes, display=display)
+            trained = measurement.train()
+        elif results is not None:
+            # What is left over by a process that was killed when it had recorded the last run.
+            _tidy(results, Claims(results), plan.done)
     records = known_records(results) | trained
     ids = {plan.id_of(run.config) for part in asked.values() for run in part}
     return Measured(
@@ -598,7 +606,7 @@ def provenance(device: torch.device) -> Provenance:
     """
     commit, clean = _source_state()
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device) + ", deterministic" * torch.are_deterministic_algorithms_enabled()
     else:
         name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     try:

@@ -9,7 +9,7 @@ from cpadapt.errors import InputError
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.sources import weights_at_hand
 from cpadapt.inputs.backbones.specs import Source
-from cpadapt.records.claims import Owner, at_work
+from cpadapt.records.claims import Owner, Working, at_work
 from cpadapt.records.record import Record, require_one_backbone
 from cpadapt.records.store import load_records
 from cpadapt.study import Study
@@ -80,11 +80,16 @@ class Status:
     """How many of the missing ones a process had claimed that an error ended."""
 
 
-def status(study: Study, results: str | Path) -> list[Status]:
+def status(study: Study, results: str | Path, working: Iterable[Working] | None = None) -> list[Status]:
     """Which of a study's runs have a record, cell by cell.
 
     A run counts as done if a record has its config; the data are not compared. The weights are those at hand or, if
     there are none, those of the records.
+
+    Args:
+        study: what is asked for.
+        results: folder of records.
+        working: the runs that processes have claimed, if `at_work` has been asked already.
 
     Raises:
         InputError: a record in `results` is not valid, or the records have other weights than those at hand, or
@@ -92,7 +97,7 @@ def status(study: Study, results: str | Path) -> list[Status]:
     """
     projections = load_projections(study.backbone, study.target_modules)
     by_config = recorded(study, results)
-    claimed = {working.config: working.owner for working in at_work(results)}
+    claimed = {claim.config: claim.owner for claim in (at_work(results) if working is None else working)}
     cells: dict[tuple[Any, ...], list[tuple[Record | None, Owner | None]]] = {}
     for label, config in study.runs(projections):
         cell = (config.task, label, config.size, config.learning_rate, config.scale, config.warmup_steps)

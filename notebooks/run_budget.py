@@ -34,6 +34,7 @@ results_dir: Optional[str] = None  # folder of records; None: results/ and the s
 save_dir: Optional[str] = None  # folder for the best weights, as PEFT adapters
 shard: str = "1/1"  # the I-th of N parts of the runs
 device: Optional[str] = None  # as torch names it; None: the first GPU, or the CPU
+deterministic: bool = False  # the same numbers each time on one kind of GPU, and slower
 
 # %% tags=["remove-cell"]
 from companion.parameters import check_parameters
@@ -86,6 +87,7 @@ records = cpadapt.train(
     results=folder,
     save=save_dir,
     device=device,
+    deterministic=deterministic,
 )
 table, evaluations = cpadapt.tabulate(records)
 

@@ -18,12 +18,14 @@ import paper_grid
 import peer
 import peers_at_once
 import pytest
+import repeat
 import runs_per_hour
 import shapes
 import torch
 import writers
 from transformers import OPTConfig
 
+from cpadapt.bank.bank import Bank
 from cpadapt.bank.packing import pack
 from cpadapt.bank.trainer import Result, Trainer
 from cpadapt.errors import InputError
@@ -159,15 +161,15 @@ def test_a_bank_is_timed_from_its_second_block_on(data: TaskData) -> None:
 
 
 def test_start_up_is_what_the_first_block_took_longer(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = bank_times._Watched.train
+    train = bank_times.Watched.train
 
-    def with_a_slow_start(trainer: bank_times._Watched) -> list[Result]:
+    def with_a_slow_start(trainer: bank_times.Watched) -> list[Result]:
         results = train(trainer)
         assert len(trainer.marks) == 2
         trainer.marks[:] = [(9.0, 3.0), (11.0, 3.5)]
         return results
 
-    monkeypatch.setattr(bank_times._Watched, "train", with_a_slow_start)
+    monkeypatch.setattr(bank_times.Watched, "train", with_a_slow_start)
     times = bank_times.run_bank(load_backbone("tiny"), bank_times.study_runs("tiny", TASK, PROTOCOL, 3), data)
     assert times.startup_seconds == pytest.approx((9.0 - 2.0) + (3.0 - 0.5))
 
@@ -336,9 +338,50 @@ def test_the_script_of_several_writers(tmp_path: Path) -> None:
         )  # fmt: skip
     assert not ended.value.exit_code
     (row,) = json.loads((tmp_path / "writers.json").read_text())["rows"]
-    assert (row["processes"], row["runs"], row["doubled"]) == (2, 8, 0)
+    assert (row["processes"], row["asked"], row["runs"], row["doubled"]) == (2, 8, 8, 0)
     assert sum(row["runs_by_process"]) == 8
+    assert 0 < sum(row["cpu_seconds_by_process"])
     assert row["seconds"] > 0
+
+
+@pytest.mark.long
+def test_the_script_of_banks_again_and_of_other_banks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeat, "SUMS", (sums := [repeat.EXACT, f"{repeat.BY_RUN}, {repeat.ONE_LENGTH}"]))
+    with pytest.raises(repeat.typer.Exit) as ended:
+        repeat.main(
+            backbone="tiny", task=TASK, data_dir=None, runs=4, others=[4], steps=4, turns=1, batch_size=4,
+            dtype=None, threads=1, results=tmp_path,
+        )  # fmt: skip
+    assert not ended.value.exit_code
+    rows = json.loads((tmp_path / f"repeat-tiny-{TASK}-cpu-float32.json").read_text())["rows"]
+    assert [row["way"] for row in rows if row["what"] == "again"] == list(repeat.WAYS)
+    others = [(row["sums"], row["bank_runs"]) for row in rows if row["what"] == "other banks"]
+    assert others == [(way, 4) for way in sums]
+    for row in rows:
+        again = row["what"] == "again"
+        assert (row["compared"], row["answers"]) == ((4, 800) if again else (2, 400))
+        assert row["weights"] < 1e-5
+        assert row["other_answers"] == row["accuracy"] == 0
+        if again:
+            assert row["equal"] == 4
+            assert row["step"]["repeats"] == 2
+    assert Bank.logits.__module__ == "cpadapt.bank.bank", "what was changed is restored"
+
+
+def test_a_difference_between_trainings_is_the_largest() -> None:
+    weights, logits = np.zeros(3, np.float32), np.zeros((2, 2), np.float32)
+    one = repeat.Trained(weights, logits, np.array([0.5, 0.4]), np.array([True, False, True, True]))
+    apart = repeat.Trained(weights + 0.25, logits, np.array([0.5, 0.7]), np.array([True, True, False, False]))
+    step = measured.Timed.of([1.0])
+    banks = [
+        repeat.TrainedBank({"a": one, "b": one, "c": apart}, step),
+        repeat.TrainedBank({"a": one, "b": apart}, step),
+    ]
+    found = repeat.difference(banks, {"a": one, "b": one})
+    assert found.pop("dev_loss_by_evaluation") == pytest.approx([0.0, 0.3])
+    assert found == {
+        "compared": 4, "equal": 3, "weights": 0.25, "logits": 0.0, "answers": 16, "other_answers": 3, "accuracy": 0.25,
+    }  # fmt: skip
 
 
 def test_a_shape_has_a_known_models_sizes_and_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,8 @@ class Provenance:
     git_commit: str | None
     git_clean: bool | None
     device: str
+    """The kind of GPU, and `deterministic` where it was made to give the same numbers each time
+    (`cpadapt.bank.determinism`); or the kind of CPU, and its threads."""
     finished: str
     """ISO 8601, UTC."""
 

@@ -1,6 +1,12 @@
 """What only a GPU can show: the fast paths of attention and product, and a bank on them. Skipped without CUDA."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -172,3 +178,28 @@ def test_a_bank_that_outgrows_the_memory_is_split_with_the_same_results() -> Non
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert bound < unbounded
     torch.testing.assert_close(split, whole, atol=1e-4, rtol=0)
+
+
+def test_a_deterministic_bank_is_the_same_each_time() -> None:
+    """In two processes, and twice in each: the environment variable must be there before CUDA starts."""
+    program = Path(__file__).with_name("repeated_bank.py")
+    root = program.parents[2]
+
+    def run(*more: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, program, "cuda", *more],
+            capture_output=True, text=True, check=False, cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    first, second = run("--deterministic"), run("--deterministic")
+    assert first["device"].endswith(", deterministic")
+    assert len(first["banks"]) == 6 + len(TUNERS)
+    assert all(bank["again"] for bank in first["banks"].values()), first["banks"]
+    assert first == second
+    plain = run()
+    assert "deterministic" not in plain["device"]
+    apart = [name for name, bank in plain["banks"].items() if not bank["again"]]
+    print("as it is, these banks differ from one training to the next:", apart or "none")
