@@ -149,6 +149,7 @@ bench: setup ## time banks beside their peers, into results/bench; without a GPU
 	  $(BIN)/python bench/paper_grid.py $(FROM); \
 	  $(BIN)/python bench/one_adapter.py; \
 	  $(BIN)/python bench/shared_pairs.py; \
+	  $(BIN)/python bench/repeat.py $(FROM); \
 	  if $(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.device_count() < 2)'; then \
 	    $(BIN)/python bench/two_gpus.py $(FROM); \
 	  fi; \

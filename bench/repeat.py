@@ -1,6 +1,10 @@
 """What is the same when a bank is trained again, and when its runs are trained in other banks? And why?
 
     python bench/repeat.py --backbone smollm2 --task rte --data-dir ../shared/data
+    OMP_NUM_THREADS=1 python bench/repeat.py --backbone minilm --task sst2 --data-dir ../shared/data --runs 4 \\
+        --others 4 --others 8 --steps 8 --turns 1
+
+The first is for a GPU, the second for a CPU, where `--dtype bfloat16` tells more.
 
 **Again**: one bank as it is and deterministic (`cpadapt.bank.determinism`), in turns, and once more in another
 process. Each is compared with the first of its kind.

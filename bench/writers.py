@@ -3,7 +3,9 @@
     python bench/writers.py
 
 Every process trains on one thread, so more processes than cores cannot help; the report says how many cores there are.
-The processes start together once all have loaded what they need, and the time is that of the last to end.
+The processes start together once all have loaded what they need, and the time is that of the last to end. Numbers of
+processes take turns, every other turn backwards, so that what else the machine does meets all. The CPU's seconds of
+each process do not depend on that: if the most that one takes falls as the number rises, the work is divided.
 """
 
 import dataclasses
@@ -20,6 +22,7 @@ import typer
 
 from cpadapt import measure
 from cpadapt.display import Terminal
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.records.config import Protocol
 from cpadapt.records.store import load_records, record_files
 from cpadapt.study import FamilyPlan, Ladder, Study
@@ -50,7 +53,7 @@ def main(
     settings = {"backbone": backbone, "task": task, "seeds": seeds, "protocol": dataclasses.asdict(study.protocol)}
     report = measured.Report(results / "writers.json", QUESTION, torch.device("cpu"), settings)
     for turn in range(rounds):
-        for processes in counts:
+        for processes in counts if turn % 2 == 0 else reversed(counts):
             with report.phase(f"turn {turn + 1}: {processes} at once"):
                 report.add("processes", turn=turn, processes=processes, **_at_once(study, processes))
     raise typer.Exit(int(report.failed))
@@ -59,9 +62,9 @@ def main(
 def _at_once(study: Study, count: int) -> dict[str, Any]:
     """Measure the study by some processes; the seconds, and how many runs each has recorded."""
     context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(count + 1)
+    ready, used = context.Barrier(count + 1), context.SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
-        processes = [context.Process(target=_work, args=(study, folder, ready)) for _ in range(count)]
+        processes = [context.Process(target=_work, args=(study, folder, ready, used)) for _ in range(count)]
         for process in processes:
             process.start()
         ready.wait()
@@ -71,22 +74,27 @@ def _at_once(study: Study, count: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         if any(process.exitcode for process in processes):
             raise RuntimeError("a process failed")
+        cpu_seconds = sorted(used.get() for _ in processes)
         by_file = [[record.id for record in load_records(file)] for file in record_files(folder)]
     times = Counter(run for runs in by_file for run in runs)
     return {
         "seconds": seconds,
+        "cpu_seconds_by_process": cpu_seconds,
+        "asked": len(study.runs(load_projections(study.backbone))),
         "runs": len(times),
         "doubled": sum(recorded > 1 for recorded in times.values()),
         "runs_by_process": sorted(map(len, by_file)),
     }
 
 
-def _work(study: Study, folder: str, ready: Any) -> None:
+def _work(study: Study, folder: str, ready: Any, used: Any) -> None:
     torch.set_num_threads(1)
     # What takes its time once, such as the first step, is done before the clock starts.
     measure.measure(dataclasses.replace(study, seeds=(len(study.seeds),)), display=Terminal(quiet=True))
     ready.wait()
+    started = time.process_time()
     measure.measure(study, results=Path(folder), processes=len(study.seeds), display=Terminal(quiet=True))
+    used.put(time.process_time() - started)
 
 
 if __name__ == "__main__":

@@ -53,9 +53,21 @@ class Place(NamedTuple):
 
 @functools.cache
 def content(file: str) -> dict[str, Any]:
-    """A file's settings, device, versions, date and rows."""
-    found: dict[str, Any] = json.loads((PROJECT / file).read_text(encoding="utf-8"))
+    """A file's settings, device, versions, date and rows.
+
+    Raises:
+        NotMeasured: there is no such file.
+    """
+    path = PROJECT / file
+    if not path.exists():
+        raise NotMeasured(file)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def source(file: str) -> str:
+    """The file or, while it is not measured, the folder that it will be in."""
+    return file if (PROJECT / file).exists() else FOLDER
 
 
 def files(begins: str = "") -> list[str]:

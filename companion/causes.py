@@ -327,6 +327,30 @@ def again_table(tasks: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def repeat_table() -> pd.DataFrame:
+    """What repeats, and what does not: a bank again, and two of its runs in other banks than alone."""
+    places = {"gpu": "GPU, bfloat16", "cpu": "CPU, float32", "cpu_half": "CPU, bfloat16"}
+    ways = {
+        "as_it_is": "again", "deterministic": "again, deterministic", "fused": "other bank, fused",
+        "other": "other bank", "exact": "… products in float64", "by_run": "… products run by run",
+        "one_length": "… one length of texts", "both": "… the last two",
+    }  # fmt: skip
+    columns = {
+        "runs": "causes.repeat_compared.{}.{}", "equal": "causes.repeat_equal.{}.{}",
+        "weights": "causes.repeat_weights.{}.{}", "logits": "causes.repeat_logits.{}.{}",
+        "answers, %": "causes.repeat_answers.{}.{}",
+    }  # fmt: skip
+    registered = quantities.of_chapter("causes")
+    rows = {
+        f"{where}.{way}": (place, said)
+        for where, place in places.items()
+        for way, said in ways.items()
+        if f"causes.repeat_equal.{where}.{way}" in registered
+    }
+    small = dict.fromkeys(("weights", "logits"), lambda value: f"{value:.0e}" if value else "0")
+    return quantities.table(rows, columns, ("where", "trained"), small)
+
+
 def _p(name: str) -> str:
     found = quantities.value(name)
     return found.text() if float(found.value) >= 0.0001 else "< 0.0001"

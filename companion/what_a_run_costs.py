@@ -21,6 +21,7 @@ from companion.quantities.what_a_run_costs import (
     TASKS,
     WHAT,
     WIDTHS,
+    WRITING,
     place,
     sides,
 )
@@ -138,6 +139,16 @@ def two_gpus_table() -> pd.DataFrame:
         "two GPUs, s": "what_a_run_costs.two_gpus_seconds", "one / two": "what_a_run_costs.one_over_two",
     }  # fmt: skip
     return quantities.table(_places([("smollm2", "rte")]), columns, PLACE)
+
+
+def writers_table() -> pd.DataFrame:
+    """A study that several processes measure into one folder."""
+    columns = {
+        "time, s": "what_a_run_costs.writers_seconds.{}", "one / these": "what_a_run_costs.writers_faster.{}",
+        "CPU of the longest, s": "what_a_run_costs.writers_cpu.{}",
+        "doubled": "what_a_run_costs.writers_doubled.{}", "lost": "what_a_run_costs.writers_lost.{}",
+    }  # fmt: skip
+    return quantities.table(dict(zip(WRITING, map(str, WRITING.values()), strict=True)), columns, "processes")
 
 
 def study_table() -> pd.DataFrame:

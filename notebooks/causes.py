@@ -79,14 +79,41 @@ charts.table(causes.asked_table("rte"))
 # {says}`causes.equal.rte.cp1 == causes.repeats`
 # {says}`causes.rounding.sst2.low > 0 and causes.rounding.rte.low > 0`
 #
-# The cause is likely rounding: numbers are in bfloat16, and another bank sums them in other groups. We haven't tested
-# that. Each step is right to rounding ([what a run costs](what_a_run_costs.ipynb)). So a seed doesn't name a result; a
-# distribution over seeds does.
+# The cause is likely rounding: numbers are in bfloat16, and another bank sums them in other groups. Each step is right
+# to rounding ([what a run costs](what_a_run_costs.ipynb)). So a seed doesn't name a result; a distribution over seeds
+# does.
 
 # %% mystnb={"code_prompt_show": "Pairs", "code_prompt_hide": "Pairs"} tags=["remove-input", "hide-output"]
 charts.table(causes.again_table(["sst2", "rte"]))
 
 # %% [markdown]
+# **What repeats.** On a CPU the same bank gives the same numbers, to the bit, in any process. In another bank a
+# trained scalar differs by {q}`causes.repeat_weights.cpu.other` at most, and no answer does; in bfloat16 it is
+# {q}`causes.repeat_weights.cpu_half.other|3`, and a few answers. The cause is attention, which pads to the longest
+# text of a row. Padded to one length, runs are equal to the bit in every bank. Summing the backbone's products in
+# other ways doesn't make them so.
+# {says}`causes.repeat_equal.cpu.as_it_is == causes.repeat_compared.cpu.as_it_is`
+# {says}`causes.repeat_equal.cpu.other < causes.repeat_compared.cpu.other and causes.repeat_answers.cpu.other == 0`
+# {says}`causes.repeat_equal.cpu.one_length == causes.repeat_compared.cpu.one_length`
+# {says}`causes.repeat_equal.cpu.by_run < causes.repeat_compared.cpu.by_run`
+# {says}`causes.repeat_equal.cpu.exact < causes.repeat_compared.cpu.exact`
+# {says}`causes.repeat_equal.cpu_half.as_it_is == causes.repeat_compared.cpu_half.as_it_is`
+# {says}`causes.repeat_equal.cpu_half.one_length == causes.repeat_compared.cpu_half.one_length`
+# {says}`causes.repeat_equal.cpu_half.by_run < causes.repeat_compared.cpu_half.by_run`
+# {says}`causes.repeat_equal.cpu_half.exact < causes.repeat_compared.cpu_half.exact`
+# {says}`0 < causes.repeat_answers.cpu_half.other < 1`
+#
+# On a GPU in half precision nothing is padded, so its cause is another. `cpadapt run --deterministic` is for the same
+# bank on the same kind of GPU. A deterministic step over one as it is, in time: {q}`causes.repeat_slower.gpu`.
+
+# %% mystnb={"code_prompt_show": "Repeats", "code_prompt_hide": "Repeats"} tags=["remove-input", "hide-output"]
+charts.table(causes.repeat_table())
+
+# %% [markdown]
+# These are short trainings of a few runs: a bank again, in another process, and two runs alone and in other banks. A
+# run is *equal* if its weights, logits and answers are, to the bit. The largest difference of a trained scalar and of
+# a logit stands beside.
+#
 # ## Draws of the examples
 #
 # On {q}`causes.draws` other draws, with {q}`causes.seeds_on_each_draw|unit` each, no draw is shown to be better than

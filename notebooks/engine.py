@@ -212,6 +212,13 @@ charts.table(what_a_run_costs.size_table())
 charts.table(what_a_run_costs.two_gpus_table())
 
 # %% [markdown]
+# Processes that measure one study into one folder share its runs: each claims a bank before it trains it. These train
+# on the CPU, on one thread each. *Doubled* are runs that two of them recorded, *lost* those that none did.
+
+# %% mystnb={"code_prompt_show": "Writers", "code_prompt_hide": "Writers"} tags=["remove-input", "hide-output"]
+charts.table(what_a_run_costs.writers_table())
+
+# %% [markdown]
 # The paper's own grid needs weights that aren't at hand. With random ones, `cpadapt run studies/paper.toml` and the
 # notebook `run_budget` through papermill each left a record of every run after a few steps. The whole bank of each
 # task is timed. {says}`all(what_a_run_costs.grid_records == what_a_run_costs.study_runs)`

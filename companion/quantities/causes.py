@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from companion import causes, noise
+from companion import bench, causes, noise
+from companion.bench import NotMeasured
 from companion.causes import ADAPTERS, CHANCE, ORDER, SUBJECTS, TOGETHER, WEIGHTS, Runs
 from companion.noise import LORA1
 from companion.quantities import Value, quantity
+from companion.quantities.what_a_run_costs import known
 from companion.records import records
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, crossed_effects, holm
 
@@ -184,6 +186,81 @@ def _half_squares(task: str) -> Floats:
 def repeats() -> int:
     """Runs of an adapter and task that were trained twice."""
     return len(causes.pairs_of("sst2", LORA1))
+
+
+# What repeats, and why the rest does not.
+
+REPEATS = {
+    "gpu": f"{bench.FOLDER}/repeat-smollm2-rte-cuda-bfloat16.json",
+    "cpu": f"{bench.FOLDER}/repeat-minilm-sst2-cpu-float32.json",
+    "cpu_half": f"{bench.FOLDER}/repeat-minilm-sst2-cpu-bfloat16.json",
+}
+AGAIN = {"as_it_is": "as it is", "deterministic": "deterministic"}
+SUMS = {"fused": "fused", "exact": "exact", "by_run": "by run", "one_length": "one length",
+        "both": "by run, one length"}  # fmt: skip
+"""How a bank is trained again, and how another bank's sums are made, as the rows of `REPEATS` call it."""
+
+ON_A_GPU, ON_A_CPU = ("fused", "other", "exact", "by_run"), ("other", "exact", "by_run", "one_length", "both")
+REPEATED = [(where, way) for where in REPEATS for way in (*AGAIN, *(ON_A_GPU if where == "gpu" else ON_A_CPU))]
+
+
+def repeat_file(where: str, *_: str) -> str:
+    """The source of what repeats there."""
+    return bench.source(REPEATS[where])
+
+
+def _repeats(where: str, way: str) -> list[bench.Row]:
+    """The rows of one way, of every other bank."""
+    if way in AGAIN:
+        return [bench.first(REPEATS[where], "again", way=AGAIN[way])]
+    found = bench.rows(REPEATS[where], "other banks", sums=SUMS.get(way, "as it is"))
+    if not found:
+        raise NotMeasured(f"{REPEATS[where]}: {way}")
+    return found
+
+
+@quantity("", source=repeat_file, each=REPEATED)
+@known
+def repeat_compared(where: str, way: str) -> int:
+    """Runs that were trained again, or in another bank."""
+    return sum(row["compared"] for row in _repeats(where, way))
+
+
+@quantity("", source=repeat_file, each=REPEATED)
+@known
+def repeat_equal(where: str, way: str) -> int:
+    """Those of them whose weights, logits and answers are equal to the bit."""
+    return sum(row["equal"] for row in _repeats(where, way))
+
+
+@quantity("", 7, source=repeat_file, each=REPEATED)
+@known
+def repeat_weights(where: str, way: str) -> float:
+    """The largest difference of a trained scalar."""
+    return float(max(row["weights"] for row in _repeats(where, way)))
+
+
+@quantity("", 7, source=repeat_file, each=REPEATED)
+@known
+def repeat_logits(where: str, way: str) -> float:
+    """The largest difference of a logit, in nats."""
+    return float(max(row["logits"] for row in _repeats(where, way)))
+
+
+@quantity("percent", 1, source=repeat_file, each=REPEATED)
+@known
+def repeat_answers(where: str, way: str) -> float:
+    """Answers on eval that differ."""
+    rows = _repeats(where, way)
+    return float(sum(row["other_answers"] for row in rows) / sum(row["answers"] for row in rows))
+
+
+@quantity("times", 2, source=repeat_file, each=["gpu"])
+@known
+def repeat_slower(where: str) -> float:
+    """A deterministic step over one as it is."""
+    as_it_is, slower = (bench.first(REPEATS[where], "again", way=way)["step"]["median"] for way in AGAIN.values())
+    return float(slower / as_it_is)
 
 
 # Draws.

@@ -619,6 +619,54 @@ def one_over_two() -> float:
     return _on_one() / _on_two()
 
 
+WRITERS = f"{bench.FOLDER}/writers.json"
+WRITING = {"one": 1, "two": 2, "four": 4}
+"""Processes that measure one study into one folder."""
+
+
+def _writers(number: str) -> list[bench.Row]:
+    found = bench.rows(WRITERS, "processes", processes=WRITING[number])
+    if not found:
+        raise NotMeasured(f"{WRITERS}: {number}")
+    return found
+
+
+@quantity("s", 1, source=lambda number: bench.source(WRITERS), each=WRITING)
+@known
+def writers_seconds(number: str) -> float:
+    """Of the study, by so many processes."""
+    return float(statistics.median(row["seconds"] for row in _writers(number)))
+
+
+@quantity("times", 2, source=lambda number: bench.source(WRITERS), each=WRITING)
+@known
+def writers_faster(number: str) -> float:
+    """One process's time over theirs, turn by turn."""
+    pairs = zip(_writers("one"), _writers(number), strict=True)
+    return float(statistics.median(one["seconds"] / several["seconds"] for one, several in pairs))
+
+
+@quantity("s", 1, source=lambda number: bench.source(WRITERS), each=WRITING)
+@known
+def writers_cpu(number: str) -> float:
+    """The CPU's, of the process that takes the most."""
+    return float(statistics.median(row["cpu_seconds_by_process"][-1] for row in _writers(number)))
+
+
+@quantity("runs", source=lambda number: bench.source(WRITERS), each=WRITING)
+@known
+def writers_doubled(number: str) -> int:
+    """On record twice, over all turns."""
+    return sum(row["doubled"] for row in _writers(number))
+
+
+@quantity("runs", source=lambda number: bench.source(WRITERS), each=WRITING)
+@known
+def writers_lost(number: str) -> int:
+    """Asked for and not on record, over all turns."""
+    return sum(row["asked"] - row["runs"] for row in _writers(number))
+
+
 def _study_files(backbone: str, *_: str) -> tuple[str, ...]:
     return "paper", *(file for task in TASKS for file in both(backbone, task))
 
