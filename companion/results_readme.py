@@ -52,9 +52,9 @@ Records of every run that the book rests on, a folder a study. [`cpadapt.read_re
 
 TAIL = """
 Three folders hold no runs: `bench`, times that `make bench` writes, read by
-[engine](../notebooks/engine.py) and [causes](../notebooks/causes.py); `plan`, simulations that `bench/plan_coverage.py`
-writes, read by [the plan](../book/plan.md); and `iht`, recovered tensors that `bench/tensor_iht.py` writes, read by
-[updates](../notebooks/updates.py).
+[engine](../notebooks/engine.py) and [causes](../notebooks/causes.py); `plan`, simulations that
+`bench/plan_coverage.py` writes, read by [the plan](../book/plan.md); and `iht`, recovered tensors that
+`bench/tensor_iht.py` writes, read by [updates](../notebooks/updates.py).
 """
 
 

@@ -87,11 +87,11 @@ charts.table(causes.asked_table("rte"))
 charts.table(causes.again_table(["sst2", "rte"]))
 
 # %% [markdown]
-# **What repeats.** On a CPU the same bank gives the same numbers, to the bit, in any process. In another bank a trained
-# scalar differs by {q}`causes.repeat_weights.cpu.other` at most, and no answer does; in bfloat16 it is
-# {q}`causes.repeat_weights.cpu_half.other|3`, and a few answers. The cause is attention, which pads to the longest text
-# of a row. Padded to one length, runs are equal to the bit in every bank. Summing the backbone's products in other ways
-# doesn't make them so.
+# **What repeats.** On a CPU the same bank gives the same numbers, to the bit, in any process. In another bank a
+# trained scalar differs by {q}`causes.repeat_weights.cpu.other` at most, and no answer does; in bfloat16 it is
+# {q}`causes.repeat_weights.cpu_half.other|3`, and a few answers. The cause is attention, which pads to the longest
+# text of a row. Padded to one length, runs are equal to the bit in every bank. Summing the backbone's products in
+# other ways doesn't make them so.
 # {says}`causes.repeat_equal.cpu.as_it_is == causes.repeat_compared.cpu.as_it_is`
 # {says}`causes.repeat_equal.cpu.other < causes.repeat_compared.cpu.other and causes.repeat_answers.cpu.other == 0`
 # {says}`causes.repeat_equal.cpu.one_length == causes.repeat_compared.cpu.one_length`
@@ -110,9 +110,9 @@ charts.table(causes.again_table(["sst2", "rte"]))
 charts.table(causes.repeat_table())
 
 # %% [markdown]
-# These are short trainings of a few runs: a bank twice in one process or in two, and two runs alone and in other banks.
-# A run is *equal* if its weights, logits and answers are, to the bit; the largest difference of a scalar and of a
-# logit stands beside.
+# These are short trainings of a few runs: a bank again, in another process, and two runs alone and in other banks. A
+# run is *equal* if its weights, logits and answers are, to the bit. The largest difference of a trained scalar and of
+# a logit stands beside.
 #
 # ## Draws of the examples
 #

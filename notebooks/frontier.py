@@ -38,10 +38,10 @@ HTML(linked_frontier.form())
 #
 # ## How sure?
 #
-# Single cells and tasks get no verdict here: among so many, some seem clear by chance. What the plan tests is on
-# [its own page](planned.ipynb). Where the menu of rates counts {term}`seeds <seed>`, all runs share their examples, and
-# the intervals leave out what other examples would change. SmolLM2-135M-Instruct, dequantized from four bits, is the
-# third model.
+# Single cells and tasks get no verdict here: among so many, some seem clear by chance. What the plan tests is on [its
+# own page](planned.ipynb). Where the menu of rates counts {term}`seeds <seed>`, all runs share their examples, and the
+# intervals leave out what other examples would change. SmolLM2-135M-Instruct, dequantized from four bits, is the third
+# model.
 #
 # **For you**: look up the task most like yours before you choose a size.
 #

@@ -16,8 +16,8 @@
 # **Does the model's size change what a small adapter is worth, or who leads?**
 #
 # With a third and with a tenth of the parameters, one {term}`component` has {q}`model_size.share.qwen05|unit` and
-# {q}`model_size.share.smollm2|unit` of the best adapter's gain, as on the plan's model. Who leads at equal size is open
-# on both. {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
+# {q}`model_size.share.smollm2|unit` of the best adapter's gain, as on the plan's model. Who leads at equal size is
+# open on both. {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
 # {says}`model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 # {says}`model_size.lead.smollm2.low < 0 < model_size.lead.smollm2.high`
 #
@@ -69,7 +69,8 @@ charts.interval_chart(model_size.lead_rows(), "LoRA − CP, points", plan.MARGIN
 # ## How sure?
 #
 # Three models are few, and the smallest is also of another family, SmolLM2-135M-Instruct, dequantized from four bits.
-# Each has one rate for all tasks, chosen on {term}`dev`; a lower one might spare LoRA the collapses, which isn't tested.
+# Each has one rate for all tasks, chosen on {term}`dev`; a lower one might spare LoRA the collapses, which isn't
+# tested.
 #
 # **For you**: what holds on one model is a start, not an answer: compare on [your own task](your_task.ipynb).
 #

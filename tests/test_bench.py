@@ -82,7 +82,7 @@ def test_the_peer_leaves_the_backbone_as_it_was_and_tells_what_it_timed(data: Ta
     assert gates == list(peer.GATES)
     assert (times.step.repeats, times.dev.repeats, times.eval.repeats) == (2, 2, 2)
     assert 0 < times.real_tokens < times.padded_tokens
-    assert times.startup_seconds >= 0
+    assert times.startup_seconds > 0
     assert times.peak_memory_bytes is None
     after = backbone.model.state_dict()
     assert after.keys() == before.keys()
@@ -340,7 +340,7 @@ def test_the_script_of_several_writers(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "writers.json").read_text())["rows"]
     assert (row["processes"], row["asked"], row["runs"], row["doubled"]) == (2, 8, 8, 0)
     assert sum(row["runs_by_process"]) == 8
-    assert 0 < sum(row["cpu_seconds_by_process"])
+    assert sum(row["cpu_seconds_by_process"]) > 0
     assert row["seconds"] > 0
 
 
