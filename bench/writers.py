@@ -34,7 +34,7 @@ def main(
     backbone: measured.BackboneName = "tiny",
     task: str = "toy-sentiment",
     seeds: Annotated[int, typer.Option(help="Seeds of the study; the runs of one are a bank.")] = 8,
-    steps: int = 40,
+    steps: int = 120,
     count: Annotated[list[int] | None, typer.Option(help="Processes; may be repeated.")] = None,
     rounds: Annotated[int, typer.Option(help="Turns of each.")] = 3,
     results: measured.ResultsFolder = measured.RESULTS,

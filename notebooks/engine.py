@@ -213,7 +213,9 @@ charts.table(what_a_run_costs.two_gpus_table())
 
 # %% [markdown]
 # Processes that measure one study into one folder share its runs: each claims a bank before it trains it. These train
-# on the CPU, on one thread each. *Doubled* are runs that two of them recorded, *lost* those that none did.
+# on one thread each, on {q}`what_a_run_costs.writers_cores|unit`. The first to find nothing left looks every few
+# seconds whether the others are done. *Doubled* are runs that two of them recorded, *lost* those that none did.
+# {says}`all(what_a_run_costs.writers_doubled == 0) and all(what_a_run_costs.writers_lost == 0)`
 
 # %% mystnb={"code_prompt_show": "Writers", "code_prompt_hide": "Writers"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.writers_table())

@@ -65,7 +65,7 @@ BOUND = 1e-6
 def test_in_other_banks_it_gives_the_same_answers(
     bank_tokens: int, twice: list[dict[str, Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loss may differ in its last bit: it is a mean, and how a mean is summed depends on what is beside it."""
+    """Attention pads to the longest text of a row, and how that rounds moves losses (`bench/repeat.py`)."""
     monkeypatch.setattr(measure, "BANK_TOKENS", bank_tokens)
     for part in ("2/2", "1/2"):
         train(STUDY, shard=Shard.parse(part), results=tmp_path)

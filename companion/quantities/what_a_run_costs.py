@@ -631,6 +631,13 @@ def _writers(number: str) -> list[bench.Row]:
     return found
 
 
+@quantity("cores", source=lambda: bench.source(WRITERS))
+@known
+def writers_cores() -> int:
+    """That they share."""
+    return int(bench.content(WRITERS)["device"]["cores"])
+
+
 @quantity("s", 1, source=lambda number: bench.source(WRITERS), each=WRITING)
 @known
 def writers_seconds(number: str) -> float:
