@@ -16,7 +16,7 @@
 # **What did the secondary tests of the plan find?**
 #
 # They have no verdicts yet. [The plan](#the-secondary-questions) corrects all of them together, and
-# some wait for longer training and for a third model. The numbers of the others stand here with intervals.
+# two wait for longer training. The numbers of the others stand here with intervals.
 #
 # These {q}`planned.number.test1|level` intervals aren't corrected, so none of them alone shows anything.
 

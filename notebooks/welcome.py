@@ -22,7 +22,7 @@
 #
 # {q}`main_study.tasks` classification tasks on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
 # {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size
-# {q}`main_study.primary|interval|signed` points. On [a smaller model](model_size.ipynb) who leads is open.
+# {q}`main_study.primary|interval|signed` points. On [smaller models](model_size.ipynb) who leads is open.
 
 # %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 %."}} tags=["remove-input"]
 from companion import model_size
@@ -32,7 +32,8 @@ charts.enable()
 model_size.first_chart()
 
 # %% [markdown]
-# The bars are each gain's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
+# On the left, gains on the largest model; on the right, who leads at equal size on each, with half a point dashed. The
+# bars are each number's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
 # two may differ clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
 # {q}`main_study.most_components|unit`.
 #
@@ -45,9 +46,10 @@ model_size.first_chart()
 #
 # - **The learning rate matters as much as the size.** Small adapters like higher rates, and large ones collapse there
 #   ([the learning rate](rates.ipynb)).
-# - **On a smaller model** one component has {q}`model_size.share.qwen05|full` of the best gain, and who leads at equal
-#   size is open ([model size](model_size.ipynb)).
-#   {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
+# - **On two smaller models** one component has {q}`model_size.share.qwen05|full` and {q}`model_size.share.smollm2|full`
+#   of the best gain, and who leads at equal size is open ([model size](model_size.ipynb)).
+#   {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
+#   {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
 # - **With many examples, size pays.** On all of BoolQ's examples CP gains {q}`readout.first_gain|unit` from one
 #   component to the size of rank-1 LoRA ([when size pays](when_size_pays.ipynb)). {says}`readout.first_gain.low > 0`
 # - **Three seeds tell little.** On SST-2 they put the wrong family ahead, or neither,

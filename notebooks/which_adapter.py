@@ -69,9 +69,10 @@ charts.table(which_adapter.family_table())
 #
 # ## How sure?
 #
-# The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task. [A smaller model](model_size.ipynb) agrees on one
+# The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task. [Two smaller models](model_size.ipynb) agree on one
 # component; there it's open who leads at equal size. Other models, longer training and other readouts may differ. What
 # families beyond LoRA and CP are worth isn't measured yet.
-# {says}`model_size.share.qwen05.low > 50 and model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
+# {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
+# {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
 #
 # Next: [parameter steps](parameter_steps.ipynb).
