@@ -32,8 +32,8 @@ charts.enable()
 charts.gain_chart(model_size.gain_rows(), main_study.GAIN, row=60)
 
 # %% [markdown]
-# The adapters gain more on the smaller models, whose {term}`head` alone is worse. Rank-1 LoRA gains
-# {q}`model_size.gain.smollm2|unit` over it on the smallest and {q}`model_size.gain.qwen15|unit` on the largest. What
+# The adapters gain more over the {term}`head` alone on the smaller models. Rank-1 LoRA gains
+# {q}`model_size.gain.smollm2|unit` on the smallest and {q}`model_size.gain.qwen15|unit` on the largest. What
 # one component costs against rank-1 LoRA doesn't fall with the model's size.
 # {says}`model_size.gain.qwen05 > model_size.gain.qwen15 and model_size.gain.smollm2 > model_size.gain.qwen05`
 # {says}`model_size.costs.qwen05 > model_size.costs.qwen15 and model_size.costs.smollm2 < model_size.costs.qwen15`

@@ -173,7 +173,7 @@ def llama() -> Case:
 
 def _delta(layer: CPLayer, adapter: str) -> Tensor:
     """ΔW [out, in] as the sum over components of outer products of unit vectors, one mode at a time."""
-    tensors = {name: raw.detach().double() for name, raw in layer.cp_adapter[adapter].tensors().items()}
+    tensors = {name: raw.detach().cpu().double() for name, raw in layer.cp_adapter[adapter].tensors().items()}
     up, down = ([raw for name, raw in tensors.items() if name.startswith(side)] for side in ("up_", "down_"))
     total = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
     for s, weight in enumerate(tensors["weight"]):

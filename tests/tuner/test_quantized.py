@@ -85,7 +85,7 @@ def test_an_adapter_works_beside_it(base, x, tmp_path, delta):
     layer = model.base_model.model[0]
     with model.disable_adapter():
         plain = model(x)
-    expected = plain + x @ delta(layer, "default").float().T
+    expected = plain + x @ delta(layer, "default").to(x).T
     assert (expected - plain).abs().max() > 0.1
     assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
     if "torch.ao" in type(layer.base_layer).__module__:
