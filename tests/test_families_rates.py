@@ -58,3 +58,17 @@ def test_it_runs_in_small_from_its_file_to_a_setting_for_each_family(study: Stud
     assert len(records) == 8 * len(sizes)
     assert {record.config.target_modules for record in records} == {study.target_modules}
     assert set(chosen_settings(records)) == {(label, size) for label, (size,) in sizes.items()}
+
+
+def test_what_was_chosen_is_what_is_judged() -> None:
+    """On other draws; a size between takes the setting of the next below."""
+    rates, judged = (load_study(FILES[0].with_name(f"families-{part}-minilm.toml")) for part in ("rates", "tasks"))
+    chosen = chosen_settings(load_records(FILES[0].parent / "unfinished" / rates.name))
+    assert set(judged.draws).isdisjoint(rates.draws)
+    assert judged.ladder.sizes.keys() == rates.ladder.sizes.keys()
+    for label, sizes in judged.ladder.sizes.items():
+        assert set(sizes) >= set(rates.ladder.sizes[label])
+        for size in sizes:
+            (setting,) = judged.families[label].settings_of(label, size)
+            asked = chosen[label, max(known for known in rates.ladder.sizes[label] if known <= size)]
+            assert (setting.learning_rate, setting.scale) == (asked.learning_rate, asked.scale)
