@@ -15,9 +15,9 @@
 #
 # **How small can an adapter be, and how sure are we?**
 #
-# A {term}`CP adapter` is built from short vectors, so it may have {q}`main_study.smaller|unit` fewer trainable scalars
-# than rank-1 LoRA. It then still adds {q}`planned.share|unit` of the accuracy that the best adapter tried adds to the
-# {term}`head` alone. At equal size CP and LoRA are equivalent. That holds for 1000 examples a task.
+# A {term}`CP adapter` is built from short vectors. The smallest has {q}`main_study.smaller|unit` fewer trainable
+# scalars than rank-1 LoRA, and still {q}`planned.share|unit` of what the best adapter tried gains over training the
+# {term}`head` alone. At equal size CP and LoRA are equivalent. Both hold for 1000 examples a task.
 # {says}`main_study.smaller > 17 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
 # {q}`main_study.tasks` classification tasks on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
@@ -32,9 +32,9 @@ charts.enable()
 model_size.first_chart()
 
 # %% [markdown]
-# On the left, gains on the largest model; on the right, who leads at equal size on each, with half a point dashed. The
-# bars are each number's own, and the mean's holds how tasks differ. Adapters are compared on the same examples, so
-# two may differ clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
+# Left: gains on the largest model. Right: LoRA minus CP at equal size on each model; the dashed lines are half a
+# point, below which we count a difference as none. Adapters are compared on the same examples, so two may differ
+# clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
 # {q}`main_study.most_components|unit`.
 #
 # **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
@@ -46,17 +46,18 @@ model_size.first_chart()
 #
 # - **The learning rate matters as much as the size.** Small adapters like higher rates, and large ones collapse there
 #   ([the learning rate](rates.ipynb)).
-# - **On two smaller models** one component has {q}`model_size.share.qwen05|full` and {q}`model_size.share.smollm2|full`
-#   of the best gain, and who leads at equal size is open ([model size](model_size.ipynb)).
+# - **On two smaller models** one component has {q}`model_size.share.qwen05|full` and
+#   {q}`model_size.share.smollm2|full` of the best gain, and who leads at equal size is open ([model
+#   size](model_size.ipynb)).
 #   {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
 #   {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
 # - **With many examples, size pays.** On all of BoolQ's examples CP gains {q}`readout.first_gain|unit` from one
 #   component to the size of rank-1 LoRA ([when size pays](when_size_pays.ipynb)). {says}`readout.first_gain.low > 0`
-# - **Three seeds tell little.** On SST-2 they put the wrong family ahead, or neither,
-#   {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of the time ([how sure can one be?](how_sure.ipynb)).
+# - **Three seeds tell little.** On SST-2, {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of choices of three seeds put the
+#   wrong adapter ahead, or neither ([how sure can one be?](how_sure.ipynb)).
 #   {says}`noise.wrong_sign.sst2.lora1_cp11 > 10`
-# - **In the paper's own design** LoRA of equal size leads on BoolQ, by {q}`size.gap.boolq|negated` points, and three
-#   seeds show no difference on SST-2 and RTE ([the paper's size](size.ipynb)).
+# - **In the design of {cite:t}`wang2026finer`** LoRA of equal size leads on BoolQ, by {q}`size.gap.boolq|negated`
+#   points, and three seeds show no difference on SST-2 and RTE ([the paper's size](size.ipynb)).
 #   {says}`size.gap.boolq.high < 0`
 #   {says}`size.gap.sst2.low < 0 < size.gap.sst2.high and size.gap.rte.low < 0 < size.gap.rte.high`
 #
