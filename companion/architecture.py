@@ -9,7 +9,7 @@ import pandas as pd
 from companion import PROJECT
 
 LAYERS = (
-    ("errors", "registration"),
+    ("errors", "registration", "signals"),
     ("inputs", "versions"),
     ("families",),
     ("records",),

@@ -20,6 +20,8 @@ from cpadapt.errors import InputError
 from cpadapt.families import FAMILIES, counting
 from cpadapt.inputs.backbones.specs import Projection
 
+pytestmark = pytest.mark.slow
+
 MODULES = {"a.q_proj": (24, 24), "a.v_proj": (12, 24), "b.q_proj": (24, 24), "b.v_proj": (12, 24), "b.o_proj": (7, 24)}
 """Of one side a prime, which is a single mode."""
 

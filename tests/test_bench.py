@@ -35,6 +35,8 @@ from cpadapt.inputs.tasks.examples import TaskData, load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import Protocol, RunConfig
 
+pytestmark = pytest.mark.slow
+
 TASK = "toy-entailment"
 STEPS = 2 * peer.BLOCK
 PROTOCOL = Protocol(
@@ -288,7 +290,6 @@ def test_more_peers_are_tried_until_they_no_longer_pay(
     assert two["runs_per_hour"] == pytest.approx(2 * report.rows[1]["runs_per_hour"])
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_per_hour, "Peers", Saturating)
@@ -315,7 +316,6 @@ def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert bank["real_tokens"] == pytest.approx(3 * 4 * average, rel=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(cpu_bank.typer.Exit) as ended:

@@ -222,6 +222,7 @@ def shown_status(cpadapt: Cli, study: Path) -> str:
     return ran.out
 
 
+@pytest.mark.slow
 def test_run_status_and_export(cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One study, in parts: a task at a budget, the rest in two shards, nothing twice; then a run's export."""
     options = ("--results", "r", "--save", "w", "--set", "train_cap=16", "--set", "schedule=constant", "--quiet")
@@ -651,6 +652,7 @@ def probe(folder: Path, line: str, before: str = "") -> subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "allowed"),
     [("--help", set()), ("run --help", set()), ("run", set()), ("records migrate .", set()),

@@ -229,8 +229,11 @@ def test_the_command_line_knows_them(tmp_path: Path) -> None:
         assert ran.exit_code == 0, ran.output
         return " ".join(ran.stdout.split())
 
-    for asked in (("steps", 192, 576), ("plan", "--backbone", "minilm", "--budget", 9216)):
-        assert "Not in a bank, and not listed: PEFT's own tuners peft:lora, peft:vera" in cpadapt(*asked)
+    said = "Not in a bank, and not listed: PEFT's own tuners"
+    assert f"{said} peft:lora, peft:vera" in cpadapt("steps", 192, 576)
+    assert f"{said} start, in scalars, at peft:lora 9,216, peft:vera" in cpadapt(
+        "plan", "--backbone", "minilm", "--budget", 9216
+    )
     cpadapt(
         "try", "--backbone", "tiny-encoder", "--task", "toy-sentiment", "--cell", "peft:vera:4", "--cell", "cp:1",
         "--learning-rate", "peft:vera=1e-2", "--steps", 2, "--results", tmp_path, "--quiet",

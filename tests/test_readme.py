@@ -20,6 +20,7 @@ def nearly(svg: str) -> str:
     return re.sub(r"-?\d+\.\d{4,}", lambda number: f"{float(number[0]):.3f}", named)
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_from_the_records() -> None:
     for name, drawn in pictures().items():
         kept = (ROOT / "book" / "assets" / name).read_text(encoding="utf-8")

@@ -17,6 +17,8 @@ from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.records.config import Protocol
 
+pytestmark = pytest.mark.slow
+
 
 def settings() -> dict[str, Any]:
     import torch._inductor.config as inductor

@@ -30,6 +30,8 @@ from cpadapt.measure import train
 from cpadapt.records.config import Protocol, RunConfig
 from cpadapt.study import FamilyPlan, Ladder, Study
 
+pytestmark = pytest.mark.slow
+
 TASK = """
 name = "letters"
 path = "letters"
@@ -174,7 +176,6 @@ def run(name: str, size: int, seed: int, **changes: object) -> RunConfig:
 RUNS = [run("lora", 2, 1), run("cp", 3, 1), run("cp", 1, 2), run("head", 0, 1), run("head", 0, 2)]
 
 
-@pytest.mark.slow
 def test_what_is_recorded_is_the_divergence_of_the_exported_student(data: dict[int, TaskData]) -> None:
     backbone = load_backbone("tiny")
     pools = answered(backbone, data)
@@ -196,7 +197,6 @@ def test_what_is_recorded_is_the_divergence_of_the_exported_student(data: dict[i
         assert result.best_step == min(result.evaluations, key=lambda e: e.dev_loss).step
 
 
-@pytest.mark.slow
 def test_a_student_in_a_bank_equals_itself_alone(data: dict[int, TaskData]) -> None:
     backbone = load_backbone("tiny")
     pools = answered(backbone, data)

@@ -260,6 +260,7 @@ def test_a_bank_refuses_what_a_family_refuses(third: list[RunConfig], data: dict
         Trainer(load_backbone("tiny"), on(load_backbone("tiny"), third), data)
 
 
+@pytest.mark.slow
 def test_runs_with_a_verbalizer_equal_the_slow_loop(data: dict[int, TaskData]) -> None:
     found = train(load_backbone("tiny"), THREE, data)
     *adapted, floor = THREE

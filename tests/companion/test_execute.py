@@ -11,7 +11,10 @@ import pytest
 from companion.execute import execute_all
 
 # pytest's own threads wait, and hold nothing that a chapter needs.
-pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
 
 HEAD = """# ---
 # jupyter:
@@ -42,7 +45,6 @@ def shown(path: Path) -> list[list[tuple[str, Any]]]:
     return [[(o.get("name", o.output_type), o.get("text") or o.get("data")) for o in c.outputs] for c in cells(path)]
 
 
-@pytest.mark.slow
 def test_outputs_are_papermills(tmp_path: Path) -> None:
     script = write(
         tmp_path,

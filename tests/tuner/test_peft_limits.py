@@ -16,7 +16,10 @@ from cpadapt.tuner import CPConfig, to_lora
 ROOT = Path(__file__).parents[2]
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 
 def config(kind, **fields):
