@@ -287,6 +287,7 @@ AD_HOC = shlex.split(
 )
 
 
+@pytest.mark.slow
 def test_try(cpadapt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = cpadapt(*AD_HOC, "--learning-rate", "cp=1e-3", "--set", "clip=none", "--results", "r")
     assert (ran.status, ran.err) == (0, "")
@@ -308,6 +309,7 @@ def test_records_go_to_the_folder_of_the_study(cpadapt: Cli, study: Path) -> Non
     assert "3 done, 3 missing" in cpadapt("status", study).out
 
 
+@pytest.mark.slow
 def test_runs_are_told_apart_by_the_seeds_that_differ(
     cpadapt: Cli, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -549,6 +551,7 @@ def test_a_folder_that_may_not_be_written_to(cpadapt: Cli, study: Path, monkeypa
     assert "r/s cannot be written to: " in mistake(cpadapt, ["run", "small.toml", "--results", "r/s"])
 
 
+@pytest.mark.slow
 def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) -> None:
     run = ("run", study, "--task", "toy-sentiment", "--results", "r", "--save", "w")
     cpadapt(*run)
@@ -612,6 +615,7 @@ def test_status_says_who_is_at_work_and_what_failed(cpadapt: Cli, study: Path) -
     assert "had 1 run, ended by an error: device lost\n" in ran.out
 
 
+@pytest.mark.slow
 def test_records_check_names_damage_and_sets_it_aside(cpadapt: Cli, study: Path) -> None:
     assert cpadapt("run", study, "--task", "toy-reading", "--results", "r").status == 0
     ran = cpadapt("records", "check", "r")

@@ -338,6 +338,7 @@ def test_the_best_of_many_is_not_as_good_as_it_looks() -> None:
     assert 0.0 < np.mean([c.optimism for c in few]) < np.mean([c.optimism for c in many])
 
 
+@pytest.mark.slow
 def test_holm_keeps_false_findings_rare_among_all() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []

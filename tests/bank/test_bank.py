@@ -55,6 +55,7 @@ def test_shapes_are_checked_in_tests() -> None:
         factor_pair("lora", params, {}, torch.ones(2, 1), torch.float32)
 
 
+@pytest.mark.slow
 def test_a_bank_leaves_its_backbone_as_it_was() -> None:
     """Also where something went wrong meanwhile."""
     backbone = load_backbone("tiny")

@@ -52,6 +52,7 @@ def test_a_cell_says_its_verdict_its_numbers_and_its_evidence(grid: BeautifulSou
                 )
 
 
+@pytest.mark.slow
 def test_what_a_cell_says() -> None:
     assert claims_grid.explained("favoured", "rte", "many_seeds").splitlines() == [
         "Open: the interval reaches across an end of what is claimed.",
@@ -62,6 +63,7 @@ def test_what_a_cell_says() -> None:
     assert claims_grid.explained("finer", "boolq", "opt") == "Not measured."
 
 
+@pytest.mark.slow
 def test_columns_stand_under_their_model(grid: BeautifulSoup) -> None:
     models, settings = (row.find_all("th") for row in grid.select("thead tr"))
     above = [model.get_text() for model in models for _ in range(int(model["colspan"]))]

@@ -94,6 +94,7 @@ def test_evaluation_sets_have_the_sizes_of_the_records(records: Sequence[Record]
     assert rte.tolist() == ["RTE", "277", "277", "3.0", "2.6", "1.3"]
 
 
+@pytest.mark.slow
 def test_runs_are_paired(records: Sequence[Record]) -> None:
     """Of one study, task and draw all are trained and judged on the same examples, whatever their family and seed."""
     shared: dict[tuple[str, str, int], set[tuple[str, str | None]]] = {}
