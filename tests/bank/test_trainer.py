@@ -235,6 +235,7 @@ def every(square: str, data: dict[int, TaskData]) -> dict[str, Result]:
     return train(load_backbone(square), EVERY, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", EVERY, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
 def test_every_family_in_a_bank_equals_itself_alone_and_the_slow_loop(
     run: RunConfig, square: str, data: dict[int, TaskData], every: dict[str, Result]
