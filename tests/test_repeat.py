@@ -15,7 +15,7 @@ from cpadapt import Record, Shard, load_study, measure, train
 from cpadapt.records.store import load_records
 from cpadapt.study import with_protocol
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SHORT = {"steps": 20, "eval_every": 10, "dev_cap": 40, "eval_cap": 40}
 STUDY = with_protocol(load_study(ROOT / "studies" / "small-tiny.toml"), **SHORT)

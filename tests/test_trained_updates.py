@@ -20,7 +20,7 @@ from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.records.record import pack_bitmap
 from cpadapt.study import Study, load_study
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 STUDIES = Path(__file__).parents[1] / "studies" / "updates"
 TASK = "toy-sentiment"

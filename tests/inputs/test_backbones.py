@@ -869,13 +869,12 @@ def assert_knows_paris_and_starts_as_it_is(name: str, step: int) -> None:
         assert torch.equal(adapted(**prompt).logits, before)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 class TestSmolLM2:
     @pytest.fixture(autouse=True)
     def _home(self, smollm2_home: Path, _alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CPADAPT_HOME", str(smollm2_home))
 
-    @pytest.mark.long
     def test_knows_the_capital_of_france_and_a_fresh_cp_adapter_changes_nothing_at_all(self) -> None:
         assert_knows_paris_and_starts_as_it_is("smollm2", 5220)
 
