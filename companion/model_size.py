@@ -85,8 +85,8 @@ def first_chart() -> Any:
     gains = main_study.gain_rows()
     leads = lead_rows()
     leads = leads.iloc[leads["what"].map(list(dict.fromkeys(gains["what"])).index).argsort(kind="stable")]
-    one = charts.gain_chart(gains, "points over the head alone", row=20).properties(title=title(MAIN))
-    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=20)
+    one = charts.gain_chart(gains, "points over the head alone", row=19).properties(title=title(MAIN))
+    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=19)
     two = two.properties(title="LoRA − CP at equal size")
     both = alt.concat(one, two, columns=2).resolve_scale(
         color="independent", stroke="independent", fill="independent", yOffset="independent"
