@@ -8,7 +8,8 @@ import functools
 import json
 import statistics
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,25 @@ FUSED, NOT_FUSED = True, False
 
 class NotMeasured(Exception):
     """The file has no such row, because it was not requested or could not be measured."""
+
+
+NOT = "not measured"
+
+P = ParamSpec("P")
+R = TypeVar("R", float, str)
+
+
+def known(function: Callable[P, R]) -> Callable[P, R | str]:
+    """With a text for what was not measured."""
+
+    @functools.wraps(function)
+    def number_or_text(*args: P.args, **kwargs: P.kwargs) -> R | str:
+        try:
+            return function(*args, **kwargs)
+        except NotMeasured:
+            return NOT
+
+    return number_or_text
 
 
 class Place(NamedTuple):
@@ -81,8 +101,8 @@ def rows(file: str, what: str, **where: Any) -> list[Row]:
     return [row for row in content(file)["rows"] if "error" not in row and wanted.items() <= row.items()]
 
 
-def first(file: str, what: str, **where: Any) -> Row:
-    """The first of `rows`.
+def measured_rows(file: str, what: str, **where: Any) -> list[Row]:
+    """`rows`, one or more.
 
     Raises:
         NotMeasured: there is no such row.
@@ -90,7 +110,12 @@ def first(file: str, what: str, **where: Any) -> Row:
     found = rows(file, what, **where)
     if not found:
         raise NotMeasured(f"{file}: {what} {where}")
-    return found[0]
+    return found
+
+
+def first(file: str, what: str, **where: Any) -> Row:
+    """The first of `measured_rows`."""
+    return measured_rows(file, what, **where)[0]
 
 
 def seconds(row: Row) -> float:

@@ -5,17 +5,11 @@ import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from cpadapt import cli
 
-STUDY = """
-name = "small"
-backbone = "tiny"
-tasks = ["toy-sentiment", "toy-reading"]
-[ladder]
-head = true
-[ladder.sizes]
-cp = [1, 2]
+PROTOCOL = """
 [protocol]
 steps = 4
 eval_every = 2
@@ -24,6 +18,17 @@ train_cap = 20
 dev_cap = 10
 eval_cap = 10
 """
+"""Of a study that trains in a moment."""
+
+STUDY = f"""
+name = "small"
+backbone = "tiny"
+tasks = ["toy-sentiment", "toy-reading"]
+[ladder]
+head = true
+[ladder.sizes]
+cp = [1, 2]
+{PROTOCOL}"""
 
 
 class Ran:
@@ -35,6 +40,13 @@ class Ran:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def printed(*arguments: object) -> str:
+    """What a command prints that succeeds."""
+    ran = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
 
 
 class Cli:

@@ -6,22 +6,21 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from command_line import printed
 from peft import PeftModel
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from cpadapt import Ladder, Record, load_backbone, load_records, load_study, tabulate, train
 from cpadapt.analysis import charts
 from cpadapt.analysis.across_tasks import chosen_settings
 from cpadapt.analysis.frontier import frontier
 from cpadapt.bank.trainer import Trainer, encode_sets
-from cpadapt.cli import app, main
+from cpadapt.cli import main
 from cpadapt.families.peft_tuners import TUNERS
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.tasks.examples import load_task
@@ -128,8 +127,7 @@ def test_what_is_done_is_not_trained_again_and_alone_it_is_the_same(
 
     monkeypatch.setattr("cpadapt.bank.trainer.Trainer.train", lambda self: pytest.fail("training began"))
     assert {r.id for r in train(study, results=folder / "r", quiet=True)} == {r.id for r in records}
-    ran = CliRunner().invoke(app, ["status", str(folder / "study.toml"), "--results", str(folder / "r"), "--json"])
-    rows = json.loads(ran.stdout)
+    rows = json.loads(printed("status", folder / "study.toml", "--results", folder / "r", "--json"))
     assert sum(row["done"] for row in rows) == len(records)
     assert {row["missing"] for row in rows} == {0}
 
@@ -224,17 +222,12 @@ def test_what_peft_has_not_ends_before_training(
 
 
 def test_the_command_line_knows_them(tmp_path: Path) -> None:
-    def cpadapt(*arguments: Any) -> str:
-        ran = CliRunner().invoke(app, list(map(str, arguments)))
-        assert ran.exit_code == 0, ran.output
-        return " ".join(ran.stdout.split())
-
     said = "Not in a bank, and not listed: PEFT's own tuners"
-    assert f"{said} peft:lora, peft:vera" in cpadapt("steps", 192, 576)
-    assert f"{said} start, in scalars, at peft:lora 9,216, peft:vera" in cpadapt(
-        "plan", "--backbone", "minilm", "--budget", 9216
+    assert f"{said} peft:lora, peft:vera" in " ".join(printed("steps", 192, 576).split())
+    assert f"{said} start, in scalars, at peft:lora 9,216, peft:vera" in " ".join(
+        printed("plan", "--backbone", "minilm", "--budget", 9216).split()
     )
-    cpadapt(
+    printed(
         "try", "--backbone", "tiny-encoder", "--task", "toy-sentiment", "--cell", "peft:vera:4", "--cell", "cp:1",
         "--learning-rate", "peft:vera=1e-2", "--steps", 2, "--results", tmp_path, "--quiet",
     )  # fmt: skip

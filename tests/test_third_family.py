@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 import toy_family
+from command_line import PROTOCOL, printed
 from peft import LoraConfig, PeftModel
-from typer.testing import CliRunner
 
 from cpadapt import load_backbone, load_records, save_adapter, tabulate
 from cpadapt.analysis import charts
 from cpadapt.analysis.frontier import frontier
-from cpadapt.cli import app, main
+from cpadapt.cli import main
 from cpadapt.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
@@ -34,14 +34,7 @@ budgets = [300]
 {families}
 [families.toy]
 options = {{ blocks = 4 }}
-[protocol]
-steps = 4
-eval_every = 2
-batch_size = 4
-train_cap = 20
-dev_cap = 10
-eval_cap = 10
-""".format(families="\n".join(f"[families.{name}]" for name in FAMILIES))
+{protocol}""".format(families="\n".join(f"[families.{name}]" for name in FAMILIES), protocol=PROTOCOL)
 
 
 @pytest.fixture(autouse=True)
@@ -49,36 +42,30 @@ def third(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "toy", toy_family)
 
 
-def cpadapt(*arguments: object) -> str:
-    ran = CliRunner().invoke(app, list(map(str, arguments)))
-    assert ran.exit_code == 0, ran.output
-    return ran.stdout
-
-
 def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> None:
-    assert json.loads(cpadapt("steps", 576, 576, "--json"))[-1] == {"family": "toy", "step": 1152}
-    lora, cp, *_, toy = json.loads(cpadapt("steps", 192, 576, "--json"))
+    assert json.loads(printed("steps", 576, 576, "--json"))[-1] == {"family": "toy", "step": 1152}
+    lora, cp, *_, toy = json.loads(printed("steps", 192, 576, "--json"))
     assert (lora["step"], cp["step"]) == (768, 77)
     assert toy == {"family": "toy", "step": None, "not applicable": "192x576: it is not square"}
-    shown = cpadapt("steps", 192, 576).splitlines()
+    shown = printed("steps", 192, 576).splitlines()
     assert any(re.search(r"cp +77 +12 \+ 16 \+ 24 \+ 24 \+ 1", line) for line in shown)
     assert any(re.search(r"toy +192x576: it is not square", line) for line in shown)
 
     # 12 projections of 384×384.
-    *_, toy = json.loads(cpadapt("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))["offers"]
+    *_, toy = json.loads(printed("plan", "--backbone", "minilm", "--budget", 20_000, "--json"))["offers"]
     assert (toy["size"], toy["parameters"], toy["unspent"]) == (2, 2 * 12 * 768, 20_000 - 2 * 12 * 768)
-    lora, cp, *_, toy = json.loads(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600, "--json"))["offers"]
+    lora, cp, *_, toy = json.loads(printed("plan", "--backbone", "smollm2", "--budget", 57_600, "--json"))["offers"]
     assert (lora["size"], cp["size"]) == (1, 11)
     assert toy["not applicable"] == "192x576: it is not square"
     assert {value for key, value in toy.items() if key not in ("family", "not applicable")} == {None}
-    assert "it is not square" in " ".join(cpadapt("plan", "--backbone", "smollm2", "--budget", 57_600).split())
+    assert "it is not square" in " ".join(printed("plan", "--backbone", "smollm2", "--budget", 57_600).split())
 
 
 def test_a_study_is_trained_known_as_done_tabulated_and_drawn(tmp_path: Path) -> None:
     file = tmp_path / "third.toml"
     file.write_text(STUDY)
-    cpadapt("run", file, "--results", tmp_path / "r", "--save", tmp_path / "w", "--quiet")
-    rows = json.loads(cpadapt("status", file, "--results", tmp_path / "r", "--json"))
+    printed("run", file, "--results", tmp_path / "r", "--save", tmp_path / "w", "--quiet")
+    rows = json.loads(printed("status", file, "--results", tmp_path / "r", "--json"))
     assert {(row["label"], row["done"], row["missing"]) for row in rows} == {
         (label, 2, 0) for label in ("head", *FAMILIES)
     }

@@ -13,11 +13,7 @@ def main() -> None:
     """`python -m companion.quantities`."""
     parser = argparse.ArgumentParser(prog="python -m companion.quantities", description=__doc__)
     parser.add_argument("--only", metavar="CHAPTER", choices=CHAPTERS, help="this chapter's numbers")
-    parser.add_argument(
-        "--renew",
-        action="store_true",
-        help="write what is committed of them",
-    )
+    parser.add_argument("--renew", action="store_true", help="write what is committed of them")
     asked = parser.parse_args()
     # A process for each chapter, so that what it reads is all that it reads (`companion.quantities.compute`).
     with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as processes:

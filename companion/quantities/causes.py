@@ -8,11 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from companion import bench, causes, noise
-from companion.bench import NotMeasured
+from companion.bench import known
 from companion.causes import ADAPTERS, CHANCE, ORDER, SUBJECTS, TOGETHER, WEIGHTS, Runs
 from companion.noise import LORA1
 from companion.quantities import Value, quantity
-from companion.quantities.what_a_run_costs import known
 from companion.records import records
 from cpadapt.analysis.statistics import Crossed, Effect, Floats, crossed_effects, holm
 
@@ -213,10 +212,7 @@ def _repeats(where: str, way: str) -> list[bench.Row]:
     """The rows of one way, of every other bank."""
     if way in AGAIN:
         return [bench.first(REPEATS[where], "again", way=AGAIN[way])]
-    found = bench.rows(REPEATS[where], "other banks", sums=SUMS.get(way, "as it is"))
-    if not found:
-        raise NotMeasured(f"{REPEATS[where]}: {way}")
-    return found
+    return bench.measured_rows(REPEATS[where], "other banks", sums=SUMS.get(way, "as it is"))
 
 
 @quantity("", source=repeat_file, each=REPEATED)

@@ -1,21 +1,18 @@
 """Numbers of the chapter on what a run costs, from the times in `results/bench`."""
 
-import functools
 import itertools
 import re
 import statistics
-from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterable
 
 import numpy as np
 
 from companion import bench
-from companion.bench import CPU, FUSED, NOT_FUSED, NotMeasured, Place
+from companion.bench import CPU, FUSED, NOT_FUSED, NotMeasured, Place, known
 from companion.quantities import quantity
 from companion.records import records
 from cpadapt.analysis.statistics import Estimate, Outcomes, compare, outcomes
 
-NOT = "not measured"
 NAMES = {"smollm2": "smollm2", "opt": "opt-1.3b-shape", "minilm": "minilm"}
 """The backbones in `results/bench`, by the name that quantities have."""
 
@@ -26,22 +23,6 @@ HOURLY = [
     ("minilm", "sst2", "b8"),
 ]  # fmt: skip
 ENDS = ("least", "most")
-
-P = ParamSpec("P")
-R = TypeVar("R", float, str)
-
-
-def known(function: Callable[P, R]) -> Callable[P, R | str]:
-    """With a text for what was not measured."""
-
-    @functools.wraps(function)
-    def number_or_text(*args: P.args, **kwargs: P.kwargs) -> R | str:
-        try:
-            return function(*args, **kwargs)
-        except NotMeasured:
-            return NOT
-
-    return number_or_text
 
 
 def place(backbone: str, task: str, batch: str = "b8") -> Place:
@@ -625,10 +606,7 @@ WRITING = {"one": 1, "two": 2, "four": 4}
 
 
 def _writers(number: str) -> list[bench.Row]:
-    found = bench.rows(WRITERS, "processes", processes=WRITING[number])
-    if not found:
-        raise NotMeasured(f"{WRITERS}: {number}")
-    return found
+    return bench.measured_rows(WRITERS, "processes", processes=WRITING[number])
 
 
 @quantity("cores", source=lambda: bench.source(WRITERS))

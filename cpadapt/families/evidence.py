@@ -127,7 +127,8 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
         offers: the plan of them, as `cpadapt.plan` gives it.
     """
     fits = {offer.family: offer.size or 0 for offer in offers}
-    said, unknown = sentences(), sentences()[_nearness(projections)]
+    said = sentences()
+    unknown = said[_nearness(projections)]
     if fits["lora"]:
         take = said["first"] + (said["larger"].format(size=f"{fits['lora']:,}") if fits["lora"] > 1 else "")
         return Advice("lora", 1, take, said["equal"], unknown + ".")
