@@ -1,5 +1,5 @@
 // The planner: sizes, scalars and bytes of every family's largest adapter at or under a budget, as `cpadapt plan` has
-// them, for a model that the reader chooses, and what to take of them. tests/book/test_planner.py compares the two.
+// them, for a model that the reader chooses, and what to take of them. tests/companion/test_planner.py compares the two.
 
 const planner = (() => {
   const FLOAT32 = 4, ADAM = 8, MIB = 2 ** 20;

@@ -1,5 +1,5 @@
 // Draws three of the seeds that were measured and says which family they put ahead, as often as the reader likes.
-// tests/book/test_three_seeds.py compares many draws with the share over all choices of three.
+// tests/companion/test_three_seeds.py compares many draws with the share over all choices of three.
 
 const threeSeeds = (() => {
   // Three different places of so many, ascending, every choice as likely as any other.

@@ -80,7 +80,7 @@ class Outcome:
             return False
         try:
             right = self.is_right
-            labelled = self.total if self.labels is None else len(base64.b64decode(self.labels, validate=True))
+            labelled = self.total if self.labels is None else _bytes_in(self.labels)
             return self.total == _bits_set(self.drawn, self.rows) == len(
                 right
             ) == labelled and self.correct == np.count_nonzero(right)
@@ -287,6 +287,12 @@ def unpack_bitmap(bitmap: str, size: int) -> NDArray[np.bool_]:
 def _bits_set(bitmap: str, size: int) -> int:
     """Cached, because the runs of a draw share a bitmap."""
     return int(np.count_nonzero(unpack_bitmap(bitmap, size)))
+
+
+@functools.lru_cache(maxsize=256)
+def _bytes_in(packed: str) -> int:
+    """Cached, because the runs of a draw share their labels."""
+    return len(base64.b64decode(packed, validate=True))
 
 
 def pack_bytes(values: NDArray[Any]) -> str:

@@ -14,15 +14,18 @@ import json
 import lzma
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
+from pydantic_core import from_json
 
 from cpadapt.errors import STRICT, UNPARSABLE, InputError, explain
+from cpadapt.records.config import Protocol
 from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 
 ENDINGS = (".jsonl", ".jsonl.xz")
@@ -39,6 +42,7 @@ class _Draw:
 
 
 _RECORD = TypeAdapter(Record)
+_PROTOCOL = TypeAdapter(Protocol)
 _DRAW = TypeAdapter(dict[Literal["draw"], _Draw])
 
 
@@ -75,45 +79,72 @@ def each_line(lines: Iterable[str | bytes]) -> Iterator[tuple[int, Record | str 
     Returns:
         For each line its number, counted from 1, and its record; `None` for a draw; or what is wrong.
     """
-    drawn: Drawn = {}
+    before = _Before({}, {})
     for number, line in enumerate(lines, start=1):
-        yield number, _line(line, drawn)
+        yield number, _line(line, before)
 
 
-def _line(line: str | bytes, drawn: Drawn) -> Record | str | None:
+class _Before(NamedTuple):
+    """What the lines before held that later lines share."""
+
+    drawn: Drawn
+    protocols: dict[str, Protocol]
+    """By how Python writes their fields."""
+
+
+def _line(line: str | bytes, before: _Before) -> Record | str | None:
     try:
-        content = json.loads(line if isinstance(line, str) else line.decode())
-    except UnicodeDecodeError as error:
-        return _not_utf8(error)
-    except UNPARSABLE as error:
-        return f"not JSON: {error}"
+        content = from_json(line)
+    except ValueError as error:
+        if isinstance(line, bytes) and (problem := _not_utf8(line)):
+            return problem
+        # The parser counts lines too, and sees only this one.
+        return f"not JSON: {error}".replace(" at line 1 column ", " at column ")
     try:
         if isinstance(content, dict) and "draw" in content:
             draw = _DRAW.validate_python(content)["draw"]
-            drawn[draw.fingerprint] = draw.sets
+            before.drawn[draw.fingerprint] = draw.sets
             return None
-        return _record(content, drawn)
+        return _record(content, before)
     except ValidationError as error:
         return explain(error, Record)
     except InputError as error:
         return str(error)
 
 
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8: {error.reason} at byte {error.start}"
+def _not_utf8(line: bytes) -> str | None:
+    """Where a line is not UTF-8; `None` if it is."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} at byte {error.start}"
+    return None
 
 
-def _record(content: Any, drawn: Mapping[str, Mapping[str, Any]]) -> Record:
+def _record(content: Any, before: _Before) -> Record:
     """A record as written in a file, completed with the rows and labels of its draw."""
     if isinstance(content, dict):
         require_schema(content.get("schema", SCHEMA))
         for field, kind in SETS.items():
             if isinstance(content.get(field), dict) and "data_fingerprint" in content:
-                items = drawn.get(str(content["data_fingerprint"]), {}).get(kind)
+                items = before.drawn.get(str(content["data_fingerprint"]), {}).get(kind)
                 if items is None:
                     raise InputError(f"record {content.get('id')!r} comes before its draw of {kind}")
                 content[field] = {**items, **content[field]}
+        if isinstance(config := content.get("config"), dict) and "protocol" in config:
+            config["protocol"] = _protocol(config["protocol"], before.protocols)
     return _RECORD.validate_python(content)
+
+
+def _protocol(fields: Any, known: dict[str, Protocol]) -> Any:
+    """A protocol, checked once for all records of a file that share it; what is none stays for the record's error."""
+    try:
+        written = repr(fields)
+        if written not in known:
+            known[written] = _PROTOCOL.validate_python(fields)
+        return known[written]
+    except UNPARSABLE:
+        return fields
 
 
 def lines_of(records: Iterable[Record], drawn: Drawn | None = None) -> Iterator[str]:
@@ -171,10 +202,9 @@ def read_lines(file: Path) -> list[str]:
     """
     lines = []
     for number, line in enumerate(raw_lines(file), start=1):
-        try:
-            lines.append(line.decode())
-        except UnicodeDecodeError as error:
-            raise InputError(str(Damage(file, number, _not_utf8(error)))) from None
+        if problem := _not_utf8(line):
+            raise InputError(str(Damage(file, number, problem)))
+        lines.append(line.decode())
     return lines
 
 
@@ -222,11 +252,10 @@ MOST_LISTINGS = 10
 """How often a folder is listed until all of its files are there when they are read."""
 
 
-def _newest(files: Iterable[Path], damaged: list[Damage] | None) -> list[Record]:
+def _newest(files: Sequence[Path], damaged: list[Damage] | None) -> list[Record]:
     newest: dict[str, Record] = {}
     problems: list[Damage] = []
-    for file in files:
-        content = _content_of(file)
+    for content in _contents_of(files):
         if content.damaged and damaged is None:
             raise InputError(str(content.damaged[0]))
         problems += content.damaged
@@ -271,25 +300,29 @@ def _kept(file: Path) -> _Kept:
     return _Kept()
 
 
-def _content_of(file: Path) -> _Content:
-    """A file's records and damage; read again only if it has changed."""
-    kept, state = _kept(file), _state(file)
-    if kept.read is None or kept.read[0] != state:
-        kept.read = state, _read(file)
-    return kept.read[1]
+def _contents_of(files: Sequence[Path]) -> list[_Content]:
+    """Each file's records and damage; read again only if it has changed."""
+    found = {file: kept.read for file in files if (kept := _kept(file)).read}
+    states = {file: _state(file) for file in files}
+    changed = [file for file in files if file not in found or found[file][0] != states[file]]
+    # Unpacking takes most of the time. All is unpacked first: beside it, reading would hold up the other threads.
+    with ThreadPoolExecutor() as threads:
+        unpacked = list(threads.map(lines_or_damage, changed))
+    with _collector_paused():
+        for file, lines in zip(changed, unpacked, strict=True):
+            found[file] = _kept(file).read = states[file], _read(file, lines)
+    return [found[file][1] for file in files]
 
 
-def _read(file: Path) -> _Content:
-    lines = lines_or_damage(file)
+def _read(file: Path, lines: list[bytes] | Damage) -> _Content:
     if isinstance(lines, Damage):
         return _Content((), (lines,))
     records, damaged = [], []
-    with _collector_paused():
-        for number, read in each_line(lines):
-            if isinstance(read, str):
-                damaged.append(Damage(file, number, read))
-            elif read is not None:
-                records.append(read)
+    for number, read in each_line(lines):
+        if isinstance(read, str):
+            damaged.append(Damage(file, number, read))
+        elif read is not None:
+            records.append(read)
     return _Content(tuple(records), tuple(damaged))
 
 
