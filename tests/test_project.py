@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,25 @@ def test_no_file_names_a_place_on_one_machine() -> None:
             continue
         found += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, start=1) if home.search(line)]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("message", "passes"),
+    [
+        (
+            "records: read each file once\n\nIt was read twice, which took a second: more than all the rest together.",
+            True,
+        ),
+        ("Merge branch 'one'", True),
+        ("read each file once", False),
+        ("records: each of the files of a folder is read once now, and no more", False),
+    ],
+)
+def test_a_commits_title_is_checked(message: str, passes: bool, tmp_path: Path) -> None:
+    (tmp_path / "message").write_text(message + "\n")
+    command = [
+        "-m", "pre_commit", "run", "commit-title",
+        "--hook-stage", "commit-msg", "--commit-msg-filename", str(tmp_path / "message"),
+    ]  # fmt: skip
+    found = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ("Passed" in found.stdout, "Failed" in found.stdout) == (passes, not passes), found.stdout
