@@ -48,11 +48,11 @@ class Call(StrEnum):
     OPEN = "open"
 
 
-def call(p_value: float, equivalence_p_value: float) -> Call:
+def call(p_value: float, equivalence_p_value: float, level: float = LEVEL) -> Call:
     """Classify a difference from its two p values, each corrected over its family if it has one."""
-    if p_value < LEVEL:
+    if p_value < level:
         return Call.SHOWN
-    return Call.EQUIVALENT if equivalence_p_value < LEVEL else Call.OPEN
+    return Call.EQUIVALENT if equivalence_p_value < level else Call.OPEN
 
 
 def needs_more_draws(difference: Mean, level: float = LEVEL) -> bool:

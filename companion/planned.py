@@ -92,14 +92,14 @@ def best(task: str, study: str = MAIN) -> Cell:
     return max((cell for cell in main_study.runs(study)[task] if cell[0] != HEAD), key=on_dev)
 
 
-def _beyond_share(share: float, study: str = MAIN) -> Callable[[str], Weights]:
-    """One component's gain over the head, minus a share of the best adapter's."""
+def _beyond_share(share: float, study: str = MAIN, cell: Cell = ("cp", 1)) -> Callable[[str], Weights]:
+    """A cell's gain over the head, minus a share of the best adapter's."""
 
     def weights(task: str) -> Weights:
         most = best(task, study)
-        found = {("cp", 1): 1.0, (HEAD, 0): share - 1}
+        found = {cell: 1.0, (HEAD, 0): share - 1}
         found[most] = found.get(most, 0.0) - share
-        return {(study, cell): weight for cell, weight in found.items()}
+        return {(study, each): weight for each, weight in found.items()}
 
     return weights
 
@@ -138,11 +138,11 @@ def numbers() -> Mapping[int, Mean]:
 
 
 @functools.cache
-def share(study: str = MAIN) -> tuple[float, float, float]:
-    """One component's share of the best adapter's gain over the head, and the ends of its interval (Fieller)."""
-    gained = over(lambda _: minus(("cp", 1), (HEAD, 0), study), (study,))
+def share(study: str = MAIN, cell: Cell = ("cp", 1), level: float = 1 - plan.LEVEL) -> tuple[float, float, float]:
+    """A cell's share of the best adapter's gain over the head, and the ends of its interval (Fieller)."""
+    gained = over(lambda _: minus(cell, (HEAD, 0), study), (study,))
     best_gained = over(lambda task: minus(best(task, study), (HEAD, 0), study), (study,))
-    low, high = share_interval(lambda part: over(_beyond_share(part, study), (study,)), 1 - plan.LEVEL)
+    low, high = share_interval(lambda part: over(_beyond_share(part, study, cell), (study,)), level)
     return gained.mean / best_gained.mean, low, high
 
 
@@ -180,12 +180,14 @@ class Tested:
 
     p_value: float
     equivalence_p_value: float | None
-    """Of the tests 1 to 11."""
+    """`None` of a claim of the paper, which is shown or open."""
+    level: float = plan.LEVEL
 
     @property
     def verdict(self) -> plan.Call:
-        """How the plan classifies it. A claim of the paper is shown or open."""
-        return plan.call(self.p_value, 1.0 if self.equivalence_p_value is None else self.equivalence_p_value)
+        """How it is classified."""
+        equivalent = 1.0 if self.equivalence_p_value is None else self.equivalence_p_value
+        return plan.call(self.p_value, equivalent, self.level)
 
 
 @functools.cache

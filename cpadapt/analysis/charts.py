@@ -798,6 +798,42 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
     )
 
 
+def budget_chart(gains: pd.DataFrame, title: str) -> Any:
+    """What adapters gain against their trainable scalars, one line for each family. Intervals are in the tooltips.
+
+    Args:
+        gains: one row for each cell, with the columns `label`, `size`, `parameters`, `mean`, `low` and `high` (the
+            ends of the 95 % interval).
+        title: the title of the vertical axis, such as `points over the head alone`.
+    """
+    import altair as alt
+
+    table = _named(gains)
+    table[["mean", "low", "high"]] *= 100
+    x = alt.X(
+        "parameters:Q",
+        title="trainable scalars",
+        scale=alt.Scale(type="log", nice=False, padding=20),
+        axis=alt.Axis(format="~s", tickCount=5, grid=False),
+    )
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format="+~f"))
+    colour = _colour(set(table["label"]))
+    tooltip = [
+        alt.Tooltip("cell:N", title="adapter"),
+        alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
+        *_interval_tooltips(),
+    ]
+    base = alt.Chart(table)
+    return alt.layer(
+        base.mark_line(strokeWidth=2).encode(x, y, colour),
+        base.mark_point(filled=True, size=80, opacity=1).encode(x, y, colour, tooltip=tooltip),
+    ).properties(
+        description=f"Gain, {title}, against trainable scalars, of {', '.join(dict.fromkeys(table['family name']))}.",
+        width="container",
+        height=300,
+    )
+
+
 def spread_chart(runs: pd.DataFrame) -> Any:
     """The accuracy of each run of each cell as a stroke, by what the runs differ in, and their mean as a point.
 

@@ -15,6 +15,7 @@ from cpadapt.analysis.charts import (
     SHAPES,
     VEGA_LITE,
     VEGA_LITE_MIME,
+    budget_chart,
     curve_chart,
     enable,
     frontier_chart,
@@ -127,6 +128,13 @@ GAINS = pd.DataFrame(
     ]
 )
 
+BY_BUDGET = pd.DataFrame(
+    [
+        {"label": label, "size": size, "parameters": scalars, "mean": 0.02, "low": 0.01, "high": 0.03}
+        for label, size, scalars in (("lora", 1, 9216), ("lora", 2, 18432), ("cp", 1, 972), ("lokr", 1, 960))
+    ]
+)
+
 RUNS = pd.DataFrame(
     [
         {"over": over, "label": label, "size": size, "run": run, "accuracy": 0.8 + run / 100}
@@ -183,6 +191,7 @@ CHARTS = {
     "frontier": lambda: frontier_chart(table(*ROWS)),
     "with a slider": lambda: frontier_chart(table(*ROWS), budget_slider=True),
     "gains": lambda: gain_chart(GAINS, "points over the head alone"),
+    "gains by budget": lambda: budget_chart(BY_BUDGET, "points over the head alone"),
     "with published figures": lambda: frontier_chart(table(*ROWS), published=PUBLISHED),
     "with both": lambda: frontier_chart(table(*ROWS), budget_slider=True, published=PUBLISHED),
     "a floor alone": lambda: frontier_chart(table(*ROWS[:2])),
@@ -563,6 +572,16 @@ def test_gains_are_dots_in_points_the_smaller_of_a_family_hollow() -> None:
     assert dots["encoding"]["stroke"]["scale"]["domain"] == ["CP 1", "LoRA 1", "CP 17"]
     assert dots["encoding"]["stroke"]["scale"]["range"] == [cp.COLOUR, lora.COLOUR, cp.COLOUR]
     assert dots["encoding"]["fill"]["scale"]["range"] == ["transparent", lora.COLOUR, cp.COLOUR]
+
+
+def test_gains_by_budget_are_lines_of_families_on_a_logarithmic_axis() -> None:
+    spec = as_dict(budget_chart(BY_BUDGET, "points over the head alone"))
+    (line,) = layers(spec, "line")
+    assert line["encoding"]["x"]["scale"]["type"] == "log"
+    assert {(row["cell"], row["parameters"], row["mean"]) for row in drawn(spec, spec)} == {
+        ("LoRA 1", 9216, 2), ("LoRA 2", 18432, 2), ("CP 1", 972, 2), ("LoKr 1", 960, 2)
+    }  # fmt: skip
+    assert line["encoding"]["color"]["scale"]["domain"] == ["LoRA", "CP", "LoKr"]
 
 
 def test_a_spread_draws_every_run_and_their_mean() -> None:
