@@ -702,6 +702,13 @@ def _interval_tooltips() -> list[Any]:
     return [alt.Tooltip(f"{name}:Q", title=title, format="+.2f") for name, title in said.items()]
 
 
+def _signed_axis(**further: Any) -> Any:
+    """The axis of a difference: signs at its numbers, but for 0."""
+    import altair as alt
+
+    return alt.Axis(format="+~f", labelExpr="datum.value ? datum.label : '0'", **further)
+
+
 def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int | None = None) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 
@@ -730,7 +737,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int 
         *_interval_tooltips(),
         alt.Tooltip("seeds:Q"),
     ]
-    x = alt.X("low:Q", title=title, axis=alt.Axis(format="+~f", tickCount=7))
+    x = alt.X("low:Q", title=title, axis=_signed_axis(tickCount=7))
     base = alt.Chart(table)
     reach = base.mark_rule(strokeWidth=2).encode(x, alt.X2("high:Q"), y, offset, colour, tooltip=tooltip)
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
@@ -783,7 +790,7 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
         *_interval_tooltips(),
     ]
     base = alt.Chart(table)
-    x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False, padding=8), axis=alt.Axis(format="+~f", tickCount=7))
+    x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False, padding=8), axis=_signed_axis(tickCount=7))
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(strokeWidth=1).encode(alt.X("at:Q"))
     reach = base.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
         x, alt.X2("high:Q"), y, offset, stroke, tooltip=tooltip
@@ -816,7 +823,7 @@ def budget_chart(gains: pd.DataFrame, title: str) -> Any:
         scale=alt.Scale(type="log", nice=False, padding=20),
         axis=alt.Axis(format="~s", tickCount=5, grid=False),
     )
-    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format="+~f"))
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=_signed_axis())
     colour = _colour(set(table["label"]))
     tooltip = [
         alt.Tooltip("cell:N", title="adapter"),

@@ -561,6 +561,13 @@ def test_intervals_are_in_points_by_difference_and_group() -> None:
     assert lines == [[{"at": 0.0}], [{"at": -2.0}, {"at": 2.0}]]
 
 
+def test_numbers_of_a_difference_have_signs_and_zero_has_none() -> None:
+    svg = vl_convert.vegalite_to_svg(as_dict(interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.02)))
+    labels = re.findall(r">([+−-]?[\d.]+)</text>", svg)
+    assert "0" in labels
+    assert {label[0] for label in labels if label != "0"} == {"+", "−"}
+
+
 def test_gains_are_dots_in_points_the_smaller_of_a_family_hollow() -> None:
     spec = as_dict(gain_chart(GAINS, "points over the head alone"))
     (dots,) = layers(spec, "point")
