@@ -348,13 +348,15 @@ PACKAGES = ("numpy", "pandas", "peft", "scipy", "statsmodels")
 
 
 def key(chapter: str, sources: Iterable[str], project: Path = PROJECT) -> str:
-    """A hash of all that a chapter's quantities come from: its sources, `book`'s tables, studies and the code."""
+    """A hash of all that a chapter's quantities come from: its sources, `book`'s tables, studies and the code, and
+    which studies have records, as some quantities are only there with them."""
     folders = [path for name in (*CODE, "studies", "book") for path in _files_of(project, name)]
     read = {path for path in folders if path.suffix in (".py", ".toml")}
     # Of this folder only what all chapters share.
     read -= {path for path in read if path.parent.name == "quantities" and path.stem not in ("__init__", chapter)}
     read |= {path for source in sources for path in _files_of(project, source)}
     found = hashlib.sha256(" ".join(map(importlib.metadata.version, PACKAGES)).encode())
+    found.update(" ".join(sorted(path.name for path in (project / "results").iterdir() if path.is_dir())).encode())
     for path in sorted(read):
         found.update(f"{path.relative_to(project)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()

@@ -214,7 +214,10 @@ def project(tmp_path: Path) -> Path:
             shutil.copytree(path, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, tmp_path / folder)
-    shutil.copytree(ROOT / "results" / "small-tiny", tmp_path / "results" / "small-tiny")
+    for path in (ROOT / "results").iterdir():
+        if path.is_dir():  # of the others their names are enough
+            (tmp_path / "results" / path.name).mkdir(parents=True)
+    shutil.copytree(ROOT / "results" / "small-tiny", tmp_path / "results" / "small-tiny", dirs_exist_ok=True)
     return tmp_path
 
 
@@ -236,6 +239,8 @@ def test_what_is_kept_counts_until_something_that_it_comes_from_changes(project:
         assert key() != before, path
         path.write_bytes(content)
     assert key() == before
+    (project / "results/another").mkdir()
+    assert key() != before, "quantities may be there that were not"
 
 
 def test_a_chapter_names_the_studies_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
