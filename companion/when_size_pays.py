@@ -11,7 +11,11 @@ from cpadapt.analysis.charts import FURTHER_COLOURS, cell_name, family_colours
 from cpadapt.analysis.statistics import Mean, compare
 from cpadapt.records.config import HEAD
 
-ALL, FEW, OVER_TASKS = "BoolQ, all examples", "BoolQ, 1000 examples", "15 tasks, 1000 examples each"
+ALL, FEW, OVER_TASKS = (
+    "SmolLM2-135M, all of BoolQ",
+    "SmolLM2-135M, 1000 of BoolQ",
+    "Qwen2.5-Coder-1.5B, 15 tasks of 1000",
+)
 SETTINGS = (ALL, FEW, OVER_TASKS)
 
 
@@ -64,7 +68,13 @@ def chart() -> Any:
         axis=alt.Axis(format="~g", grid=False, values=[0.1, 0.2, 0.5, 1, 2, 4]),
     )
     y = alt.Y("gain:Q", title="points over the head alone", axis=alt.Axis(format="~g", tickCount=6))
-    colour = alt.Color("setting:N", scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=None)
+    colour = alt.Color(
+        "setting:N",
+        title=None,
+        sort=list(inks),
+        scale=alt.Scale(domain=list(inks), range=list(inks.values())),
+        legend=alt.Legend(columns=1, symbolType="circle", labelLimit=300),
+    )
     tooltip = [
         alt.Tooltip("setting:N", title="trained on"),
         alt.Tooltip("adapter:N"),
@@ -74,22 +84,13 @@ def chart() -> Any:
         alt.Tooltip("high:Q", title="to", format="+.1f"),
     ]
     base = alt.Chart(table)
-    largest = table.loc[table.groupby("setting")["ranks"].idxmax()]
-    names = [
-        alt.Chart(largest[largest["setting"] == name])
-        .mark_text(align="right", baseline="bottom" if above else "top", dx=-10, dy=-6 if above else 18, fontSize=13)
-        .encode(x, y, text="setting:N")
-        for name, above in ((ALL, True), (OVER_TASKS, True), (FEW, False))
-    ]
     zero = alt.Chart(pd.DataFrame({"gain": [0.0]})).mark_rule(strokeWidth=1).encode(y)
     return alt.layer(
         zero,
         base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x, alt.Y("low:Q"), colour, y2="high:Q"),
         base.mark_line(strokeWidth=2).encode(x, y, colour),
         base.mark_point(filled=True, size=70, opacity=1).encode(x, y, colour, tooltip=tooltip),
-        *names,
     ).properties(
-        title="Size pays with many examples",
         description="Points that CP gains over the head alone against its size, with 95 % intervals: on BoolQ it rises"
         " steeply with all examples and little with 1000; over fifteen tasks with 1000 examples each it is nearly"
         " flat.",

@@ -11,19 +11,19 @@
 # ---
 
 # %% [markdown]
-# # Size pays with many examples
+# # On BoolQ, size pays with many examples
 #
 # **When does size pay?**
 #
-# When there are many examples. With all of BoolQ's, CP gains {q}`readout.first_gain` points between one
-# {term}`component` and LoRA's first rank's size. With 1000 examples a task, one component already has
-# {q}`planned.share|unit` of the best adapter's gain.
+# With many examples, in the one case tried: on SmolLM2-135M and all of BoolQ's, CP gains {q}`readout.first_gain|unit`
+# between one {term}`component` and LoRA's first rank's size. With 1000 examples a task, on a larger model, one
+# component already has {q}`planned.share|unit` of the best adapter's gain.
 # {says}`readout.first_gain.low > 0 and planned.share.low > 70`
 #
 # BoolQ: {q}`readout.first_gain|n` seeds, {q}`readout.first_gain|level` interval {q}`readout.first_gain|interval`
 # points. Tasks: {q}`main_study.tasks`, with {q}`main_study.draws|unit` each.
 
-# %% mystnb={"figure": {"caption": "CP's gain over the head alone by size, with intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "CP's gain over the head alone, with 95 % intervals."}} tags=["remove-input"]
 from companion import readout, when_size_pays
 from cpadapt.analysis import charts
 
@@ -31,11 +31,11 @@ charts.enable()
 when_size_pays.chart()
 
 # %% [markdown]
-# The two lines of BoolQ share their items, {q}`readout.more_gain|n` seeds, rates and steps. With all
-# {q}`readout.train|unit`, going from one component to the largest CP is worth {q}`readout.more_gain` points more than
-# with 1000 examples ({q}`readout.more_gain|interval`). The model is SmolLM2-135M-Instruct, dequantized from four bits.
-# The line over tasks is [the main study's](main_study.ipynb), on a model of the paper's size
-# ([every cell](frontier.ipynb)).
+# The two lines of BoolQ differ in the number of examples alone: {q}`readout.more_gain|n` seeds, items, rates and steps
+# are the same. With all {q}`readout.train|unit`, going from one component to the largest CP is worth
+# {q}`readout.more_gain` points more than with 1000 examples ({q}`readout.more_gain|interval`). The model is
+# SmolLM2-135M-Instruct, dequantized from four bits. The line over tasks is [the main study's](main_study.ipynb), on a
+# model of the paper's size: it shows no effect of the examples, since the model differs too.
 # {says}`readout.more_gain.low > 0`
 #
 # There the largest CP gains {q}`planned.number.test7|full` more than one component.
