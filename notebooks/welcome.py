@@ -11,18 +11,20 @@
 # ---
 
 # %% [markdown]
-# # An adapter smaller than rank-1 LoRA still helps
+# # Adapters below rank 1 still help
 #
 # **How small can an adapter be, and how sure are we?**
 #
 # A {term}`CP adapter` is built from short vectors. The smallest has {q}`main_study.smaller|unit` fewer trainable
-# scalars than rank-1 LoRA, and still {q}`planned.share|unit` of what the best adapter tried gains over training the
-# {term}`head` alone. At equal size CP and LoRA are equivalent. Both hold for 1000 examples a task.
+# scalars than rank-1 LoRA, and still {q}`planned.share|unit` of the accuracy that the best adapter tried gains over
+# training the {term}`head` alone. At equal size CP and LoRA are equivalent.
 # {says}`main_study.smaller > 17 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
-# {q}`main_study.tasks` classification tasks on Qwen2.5-Coder-1.5B-Instruct; {q}`planned.share|level` intervals:
-# {q}`planned.share|interval` % of the gain, and LoRA minus CP of equal size
-# {q}`main_study.primary|interval|signed` points. On [smaller models](model_size.ipynb) who leads is open.
+# {q}`main_study.tasks` classification tasks, with 1000 examples and {q}`main_study.steps|unit` each, on
+# Qwen2.5-Coder-1.5B-Instruct. On [smaller models](model_size.ipynb) who leads is open.
+#
+# {q}`planned.share|level` intervals: {q}`planned.share|interval` % of the gain; LoRA minus CP of equal size,
+# {q}`main_study.primary|interval|signed` points.
 
 # %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 %."}} tags=["remove-input"]
 from companion import model_size
@@ -32,8 +34,9 @@ charts.enable()
 model_size.first_chart()
 
 # %% [markdown]
-# Left: gains on the largest model. Right: LoRA minus CP at equal size on each model; the dashed lines are half a
-# point, below which we count a difference as none. Adapters are compared on the same examples, so two may differ
+# A point is one percent of the test items. Left: gains on the largest model, whose weights are dequantized from four to
+# six bits. Right: LoRA minus CP at equal size on each model; the dashed lines are half a point, below which we count a
+# difference as none. Adapters are compared on the same examples, so two may differ
 # clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
 # {q}`main_study.most_components|unit`.
 #
@@ -44,20 +47,23 @@ model_size.first_chart()
 #
 # ## What else we found
 #
-# - **The learning rate matters as much as the size.** Small adapters like higher rates, and large ones collapse there
+# - **The learning rate matters too.** Small adapters like higher rates, and large ones collapse there
 #   ([the learning rate](rates.ipynb)).
 # - **On two smaller models** one component has {q}`model_size.share.qwen05|full` and
 #   {q}`model_size.share.smollm2|full` of the best gain, and who leads at equal size is open ([model
 #   size](model_size.ipynb)).
 #   {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
 #   {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
-# - **With many examples, size pays.** On all of BoolQ's examples CP gains {q}`readout.first_gain|unit` from one
-#   component to the size of rank-1 LoRA ([when size pays](when_size_pays.ipynb)). {says}`readout.first_gain.low > 0`
+# - **With many examples, size paid in the one case tried.** On SmolLM2-135M and all of BoolQ's examples CP gains
+#   {q}`readout.first_gain|full` from one component to the size of rank-1 LoRA, which leads there by
+#   {q}`readout.lead.head|full` ([when size pays](when_size_pays.ipynb)).
+#   {says}`readout.first_gain.low > 0 and readout.lead.head.low > 0`
 # - **Three seeds tell little.** On SST-2, {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of choices of three seeds put the
 #   wrong adapter ahead, or neither ([how sure can one be?](how_sure.ipynb)).
 #   {says}`noise.wrong_sign.sst2.lora1_cp11 > 10`
-# - **In the design of {cite:t}`wang2026finer`** LoRA of equal size leads on BoolQ, by {q}`size.gap.boolq|negated`
-#   points, and three seeds show no difference on SST-2 and RTE ([the paper's size](size.ipynb)).
+# - **In the design of {cite:t}`wang2026finer`**, with lower rates and ten times the steps, LoRA of equal size leads on
+#   BoolQ, by {q}`size.gap.boolq|negated` points, and three seeds show no difference on SST-2 and RTE
+#   ([the paper's size](size.ipynb)).
 #   {says}`size.gap.boolq.high < 0`
 #   {says}`size.gap.sst2.low < 0 < size.gap.sst2.high and size.gap.rte.low < 0 < size.gap.rte.high`
 #
@@ -67,7 +73,8 @@ model_size.first_chart()
 # on a `2048×2048` projection. A CP adapter spends it one {term}`component` at a time, {q}`parameter_steps.step.cp`
 # scalars. Does the finer step buy a better adapter? {cite:t}`wang2026finer` asked this on OPT-1.3B. This book is a
 # companion to their paper that runs: its numbers come from records of {q}`what_was_run.done|unit`, on models of
-# other families. OPT-1.3B itself is **not measured**, because its weights weren't at hand.
+# other families. OPT-1.3B itself is **not measured**, because its weights weren't at hand. What the paper did and
+# reports we know from a public reading note, not from its text.
 #
 # ## Where to go
 #
