@@ -35,6 +35,16 @@ QUESTIONS: Mapping[int, str] = {
 }
 """What each test is about."""
 
+SHORT: Mapping[int, str] = {
+    3: "CP 1 − half the best",
+    4: "best − CP 1, more classes",
+    8: "LoRA − CP, longer",
+    9: "CP 71 − CP 1, longer",
+    10: "LoRA − CP, 0.5B",
+    11: "LoRA − CP, 135M",
+}
+"""What a test is about where `QUESTIONS` is too long for a line of a chart."""
+
 COMPONENTS = (1, 4, 17, 71)
 """CP's sizes in the main study."""
 
@@ -213,12 +223,13 @@ def plateau() -> int | None:
 
 
 def chart_rows() -> pd.DataFrame:
-    """The numbers of the tests 1 to 11, for `charts.interval_chart`."""
+    """The numbers of the tests 1 to 11 with their intervals at the plan's level, for `charts.interval_chart`."""
     rows = []
     for test, mean in numbers().items():
-        low, high = mean.interval()
-        rows.append({"group": "difference", "what": f"test {test}", "mean": mean.mean, "low": low})
-        rows[-1] |= {"high": high, "seeds": int(mean.degrees) + 1}
+        low, high = mean.interval(1 - plan.LEVEL)
+        what = f"{test}: {SHORT.get(test, QUESTIONS[test])}"
+        row = {"group": "difference", "what": what, "mean": mean.mean}
+        rows.append(row | {"low": low, "high": high, "seeds": int(mean.degrees) + 1})
     return pd.DataFrame(rows)
 
 
@@ -236,12 +247,18 @@ def test_table() -> pd.DataFrame:
             row |= {"points": "not measured", "97 % interval": "not measured"}
         if are_judged():
             if test not in CLAIMS:
-                row["p, equivalence"] = quantities.value(f"planned.equivalence_p_value.test{test}").text()
-            row["p"] = quantities.value(f"planned.p_value.test{test}").text()
+                row["p, equivalence"] = _text(quantities.value(f"planned.equivalence_p_value.test{test}"))
+            row["p"] = _text(quantities.value(f"planned.p_value.test{test}"))
             row["verdict"] = quantities.value(f"planned.verdict.test{test}").text()
         rows.append(row)
     columns = ["test", "what is tested", "points", "97 % interval"]
     return pd.DataFrame(rows)[columns + (["p", "p, equivalence", "verdict"] if are_judged() else [])]
+
+
+def _text(p_value: quantities.Quantity) -> str:
+    """A p value to read, which is never 0."""
+    least = 10.0**-p_value.digits
+    return p_value.text() if float(p_value.value) >= least else f"<\u202f{least:.{p_value.digits}f}"
 
 
 def share_table() -> pd.DataFrame:

@@ -16,6 +16,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "minilm-sst2": ("first_frontiers",),
     "precision-bfloat16": ("engine",),
     "precision-float32": ("engine",),
+    "size-longer": ("planned",),
     "size-paper": ("size",),
     "size-rates": ("size",),
     "size-rates-0.5b": ("size",),

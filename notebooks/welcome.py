@@ -34,11 +34,10 @@ charts.enable()
 model_size.first_chart()
 
 # %% [markdown]
-# A point is one percent of the test items. Left: gains on the largest model, whose weights are dequantized from four to
-# six bits. Right: LoRA minus CP at equal size on each model; the dashed lines are half a point, below which we count a
-# difference as none. Adapters are compared on the same examples, so two may differ
-# clearly where their bars overlap. The best adapter is among LoRA of two ranks and CP of up to
-# {q}`main_study.most_components|unit`.
+# A point is one percent of the test items. Left: gains on the largest model, whose weights are dequantized from four
+# to six bits. Right: LoRA minus CP at equal size on each model; the dashed lines are half a point, below which we
+# count a difference as none. Adapters are compared on the same examples, so two may differ clearly where their bars
+# overlap. The best adapter is among LoRA of two ranks and CP of up to {q}`main_study.most_components|unit`.
 #
 # **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
 # adapters, take CP. One component costs {q}`main_study.one_component_costs|full` on average against rank-1 LoRA; with
@@ -58,6 +57,8 @@ model_size.first_chart()
 #   {q}`readout.first_gain|full` from one component to the size of rank-1 LoRA, which leads there by
 #   {q}`readout.lead.head|full` ([when size pays](when_size_pays.ipynb)).
 #   {says}`readout.first_gain.low > 0 and readout.lead.head.low > 0`
+# - **LoRA's first rank's size is enough for CP** with so few examples: four times as much is equivalent
+#   ([the plan's tests](planned.ipynb)). {says}`planned.verdict.test5 == 'equivalent' and planned.plateau == '17'`
 # - **Three seeds tell little.** On SST-2, {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of choices of three seeds put the
 #   wrong adapter ahead, or neither ([how sure can one be?](how_sure.ipynb)).
 #   {says}`noise.wrong_sign.sst2.lora1_cp11 > 10`

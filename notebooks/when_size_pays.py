@@ -38,9 +38,8 @@ when_size_pays.chart()
 # model of the paper's size: it shows no effect of the examples, since the model differs too.
 # {says}`readout.more_gain.low > 0`
 #
-# There the largest CP gains {q}`planned.number.test7|full` more than one component.
-# [The plan's tests](planned.ipynb) will judge where the plateau begins.
-# {says}`planned.number.test7.low > 0`
+# There CP of LoRA's first rank's size is equivalent to the largest, by [the plan's tests](planned.ipynb): the plateau
+# begins at that size. {says}`planned.plateau == '17' and planned.verdict.test5 == 'equivalent'`
 #
 # ## With all examples CP keeps gaining, and stays below LoRA
 #

@@ -159,4 +159,4 @@ def over_sources(found: Mapping[str, Mapping[int, float]], errors: Mapping[str, 
     variance = weights @ (means - mean) ** 2 / (len(means) - 1) / weights.sum()
     together = np.cov(each)
     shared = (together.sum() - np.trace(together)) / (len(means) * (len(means) - 1))
-    return OverSources(mean, np.sqrt(variance + max(shared, 0) / 10), len(means) - 1, np.sqrt(spread))
+    return OverSources(mean, np.sqrt(variance + max(shared, 0) / each.shape[1]), len(means) - 1, np.sqrt(spread))

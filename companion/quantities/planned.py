@@ -88,7 +88,13 @@ def plateau() -> str:
     return "open" if found is None else str(found)
 
 
-@quantity("tests", source=ALL, each=ONCE)
-def shown() -> int:
-    """That are shown."""
-    return sum(found.verdict is plan.Call.SHOWN for found in planned.tested().values())
+@quantity("tests", source=ALL, each=plan.Call if TESTS else [])
+def count(verdict: str) -> int:
+    """That have a verdict."""
+    return sum(found.verdict == verdict for found in planned.tested().values())
+
+
+@quantity("", 4)
+def bound() -> float:
+    """Below which a corrected p value gives a verdict."""
+    return plan.LEVEL
