@@ -69,8 +69,10 @@ charts.table(ladder.difference_table(size.cells("sst2")))
 charts.table(ladder.difference_table(size.cells("rte")))
 
 # %% [markdown]
-# What this says of the paper's claims is judged with [the plan's other tests](../book/plan.md), once all its studies
-# are measured.
+# The paper's three claims are among [the plan's tests](planned.ipynb), and all three stay open. By
+# [their own rules](claims.ipynb), SST-2's early plateau is *{q}`planned.claim.test12`*, that BoolQ saturates
+# *{q}`planned.claim.test13`*, and RTE's lead *{q}`planned.claim.test14`*.
+# {says}`planned.verdict.test12 == planned.verdict.test13 == planned.verdict.test14 == 'open'`
 #
 # ## What the model knew before
 #
