@@ -29,7 +29,7 @@ class Project:
         here = str(Path(sys.executable).parent)
         self.environment = os.environ | {
             "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             # Threads that wait do not spin, as the machine may have other work.
             "OMP_WAIT_POLICY": "PASSIVE",
         }

@@ -652,7 +652,7 @@ def probe(folder: Path, line: str, before: str = "") -> subprocess.CompletedProc
     """Run a command line in a process of its own, which ends by naming the heavy packages that it imported."""
     command = [sys.executable, "-c", before + PROBE, *line.split()]
     nothing = {"CPADAPT_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | nothing
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | nothing
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -37,7 +37,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Record]]:
     folders = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     command = [sys.executable, "-c", "from cpadapt.cli import main; main()", "run", "studies/small-tiny.toml"]
     command += ["--quiet", *(f"--set={name}={value}" for name, value in SHORT.items())]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
             [*command, f"--results={folder}", *more], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL

@@ -185,11 +185,11 @@ def test_a_deterministic_bank_is_the_same_each_time() -> None:
     program = Path(__file__).with_name("repeated_bank.py")
     root = program.parents[2]
 
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+
     def run(*more: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, program, "cuda", *more],
-            capture_output=True, text=True, check=False, cwd=root, env=os.environ | {"PYTHONPATH": str(root)},
-        )  # fmt: skip
+        command = [sys.executable, program, "cuda", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
