@@ -113,9 +113,9 @@ def file_bytes(
     """Bytes of the tensors in the file `adapter_model.safetensors` that `cpadapt.save_adapter` writes, in float32.
 
     They hold the trainable scalars of a family that is saved as it is trained (`Family.SAVED_AS_TRAINED`). Any other
-    is saved as the LoRA adapter that equals its pair, with (out + in) · columns scalars for each projection. The file's
-    header is not included: it states each tensor's name and shape in some 130 bytes, more or fewer as the modules'
-    names are long. Nor is a head, which PEFT saves in the same file.
+    is saved as the LoRA adapter that equals its pair, with (out + in) · columns scalars for each projection. Neither
+    the file's header is included, which states each tensor's name and shape in some 130 bytes, more or fewer as the
+    modules' names are long, nor a head, which PEFT saves in the same file.
 
     Raises:
         InputError: as `count`.

@@ -96,7 +96,7 @@ class Tuner:
         return self.scalars(projections, size, **{**self.SHAPE_OPTIONS, **options})
 
     def columns(self, size: int, **options: Any) -> int:
-        """The rank of the LoRA adapter that holds every such update; no more than a projection's shorter side is needed.
+        """The rank of the LoRA adapter that holds every such update. None needs more than a projection's shorter side.
 
         Raises:
             InputError: an option is wrong.

@@ -87,7 +87,11 @@ def test_the_papers_adam_memory() -> None:
 
 def made_of(shapes: Any) -> Any:
     return SimpleNamespace(
-        shapes=shapes, accepts=lambda *sides: None, smallest=lambda: 1, columns=lambda size: size, SAVED_AS_TRAINED=True
+        shapes=shapes,
+        accepts=lambda *sides: None,
+        smallest=lambda: 1,
+        columns=lambda size: size,
+        SAVED_AS_TRAINED=True,
     )
 
 

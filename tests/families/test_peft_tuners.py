@@ -29,7 +29,7 @@ def test_every_update_is_a_lora_update_of_the_rank_that_is_said(name: str) -> No
     for size in (1, 2, 4):
         found = torch.linalg.matrix_rank(update(name, size), rtol=1e-5)
         assert found <= TUNERS[name].columns(size) <= 8
-        # A frequency of 0 makes one vector where another makes two, and Uni-LoRA's factors from one scalar are constant.
+        # A frequency of 0 makes one vector where another makes two; Uni-LoRA's factors from one scalar are constant.
         least = size if name in ("peft:fourierft", "peft:unilora") else TUNERS[name].columns(size)
         assert found >= least
 
