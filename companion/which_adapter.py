@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from companion import PROJECT, model_size, plan, quantities, size
+from companion import PROJECT, families, model_size, plan, quantities, size
 from companion.plan import MAIN
 from cpadapt.analysis.charts import family_name
 from cpadapt.families import FAMILIES, counting, family_or_tuner
-from cpadapt.families.evidence import NEARLY, measured
+from cpadapt.families.evidence import NEARLY
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.specs import Projection
 from cpadapt.records.config import Cell
@@ -35,6 +35,12 @@ BEYOND = 2
 """There is no rate for an adapter so many times larger than the largest tried."""
 
 
+def measured() -> list[str]:
+    """The families whose accuracy is measured, by the main study or those of families."""
+    studies = [load_study(PROJECT / "studies" / f"{name}.toml") for name in (MAIN, *families.STUDIES.values())]
+    return [name for name in FAMILIES if any(name in study.ladder.sizes for study in studies)]
+
+
 def projection() -> Projection:
     """The first one that the main study adapts."""
     study = load_study(PROJECT / "studies" / f"{MAIN}.toml")
@@ -55,7 +61,7 @@ def family_table() -> pd.DataFrame:
                 "next step": f"{counting.step(name, one):,}",
                 "frozen beside the model": FROZEN.get(name, "nothing"),
                 "rank as exact LoRA, first sizes": ", ".join(map(str, ranks)),
-                "accuracy": "measured" if name in measured()["families"] else "not\u00a0measured",
+                "accuracy": "measured" if name in measured() else "not\u00a0measured",
             }
         )
     return pd.DataFrame(rows)

@@ -3,8 +3,10 @@
 from companion import PROJECT, contrasts, size, which_adapter
 from companion.plan import MAIN
 from companion.quantities import quantity
+from companion.quantities.encoder import listed
 from companion.which_adapter import TRIED
 from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.study import load_study
 
@@ -36,3 +38,9 @@ def more_ranks() -> Estimate:
 def head() -> int:
     """Of the head that PEFT saves beside an adapter of the main study's model: two classes, without a bias."""
     return 2 * int(BACKBONES[load_study(PROJECT / "studies" / f"{MAIN}.toml").backbone].config().hidden_size)
+
+
+@quantity()
+def unmeasured() -> str:
+    """The families whose accuracy isn't measured."""
+    return listed([known.TITLE for name, known in FAMILIES.items() if name not in which_adapter.measured()])

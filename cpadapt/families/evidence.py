@@ -84,8 +84,8 @@ def sentences() -> dict[str, str]:
     shortest, longest = sides()
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
-        "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest that"
-        " fits.",
+        "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
+        " that fits.",
         "equal": f"Why: at equal size LoRA minus CP is {'; '.join(leads)}.",
         "grown": f" With {found['examples']:,} examples, CP gained {_said(larger['gain'])} from {larger['from']}"
         f" components to {larger['to']} on {larger['model']}; with {more['examples']:,}, LoRA gained"

@@ -77,7 +77,8 @@ def test_a_first_rate_is_the_pages(script: Page) -> None:
     ("text", "number"),
     [
         ("57600", 57_600), ("57,600", 57_600), (" 1 000 000 ", 10**6), ("1e5", 10**5), ("100k", 10**5),
-        ("1.5M", 1.5e6), ("1,024.5", 1024.5), ("0.25", 0.25), ("1,5", None), ("10,00", None), ("", None), ("k", None), ("many", None),
+        ("1.5M", 1.5e6), ("1,024.5", 1024.5), ("0.25", 0.25), ("1,5", None), ("10,00", None), ("", None), ("k", None),
+        ("many", None),
     ],
 )  # fmt: skip
 def test_a_budget_is_read_as_people_write_it(script: Page, text: str, number: float | None) -> None:
