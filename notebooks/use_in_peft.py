@@ -184,13 +184,14 @@ model.set_adapter("second")
 #
 # Start CP at {q}`which_adapter.first_rate.cp.component` up to the size of LoRA's rank 1, and at
 # {q}`which_adapter.first_rate.cp.ranks` from four times that; start LoRA at {q}`which_adapter.first_rate.lora.rank`.
-# (The paper has {q}`protocol.rate.cp` and {q}`protocol.rate.lora`.) Then try three times more and less, on examples
-# that you won't report ([the learning rate](rates.ipynb)). This page takes a higher rate, because its steps are few.
+# (The paper has {q}`protocol.rate.cp` for CP and {q}`protocol.rate.lora` for LoRA.) Then try three times more and
+# less, on examples that you won't report ([the learning rate](rates.ipynb)). This page takes a higher rate, because
+# its steps are few.
 # {says}`which_adapter.first_rate.cp.rank == which_adapter.first_rate.cp.component`
 # {says}`which_adapter.first_rate.lora.ranks == which_adapter.first_rate.lora.rank`
 #
-# Dev chose these rates with `max_steps=500` and the Trainer's own batches of 8 and linear decay, with and without a
-# warm-up. CP had the scale of `CPConfig`, and LoRA `lora_alpha=2 * r`; PEFT's default is four times that at `r=1`.
+# Dev chose these rates with `max_steps=500`, the Trainer's default batch and linear decay, and a warm-up or none. CP
+# had the scale of `CPConfig`, and LoRA `lora_alpha=2 * r`; PEFT's default is four times that at `r=1`.
 #
 # The head had a rate of its own. `learning_rate` goes to all that is trained, and CP's is too high for a head. Two
 # groups keep them apart:

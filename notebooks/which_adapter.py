@@ -18,8 +18,10 @@
 # Take LoRA of rank 1 if it fits. If it doesn't, take CP, with as many components as the budget holds.
 #
 # At equal size the two are equivalent over {q}`main_study.tasks|unit`; below it, one component has
-# {q}`planned.share|full` of the best adapter's gain.
+# {q}`planned.share|full` of the best adapter's gain, on an encoder {q}`encoder.way.boolq` to
+# {q}`encoder.way.sick|unit`.
 # {says}`main_study.verdict == 'equivalent' and planned.share.low > 70`
+# {says}`min(encoder.way) == encoder.way.boolq and max(encoder.way) == encoder.way.sick`
 
 # %% mystnb={"figure": {"caption": "Each family's largest that fits, and which to take."}} tags=["remove-input"]
 from IPython.display import HTML
@@ -30,9 +32,9 @@ HTML(planner.form())
 
 # %% [markdown]
 # The counts are those of `cpadapt plan`. *File* is what an adapter file holds, in float32: what is trained of LoRA, CP
-# and LoKr, and the equal LoRA adapter of families that have no type in PEFT. *AdamW's state* is two float32 numbers for
-# each scalar. With `task_type="SEQ_CLS"` PEFT saves the head in the same file: for two classes on Qwen2.5-Coder-1.5B
-# {q}`which_adapter.head|unit`, beside {q}`main_study.scalars.cp1` of one component.
+# and LoKr, and the equal LoRA adapter of families that have no type in PEFT. *AdamW's state* is two float32 numbers
+# for each scalar. With `task_type="SEQ_CLS"` PEFT saves the head in the same file: for two classes on
+# Qwen2.5-Coder-1.5B {q}`which_adapter.head|unit`, beside {q}`main_study.scalars.cp1` of one component.
 #
 # ## The rule
 #
@@ -45,15 +47,15 @@ HTML(planner.form())
 # leads CP by {q}`readout.lead.head|unit` at equal size ([when size pays](when_size_pays.ipynb)).
 # {says}`which_adapter.more_ranks.low > 0 and readout.lead.head.low > 0`
 #
-# Line 2 says CP because CP is measured. LoKr {cite:p}`yeh2024lycoris` starts as small, and its first rank reaches the
-# updates of one component. PEFT has it without a further package. How accurate it is isn't measured here yet.
-# {says}`which_adapter.unmeasured == 'MELoRA, SymLoRA and LoKr'`
+# The second line says CP because CP is measured. LoKr {cite:p}`yeh2024lycoris` starts as small, and its first rank
+# reaches the updates of one component. PEFT has it without a further package. How accurate it is isn't measured here
+# yet. {says}`which_adapter.unmeasured == 'MELoRA, SymLoRA and LoKr'`
 #
 # ## Other families go smaller, unmeasured
 #
 # TinyLoRA {cite:p}`tinylora`, Uni-LoRA {cite:p}`unilora` and FourierFT {cite:p}`gao2024fourierft` go down to one
-# scalar, so for line 3 they may be the choice. TinyLoRA stores more than it trains; the other two draw what is frozen
-# from a seed. Here is one query projection of Qwen2.5-Coder-1.5B:
+# scalar, so they may be the choice where one component doesn't fit. TinyLoRA stores more than it trains; the other two
+# draw what is frozen from a seed. Here is one query projection of Qwen2.5-Coder-1.5B:
 
 # %% tags=["remove-input"]
 from companion import which_adapter
@@ -68,14 +70,17 @@ charts.table(which_adapter.family_table())
 #
 # ## What to expect
 #
-# - **Gain.** On MiniLM, an encoder, with all examples of four tasks, one component has only {q}`encoder.way.boolq` to
-#   {q}`encoder.way.sick|unit` of the best adapter's gain. On RTE no adapter is shown to beat the head, so on a hard
-#   task train the head alone first ([below one rank](encoder.ipynb)).
-#   {says}`min(encoder.way) == encoder.way.boolq and max(encoder.way) == encoder.way.sick`
-#   {says}`encoder.taught == 'SST-2, SICK, MRPC and BoolQ' and encoder.fit.rte == 0`
-# - **Rate.** Start where the planner says, and try three times more and less on {term}`dev`. It's the middle of what
-#   dev chose on three models, at most {q}`which_adapter.rate_off|unit` off; no size above eight ranks was near one
-#   tried. What goes with it: [use it in PEFT](use_in_peft.ipynb). {says}`which_adapter.rate_off < 3.5`
+# - **Gain.** An encoder asks for more components: the shares above are those of MiniLM with all examples of four
+#   tasks. On RTE no adapter is shown to beat the head, so on a hard task train the head alone first
+#   ([below one rank](encoder.ipynb)). {says}`encoder.taught == 'SST-2, SICK, MRPC and BoolQ'`
+#   {says}`encoder.fit.rte == 0`
+# - **Rate.** Start LoRA at {q}`which_adapter.first_rate.lora.rank`, and CP at
+#   {q}`which_adapter.first_rate.cp.component` up to the size of LoRA's rank 1 and
+#   {q}`which_adapter.first_rate.cp.ranks` from four times that: the middle of what dev chose on three models, of which
+#   none is more than {q}`which_adapter.rate_off|unit` off. A dash in the planner is a family or a size that nothing was
+#   tuned near. Then try three times more and less on {term}`dev` ([what goes with a rate](use_in_peft.ipynb)).
+#   {says}`which_adapter.rate_off < 3.5 and which_adapter.first_rate.lora.ranks == which_adapter.first_rate.lora.rank`
+#   {says}`which_adapter.first_rate.cp.rank == which_adapter.first_rate.cp.component`
 # - **Memory.** [A training step needs as much](what_a_run_costs.ipynb) with either; quantize the model.
 # - **Serving.** CP saves storage, not a server's memory: vLLM, say, loads LoRA alone, and a CP adapter exported as
 #   plain LoRA has a rank for each component.

@@ -106,7 +106,7 @@ def test_the_head_has_a_rate_of_its_own(tmp_path: Path) -> None:
     assert [group["lr"] for group in given["optimizer"].param_groups] == [0, 0]
     assert [group["initial_lr"] for group in given["optimizer"].param_groups] == [0.006, 0.001]
     assert peft.LoraConfig().lora_alpha == 8
-    assert (CPConfig().scale, FAMILIES["lora"].SCALE) == (FAMILIES["cp"].SCALE, 2)
+    assert (CPConfig(num_components=1).scale, FAMILIES["lora"].SCALE) == (FAMILIES["cp"].SCALE, 2)
 
 
 def test_the_command_exists() -> None:

@@ -85,6 +85,23 @@ def test_a_budget_is_read_as_people_write_it(script: Page, text: str, number: fl
     assert script.evaluate("(text) => { const n = planner.amount(text); return n > 0 ? n : null; }", text) == number
 
 
+@pytest.mark.parametrize("budget", ["20,000", "1e9", "1"])
+def test_a_phone_shows_all_of_the_table(script: Page, budget: str) -> None:
+    browser, assets = script.context.browser, PROJECT / "book" / "assets"
+    assert browser is not None
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    # As wide as the book's column is there.
+    page.set_content(f'<main style="width: 326px">{planner.form()}</main>')
+    page.add_style_tag(path=assets / "book.css")
+    page.add_script_tag(path=assets / "planner.js")
+    page.locator("input[name=budget]").fill(budget)
+    table = page.locator(".planner-table")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    heads = [cell.get_attribute("data-head") for cell in table.locator("tr:nth-child(2) td").all()]
+    assert heads == ([None, None] if budget == "1" else list(planner.HEADS[1:])), "each number says what it is"
+    page.close()
+
+
 def test_it_adapts_the_modules_that_are_chosen(script: Page) -> None:
     for model, targets in itertools.product((*planner.MODELS, ODD), TARGETS):
         sizes = {name: getattr(model, name) for name in (*planner.SIZES, "gated")}
