@@ -77,8 +77,8 @@ charts.table(which_adapter.family_table())
 # - **Rate.** Start LoRA at {q}`which_adapter.first_rate.lora.rank`, and CP at
 #   {q}`which_adapter.first_rate.cp.component` up to the size of LoRA's rank 1 and
 #   {q}`which_adapter.first_rate.cp.ranks` from four times that: the middle of what dev chose on three models, of which
-#   none is more than {q}`which_adapter.rate_off|unit` off. A dash in the planner is a family or a size that nothing was
-#   tuned near. Then try three times more and less on {term}`dev` ([what goes with a rate](use_in_peft.ipynb)).
+#   none is more than {q}`which_adapter.rate_off|unit` off. A dash in the planner is a family or a size that nothing
+#   was tuned near. Then try three times more and less on {term}`dev` ([what goes with a rate](use_in_peft.ipynb)).
 #   {says}`which_adapter.rate_off < 3.5 and which_adapter.first_rate.lora.ranks == which_adapter.first_rate.lora.rank`
 #   {says}`which_adapter.first_rate.cp.rank == which_adapter.first_rate.cp.component`
 # - **Memory.** [A training step needs as much](what_a_run_costs.ipynb) with either; quantize the model.

@@ -61,6 +61,15 @@ def test_the_first_rate_is_the_middle_one_of_three_models() -> None:
         assert quantities.value(f"which_adapter.first_rate.{label}.{named}").value == pytest.approx(rate)
 
 
+def test_the_pages_other_numbers_by_hand() -> None:
+    # SmolLM2's choice for one component is a hundred times the paper's rate, where the middle one is thirty times.
+    assert quantities.value("which_adapter.rate_off").value == pytest.approx(100 / 30)
+    # Two classes on a width of 1536.
+    assert quantities.value("which_adapter.head").value == 2 * 1536
+    one, four = (quantities.value(f"readout.accuracy.all.head.lora{rank}").value for rank in (1, 4))
+    assert quantities.value("which_adapter.more_ranks").value == pytest.approx(four - one)
+
+
 @pytest.mark.parametrize(
     ("label", "ranks", "said"),
     [
