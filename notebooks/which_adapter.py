@@ -38,7 +38,7 @@ HTML(planner.form())
 #
 # ## The rule
 #
-# 1. **LoRA's rank 1 fits:** take it. With more than 1000 examples of a hard task, also try a larger LoRA.
+# 1. **LoRA's rank 1 fits:** take it. With more than 1000 examples, also try a larger LoRA.
 # 2. **It doesn't fit:** take CP, with as many components as fit. If you keep thousands of adapters, your budget is
 #    what one file may take.
 # 3. **Not even one component fits:** nothing so small is measured here.
@@ -70,8 +70,8 @@ charts.table(which_adapter.family_table())
 #
 # ## What to expect
 #
-# - **Gain.** An encoder asks for more components: the shares above are those of MiniLM with all examples of four
-#   tasks. On RTE no adapter is shown to beat the head, so on a hard task train the head alone first
+# - **Gain.** The shares on an encoder are MiniLM's on four tasks, with all their examples; which of the two lowers them
+#   isn't tested. On RTE no adapter there is shown to beat the head, so on a hard task train the head alone first
 #   ([below one rank](encoder.ipynb)). {says}`encoder.taught == 'SST-2, SICK, MRPC and BoolQ'`
 #   {says}`encoder.fit.rte == 0`
 # - **Rate.** Start LoRA at {q}`which_adapter.first_rate.lora.rank`, and CP at
@@ -82,8 +82,8 @@ charts.table(which_adapter.family_table())
 #   {says}`which_adapter.rate_off < 3.5 and which_adapter.first_rate.lora.ranks == which_adapter.first_rate.lora.rank`
 #   {says}`which_adapter.first_rate.cp.rank == which_adapter.first_rate.cp.component`
 # - **Memory.** [A training step needs as much](what_a_run_costs.ipynb) with either; quantize the model.
-# - **Serving.** CP saves storage, not a server's memory: vLLM, say, loads LoRA alone, and a CP adapter exported as
-#   plain LoRA has a rank for each component.
+# - **Serving.** CP saves storage, not a server's memory: vLLM, say, loads LoRA alone. As plain LoRA a CP adapter has a
+#   rank for each component, and so takes more there than LoRA's rank 1.
 # - **Judging.** Ask 1000 eval items or more. With three seeds, call a lead below
 #   {q}`how_sure.seen.sst2.three|0|unit` a tie ([how sure can one be?](how_sure.ipynb)).
 #
