@@ -70,8 +70,8 @@ charts.table(which_adapter.family_table())
 #
 # ## What to expect
 #
-# - **Gain.** The shares on an encoder are MiniLM's on four tasks, with all their examples; which of the two lowers them
-#   isn't tested. On RTE no adapter there is shown to beat the head, so on a hard task train the head alone first
+# - **Gain.** The shares on an encoder are MiniLM's on four tasks, with all their examples; which of the two lowers
+#   them isn't tested. On RTE no adapter there is shown to beat the head, so on a hard task train the head alone first
 #   ([below one rank](encoder.ipynb)). {says}`encoder.taught == 'SST-2, SICK, MRPC and BoolQ'`
 #   {says}`encoder.fit.rte == 0`
 # - **Rate.** Start LoRA at {q}`which_adapter.first_rate.lora.rank`, and CP at
