@@ -64,6 +64,7 @@ class Full:
     INIT_OPTIONS: Mapping[str, Any] = {}
     DECAY_OPTIONS: Mapping[str, str] = {}
     SEPARATE_UNITS = True
+    SAVED_AS_TRAINED = False
 
     def smallest(self, *, inputs: int) -> int:
         """The only size."""

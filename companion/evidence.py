@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from companion import PROJECT, model_size, plan
+from companion import PROJECT, encoder, model_size, plan
 from companion.plan import MAIN
 from companion.quantities import Quantity
 from cpadapt.families.evidence import FILE as FILE  # where it belongs
@@ -46,8 +46,21 @@ def content(values: Mapping[str, Quantity]) -> dict[str, Any]:
             "task": TASKS[task].title,
             "examples": int(values["readout.train"].value),
             "gain": _number(values["readout.first_gain"]),
+            "rank": 4,
+            "rank_gain": _number(values["which_adapter.more_ranks"]),
+        },
+        "encoder": {
+            "model": BACKBONES[load_study(PROJECT / "studies" / f"{encoder.STUDY}.toml").backbone].title,
+            "shares": _shares(values),
         },
     }
+
+
+def _shares(values: Mapping[str, Quantity]) -> list[dict[str, Any]]:
+    """One component's share on the encoder, by task, from the least."""
+    start = "encoder.way."
+    found = sorted((known for name, known in values.items() if name.startswith(start)), key=lambda known: known.value)
+    return [{"task": TASKS[known.name.removeprefix(start)].title, "share": _number(known)} for known in found]
 
 
 def _of_model(model: str, study: str, values: Mapping[str, Quantity]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from companion import quantities
+from companion import which_adapter
 from cpadapt.families import FAMILIES, counting, evidence
 from cpadapt.inputs.backbones.specs import Projection
 
@@ -82,6 +82,7 @@ def rule() -> dict[str, Any]:
     return {
         "sentences": {name: typeset(sentence) for name, sentence in evidence.sentences().items()},
         "families": evidence.measured()["families"],
+        "titles": {name: family.TITLE for name, family in FAMILIES.items()},
         "measured": [
             sorted(f"{out}x{into}:{times}" for out, into, times in study["projections"])
             for study in evidence.measured()["studies"]
@@ -97,21 +98,15 @@ def typeset(sentence: str) -> str:
     return re.sub(r"(?<![\w}])-(?=\d)", "−", sentence).replace(" %", "\u202f%")
 
 
-def rates() -> dict[str, str]:
-    """A first learning rate for each family that the study of rates tried, as text."""
-    return {
-        "lora": quantities.value("which_adapter.first_rate.lora").text(),
-        "cp": quantities.value("which_adapter.first_rate.cp").text(),
-    }
-
-
 def form() -> str:
     """The planner as HTML, with its data."""
     data: dict[str, Any] = {
         "models": [asdict(model) for model in MODELS],
         "families": [
-            {"name": name, "title": family.TITLE, "rate": rates().get(name)} for name, family in FAMILIES.items()
+            {"name": name, "title": family.TITLE, "rates": which_adapter.rate_rows().get(name)}
+            for name, family in FAMILIES.items()
         ],
+        "heads": HEADS,
         "rule": rule(),
     }
     options = "".join(f"<option>{html.escape(model.name)}</option>" for model in MODELS)
@@ -153,6 +148,7 @@ def form() -> str:
 def _rows() -> str:
     """The plan of the form as it stands at first."""
     adapted = MODELS[0].projections(FIRST_TARGETS)
+    rank = counting.count("lora", adapted, 1)
     rows = []
     for offer in counting.plan(adapted, FIRST_BUDGET):
         family = FAMILIES[offer.family]
@@ -161,17 +157,17 @@ def _rows() -> str:
         elif not offer.size:
             cells = f'<td>none</td><td colspan="6">the smallest takes {offer.smallest_cost:,} scalars</td>'
         else:
-            state, unused = (offer.adam_bytes or 0) / 2**20, (offer.unspent or 0) / FIRST_BUDGET
-            exported = family.columns(offer.size) * 4 * sum(p.out_features + p.in_features for p in adapted)
+            scalars, state = offer.parameters or 0, (offer.adam_bytes or 0) / 2**20
             said = (
                 f"{offer.size:,}",
-                f"{offer.parameters:,}",
-                f"{100 * unused:.1f} %",
+                f"{scalars:,}",
+                f"{100 * (offer.unspent or 0) / FIRST_BUDGET:.1f} %",
                 f"{offer.file_bytes:,} B",
                 f"{state:.2g} MiB",
-                f"{exported:,} B, rank {family.columns(offer.size):,}",
-                rates().get(offer.family, "–"),
+                f"{counting.FLOAT32_BYTES * rank * family.columns(offer.size):,} B, rank"
+                f" {family.columns(offer.size):,}",
+                which_adapter.first_rate_text(offer.family, scalars / rank),
             )
-            cells = "".join(f"<td>{cell}</td>" for cell in said)
+            cells = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(HEADS[1:], said, strict=True))
         rows.append(f'<tr><th scope="row">{family.TITLE}</th>{cells}</tr>')
     return "".join(rows)

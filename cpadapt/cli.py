@@ -6,6 +6,7 @@ Each command imports what it needs, so that help and questions about shapes do n
 import dataclasses
 import json
 import math
+import re
 import signal
 import sys
 import tomllib
@@ -69,8 +70,10 @@ def _integer(text: str) -> int:
 
 
 def _positive(text: str) -> float:
+    # As the commands print numbers.
+    grouped = re.fullmatch(r"\d{1,3}(,\d{3})+", text)
     try:
-        value = float(text)
+        value = float(text.replace(",", "") if grouped else text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number") from None
     if not 0 < value <= LARGEST_BUDGET:  # not a number, in floating point, is neither

@@ -182,9 +182,28 @@ model.set_adapter("second")
 #
 # ## Which learning rate to start with
 #
-# Start at {q}`which_adapter.first_rate.cp` for a small CP adapter, and at {q}`which_adapter.first_rate.lora` for LoRA
-# (the paper has {q}`protocol.rate.lora`). Then try three times more and less, on examples that you won't report
-# ([the learning rate](rates.ipynb)). This page takes a higher rate, because its steps are few.
+# Start CP at {q}`which_adapter.first_rate.cp.component` up to the size of LoRA's rank 1, and at
+# {q}`which_adapter.first_rate.cp.ranks` from four times that; start LoRA at {q}`which_adapter.first_rate.lora.rank`.
+# (The paper has {q}`protocol.rate.cp` for CP and {q}`protocol.rate.lora` for LoRA.) Then try three times more and
+# less, on examples that you won't report ([the learning rate](rates.ipynb)). This page takes a higher rate, because
+# its steps are few.
+# {says}`which_adapter.first_rate.cp.rank == which_adapter.first_rate.cp.component`
+# {says}`which_adapter.first_rate.lora.ranks == which_adapter.first_rate.lora.rank`
+#
+# Dev chose these rates with `max_steps=500`, the Trainer's default batch and linear decay, and a warm-up or none. CP
+# had the scale of `CPConfig`, and LoRA `lora_alpha=2 * r`; PEFT's default is four times that at `r=1`.
+#
+# The head had a rate of its own. `learning_rate` goes to all that is trained, and CP's is too high for a head. Two
+# groups keep them apart:
+#
+# ```python
+# trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+# adapter = [p for name, p in trained.items() if ".cp_adapter." in name]
+# head = [p for name, p in trained.items() if ".cp_adapter." not in name]
+# groups = [{"params": adapter, "lr": 0.006}, {"params": head, "lr": 0.001}]
+# optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+# trainer = Trainer(model, arguments, train_dataset=train, optimizers=(optimizer, None))
+# ```
 #
 # ## How sure?
 #

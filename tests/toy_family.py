@@ -22,6 +22,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {"blocks": 2}
 INIT_OPTIONS: Mapping[str, Any] = {"spread": 1.0}
 DECAY_OPTIONS: Mapping[str, str] = {"down_decay": "down"}
 SEPARATE_UNITS = True
+SAVED_AS_TRAINED = False
 
 
 def accepts(out_features: int, in_features: int, *, blocks: int = 2) -> str | None:

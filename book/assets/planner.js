@@ -13,17 +13,20 @@ const planner = (() => {
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
   const modes = (side) => nearestSquare(side).filter((mode) => mode > 1);
 
-  // Of a projection: why a family refuses it, what a unit of its size costs, its smallest and largest size, and how
-  // many columns a size has as plain LoRA.
+  // Of a projection: why a family refuses it, what a unit of its size costs, its smallest and largest size, how many
+  // columns a size has as plain LoRA, and whether a file holds what is trained, not the equal LoRA adapter.
   const one = () => 1, same = (size) => size, endless = () => Infinity, anything = () => null;
   const FAMILIES = {
-    lora: { refuses: anything, unit: (out, into) => out + into, least: one, most: endless, columns: same },
+    lora: {
+      refuses: anything, unit: (out, into) => out + into, least: one, most: endless, columns: same, asTrained: true,
+    },
     cp: {
       refuses: anything,
       unit: (out, into) => sum([...modes(out), ...modes(into)]) + 1,
       least: one,
       most: (out, into) => out * into,
       columns: same,
+      asTrained: true,
     },
     melora: {
       refuses: (out, into) => (out % 2 || into % 2 ? "2 minis do not divide both sides" : null),
@@ -45,9 +48,9 @@ const planner = (() => {
       least: one,
       most: (out, into) => lokrMost(out, into),
       columns: (size) => size ** 2,
+      asTrained: true,
     },
   };
-  const SAVED_AS_TRAINED = ["lora", "cp"]; // all others are saved as the equal LoRA adapter
 
   function lokrMost(out, into) {
     return Math.floor((Math.max(nearestSquare(out)[0], nearestSquare(into)[0]) - 1) / 2);
@@ -64,7 +67,7 @@ const planner = (() => {
     const pair = sum(projections.map((p) => p.times * (p.out + p.in)));
     const scalars = (size) => each * size;
     const exported = (size) => FLOAT32 * pair * family.columns(size);
-    const file = (size) => (SAVED_AS_TRAINED.includes(name) ? FLOAT32 * scalars(size) : exported(size));
+    const file = (size) => (family.asTrained ? FLOAT32 * scalars(size) : exported(size));
     const cost = (size) => ({ scalars: scalars(size), file: file(size), state: (ADAM * scalars(size)) / MIB })[unit];
     const least = family.least(), most = Math.min(...projections.map((p) => family.most(p.out, p.in)));
     if (cost(least) > budget) return { family: name, size: 0, least: { size: least, cost: cost(least) } };
@@ -73,6 +76,7 @@ const planner = (() => {
     return {
       family: name, size, scalars: scalars(size), unused: 1 - cost(size) / budget, file: file(size),
       state: (ADAM * scalars(size)) / MIB, exported: exported(size), rank: family.columns(size),
+      ranks: scalars(size) / pair, // in scalars of LoRA's rank 1
       step: size < most ? scalars(size + 1) - scalars(size) : null,
     };
   }
@@ -107,20 +111,36 @@ const planner = (() => {
   function advise(rule, projections, offers) {
     const said = rule.sentences, unknown = said[nearness(rule, projections)];
     const { lora, cp } = Object.fromEntries(offers.map((one) => [one.family, one]));
-    if (lora.size) {
-      const larger = lora.size > 1 ? said.larger.replace("{size}", shown(lora.size)) : "";
-      return [said.first + larger, said.equal, `${unknown}.`];
+    if (lora.size > 1) {
+      return [said.first + said.larger.replace("{size}", shown(lora.size)), said.equal + said.grown, `${unknown}.`];
     }
-    const scalars = (name) => sum(projections.map((p) => p.times * FAMILIES[name].unit(p.out, p.in)));
+    if (lora.size) return [said.first, said.equal, `${unknown}.`];
+    const scalars = (name) => FAMILIES[name].least() * sum(projections.map((p) => p.times * FAMILIES[name].unit(p.out, p.in)));
     if (!cp.size) return [said.nothing.replace("{scalars}", shown(Math.min(...rule.families.map(scalars))))];
     const share = cp.scalars / scalars("lora");
     const take = said.smaller
       .replace("{components}", `${shown(cp.size)} component${cp.size === 1 ? "" : "s"}`)
       .replace("{share}", Math.floor(100 * share + 0.5));
-    return share >= rule.nearly ? [take, said.equal, `${unknown}.`] : [take, said.one, `${unknown}${said.paid}.`];
+    const others = offers
+      .filter((one) => !one.refused && !rule.families.includes(one.family) && scalars(one.family) <= scalars("cp"))
+      .map((one) => said.rival.replace("{family}", rule.titles[one.family]).replace("{scalars}", shown(scalars(one.family))))
+      .join("");
+    return share >= rule.nearly
+      ? [take, said.equal, `${unknown}.${others}`]
+      : [take, said.one, `${unknown}${said.paid}.${others}`];
   }
 
-  return { plan, projections, advise };
+  // The first rate of an adapter with so many times the scalars of LoRA's rank 1, or a dash: `rows` are [up to, rate].
+  const firstRate = (rows, ranks) => (rows ?? []).find(([upTo]) => ranks <= upTo)?.[1] ?? "–";
+
+  // A budget as people write it: 57600, 57,600, 57 600, 5.76e4, 57.6k or 1.5M; NaN if it is none.
+  function amount(text) {
+    const grouped = /^\d{1,3}([, ]\d{3})+(\.\d*)?\s*[kM]?$/.test(text.trim());
+    const [, digits, suffix] = /^(.*?)\s*([kM]?)$/.exec(grouped ? text.trim().replace(/[, ]/g, "") : text.trim());
+    return digits ? Number(digits) * { "": 1, k: 1e3, M: 1e6 }[suffix] : NaN;
+  }
+
+  return { plan, projections, advise, firstRate, amount };
 })();
 
 for (const element of document.querySelectorAll(".planner")) {
@@ -170,10 +190,10 @@ for (const element of document.querySelectorAll(".planner")) {
       const exact = low * (high / low) ** (slider.value / STOPS);
       form.elements.budget.value = unit === "state" ? Number(exact.toPrecision(3)) : Math.round(exact);
     }
-    const budget = Number(form.elements.budget.value);
+    const budget = planner.amount(form.elements.budget.value);
     if (!(budget > 0)) {
       body.replaceChildren();
-      note.textContent = "Give a budget above 0, such as 57600 or 1e6.";
+      note.textContent = "Give a budget above 0, such as 57,600, 100k or 1e6.";
       return;
     }
     if (!fromSlider) slider.value = Math.round((STOPS * Math.log(budget / low)) / Math.log(high / low));
@@ -185,6 +205,7 @@ for (const element of document.querySelectorAll(".planner")) {
 
   function row(offer, unit) {
     const family = data.families.find((known) => known.name === offer.family);
+    const rate = planner.firstRate(family.rates, offer.ranks);
     const line = document.createElement("tr");
     const cells = offer.refused
       ? ["–", `not for ${offer.refused}`]
@@ -192,7 +213,7 @@ for (const element of document.querySelectorAll(".planner")) {
         ? ["none", `the smallest, ${number(offer.least.size)}, takes ${shown[unit](offer.least.cost)}`]
         : [
             number(offer.size), number(offer.scalars), `${number(100 * offer.unused, 1)} %`, bytes(offer.file),
-            mib(offer.state), `${bytes(offer.exported)}, rank ${number(offer.rank)}`, family.rate ?? "–",
+            mib(offer.state), `${bytes(offer.exported)}, rank ${number(offer.rank)}`, rate,
           ];
     const head = document.createElement("th");
     head.scope = "row";
@@ -201,6 +222,7 @@ for (const element of document.querySelectorAll(".planner")) {
     cells.forEach((text, place) => {
       const cell = document.createElement("td");
       cell.textContent = text;
+      if (cells.length > 2) cell.dataset.head = data.heads[place + 1]; // beside it where the table has no room
       if (cells.length === 2 && place === 1) cell.colSpan = 6;
       line.append(cell);
     });

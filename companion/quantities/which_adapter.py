@@ -1,13 +1,46 @@
 """Numbers of the chapter on which adapter to take."""
 
-from companion import size
+from companion import PROJECT, contrasts, size, which_adapter
+from companion.plan import MAIN
 from companion.quantities import quantity
+from companion.quantities.encoder import listed
+from companion.which_adapter import TRIED
+from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.families import FAMILIES
+from cpadapt.inputs.backbones.specs import BACKBONES
+from cpadapt.study import load_study
 
-SMALLEST = {"lora": ("lora", 1), "cp": ("cp", 1)}
+RATES = tuple(size.RATES.values())
+RATED = [(label, named) for label, tried in TRIED.items() for named in tried]
 
 
-@quantity(source=size.RATES["qwen15"], each=SMALLEST)
-def first_rate(family: str) -> str:
-    """The rate that dev chose for a family's smallest size, over six tasks."""
-    rate = size.chosen_settings("qwen15")[SMALLEST[family]].learning_rate
-    return f"{rate:g}"
+@quantity("", 3, RATES, each=RATED)
+def first_rate(label: str, named: str) -> float:
+    """For an adapter of a tried size: the middle one of the rates that dev chose on three models, over six tasks."""
+    return which_adapter.first_rate(label, named)
+
+
+@quantity("times", 1, RATES)
+def rate_off() -> float:
+    """By how much the rate that dev chose on a model is the higher or the lower one, at most."""
+    found = [(which_adapter.first_rate(*one), rate) for one in RATED for rate in which_adapter.chosen_rates(*one)]
+    return max(max(first / rate, rate / first) for first, rate in found)
+
+
+@quantity("points", 1, "boolq-lifted")
+def more_ranks() -> Estimate:
+    """LoRA's rank 4 minus rank 1, on all of BoolQ."""
+    found = contrasts.cells_on_record(("boolq-lifted",), "boolq").outcomes
+    return compare(found["lora", 4], found["lora", 1])
+
+
+@quantity("scalars")
+def head() -> int:
+    """Of the head that PEFT saves beside an adapter of the main study's model: two classes, without a bias."""
+    return 2 * int(BACKBONES[load_study(PROJECT / "studies" / f"{MAIN}.toml").backbone].config().hidden_size)
+
+
+@quantity()
+def unmeasured() -> str:
+    """The families whose accuracy isn't measured."""
+    return listed([known.TITLE for name, known in FAMILIES.items() if name not in which_adapter.measured()])

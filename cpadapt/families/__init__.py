@@ -56,6 +56,10 @@ class Family(Protocol):
     SEPARATE_UNITS: bool
     """Whether its units are separate, as the module's docstring defines it."""
 
+    SAVED_AS_TRAINED: bool
+    """Whether an adapter file holds its trainable scalars, because PEFT or cpadapt has a type of adapter for it; else
+    the file holds the equal LoRA adapter."""
+
     def accepts(self, out_features: int, in_features: int, **shape_options: Any) -> str | None:
         """The reason why it cannot adapt a projection of this shape, or None if it can.
 
@@ -105,9 +109,6 @@ FAMILIES: dict[str, Family] = {
     "lokr": cast(Family, lokr),
 }
 """Every family by its name, in the order of tables and legends."""
-
-SAVED_AS_TRAINED = frozenset({"lora", "cp"})
-"""The families that `cpadapt.save_adapter` writes as they are trained, and any other as the equal LoRA adapter."""
 
 
 def family(name: str) -> Family:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cpadapt.errors import InputError, shown
-from cpadapt.families import FAMILIES, SAVED_AS_TRAINED, family, family_or_tuner
+from cpadapt.families import FAMILIES, family, family_or_tuner
 from cpadapt.families.peft_tuners import TUNERS
 
 if TYPE_CHECKING:
@@ -112,15 +112,16 @@ def file_bytes(
 ) -> int:
     """Bytes of the tensors in the file `adapter_model.safetensors` that `cpadapt.save_adapter` writes, in float32.
 
-    They hold the trainable scalars of a family in `SAVED_AS_TRAINED`. Any other family is saved as the LoRA adapter
-    that equals its pair, with (out + in) · columns scalars for each projection. The file's header is not included: it
-    states each tensor's name and shape in some 130 bytes, more or fewer as the modules' names are long.
+    They hold the trainable scalars of a family that is saved as it is trained (`Family.SAVED_AS_TRAINED`). Any other
+    is saved as the LoRA adapter that equals its pair, with (out + in) · columns scalars for each projection. Neither
+    the file's header is included, which states each tensor's name and shape in some 130 bytes, more or fewer as the
+    modules' names are long, nor a head, which PEFT saves in the same file.
 
     Raises:
         InputError: as `count`.
     """
     scalars = count(name, projections, size, shape_options)
-    if size > 0 and name not in SAVED_AS_TRAINED:
+    if size > 0 and not family(name).SAVED_AS_TRAINED:
         columns = family(name).columns(size, **(shape_options or {}))
         scalars = columns * sum(times * sum(sides) for sides, times in _by_shape(projections).items())
     return FLOAT32_BYTES * scalars

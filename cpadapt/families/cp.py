@@ -47,6 +47,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {"tensor_shape": None}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero", "raw_norm": 1.0, "init_std": None}
 DECAY_OPTIONS: Mapping[str, str] = {"lambda_decay": "weight"}
 SEPARATE_UNITS = True
+SAVED_AS_TRAINED = True
 
 TensorShape = Mapping[int, tuple[int, ...]]
 

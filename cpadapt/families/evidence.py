@@ -4,9 +4,10 @@ A plan counts; it doesn't know which adapter is the better one. The file has wha
 equal size, one CP component against the best adapter, and on which models. It is made from records and only read here.
 The rule is:
 
-1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA.
+1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA. A larger rank
+   only with more examples than the studies had.
 2. Otherwise CP, with as many components as fit.
-3. Nothing if neither fits. A family whose accuracy isn't measured is never advised.
+3. Nothing if neither fits. A family whose accuracy isn't measured is never advised, but named where it may do as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpadapt.families import counting
+from cpadapt.families import FAMILIES, counting
 
 if TYPE_CHECKING:
     from cpadapt.families.counting import Offer
@@ -56,8 +57,9 @@ def measured() -> Mapping[str, Any]:
 
     `families` are those that are compared; `studies` have for each model its projections and what was found, of which
     `lead` is LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head
-    alone; `larger` is what CP gains from more components, and `more_examples` what it gains from LoRA's size where a
-    task has many. A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
+    alone; `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
+    `more_examples` is what CP gains from LoRA's size where a task has many, and what LoRA gains from a larger rank.
+    A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
     """
     found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     return found
@@ -76,24 +78,42 @@ def sentences() -> dict[str, str]:
     leads = [f"{_of(study, 'lead')} ({VERDICTS[study['verdict']]})" for study in found["studies"]]
     shares = [_of(study, "share") for study in found["studies"]]
     larger, more = found["larger"], found["more_examples"]
+    least, *_, most = found["encoder"]["shares"]
+    many = f"in the one case tried ({more['task']} on {more['model']})"
     rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
-        "larger": f" Up to rank {{size}} fits; on {larger['model']} CP gained {_said(larger['gain'])} from"
-        f" {larger['from']} components to {larger['to']}.",
+        "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
+        " that fits.",
         "equal": f"Why: at equal size LoRA minus CP is {'; '.join(leads)}.",
+        "grown": f" With {found['examples']:,} examples, CP gained {_said(larger['gain'])} from {larger['from']}"
+        f" components to {larger['to']} on {larger['model']}; with {more['examples']:,}, LoRA gained"
+        f" {_said(more['rank_gain'])} from rank 1 to {more['rank']} {many}.",
         "smaller": "Take: CP, {components}, {share} % of the scalars of LoRA's rank 1, which doesn't fit.",
-        "one": f"Why: of the best adapter's gain over the head alone, one component has {'; '.join(shares)}.",
+        "one": f"Why: of the best adapter's gain over the head alone, one component has {'; '.join(shares)}."
+        f" On {found['encoder']['model']}, an encoder, with all examples: {_said(least['share'])} on {least['task']}"
+        f" to {most['share']['text']} on {most['task']}.",
         "nothing": "Take: nothing to advise. Of the adapters whose accuracy is measured, the smallest takes {scalars}"
         " scalars.",
         "known": f"Not covered: {rest}",
         "new": f"Not covered: this model; {rest}",
         "far": f"Not covered: this model, nor any with such projections (measured: {shortest:,} to {longest:,}"
         f" features a side); {rest}",
-        "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} in the one case tried"
-        f" ({more['task']} on {more['model']})",
+        "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} {many}",
+        "rival": " Nor is {family} covered: it starts at {scalars} scalars, and may do as well.",
     }
+
+
+def rivals(projections: Sequence[Projection]) -> dict[str, int]:
+    """The families whose accuracy isn't measured and that start as small as CP, with the scalars of their smallest."""
+    smallest = {
+        name: counting.count(name, projections, counting.smallest(name))
+        for name in FAMILIES
+        if counting.refusal(name, projections) is None
+    }
+    known = measured()["families"]
+    return {name: scalars for name, scalars in smallest.items() if name not in known and scalars <= smallest["cp"]}
 
 
 def _said(number: Mapping[str, Any]) -> str:
@@ -129,9 +149,11 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
     fits = {offer.family: offer.size or 0 for offer in offers}
     said = sentences()
     unknown = said[_nearness(projections)]
+    if fits["lora"] > 1:
+        take = said["first"] + said["larger"].format(size=f"{fits['lora']:,}")
+        return Advice("lora", 1, take, said["equal"] + said["grown"], unknown + ".")
     if fits["lora"]:
-        take = said["first"] + (said["larger"].format(size=f"{fits['lora']:,}") if fits["lora"] > 1 else "")
-        return Advice("lora", 1, take, said["equal"], unknown + ".")
+        return Advice("lora", 1, said["first"], said["equal"], unknown + ".")
     if not (size := fits["cp"]):
         smallest = min(counting.count(name, projections, 1) for name in measured()["families"])
         return Advice(None, None, said["nothing"].format(scalars=f"{smallest:,}"), "", "")
@@ -140,6 +162,10 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
         components=f"{size:,} component{'s' * (size != 1)}",
         share=int(100 * share + 0.5),  # halves up, as the book's page has them
     )
+    others = "".join(
+        said["rival"].format(family=FAMILIES[name].TITLE, scalars=f"{scalars:,}")
+        for name, scalars in rivals(projections).items()
+    )
     if share >= NEARLY:
-        return Advice("cp", size, take, said["equal"], unknown + ".")
-    return Advice("cp", size, take, said["one"], unknown + said["paid"] + ".")
+        return Advice("cp", size, take, said["equal"], f"{unknown}.{others}")
+    return Advice("cp", size, take, said["one"], f"{unknown}{said['paid']}.{others}")

@@ -43,6 +43,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {}
 DECAY_OPTIONS: Mapping[str, str] = {}
 SEPARATE_UNITS = False  # Every vector of the first matrix meets every one of the second.
+SAVED_AS_TRAINED = True
 
 
 def accepts(out_features: int, in_features: int) -> str | None:

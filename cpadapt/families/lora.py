@@ -30,6 +30,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {"init": "zero"}
 DECAY_OPTIONS: Mapping[str, str] = {}
 SEPARATE_UNITS = True
+SAVED_AS_TRAINED = True
 
 
 def accepts(out_features: int, in_features: int) -> str | None:

@@ -41,6 +41,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {"minis": 2}
 INIT_OPTIONS: Mapping[str, Any] = {}
 DECAY_OPTIONS: Mapping[str, str] = {}
 SEPARATE_UNITS = False  # A unit's place among an adapter's units says which mini it belongs to.
+SAVED_AS_TRAINED = False
 
 
 def accepts(out_features: int, in_features: int, *, minis: int = 2) -> str | None:

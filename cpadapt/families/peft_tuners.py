@@ -61,6 +61,8 @@ class Tuner:
     """The field of the config that is a run's size."""
     scalars: Callable[..., int]
     """Trainable scalars, given the projections, the size and the options; raises `InputError` at too large a size."""
+    rank: Callable[..., int]
+    """The rank of the LoRA adapter that holds every such update, given the size and the options."""
     scale: Callable[[float, int], dict[str, float]] | None = None
     """The fields that make a scale, given it and the size; `None` where the config has none and the scale is 1."""
     seed: str | None = None
@@ -92,6 +94,15 @@ class Tuner:
         if size < 1:
             raise InputError(f"{self.size} of PEFT's {self.TITLE} must be 1 or more, not {size}")
         return self.scalars(projections, size, **{**self.SHAPE_OPTIONS, **options})
+
+    def columns(self, size: int, **options: Any) -> int:
+        """The rank of the LoRA adapter that holds every such update. None needs more than a projection's shorter side.
+
+        Raises:
+            InputError: an option is wrong.
+        """
+        self._require(options)
+        return self.rank(size, **{**self.SHAPE_OPTIONS, **options})
 
     def require_scale(self, scale: float | None) -> None:
         """Check the factor in front of the update.
@@ -136,6 +147,21 @@ def _fourierft(projections: Sequence[Projection], size: int, *, init_weights: bo
     return size * len(projections)
 
 
+def _rank_of_size(size: int, **options: Any) -> int:
+    """The size is the rank: of LoRA, and of VeRA with (λ_b B)(λ_d A)."""
+    return size
+
+
+def _rank_of_fourierft(size: int, **options: Any) -> int:
+    """A frequency's update is cos(a + b) = cos a cos b − sin a sin b, with a of the row and b of the column."""
+    return 2 * size
+
+
+def _rank_option(size: int, *, r: int, **options: Any) -> int:
+    """Of TinyLoRA's B R A and of Uni-LoRA's B A, of any size."""
+    return r
+
+
 def _tinylora(projections: Sequence[Projection], size: int, *, r: int, weight_tying: float) -> int:
     return size * max(1, round(len(projections) * (1 - weight_tying)))
 
@@ -157,6 +183,7 @@ TUNERS: dict[str, Tuner] = {
         config="LoraConfig",
         size="r",
         scalars=_lora,
+        rank=_rank_of_size,
         # PEFT multiplies by alpha / r.
         scale=lambda scale, size: {"lora_alpha": scale * size},
     ),
@@ -166,6 +193,7 @@ TUNERS: dict[str, Tuner] = {
         config="VeraConfig",
         size="r",
         scalars=_vera,
+        rank=_rank_of_size,
         seed="projection_prng_key",
         options={"d_initial": _positive(0.1)},
     ),
@@ -175,6 +203,7 @@ TUNERS: dict[str, Tuner] = {
         config="FourierFTConfig",
         size="n_frequency",
         scalars=_fourierft,
+        rank=_rank_of_fourierft,
         scale=lambda scale, size: {"scaling": scale},
         seed="random_loc_seed",
         options={"init_weights": Option(False, lambda value: isinstance(value, bool), "true or false")},
@@ -185,6 +214,7 @@ TUNERS: dict[str, Tuner] = {
         config="TinyLoraConfig",
         size="u",
         scalars=_tinylora,
+        rank=_rank_option,
         seed="projection_seed",
         options={
             "r": _positive_integer(2),
@@ -197,6 +227,7 @@ TUNERS: dict[str, Tuner] = {
         config="UniLoraConfig",
         size="theta_d_length",
         scalars=_unilora,
+        rank=_rank_option,
         seed="proj_seed",
         options={"r": _positive_integer(4), "init_theta_d_bound": _positive(0.02)},
     ),

@@ -36,6 +36,7 @@ SHAPE_OPTIONS: Mapping[str, Any] = {}
 INIT_OPTIONS: Mapping[str, Any] = {}
 DECAY_OPTIONS: Mapping[str, str] = {}
 SEPARATE_UNITS = True
+SAVED_AS_TRAINED = False
 
 
 def accepts(out_features: int, in_features: int) -> str | None:

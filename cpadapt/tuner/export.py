@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoKrConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.utils import (
     CONFIG_NAME,
     SAFETENSORS_WEIGHTS_NAME,
@@ -184,7 +184,8 @@ def save_adapter(
 ) -> Path:
     """Write trained weights as an adapter folder that `PeftModel.from_pretrained` loads.
 
-    "cp" becomes a CP adapter, "lora" a LoRA adapter, and any other family the LoRA adapter that equals its pair.
+    "cp" becomes a CP adapter, and "lora" and "lokr" the adapters that PEFT has of these. Any other family becomes the
+    LoRA adapter that equals its pair.
 
     Args:
         out_dir: the folder to write to; it must be empty or not exist.
@@ -221,6 +222,12 @@ def save_adapter(
             for name, tensor in params.items():
                 state[f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}"] = tensor
         return write_adapter(out_dir, config, state)
+    if family_name == "lokr":
+        rank = _common_size(params["w1_a"].shape[0] for params in params_by_module.values())
+        for module, params in params_by_module.items():
+            for name, tensor in params.items():
+                state[f"{MODEL_PREFIX}{module}.lokr_{name}"] = tensor.mT if name.endswith("_a") else tensor
+        return write_adapter(out_dir, LoKrConfig(r=rank, alpha=scale * rank, decompose_both=True, **fields), state)
     pairs = {
         module: family(family_name).factors(
             {name: tensor.float() for name, tensor in params.items()}, **(shape_options or {})

@@ -12,12 +12,15 @@ from typing import Any
 
 import peft
 import pytest
+import torch
 import typer.main
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
-from companion import notebooks
-from cpadapt import CPConfig
+from companion import notebooks, quantities
+from cpadapt import CPConfig, Protocol
 from cpadapt.cli import app
+from cpadapt.families import FAMILIES, counting
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.tuner.registry import WORKS_WITH
 
@@ -71,6 +74,39 @@ def test_code_on_the_page_is_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert isinstance(given["config"], CPConfig)
     assert sum(p.requires_grad for p in given["model"].parameters())
     assert json.loads((tmp_path / "plain-lora" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+def test_the_head_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    """The lines of the page, as the Trainer runs them; its rates are those that the planner and the protocol have."""
+    model = AutoModelForSequenceClassification.from_config(BACKBONES["tiny-encoder"].config())
+    model = peft.get_peft_model(model, CPConfig(task_type="SEQ_CLS", num_components=2))
+    arguments = TrainingArguments(tmp_path, max_steps=4, use_cpu=True, report_to=[], logging_strategy="no")
+    assert arguments.per_device_train_batch_size == 8
+    assert arguments.lr_scheduler_type == "linear"
+    assert arguments.warmup_steps == 0
+    train = [{"input_ids": [5, 6, 7], "labels": k % 2} for k in range(8)]
+    given: dict[str, Any] = {
+        "model": model,
+        "arguments": arguments,
+        "train": train,
+        "torch": torch,
+        "Trainer": Trainer,
+    }
+    (block,) = [b for b in re.findall(r"^```python\n(.*?)^```", PROSE, re.M | re.S) if "groups" in b]
+    exec(block, given)
+    adapter, head = given["optimizer"].param_groups
+    assert adapter["lr"] == pytest.approx(quantities.value("which_adapter.first_rate.cp.component").value)
+    assert head["lr"] == Protocol().head_learning_rate
+    parts = [sum(p.numel() for p in group["params"]) for group in (adapter, head)]
+    assert parts == [counting.count("cp", load_projections("tiny-encoder"), 2), 2 * 32 + 2]
+    before = [p.detach().clone() for p in head["params"]]
+    given["trainer"].train()
+    assert any(not torch.equal(p, was) for p, was in zip(head["params"], before, strict=True))
+    # The Trainer's schedule is that of both groups, each from its own rate.
+    assert [group["lr"] for group in given["optimizer"].param_groups] == [0, 0]
+    assert [group["initial_lr"] for group in given["optimizer"].param_groups] == [0.006, 0.001]
+    assert peft.LoraConfig().lora_alpha == 8
+    assert (CPConfig(num_components=1).scale, FAMILIES["lora"].SCALE) == (FAMILIES["cp"].SCALE, 2)
 
 
 def test_the_command_exists() -> None:

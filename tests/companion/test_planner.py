@@ -7,7 +7,7 @@ import in_browser
 import pytest
 from playwright.sync_api import Page
 
-from companion import PROJECT, planner
+from companion import PROJECT, planner, which_adapter
 from cpadapt.families import FAMILIES, counting, evidence
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 
@@ -61,8 +61,45 @@ def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> Non
                     assert (theirs["scalars"], theirs["file"]) == (ours.parameters, ours.file_bytes)
                     assert theirs["step"] == ours.step
                     assert theirs["rank"] == FAMILIES[ours.family].columns(ours.size)
+                    assert theirs["ranks"] == ours.parameters / counting.count("lora", adapted, 1)
                 else:
                     assert theirs["least"]["cost"] * MIB.get(unit, 1) == pytest.approx(ours.smallest_cost)
+
+
+def test_a_first_rate_is_the_pages(script: Page) -> None:
+    rows = which_adapter.rate_rows()
+    for name, ranks in itertools.product(FAMILIES, (0.01, 1.0, 1.5, 3.9, 8.0, 9.0)):
+        said = script.evaluate("([rows, ranks]) => planner.firstRate(rows, ranks)", [rows.get(name), ranks])
+        assert said == which_adapter.first_rate_text(name, ranks), (name, ranks)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("57600", 57_600), ("57,600", 57_600), (" 1 000 000 ", 10**6), ("1e5", 10**5), ("100k", 10**5),
+        ("1.5M", 1.5e6), ("1,024.5", 1024.5), ("0.25", 0.25), ("1,5", None), ("10,00", None), ("", None), ("k", None),
+        ("many", None),
+    ],
+)  # fmt: skip
+def test_a_budget_is_read_as_people_write_it(script: Page, text: str, number: float | None) -> None:
+    assert script.evaluate("(text) => { const n = planner.amount(text); return n > 0 ? n : null; }", text) == number
+
+
+@pytest.mark.parametrize("budget", ["20,000", "1e9", "1"])
+def test_a_phone_shows_all_of_the_table(script: Page, budget: str) -> None:
+    browser, assets = script.context.browser, PROJECT / "book" / "assets"
+    assert browser is not None
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    # As wide as the book's column is there.
+    page.set_content(f'<main style="width: 326px">{planner.form()}</main>')
+    page.add_style_tag(path=assets / "book.css")
+    page.add_script_tag(path=assets / "planner.js")
+    page.locator("input[name=budget]").fill(budget)
+    table = page.locator(".planner-table")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    heads = [cell.get_attribute("data-head") for cell in table.locator("tr:nth-child(2) td").all()]
+    assert heads == ([None, None] if budget == "1" else list(planner.HEADS[1:])), "each number says what it is"
+    page.close()
 
 
 def test_it_adapts_the_modules_that_are_chosen(script: Page) -> None:

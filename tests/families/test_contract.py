@@ -74,6 +74,7 @@ def test_a_family_offers_all_that_the_protocol_names(case: tuple[str, Any, dict[
     assert module.LEARNING_RATE > 0
     assert module.SCALE > 0
     assert isinstance(module.SEPARATE_UNITS, bool)
+    assert isinstance(module.SAVED_AS_TRAINED, bool)
     assert set(options) <= set(module.SHAPE_OPTIONS)
     kinds = module.SHAPE_OPTIONS, module.INIT_OPTIONS, module.DECAY_OPTIONS
     assert len(set().union(*kinds)) == sum(map(len, kinds)), "an option is of one kind"

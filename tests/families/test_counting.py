@@ -86,7 +86,13 @@ def test_the_papers_adam_memory() -> None:
 
 
 def made_of(shapes: Any) -> Any:
-    return SimpleNamespace(shapes=shapes, accepts=lambda *sides: None, smallest=lambda: 1, columns=lambda size: size)
+    return SimpleNamespace(
+        shapes=shapes,
+        accepts=lambda *sides: None,
+        smallest=lambda: 1,
+        columns=lambda size: size,
+        SAVED_AS_TRAINED=True,
+    )
 
 
 def affine(out_features: int, in_features: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -128,7 +134,7 @@ def test_steps_that_differ_are_those_of_their_size(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_budget_in_bytes_buys_what_trying_all_sizes_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the file, where most families are the equal LoRA adapter, and of Adam's state."""
+    """Of the file, where some families are the equal LoRA adapter, and of Adam's state."""
     monkeypatch.setitem(FAMILIES, "toy", toy_family)
     for cost, per_unit in (
         # 2 projections of 8×8; LoRA 16 scalars a rank; CP 2 + 4 + 2 + 4 + 1; the toy 2 columns a unit.

@@ -37,7 +37,10 @@ def test_the_rule(budget: int, taken: tuple[str | None, int | None], share: int 
     assert advice.why.startswith(f"Why: {reason}" if reason else "")
     assert (f", {share} % of the scalars of LoRA's rank 1" in advice.take) == (share is not None)
     assert ("in the one case tried" in advice.unknown) == reason.startswith("of the best")
-    assert ("Up to rank 244 fits" in advice.take) == (budget == 10**6)
+    assert ("also try larger ranks; 244 is the largest that fits" in advice.take) == (budget == 10**6)
+    assert ("LoRA gained 1.0 points" in advice.why) == (budget == 10**6)
+    # LoKr starts at a scalar less than CP.
+    assert ("Nor is LoKr covered: it starts at 192 scalars" in advice.unknown) == (advice.family == "cp")
     assert bool(advice.why) == bool(advice.unknown) == (advice.family is not None)
 
 
@@ -47,6 +50,10 @@ def test_what_is_not_measured_is_never_advised() -> None:
     assert fits == "lokr"
     assert "the smallest takes 193 scalars" in advised(SQUARE, 192).take
     assert set(evidence.measured()["families"]) < set(FAMILIES)
+    assert evidence.rivals(projections(*SQUARE)) == {"lokr": 192}
+    # It refuses such small sides. Of 4×6, CP starts at 10 scalars, as MELoRA does with two ranks of 5.
+    assert evidence.rivals(projections((7, 11, 2))) == {}
+    assert evidence.rivals(projections((4, 6, 2))) == {"melora": 20}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +76,10 @@ def test_every_number_of_the_file_is_said_with_its_interval() -> None:
     found = evidence.measured()
     said = " ".join(evidence.sentences().values())
     numbers = [study[name] for study in found["studies"] for name in ("lead", "share")]
-    for number in (*numbers, found["larger"]["gain"], found["more_examples"]["gain"]):
+    shares = [known["share"] for known in found["encoder"]["shares"]]
+    assert [number["value"] for number in shares] == sorted(number["value"] for number in shares)
+    more = found["more_examples"]
+    for number in (*numbers, shares[0], shares[-1], found["larger"]["gain"], more["gain"], more["rank_gain"]):
         value, low, high = (float(part) for part in re.findall(r"(?<!\d)-?\d+\.?\d*", number["text"]))
         assert number["low"] < number["value"] < number["high"]
         assert (value, low, high) == pytest.approx(

@@ -1,13 +1,16 @@
 """LoKr against PEFT's own module with the same scalars: its update, its count, its start, where it ends."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoKrConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cpadapt import save_adapter
 from cpadapt.errors import InputError
 from cpadapt.families import counting, cp, lokr
 from cpadapt.inputs.backbones.specs import Projection
@@ -75,6 +78,27 @@ def test_a_first_matrix_too_small_for_two_thin_ones_is_refused() -> None:
         assert lokr.accepts(*sides) == f"its first Kronecker factor is {first}, too small to decompose"
         assert pefts(*sides, 1).lokr_w1
     assert lokr.accepts(9, 7) is None
+
+
+def test_a_file_is_as_large_as_the_one_that_peft_saves(tmp_path: Path) -> None:
+    """Llama-3.2-1B's q and v in one layer, of rank 3: 2048 = 32·64 and 512 = 16·32, so 3·192 + 3·144 scalars."""
+    sides = {"q": (2048, 2048), "v": (512, 2048)}
+    model = nn.ModuleDict({name: nn.Linear(into, out, bias=False) for name, (out, into) in sides.items()})
+    config = LoKrConfig(r=3, alpha=6, decompose_both=True, target_modules=list(sides))
+    get_peft_model(model, config).save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    projections = [Projection(name, *shape) for name, shape in sides.items()]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
+    assert counting.file_bytes("lokr", projections, 3) == held == 4 * 3 * (192 + 144)
+    # Sixteen such layers.
+    assert counting.largest_size("lokr", projections * 16, 100_000, cost=counting.file_bytes) == 4
+    # What is saved from a bank has the same tensors.
+    params = {name: lokr.init(torch.Generator(), *shape, 3) for name, shape in sides.items()}
+    folder = save_adapter(tmp_path / "bank", "lokr", 2.0, params)
+    ours = load_file(folder / "adapter_model.safetensors")
+    assert {name: tensor.shape for name, tensor in ours.items()} == {
+        name: tensor.shape for name, tensor in saved.items()
+    }
 
 
 def test_one_rank_is_one_component_of_cp() -> None:
