@@ -39,9 +39,10 @@ model_size.first_chart()
 # count a difference as none. Adapters are compared on the same examples, so two may differ clearly where their bars
 # overlap. The best adapter is among LoRA of two ranks and CP of up to {q}`main_study.most_components|unit`.
 #
-# **For you**: if there is room for rank-1 LoRA, use LoRA, because everything supports it. If you keep thousands of
-# adapters, take CP. One component costs {q}`main_study.one_component_costs|full` on average against rank-1 LoRA; with
-# many examples take more ([which adapter, which size?](which_adapter.ipynb)).
+# **For you**: if rank-1 LoRA fits, use it, because everything supports it; with many examples, try a larger LoRA. If
+# it doesn't fit, say because you keep thousands of adapters, take CP with as many components as fit. One costs
+# {q}`main_study.one_component_costs|full` on average against rank-1 LoRA
+# ([which adapter, which size?](which_adapter.ipynb)).
 # {says}`main_study.one_component_costs.low > 0`
 #
 # ## What else we found

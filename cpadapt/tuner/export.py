@@ -181,11 +181,12 @@ def save_adapter(
     shape_options: Mapping[str, Any] | None = None,
     base_model_name: str | None = None,
     revision: str | None = None,
+    as_lora: bool = False,
 ) -> Path:
     """Write trained weights as an adapter folder that `PeftModel.from_pretrained` loads.
 
-    "cp" becomes a CP adapter, and "lora" and "lokr" the adapters that PEFT has of these. Any other family becomes the
-    LoRA adapter that equals its pair.
+    "cp" becomes a CP adapter, and "lora" and "lokr" the adapters that PEFT has of these. Any other family, and with
+    `as_lora` each of them, becomes the LoRA adapter that equals its pair.
 
     Args:
         out_dir: the folder to write to; it must be empty or not exist.
@@ -198,6 +199,7 @@ def save_adapter(
             decide them.
         base_model_name: the base model's hub id or path, for the adapter's configuration.
         revision: the revision of the base model.
+        as_lora: write plain LoRA in any case, for what loads nothing else.
 
     Returns:
         `out_dir`.
@@ -216,13 +218,13 @@ def save_adapter(
         "inference_mode": True,
     }
     state = {}
-    if family_name == "cp":
+    if family_name == "cp" and not as_lora:
         config: PeftConfig = _cp_config(params_by_module, scale=scale, **fields)
         for module, params in params_by_module.items():
             for name, tensor in params.items():
                 state[f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}"] = tensor
         return write_adapter(out_dir, config, state)
-    if family_name == "lokr":
+    if family_name == "lokr" and not as_lora:
         rank = _common_size(params["w1_a"].shape[0] for params in params_by_module.values())
         for module, params in params_by_module.items():
             for name, tensor in params.items():

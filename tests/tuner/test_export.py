@@ -205,8 +205,9 @@ def square_and_oblong():
     return nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 36))
 
 
+@pytest.mark.parametrize("as_lora", [False, True])
 @pytest.mark.parametrize("name", families.FAMILIES)
-def test_every_family_is_saved_as_the_equal_adapter(name, tmp_path):
+def test_every_family_is_saved_as_the_equal_adapter(name, as_lora, tmp_path):
     """Two units above the smallest size, on each projection that it can adapt."""
     family, scale = families.family(name), 1.5
     size = family.smallest() + 2
@@ -216,13 +217,15 @@ def test_every_family_is_saved_as_the_equal_adapter(name, tmp_path):
             shapes = family.shapes(layer.out_features, layer.in_features, size)
             params[module] = {key: torch.randn(shape) for key, shape in shapes.items()}
     assert len(params) == (2 if name == "symlora" else 3)
-    save_adapter(tmp_path, name, scale, params)
+    save_adapter(tmp_path, name, scale, params, as_lora=as_lora)
     base = square_and_oblong()
     base.load_state_dict(expected.state_dict())
     model = PeftModel.from_pretrained(base, tmp_path)
-    assert getattr(model.peft_config["default"], "r", size) == (
-        size if family.SAVED_AS_TRAINED else family.columns(size)
-    )
+    config = model.peft_config["default"]
+    if as_lora or not family.SAVED_AS_TRAINED:
+        assert (type(config), config.r) == (LoraConfig, family.columns(size))
+    else:
+        assert (config.num_components if name == "cp" else config.r) == size
     x = torch.randn(5, 64)
     assert not torch.equal(model(x), expected.float()(x))
     expected.double()
