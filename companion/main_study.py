@@ -113,8 +113,11 @@ def gains(cell: Cell, study: str = STUDY) -> Mapping[str, OnTask]:
 MEAN = "Mean over tasks"
 """What the charts call the number over tasks."""
 
-GAIN = "accuracy gained over the head alone, in points"
+GAIN = "points over the head alone"
 """The title of the axis of `gain_rows`."""
+
+LEVEL = 1 - plan.LEVEL
+"""Of every interval of this study and of those on other models, in text, tables and figures: the plan's."""
 
 
 def one_component_costs(study: str = STUDY) -> OverTasks:
@@ -130,7 +133,7 @@ def gain_rows() -> pd.DataFrame:
         most = sorted(runs(), key=lambda task: -gains(SHOWN[-1])[task].estimate.mean)
         found |= {str(TASKS[task].title): gains((label, size))[task].estimate for task in most}
         for what, mean in found.items():
-            low, high = mean.interval()
+            low, high = mean.interval(LEVEL)
             rows.append({"what": what, "label": label, "size": size, "mean": mean.mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
@@ -142,7 +145,7 @@ def task_chart_rows(study: str = STUDY) -> pd.DataFrame:
     draws = len(on_task(next(iter(runs(study))), study=study).draws)
     rows = []
     for what, mean in found.items():
-        low, high = mean.interval()
+        low, high = mean.interval(LEVEL)
         rows.append({"group": "LoRA − CP", "what": what, "mean": mean.mean, "low": low, "high": high, "seeds": draws})
     return pd.DataFrame(rows)
 
@@ -158,7 +161,7 @@ def task_table() -> pd.DataFrame:
                 "task": TASKS[task].title,
                 "classes": len(TASKS[task].labels),
                 "all items": on_all.text("signed"),
-                "95 % interval": on_all.text("interval|signed"),
+                f"{100 * LEVEL:.0f} % interval": on_all.text("interval|signed"),
                 "eval": quantities.value(f"main_study.on_set.{task}.eval").text("signed"),
                 "rest": quantities.value(f"main_study.on_set.{task}.rest").text("signed"),
                 "over the head": quantities.value(f"main_study.gain.{task}").text("signed"),

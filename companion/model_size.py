@@ -67,7 +67,7 @@ def gain_rows() -> pd.DataFrame:
     for study in STUDIES.values():
         for which, (label, name) in SHOWN.items():
             mean = main_study.over_sources(main_study.gains(cell(study, which), study))
-            low, high = mean.interval()
+            low, high = mean.interval(main_study.LEVEL)
             row = {"what": title(study), "label": label, "size": cell(study, which)[1], "cell": name}
             rows.append(row | {"mean": mean.mean, "low": low, "high": high})
     return pd.DataFrame(rows)
@@ -85,8 +85,8 @@ def first_chart() -> Any:
     gains = main_study.gain_rows()
     leads = lead_rows()
     leads = leads.iloc[leads["what"].map(list(dict.fromkeys(gains["what"])).index).argsort(kind="stable")]
-    one = charts.gain_chart(gains, "points over the head alone", row=19).properties(title=title(MAIN))
-    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=19)
+    one = charts.gain_chart(gains, main_study.GAIN, row=19, level=main_study.LEVEL).properties(title=title(MAIN))
+    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=19, level=main_study.LEVEL)
     two = two.properties(title="LoRA − CP at equal size")
     both = alt.concat(one, two, columns=2).resolve_scale(
         color="independent", stroke="independent", fill="independent", yOffset="independent"
@@ -98,13 +98,14 @@ def first_chart() -> Any:
 
 def table() -> pd.DataFrame:
     """The models, to read: one component's size and share, what it costs, and LoRA's lead at equal size."""
+    level = f"{100 * main_study.LEVEL:.0f} %"
     return quantities.table(
         {model: title(study) for model, study in STUDIES.items()},
         {
             "CP at LoRA 1's size": "model_size.equal.{}",
-            "one component's share of the best gain": "model_size.share.{}|full",
-            "LoRA 1 − one component": "model_size.costs.{}|full",
-            "LoRA − CP at equal size": "model_size.lead.{}|full|signed",
+            f"one component's share of the best gain ({level} interval)": "model_size.share.{}|full",
+            f"LoRA 1 − one component ({level})": "model_size.costs.{}|full",
+            f"LoRA − CP at equal size ({level})": "model_size.lead.{}|full|signed",
         },
         "model",
     )

@@ -23,26 +23,27 @@
 # {q}`main_study.primary|interval|signed`, within half a point.
 # {says}`-0.5 < main_study.primary.low and main_study.primary.high < 0.5`
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 97 % intervals."}} tags=["remove-input"]
 from companion import main_study, plan
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.interval_chart(main_study.task_chart_rows(), "LoRA − CP, points", plan.MARGIN)
+charts.interval_chart(main_study.task_chart_rows(), "LoRA − CP, points", plan.MARGIN, level=main_study.LEVEL)
 
 # %% [markdown]
 # The number is the one that [the plan](../book/plan.md) named before the study was run: the mean of
 # {q}`main_study.compared`. The plan calls two adapters equivalent if their difference is clearly within half a point.
 # The dashed lines are that half point.
 #
-# The tasks come from {q}`main_study.sources` sources. Their true differences spread with a standard deviation of
-# {q}`main_study.spread|unit`, so the answer is much the same on all of them.
-# {says}`main_study.spread < 0.2`
+# The tasks come from {q}`main_study.sources` sources. We see no sign that they differ: the true differences are
+# estimated to spread with a standard deviation of {q}`main_study.spread|unit`. That has no interval, and single tasks
+# are uncertain: on BoolQ the difference may lie anywhere between {q}`main_study.on_task.boolq|interval|signed`.
+# {says}`main_study.spread < 0.2 and main_study.on_task.boolq.low < -2 and main_study.on_task.boolq.high > 1`
 #
 # ## Task by task
 #
-# In points, LoRA minus CP. Single tasks get no verdict: among so many, some seem clear by chance. *Eval* and *rest*
-# are the validation split and training rows that no run had used.
+# In points, LoRA minus CP. Single tasks get no verdict: among so many, some seem clear by chance. *Eval* is the
+# validation split. The {term}`rest` are training rows that a run didn't train on; it is judged on both.
 
 # %% tags=["remove-input"]
 charts.table(main_study.task_table())
@@ -59,7 +60,7 @@ charts.table(main_study.task_table())
 #
 # ## How sure?
 #
-# The plan asks for ten more draws only where the interval leaves both answers open, which it doesn't here. All
+# All intervals on this page have {q}`main_study.primary|level`, the plan's level. The plan asks for ten more draws only where the interval leaves both answers open, which it doesn't here. All
 # {q}`main_study.runs` runs have an outcome.
 # {says}`main_study.more_draws == 'no' and main_study.lost == 0`
 #

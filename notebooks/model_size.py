@@ -16,20 +16,21 @@
 # **Does the model's size change what a small adapter is worth, or who leads?**
 #
 # With a third and with a tenth of the parameters, one {term}`component` has {q}`model_size.share.qwen05|unit` and
-# {q}`model_size.share.smollm2|unit` of the best adapter's gain, as on the plan's model. Who leads at equal size is
-# open on both. {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
+# {q}`model_size.share.smollm2|unit` of the {term}`best adapter`'s gain, much as on the plan's model. Who leads at
+# equal size is open on both. {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
 # {says}`model_size.lead.qwen05.low < 0 < model_size.lead.qwen05.high`
 # {says}`model_size.lead.smollm2.low < 0 < model_size.lead.smollm2.high`
 #
 # {q}`main_study.tasks|unit` with {q}`main_study.draws|unit` each on all three models. The plan's model has
-# {q}`model_size.share.qwen15|full`.
+# {q}`model_size.share.qwen15|full`; this and all brackets on this page are {q}`model_size.share.qwen15|level`
+# intervals.
 
-# %% mystnb={"figure": {"caption": "Gain over the head alone, mean over tasks, by model."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Gain over the head alone, mean over tasks, with 97 % intervals."}} tags=["remove-input"]
 from companion import main_study, model_size, plan
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.gain_chart(model_size.gain_rows(), main_study.GAIN, row=60)
+charts.gain_chart(model_size.gain_rows(), main_study.GAIN, row=60, level=main_study.LEVEL)
 
 # %% [markdown]
 # The adapters gain more over the {term}`head` alone on the smaller models. Rank-1 LoRA gains
@@ -54,8 +55,8 @@ charts.table(model_size.table())
 # {says}`planned.number.test10.low < 0 < planned.number.test10.high`
 # {says}`planned.number.test11.low < 0 < planned.number.test11.high`
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, by task and model."}} tags=["remove-input"]
-charts.interval_chart(model_size.lead_rows(), "LoRA − CP, points", plan.MARGIN)
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, by task and model, with 97 % intervals."}} tags=["remove-input"]
+charts.interval_chart(model_size.lead_rows(), "LoRA − CP, points", plan.MARGIN, level=main_study.LEVEL)
 
 # %% [markdown]
 # RTE and MNLI are uncertain on Qwen2.5-Coder-0.5B, because LoRA collapsed there on some draws: of its

@@ -3,7 +3,7 @@
 import statistics
 
 from companion import PROJECT, main_study, plan
-from companion.main_study import SETS, STUDY
+from companion.main_study import LEVEL, SETS, STUDY
 from companion.quantities import quantity
 from companion.records import records
 from cpadapt.analysis.across_tasks import OverTasks
@@ -14,7 +14,7 @@ from cpadapt.study import load_study
 TASKS = load_study(PROJECT / "studies" / f"{STUDY}.toml").tasks
 
 
-@quantity("points", 2, STUDY, level=1 - plan.LEVEL)
+@quantity("points", 2, STUDY, level=LEVEL)
 def primary() -> OverTasks:
     """LoRA minus CP at equal size, over tasks: the plan's primary number."""
     return main_study.primary()
@@ -64,7 +64,7 @@ def most_components() -> int:
     return max(size for label, size in main_study.runs()[TASKS[0]] if label == "cp")
 
 
-@quantity("points", 1, STUDY)
+@quantity("points", 1, STUDY, level=LEVEL)
 def one_component_costs() -> OverTasks:
     """LoRA's first rank minus one component, over tasks."""
     return main_study.one_component_costs()
@@ -106,13 +106,13 @@ def lost() -> int:
     return sum(run.outcome is None for run in records(STUDY))
 
 
-@quantity("points", 2, STUDY, each=TASKS)
+@quantity("points", 2, STUDY, level=LEVEL, each=TASKS)
 def on_task(task: str) -> Estimate:
     """The primary number on one task."""
     return main_study.on_task(task).estimate
 
 
-@quantity("points", 2, STUDY, each=[(task, asked) for task in TASKS for asked in SETS])
+@quantity("points", 2, STUDY, level=LEVEL, each=[(task, asked) for task in TASKS for asked in SETS])
 def on_set(task: str, asked: str) -> Mean:
     """The same on one set of items."""
     return main_study.on_task(task, asked).estimate
@@ -124,7 +124,7 @@ def balanced(task: str) -> float:
     return main_study.balanced(task)
 
 
-@quantity("points", 1, STUDY, each=TASKS)
+@quantity("points", 1, STUDY, level=LEVEL, each=TASKS)
 def gain(task: str) -> Estimate:
     """The four adapters of the primary number minus the head alone, on one task."""
     return main_study.gain(task).estimate
@@ -153,7 +153,7 @@ def at_odds() -> int:
     """On which eval and rest rows differ in sign, both clearly."""
     found = 0
     for task in TASKS:
-        (low, high), (other_low, other_high) = (on_set(task, asked).interval() for asked in SETS)
+        (low, high), (other_low, other_high) = (on_set(task, asked).interval(LEVEL) for asked in SETS)
         found += (low > 0 and other_high < 0) or (high < 0 and other_low > 0)
     return found
 

@@ -1,6 +1,7 @@
 """Numbers of the chapter on model size."""
 
-from companion import main_study, model_size, plan, planned
+from companion import main_study, model_size, planned
+from companion.main_study import LEVEL
 from companion.model_size import STUDIES
 from companion.quantities import Value, quantity
 from cpadapt.analysis.across_tasks import OverTasks
@@ -14,7 +15,7 @@ def of_model(*model: str) -> str:
     return STUDIES[model[-1]]
 
 
-@quantity("points", 2, of_model, level=1 - plan.LEVEL, each=MODELS)
+@quantity("points", 2, of_model, level=LEVEL, each=MODELS)
 def lead(model: str) -> OverTasks:
     """LoRA minus CP at equal size, over tasks."""
     return main_study.primary(STUDIES[model])
@@ -30,16 +31,16 @@ def verdict(model: str) -> str:
 def share(model: str) -> Value:
     """One component's share of the best adapter's gain over the head alone."""
     ratio, low, high = planned.share(STUDIES[model])
-    return Value(ratio, low, high, level=1 - plan.LEVEL)
+    return Value(ratio, low, high, level=LEVEL)
 
 
-@quantity("points", 1, of_model, each=MODELS)
+@quantity("points", 1, of_model, level=LEVEL, each=MODELS)
 def costs(model: str) -> OverTasks:
     """LoRA's first rank minus one component, over tasks."""
     return main_study.one_component_costs(STUDIES[model])
 
 
-@quantity("points", 1, of_model, each=MODELS)
+@quantity("points", 1, of_model, level=LEVEL, each=MODELS)
 def gain(model: str) -> OverTasks:
     """What LoRA's first rank gains over the head alone, over tasks."""
     return main_study.over_sources(main_study.gains(("lora", 1), STUDIES[model]))

@@ -7,6 +7,7 @@ and the built book draw without a network. Altair takes a second to import, so o
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -542,26 +543,30 @@ def curve_chart(evaluations: pd.DataFrame) -> Any:
 def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     """Accuracy on eval against the learning rate, one line for each cell, thicker for larger budgets.
 
-    A click on a family in the legend fades the others.
+    Each line has its cell's name at its highest rate. A click on a family in the legend fades the others.
 
     Args:
         response: one task's cells at their rates, one row for each, with the columns `label`, `size`, `parameters`,
             `learning_rate`, `times` (that rate in multiples of its family's usual one), `mean` and `error` (on eval),
             `dev` (the mean on dev) and `runs`.
-        floor: the mean accuracy of the readout alone, drawn as a dashed line.
+        floor: the mean accuracy of the head alone, drawn as a dashed line.
     """
     import altair as alt
 
     picked = alt.selection_point(name="family", fields=["family name"], bind="legend")
     table = _named(response)
     ends = [int(table["parameters"].min()), int(table["parameters"].max())]
+    tried, height = sorted(set(table["times"])), 300
     x = alt.X(
         "times:Q",
         title="learning rate, times the paper's",
-        scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(format="~g", grid=False, values=sorted(set(table["times"]))),
+        # To the right there is room for names, on a phone too.
+        scale=alt.Scale(type="log", nice=False, padding=14, domain=[tried[0], 2.2 * tried[-1]]),
+        axis=alt.Axis(format="~g", grid=False, values=tried),
     )
-    y = alt.Y("mean:Q", title="accuracy on eval", scale=alt.Scale(zero=False), axis=alt.Axis(format=".1~%"))
+    y = alt.Y(
+        "mean:Q", title="accuracy on eval", scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(format=".1~%")
+    )
     colour = _colour(set(table["label"]))
     faded = alt.when(picked).then(alt.value(0.85)).otherwise(alt.value(0.08))
     width = alt.StrokeWidth("parameters:Q", scale=alt.Scale(type="log", domain=ends, range=[0.8, 4]), legend=None)
@@ -583,21 +588,33 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
             ],
         )
     )  # fmt: skip
-    readout = alt.Chart(pd.DataFrame({"cell": ["readout alone"], "mean": [floor]}))
+    known = table.dropna(subset="mean")
+    last = known.loc[known.groupby("cell")["times"].idxmax()].sort_values("mean")
+    reach = max([*known["mean"], floor]) - min([*known["mean"], floor])
+    last = last.assign(place=_apart(last["mean"].tolist(), 13 * reach / height))
+    names = alt.Chart(last).mark_text(align="left", dx=7, fontSize=11)
+    head = alt.Chart(pd.DataFrame({"cell": ["head alone"], "mean": [floor], "times": tried[:1], "until": tried[-1:]}))
     told = [alt.Tooltip("cell:N", title="adapter"), alt.Tooltip("mean:Q", title="mean accuracy", format=".1%")]
     return alt.layer(
-        readout.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(y, tooltip=told),
-        readout.mark_text(align="left", baseline="bottom", dy=-3, fontSize=12).encode(
-            y, x=alt.value(2), text="cell:N"
-        ),
+        head.mark_rule(strokeDash=[6, 4], strokeWidth=2, color=HEAD_COLOUR).encode(x, y, x2="until:Q", tooltip=told),
+        head.mark_text(align="left", baseline="bottom", dy=-3, fontSize=12).encode(x, y, text="cell:N"),
         lines,
         points,
+        names.encode(x, alt.Y("place:Q", title="accuracy on eval"), text="cell:N", opacity=faded),
     ).properties(
         description="Mean accuracy on eval against the learning rate, one line a size of each adapter family, with"
-        " the readout alone as a dashed line.",
+        " the head alone as a dashed line.",
         width="container",
-        height=280,
+        height=height,
     )
+
+
+def _apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places in ascending order, each moved up until it is this far above the one before."""
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + gap) if found else place)
+    return found
 
 
 def smallest_effect_chart(effects: pd.DataFrame, wanted: float) -> Any:
@@ -694,11 +711,16 @@ def recovery_chart(found: pd.DataFrame) -> Any:
     )
 
 
-def _interval_tooltips() -> list[Any]:
+def _percent(level: float) -> str:
+    """The level of an interval, such as 95 %."""
+    return f"{100 * level:.0f} %"
+
+
+def _interval_tooltips(level: float) -> list[Any]:
     """A difference in points and the ends of its interval."""
     import altair as alt
 
-    said = {"mean": "points", "low": "from", "high": "to"}
+    said = {"mean": "points", "low": f"{_percent(level)} from", "high": "to"}
     return [alt.Tooltip(f"{name}:Q", title=title, format="+.2f") for name, title in said.items()]
 
 
@@ -709,15 +731,18 @@ def _signed_axis(**further: Any) -> Any:
     return alt.Axis(format="+~f", labelExpr="datum.value ? datum.label : '0'", **further)
 
 
-def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int | None = None) -> Any:
+def interval_chart(
+    contrasts: pd.DataFrame, title: str, margin: float, row: int | None = None, level: float = 0.95
+) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 
     Args:
         contrasts: one row for each difference, with the columns `group`, `what`, `mean`, `low` and `high` (the ends of
-            the 95 % interval), and `seeds`.
+            the interval), and `seeds`.
         title: the title of the axis, such as `LoRA − CP`.
         margin: smaller differences count as none; drawn as a dashed line on either side of zero.
         row: the height of what stands on one line, in pixels; without it, 16 for each group.
+        level: of the intervals.
     """
     import altair as alt
 
@@ -734,7 +759,7 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int 
     tooltip = [
         alt.Tooltip("group:N", title="of"),
         alt.Tooltip("what:N", title="difference"),
-        *_interval_tooltips(),
+        *_interval_tooltips(level),
         alt.Tooltip("seeds:Q"),
     ]
     x = alt.X("low:Q", title=title, axis=_signed_axis(tickCount=7))
@@ -748,22 +773,24 @@ def interval_chart(contrasts: pd.DataFrame, title: str, margin: float, row: int 
         for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))
     ]
     return alt.layer(*lines, reach, points).properties(
-        description=f"Differences, {title}, each with its 95 % interval, of {', '.join(groups)}.",
+        description=f"Differences, {title}, each with its {_percent(level)} interval, of {', '.join(groups)}.",
         width="container",
         height=(row or 16 * len(groups)) * table["what"].nunique(),
     )
 
 
-def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
-    """What some cells gain on each task, as dots on one line a task, with the 95 % interval of each.
+def gain_chart(gains: pd.DataFrame, title: str, row: int = 23, level: float = 0.95) -> Any:
+    """What some cells gain on each task, as dots on one line a task, with the interval of each.
 
     A cell has its family's colour; of two cells of one family the smaller is hollow.
 
     Args:
         gains: one row for each task and cell, with the columns `what` (the task's printed name), `label`, `size`,
-            `mean`, `low` and `high`; and, if a cell is called otherwise than by its label and size, `cell`.
+            `mean`, `low` and `high` (the ends of the interval); and, if a cell is called otherwise than by its label
+            and size, `cell`.
         title: the title of the axis, such as `points over the head alone`.
         row: the height of a task, in pixels.
+        level: of the intervals.
     """
     import altair as alt
 
@@ -787,7 +814,7 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
     tooltip = [
         alt.Tooltip("what:N", title="task"),
         alt.Tooltip("cell:N", title="adapter"),
-        *_interval_tooltips(),
+        *_interval_tooltips(level),
     ]
     base = alt.Chart(table)
     x = alt.X("low:Q", title=title, scale=alt.Scale(nice=False, padding=8), axis=_signed_axis(tickCount=7))
@@ -799,7 +826,7 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23) -> Any:
         alt.X("mean:Q"), y, offset, stroke, fill, tooltip=tooltip
     )
     return alt.layer(zero, reach, dots).properties(
-        description=f"Dots of {', '.join(names)} for each task, in {title}, with 95 % intervals.",
+        description=f"Dots of {', '.join(names)} for each task, in {title}, with {_percent(level)} intervals.",
         width="container",
         height=row * table["what"].nunique(),
     )
@@ -828,7 +855,7 @@ def budget_chart(gains: pd.DataFrame, title: str) -> Any:
     tooltip = [
         alt.Tooltip("cell:N", title="adapter"),
         alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
-        *_interval_tooltips(),
+        *_interval_tooltips(0.95),
     ]
     base = alt.Chart(table)
     return alt.layer(

@@ -561,6 +561,25 @@ def test_intervals_are_in_points_by_difference_and_group() -> None:
     assert lines == [[{"at": 0.0}], [{"at": -2.0}, {"at": 2.0}]]
 
 
+def test_a_chart_of_intervals_says_their_level() -> None:
+    for made, rows in ((interval_chart, {"margin": 0.02}), (gain_chart, {})):
+        data = CONTRASTS if made is interval_chart else GAINS
+        for further, level in (({}, "95 %"), ({"level": 1 - 0.0294}, "97 %")):
+            spec = as_dict(made(data, "points", **rows, **further))
+            assert f"{level} interval" in spec["description"]
+            (points,) = layers(spec, "point")
+            assert f"{level} from" in {field.get("title") for field in points["encoding"]["tooltip"]}
+
+
+def test_each_rates_line_has_its_cells_name_apart_from_the_others() -> None:
+    close = RESPONSE.assign(mean=[0.6, 0.70, 0.6, 0.701, 0.6, 0.8])
+    spec = as_dict(rate_chart(close, floor=0.6))
+    named = [row for layer in layers(spec, "text") for row in drawn(spec, layer) if "place" in row]
+    assert [row["cell"] for row in named] == ["LoRA 10", "CP 1", "CP 10"]
+    places = [row["place"] for row in named]
+    assert places == pytest.approx([0.70, 0.70 + 13 * 0.2 / 300, 0.8]), "13 of 300 pixels, which are 20 points"
+
+
 def test_numbers_of_a_difference_have_signs_and_zero_has_none() -> None:
     svg = vl_convert.vegalite_to_svg(as_dict(interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.02)))
     labels = re.findall(r">([+−-]?[\d.]+)</text>", svg)

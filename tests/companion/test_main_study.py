@@ -7,7 +7,7 @@ import pytest
 from by_hand import OverSources, by_draw, over_sources, read
 from scipy import stats
 
-from companion import main_study, planned, quantities
+from companion import main_study, model_size, planned, quantities
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.records.config import Cell
 
@@ -24,6 +24,9 @@ def test_the_primary_number() -> None:
     for task, draws in found.items():
         on_task = quantities.value(f"main_study.on_task.{task}")
         assert on_task.value == pytest.approx(100 * np.mean(list(draws.values())))
+        estimate = main_study.on_task(task).estimate
+        reach = 100 * stats.t.ppf(1 - LEVEL / 2, estimate.degrees) * estimate.standard_error
+        assert (on_task.low, on_task.high) == pytest.approx((on_task.value - reach, on_task.value + reach))
     by_hand = over_sources(found, {task: main_study.on_task(task).estimate.standard_error for task in found})
     assert by_hand.degrees + 1 == quantities.value("main_study.sources").value == 12
     reach = stats.t.ppf(1 - LEVEL / 2, by_hand.degrees) * by_hand.error
@@ -85,11 +88,31 @@ def test_what_one_component_costs() -> None:
         for task in runs
     }
     by_hand = over_sources(by_draw("size-tasks", lambda _: weights), errors)
-    reach = stats.t.ppf(0.975, by_hand.degrees) * by_hand.error
+    reach = stats.t.ppf(1 - LEVEL / 2, by_hand.degrees) * by_hand.error
     costs = quantities.value("main_study.one_component_costs")
     assert (costs.value, costs.low, costs.high) == pytest.approx(
         (100 * by_hand.mean, 100 * (by_hand.mean - reach), 100 * (by_hand.mean + reach)), rel=1e-3
     )
+
+
+def test_all_intervals_have_the_plans_level() -> None:
+    """Those that text and tables print, and those of the charts, whose descriptions say it too."""
+    chapters = quantities.of_chapter("main_study") | quantities.of_chapter("model_size")
+    levels = {name: known.level for name, known in chapters.items() if known.level is not None}
+    assert len(levels) > 60
+    assert set(levels.values()) == {1 - LEVEL}
+    assert "97 % interval" in main_study.task_table()
+    rows = main_study.task_chart_rows().set_index("what")
+    for task, title in (("boolq", "BoolQ"), ("sst2", "SST-2")):
+        on_task = quantities.value(f"main_study.on_task.{task}")
+        assert 100 * rows.loc[title, ["low", "high"]].to_numpy(dtype=float) == pytest.approx(
+            [on_task.low, on_task.high]
+        )
+    mean = main_study.gain_rows().query("what == 'Mean over tasks' and label == 'lora'").iloc[0]
+    gain = quantities.value("model_size.gain.qwen15")
+    assert (100 * mean["low"], 100 * mean["high"]) == pytest.approx((gain.low, gain.high))
+    both = model_size.first_chart().to_dict()["concat"]
+    assert ["97 % interval" in chart["description"] for chart in both] == [True, True]
 
 
 def test_eval_and_rest_make_all() -> None:

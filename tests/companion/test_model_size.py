@@ -64,7 +64,7 @@ def test_what_one_component_costs_on_a_smaller_model(model: str, study: str, tes
     }
     costs = quantities.value(f"model_size.costs.{model}")
     assert (costs.value, costs.low, costs.high) == pytest.approx(
-        expected(by_draw(study, lambda _: weights), errors, 0.95), rel=1e-3
+        expected(by_draw(study, lambda _: weights), errors, 1 - plan.LEVEL), rel=1e-3
     )
 
 
@@ -90,5 +90,6 @@ def test_the_table_and_charts_have_every_model_that_is_measured() -> None:
     assert gains.groupby("what", sort=False)["size"].apply(list).to_dict() == dict(
         zip(models, [[1, 17, 1], [1, 13, 1], [1, 11, 1]], strict=True)
     )
-    assert gains["mean"].to_numpy()[-1] == pytest.approx(quantities.value("model_size.gain.smollm2").value / 100)
+    gain = quantities.value("model_size.gain.smollm2")
+    assert 100 * gains[["mean", "low", "high"]].to_numpy()[-1] == pytest.approx([gain.value, gain.low, gain.high])
     assert np.isfinite(model_size.lead_rows()[["mean", "low", "high"]].to_numpy()).all()
