@@ -33,7 +33,7 @@ class Verdict(StrEnum):
     """What the cells show about a claim."""
 
     HOLDS = "holds"
-    FAILS = "does not hold"
+    FAILS = "fails"
     EDGE = "on the edge"
     """The claim holds or fails, but would not without one of the budgets or with one other answer of one run."""
     OPEN = "cannot be told"
@@ -91,6 +91,13 @@ class Finding:
     """The unfit cells that have a run with one answer for every item."""
     diverged: tuple[int, int] | None = None
     """The numbers of runs that diverged and of all runs, if the rule is about these."""
+
+    @property
+    def would_fail(self) -> bool:
+        """Whether the rule is not judged, though the interval lies outside the region."""
+        if self.verdict is not Verdict.UNJUDGED or self.region is None or self.estimate is None:
+            return False
+        return self.region.judge(self.estimate) is Verdict.FAILS
 
     @property
     def told(self) -> str:

@@ -36,7 +36,10 @@ class Kind:
 KINDS = (
     Kind("✓", "holds", (Verdict.HOLDS,), "the whole interval is where the claim wants it"),
     Kind("✗", "fails", (Verdict.FAILS,), "the whole interval is elsewhere"),
-    Kind("?", "open", (Verdict.OPEN, Verdict.EDGE, Verdict.UNJUDGED), "these runs can't tell"),
+    Kind(
+        "?", "undecided", (Verdict.OPEN, Verdict.EDGE), "the interval crosses an end, or one budget or answer decides"
+    ),
+    Kind("○", "not judged", (Verdict.UNJUDGED,), "an adapter isn't shown to have learned, wherever the interval is"),
     Kind("–", "not measured", (Verdict.UNMEASURED,), "runs are missing"),
 )
 
@@ -53,9 +56,9 @@ def told(claim: str, task: str, case: str) -> tuple[Verdict, str]:
     return Verdict(verdict), reason
 
 
-WHY_OPEN = {
-    Verdict.OPEN: "Open: the interval reaches across an end of what is claimed.",
-    Verdict.EDGE: "Open: the verdict hangs on one budget or on one answer.",
+WHY_UNDECIDED = {
+    Verdict.OPEN: "Undecided: the interval reaches across an end of what is claimed.",
+    Verdict.EDGE: "Undecided: the verdict hangs on one budget or on one answer.",
 }
 
 
@@ -63,12 +66,15 @@ def explained(claim: str, task: str, case: str) -> str:
     """A verdict in a sentence, and below it each difference with its interval and where the claim wants it."""
     verdict, reason = told(claim, task, case)
     kind = kind_of(verdict).said.capitalize()
-    lines = [WHY_OPEN.get(verdict) or f"{kind}{reason and f': {reason}'}."]
+    lines = [WHY_UNDECIDED.get(verdict) or f"{kind}{reason and f': {reason}'}."]
     for rule in CLAIMS[claim]["rules"]:
         found = verdicts.finding(rule, task, case)
         if found.estimate is not None and found.region is not None:
             difference = quantities.value(f"claims.difference.{rule}.{task}.{case}").text("signed|full")
-            lines.append(f"{verdicts.DIFFERENCES[rule]}: {difference}; wanted {verdicts.wanted(found.region)}.")
+            elsewhere = ", but the interval is wholly elsewhere" * found.would_fail
+            lines.append(
+                f"{verdicts.DIFFERENCES[rule]}: {difference}; wanted {verdicts.wanted(found.region)}{elsewhere}."
+            )
     return "\n".join(lines)
 
 

@@ -276,7 +276,7 @@ def first_table() -> pd.DataFrame:
         row = {"adapter": cell_name(*cell), "scalars": f"{view.scalars(cell):,}"}
         row["accuracy, %"] = percent(view.accuracy(cell).mean)
         gain = None if cell == HEAD_ONLY else view.minus(cell, HEAD_ONLY)
-        row["points over the head alone"] = f"{signed(gain.mean)} ({bounds(gain.interval())})" if gain else "–"
+        row["points over the head alone (95 %)"] = f"{signed(gain.mean)} ({bounds(gain.interval())})" if gain else "–"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -61,13 +61,17 @@ def design() -> Any:
     """What happens to every run, in four steps, as HTML."""
     from IPython.display import HTML  # comes with Jupyter
 
-    p = Protocol()
+    p, main = Protocol(), load_study(PROJECT / "studies" / f"{plan.MAIN}.toml").protocol
+    if (main.train_cap, main.dev_cap) != (p.train_cap, p.dev_cap):
+        raise ValueError("the main study draws other numbers of examples: say both")
     steps = {
         "Draw": f"{p.train_cap:,} training and {p.dev_cap:,} dev examples, from the training split. All adapters get"
         " the same.",
-        "Train": "One run for each adapter, size, rate and seed. The seed sets the initial weights and the order.",
+        "Train": "One run for each adapter, size, rate and seed. The seed sets the initial weights and the order."
+        f" {p.steps:,} steps; {main.steps:,} in the main study.",
         "Choose": "Dev picks each run's best step, and each adapter's rate.",
-        "Judge": f"Up to {p.eval_cap:,} items of the validation split, once. Adapters are compared item by item.",
+        "Judge": f"Once, item by item: up to {p.eval_cap:,} items of the validation split. In the main study up to"
+        f" {main.eval_cap:,}, and up to {main.rest_cap:,} rest rows.",
     }
     boxes = "".join(f"<li><b>{step}</b> {about}</li>" for step, about in steps.items())
     label = "How a run is made: examples are drawn, the adapter is trained, dev chooses, and eval judges once."
@@ -147,12 +151,20 @@ def word_table() -> pd.DataFrame:
 
 
 def field_table() -> pd.DataFrame:
-    """Every field of the protocol with its default, the source of the default, and its documentation."""
-    sources, said = Protocol().sources(), _said()
+    """Every field of the protocol with its default, the source of the default, what the main study has in its place,
+    and its documentation."""
+    sources, said, changed = Protocol().sources(), _said(), changed_by_main_study()
     return pd.DataFrame(
-        {"field": name, "value": str(value), "whose": sources[name], "what it is": said[name]}
+        {"setting": name, "default": str(value), "whose": sources[name]}
+        | {"main study": str(changed.get(name, "")), "what it is": said[name]}
         for name, value in dataclasses.asdict(Protocol()).items()
     )
+
+
+def changed_by_main_study() -> Mapping[str, Any]:
+    """The fields of the protocol in which the main study differs from the default, with its values."""
+    main = dataclasses.asdict(load_study(PROJECT / "studies" / f"{plan.MAIN}.toml").protocol)
+    return {name: main[name] for name, value in dataclasses.asdict(Protocol()).items() if main[name] != value}
 
 
 def _said() -> dict[str, str]:
@@ -214,7 +226,7 @@ def silent_table() -> pd.DataFrame:
 def error_table() -> pd.DataFrame:
     """The standard error of an accuracy that comes from each task's items."""
     return pd.DataFrame(
-        {"task": charts.task_name(task), "validation split": f"{split:,}", "judged on": f"{judged(task):,}"}
+        {"task": charts.task_name(task), "validation split": f"{split:,}", "judged on by default": f"{judged(task):,}"}
         | {f"error at {100 * a:.0f} %, points": f"{100 * item_error(task, a):.1f}" for a in (0.5, 0.75, 0.95)}
         for task, split in published()["validation"].items()
     )

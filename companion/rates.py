@@ -401,7 +401,7 @@ def moved_chart() -> Any:
         alt.Chart(table)
         .mark_bar(size=10)
         .encode(
-            alt.X("points:Q", title="points from the worst to the best", axis=alt.Axis(tickCount=6)),
+            alt.X("points:Q", title="points from worst to best mean, no intervals", axis=alt.Axis(tickCount=6)),
             alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
             alt.YOffset("over:N", sort=list(over)),
             alt.Color("over:N", title=None, scale=colours),
@@ -409,7 +409,7 @@ def moved_chart() -> Any:
                      alt.Tooltip("points:Q", format=".1f")],
         )
         .properties(
-            title="Rate and size matter alike",
+            title="Means move with rate and size",
             description="Points of accuracy from the worst to the best, over the rates and over the sizes, on"
             f" {', '.join(map(task_name, TASKS))}, for CP and LoRA.",
             width="container",

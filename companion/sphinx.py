@@ -114,7 +114,9 @@ def pictures() -> dict[str, str]:
     from cpadapt.analysis import charts
 
     charts.enable()
-    drawn = still(model_size.first_chart().to_dict(), SMALL_WIDTH)
+    # Room for names that another font than ours makes longer.
+    spec = {**model_size.first_chart().to_dict(), "padding": {"left": 20, "top": 5, "right": 5, "bottom": 5}}
+    drawn = still(spec, SMALL_WIDTH)
     inks = {"light": "#1f2328", "dark": "#e6edf3"}
     return {f"gains-{scheme}.svg": drawn.replace("currentColor", ink) + "\n" for scheme, ink in inks.items()}
 

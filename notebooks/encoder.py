@@ -16,7 +16,7 @@
 # **What can an adapter smaller than one LoRA rank do?**
 #
 # One CP {term}`component`, a tenth of a rank's size, takes {q}`encoder.way.boolq` to {q}`encoder.way.sick` % of the
-# way from no adapter to the best one.
+# way from no adapter to the best one on the test items.
 # {says}`encoder.components.fewest == 1 and 10 < encoder.share.fewest < 11`
 # {says}`min(encoder.way) == encoder.way.boolq and max(encoder.way) == encoder.way.sick`
 #
@@ -41,23 +41,25 @@ encoder.gain_charts()
 #
 # ## How far one component gets
 
-# %% mystnb={"figure": {"caption": "One component's share of the best gain, with intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "One component's share of the best gain, with 95 % intervals."}} tags=["remove-input"]
 encoder.way_chart()
 
 # %% [markdown]
 # The way begins at the {term}`head` alone, or at always giving the {term}`commonest answer <majority rate>` where that
-# is better. It ends at the best adapter of the figure above. On [the main study](main_study.ipynb)'s decoder one
-# component takes {q}`planned.share|full` of the way, over {q}`main_study.tasks|unit`.
+# is better. It ends at the best adapter of the figure above: best on the test items, while [the main
+# study](main_study.ipynb) picks its best adapter on {term}`dev`. On that study's decoder one component takes
+# {q}`planned.share|unit` of the way over {q}`main_study.tasks|unit` ({q}`planned.share|level` interval
+# {q}`planned.share|interval`).
 # {says}`planned.share.low > 50`
 #
 # ## At one rank, LoRA is level or ahead
 
-# %% mystnb={"figure": {"caption": "Steps around one rank; dashed is a point on either side."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Steps around one rank, with 95 % intervals; dashed is a point."}} tags=["remove-input"]
 charts.interval_chart(encoder.charted_steps(), "difference, points", MARGIN)
 
 # %% [markdown]
-# One rank beats the CP just below it by {q}`encoder.step.lora1_cp9.sst2` points on SST-2. On the other tasks the
-# difference isn't clear.
+# Dashed is the point below which a difference on one task counts as none ([why](protocol.ipynb)). One rank beats the
+# CP just below it by {q}`encoder.step.lora1_cp9.sst2` points on SST-2. On the other tasks the difference isn't clear.
 # {says}`encoder.clear.lora1_cp9 == 'SST-2' and encoder.step.lora1_cp9.sst2.low > 0`
 #
 # No task shows that more than one rank helps LoRA. On BoolQ the largest is {q}`encoder.step.lora8_lora1.boolq|negated`

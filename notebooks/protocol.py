@@ -18,8 +18,8 @@
 # All adapters get the same examples, the same steps and the same choices on dev. What still differs between two of
 # them is the adapter or chance, and an interval tells which.
 #
-# Of the {q}`protocol.all_fields` settings of a run, {q}`protocol.fields.paper` have the paper's values as far as they
-# are known; the others are ours. All stand in every {term}`record`.
+# By default {q}`protocol.fields.paper` of the {q}`protocol.all_fields` settings of a run have the paper's values, as
+# far as these are known; the others are ours. [The main study](main_study.ipynb) changes {q}`protocol.changed`.
 # {says}`protocol.fields.paper + protocol.fields.ours == protocol.all_fields`
 
 # %% mystnb={"figure": {"caption": "Every adapter gets the same examples, and is judged once."}} tags=["remove-input"]
@@ -30,6 +30,10 @@ charts.enable()
 protocol.design()
 
 # %% [markdown]
+# Where the main study isn't named, the numbers are the default's, which are those of the paper's design. The
+# {term}`rest` are training rows that a run drew neither for training nor for dev. It's judged on them as on test items,
+# and more items make intervals narrower.
+#
 # An adapter at one size is a {term}`cell`. A {term}`run` is a cell at one {term}`rate <learning rate>` and
 # {term}`seed`. A {term}`bank` trains many runs at once on one frozen {term}`backbone`. A budget is
 # {term}`matched from below`: each family gets its largest size at or under it.
@@ -54,15 +58,18 @@ charts.table(protocol.error_table())
 #
 # ## What we call it
 #
-# A difference is *shown* if its interval leaves out zero, and *equivalent* if it is clearly too small to matter. If
-# neither, it is *open*: we can't tell.
+# Over tasks, a difference is *shown* if its interval leaves out zero, and *equivalent* if it is clearly too small to
+# matter. If neither, it is *open*: we can't tell.
 
-# %% mystnb={"figure": {"caption": "Made-up differences, and what we would call them."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Made-up differences with 97 % intervals, and what we would call them."}} tags=["remove-input"]
 protocol.verdict_chart()
 
 # %% [markdown]
-# The dashed lines are the half point below which a difference counts as none. [The plan](../book/plan.md) fixed these
-# words before the main study was run. Single tasks and [the paper's claims](claims.ipynb) have words of their own:
+# The dashed lines are the half point below which a difference counts as none, because less wouldn't change what anyone
+# uses. [The plan](../book/plan.md) fixed these words before the main study was run. On single tasks and in [the paper's
+# claims](claims.ipynb) less than 1 point counts as none: half a point [can't be detected](how_sure.ipynb) on one of our
+# tasks. These have words of their own:
+# {says}`claims.margin == 1 and all(how_sure.seen > 0.5)`
 
 # %% tags=["remove-input"]
 charts.table(protocol.word_table())
@@ -83,7 +90,8 @@ charts.table(protocol.word_table())
 # ## How sure?
 #
 # We know the paper's settings from a public reading note, not from its text. Dev chooses, so it flatters; eval doesn't
-# choose. Where a page names the best of many cells on eval, that number is too high, and the page says so.
+# choose. The {term}`best adapter` of [the main study](main_study.ipynb) is chosen on dev. Where a page names the best
+# of many cells on eval, as [below one rank](encoder.ipynb), that number is too high, and the page says so.
 #
 # **For you**: compare adapters on the same examples and seeds, choose on dev, and look at the test set once.
 #

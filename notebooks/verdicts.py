@@ -20,7 +20,7 @@
 #
 # The rules are code, so the same records always give the same verdicts. [The claims](claims.ipynb) in a grid.
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals; dashed is a point."}} tags=["remove-input"]
 from companion import verdicts
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
@@ -31,23 +31,28 @@ charts.interval_chart(verdicts.leads(), "LoRA − CP, points", MARGIN)
 # %% [markdown]
 # ## How a verdict is made
 #
-# A difference is taken seed by seed and item by item, on the average over matched budgets, and its error has both
-# sources ([`cpadapt.analysis.statistics`](../book/api.md)). *Matched* is a CP size whose budget is within
+# The figure's intervals have 95 %, those of verdicts {q}`claims.confidence|unit`. A difference is taken seed by seed
+# and item by item, on the average over matched budgets, and its error has both sources
+# ([`cpadapt.analysis.statistics`](../book/api.md)). *Matched* is a CP size whose budget is within
 # {q}`claims.near|unit` of a rank's. A claim
 #
-# - *holds* if the whole interval lies where the claim wants it, and *does not hold* if it lies elsewhere;
+# - *holds* if the whole interval lies where the claim wants it, and *fails* if it lies elsewhere;
 # - *cannot be told* if the interval reaches across an end;
 # - is *on the edge* if it would change without one budget, or with one other answer of one run;
-# - is *not judged* if an adapter isn't shown to beat the {term}`readout` alone in {term}`balanced accuracy`. *At an
-#   unsuitable rate* says that each such adapter has runs with one answer for all items;
+# - is *not judged* if an adapter isn't shown to beat the {term}`head` alone in {term}`balanced accuracy`. *At an
+#   unsuitable rate* says that each such adapter has runs with one answer for all items. What isn't judged can't fail,
+#   wherever its interval lies;
 # - is *not measured* if a run or a size is missing.
 #
-# The grid shows *cannot be told*, *on the edge* and *not judged* as open. A claim with several rules holds if all do
-# and fails if one does.
+# The grid shows *cannot be told* and *on the edge* as undecided. A claim with several rules holds if all do and fails
+# if one does.
 #
 # Differences below {q}`claims.margin|unit` count as none, and below {q}`claims.slight|unit` as slight. These margins
-# are older than the records. Four rules are younger: *on the edge*; *not judged* for each adapter by itself; that a
-# plateau begins at LoRA's first rank; and that lost runs are only counted.
+# are older than the records, and wider than [the plan's](../book/plan.md) half point: that is for a mean over many
+# tasks, and on one of these tasks half a point [can't be detected](how_sure.ipynb). {says}`all(how_sure.seen > 0.5)`
+#
+# Four rules are younger than the records: *on the edge*; *not judged* for each adapter by itself; that a plateau
+# begins at LoRA's first rank; and that lost runs are only counted.
 
 # %% mystnb={"code_prompt_show": "The rules", "code_prompt_hide": "The rules"} tags=["remove-input", "hide-output"]
 charts.table(verdicts.rule_table())
@@ -57,7 +62,7 @@ charts.table(verdicts.case_table())
 
 # %% [markdown]
 # *Tuned* has each size at the rate that {term}`dev` chose. On SmolLM2 *many seeds* and *all examples* are at ten times
-# the paper's rates. Not judged are the [pilot](first_frontiers.ipynb), [other draws](noise.ipynb) and
+# the paper's rates. No verdicts are made from the [pilot](first_frontiers.ipynb), [other draws](noise.ipynb) and
 # [orders](causes.ipynb) of the examples, and [another readout](readout.ipynb).
 #
 # ## The differences, claim by claim

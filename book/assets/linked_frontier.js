@@ -149,7 +149,8 @@ for (const element of document.querySelectorAll(".linked-frontier")) {
     const isNear = commonest >= low - (high - low); // else it would flatten the rest
     if (isNear) low = Math.min(low, commonest);
     const room = 0.06 * (high - low);
-    [low, high] = [low - room, high + room];
+    // The name of a commonest answer below all else stands under its line, and above the axis.
+    [low, high] = [low - (isNear && commonest === low ? 2.5 : 1) * room, high + room];
     const y = (value) => TOP + ((high - value) / (high - low)) * (FOOT - TOP);
     const least = Math.min(...adapters.map((cell) => cell.scalars)) / 1.1, most = Math.max(...adapters.map((cell) => cell.scalars)) * 1.1;
     const x = (scalars) => LEFT + (RIGHT - LEFT) * (Math.log(scalars / least) / Math.log(most / least));

@@ -147,7 +147,7 @@ def failed_somewhere() -> int:
 
 
 @quantity("claims", source=EVERYWHERE)
-def open_everywhere() -> int:
+def unsettled() -> int:
     """That neither hold nor fail in any case."""
     return sum(not {Verdict.HOLDS, Verdict.FAILS} & _found(*judged) for judged in JUDGED)
 
@@ -169,9 +169,25 @@ def verdicts_given() -> int:
     return sum(measured(case) for case in CASES)
 
 
+@quantity("verdicts", source=EVERYWHERE)
+def not_judged() -> int:
+    """Of these, because a cell is not shown to learn."""
+    return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED for case in CASES)
+
+
+@quantity("verdicts", source=EVERYWHERE)
+def would_fail() -> int:
+    """Of these, in which the interval of a rule lies outside what is claimed."""
+    return sum(
+        any(verdicts.finding(rule, task, case).would_fail for rule in CLAIMS[claim]["rules"])
+        for claim, task in JUDGED
+        for case in CASES
+    )
+
+
 @quantity("verdicts", source=of_case, each=AT_RATES)
 def unjudged(case: str) -> int:
-    """Of these, those that are not judged, because a cell is not shown to learn."""
+    """Of a case's, those that are not judged."""
     return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED)
 
 

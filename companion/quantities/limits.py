@@ -23,30 +23,18 @@ def opt_done() -> int:
     return len(records("paper"))
 
 
-@quantity("fields", source=STUDY)
-def ours() -> int:
-    """Of the protocol that are ours and not the paper's."""
-    return sum(source == "ours" for source in _of("rte").protocol_sources.values())
-
-
-@quantity("fields", source=STUDY)
-def fields() -> int:
-    """Of the protocol."""
-    return len(_of("rte").protocol_sources)
-
-
 @quantity("items", source=STUDY)
 def boolq_items() -> int:
     """That are asked of BoolQ."""
-    return int(_of("boolq").data["sets"]["eval"]["size"])
+    return int(_boolq().data["sets"]["eval"]["size"])
 
 
 @quantity("items", source=STUDY)
 def boolq_shared() -> int:
     """Of these, with a passage that also stands among the training or dev examples."""
-    return int(_of("boolq").data["eval_shares_text"]["passage"])
+    return int(_boolq().data["eval_shares_text"]["passage"])
 
 
-def _of(task: str) -> Record:
-    """One record of a task, all of which share one draw and protocol."""
-    return next(record for record in records(STUDY) if record.config.task == task)
+def _boolq() -> Record:
+    """One record of BoolQ, all of which share one draw and protocol."""
+    return next(record for record in records(STUDY) if record.config.task == "boolq")

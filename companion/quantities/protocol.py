@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from companion import protocol
+from companion import plan, protocol
 from companion.protocol import PAPER
 from companion.quantities import quantity
 from cpadapt.records.config import Protocol
@@ -20,6 +20,12 @@ def fields(whose: Literal["paper", "ours"]) -> int:
 def all_fields() -> int:
     """Of the protocol."""
     return len(Protocol().sources())
+
+
+@quantity("fields", source=plan.MAIN)
+def changed() -> int:
+    """In which the main study differs from the default."""
+    return len(protocol.changed_by_main_study())
 
 
 @quantity("steps", source="paper", each=("paper",))

@@ -660,6 +660,10 @@ def _study_files(backbone: str, *_: str) -> tuple[str, ...]:
 @known
 def study_of_processes(backbone: str, number: str) -> float:
     """A study of the paper's size, with one process or with the best number of them."""
+    return _by_processes(backbone, number)
+
+
+def _by_processes(backbone: str, number: str) -> float:
     places = [place(backbone, task) for task in TASKS]
     given = [bench.one_process(at) if number == "one" else bench.best_processes(at)[1] for at in places]
     return sum(3600 * bench.runs_a_task() / rate for rate in given)
@@ -670,6 +674,12 @@ def study_of_processes(backbone: str, number: str) -> float:
 def study_of_banks(backbone: str, gpus: str) -> float:
     """Such a study with banks, on so many GPUs."""
     return bench.study_on_gpus(NAMES[backbone], int(gpus.removeprefix("gpus_")))
+
+
+@quantity("times", source=_study_files, each=["smollm2"])
+def study_faster(backbone: str) -> float:
+    """The time of such a study with the best number of processes over that with banks on one GPU."""
+    return _by_processes(backbone, "best") / bench.study_on_gpus(NAMES[backbone], 1)
 
 
 AS_RUN = {"smollm2": "smollm2", "opt": "paper"}

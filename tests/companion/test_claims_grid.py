@@ -13,8 +13,8 @@ from companion.verdicts import CASES, JUDGED
 ROOT = Path(__file__).parents[2]
 CSS = (ROOT / "book" / "assets" / "book.css").read_text(encoding="utf-8")
 
-CLEAR = {"holds": "holds", "does not hold": "fails", "not measured": "not measured"}
-"""The kinds of the verdicts that are not open."""
+UNDECIDED = ("cannot be told", "on the edge")
+"""What the grid shows under one name; its other names are the verdicts'."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,10 @@ def grid() -> BeautifulSoup:
 def test_every_verdict_on_accuracy_has_one_kind() -> None:
     for verdict in set(Verdict) - {Verdict.NONE_LOST, Verdict.SOME_LOST}:
         assert claims_grid.kind_of(verdict).symbol
-    assert claims_grid.kind_of(Verdict.UNJUDGED).said == "open", "what is not judged is not refuted"
+    kinds = [claims_grid.kind_of(verdict) for verdict in (Verdict.FAILS, Verdict.OPEN, Verdict.UNJUDGED)]
+    assert [kind.said for kind in kinds] == ["fails", "undecided", "not judged"]
+    for part in ("said", "symbol", "css"):
+        assert len({getattr(kind, part) for kind in claims_grid.KINDS}) == len(claims_grid.KINDS)
 
 
 @pytest.mark.slow
@@ -39,9 +42,7 @@ def test_a_cell_says_its_verdict_its_numbers_and_its_evidence(grid: BeautifulSou
             told = str(quantities.value(f"claims.verdict.{claim}.{task}.{case}").value)
             link = cell.a
             said = link.select_one(".unseen").get_text()
-            assert said == {"holds": "holds", "does not hold": "fails", "not measured": "not measured"}.get(
-                told, "open"
-            )
+            assert said == ("undecided" if told in UNDECIDED else told.partition(": ")[0])
             assert cell["class"] == [f"claim-{said.replace(' ', '-')}"]
             if said != "not measured":
                 named = evidence.find(id=link["href"].removeprefix("verdicts.html#"))
@@ -55,11 +56,15 @@ def test_a_cell_says_its_verdict_its_numbers_and_its_evidence(grid: BeautifulSou
 @pytest.mark.slow
 def test_what_a_cell_says() -> None:
     assert claims_grid.explained("favoured", "rte", "many_seeds").splitlines() == [
-        "Open: the interval reaches across an end of what is claimed.",
+        "Undecided: the interval reaches across an end of what is claimed.",
         "LoRA − CP at equal size: +0.7 points (−0.1 to +1.6); wanted above 0.",
     ]
-    assert claims_grid.explained("favoured", "rte", "tuned").startswith("Open: the verdict hangs on one budget")
-    assert claims_grid.explained("finer", "boolq", "encoder").startswith("Open: LoRA at an unsuitable rate.")
+    assert claims_grid.explained("favoured", "rte", "tuned").startswith("Undecided: the verdict hangs on one budget")
+    assert claims_grid.explained("finer", "boolq", "encoder").splitlines() == [
+        "Not judged: LoRA at an unsuitable rate.",
+        "CP − LoRA at equal size: +3.5 points (+2.7 to +4.3); wanted below +1, but the interval is wholly elsewhere.",
+    ]
+    assert "elsewhere" not in claims_grid.explained("finer", "sst2", "tuned")
     assert claims_grid.explained("finer", "boolq", "opt") == "Not measured."
 
 
@@ -78,7 +83,7 @@ def luminance(colour: str) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["holds", "fails", "open"])
+@pytest.mark.parametrize("kind", ["holds", "fails", "undecided", "not-judged"])
 def test_a_cell_can_be_read_on_its_own_ground(kind: str) -> None:
     (ground, ink) = re.search(rf"\.claim-{kind} {{ background: #(\w+); color: #(\w+); }}", CSS).groups()
     dark, light = sorted(map(luminance, (ground, ink)))

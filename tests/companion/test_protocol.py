@@ -57,8 +57,23 @@ def test_all_words_are_explained() -> None:
 
 def test_every_field_is_explained() -> None:
     table = protocol.field_table()
-    assert list(table["field"]) == list(Protocol.__dataclass_fields__)
+    assert list(table["setting"]) == list(Protocol.__dataclass_fields__)
     assert all(len(said) > 10 and "\n" not in said for said in table["what it is"])
+
+
+def test_what_the_main_study_changes() -> None:
+    """Its file names these and the caps that are the default's."""
+    table = protocol.field_table().set_index("setting")["main study"]
+    changed = {"steps": "500", "eval_every": "250", "eval_cap": "2000", "rest_cap": "1000", "dtype": "bfloat16"}
+    assert table[table != ""].to_dict() == changed
+    assert quantities.value("protocol.changed").value == len(changed)
+    boxes = protocol.design().data
+    for said in (
+        "1,000 training and 500 dev examples",
+        "5,000 steps; 500 in the main",
+        "to 2,000, and up to 1,000 rest",
+    ):
+        assert said in boxes
 
 
 def test_the_papers_study_has_the_papers_precision_and_differs_in_nothing_else() -> None:

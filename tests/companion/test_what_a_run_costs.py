@@ -237,6 +237,14 @@ def test_added_runs_and_how_many_suffice_by_hand() -> None:
         assert number(f"enough_runs.{'.'.join(called)}") == enough
 
 
+def test_how_much_faster_a_study_is_by_hand() -> None:
+    """57 runs a task at the processes' own pace, over a bank a task with its start."""
+    slow = sum(57 * 3600 / number(f"best.smollm2.{task}.b8") for task in ("sst2", "rte", "boolq"))
+    banks = sum(bench.bank_seconds(place("smollm2", task), 57) for task in ("sst2", "rte", "boolq"))
+    assert number("study_faster.smollm2") == pytest.approx(slow / banks)
+    assert number("bank_over_best.smollm2.boolq.b8") < slow / banks < number("bank_over_best.smollm2.sst2.b8")
+
+
 def test_the_study_on_record_by_hand() -> None:
     """All runs of a bank have its times, and no two banks have the same ones."""
     banks = {(line["cost"]["train_seconds"], line["cost"]["evaluation_seconds"]) for line in read("smollm2")}
