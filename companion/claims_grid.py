@@ -36,9 +36,7 @@ class Kind:
 KINDS = (
     Kind("✓", "holds", (Verdict.HOLDS,), "the whole interval is where the claim wants it"),
     Kind("✗", "fails", (Verdict.FAILS,), "the whole interval is elsewhere"),
-    Kind(
-        "?", "undecided", (Verdict.OPEN, Verdict.EDGE), "the interval crosses an end, or one budget or answer decides"
-    ),
+    Kind("?", "undecided", (Verdict.OPEN, Verdict.EDGE), "the interval crosses an end, or one budget decides"),
     Kind("○", "not judged", (Verdict.UNJUDGED,), "an adapter isn't shown to have learned, wherever the interval is"),
     Kind("–", "not measured", (Verdict.UNMEASURED,), "runs are missing"),
 )

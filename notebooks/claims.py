@@ -53,9 +53,10 @@ claims_grid.grid()
 #   {says}`claims.verdict.saturates.boolq.encoder == 'not judged: LoRA at an unsuitable rate'`
 #   {says}`claims.verdict.finer.sst2.many_seeds == 'holds' and claims.verdict.finer.rte.many_seeds == 'holds'`
 #   {says}`claims.verdict.finer.boolq.all_examples == 'holds' and claims.verdict.finer.sst2.encoder == 'holds'`
-# - **BoolQ is undecided by one rule.** On Qwen at the paper's rates CP gains {q}`claims.difference.cp_gains.boolq.size`
-#   points with more components, and LoRA leads by {q}`claims.difference.lora_slightly_ahead.boolq.size`. Whether CP's
-#   curve saturates, we can't tell. SmolLM2 agrees once it has all examples.
+# - **BoolQ is undecided by one rule.** On Qwen at the paper's rates CP gains
+#   {q}`claims.difference.cp_gains.boolq.size` points with more components, and LoRA leads by
+#   {q}`claims.difference.lora_slightly_ahead.boolq.size`. Whether CP's curve saturates, we can't tell. SmolLM2 agrees
+#   once it has all examples.
 #   {says}`claims.verdict.saturates.boolq.size == 'cannot be told' and claims.difference.cp_gains.boolq.size.low > 0`
 #   {says}`0 < claims.difference.lora_slightly_ahead.boolq.size.low`
 #   {says}`claims.difference.lora_slightly_ahead.boolq.size.high < claims.slight`
@@ -120,8 +121,8 @@ claims_grid.grid()
 #
 # Each verdict is a test by itself at 5 %, so one or two of {q}`claims.verdicts_given` may be wrong by chance. A claim
 # that holds in one setting may be undecided or not judged in the next; it then lacks seeds, items or a suitable rate,
-# and isn't refuted. Differences below 1 point count as none here, twice [the plan's margin](../book/plan.md): on single
-# tasks like these, half a point [can't be detected](how_sure.ipynb).
+# and isn't refuted. Differences below 1 point count as none here, twice [the plan's margin](../book/plan.md): on
+# single tasks like these, half a point [can't be detected](how_sure.ipynb).
 # {says}`claims.margin == 1 and all(how_sure.seen > 0.5)`
 # On SST-2's dev set, whose items are phrases, [more components do help](noise.ipynb).
 # {says}`noise.on_dev.sst2.cp44_cp1.low > 0`

@@ -41,7 +41,7 @@ encoder.gain_charts()
 #
 # ## How far one component gets
 
-# %% mystnb={"figure": {"caption": "One component's share of the best gain, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "One component's share of the best gain; 95 % intervals."}} tags=["remove-input"]
 encoder.way_chart()
 
 # %% [markdown]
@@ -54,7 +54,7 @@ encoder.way_chart()
 #
 # ## At one rank, LoRA is level or ahead
 
-# %% mystnb={"figure": {"caption": "Steps around one rank, with 95 % intervals; dashed is a point."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Steps around one rank; 95 % intervals, dashed a point."}} tags=["remove-input"]
 charts.interval_chart(encoder.charted_steps(), "difference, points", MARGIN)
 
 # %% [markdown]

@@ -21,7 +21,7 @@
 # {q}`main_study.tasks|unit`, {q}`main_study.draws|unit` each; {q}`planned.share|level` interval
 # {q}`planned.share|interval`.
 
-# %% mystnb={"figure": {"caption": "TREC at first: most of the gain with one component. 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "One component has most of TREC's gain; 95 % intervals."}} tags=["remove-input"]
 from IPython.display import HTML
 
 from companion import linked_frontier

@@ -60,7 +60,8 @@ charts.table(main_study.task_table())
 #
 # ## How sure?
 #
-# All intervals on this page have {q}`main_study.primary|level`, the plan's level. The plan asks for ten more draws only where the interval leaves both answers open, which it doesn't here. All
+# All intervals here have {q}`main_study.primary|level`, which makes up for a second look at the data. The plan asks for
+# that look, with ten more draws, only where the interval leaves both answers open, which it doesn't here. All
 # {q}`main_study.runs` runs have an outcome.
 # {says}`main_study.more_draws == 'no' and main_study.lost == 0`
 #

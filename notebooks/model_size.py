@@ -25,7 +25,7 @@
 # {q}`model_size.share.qwen15|full`; this and all brackets on this page are {q}`model_size.share.qwen15|level`
 # intervals.
 
-# %% mystnb={"figure": {"caption": "Gain over the head alone, mean over tasks, with 97 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Mean gain over the head alone, with 97 % intervals."}} tags=["remove-input"]
 from companion import main_study, model_size, plan
 from cpadapt.analysis import charts
 
@@ -55,7 +55,7 @@ charts.table(model_size.table())
 # {says}`planned.number.test10.low < 0 < planned.number.test10.high`
 # {says}`planned.number.test11.low < 0 < planned.number.test11.high`
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, by task and model, with 97 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP by task and model, with 97 % intervals."}} tags=["remove-input"]
 charts.interval_chart(model_size.lead_rows(), "LoRA − CP, points", plan.MARGIN, level=main_study.LEVEL)
 
 # %% [markdown]

@@ -31,8 +31,8 @@ protocol.design()
 
 # %% [markdown]
 # Where the main study isn't named, the numbers are the default's, which are those of the paper's design. The
-# {term}`rest` are training rows that a run drew neither for training nor for dev. It's judged on them as on test items,
-# and more items make intervals narrower.
+# {term}`rest` are training rows that a run drew neither for training nor for dev. It's judged on them as on test
+# items, and more items make intervals narrower.
 #
 # An adapter at one size is a {term}`cell`. A {term}`run` is a cell at one {term}`rate <learning rate>` and
 # {term}`seed`. A {term}`bank` trains many runs at once on one frozen {term}`backbone`. A budget is
@@ -61,14 +61,14 @@ charts.table(protocol.error_table())
 # Over tasks, a difference is *shown* if its interval leaves out zero, and *equivalent* if it is clearly too small to
 # matter. If neither, it is *open*: we can't tell.
 
-# %% mystnb={"figure": {"caption": "Made-up differences with 97 % intervals, and what we would call them."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "What we call made-up differences, by 97 % intervals."}} tags=["remove-input"]
 protocol.verdict_chart()
 
 # %% [markdown]
 # The dashed lines are the half point below which a difference counts as none, because less wouldn't change what anyone
-# uses. [The plan](../book/plan.md) fixed these words before the main study was run. On single tasks and in [the paper's
-# claims](claims.ipynb) less than 1 point counts as none: half a point [can't be detected](how_sure.ipynb) on one of our
-# tasks. These have words of their own:
+# uses. [The plan](../book/plan.md) fixed these words before the main study was run. On single tasks and in
+# [the paper's claims](claims.ipynb) less than 1 point counts as none: half a point
+# [can't be detected](how_sure.ipynb) on one of our tasks. These have words of their own:
 # {says}`claims.margin == 1 and all(how_sure.seen > 0.5)`
 
 # %% tags=["remove-input"]

@@ -15,15 +15,15 @@
 #
 # **How much hangs on the learning rate?**
 #
-# Large adapters collapse at high rates. On RTE, going from ten to {q}`rates.highest` times the paper's rate costs those
-# larger than LoRA's first rank {q}`rates.rise.rte.large|unit|negated`. Smaller ones aren't shown to lose.
+# Large adapters collapse at high rates. On RTE, going from ten to {q}`rates.highest` times the paper's rate costs
+# those larger than LoRA's first rank {q}`rates.rise.rte.large|unit|negated`. Smaller ones aren't shown to lose.
 # {says}`rates.rise.rte.large.high < 0 and rates.rise.sst2.large.high < 0`
 # {says}`rates.rise.rte.small.high > 0 and rates.rise.sst2.small.high > 0 and rates.rise.boolq.small.high > 0`
 #
-# The {q}`rates.rise.rte.large|level` interval is {q}`rates.rise.rte.large|interval|negated`. SmolLM2-135M-Instruct, dequantized from four bits,
-# {q}`rates.all_runs|unit`: {q}`rates.rise.rte.large|n` for each task, size and rate.
+# The {q}`rates.rise.rte.large|level` interval is {q}`rates.rise.rte.large|interval|negated`. SmolLM2-135M-Instruct,
+# dequantized from four bits, {q}`rates.all_runs|unit`: {q}`rates.rise.rte.large|n` for each task, size and rate.
 
-# %% mystnb={"figure": {"caption": "Points gained by the step to the highest rate, with 95 % intervals."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Gain by the step to the highest rate; 95 % intervals."}} tags=["remove-input"]
 from companion import rates
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
@@ -50,7 +50,7 @@ rates.rise_chart()
 records = rates.runs_at_all_rates(rates.STUDIES, "rte")
 charts.rate_chart(rates.response(records), rates.floor(records)).properties(title="RTE: large sizes fall")
 
-# %% mystnb={"figure": {"caption": "Worst to best mean of three seeds, over rates and over sizes."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Worst to best mean of three seeds, over rates or sizes."}} tags=["remove-input"]
 rates.moved_chart()
 
 # %% [markdown]
@@ -76,14 +76,14 @@ charts.table(rates.response_table("boolq"))
 #
 # Here {term}`dev` chooses a rate for each {term}`cell`.
 
-# %% mystnb={"figure": {"caption": "What chosen rates change, with 95 % intervals; dashed is a point."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "What chosen rates change; 95 % intervals, dashed a point."}} tags=["remove-input"]
 charts.interval_chart(rates.tuned_rows(), "points", MARGIN).properties(title="Leads hardly change")
 
 # %% [markdown]
 # Dashed is the point below which a difference on one task counts as none ([why](protocol.ipynb)). LoRA's mean is the
-# higher one on all three tasks, with the paper's rates and with chosen ones. No lead has changed clearly. On BoolQ, dev
-# chose rates at which {q}`rates.boolq_compared_one_answer` of the {q}`rates.boolq_compared` runs give one answer, so
-# adapters aren't shown to beat the commonest answer there.
+# higher one on all three tasks, with the paper's rates and with chosen ones. No lead has changed clearly. On BoolQ,
+# dev chose rates at which {q}`rates.boolq_compared_one_answer` of the {q}`rates.boolq_compared` runs give one answer,
+# so adapters aren't shown to beat the commonest answer there.
 # {says}`all(rates.lead > 0)`
 # {says}`all(rates.change.low < 0, rates.change.high > 0)`
 # {says}`rates.boolq_over_majority.low < 0`

@@ -20,7 +20,7 @@
 #
 # The rules are code, so the same records always give the same verdicts. [The claims](claims.ipynb) in a grid.
 
-# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals; dashed is a point."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "LoRA minus CP at equal size, with 95 % intervals."}} tags=["remove-input"]
 from companion import verdicts
 from companion.claims import MARGIN
 from cpadapt.analysis import charts

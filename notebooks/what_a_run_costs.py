@@ -68,9 +68,9 @@ what_a_run_costs.alone_chart()
 charts.table(what_a_run_costs.study_table())
 
 # %% [markdown]
-# Most of a study's time goes into the long texts, where a bank gains least. *As it was run* is from the records of [the
-# study](what_was_run.ipynb). One GPU is timed; several are computed
-# from that. Each of many GPUs has few runs and isn't full, so a study gets less faster than GPUs are added.
+# Most of a study's time goes into the long texts, where a bank gains least. *As it was run* is training and evaluation
+# from the records of [the study](what_was_run.ipynb). One GPU is timed; several are computed from that. Each of many
+# GPUs has few runs and isn't full, so a study gets less faster than GPUs are added.
 # {says}`what_a_run_costs.study_of_banks.smollm2.gpus_1 < 100 * what_a_run_costs.study_of_banks.smollm2.gpus_100`
 # {says}`what_a_run_costs.study_of_banks.opt.gpus_1 < 100 * what_a_run_costs.study_of_banks.opt.gpus_100`
 #
