@@ -401,7 +401,7 @@ def moved_chart() -> Any:
         alt.Chart(table)
         .mark_bar(size=10)
         .encode(
-            alt.X("points:Q", title="points from worst to best mean, no intervals", axis=alt.Axis(tickCount=6)),
+            alt.X("points:Q", title="points, worst to best mean", axis=alt.Axis(tickCount=6)),
             alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False)),
             alt.YOffset("over:N", sort=list(over)),
             alt.Color("over:N", title=None, scale=colours),

@@ -320,7 +320,7 @@ def alone_chart() -> Any:
         tooltip=["step", "what", alt.Tooltip("ratio:Q", format=".2f")],
     )
     return (even + points).properties(
-        title=_title("Compiled, a CP step takes somewhat longer"),
+        title=_title("Compiled, CP is somewhat slower"),
         description="Time and peak memory of a training step of one CP adapter over those of one LoRA adapter of its"
         " size, eager and compiled, at LoRA's ranks 1 and 8: from 0.9 to 1.3.",
         width="container",

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # No claim of the paper fails where it is judged
+# # No claim fails where it is judged
 #
 # **Which of the paper's findings hold here, and what isn't measured?**
 #

@@ -50,7 +50,7 @@ rates.rise_chart()
 records = rates.runs_at_all_rates(rates.STUDIES, "rte")
 charts.rate_chart(rates.response(records), rates.floor(records)).properties(title="RTE: large sizes fall")
 
-# %% mystnb={"figure": {"caption": "Worst to best mean of three seeds, over rates or sizes."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Worst to best mean of three seeds, without intervals."}} tags=["remove-input"]
 rates.moved_chart()
 
 # %% [markdown]

@@ -34,7 +34,7 @@ def share(model: str) -> Value:
     return Value(ratio, low, high, level=LEVEL)
 
 
-@quantity("points", 1, of_model, level=LEVEL, each=MODELS)
+@quantity("points", 2, of_model, level=LEVEL, each=MODELS)
 def costs(model: str) -> OverTasks:
     """LoRA's first rank minus one component, over tasks."""
     return main_study.one_component_costs(STUDIES[model])
