@@ -149,8 +149,10 @@ for (const element of document.querySelectorAll(".linked-frontier")) {
     const isNear = commonest >= low - (high - low); // else it would flatten the rest
     if (isNear) low = Math.min(low, commonest);
     const room = 0.06 * (high - low);
-    // The name of a commonest answer below all else stands under its line, and above the axis.
-    [low, high] = [low - (isNear && commonest === low ? 2.5 : 1) * room, high + room];
+    [low, high] = [low - room, high + room];
+    const isUnder = commonest < floor[0]; // then its name is under its line, and has room above the axis
+    const free = 20 / (FOOT - TOP);
+    if (isNear && isUnder) low = Math.min(low, (commonest - free * high) / (1 - free));
     const y = (value) => TOP + ((high - value) / (high - low)) * (FOOT - TOP);
     const least = Math.min(...adapters.map((cell) => cell.scalars)) / 1.1, most = Math.max(...adapters.map((cell) => cell.scalars)) * 1.1;
     const x = (scalars) => LEFT + (RIGHT - LEFT) * (Math.log(scalars / least) / Math.log(most / least));
@@ -175,7 +177,7 @@ for (const element of document.querySelectorAll(".linked-frontier")) {
     const rate = `commonest answer, ${percent(one.commonest)}`;
     if (isNear) {
       svg.append(line(0, y(commonest), 100, y(commonest), { class: "commonest" }));
-      svg.append(text(rate, 100, y(commonest) + (commonest < floor[0] ? 14 : -4), { "text-anchor": "end" }));
+      svg.append(text(rate, 100, y(commonest) + (isUnder ? 14 : -4), { "text-anchor": "end" }));
     } else svg.append(text(`↓ ${rate}`, 100, HEIGHT - 4, { "text-anchor": "end" }));
 
     const button = (cell, ...drawn) => {
