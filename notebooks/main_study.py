@@ -35,9 +35,10 @@ charts.interval_chart(main_study.task_chart_rows(), "LoRA − CP, points", plan.
 # {q}`main_study.compared`. The plan calls two adapters equivalent if their difference is clearly within half a point.
 # The dashed lines are that half point.
 #
-# The tasks come from {q}`main_study.sources` sources. We see no sign that they differ: the true differences are
-# estimated to spread with a standard deviation of {q}`main_study.spread|unit`. That has no interval, and single tasks
-# are uncertain: on BoolQ the difference may lie anywhere between {q}`main_study.on_task.boolq|interval|signed`.
+# The tasks come from {q}`main_study.sources` sources. We see no sign that the difference depends on the task: between
+# sources it spreads with an estimated standard deviation of {q}`main_study.spread|unit`. That estimate has no interval,
+# and single tasks are uncertain: on BoolQ the difference may lie anywhere from
+# {q}`main_study.on_task.boolq|interval|signed`.
 # {says}`main_study.spread < 0.2 and main_study.on_task.boolq.low < -2 and main_study.on_task.boolq.high > 1`
 #
 # ## Task by task
