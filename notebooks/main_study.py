@@ -68,7 +68,7 @@ charts.table(main_study.task_table())
 #
 # One setting of the rate served all tasks, chosen on dev; a task may have a better one. Training had
 # {q}`main_study.steps|unit` on 1000 examples, the head was trained too, and the model is Qwen2.5-Coder-1.5B-Instruct.
-# [The plan's secondary tests](planned.ipynb) aren't judged yet.
+# What longer training changes, [the plan's secondary tests](planned.ipynb) ask.
 #
 # **For you**: at equal size, choose between CP and LoRA by what else you need, not by accuracy.
 #

@@ -51,7 +51,8 @@ charts.table(model_size.table())
 # {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
 #
 # Against the plan's model the differences are {q}`planned.number.test10|full` and {q}`planned.number.test11|full`.
-# Whether they differ is asked by two of [the plan's tests](planned.ipynb), which aren't judged yet.
+# Two of [the plan's tests](planned.ipynb) ask whether they are zero, and both are open.
+# {says}`planned.verdict.test10 == 'open' and planned.verdict.test11 == 'open'`
 # {says}`planned.number.test10.low < 0 < planned.number.test10.high`
 # {says}`planned.number.test11.low < 0 < planned.number.test11.high`
 
