@@ -36,8 +36,8 @@ charts.interval_chart(main_study.task_chart_rows(), "LoRA − CP, points", plan.
 # The dashed lines are that half point.
 #
 # The tasks come from {q}`main_study.sources` sources. We see no sign that the difference depends on the task: between
-# sources it spreads with an estimated standard deviation of {q}`main_study.spread|unit`. That estimate has no interval,
-# and single tasks are uncertain: on BoolQ the difference may lie anywhere from
+# sources it spreads with an estimated standard deviation of {q}`main_study.spread|unit`. That estimate has no
+# interval, and single tasks are uncertain: on BoolQ the difference may lie anywhere from
 # {q}`main_study.on_task.boolq|interval|signed`.
 # {says}`main_study.spread < 0.2 and main_study.on_task.boolq.low < -2 and main_study.on_task.boolq.high > 1`
 #
@@ -61,8 +61,8 @@ charts.table(main_study.task_table())
 #
 # ## How sure?
 #
-# All intervals here have {q}`main_study.primary|level`, which makes up for a second look at the data. The plan asks for
-# that look, with ten more draws, only where the interval leaves both answers open, which it doesn't here. All
+# All intervals here have {q}`main_study.primary|level`, which makes up for a second look at the data. The plan asks
+# for that look, with ten more draws, only where the interval leaves both answers open, which it doesn't here. All
 # {q}`main_study.runs` runs have an outcome.
 # {says}`main_study.more_draws == 'no' and main_study.lost == 0`
 #

@@ -250,10 +250,10 @@ ERRORS: dict[str, Planted] = {
         chapter="what_was_run",
     ),
     "the paper's fields for ours": Planted(
-        "companion/quantities/limits.py",
-        'source == "ours" for',
-        'source == "paper" for',
-        chapter="limits",
+        "companion/quantities/protocol.py",
+        "values()).count(whose)",
+        'values()).count("ours")',
+        chapter="protocol",
     ),
     "machines apart, one way alone": Planted(
         "companion/study_in_small.py",
