@@ -52,8 +52,8 @@ charts.table(main_study.task_table())
 # %% [markdown]
 # *Over the head* is what the adapters gain over a trained head alone, which the plan doesn't test. It's
 # {q}`main_study.median_gain|unit` on the task in the middle, and from {q}`main_study.least_gain` to
-# {q}`main_study.greatest_gain` on the others ([every cell](frontier.ipynb)). So the adapters are alike on tasks where
-# they matter, too.
+# {q}`main_study.greatest_gain` on the others ([every cell](frontier.ipynb)). So these are tasks on which adapters
+# matter.
 # {says}`main_study.median_gain > 1 and main_study.greatest_gain > 5`
 #
 # The largest difference on a task is {q}`main_study.largest|unit|signed`. On no task do eval and rest rows disagree

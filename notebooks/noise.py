@@ -25,7 +25,7 @@
 # {q}`noise.draws_known`; and {q}`noise.over_draws.sst2.lora1_cp11|n` other draws.
 # {says}`noise.shared_draw < noise.other_draws.least`
 
-# %% mystnb={"figure": {"caption": "SST-2: differences, measured in three ways."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "SST-2: differences in three ways, with 95 % intervals."}} tags=["remove-input"]
 from companion import noise
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
@@ -87,7 +87,7 @@ charts.table(noise.spread_table("sst2", "seeds", "draws"))
 #
 # ## RTE
 
-# %% mystnb={"figure": {"caption": "RTE: differences, measured in three ways."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "RTE: differences in three ways, with 95 % intervals."}} tags=["remove-input"]
 charts.interval_chart(noise.interval_rows("rte"), "difference, points", MARGIN)
 
 # %% [markdown]
@@ -127,7 +127,7 @@ charts.table(noise.spread_table("rte", "seeds", "draws"))
 # %% [markdown]
 # ## BoolQ
 
-# %% mystnb={"figure": {"caption": "BoolQ: differences over seeds."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "BoolQ: differences over seeds, with 95 % intervals."}} tags=["remove-input"]
 charts.interval_chart(noise.interval_rows("boolq"), "difference, points", MARGIN)
 
 # %% [markdown]

@@ -29,7 +29,7 @@ from companion.claims import MARGIN
 from cpadapt.analysis import charts
 
 charts.enable()
-changes = charts.interval_chart(readout.changes(), "words − head, points", MARGIN)
+changes = charts.interval_chart(readout.changes(), "points, 95 % intervals", MARGIN)
 changes.properties(title="Words change little")
 
 # %% [markdown]

@@ -23,7 +23,7 @@
 # SmolLM2-135M-Instruct, dequantized from four bits, with {q}`tensorization.seeds|unit` of each split at one budget and
 # one draw of the examples, on SST-2 the worst of {q}`noise.draws_known`.
 
-# %% mystnb={"figure": {"caption": "Each split minus the default; dashed is a point."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Splits minus the default; 95 % intervals, dashed a point."}} tags=["remove-input"]
 from companion import contrasts, tensorization
 from companion.claims import MARGIN
 from cpadapt.analysis import charts
