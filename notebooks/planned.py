@@ -30,7 +30,7 @@ from companion import plan, planned
 from cpadapt.analysis import charts
 
 charts.enable()
-charts.interval_chart(planned.chart_rows(), "points", plan.MARGIN)
+charts.interval_chart(planned.chart_rows(), "points", plan.MARGIN, level=1 - plan.LEVEL)
 
 # %% [markdown]
 # The dashed lines are half a point, the plan's margin. CP 17 and CP 71 have the budgets of LoRA 1 and LoRA 4. *Best*

@@ -26,7 +26,7 @@
 # {q}`planned.share|level` intervals: {q}`planned.share|interval` % of the gain; LoRA minus CP of equal size,
 # {q}`main_study.primary|interval|signed` points.
 
-# %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 95 %."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 97 %."}} tags=["remove-input"]
 from companion import model_size
 from cpadapt.analysis import charts
 
@@ -47,7 +47,7 @@ model_size.first_chart()
 #
 # ## What else we found
 #
-# - **The learning rate matters too.** Small adapters like higher rates, and large ones collapse there
+# - **High learning rates ruin large adapters.** Small ones aren't shown to suffer
 #   ([the learning rate](rates.ipynb)).
 # - **On two smaller models** one component has {q}`model_size.share.qwen05|full` and
 #   {q}`model_size.share.smollm2|full` of the best gain, and who leads at equal size is open ([model

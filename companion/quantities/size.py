@@ -5,7 +5,8 @@ import math
 from companion import PROJECT, size
 from companion.quantities import quantity
 from companion.size import RATES, STUDY, TASKS_MEASURED
-from cpadapt.analysis.statistics import Estimate
+from cpadapt.analysis.statistics import Estimate, compare
+from cpadapt.records.config import HEAD
 from cpadapt.study import load_study
 
 ASKED = [
@@ -44,6 +45,13 @@ def items(task: str) -> int:
 def over_head(task: str) -> float:
     """The best adapter minus the head alone."""
     return size.over_head(task)
+
+
+@quantity("points", 1, STUDY, each=("boolq",))
+def one_over_head(task: str) -> Estimate:
+    """One component minus the head alone."""
+    outcomes = size.cells(task).outcomes
+    return compare(outcomes["cp", 1], outcomes[HEAD, 0])
 
 
 # What the model knew before.

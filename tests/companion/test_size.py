@@ -68,3 +68,16 @@ def test_the_settings_are_those_that_dev_chose(model: str, cell: tuple[str, int]
         assert quantities.value(name).value == pytest.approx(score[s])
     best = min(score, key=lambda s: (lost[s], -score[s], *s))
     assert quantities.value(f"size.chosen.{model}.{cell[0]}{cell[1]}").value == titles[best]
+
+
+def test_what_one_component_gains_at_the_papers_rate() -> None:
+    right = {
+        (line["label"], line["config"]["seed"]): answers(line["outcome"])
+        for line in read("size-paper")
+        if line["config"]["task"] == "boolq" and (line["label"], line["config"]["size"]) in {("cp", 1), ("head", 0)}
+    }
+    by_hand = judged(
+        [[a - b for a, b in zip(right["cp", seed], right["head", seed], strict=True)] for seed in (0, 1, 2)]
+    )
+    known = quantities.value("size.one_over_head.boolq")
+    assert (known.value, known.low, known.high) == pytest.approx((by_hand["gap"], *by_hand["interval"]), abs=1e-3)
