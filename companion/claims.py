@@ -143,7 +143,7 @@ def cp_saturates(cells: Cells) -> Finding:
 
 
 def first_rank_learns(cells: Cells) -> Finding:
-    """CP at the budget of LoRA's first rank is above the readout alone, in balanced accuracy.
+    """CP at the budget of LoRA's first rank is above the head alone, in balanced accuracy.
 
     `learned` judges it.
     """
@@ -198,7 +198,7 @@ RULES: Mapping[str, Callable[[Cells], Finding]] = {
 
 
 def learned(cells: Cells, *among: Cell) -> Finding:
-    """Each of these cells is above the readout alone, in balanced accuracy, item by item and seed by seed.
+    """Each of these cells is above the head alone, in balanced accuracy, item by item and seed by seed.
 
     Balanced accuracy weights all classes equally, so a run gains nothing by giving the commonest answer more often. If
     the records do not have the items' classes, accuracy is used.
@@ -275,7 +275,7 @@ def _compared(
     compared = [cell for cell in dict.fromkeys(cell for pair in pairs for cell in pair) if cell not in untaught]
     taught = learned(cells, *compared)
     if taught.verdict is not Verdict.HOLDS:
-        # Without runs of the readout alone, no cell is shown to learn.
+        # Without runs of the head alone, no cell is shown to learn.
         unfit = taught.unfit or tuple(compared)
         return Finding(Verdict.UNJUDGED, region, difference, unfit, taught.collapsed)
     verdict = region.judge(difference)

@@ -78,10 +78,10 @@ def runs_at_all_rates(studies: Sequence[str], task: str) -> list[Record]:
 
 
 def response(records: Sequence[Record]) -> pd.DataFrame:
-    """The accuracy of each cell at each rate, without the readout alone.
+    """The accuracy of each cell at each rate, without the head alone.
 
     Args:
-        records: one task's runs, with those of the readout alone, as `runs_at_all_rates` returns them.
+        records: one task's runs, with those of the head alone, as `runs_at_all_rates` returns them.
 
     Returns:
         One row for each cell and rate, ascending, with the columns `label`, `size`, `parameters`, `learning_rate`,
@@ -91,12 +91,12 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
         `one_answer`) and `chosen` (whether dev chose the rate, see `cell_rates`).
 
     Raises:
-        InputError: no run trains the readout alone, or none has an adapter; or as
+        InputError: no run trains the head alone, or none has an adapter; or as
             `cpadapt.analysis.statistics.estimate`.
     """
     runs, evaluations = tabulate(records)
     if not 0 < (runs["label"] == HEAD).sum() < len(runs):
-        raise InputError("a response needs runs with an adapter and runs of the readout alone")
+        raise InputError("a response needs runs with an adapter and runs of the head alone")
     last = evaluations[evaluations["step"] == evaluations["step"].max()].set_index("id")["train_loss"]
     floor = last[runs.loc[runs["label"] == HEAD, "id"]].mean()
     by_id = {record.id: record for record in records}
@@ -119,7 +119,7 @@ def response(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def floor(records: Iterable[Record]) -> float:
-    """The mean accuracy on eval of the readout alone."""
+    """The mean accuracy on eval of the head alone."""
     runs, _ = tabulate(list(records))
     return float(runs.loc[runs["label"] == HEAD, "eval_accuracy"].mean())
 

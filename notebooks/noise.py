@@ -66,7 +66,7 @@ charts.spread_chart(noise.runs({"seeds": noise.over_seeds("sst2"), "draws": nois
 # %% [markdown]
 # The draw that all seeds share is the worst: adapters have {q}`noise.shared_draw|unit` on it, and
 # {q}`noise.other_draws.mean|unit` on the others, none below {q}`noise.other_draws.least|unit`. Differences between
-# adapters are the same on it, within their errors. The readout alone depends more on its draw than on its order of
+# adapters are the same on it, within their errors. The head alone depends more on its draw than on its order of
 # examples. {says}`all(noise.on_the_shared_draw.low < 0, noise.on_the_shared_draw.high > 0)`
 # {says}`noise.sd_over_draws.sst2.head.low > noise.sd_over_seeds.sst2.head.high`
 
@@ -91,7 +91,7 @@ charts.table(noise.spread_table("sst2", "seeds", "draws"))
 charts.interval_chart(noise.interval_rows("rte"), "difference, points", MARGIN)
 
 # %% [markdown]
-# Adapters learn RTE: the two at LoRA's first rank's size are {q}`noise.over_floor.rte` points above the readout alone
+# Adapters learn RTE: the two at LoRA's first rank's size are {q}`noise.over_floor.rte` points above the head alone
 # ({q}`noise.over_floor.rte|level` interval {q}`noise.over_floor.rte|interval`). Whether size pays is open on the
 # evaluation items. Over seeds the largest CP gains {q}`noise.over_seeds.rte.cp44_cp1` points on the smallest, which
 # just isn't clear among six differences. Over draws it gains {q}`noise.over_draws.rte.cp44_cp1`.
@@ -143,7 +143,7 @@ charts.interval_chart(noise.interval_rows("boolq"), "difference, points", MARGIN
 # {says}`noise.over_floor.boolq.low < 0 < noise.over_floor.boolq`
 #
 # {term}`Balanced accuracy <balanced accuracy>` doesn't depend on that line. In it these adapters are
-# {q}`noise.balanced_over_head|full` above the readout alone, and the largest CP is {q}`noise.balanced_gain|full` above
+# {q}`noise.balanced_over_head|full` above the head alone, and the largest CP is {q}`noise.balanced_gain|full` above
 # the smallest. So adapters do learn BoolQ, and size pays.
 # {says}`noise.balanced_over_head.low > 0 and noise.balanced_gain.low > 0`
 

@@ -241,12 +241,12 @@ def dev_left(task: str) -> float:
     return float(on_dev.max() - on_dev[on_dev.index <= steps()].max())
 
 
-# Above the readout alone.
+# Above the head alone.
 
 
 @quantity("points", 1, over_seeds_study, level=0.9, each=("rte", "boolq"))
 def over_floor(task: str) -> Estimate:
-    """The adapters at LoRA's first budget minus the readout alone, or the commonest answer where that is better."""
+    """The adapters at LoRA's first budget minus the head alone, or the commonest answer where that is better."""
     cells = noise.over_seeds(task)
     return estimate(rates.adapters(cells) - (cells.majority if task == "boolq" else cells.outcomes[HEAD, 0].right))
 
@@ -259,7 +259,7 @@ def majority(task: str) -> float:
 
 @quantity("points", 1, over_seeds_study("boolq"))
 def balanced_over_head() -> Estimate:
-    """The adapters at LoRA's first budget minus the readout alone on BoolQ, in balanced accuracy."""
+    """The adapters at LoRA's first budget minus the head alone on BoolQ, in balanced accuracy."""
     cells = noise.over_seeds("boolq")
     return _balanced(rates.adapters(cells) - cells.outcomes[HEAD, 0].right)
 

@@ -74,7 +74,7 @@ def highest() -> float:
 
 @quantity("runs", source=STUDIES)
 def all_runs() -> int:
-    """Of all tasks, the readout alone among them."""
+    """Of all tasks, the head alone among them."""
     return sum(len(runs(task)) for task in TASKS)
 
 

@@ -87,7 +87,7 @@ def rate(label: str) -> float:
 
 @quantity("percent", 1, STUDY, each=("sst2", "rte"))
 def readout(task: str) -> float:
-    """The accuracy of the readout alone."""
+    """The accuracy of the head alone."""
     return _mean(task, READOUT)
 
 
@@ -122,7 +122,7 @@ def majority(task: str) -> float:
     return of_task(task).majority["eval"]
 
 
-# Above the readout alone, in balanced accuracy.
+# Above the head alone, in balanced accuracy.
 
 
 @quantity("points", 1, STUDY, level=0.9, each=("rte", "boolq"))

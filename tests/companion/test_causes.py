@@ -138,7 +138,7 @@ def test_what_is_a_runs_own() -> None:
     right = rng.normal(0, 0.2, (200, 1)) + rng.normal(0, 0.5, 50) + rng.normal(0, 1, (200, 50))
     cells = Cells({}, {("head", 0): cell(right), ("cp", 1): cell(right), ("lora", 1): cell(np.eye(4))}, {}, 0.5)
     found = causes.own(cells)
-    assert list(found) == [("cp", 1), ("lora", 1)], "the readout alone is no adapter"
+    assert list(found) == [("cp", 1), ("lora", 1)], "the head alone is no adapter"
     effect, seen = found["cp", 1]
     assert effect.variance == pytest.approx(0.2**2, rel=0.3)
     assert seen == right.mean(1).var(ddof=1)

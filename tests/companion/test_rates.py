@@ -114,7 +114,7 @@ def test_a_run_that_diverged_is_no_reason_to_stop(pilot: list[Record]) -> None:
 
 def test_a_response_needs_a_floor_and_adapters(pilot: list[Record]) -> None:
     for some in ([r for r in pilot if r.label != "head"], [r for r in pilot if r.label == "head"]):
-        with pytest.raises(InputError, match="runs with an adapter and runs of the readout alone"):
+        with pytest.raises(InputError, match="runs with an adapter and runs of the head alone"):
             rates.response(some)
 
 
