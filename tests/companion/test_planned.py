@@ -12,7 +12,7 @@ from cpadapt.analysis.across_tasks import difference
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import Cell
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 MAIN, LONGER, SMALLER, SMALLEST = "size-tasks", "size-longer", "size-tasks-0.5b", "size-tasks-smollm2"
 Weights = Mapping[str, Mapping[Cell, float]]
