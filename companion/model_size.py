@@ -85,8 +85,8 @@ def first_chart() -> Any:
     gains = main_study.gain_rows()
     leads = lead_rows()
     leads = leads.iloc[leads["what"].map(list(dict.fromkeys(gains["what"])).index).argsort(kind="stable")]
-    one = charts.gain_chart(gains, main_study.GAIN, row=19, level=main_study.LEVEL).properties(title=title(MAIN))
-    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=19, level=main_study.LEVEL)
+    one = charts.gain_chart(gains, main_study.GAIN, row=18, level=main_study.LEVEL).properties(title=title(MAIN))
+    two = charts.interval_chart(leads, "LoRA − CP, points", plan.MARGIN, row=18, level=main_study.LEVEL)
     two = two.properties(title="LoRA − CP at equal size")
     both = alt.concat(one, two, columns=2).resolve_scale(
         color="independent", stroke="independent", fill="independent", yOffset="independent"

@@ -23,7 +23,7 @@
 # {q}`main_study.tasks` classification tasks, with 1000 examples and {q}`main_study.steps|unit` each, on
 # Qwen2.5-Coder-1.5B-Instruct. On [smaller models](model_size.ipynb) who leads is open.
 #
-# {q}`planned.share|level` intervals: {q}`planned.share|interval` % of the gain; LoRA minus CP of equal size is
+# {q}`planned.share|level` intervals: {q}`planned.share|interval` % of the gain; LoRA minus CP is
 # {q}`main_study.primary|unit`, {q}`main_study.primary|interval|signed`.
 
 # %% mystnb={"figure": {"caption": "CP 1: one component. CP 17: LoRA 1's size. Bars: 97 %."}} tags=["remove-input"]
