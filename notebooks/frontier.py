@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # Most of the gain comes with the first component, at its rate
+# # At its own rate, one component has most of the gain
 #
 # **What did every adapter reach, on each task and model?**
 #
