@@ -17,6 +17,8 @@ from companion.wording import bounds, percent, signed
 from cpadapt.analysis.charts import cell_name
 from cpadapt.records.config import HEAD
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def form() -> str:

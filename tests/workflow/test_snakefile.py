@@ -9,6 +9,8 @@ from in_snakemake import ONE_THREAD, Project
 from cpadapt import load_study, train
 from cpadapt.records.store import load_records
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 name = "nano"
 backbone = "tiny"
