@@ -50,7 +50,7 @@ def content(values: Mapping[str, Quantity]) -> dict[str, Any]:
             "rank_gain": _number(values["which_adapter.more_ranks"]),
         },
         "encoder": {
-            "model": BACKBONES[load_study(PROJECT / "studies" / f"{encoder.STUDY}.toml").backbone].title,
+            "model": model_size.title(encoder.STUDY),
             "shares": _shares(values),
         },
     }

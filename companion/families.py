@@ -5,13 +5,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from companion import PROJECT, main_study, plan, planned, quantities
+from companion import PROJECT, main_study, model_size, planned, quantities
 from companion.planned import Tested
 from cpadapt.analysis.across_tasks import OverTasks
 from cpadapt.analysis.charts import family_name
-from cpadapt.analysis.statistics import holm
-from cpadapt.inputs.backbones.specs import BACKBONES
-from cpadapt.records.config import HEAD, Cell
+from cpadapt.records.config import Cell
 from cpadapt.study import Study, load_study
 
 STUDIES: Mapping[str, str] = {
@@ -40,11 +38,6 @@ LEVEL = 0.05
 def study(model: str) -> Study:
     """A model's study, as its file has it."""
     return load_study(PROJECT / "studies" / f"{STUDIES[model]}.toml")
-
-
-def title(model: str) -> str:
-    """A model's name."""
-    return BACKBONES[study(model).backbone].title
 
 
 def tests(model: str) -> tuple[str, ...]:
@@ -78,17 +71,16 @@ def lead(test: str, model: str) -> OverTasks:
 @functools.cache
 def tested(model: str) -> Mapping[str, Tested]:
     """A model's tests, corrected together."""
-    leads = [lead(test, model) for test in tests(model)]
-    p_values = holm([mean.p_value() for mean in leads])
-    equivalent = holm([mean.equivalence_p_value(plan.MARGIN) for mean in leads])
-    return {test: Tested(p, e, LEVEL) for test, p, e in zip(tests(model), p_values, equivalent, strict=True)}
+    return planned.corrected({test: lead(test, model) for test in tests(model)}, LEVEL)
 
 
 def cells(model: str) -> Mapping[Cell, int]:
     """The trainable scalars of each adapter of a model's study, from the smallest."""
-    runs = next(iter(main_study.runs(STUDIES[model]).values()))
-    counts = {cell: next(iter(by_draw.values())).counts.adapter for cell, by_draw in runs.items() if cell[0] != HEAD}
-    return dict(sorted(counts.items(), key=lambda item: item[1]))
+    sizes = study(model).ladder.sizes
+    found = {
+        (label, size): main_study.scalars((label, size), STUDIES[model]) for label in sizes for size in sizes[label]
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def smallest(label: str, model: str) -> Cell:
@@ -124,7 +116,13 @@ def lead_rows() -> pd.DataFrame:
         for test in tests(model):
             mean = lead(test, model)
             low, high = mean.interval()
-            row = {"group": title(model), "what": test_title(test), "mean": mean.mean, "low": low, "high": high}
+            row = {
+                "group": model_size.title(STUDIES[model]),
+                "what": test_title(test),
+                "mean": mean.mean,
+                "low": low,
+                "high": high,
+            }
             rows.append(row | {"seeds": len(study(model).drawn)})
     # A test that one model lacks stands where the other has it.
     order = [test_title(test) for test in max(map(tests, STUDIES), key=len)]

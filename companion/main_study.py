@@ -86,9 +86,9 @@ def balanced(task: str) -> float:
     return total
 
 
-def scalars(cell: Cell) -> int:
-    """The trainable scalars of a cell."""
-    (count,) = {run.counts.adapter for found in runs().values() for run in found[cell].values()}
+def scalars(cell: Cell, study: str = STUDY) -> int:
+    """The trainable scalars of a cell of a study."""
+    (count,) = {run.counts.adapter for found in runs(study).values() for run in found[cell].values()}
     return count
 
 

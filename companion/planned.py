@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
 
 import pandas as pd
 from scipy import stats
@@ -13,6 +15,8 @@ from cpadapt.analysis.across_tasks import OverTasks, between, difference, share_
 from cpadapt.analysis.statistics import Mean, holm
 from cpadapt.inputs.tasks.specs import TASKS
 from cpadapt.records.config import HEAD, Cell
+
+T = TypeVar("T")
 
 Weights = Mapping[tuple[str, Cell], float]
 """A difference as weights of cells, each with its study."""
@@ -191,7 +195,7 @@ class Tested:
     p_value: float
     equivalence_p_value: float | None
     """`None` of a claim of the paper, which is shown or open."""
-    level: float = plan.LEVEL
+    level: float
 
     @property
     def verdict(self) -> plan.Call:
@@ -200,16 +204,25 @@ class Tested:
         return plan.call(self.p_value, equivalent, self.level)
 
 
+def corrected(differences: Mapping[T, Mean], level: float, claims: Mapping[T, float] | None = None) -> dict[T, Tested]:
+    """Tests that are corrected together (Holm), by name.
+
+    Args:
+        differences: the numbers of tests that have one.
+        level: of each test.
+        claims: the p values of tests that have none.
+    """
+    claims = claims or {}
+    p_values = holm([*(mean.p_value() for mean in differences.values()), *claims.values()])
+    equivalent = holm([mean.equivalence_p_value(plan.MARGIN) for mean in differences.values()])
+    names = (*differences, *claims)
+    return {test: Tested(p, e, level) for test, p, e in zip_longest(names, p_values, equivalent)}
+
+
 @functools.cache
 def tested() -> Mapping[int, Tested]:
     """All tests, by number."""
-    found = numbers()
-    p_values = holm([mean.p_value() for mean in found.values()] + [_claim_p_value(test) for test in CLAIMS])
-    equivalent = holm([mean.equivalence_p_value(plan.MARGIN) for mean in found.values()])
-    return {
-        test: Tested(p, equivalent[k] if k < len(equivalent) else None)
-        for k, (test, p) in enumerate(zip((*found, *CLAIMS), p_values, strict=True))
-    }
+    return corrected(numbers(), plan.LEVEL, {test: _claim_p_value(test) for test in CLAIMS})
 
 
 def plateau() -> int | None:

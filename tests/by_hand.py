@@ -132,6 +132,18 @@ def by_draw(study: str, weights: Callable[[str], Mapping[Cell, float]]) -> dict[
     return {task: dict(sorted(draws.items())) for task, draws in found.items()}
 
 
+@functools.cache
+def best_on_dev(study: str) -> dict[str, Cell]:
+    """The adapter of each task with the highest accuracy on dev, at each run's best step."""
+    on_dev: dict[str, dict[Cell, list[float]]] = {}
+    for line in read(study):
+        if line["label"] != "head":
+            cell = line["label"], line["config"]["size"]
+            right = max(found["dev_correct"] / found["dev_total"] for found in line["evaluations"])
+            on_dev.setdefault(line["config"]["task"], {}).setdefault(cell, []).append(right)
+    return {task: max(cells, key=lambda cell: np.mean(cells[cell])) for task, cells in on_dev.items()}
+
+
 class OverSources(NamedTuple):
     mean: float
     error: float

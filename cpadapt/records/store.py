@@ -94,10 +94,10 @@ class _Before(NamedTuple):
 
 def _line(line: str | bytes, before: _Before) -> Record | str | None:
     try:
-        content = from_json(line)
+        content = from_json(line if isinstance(line, str) else line.decode())
+    except UnicodeDecodeError as error:
+        return _not_utf8(error)
     except ValueError as error:
-        if isinstance(line, bytes) and (problem := _not_utf8(line)):
-            return problem
         # The parser counts lines too, and sees only this one.
         return f"not JSON: {error}".replace(" at line 1 column ", " at column ")
     try:
@@ -112,13 +112,8 @@ def _line(line: str | bytes, before: _Before) -> Record | str | None:
         return str(error)
 
 
-def _not_utf8(line: bytes) -> str | None:
-    """Where a line is not UTF-8; `None` if it is."""
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        return f"not UTF-8: {error.reason} at byte {error.start}"
-    return None
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8: {error.reason} at byte {error.start}"
 
 
 def _record(content: Any, before: _Before) -> Record:
@@ -202,9 +197,10 @@ def read_lines(file: Path) -> list[str]:
     """
     lines = []
     for number, line in enumerate(raw_lines(file), start=1):
-        if problem := _not_utf8(line):
-            raise InputError(str(Damage(file, number, problem)))
-        lines.append(line.decode())
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise InputError(str(Damage(file, number, _not_utf8(error)))) from None
     return lines
 
 

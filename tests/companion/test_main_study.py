@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from by_hand import OverSources, by_draw, over_sources, read
+from by_hand import OverSources, best_on_dev, by_draw, over_sources
 from scipy import stats
 
 from companion import main_study, model_size, planned, quantities
@@ -48,13 +48,7 @@ def test_one_components_size() -> None:
 
 def test_one_components_share_of_the_best_adapters_gain() -> None:
     """A ratio of two means, and the shares at which the remainder's interval has an end at zero (Fieller)."""
-    on_dev: dict[str, dict[Cell, list[float]]] = {}
-    for line in read("size-tasks"):
-        if line["label"] != "head":
-            cell = line["label"], line["config"]["size"]
-            best = max(found["dev_correct"] / found["dev_total"] for found in line["evaluations"])
-            on_dev.setdefault(line["config"]["task"], {}).setdefault(cell, []).append(best)
-    best = {task: max(cells, key=lambda cell: np.mean(cells[cell])) for task, cells in on_dev.items()}
+    best = best_on_dev("size-tasks")
     assert best == {task: planned.best(task) for task in best}
 
     def mean(weights: Callable[[str], dict[Cell, float]]) -> OverSources:

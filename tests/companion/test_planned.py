@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import pytest
-from by_hand import OverSources, by_draw, corrected, over_sources, read
+from by_hand import OverSources, best_on_dev, by_draw, corrected, over_sources
 from scipy import stats
 
 from companion import main_study, plan, planned, quantities
@@ -41,17 +40,6 @@ BETWEEN: Mapping[int, Weights] = {
 """The tests whose weights are the same on every task."""
 
 
-def best() -> dict[str, Cell]:
-    """The adapter of each task with the highest accuracy on dev, at each run's best step."""
-    on_dev: dict[str, dict[Cell, list[float]]] = {}
-    for line in read(MAIN):
-        if line["label"] != "head":
-            cell = line["label"], line["config"]["size"]
-            right = max(found["dev_correct"] / found["dev_total"] for found in line["evaluations"])
-            on_dev.setdefault(line["config"]["task"], {}).setdefault(cell, []).append(right)
-    return {task: max(cells, key=lambda cell: np.mean(cells[cell])) for task, cells in on_dev.items()}
-
-
 def mean(weights: Callable[[str], Weights], tasks: set[str] | None = None) -> OverSources:
     """A weighted sum of cells over tasks, on the tasks and draws that all studies have."""
     studies = list(weights("sst2"))
@@ -72,7 +60,7 @@ def mean(weights: Callable[[str], Weights], tasks: set[str] | None = None) -> Ov
 
 def beyond_half(task: str) -> Weights:
     weights = {("cp", 1): 1.0, ("head", 0): -0.5}
-    chosen = best()[task]
+    chosen = best_on_dev(MAIN)[task]
     return {MAIN: weights | {chosen: weights.get(chosen, 0.0) - 0.5}}
 
 
@@ -82,7 +70,7 @@ def numbers() -> dict[int, tuple[float, float, float]]:
     found = {test: mean(lambda _, weights=weights: weights) for test, weights in BETWEEN.items()}
     found[3] = mean(beyond_half)
     many = {task for task in main_study.runs() if len(TASKS[task].labels) > 2}
-    chosen = best()
+    chosen = best_on_dev(MAIN)
 
     def lacked(task: str) -> Weights:
         return {MAIN: {chosen[task]: 1.0, ("cp", 1): -1.0} if chosen[task] != ("cp", 1) else {("cp", 1): 0.0}}
