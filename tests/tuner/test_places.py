@@ -119,6 +119,8 @@ def test_replicas_give_the_same_and_its_gradients(llama, replicate, kind):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+# What `nn.DataParallel` says of each replica's loss.
+@pytest.mark.filterwarnings("ignore:Was asked to gather along dimension 0")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_trainer_on_two_gpus_trains_as_a_plain_loop(llama, tmp_path, kind):
     """Started as plain `python`, it wraps the model in `nn.DataParallel`."""
