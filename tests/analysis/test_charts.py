@@ -211,6 +211,7 @@ CHARTS = {
 
 @pytest.mark.parametrize("name", CHARTS)
 @pytest.mark.parametrize("version", [VEGA_LITE, "6.4"])
+@pytest.mark.slow
 def test_a_chart_compiles_describes_itself_and_needs_no_network(
     name: str, version: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def simulated(rng: np.random.Generator, draws: int, items: int) -> dict[str, lis
     return answers
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """95 %, in 300 studies: 91 to 98 % for each term, by three standard errors."""
     rng, weights = np.random.default_rng(0), contrasts(CODES, FACTORS)

@@ -39,6 +39,7 @@ MARGIN = 0.03
 
 @pytest.mark.parametrize(("seeds", "items"), [(3, 277), (5, 100), (20, 277)])
 @pytest.mark.parametrize("seed_sd", [0.0, 0.3])
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say(seeds: int, items: int, seed_sd: float) -> None:
     rng = np.random.default_rng(0)
     world = Simulation(seeds, items, seed_sd)
@@ -86,6 +87,7 @@ def test_power_holds_with_three_seeds() -> None:
         assert found / ROUNDS == pytest.approx(known.power(effect, 3, 100), abs=0.09)
 
 
+@pytest.mark.slow
 def test_a_difference_as_large_as_the_margin_is_seldom_called_equivalent() -> None:
     rng = np.random.default_rng(3)
     world = Simulation(10, 1000)
@@ -520,6 +522,7 @@ def test_partly_crossed_is_what_it_is_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(("common", "own", "rows"), [(200, 100, 10_000), (30, 200, 400), (0, 50, 10_000)])
+@pytest.mark.slow
 def test_partly_crossed_covers_the_truth(common: int, own: int, rows: int) -> None:
     """New draws and new items each time: what is as common in both, in neither and in part."""
     rng = np.random.default_rng(22)

@@ -64,6 +64,7 @@ COLLAPSED = FLAT | {("cp", size): 0.74 for size in (15, 22, 33)}
     ],
     ids=["rising", "not saturated", "CP ahead", "collapsed", "worse than none", "flat"],
 )
+@pytest.mark.slow
 def test_clear_differences_are_judged_as_they_are(
     accuracies: dict[tuple[str, int], float], expected: dict[str, Verdict]
 ) -> None:
@@ -100,6 +101,7 @@ def test_each_difference_is_that_of_its_cells() -> None:
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize(("region", "edge"), [(ABOVE, 0.0), (NOT_AHEAD, MARGIN), (ALIKE, MARGIN), (ALIKE, -MARGIN)])
+@pytest.mark.slow
 def test_at_the_edge_of_what_is_claimed_it_seldom_holds(region: Region, edge: float, seeds: int) -> None:
     rng, world, rounds = np.random.default_rng(7), Simulation(seeds, 400, seed_sd=0.1), 1000
     found = []

@@ -35,6 +35,7 @@ def simulated(rng: np.random.Generator, truth: float, of_draw: float, of_item: f
 
 
 @pytest.mark.parametrize(("of_draw", "of_item"), [(0.1, 1.0), (0.02, 2.0), (0.2, 0.3)])
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say(of_draw: float, of_item: float) -> None:
     rng = np.random.default_rng(0)
     held: dict[str, list[bool]] = {}

@@ -1,5 +1,6 @@
 """The registry of the book's numbers, what pages print of it, and what they claim."""
 
+import importlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -253,6 +254,7 @@ def test_a_chapter_names_the_studies_that_it_reads(monkeypatch: pytest.MonkeyPat
         records("small-tiny")
         return Value(0.5, n=3)
 
+    importlib.import_module("companion.quantities.use_in_peft")  # which registers, once a process, what is put back
     for source, said in (
         ((), "records of 'small-tiny' are read"),
         ("none-such", "the source 'none-such' is neither a study"),
