@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from processes import environment
+
 ROOT = Path(__file__).parents[1]
 
 ONE_THREAD = ("--set-threads", "measure=1")
@@ -27,12 +29,11 @@ class Project:
         (folder / "studies").mkdir()
         (folder / "studies" / "small.toml").symlink_to(ROOT / "studies" / "small.toml")
         here = str(Path(sys.executable).parent)
-        self.environment = os.environ | {
-            "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        self.environment = environment(
+            PATH=f"{here}{os.pathsep}{os.environ['PATH']}",
             # Threads that wait do not spin, as the machine may have other work.
-            "OMP_WAIT_POLICY": "PASSIVE",
-        }
+            OMP_WAIT_POLICY="PASSIVE",
+        )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Snakemake at work; both its outputs are in one."""

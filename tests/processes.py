@@ -16,6 +16,16 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, and in which another one imports from where this one does.
+
+    Args:
+        more: further variables.
+    """
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | more
+
+
 STARTED = 60.0
 """The most seconds that anything here is waited for."""
 
@@ -59,13 +69,12 @@ class Forks:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-            "TOKENIZERS_PARALLELISM": "false",
-            "OMP_NUM_THREADS": "1",
-        }
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1"),
         )
 
     def start(self, code: str, **names: Any) -> Forked:

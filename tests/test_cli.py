@@ -14,6 +14,7 @@ import pytest
 import torch
 from command_line import STUDY, Cli
 from peft import LoraConfig, PeftConfig, PeftModel
+from processes import environment
 
 from cpadapt import cli, load_projections, load_study
 from cpadapt.devices import Outcome
@@ -652,9 +653,8 @@ finally:
 def probe(folder: Path, line: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command line in a process of its own, which ends by naming the heavy packages that it imported."""
     command = [sys.executable, "-c", before + PROBE, *line.split()]
-    nothing = {"CPADAPT_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | nothing
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    nothing = environment(CPADAPT_HOME=str(folder / "home"), HF_HOME=str(folder / "hub"))
+    return subprocess.run(command, cwd=folder, env=nothing, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow

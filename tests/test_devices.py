@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from processes import ROOT, until
+from processes import environment, until
 
 from cpadapt import InputError
 from cpadapt.devices import Outcome, _outcome, devices
@@ -86,8 +86,7 @@ class Command:
         self.process = subprocess.Popen(
             [*command, *options],
             cwd=self.folder,
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+            env=environment(OMP_NUM_THREADS="1", COLUMNS="100"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

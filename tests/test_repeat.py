@@ -1,7 +1,6 @@
 """What is the same when a study is measured a second time, and what is not."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import ROOT
+from processes import ROOT, environment
 
 from cpadapt import Record, Shard, load_study, measure, train
 from cpadapt.records.store import load_records
@@ -37,11 +36,9 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Record]]:
     folders = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     command = [sys.executable, "-c", "from cpadapt.cli import main; main()", "run", "studies/small-tiny.toml"]
     command += ["--quiet", *(f"--set={name}={value}" for name, value in SHORT.items())]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
+    alone = environment(OMP_NUM_THREADS="1")
     started = [
-        subprocess.Popen(
-            [*command, f"--results={folder}", *more], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-        )
+        subprocess.Popen([*command, f"--results={folder}", *more], cwd=ROOT, env=alone, stdout=subprocess.DEVNULL)
         for folder, more in zip(folders, ([], ["--deterministic"]), strict=True)
     ]
     assert [process.wait() for process in started] == [0, 0]

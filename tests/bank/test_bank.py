@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from processes import environment
 
 from cpadapt.bank.bank import AdaptedProjection, Bank, factor_pair
 from cpadapt.bank.packing import ATTENTION
@@ -35,7 +35,7 @@ def test_a_second_bank_compiles_nothing() -> None:
     """Whatever its task, its mixture of runs and the cut of its rows."""
     done = subprocess.run(
         [sys.executable, HERE / "banks_in_a_row.py", json.dumps([FIRST, *OTHERS.values()]), "tiny", "tiny-encoder"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from on_gpu import assert_near, segments
+from processes import ROOT, environment
 
 from cpadapt.bank import packing
 from cpadapt.bank.bank import AdaptedProjection
@@ -183,13 +183,10 @@ def test_a_bank_that_outgrows_the_memory_is_split_with_the_same_results() -> Non
 def test_a_deterministic_bank_is_the_same_each_time() -> None:
     """In two processes, and twice in each: the environment variable must be there before CUDA starts."""
     program = Path(__file__).with_name("repeated_bank.py")
-    root = program.parents[2]
-
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
 
     def run(*more: str) -> dict[str, Any]:
         command = [sys.executable, program, "cuda", *more]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment())
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
