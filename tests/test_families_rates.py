@@ -13,6 +13,7 @@ from cpadapt.inputs.tasks.specs import load_spec
 from cpadapt.study import with_protocol
 
 FILES = sorted((Path(__file__).parents[1] / "studies").glob("families-rates-*.toml"))
+JUDGED = sorted(FILES[0].parent.glob("families-tasks-*.toml"))
 IN_SMALL = {"smollm2": "tiny", "minilm": "tiny-encoder"}
 
 
@@ -60,10 +61,11 @@ def test_it_runs_in_small_from_its_file_to_a_setting_for_each_family(study: Stud
     assert set(chosen_settings(records)) == {(label, size) for label, (size,) in sizes.items()}
 
 
-def test_what_was_chosen_is_what_is_judged() -> None:
+@pytest.mark.parametrize("model", sorted(file.stem.removeprefix("families-tasks-") for file in JUDGED))
+def test_what_was_chosen_is_what_is_judged(model: str) -> None:
     """On other draws; a size between takes the setting of the next below."""
-    rates, judged = (load_study(FILES[0].with_name(f"families-{part}-minilm.toml")) for part in ("rates", "tasks"))
-    chosen = chosen_settings(load_records(FILES[0].parent / "unfinished" / rates.name))
+    rates, judged = (load_study(FILES[0].with_name(f"families-{part}-{model}.toml")) for part in ("rates", "tasks"))
+    chosen = chosen_settings(load_records(FILES[0].parents[1] / "results" / rates.name))
     assert set(judged.draws).isdisjoint(rates.draws)
     assert judged.ladder.sizes.keys() == rates.ladder.sizes.keys()
     for label, sizes in judged.ladder.sizes.items():
