@@ -18,6 +18,9 @@ DATA = ROOT.parent / "shared" / "data"
 FOLDERS = sorted({path.parent for path in (ROOT / "results").rglob("*.jsonl.xz")})
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     return load_records(ROOT / "results")
@@ -38,7 +41,6 @@ def test_a_study_measured_a_task_whole_or_not_at_all(folder: Path) -> None:
         assert len({config.config_id in known for config in asked if (config.task, config.data_seed) == place}) == 1
 
 
-@pytest.mark.slow
 def test_every_record_says_from_which_clean_tree_it_came(records: list[Record]) -> None:
     for record in records:
         assert record.provenance.git_clean is True
@@ -59,7 +61,6 @@ def test_runs_of_one_task_were_judged_on_the_same_rows(records: list[Record]) ->
     assert {len(drawn) for drawn in judged.values()} == {1}
 
 
-@pytest.mark.slow
 def test_records_carry_no_text() -> None:
     """Everything in a record is a number, a hash, a bitmap or a name, of which a device's is the longest."""
     for file in record_files(ROOT / "results"):
@@ -91,7 +92,6 @@ def test_the_data_are_what_they_were(records: list[Record]) -> None:
         assert load_task(TASKS[task], data_dir=data_dir, caps=caps, data_seed=data_seed).fingerprint == fingerprint
 
 
-@pytest.mark.slow
 def test_the_queue_says_what_is_done() -> None:
     """Every study of the queue, in as many runs as its file asks for or its draws are; minutes from the records."""
     text = (ROOT / "studies" / "README.md").read_text()

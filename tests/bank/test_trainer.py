@@ -162,6 +162,7 @@ def assert_same(got: Result, expected: Result) -> None:
         torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
 def test_a_run_in_a_bank_equals_itself_alone(
     run: RunConfig, backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]

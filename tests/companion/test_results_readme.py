@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "results" / "README.md"
 
 
+@pytest.mark.slow
 def test_it_is_fresh() -> None:
     assert PAGE.read_text(encoding="utf-8") == results_readme(), "renew it with `make results-readme`"
 
