@@ -117,13 +117,54 @@ def test_replicas_give_the_same_and_its_gradients(llama, replicate, kind):
     assert_close(torch.cat(halves), whole, **TIGHT)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def trained_by_the_trainer(model, folder, ids, labels, gpus, **fields):
+    """What three steps change, by the names of trained parameters; each step has all rows."""
+    arguments = TrainingArguments(
+        str(folder), max_steps=3, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", max_grad_norm=0,
+        per_device_train_batch_size=len(ids) // gpus, report_to=[], save_strategy="no", dataloader_pin_memory=False,
+        disable_tqdm=True, **fields,
+    )  # fmt: skip
+    arguments._n_gpu = gpus if arguments.device.type == "cpu" else arguments.n_gpu
+    assert arguments.n_gpu == gpus
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    data = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+    Trainer(model, arguments, train_dataset=data).train()
+    return {name: p.detach().cpu() - before[name] for name, p in model.named_parameters() if name in before}
+
+
+def trained_by_a_loop(model, ids, labels, factor=1):
+    """As `trained_by_the_trainer`, with a loss that is so many times the model's."""
+    before = {name: p.detach().clone() for name, p in model.train().named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (factor * model(input_ids=ids, labels=labels).loss).backward()
+        optimizer.step()
+    return {name: p.detach() - before[name] for name, p in model.named_parameters() if name in before}
+
+
+ONCE = {"average_tokens_across_devices": False}
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("gpus", "fields", "factor"),
+    [
+        (1, {}, 1),
+        # As if there were two, of which `nn.DataParallel` then finds none.
+        pytest.param(2, {}, 2, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")),
+        pytest.param(2, ONCE, 1, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")),
+        pytest.param(2, {}, 2, marks=[pytest.mark.gpu, TWO_GPUS]),
+        pytest.param(2, ONCE, 1, marks=[pytest.mark.gpu, TWO_GPUS]),
+    ],
+)
 # What `nn.DataParallel` says of each replica's loss.
 @pytest.mark.filterwarnings("ignore:Was asked to gather along dimension 0")
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_trainer_on_two_gpus_trains_as_a_plain_loop(llama, tmp_path, kind):
-    """Started as plain `python`, it wraps the model in `nn.DataParallel`."""
+def test_the_trainer_on_two_gpus_doubles_a_classifiers_loss(llama, tmp_path, kind, gpus, fields, factor):
+    """Started as plain `python`, it wraps the model in `nn.DataParallel` and means to undo a division by the number of
+    GPUs, which a classifier's loss has never had. LoRA has this too, and one line stops it.
+    """
     ids = llama.inputs()["input_ids"]
     labels = torch.arange(len(ids)) % 2
 
@@ -131,28 +172,12 @@ def test_the_trainer_on_two_gpus_trains_as_a_plain_loop(llama, tmp_path, kind):
         torch.manual_seed(0)
         return two_adapters(kind, llama, modules_to_save=[llama.head])
 
-    trained = model()
-    arguments = TrainingArguments(
-        str(tmp_path), max_steps=3, optim="sgd", learning_rate=0.1, lr_scheduler_type="constant", max_grad_norm=0,
-        per_device_train_batch_size=len(ids) // max(1, torch.cuda.device_count()), report_to=[], save_strategy="no",
-        dataloader_pin_memory=False, disable_tqdm=True,
-    )  # fmt: skip
-    data = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
-    Trainer(trained, arguments, train_dataset=data).train()
-
-    expected = model().train()
-    before = {name: p.detach().clone() for name, p in expected.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.SGD([p for p in expected.parameters() if p.requires_grad], 0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        expected(input_ids=ids, labels=labels).loss.backward()
-        optimizer.step()
-    found = {name: p.detach().cpu() for name, p in trained.named_parameters()}
-    for name, parameter in expected.named_parameters():
-        if name in before:
-            change = parameter.detach() - before[name]
-            assert change.abs().max() > 1e-4
-            assert_close(found[name] - before[name], change, rtol=1e-3, atol=1e-5)
+    found = trained_by_the_trainer(model(), tmp_path, ids, labels, gpus, **fields)
+    expected = trained_by_a_loop(model(), ids, labels, factor)
+    assert found.keys() == expected.keys()
+    for name, change in expected.items():
+        assert change.abs().max() > 1e-4
+        assert_close(found[name], change, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.long
