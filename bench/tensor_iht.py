@@ -16,7 +16,7 @@ import typer
 from torch import Tensor
 
 from companion.iht import complete, recover
-from cpadapt.approximation import Components
+from cpadapt.approximation import CPTensors
 from cpadapt.records.store import write_atomically
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "iht" / "curves.json"
@@ -67,7 +67,7 @@ def draw(curve: Curve, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     factors = tuple(normal(1, curve.components, SIDE) for _ in range(ORDER))
-    (truth,) = Components(torch.ones(1, curve.components, dtype=torch.float64), factors).dense()
+    (truth,) = CPTensors(torch.ones(1, curve.components, dtype=torch.float64), factors).dense()
     count = round(curve.measured * ENTRIES)
     if curve.completion:
         known = torch.zeros(ENTRIES, dtype=torch.bool)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cpadapt.approximation import Components, nearest_cp
+from cpadapt.approximation import CPTensors, nearest_cp
 from cpadapt.errors import InputError
 
 MU = 0.5
@@ -28,7 +28,7 @@ SWEEPS = 50
 class Recovery(NamedTuple):
     """What iterative hard thresholding ends with."""
 
-    components: Components
+    components: CPTensors
     """The last iterate."""
     errors: Tensor
     """`[tensors, iterations]`: ‖X − truth‖, of Frobenius norms, after each iteration."""
@@ -101,7 +101,7 @@ def _iterate(
     iterations: int,
     generator: torch.Generator,
 ) -> Recovery:
-    found: Components | None = None
+    found: CPTensors | None = None
     errors = []
     for _ in range(iterations):
         found = nearest_cp(step(x), components, generator=generator, start=found, restarts=1, sweeps=SWEEPS)

@@ -11,7 +11,7 @@ from scipy import stats
 
 import cpadapt
 from companion import PROJECT
-from cpadapt.analysis.charts import family_colours, family_name
+from cpadapt.analysis.charts import backbone_name, family_colours, family_name
 from cpadapt.families import counting
 from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 
@@ -41,7 +41,7 @@ SPLITS: Mapping[str, tuple[int, ...]] = {
 }
 """Splits of a side of 2048, by the number of parts."""
 
-MODELS = {"minilm": "MiniLM-L6", "smollm2": "SmolLM2-135M", "opt-125m": "OPT-125M", "opt-1.3b": "OPT-1.3B"}
+MODELS = ("minilm", "smollm2", "opt-125m", "opt-1.3b")
 
 GRID = cpadapt.load_study(PROJECT / "studies" / "paper.toml").ladder.sizes
 """The paper's sizes on OPT-1.3B."""
@@ -306,12 +306,12 @@ def _colour(families: Iterable[str]) -> Any:
 def cost_table() -> pd.DataFrame:
     """What one step over each model's target modules costs: in scalars, in Adam's state, and kept `MANY` times."""
     rows = []
-    for model, called in MODELS.items():
+    for model in MODELS:
         for family in BOTH:
             scalars = step(family, projections(model))
             rows.append(
                 {
-                    "model": called,
+                    "model": backbone_name(model),
                     "one step": family_name(family),
                     "scalars": f"{scalars:,}",
                     "Adam's state, MiB": f"{adam_mib(scalars):.3f}",

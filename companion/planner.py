@@ -12,6 +12,7 @@ from typing import Any
 
 from companion import which_adapter
 from cpadapt.families import FAMILIES, counting, evidence
+from cpadapt.families.counting import Cost, Offer
 from cpadapt.inputs.backbones.specs import Projection
 
 
@@ -46,6 +47,9 @@ class Model:
         return [Projection(f"{layer}.{kind}", *shapes[kind]) for layer in range(self.layers) for kind in chosen]
 
 
+OFFERED = ("lora", "cp", "melora", "symlora", "lokr")
+"""The families that the script can count, by name."""
+
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 """The kinds of modules that may be adapted."""
 
@@ -77,6 +81,11 @@ HEADS = ("family", "size", "scalars", "unused", "file", "AdamW's state", "as pla
 UNITS = {"scalars": "trainable scalars", "file": "bytes on disk", "state": "MiB of AdamW state"}
 
 
+def offers(projections: Sequence[Projection], budget: int, cost: Cost = counting.count) -> list[Offer]:
+    """`cpadapt.families.counting.plan`, of the families that are `OFFERED`."""
+    return [offer for offer in counting.plan(projections, budget, cost) if offer.family in OFFERED]
+
+
 def rule() -> dict[str, Any]:
     """What `planner.advise` in the script needs to advise as `cpadapt.families.evidence` does."""
     return {
@@ -103,8 +112,8 @@ def form() -> str:
     data: dict[str, Any] = {
         "models": [asdict(model) for model in MODELS],
         "families": [
-            {"name": name, "title": family.TITLE, "rates": which_adapter.rate_rows().get(name)}
-            for name, family in FAMILIES.items()
+            {"name": name, "title": FAMILIES[name].TITLE, "rates": which_adapter.rate_rows().get(name)}
+            for name in OFFERED
         ],
         "heads": HEADS,
         "rule": rule(),
@@ -123,7 +132,7 @@ def form() -> str:
     )
     units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
     adapted = MODELS[0].projections(FIRST_TARGETS)
-    advice = evidence.advise(adapted, counting.plan(adapted, FIRST_BUDGET))
+    advice = evidence.advise(adapted, offers(adapted, FIRST_BUDGET))
     note = "".join(
         f"<p>{html.escape(typeset(line))}</p>" for line in (advice.take, advice.why, advice.unknown) if line
     )
@@ -150,7 +159,7 @@ def _rows() -> str:
     adapted = MODELS[0].projections(FIRST_TARGETS)
     rank = counting.count("lora", adapted, 1)
     rows = []
-    for offer in counting.plan(adapted, FIRST_BUDGET):
+    for offer in offers(adapted, FIRST_BUDGET):
         family = FAMILIES[offer.family]
         if offer.not_applicable:
             cells = f'<td>–</td><td colspan="6">not for {html.escape(offer.not_applicable)}</td>'

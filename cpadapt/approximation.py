@@ -45,7 +45,7 @@ Updates = Mapping[str, Tensor]
 """ΔW by module, `[out, in]`."""
 
 
-class Components(NamedTuple):
+class CPTensors(NamedTuple):
     """A sum of weighted outer products of unit vectors, for each of several tensors."""
 
     weights: Tensor
@@ -66,11 +66,11 @@ def nearest_cp(
     components: int,
     *,
     generator: torch.Generator,
-    start: Components | None = None,
+    start: CPTensors | None = None,
     restarts: int = RESTARTS,
     sweeps: int = SWEEPS,
     tolerance: float = TOLERANCE,
-) -> Components:
+) -> CPTensors:
     """The CP tensors of so many components that a search finds nearest to the given ones in the Frobenius norm.
 
     Args:
@@ -102,7 +102,7 @@ def nearest_cp(
         torch.stack(parts)[best, torch.arange(len(best), device=best.device)]
         for parts in zip(*((each.weights, *each.factors) for each, _ in found), strict=True)
     )
-    return Components(weights * length[:, None], tuple(factors))
+    return CPTensors(weights * length[:, None], tuple(factors))
 
 
 def _random(tensors: Tensor, components: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -112,7 +112,7 @@ def _random(tensors: Tensor, components: int, generator: torch.Generator) -> tup
     )
 
 
-def _search(tensors: Tensor, start: Sequence[Tensor], sweeps: int, tolerance: float) -> tuple[Components, Tensor]:
+def _search(tensors: Tensor, start: Sequence[Tensor], sweeps: int, tolerance: float) -> tuple[CPTensors, Tensor]:
     """Sweep over the modes from one start. Returns also `[tensors]`, the squared errors."""
     modes, factors = tensors.shape[1:], list(start)
     # All but the two products with the whole tensors is cheap: each serves all modes of one half.
@@ -146,7 +146,7 @@ def _search(tensors: Tensor, start: Sequence[Tensor], sweeps: int, tolerance: fl
             if bool((before - error <= tolerance * norms).all()):
                 break
             before = error
-    return Components(weights, tuple(factors)), error
+    return CPTensors(weights, tuple(factors)), error
 
 
 def _size(factors: Sequence[Tensor]) -> int:

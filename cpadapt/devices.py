@@ -30,7 +30,7 @@ SHOWN_SECONDS = 0.1
 
 
 @dataclass
-class Outcome:
+class Ended:
     """What the processes came to."""
 
     records: list[Record]
@@ -62,7 +62,7 @@ def devices(text: str) -> list[str]:
     return [f"cuda:{number}" if gpus else "cpu" for number in range(int(text))]
 
 
-def measure_on(names: Sequence[str], study: Study, *, quiet: bool = False, **how: Any) -> Outcome:
+def measure_on(names: Sequence[str], study: Study, *, quiet: bool = False, **how: Any) -> Ended:
     """Measure a study's runs in a process for each device.
 
     A process that ends early leaves what it had to the others. An interruption of this process ends all: each writes
@@ -96,7 +96,7 @@ def measure_on(names: Sequence[str], study: Study, *, quiet: bool = False, **how
     finally:
         for process in processes.values():
             process.join()
-    return _outcome(processes, ended)
+    return _ended(processes, ended)
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def _follow(readers: dict[Connection, str], quiet: bool) -> dict[str, list[Recor
     return ended
 
 
-def _outcome(processes: Mapping[str, SpawnProcess], ended: Mapping[str, list[Record] | str]) -> Outcome:
+def _ended(processes: Mapping[str, SpawnProcess], ended: Mapping[str, list[Record] | str]) -> Ended:
     failures, statuses = {}, set()
     for title, process in processes.items():
         if code := process.exitcode:
@@ -147,7 +147,7 @@ def _outcome(processes: Mapping[str, SpawnProcess], ended: Mapping[str, list[Rec
                 failures[title] = said if isinstance(said, str) else "failed; its error is above"
             statuses.add(128 + by_signal if by_signal else code)
     records: list[Record] = next((found for found in ended.values() if isinstance(found, list)), [])
-    return Outcome(records, failures, 0 if not statuses else statuses.pop() if len(statuses) == 1 else 1)
+    return Ended(records, failures, 0 if not statuses else statuses.pop() if len(statuses) == 1 else 1)
 
 
 class _Reporting:

@@ -1,8 +1,8 @@
 """What is shown of banks in training."""
 
 import contextlib
+import typing
 from collections.abc import Iterator
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,7 +11,7 @@ from rich.progress import Progress as ProgressBar
 from cpadapt.bank.trainer import Progress
 
 
-class Display(Protocol):
+class Display(typing.Protocol):
     """Where a process shows what it trains."""
 
     def bank(self, title: str, steps: int) -> contextlib.AbstractContextManager[Progress]:

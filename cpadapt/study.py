@@ -355,8 +355,7 @@ class Study:
             names = [name for name, given in zip(names, self.tasks, strict=True) if task in (name, given)]
         for teacher in self.teachers:
             if teacher.size:  # which raises where this kind of update does not fit a projection
-                options = {"minis": teacher.minis} if teacher.family == "melora" else None
-                counting.require_size(teacher.family, projections, teacher.size, options)
+                counting.require_size(teacher.family, projections, teacher.size, teacher.shape_options)
         places: list[tuple[str, dict[str, Any]]] = []
         for label, size in self.cells(projections, budget):
             if label == HEAD:

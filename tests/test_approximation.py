@@ -7,7 +7,7 @@ from scipy import optimize
 from torch import Tensor
 
 from cpadapt.approximation import (
-    Components,
+    CPTensors,
     bounds,
     fits,
     nearest_adapters,
@@ -36,7 +36,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def planted(modes: tuple[int, ...], components: int, tensors: int = 3, seed: int = 0) -> Tensor:
     factors = tuple(normal(tensors, components, mode, seed=seed + m) for m, mode in enumerate(modes))
-    return Components(torch.ones(tensors, components, dtype=torch.float64), factors).dense()
+    return CPTensors(torch.ones(tensors, components, dtype=torch.float64), factors).dense()
 
 
 def relative(near: Tensor, tensors: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def adapter_of(name: str, size: int, seed: int = 0) -> dict[str, dict[str, Tenso
 def test_components_are_a_sum_of_outer_products() -> None:
     weights, (a, b, c) = normal(2, 3), (normal(2, 3, mode, seed=mode) for mode in (4, 5, 6))
     expected = torch.einsum("ts,tsi,tsj,tsk->tijk", weights, a, b, c)
-    torch.testing.assert_close(Components(weights, (a, b, c)).dense(), expected)
+    torch.testing.assert_close(CPTensors(weights, (a, b, c)).dense(), expected)
 
 
 @pytest.mark.parametrize("modes", [(9, 8), (10, 10, 10), (6, 7, 8, 5), (4, 3, 5, 2, 6)])

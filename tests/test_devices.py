@@ -15,7 +15,7 @@ import pytest
 from processes import environment, until
 
 from cpadapt import InputError
-from cpadapt.devices import Outcome, _outcome, devices
+from cpadapt.devices import Ended, _ended, devices
 from cpadapt.records.claims import CLAIMS, at_work
 from cpadapt.records.store import load_records, record_files
 
@@ -70,7 +70,7 @@ def test_what_devices_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_the_processes_came_to(codes: tuple[int, int], status: int, failures: dict[str, str]) -> None:
     processes: dict[str, Any] = {name: SimpleNamespace(exitcode=code) for name, code in zip("ab", codes, strict=True)}
-    assert _outcome(processes, {"a": "no"} if codes[0] == 2 else {}) == Outcome([], failures, status)
+    assert _ended(processes, {"a": "no"} if codes[0] == 2 else {}) == Ended([], failures, status)
 
 
 class Command:

@@ -15,7 +15,6 @@ from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Estimate, compare, estimate
 from cpadapt.records.record import Record
 
-FAMILIES = rates.PAIRED
 CELLS, TIMES = rates.cells(), rates.times()
 RANKS = [name for name, (label, _) in CELLS.items() if label == "lora"]
 
@@ -116,13 +115,13 @@ def chosen(task: str, cell: str) -> str:
     return rates.said(here.item())
 
 
-@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, rates.PAIRED))
 def by_rate(task: str, family: str) -> float:
     """How far an adapter of one size moves from the worst rate to the best, in the mean over a family's sizes."""
     return rates.moved(response(task))[family][0]
 
 
-@quantity("points", 1, STUDIES, each=itertools.product(TASKS, FAMILIES))
+@quantity("points", 1, STUDIES, each=itertools.product(TASKS, rates.PAIRED))
 def by_size(task: str, family: str) -> float:
     """How far a family moves at one rate from the worst size to the best, in the mean over rates."""
     return rates.moved(response(task))[family][1]

@@ -16,8 +16,9 @@ a bank; PEFT's own tuners of that kind are in `cpadapt.families.peft_tuners`.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cpadapt.errors import InputError, did_you_mean
 from cpadapt.families import cp, lokr, lora, melora, symlora
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Family(Protocol):
+class Family(typing.Protocol):
     """What a family's module offers. Only `init` and `factors` import torch."""
 
     TITLE: str

@@ -17,7 +17,7 @@ of `cpadapt.families.cp`. Nothing here calls a family's `factors`, so a student 
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from pydantic import field_validator
 from pydantic.dataclasses import dataclass as validated
 
 from cpadapt.errors import STRICT, InputError, did_you_mean, explained, no_truth_value
-from cpadapt.families.cp import modes
+from cpadapt.families import cp, lora, melora
 
 Matrix = NDArray[np.float64]
 
@@ -66,6 +66,11 @@ class Teacher:
         require(self.decay >= 0 if dense else self.decay == 0, "decay", "0 or positive" if dense else "0")
 
     @property
+    def shape_options(self) -> dict[str, Any] | None:
+        """The options that decide shapes, of the family whose updates are planted; `None` where there are none."""
+        return {"minis": self.minis} if PLANTED[self.family].draw is _melora else None
+
+    @property
     def title(self) -> str:
         """Its name in tables and charts, such as `CP 4` or `dense, 1/k`."""
         title = PLANTED[self.family].title
@@ -98,7 +103,7 @@ def _cp(teacher: Teacher, generator: np.random.Generator, out_features: int, in_
     def side(dimension: int) -> Matrix:
         """`[components, dimension]`: outer products of unit vectors, the last mode fastest."""
         product = np.ones((teacher.size, 1))
-        for mode in modes(dimension):
+        for mode in cp.modes(dimension):
             vectors = generator.standard_normal((teacher.size, mode))
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             product = np.einsum("ca,cb->cab", product, vectors).reshape(teacher.size, -1)
@@ -145,9 +150,9 @@ class Kind(NamedTuple):
 
 
 PLANTED: Mapping[str, Kind] = {
-    "cp": Kind("CP", _cp),
-    "lora": Kind("LoRA", _lora),
-    "melora": Kind("MELoRA", _melora),
+    "cp": Kind(cp.TITLE, _cp),
+    "lora": Kind(lora.TITLE, _lora),
+    "melora": Kind(melora.TITLE, _melora),
     "dense": Kind("dense", _dense),
 }
 """The kinds of updates, by name."""

@@ -46,7 +46,9 @@ class CPAdapter(nn.Module):
 
     def is_at_hand(self) -> bool:
         """Whether its tensors can be used without calling it: nothing has put them elsewhere or taken a share."""
-        hooked = self._forward_pre_hooks or self._forward_hooks or "forward" in vars(self)
+        # torch's private names: where they are not there, a hook may be, and each layer makes its pair by itself.
+        hooks = (getattr(self, name, True) for name in ("_forward_pre_hooks", "_forward_hooks"))
+        hooked = any(hooks) or "forward" in vars(self)
         return not hooked and all(
             type(raw) in (Tensor, nn.Parameter) and not raw.is_meta and raw.shape == self._shapes[name]
             for name, raw in self.tensors().items()

@@ -10,7 +10,7 @@ PEFT's conversion computes a singular value decomposition of ΔW. This one needs
 import copy
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from cpadapt.errors import UNPARSABLE, InputError
-from cpadapt.families import cp, family
+from cpadapt.families import cp, family, lora
 from cpadapt.tuner import files
 from cpadapt.tuner.config import CPConfig
 from cpadapt.tuner.layer import CPLayer
@@ -217,19 +217,11 @@ def save_adapter(
         "revision": revision,
         "inference_mode": True,
     }
-    state = {}
-    if family_name == "cp" and not as_lora:
-        config: PeftConfig = _cp_config(params_by_module, scale=scale, **fields)
-        for module, params in params_by_module.items():
-            for name, tensor in params.items():
-                state[f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}"] = tensor
-        return write_adapter(out_dir, config, state)
-    if family_name == "lokr" and not as_lora:
-        rank = _common_size(params["w1_a"].shape[0] for params in params_by_module.values())
-        for module, params in params_by_module.items():
-            for name, tensor in params.items():
-                state[f"{MODEL_PREFIX}{module}.lokr_{name}"] = tensor.mT if name.endswith("_a") else tensor
-        return write_adapter(out_dir, LoKrConfig(r=rank, alpha=scale * rank, decompose_both=True, **fields), state)
+    if (saved_as := SAVED_AS.get(family_name)) is not None:
+        config, tensors = saved_as(params_by_module, scale, fields)
+        if isinstance(config, LoraConfig) or not as_lora:
+            return write_adapter(out_dir, config, tensors)
+    state: dict[str, Tensor] = {}
     pairs = {
         module: family(family_name).factors(
             {name: tensor.float() for name, tensor in params.items()}, **(shape_options or {})
@@ -238,10 +230,44 @@ def save_adapter(
     }
     rank = _common_size(down.shape[0] for _, down in pairs.values())
     for module, (up, down) in pairs.items():
-        lora_up = up if family_name == "lora" else scale * up
-        state |= _lora_tensors(MODEL_PREFIX + module, lora_up, down)
-    alpha = scale * rank if family_name == "lora" else rank
-    return write_adapter(out_dir, LoraConfig(r=rank, lora_alpha=alpha, **fields), state)
+        state |= _lora_tensors(MODEL_PREFIX + module, scale * up, down)
+    return write_adapter(out_dir, LoraConfig(r=rank, lora_alpha=rank, **fields), state)
+
+
+Saved = tuple[PeftConfig, dict[str, Tensor]]
+"""An adapter's configuration, and its tensors as PEFT names them."""
+
+
+def _cp(modules: Mapping[str, Mapping[str, Tensor]], scale: float, fields: Mapping[str, Any]) -> Saved:
+    tensors = {
+        f"{MODEL_PREFIX}{module}.{PREFIX}adapter.{name}": tensor
+        for module, params in modules.items()
+        for name, tensor in params.items()
+    }
+    return _cp_config(modules, scale=scale, **fields), tensors
+
+
+def _lora(modules: Mapping[str, Mapping[str, Tensor]], scale: float, fields: Mapping[str, Any]) -> Saved:
+    rank = _common_size(params["down"].shape[0] for params in modules.values())
+    tensors: dict[str, Tensor] = {}
+    for module, params in modules.items():
+        pair = lora.factors({name: tensor.float() for name, tensor in params.items()})
+        tensors |= _lora_tensors(MODEL_PREFIX + module, *pair)
+    return LoraConfig(r=rank, lora_alpha=scale * rank, **fields), tensors
+
+
+def _lokr(modules: Mapping[str, Mapping[str, Tensor]], scale: float, fields: Mapping[str, Any]) -> Saved:
+    rank = _common_size(params["w1_a"].shape[0] for params in modules.values())
+    tensors = {
+        f"{MODEL_PREFIX}{module}.lokr_{name}": tensor.mT if name.endswith("_a") else tensor
+        for module, params in modules.items()
+        for name, tensor in params.items()
+    }
+    return LoKrConfig(r=rank, alpha=scale * rank, decompose_both=True, **fields), tensors
+
+
+SAVED_AS: Mapping[str, Callable[..., Saved]] = {"cp": _cp, "lora": _lora, "lokr": _lokr}
+"""How PEFT has the families that are saved as they are trained (`Family.SAVED_AS_TRAINED`), by name."""
 
 
 def _as_lora(

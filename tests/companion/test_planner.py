@@ -1,6 +1,7 @@
 """The planner in the page counts as `cpadapt plan` does, over a grid of models, modules, budgets and units."""
 
 import itertools
+import re
 from collections import Counter
 
 import in_browser
@@ -42,16 +43,17 @@ def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> Non
         for budget in BUDGETS:
             found = script.evaluate(
                 "([families, adapted, budget, unit]) => planner.plan(families, adapted, budget, unit)",
-                [list(FAMILIES), shapes(adapted), budget / MIB.get(unit, 1), unit],
+                [planner.OFFERED, shapes(adapted), budget / MIB.get(unit, 1), unit],
             )
             said = script.evaluate(
                 "([rule, adapted, offers]) => planner.advise(rule, adapted, offers)",
                 [planner.rule(), shapes(adapted), found],
             )
-            advice = evidence.advise(adapted, counting.plan(adapted, budget, COSTS[unit]))
+            offers = planner.offers(adapted, budget, COSTS[unit])
+            advice = evidence.advise(adapted, offers)
             lines = filter(None, (advice.take, advice.why, advice.unknown))
             assert said == [planner.typeset(line) for line in lines], (targets, unit, budget)
-            for theirs, ours in zip(found, counting.plan(adapted, budget, COSTS[unit]), strict=True):
+            for theirs, ours in zip(found, offers, strict=True):
                 assert theirs["family"] == ours.family
                 if ours.not_applicable:
                     assert "refused" in theirs
@@ -66,9 +68,16 @@ def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> Non
                     assert theirs["least"]["cost"] * MIB.get(unit, 1) == pytest.approx(ours.smallest_cost)
 
 
+def test_the_script_counts_what_the_form_offers() -> None:
+    script = (PROJECT / "book" / "assets" / "planner.js").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^  const FAMILIES = \{\n(.*?)^  \};", script, re.M | re.S)
+    assert re.findall(r"^    (\w+): \{", table, re.M) == list(planner.OFFERED)
+    assert set(planner.OFFERED) <= set(FAMILIES)
+
+
 def test_a_first_rate_is_the_pages(script: Page) -> None:
     rows = which_adapter.rate_rows()
-    for name, ranks in itertools.product(FAMILIES, (0.01, 1.0, 1.5, 3.9, 8.0, 9.0)):
+    for name, ranks in itertools.product(planner.OFFERED, (0.01, 1.0, 1.5, 3.9, 8.0, 9.0)):
         said = script.evaluate("([rows, ranks]) => planner.firstRate(rows, ranks)", [rows.get(name), ranks])
         assert said == which_adapter.first_rate_text(name, ranks), (name, ranks)
 

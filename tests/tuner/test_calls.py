@@ -326,3 +326,12 @@ def test_where_torch_cannot_say_what_is_saved_each_layer_makes_its_own(toy, made
     made.clear()
     outcome(toy, model, model)
     assert made == [(1, 3), (1, 3), (3,), (3,)]
+
+
+@pytest.mark.parametrize("name", ["_forward_pre_hooks", "_forward_hooks"])
+def test_where_torch_does_not_show_hooks_there_may_be_one(toy, name):
+    model = get_peft_model(toy.model(), toy.config())
+    (first, *_) = (module for module in model.modules() if isinstance(module, adapter.CPAdapter))
+    assert first.is_at_hand()
+    delattr(first, name)
+    assert not first.is_at_hand()

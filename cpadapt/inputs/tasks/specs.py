@@ -80,10 +80,25 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
             raise InputError(f"name must be letters, digits, '.', '_' and '-', not {self.name!r}")
+        self._check_columns()
+        self._check_labels()
+        self._check_source()
+        if self.prompt is not None:
+            _check_prompt(self.prompt, self.text_columns)
+        if self.rest_min_words < 0:
+            raise InputError(f"rest_min_words must be 0 or a positive integer, not {self.rest_min_words}")
+        if self.rest_apart_words is not None and self.rest_apart_words < 1:
+            raise InputError(f"rest_apart_words must be a positive integer, not {self.rest_apart_words}")
+
+    def _check_columns(self) -> None:
         if not 1 <= len(self.text_columns) <= 2 or len(set(self.text_columns)) != len(self.text_columns):
             raise InputError(f"text_columns must name one column or two different columns, not {self.text_columns}")
         if self.label_column in self.text_columns:
             raise InputError(f"label_column {self.label_column!r} must not be one of the text_columns")
+        if self.shorten is not None and self.shorten not in self.text_columns:
+            raise InputError(f"shorten must be one of the text_columns {self.text_columns}, not {self.shorten!r}")
+
+    def _check_labels(self) -> None:
         # 1 and True are equal in Python, and so in the look-up of a label.
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise InputError(f"labels must list two or more different values, not {self.labels}")
@@ -92,8 +107,8 @@ class TaskSpec:
                 raise InputError(
                     f"{field} must have {len(self.labels)} different values, one for each label, not {values}"
                 )
-        if self.shorten is not None and self.shorten not in self.text_columns:
-            raise InputError(f"shorten must be one of the text_columns {self.text_columns}, not {self.shorten!r}")
+
+    def _check_source(self) -> None:
         for field in ("train_split", "eval_split"):
             # It is the name of a file too, which must not be in another folder.
             if not re.fullmatch(r"\w[\w.-]*", getattr(self, field)):
@@ -102,18 +117,13 @@ class TaskSpec:
             raise InputError("path is empty: name a folder or a hub id, or leave it out")
         if self.train_split == self.eval_split:
             raise InputError(f"train_split and eval_split must differ; both are {self.train_split!r}")
-        if self.prompt is not None:
-            _check_prompt(self.prompt, self.text_columns)
-        if self.grammar is not None:
-            if self.grammar not in generated.GRAMMARS:
-                hint = did_you_mean(self.grammar, generated.GRAMMARS)
-                raise InputError(f"grammar must be one of {', '.join(generated.GRAMMARS)}, not {self.grammar!r}{hint}")
-            if self.path is not None:
-                raise InputError(f"grammar {self.grammar!r} and path {self.path!r} exclude each other")
-        if self.rest_min_words < 0:
-            raise InputError(f"rest_min_words must be 0 or a positive integer, not {self.rest_min_words}")
-        if self.rest_apart_words is not None and self.rest_apart_words < 1:
-            raise InputError(f"rest_apart_words must be a positive integer, not {self.rest_apart_words}")
+        if self.grammar is None:
+            return
+        if self.grammar not in generated.GRAMMARS:
+            hint = did_you_mean(self.grammar, generated.GRAMMARS)
+            raise InputError(f"grammar must be one of {', '.join(generated.GRAMMARS)}, not {self.grammar!r}{hint}")
+        if self.path is not None:
+            raise InputError(f"grammar {self.grammar!r} and path {self.path!r} exclude each other")
 
     @property
     def shortened_column(self) -> str:
