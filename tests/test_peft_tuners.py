@@ -1,4 +1,4 @@
-"""PEFT's own tuners as families of a study: from the file to records beside a bank's, in small on random layers."""
+"""PEFT's tuners as families of a study: from the file to records beside a bank's, in small on random layers."""
 
 import dataclasses
 import json
@@ -222,7 +222,7 @@ def test_what_peft_has_not_ends_before_training(
 
 
 def test_the_command_line_knows_them(tmp_path: Path) -> None:
-    said = "Not in a bank, and not listed: PEFT's own tuners"
+    said = "Not listed, because they don't fit a bank: PEFT's tuners"
     assert f"{said} peft:lora, peft:vera" in " ".join(printed("steps", 192, 576).split())
     assert f"{said} start, in scalars, at peft:lora 9,216, peft:vera" in " ".join(
         printed("plan", "--backbone", "minilm", "--budget", 9216).split()
