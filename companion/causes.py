@@ -230,7 +230,7 @@ def asked_table(task: str) -> pd.DataFrame:
     """`as_asked` of `subjects` as a table, in points with p values, and each cause's part in chance, in percent."""
     rows = []
     for subject, name in subject_names().items():
-        row = {"of": name}
+        row = {"cell or pair": name}
         for cause in (WEIGHTS, ORDER):
             row[f"{cause} (95 %)"] = _with_ends(f"causes.asked.{task}.{subject}.{cause}")
             row[f"p, {cause}"] = _p(f"causes.asked_p.{task}.{subject}.{cause}")
@@ -247,7 +247,7 @@ def part_table(task: str) -> pd.DataFrame:
     """
     return pd.DataFrame(
         [
-            {"of": name}
+            {"cell or pair": name}
             | {f"{cause} (95 %)": _with_ends(f"causes.effect.{task}.{subject}.{cause}")
                for cause in (WEIGHTS, ORDER, TOGETHER)}
             | {CHANCE: _sd(f"causes.chance.{task}.{subject}"), ITEMS: _sd(f"causes.items.{task}.{subject}")}
@@ -262,7 +262,7 @@ def draw_table(tasks: Iterable[str]) -> pd.DataFrame:
     columns = {f"{task_name(task)} (95 %)": f"causes.draw.{task}.{{}}" for task in tasks}
     return pd.DataFrame(
         [
-            {"of": name} | {title: _with_ends(column.format(subject)) for title, column in columns.items()}
+            {"cell or pair": name} | {title: _with_ends(column.format(subject)) for title, column in columns.items()}
             for subject, name in subject_names().items()
         ]
     )

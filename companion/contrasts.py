@@ -22,6 +22,9 @@ from cpadapt.errors import InputError
 from cpadapt.records.record import Record
 from cpadapt.study import load_study
 
+EQUIVALENCE = "p (equivalence)"
+"""The column of p values of a difference of a point or more: small where two cells count as equal."""
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -233,7 +236,7 @@ def columns(difference: str, p: str, p_alike: str) -> dict[str, str]:
         "points": f"{difference}|signed",
         "95 % interval": f"{difference}|interval|signed",
         "Holm": p,
-        "alike": p_alike,
+        EQUIVALENCE: p_alike,
     }
 
 
@@ -253,6 +256,6 @@ def contrast_table(table: pd.DataFrame, group: str, what: str) -> pd.DataFrame:
             "points": [signed(mean, 2) for mean in table["mean"]],
             "95 % interval": table[["low", "high"]].apply(bounds, axis=1, digits=2),
             "Holm": table["holm"].map("{:.3f}".format),
-            "alike": table["p_alike"].map("{:.3f}".format),
+            EQUIVALENCE: table["p_alike"].map("{:.3f}".format),
         }
     )

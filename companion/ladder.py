@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from companion.claims import MARGIN
-from companion.contrasts import Contrast, frame
+from companion.contrasts import EQUIVALENCE, Contrast, frame
 from companion.records import records
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.cells import Cells, cells_of
@@ -185,7 +185,7 @@ def difference_table(cells: Cells) -> pd.DataFrame:
             "95 % interval": table[["low", "high"]].apply(bounds, axis=1),
             "p": table["p"].map("{:.3f}".format),
             "Holm": table["holm"].map("{:.3f}".format),
-            "alike": table["p_alike"].map("{:.3f}".format),
+            EQUIVALENCE: table["p_alike"].map("{:.3f}".format),
         }
     )
 

@@ -41,7 +41,7 @@ KINDS = {"accuracy": ONE_ACCURACY, "budget": ONE_BUDGET, "size": NEXT_SIZE}
 
 PARTS = {
     "seeds": "seeds", "items": "items", "rest": "rest", "seeds_1": "1 seed", "seeds_3": "3 seeds",
-    "seeds_10": "10 seeds", "no_end": "no end",
+    "seeds_10": "10 seeds", "no_end": "unlimited seeds",
 }  # fmt: skip
 """The sources of one run's error, and the errors of several, by the name that quantities have."""
 
@@ -257,7 +257,7 @@ def source_table() -> pd.DataFrame:
     """
     columns = {title: f"noise.part.{{}}.{{}}.{name}" for name, title in PARTS.items()}
     said = dict.fromkeys(columns, lambda error: number(error, 2) if error else "–")
-    return quantities.table(_rows(KINDS), columns, ("task", "of"), said)
+    return quantities.table(_rows(KINDS), columns, ("task", "estimate"), said)
 
 
 def need_table() -> pd.DataFrame:
@@ -267,7 +267,7 @@ def need_table() -> pd.DataFrame:
         for what in ("seeds", "items")
         for name, effect in EFFECTS.items()
     }
-    return quantities.table(_rows(("budget", "size")), columns, ("task", "of"))
+    return quantities.table(_rows(("budget", "size")), columns, ("task", "difference"))
 
 
 def _rows(kinds: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -301,7 +301,7 @@ def difference_table(task: str) -> pd.DataFrame:
     for over in ("seeds", "draws")[: 1 if task == "boolq" else 2]:
         columns[f"{over}: points"] = f"noise.over_{over}.{task}.{{}}|signed"
         columns[f"{over}: 95 %"] = f"noise.over_{over}.{task}.{{}}|interval|signed"
-        columns[f"{over}: alike"] = f"noise.alike_over_{over}.{task}.{{}}"
+        columns[f"{over}: {contrasts.EQUIVALENCE}"] = f"noise.alike_over_{over}.{task}.{{}}"
     columns["three seeds mislead, %"] = f"noise.wrong_sign.{task}.{{}}"
     return quantities.table(PAIR_NAMES, columns, "difference")
 

@@ -1,7 +1,7 @@
 """The effect of the learning rate beside that of the budget, on one task's cells at the same rates of their family.
 
 Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of rates
-as given: what another dev set would have chosen is no part of them. As in `companion.ladder`, what is computed comes
+as given: what another dev set would have chosen isn't part of them. As in `companion.ladder`, what is computed comes
 first, as shares, and then what words it, in percent and points.
 """
 
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from companion import PROJECT, quantities
-from companion.contrasts import Contrast, frame, on_record
+from companion.contrasts import EQUIVALENCE, Contrast, frame, on_record
 from cpadapt.analysis.cells import Cells, at_all_rates, cells_of, choose_rates, gives_one_class
 from cpadapt.analysis.charts import FURTHER_COLOURS, SHAPES, cell_name, family_colours, family_name, task_name
 from cpadapt.analysis.statistics import Estimate, Floats, compare, estimate, outcomes, require_pairs
@@ -442,7 +442,7 @@ def single_table() -> pd.DataFrame:
     columns = {
         "CP": "rates.matched.{1}", "CP − LoRA, points": "rates.at_budget.{}.{}|signed",
         "95 % interval": "rates.at_budget.{}.{}|interval|signed", "p": "rates.at_budget_p.{}.{}",
-        "Holm": "rates.at_budget_holm.{}.{}", "alike": "rates.at_budget_alike.{}.{}",
+        "Holm": "rates.at_budget_holm.{}.{}", EQUIVALENCE: "rates.at_budget_alike.{}.{}",
     }  # fmt: skip
     ranks = {name: size for name, (label, size) in cells().items() if label == "lora"}
     rows = {f"{task}.{name}": (task_name(task), str(size)) for task in TASKS for name, size in ranks.items()}

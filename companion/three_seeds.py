@@ -22,7 +22,7 @@ LORA, CP = noise.PAIRS["lora1_cp11"]
 LOW, HIGH = -2.0, 3.0
 """The ends of the picture's axis, in points."""
 BAR = 0.25
-"""The width of a bar, in points. A bar includes its upper end, so that no bar has both signs, and 0 is no lead."""
+"""The width of a bar, in points. A bar includes its upper end, so that no bar has both signs, and 0 isn't a lead."""
 TOP, HEIGHT = 42, 140
 """Pixels above the highest bar, for the names, and of that bar."""
 

@@ -77,7 +77,7 @@ def _positive(text: str) -> float:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number") from None
     if not 0 < value <= LARGEST_BUDGET:  # not a number, in floating point, is neither
-        raise typer.BadParameter(f"{text!r} is not above 0 and at most {LARGEST_BUDGET:g}")
+        raise typer.BadParameter(f"{text!r} must be above 0 and at most {LARGEST_BUDGET:g}")
     return value
 
 
@@ -95,7 +95,7 @@ records_app = typer.Typer(help="Maintain folders of records.", rich_markup_mode=
 app.add_typer(records_app, name="records")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the model hub.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with TASK/SPLIT.jsonl(.xz), instead of the hub.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Override a field of the protocol; may be repeated."),
@@ -195,7 +195,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every family's largest adapter at or under a budget, and what is known of which to take.
+    """Show every family's largest adapter at or under a budget, and recommend one where the records allow it.
 
     Example: cpadapt plan --backbone smollm2 --budget 57600
 
@@ -214,7 +214,7 @@ def plan(
             + ", ".join(
                 f"{o['family']} {asked.show(o['smallest_cost'])}" for o in offers if o["smallest_cost"] is not None
             )
-            + f"; {_tuners_start_at(projections)}"
+            + f"; PEFT's tuners {_start_at(projections)}"
         )
     advice = evidence.advise(projections, planned)
     if as_json:
@@ -240,7 +240,7 @@ def plan(
             typer.echo(f"{offer['family']}: none fits; the smallest has {asked.show(offer['smallest_cost'])}")
     typer.echo("File: the float32 tensors that --save writes; a header adds some 130 bytes for each of them.")
     typer.echo("AdamW's state: two float32 moments for each scalar.")
-    typer.echo(f"Not in a bank, and not listed: {_tuners_start_at(projections)}.")
+    typer.echo(f"Not listed, because they don't fit a bank: PEFT's tuners. They {_start_at(projections)}.")
     typer.echo()
     for line in filter(None, (advice.take, advice.why, advice.unknown)):
         typer.echo(line)
@@ -268,8 +268,8 @@ def run(
 ) -> None:
     """Measure a study. Runs that already have a record are not trained again.
 
-    The same command may run several times at once: each process trains what no other trains. After SIGTERM it writes
-    what it has and ends with status 143; given again, it goes on.
+    The same command may run several times at once: each process trains different runs. After SIGTERM it saves its
+    state and exits with status 143; run it again to continue.
 
     Example: cpadapt run studies/smollm2-pilot.toml --task rte --data-dir DATA
     """
@@ -303,7 +303,9 @@ def try_(
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0-2 or 0,3,7.")] = "0",
     learning_rate: Annotated[
         list[str] | None,
-        typer.Option(metavar="FAMILY=RATE", help="Learning rate of a family (default: the paper's); may be repeated."),
+        typer.Option(
+            metavar="FAMILY=RATE", help="Learning rate of a family (default: the family's); may be repeated."
+        ),
     ] = None,
     steps: Annotated[
         int | None,
@@ -472,7 +474,7 @@ def show_status(
             if owner.failed is None:
                 typer.echo(f"{owner} measures {runs} since {owner.since}")
             else:
-                typer.echo(f"{owner} had {runs}, ended by an error: {owner.failed}")
+                typer.echo(f"{owner}: an error ended its {runs}: {owner.failed}")
     projections = load_projections(asked.backbone, asked.target_modules)
     if others := records_of_other_versions(asked, projections, load_records(folder) if folder.exists() else ()):
         typer.echo(f"Records of other versions of this study, which are not part of it: {len(others):,}")
@@ -503,7 +505,7 @@ def export(
     found = ranks(out_dir)
     typer.echo(f"{out_dir}: a LoRA adapter equal to {adapter_dir}, of rank {found.largest}")
     if found.for_vllm is None:
-        typer.echo(f"vLLM serves ranks up to {VLLM_RANKS[-1]}: this is above")
+        typer.echo(f"vLLM serves ranks up to {VLLM_RANKS[-1]}; this rank is higher")
     else:
         typer.echo(f"vLLM needs --max-lora-rank {found.for_vllm}")
     if found.above_shorter_side:
@@ -606,16 +608,17 @@ TRY_OPTIONS = ("--backbone", "--cell", "--seeds", "--learning-rate", "--steps")
 def _not_in_a_bank() -> str:
     from cpadapt.families.peft_tuners import TUNERS
 
-    return f"Not in a bank, and not listed: PEFT's own tuners {', '.join(TUNERS)}, which a study trains one by one."
+    names = ", ".join(TUNERS)
+    return f"Not listed, because they don't fit a bank: PEFT's tuners {names}. A study trains them one by one."
 
 
-def _tuners_start_at(projections: "tuple[Projection, ...]") -> str:
-    """The scalars of the smallest adapter of each of PEFT's own tuners."""
+def _start_at(projections: "tuple[Projection, ...]") -> str:
+    """The scalars of the smallest adapter of each of PEFT's tuners."""
     from cpadapt.families import counting
     from cpadapt.families.peft_tuners import TUNERS
 
     costs = {name: counting.count(name, projections, counting.smallest(name)) for name in TUNERS}
-    return "PEFT's own tuners start, in scalars, at " + ", ".join(f"{name} {cost:,}" for name, cost in costs.items())
+    return "start, in scalars, at " + ", ".join(f"{name} {cost:,}" for name, cost in costs.items())
 
 
 def _projection(out_features: int, in_features: int) -> "Projection":

@@ -89,7 +89,7 @@ def train(
 
     Every mistake in the input is found before training starts. A run whose record is in `results` is not trained
     again. The runs of a task train in banks of whole draws or seeds (see `cpadapt.study.banks_of`), those of PEFT's
-    own tuners (`cpadapt.families.peft_tuners`) one by one. A bank's state is kept under `results/.checkpoints`, so
+    tuners (`cpadapt.families.peft_tuners`) one by one. A bank's state is kept under `results/.checkpoints`, so
     training continues from there after the process was killed or got SIGTERM. A bank's records are written when the
     bank is done.
 
@@ -341,7 +341,7 @@ class _Measurement:
         others = {} if self._claims is None else self._claims.others(left)
         if others.keys() - self._waited_for:
             self._waited_for = set(others)
-            counts = ", ".join(f"{count} of {owner}" for owner, count in others.items())
+            counts = ", ".join(f"{count} by {owner}" for owner, count in others.items())
             self._display.say(f"{self._study.name}: waiting for runs that are being trained: {counts}")
         time.sleep(WAIT_SECONDS)
         self._note_others()
@@ -349,7 +349,7 @@ class _Measurement:
     def _banks_of(self, task: str) -> list[_Bank]:
         """Divide all runs of a task, done or not, into banks, so that a bank does not depend on what is done.
 
-        A run of one of PEFT's own tuners is alone.
+        A run of one of PEFT's tuners is alone.
         """
         asked = self._plan.asked[task]
         tokens = self._study.protocol.batch_size * float(np.diff(self._pools[task]["train"].offsets).mean())
@@ -492,7 +492,7 @@ def _require_device(device: str) -> None:
     # torch raises several classes of errors: for an unknown kind, one that it was built without, a number too high.
     except (RuntimeError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}; take 'cpu', or leave the device out") from None
+        raise InputError(f"device {device!r} cannot be used: {reason}; use 'cpu', or leave the device out") from None
 
 
 def _require_folder(folder: Path) -> None:

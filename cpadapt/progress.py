@@ -1,4 +1,8 @@
-"""How much of a study is on record. No torch is imported, so that the answer comes at once."""
+"""How much of a study is on record.
+
+For a prepared or installed backbone no torch is imported, so that the answer comes at once. What is in the hub's cache
+or in a folder that cpadapt didn't prepare is identified with transformers, which takes seconds.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

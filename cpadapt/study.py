@@ -44,9 +44,9 @@ class FamilyPlan:
     """How a study trains one family, or one variant of it."""
 
     family: str | None = None
-    """The name of the family or of one of PEFT's own tuners; by default the label under which the study lists it."""
+    """The name of the family or of one of PEFT's tuners; by default the label under which the study lists it."""
     learning_rates: tuple[float, ...] | None = None
-    """Each rate is a separate run; by default the paper's rate, unless there are `settings`. PEFT's own tuners have no
+    """Each rate is a separate run; by default the family's rate, unless there are `settings`. PEFT's tuners have no
     default."""
     settings: tuple[Setting, ...] = ()
     """Further ways of training, for runs that differ in more than their rate, or rates that differ by size."""
@@ -83,7 +83,7 @@ class FamilyPlan:
         ]
         if not settings:
             raise InputError(
-                f"no setting is for size {size} of family {name!r}: give learning_rates, or add a setting with sizes ="
+                f"family {name!r} has no setting for size {size}: give learning_rates, or add a setting with sizes ="
                 f" [{size}]"
             )
         if twice := next((setting for k, setting in enumerate(settings) if setting in settings[:k]), None):

@@ -73,7 +73,7 @@ claims_grid.grid()
 #   there, nor {q}`claims.unjudged.size` of {q}`claims.measured.size` verdicts on Qwen.
 #   {says}`claims.unjudged.papers_rates == claims.measured.papers_rates`
 #
-# That CP trains stably is no claim on accuracy. None of {q}`claims.lost|n` CP runs was lost to a loss or a gradient
+# That CP trains stably isn't a claim on accuracy. None of {q}`claims.lost|n` CP runs was lost to a loss or a gradient
 # that isn't finite. {says}`claims.lost == 0`
 #
 # (not-measured)=

@@ -43,8 +43,8 @@ rates.rise_chart()
 #
 # ## Beside the size
 #
-# The paper has one rate for each family. We tried {q}`rates.tried|unit`, from that one to {q}`rates.highest` times as
-# high:
+# The paper has one rate for each family, our default. We tried {q}`rates.tried|unit`, from that one to
+# {q}`rates.highest` times as high:
 
 # %% mystnb={"figure": {"caption": "RTE by rate: means of three seeds; a line is one size."}} tags=["remove-input"]
 records = rates.runs_at_all_rates(rates.STUDIES, "rte")

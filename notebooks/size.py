@@ -56,7 +56,7 @@ charts.frontier_chart(runs[runs["task"] == "rte"], budget_slider=True)
 # %% [markdown]
 # ## CP against LoRA at equal size
 #
-# On BoolQ, then SST-2 and RTE. *Holm* is the p value corrected for the number of pairs; *alike* is the p value of a
+# On BoolQ, then SST-2 and RTE. *Holm* is the p value corrected for the number of pairs; *p (equivalence)* is that of a
 # difference of a point or more.
 
 # %% tags=["remove-input"]
@@ -110,7 +110,7 @@ charts.table(size.setting_table("smollm2"))
 # ## How sure?
 #
 # Three seeds on one draw of a thousand examples tell only large differences. More seeds would help little: RTE's error
-# of {q}`size.gap_error.rte` points would still be {q}`size.gap_error_limit.rte` with no end of them, because its
+# of {q}`size.gap_error.rte` points would still be {q}`size.gap_error_limit.rte` with unlimited seeds, because its
 # items are few, {q}`size.items.rte` to BoolQ's {q}`size.items.boolq`. A setting is chosen by dev alone, and the next
 # studies judge it on other draws and other items.
 # {says}`size.gap.rte.n == 3 and size.gap_error_limit.rte > 0.8 * size.gap_error.rte`

@@ -142,7 +142,7 @@ before = head_trainer.predict(held_out)
 head_trainer.train()
 found = {"untrained": before, "head alone": head_trainer.predict(held_out), "CP and head": trainer.predict(held_out)}
 right = {name: int((of_one.predictions.argmax(-1) == of_one.label_ids).sum()) for name, of_one in found.items()}
-charts.table(pd.DataFrame({"trained": list(right), "right": list(right.values()), "of": len(held_out)}))
+charts.table(pd.DataFrame({"trained": list(right), "right": list(right.values()), "asked": len(held_out)}))
 
 # %% [markdown]
 # {glue:text}`gain`

@@ -32,7 +32,7 @@ charts.interval_chart(verdicts.leads(), "LoRA − CP, points", MARGIN)
 # ## How a verdict is made
 #
 # The figure's intervals have 95 %, those of verdicts {q}`claims.confidence|unit`. A difference is taken seed by seed
-# and item by item, on the average over matched budgets, and its error has both sources
+# and item by item, on average over matched budgets, and its error has both sources
 # ([`cpadapt.analysis.statistics`](../book/api.md)). *Matched* is a CP size whose budget is within
 # {q}`claims.near|unit` of a rank's. A claim
 #

@@ -50,7 +50,7 @@ charts.table(what_was_run.cost_table())
 # ## How sure?
 #
 # These are counts of files, as `cpadapt status` makes them. A study that is changed loses what was measured for its
-# former self. The measurements of speed are no studies; they stand [where they are shown](what_a_run_costs.ipynb).
+# former self. The measurements of speed aren't studies; they stand [where they are shown](what_a_run_costs.ipynb).
 #
 # **For you**: a missing study is [one command](../book/run_it_yourself.md) away, given its weights, its data and, for
 # the larger ones, a GPU.

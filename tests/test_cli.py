@@ -207,9 +207,9 @@ def test_plan_advises_no_family_whose_accuracy_is_not_measured(cpadapt: Cli) -> 
     for family, cost in (("lora", "4,096"), ("cp", "193"), ("melora", "4,096"), ("symlora", "2,049")):
         assert f"\n{family}: none fits; the smallest has {cost} scalars\n" in ran.out
     starts = "lora 4,096, peft:vera 2,049, peft:fourierft 1, peft:tinylora 1, peft:unilora 1"
-    assert f"PEFT's own tuners start, in scalars, at peft:{starts}." in ran.out
+    assert f"PEFT's tuners. They start, in scalars, at peft:{starts}." in ran.out
     message = cpadapt("plan", "--out", 2048, "--in", 2048, "--budget", 191).err
-    assert "symlora 2,049 scalars, lokr 192 scalars; PEFT's own tuners start, in scalars, at " in message
+    assert "symlora 2,049 scalars, lokr 192 scalars; PEFT's tuners start, in scalars, at " in message
     assert starts in message
 
 
@@ -402,13 +402,13 @@ def mistake(cpadapt: Cli, arguments: list[str]) -> str:
         ("plan --backbone tiny --budget 500 --file-bytes 5000", "--budget and --file-bytes: give one budget"),
         ("plan --backbone tiny --budget lots", "'lots' is not a number"),
         ("plan --backbone tiny --budget 500.5", "'500.5' is not a whole number"),
-        ("plan --backbone tiny --budget -5", "'-5' is not above 0"),
-        ("plan --backbone tiny --budget 0", "'0' is not above 0"),
-        ("plan --backbone tiny --budget nan", "'nan' is not above 0"),
-        ("plan --backbone tiny --budget inf", "'inf' is not above 0 and at most 1e+12"),
-        ("plan --backbone tiny --file-bytes -5", "'-5' is not above 0"),
+        ("plan --backbone tiny --budget -5", "'-5' must be above 0"),
+        ("plan --backbone tiny --budget 0", "'0' must be above 0"),
+        ("plan --backbone tiny --budget nan", "'nan' must be above 0"),
+        ("plan --backbone tiny --budget inf", "'inf' must be above 0 and at most 1e+12"),
+        ("plan --backbone tiny --file-bytes -5", "'-5' must be above 0"),
         ("plan --backbone tiny --state-mib few", "'few' is not a number"),
-        ("plan --backbone tiny --state-mib -0.5", "'-0.5' is not above 0"),
+        ("plan --backbone tiny --state-mib -0.5", "'-0.5' must be above 0"),
         ("plan --backbone tiny --budget 5", "below the smallest adapters: lora 224 scalars, cp 92 scalars"),
         ("plan --backbone tiny --file-bytes 5 --json", "below the smallest adapters: lora 896 bytes, cp 368 bytes"),
         ("plan --backbone tiny --state-mib 1e-9", "below the smallest adapters: lora 0.00171 MiB, cp 0.000702 MiB"),
@@ -614,7 +614,7 @@ def test_status_says_who_is_at_work_and_what_failed(cpadapt: Cli, study: Path) -
     ran = cpadapt("status", study, "--results", "r")
     assert ran.out.startswith("small: 0 done, 6 missing (1 failed), 0 diverged\n")
     assert f"process {os.getpid()} on " in ran.out
-    assert "had 1 run, ended by an error: device lost\n" in ran.out
+    assert "an error ended its 1 run: device lost\n" in ran.out
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_sigterm_ends_with_143_whatever_a_process_does(processes: Forks, tmp_pat
     training = processes.start(COMMAND, line=line)
     until(lambda: len(list(results.glob(".checkpoints/*.safetensors"))) == 1)
     waiting = processes.start(COMMAND, line=line)
-    until(lambda: "waiting for runs that are being trained: 1 of process" in waiting.printed)
+    until(lambda: "waiting for runs that are being trained: 1 by process" in waiting.printed)
     waiting.kill(signal.SIGTERM)
     assert waiting.wait() == 128 + signal.SIGTERM == 143
     (checkpoint,) = results.glob(".checkpoints/*.safetensors")

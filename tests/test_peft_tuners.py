@@ -1,4 +1,4 @@
-"""PEFT's own tuners as families of a study: from the file to records beside a bank's, in small on random layers."""
+"""PEFT's tuners as families of a study: from the file to records beside a bank's, in small on random layers."""
 
 import dataclasses
 import json
@@ -199,7 +199,7 @@ def test_a_saved_adapter_loads_by_peft_and_answers_as_recorded(
         ),
         ('"peft:unilora" = [1, 9]', '"peft:unilora" = [1025]', "at most 1024, the entries of its factors of rank 4"),
         ('"peft:vera" = [2]', '"peft:vera" = [0]', "size = 0 of family 'peft:vera'|must be 1 or more, not 0"),
-        ("learning_rates = [1e-2, 3e-2]", "", "size 2 of family 'peft:vera': give learning_rates"),
+        ("learning_rates = [1e-2, 3e-2]", "", "family 'peft:vera' has no setting for size 2: give learning_rates"),
     ],
 )
 def test_what_peft_has_not_ends_before_training(
@@ -222,9 +222,9 @@ def test_what_peft_has_not_ends_before_training(
 
 
 def test_the_command_line_knows_them(tmp_path: Path) -> None:
-    said = "Not in a bank, and not listed: PEFT's own tuners"
+    said = "Not listed, because they don't fit a bank: PEFT's tuners"
     assert f"{said} peft:lora, peft:vera" in " ".join(printed("steps", 192, 576).split())
-    assert f"{said} start, in scalars, at peft:lora 9,216, peft:vera" in " ".join(
+    assert f"{said}. They start, in scalars, at peft:lora 9,216, peft:vera" in " ".join(
         printed("plan", "--backbone", "minilm", "--budget", 9216).split()
     )
     printed(

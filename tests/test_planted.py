@@ -90,7 +90,7 @@ def test_the_file_that_waits_for_its_rates_is_what_its_page_and_the_queue_say(tm
 def test_a_study_with_a_teacher_needs_words_and_different_teachers() -> None:
     study = load_study(STUDIES / "planted-tiny.toml")
     projections = load_projections("tiny")
-    with pytest.raises(ValueError, match="'head': a teacher answers in label words; take 'verbalizer'"):
+    with pytest.raises(ValueError, match="'head': a teacher answers in label words; use 'verbalizer'"):
         replace(study, protocol=replace(study.protocol, readout="head")).runs(projections)
     with pytest.raises(ValueError, match=r"teachers = .*: values must be unique"):
         replace(study, teachers=study.teachers * 2)

@@ -147,6 +147,46 @@ def test_every_module_says_what_it_is() -> None:
     assert [str(path) for path in modules if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
+TURNED = (
+    re.compile(r"(?<!there )\b(is|are) no (?!longer\b)", re.IGNORECASE),
+    re.compile(r"\bshall\b", re.IGNORECASE),
+    re.compile(r"\bon the average\b", re.IGNORECASE),
+    re.compile(r"PEFT's own tuners"),
+)
+"""What our English doesn't say: "is not an integer" rather than "is no integer"."""
+
+
+def turned(source: str) -> list[str]:
+    """The texts of a module, docstrings among them, that have a match."""
+    texts = [
+        " ".join(node.value.split())
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return [text for text in texts if any(pattern.search(text) for pattern in TURNED)]
+
+
+@pytest.mark.parametrize(
+    ("source", "so"),
+    [
+        ("x = f'{n} is no integer'", True),
+        ("raise ValueError('these are no studies')", True),
+        ('def f():\n    """It shall\n    differ."""', True),
+        ('"""A mean, on the\naverage."""', True),
+        ('"""One of PEFT\'s own tuners."""', True),
+        ("x = 'There is no file, there\\nare no rows, it is no longer here, it is not a number'", False),
+        ('"""A table of PEFT\'s own: marshalled on average."""', False),
+    ],
+)
+def test_turned(source: str, so: bool) -> None:
+    assert bool(turned(source)) == so
+
+
+def test_messages_and_docstrings_are_plain_english() -> None:
+    modules = sorted((ROOT / "cpadapt").rglob("*.py"))
+    assert {str(path): found for path in modules if (found := turned(path.read_text(encoding="utf-8")))} == {}
+
+
 def test_no_variable_is_named_of() -> None:
     """Nor a parameter, as it does not say what it holds. A classmethod may be, as in `Timed.of`."""
     found = []

@@ -276,7 +276,7 @@ def test_a_setting_is_a_runs_own_as_its_rate_is() -> None:
         ("lora", 1, 1e-3, 2.0, None), ("lora", 2, 3e-3, 2.0, 2),
         ("cp", 1, 1e-3, 8.0, None), ("cp", 1, 2e-3, 8.0, None), ("cp", 1, 1e-3, 32.0, None), ("cp", 1, 1e-3, 8.0, 3),
     ]  # fmt: skip
-    with pytest.raises(InputError, match=r"no setting is for size 4 of family 'lora'"):
+    with pytest.raises(InputError, match=r"family 'lora' has no setting for size 4"):
         replace(asked, ladder=Ladder(sizes={"lora": (4,)})).runs(load_projections("tiny"))
     doubled = {"lora": FamilyPlan(learning_rates=(1e-3,), settings=(Setting(1e-3),))}
     with pytest.raises(InputError, match="twice at size 1"):

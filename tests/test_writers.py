@@ -111,7 +111,7 @@ Trainer._evaluate = stopping
     victim = processes.start(stops, study=STUDY, results=str(results), bank_tokens=A_SEED)
     until((tmp_path / "r-stopped").exists)
     others = [processes.start(MEASURE, study=STUDY, results=str(results), bank_tokens=A_SEED) for _ in range(2)]
-    until(lambda: all("waiting for runs that are being trained: 4 of process" in other.printed for other in others))
+    until(lambda: all("waiting for runs that are being trained: 4 by process" in other.printed for other in others))
     assert f"process {victim.pid} on " in others[0].printed
     running = [cell.running for cell in status(STUDY, results)]
     assert running == [1, 1, 1, 1]

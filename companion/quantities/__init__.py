@@ -105,7 +105,7 @@ class Quantity:
             elif word in STYLES:
                 what = word
             else:
-                raise InputError(f"{self.name}|{style}: {word!r} is no way to print it")
+                raise InputError(f"{self.name}|{style}: {word!r} is not a print style")
         if what == "source":
             return ", ".join(self.source)
         if isinstance(value, str):

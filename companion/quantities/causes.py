@@ -69,7 +69,7 @@ def corrected(task: str, found: Callable[[str, str, str], Effect]) -> dict[tuple
 
 @quantity("points", 2, ORDERS, each=itertools.product(TASKS, causes.PARTS))
 def part(task: str, source: str) -> float:
-    """What a cause gives one run with an adapter, on the average over adapters; 0 where it is estimated below zero."""
+    """What a cause gives one run with an adapter, on average over adapters; 0 where it is estimated below zero."""
     return _sd(average(task)[source])
 
 
@@ -105,7 +105,7 @@ def effect(task: str, subject: str, cause: str) -> Value:
     each=[*itertools.product(["sst2"], ["all"], CAUSES), *itertools.product(["rte"], SUBJECTS, CAUSES)],
 )  # fmt: skip
 def effect_p(task: str, subject: str, cause: str) -> float:
-    """That they do nothing, after Holm's correction over a table's weights and orders."""
+    """P value that they do nothing, after Holm's correction over a table's weights and orders."""
     return corrected(task, on_any)[subject, cause]
 
 
@@ -123,7 +123,7 @@ def asked(task: str, subject: str, cause: str) -> Value:
 
 @quantity("", 4, ORDERS, each=itertools.product(TASKS, SUBJECTS, CAUSES))
 def asked_p(task: str, subject: str, cause: str) -> float:
-    """That they do nothing there."""
+    """P value that they do nothing there."""
     return on_these(task, subject, cause).p_value
 
 
@@ -278,7 +278,7 @@ def draw_at_most(task: str) -> float:
 
 @quantity("percent", source=DRAWS)
 def draws_alike() -> float:
-    """Of the training examples of one draw of RTE, those that another has too, on the average."""
+    """On average, the part of the training examples of one draw of RTE that another draw has too."""
     data = next(record.data for record in records(DRAWS[1]) if record.config.task == "rte")
     source = data["source"]["train"]
     return float(data["sets"]["train"]["size"] / (source["rows"] - source["left_out_repeats"]))
@@ -312,14 +312,14 @@ def own_studies(task: str, *_: str) -> str:
 
 @quantity("percent", source=own_studies, each=(*TASKS, "boolq"))
 def own(task: str) -> float:
-    """The part of the variance between runs of one adapter that is not chance, on the average over adapters."""
+    """The part of the variance between runs of one adapter that is not chance, on average over adapters."""
     found = causes.own(noise.over_seeds(task)).values()
     return sum(of_runs.variance for of_runs, _ in found) / sum(seen for _, seen in found)
 
 
 @quantity("points", 2, own_studies, each=itertools.product((*TASKS, "boolq"), ADAPTERS))
 def own_sd(task: str, adapter: str) -> Value:
-    """What would be left of an adapter's standard deviation with no end of items."""
+    """What would be left of an adapter's standard deviation with unlimited items."""
     return _as_sd(causes.own(noise.over_seeds(task))[ADAPTERS[adapter]][0])
 
 

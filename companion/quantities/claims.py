@@ -48,13 +48,13 @@ def slight() -> float:
 
 @quantity("percent")
 def confidence() -> float:
-    """Of the interval that decides."""
+    """Level of the interval that decides."""
     return 1 - 2 * LEVEL
 
 
 @quantity("percent")
 def near() -> float:
-    """By which part of a rank's budget a CP size may miss it."""
+    """The part of a rank's budget by which a CP size may miss it."""
     return NEAR
 
 
@@ -66,7 +66,7 @@ def enough() -> float:
 
 @quantity("seeds")
 def most_seeds() -> int:
-    """That are counted."""
+    """Seeds that are counted."""
     return MOST_SEEDS
 
 
@@ -75,25 +75,25 @@ def most_seeds() -> int:
 
 @quantity(source=LEDGER, each=[name for name, item in COUNTED.items() if item["unit"] != "MiB"])
 def counted(name: str) -> float:
-    """Of one projection, from its shape."""
+    """What one projection costs, counted from its shape."""
     return verdicts.counted(name)
 
 
 @quantity("MiB", 3, LEDGER, each=[name for name, item in COUNTED.items() if item["unit"] == "MiB"])
 def adam_state(name: str) -> float:
-    """Of Adam's, on all of OPT-1.3B."""
+    """Adam's state on all of OPT-1.3B."""
     return verdicts.counted(name)
 
 
 @quantity("figures", source=LEDGER)
 def figures_counted() -> int:
-    """That can be counted."""
+    """Figures that can be counted."""
     return len(COUNTED)
 
 
 @quantity("figures", source=LEDGER)
 def figures_alike() -> int:
-    """Of these, those that are the paper's at its digits."""
+    """Figures among these that are the paper's at its digits."""
     digits = {name: 3 if item["unit"] == "MiB" else 0 for name, item in COUNTED.items()}
     return sum(round(verdicts.counted(name), digits[name]) == item["figure"] for name, item in COUNTED.items())
 
@@ -103,13 +103,13 @@ def figures_alike() -> int:
 
 @quantity(source=of_case, each=[(claim, task, case) for claim, task in JUDGED for case in CASES])
 def verdict(claim: str, task: str, case: str) -> str:
-    """On a claim on accuracy; where nothing is judged with the reason."""
+    """The verdict on a claim on accuracy; where nothing is judged with the reason."""
     return verdicts.verdict(claim, task, case)[1]
 
 
 @quantity("verdicts", source=LEDGER)
 def verdicts_asked() -> int:
-    """On accuracy, in each case."""
+    """Verdicts on accuracy in each case."""
     return len(JUDGED)
 
 
@@ -124,31 +124,31 @@ def _found(claim: str, task: str) -> set[Verdict]:
 
 @quantity("settings")
 def settings() -> int:
-    """In which the claims are judged."""
+    """Settings in which the claims are judged."""
     return len(MEASURED)
 
 
 @quantity("models")
 def models() -> int:
-    """On which they are."""
+    """Models on which the claims are judged."""
     return len({CASES[case].model for case in MEASURED})
 
 
 @quantity("claims", source=EVERYWHERE)
 def held_somewhere() -> int:
-    """With their tasks, that hold in one case or more."""
+    """Claims, with their tasks, that hold in one case or more."""
     return sum(Verdict.HOLDS in _found(*judged) for judged in JUDGED)
 
 
 @quantity("claims", source=EVERYWHERE)
 def failed_somewhere() -> int:
-    """That fail in one case or more."""
+    """Claims that fail in one case or more."""
     return sum(Verdict.FAILS in _found(*judged) for judged in JUDGED)
 
 
 @quantity("claims", source=EVERYWHERE)
 def unsettled() -> int:
-    """That neither hold nor fail in any case."""
+    """Claims that neither hold nor fail in any case."""
     return sum(not {Verdict.HOLDS, Verdict.FAILS} & _found(*judged) for judged in JUDGED)
 
 
@@ -158,26 +158,26 @@ AT_RATES = ("papers_rates", "size")
 
 @quantity("verdicts", source=of_case, each=AT_RATES)
 def measured(case: str) -> int:
-    """That a case has."""
+    """Verdicts that a case has."""
     found = [verdicts.verdict(claim, task, case)[0] for claim, task in JUDGED]
     return len(found) - found.count(Verdict.UNMEASURED)
 
 
 @quantity("verdicts", source=EVERYWHERE)
 def verdicts_given() -> int:
-    """That all cases have."""
+    """Verdicts that all cases have."""
     return sum(measured(case) for case in CASES)
 
 
 @quantity("verdicts", source=EVERYWHERE)
 def not_judged() -> int:
-    """Of these, because a cell is not shown to learn."""
+    """Verdicts among these that are not judged because a cell is not shown to learn."""
     return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED for case in CASES)
 
 
 @quantity("verdicts", source=EVERYWHERE)
 def would_fail() -> int:
-    """Of these, in which the interval of a rule lies outside what is claimed."""
+    """Verdicts among these for which the interval of a rule lies outside what is claimed."""
     return sum(
         any(verdicts.finding(rule, task, case).would_fail for rule in CLAIMS[claim]["rules"])
         for claim, task in JUDGED
@@ -187,20 +187,20 @@ def would_fail() -> int:
 
 @quantity("verdicts", source=of_case, each=AT_RATES)
 def unjudged(case: str) -> int:
-    """Of a case's, those that are not judged."""
+    """Verdicts of a case that are not judged."""
     return sum(verdicts.verdict(claim, task, case)[0] is Verdict.UNJUDGED for claim, task in JUDGED)
 
 
 @quantity("runs", source=EVERYWHERE)
 def lost() -> Value:
-    """Of CP, to a loss or a gradient that is not finite."""
+    """CP runs that are lost to a loss or a gradient that is not finite."""
     runs = {run.id: run for run in contrasts.on_record(EVERYWHERE) if run.config.family == "cp"}
     return Value(sum(run.diverged_at is not None for run in runs.values()), n=len(runs))
 
 
 @quantity("points", 1, of_case, level=1 - 2 * LEVEL, each=FOUND)
 def difference(rule: str, task: str, case: str) -> Estimate | str:
-    """That a rule judges."""
+    """The difference that a rule judges."""
     found = verdicts.finding(rule, task, case)
     return Verdict.UNMEASURED.value if found.estimate is None else found.estimate
 
@@ -216,7 +216,7 @@ def power(rule: str, task: str, case: str) -> float | str:
 
 @quantity("seeds", source=of_case, each=FOUND)
 def seeds_needed(rule: str, task: str, case: str) -> float | str:
-    """That give a chance which is enough; likewise."""
+    """Seeds that give a chance which is enough; likewise."""
     found = verdicts.finding(rule, task, case)
     if found.verdict is not Verdict.OPEN:
         return "–"
@@ -228,7 +228,7 @@ def seeds_needed(rule: str, task: str, case: str) -> float | str:
 
 @quantity("percent", 1, ENCODER)
 def missed() -> float:
-    """Of the budget of LoRA's first rank, by CP's nearest size."""
+    """The part of the budget of LoRA's first rank by which CP's nearest size misses it."""
     budgets = verdicts.cells("encoder", "sst2").budgets
     return 1 - budgets["cp", verdicts.encoder_sizes()[0]] / budgets["lora", 1]
 
@@ -263,7 +263,7 @@ PAIRS = list(verdicts.published_pairs())
 
 @quantity("seeds", source=PUBLISHED)
 def papers_seeds() -> int:
-    """Of the cells that the paper gives with their spread."""
+    """Seeds of the cells that the paper gives with their spread."""
     return int(verdicts.published()["seeds"].min())
 
 
@@ -282,7 +282,7 @@ def papers_seed_error(task: str, pair: str) -> float:
 
 @quantity("points", 1, (PUBLISHED, *TUNED), each=dict.fromkeys(task for task, _ in PAIRS))
 def papers_item_error(task: str) -> float:
-    """That from items, if they vary as in the tuned cells of SmolLM2."""
+    """Its error from items, if they vary as in the tuned cells of SmolLM2."""
     return verdicts.item_error(task)
 
 

@@ -11,7 +11,7 @@ COMPONENT = cp.shapes(SIDE, SIDE, 1)
 
 @quantity("scalars", each=("cp", "lora"))
 def step(family: str) -> int:
-    """Of one more unit on one projection."""
+    """Scalars of one more unit on one projection."""
     found = counting.step(family, SQUARE)
     assert found is not None
     return found
@@ -31,13 +31,15 @@ def free_lora() -> int:
 
 @quantity("components")
 def needed() -> int:
-    """For an update of LoRA's first rank, drawn at random: the ranks of both sides' vectors, read as matrices."""
+    """Components needed for an update of LoRA's first rank, drawn at random: the ranks of both sides' vectors, read as
+    matrices.
+    """
     return min(cp.modes(SIDE)) ** 2
 
 
 @quantity("scalars")
 def needed_scalars() -> int:
-    """Of so many components."""
+    """Scalars of so many components."""
     return counting.count("cp", SQUARE, needed())
 
 

@@ -21,7 +21,7 @@ EARLIER = "minilm-sst2"
 
 
 def any_cells() -> Cells:
-    """Of one task; budgets are the same on all."""
+    """The cells of one task; budgets are the same on all."""
     return encoder.cells()[TASKS[0]]
 
 
@@ -47,13 +47,13 @@ def untaught() -> str:
 
 @quantity("seeds", source=STUDY)
 def seeds() -> int:
-    """Of each cell."""
+    """Seeds of each cell."""
     return len(any_cells().outcomes[HEAD_ONLY].seeds)
 
 
 @quantity("runs", source=STUDY)
 def capped() -> int:
-    """That were not trained on all examples, or not asked all items."""
+    """Runs that were not trained on all examples, or not asked all items."""
     asked = [(r.config.protocol, r.data["sets"]["train"]["size"], r.outcome) for r in records(STUDY)]
     return sum(size >= p.train_cap or outcome is None or outcome.total < outcome.rows for p, size, outcome in asked)
 
@@ -68,7 +68,7 @@ def rate(label: str) -> float:
 
 @quantity("", 4, EARLIER, each=LABELS)
 def better_rate(label: str) -> float:
-    """That with the higher mean on dev, of the two that the earlier ladder tried."""
+    """The rate with the higher mean on dev, of the two that the earlier ladder tried."""
     on_dev = tabulate(records(EARLIER))[0].query("label == @label").groupby("learning_rate")["dev_accuracy"].mean()
     assert len(on_dev) == 2
     return float(on_dev.index.to_numpy()[on_dev.to_numpy().argmax()])
@@ -85,7 +85,7 @@ def components(which: str) -> int:
 
 @quantity("percent", source=STUDY, each=["fewest"])
 def share(which: str) -> float:
-    """Of the budget of LoRA's first rank."""
+    """The part of the budget of LoRA's first rank that CP takes."""
     return any_cells().budgets["cp", components(which)] / any_cells().budgets[LORA1]
 
 
@@ -103,7 +103,7 @@ def component() -> int:
 
 @quantity("sizes", source=STUDY)
 def below() -> int:
-    """Of CP, that cost less than LoRA's first rank."""
+    """Sizes of CP that cost less than LoRA's first rank."""
     return len(encoder.below_first_rank())
 
 
@@ -115,7 +115,7 @@ SAID = [("cp9_cp1", task) for task in ("sst2", "sick", "mrpc")] + [("lora1_cp9",
 
 @quantity("points", 1, STUDY, each=SAID)
 def step(pair: str, task: str) -> Estimate:
-    """From one cell to another."""
+    """The gain from one cell to another."""
     after, before = STEPS[pair]
     cells = encoder.cells()[task]
     return compare(cells.outcomes[after], cells.outcomes[before])
@@ -135,19 +135,19 @@ def clear(pair: str) -> str:
 
 @quantity("percent", source=STUDY, each=TAUGHT)
 def way(task: str) -> Value:
-    """Of the way from the floor to the best adapter, that one component takes."""
+    """The part of the way from the floor to the best adapter that one component takes."""
     return Value(*encoder.one_components_way(encoder.cells()[task]), n=seeds())
 
 
 @quantity("cells", source=STUDY, each=["rte"])
 def fit(task: str) -> int:
-    """With an adapter, that are shown to have learned."""
+    """Cells with an adapter that are shown to have learned."""
     return len(encoder.cells()[task].outcomes) - 1 - len(_unfit(task))
 
 
 @quantity("runs", source=STUDY, each=["boolq"])
 def collapsed(task: str) -> int:
-    """Of LoRA's last rank, that give one answer to every item."""
+    """Runs of LoRA's last rank that give one answer to every item."""
     return encoder.cells()[task].collapsed(LORA8)
 
 

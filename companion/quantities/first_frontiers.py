@@ -17,31 +17,31 @@ from cpadapt.records.config import HEAD
 
 @quantity("runs", source=STUDIES)
 def runs() -> int:
-    """Of all three studies."""
+    """Runs of all three studies."""
     return len(first_frontiers.runs())
 
 
 @quantity("seeds", source=STUDIES)
 def seeds() -> int:
-    """Of each cell."""
+    """Seeds of each cell."""
     return int(first_frontiers.runs()["seed"].nunique())
 
 
 @quantity("steps", source=SMOL)
 def pilot_steps() -> int:
-    """Of a run on SmolLM2."""
+    """Steps of a run on SmolLM2."""
     return records(SMOL)[0].config.protocol.steps
 
 
 @quantity("steps", source=TOYS)
 def toy_steps() -> int:
-    """Of a run on a generated task."""
+    """Steps of a run on a generated task."""
     return records(TOYS)[0].config.protocol.steps
 
 
 @quantity("components", source=SMOL)
 def most_components() -> int:
-    """Of CP's largest size on SmolLM2."""
+    """Components of CP's largest size on SmolLM2."""
     return _sizes("rte", "cp")[-1]
 
 
@@ -62,14 +62,14 @@ def one(task: str) -> float:
 
 @quantity("percent", source=SMOL, each=["sst2"])
 def share(task: str) -> float:
-    """Of what the best cell gains over the head alone, that one component does."""
+    """The part of what the best cell gains over the head alone that one component does."""
     best = max(_mean(task, label, size) for label in ("cp", "lora") for size in _sizes(task, label))
     return (one(task) - head(task)) / (best - head(task))
 
 
 @quantity("points", 1, SMOL, each=[("rte", "cp")])
 def rise(task: str, label: str) -> Estimate:
-    """From a family's smallest size to its largest."""
+    """The gain from a family's smallest size to its largest."""
     least, *_, most = _sizes(task, label)
     return compare(cell(SMOL, task, label, most), cell(SMOL, task, label, least))
 
@@ -85,25 +85,25 @@ def one_gain(task: str) -> Estimate:
 
 @quantity("cells", source=SMOL)
 def rate_cells() -> int:
-    """With an adapter, tried at both rates."""
+    """Cells with an adapter, tried at both rates."""
     return len(first_frontiers.change())
 
 
 @quantity("cells", source=SMOL)
 def higher() -> int:
-    """Of these, those that are better on dev at the higher rate."""
+    """Cells among these that are better on dev at the higher rate."""
     return int((first_frontiers.change()["dev_mean"] > 0).sum())
 
 
 @quantity("runs", source=SMOL)
 def chosen() -> int:
-    """With an adapter, at the rates that dev chose."""
+    """Runs with an adapter, at the rates that dev chose."""
     return len(_chosen())
 
 
 @quantity("runs", source=SMOL)
 def best_at_last() -> int:
-    """Of these, those best on dev at the last evaluation."""
+    """Runs among these that are best on dev at the last evaluation."""
     return int((_chosen()["best_step"] == _chosen()["steps"]).sum())
 
 
@@ -112,13 +112,13 @@ def best_at_last() -> int:
 
 @quantity("differences", source=STUDIES, each=("all", "toy"))
 def pairs(which: str) -> int:
-    """At matched budgets."""
+    """Differences at matched budgets."""
     return len(_matched(which))
 
 
 @quantity("differences", source=STUDIES)
 def clear() -> int:
-    """Of all these, those with a corrected p value below the level."""
+    """Differences among all these that have a corrected p value below the level."""
     return int((_matched("all")["holm"] < LEVEL).sum())
 
 

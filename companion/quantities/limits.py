@@ -12,26 +12,26 @@ STUDY = "smollm2"
 
 @quantity("runs", source="paper")
 def opt_runs() -> int:
-    """Of the paper's own grid, on OPT-1.3B."""
+    """Runs of the paper's grid, on OPT-1.3B."""
     study = load_study(PROJECT / "studies" / "paper.toml")
     return len(study.runs(cpadapt.load_projections(study.backbone)))
 
 
 @quantity("runs", source="paper")
 def opt_done() -> int:
-    """Of these, on record."""
+    """Runs of that grid on record."""
     return len(records("paper"))
 
 
 @quantity("items", source=STUDY)
 def boolq_items() -> int:
-    """That are asked of BoolQ."""
+    """Items that are asked of BoolQ."""
     return int(_boolq().data["sets"]["eval"]["size"])
 
 
 @quantity("items", source=STUDY)
 def boolq_shared() -> int:
-    """Of these, with a passage that also stands among the training or dev examples."""
+    """Items among these whose passage also stands among the training or dev examples."""
     return int(_boolq().data["eval_shares_text"]["passage"])
 
 

@@ -35,7 +35,7 @@ def compared() -> str:
 
 @quantity("steps", source=STUDY)
 def steps() -> int:
-    """Of a run."""
+    """Steps of a run."""
     return records(STUDY)[0].config.protocol.steps
 
 
@@ -47,7 +47,7 @@ def more_draws() -> str:
 
 @quantity("times", 0, STUDY)
 def smaller() -> float:
-    """By how much one component has fewer scalars than LoRA's first rank."""
+    """How many times fewer scalars one component has than LoRA's first rank."""
     one, rank = (main_study.scalars(cell) for cell in (("cp", 1), ("lora", 1)))
     return rank / one
 
@@ -60,7 +60,7 @@ def scalars(cell: str) -> int:
 
 @quantity("components", 0, STUDY)
 def most_components() -> int:
-    """Of the largest CP."""
+    """Components of the largest CP."""
     return max(size for label, size in main_study.runs()[TASKS[0]] if label == "cp")
 
 
@@ -78,31 +78,31 @@ def spread() -> float:
 
 @quantity("sources", source=STUDY)
 def sources() -> int:
-    """Of the tasks; those that share one count once."""
+    """Sources of the tasks; tasks that share one count once."""
     return len(primary().by_source)
 
 
 @quantity("tasks", source=STUDY)
 def tasks() -> int:
-    """That are measured."""
+    """Tasks that are measured."""
     return len(main_study.runs())
 
 
 @quantity("runs", source=STUDY)
 def runs() -> int:
-    """Of the study."""
+    """Runs of the study."""
     return len(records(STUDY))
 
 
 @quantity("draws", source=STUDY)
 def draws() -> int:
-    """Of a task's examples."""
+    """Draws of a task's examples."""
     return len(main_study.on_task(TASKS[0]).draws)
 
 
 @quantity("runs", source=STUDY)
 def lost() -> int:
-    """That have no outcome."""
+    """Runs that have no outcome."""
     return sum(run.outcome is None for run in records(STUDY))
 
 
@@ -150,7 +150,7 @@ def greatest_gain() -> float:
 
 @quantity("tasks", source=STUDY)
 def at_odds() -> int:
-    """On which eval and rest rows differ in sign, both clearly."""
+    """Tasks on which eval and rest rows differ in sign, both clearly."""
     found = 0
     for task in TASKS:
         (low, high), (other_low, other_high) = (on_set(task, asked).interval(LEVEL) for asked in SETS)

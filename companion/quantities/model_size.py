@@ -54,7 +54,7 @@ def equal(model: str) -> str:
 
 @quantity("runs", 0, of_model, each=[(label, model) for label in ("lora", "cp") for model in MODELS])
 def collapsed(label: str, model: str) -> Value:
-    """Of the primary number's runs, those that end far below the head alone."""
+    """Runs of the primary number that stop far below the head alone."""
     study = STUDIES[model]
     return Value(model_size.collapsed(study, label), n=len(model_size.compared(study, label)))
 

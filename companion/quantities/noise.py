@@ -41,7 +41,7 @@ def over_seeds_study(task: str, *_: str) -> str:
 
 @functools.cache
 def sources(task: str) -> dict[str, Estimate]:
-    """Of each kind, with variances pooled over cells."""
+    """The sources of each kind, with variances pooled over cells."""
     return noise.sources(noise.at_papers_rates(task))
 
 
@@ -56,13 +56,13 @@ def part(task: str, kind: str, source: str) -> float:
 
 @quantity("seeds", source="smollm2", each=itertools.product(TASKS, ("budget", "size"), EFFECTS))
 def seeds_needed(task: str, kind: str, effect: str) -> float | str:
-    """That show such a true difference four times in five, on the items that there are."""
+    """Seeds that show such a true difference four times in five, on the items that there are."""
     return _needed(sources(task)[KINDS[kind]], effect)
 
 
 @quantity("items", source="smollm2", each=itertools.product(TASKS, ("budget", "size"), EFFECTS))
 def items_needed(task: str, kind: str, effect: str) -> float | str:
-    """That do with ten seeds."""
+    """Items that do so with ten seeds."""
     e = sources(task)[KINDS[kind]]
     found = statistics.items_needed(e, EFFECTS[effect], noise.TEN, noise.ENOUGH, noise.MOST_ITEMS)
     return "never" if found is None else found
@@ -70,7 +70,7 @@ def items_needed(task: str, kind: str, effect: str) -> float | str:
 
 @quantity("items", source="smollm2", each=("sst2", "rte"))
 def items(task: str) -> int:
-    """That the protocol asks."""
+    """Items that the protocol asks."""
     return sources(task)[ONE_BUDGET].items
 
 
@@ -101,7 +101,7 @@ def most_items() -> int:
 
 @quantity("seeds")
 def affordable_seeds() -> int:
-    """With which items are looked for."""
+    """Seeds with which items are looked for."""
     return noise.TEN
 
 
@@ -116,7 +116,7 @@ def apart(task: str) -> float:
 
 @quantity("components")
 def most_components() -> int:
-    """Of the largest CP among them."""
+    """Components of the largest CP among them."""
     return noise.CP44[1]
 
 
@@ -158,7 +158,7 @@ def alike_over_draws(task: str, pair: str) -> float:
 
 @quantity("", 3, SEEDS)
 def gain_p() -> float:
-    """That CP gains nothing from components on RTE, after Holm's correction over all six differences."""
+    """P value that CP gains nothing from components on RTE, after Holm's correction over all six differences."""
     p_values = {pair: over_seeds("rte", pair).p_value() for pair in PAIRS}
     return dict(zip(p_values, holm(list(p_values.values())), strict=True))["cp44_cp1"]
 
@@ -221,13 +221,13 @@ def other_draws(which: str) -> float:
 
 @quantity("draws", source=(SEEDS, *DRAWS))
 def draws_known() -> int:
-    """Of SST-2, the shared one among them."""
+    """Draws of SST-2, the shared one among them."""
     return len(noise.over_draws("sst2").outcomes[CP11].seeds) + 1
 
 
 @quantity("steps", source=SEEDS)
 def steps() -> int:
-    """Of each of the many runs."""
+    """Steps of each of the many runs."""
     return load_study(PROJECT / "studies" / f"{SEEDS}.toml").protocol.steps
 
 
@@ -295,20 +295,20 @@ def on_dev_and_eval(task: str, pair: str) -> Value:
 
 @quantity("", 3, DRAWS, each=itertools.product(ON_DRAWS, PAIRS))
 def on_dev_p(task: str, pair: str) -> float:
-    """Of no difference on dev, after Holm's correction over the task's six."""
+    """P value of no difference on dev, after Holm's correction over the task's six."""
     p_values = {name: _differences(task, name)[LAST].p_value() for name in PAIRS}
     return dict(zip(p_values, holm(list(p_values.values())), strict=True))[pair]
 
 
 @quantity("", 3, DRAWS)
 def on_dev_and_on_eval_p() -> float:
-    """That LoRA's first rank minus CP at four times its budget is the same on SST-2's dev and eval."""
+    """P value that LoRA's first rank minus CP at four times its budget is the same on SST-2's dev and eval."""
     return draws.difference(draws.drawn("sst2"), *PAIRS["lora1_cp44"], {LAST: 1.0, EVAL: -1.0}).p_value()
 
 
 @quantity("words", source=PUBLISHED, each=("dev", "eval"))
 def words(asked: str) -> int:
-    """In the median row of SST-2."""
+    """Words in the median row of SST-2."""
     return int(_published()["sst2_rows"][f"{asked}_words"])
 
 
@@ -329,7 +329,7 @@ def eval_nested() -> float:
 
 @functools.cache
 def _first_ranks() -> dict[tuple[str, str], contrasts.Contrast]:
-    """By backbone and task, of those that adapters learn."""
+    """The first ranks by backbone and task, of those that adapters learn."""
     return contrasts.first_rank(FIRST_RANK_STUDIES)
 
 
@@ -353,7 +353,7 @@ def first_rank_lead(backbone: str, task: str) -> Estimate | str:
 
 @quantity("", 3, _first_rank_source, each=FIRST_RANKS)
 def first_rank_holm(backbone: str, task: str) -> float | str:
-    """That this is none, after Holm's correction over a backbone's tasks."""
+    """P value that this is none, after Holm's correction over a backbone's tasks."""
     here = {place: found.estimate.p_value() for place, found in _first_ranks().items() if place[0] == backbone}
     corrected = dict(zip(here, holm(list(here.values())), strict=True))
     return corrected.get((backbone, task), noise.NOT_LEARNED)
@@ -361,7 +361,7 @@ def first_rank_holm(backbone: str, task: str) -> float | str:
 
 @quantity("", 3, _first_rank_source, each=FIRST_RANKS)
 def first_rank_alike(backbone: str, task: str) -> float | str:
-    """That it is a point or more."""
+    """P value that it is a point or more."""
     found = _first_ranks().get((backbone, task))
     return found.estimate.equivalence_p_value(MARGIN) if found else noise.NOT_LEARNED
 

@@ -9,13 +9,13 @@ from companion.quantities import quantity
 
 @quantity("scalars", each=BOTH)
 def step(family: str) -> int:
-    """Of one unit more on a 2048×2048 projection."""
+    """Scalars of one unit more on a 2048×2048 projection."""
     return parameter_steps.step(family, SQUARE)
 
 
 @quantity("sizes")
 def below() -> int:
-    """Of CP below LoRA's first rank there."""
+    """Sizes of CP below LoRA's first rank there."""
     return parameter_steps.between(0)
 
 
@@ -31,7 +31,7 @@ def step_of_splits(which: str) -> int:
 
 @quantity("scalars", each=("lokr", "tinylora", "unilora"))
 def other_step(family: str) -> int:
-    """Of LoKr's first rank on a 2048×2048 projection, and of an entry more in the others' vector."""
+    """Scalars of LoKr's first rank on a 2048×2048 projection, and of an entry more in the others' vector."""
     if family == "lokr":
         return _lokr()[0]
     first, second = (parameter_steps.vector_scalars(length)[family] for length in (1, 2))
@@ -46,7 +46,7 @@ def lokr_end() -> int:
 
 @quantity("scalars")
 def uneven_step() -> int:
-    """Of a second rank of LoRA on one of two projections."""
+    """Scalars of a second rank of LoRA on one of two projections."""
     return parameter_steps.uneven_step()
 
 
@@ -60,31 +60,31 @@ def _lokr() -> list[int]:
 
 @quantity("scalars", each=("cp",))
 def opt_step(family: str) -> int:
-    """Of one unit more on all target modules of OPT-1.3B."""
+    """Scalars of one unit more on all target modules of OPT-1.3B."""
     return parameter_steps.step(family, parameter_steps.projections("opt-1.3b"))
 
 
 @quantity("MiB", 2, each=BOTH)
 def opt_state(family: str) -> float:
-    """Of Adam's, that one unit more takes there."""
+    """Adam's state that one unit more takes there."""
     return parameter_steps.adam_mib(opt_step(family))
 
 
 @quantity("GiB", 1)
 def opt_backbone() -> float:
-    """Of its frozen weights in 16 bits."""
+    """Its frozen weights in 16 bits."""
     return parameter_steps.backbone_gib("opt-1.3b")
 
 
 @quantity("adapters")
 def many() -> int:
-    """That are kept side by side in an example."""
+    """Adapters that are kept side by side in an example."""
     return MANY
 
 
 @quantity("MiB", each=BOTH)
 def opt_files(family: str) -> float:
-    """Of so many adapters of one unit on disk."""
+    """So many adapters of one unit on disk."""
     return parameter_steps.files_mib(opt_step(family))
 
 
@@ -93,18 +93,18 @@ def opt_files(family: str) -> float:
 
 @quantity("sizes", source="paper", each=BOTH)
 def grid(family: str) -> int:
-    """Of the paper's grid."""
+    """Sizes of the paper's grid."""
     return len(GRID[family])
 
 
 @quantity("sizes", source="paper")
 def grid_below() -> int:
-    """Of CP below the budget of LoRA's first rank."""
+    """Sizes of CP below the budget of LoRA's first rank."""
     rank = opt_step("lora") * GRID["lora"][0]
     return sum(size * opt_step("cp") < rank for size in GRID["cp"])
 
 
 @quantity("standard errors", 2, "paper", each=("first", "last"))
 def ahead_by_chance(which: str) -> float:
-    """By which CP's best would be ahead there if all sizes were equally good."""
+    """Standard errors by which CP's best would be ahead there if all sizes were equally good."""
     return parameter_steps.ahead_by_chance(GRID["lora"][0 if which == "first" else -1])

@@ -90,7 +90,7 @@ def plateau() -> str:
 
 @quantity("tests", source=ALL, each=plan.Call if TESTS else [])
 def count(verdict: str) -> int:
-    """That have a verdict."""
+    """Tests that have a verdict."""
     return sum(found.verdict == verdict for found in planned.tested().values())
 
 

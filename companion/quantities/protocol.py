@@ -12,25 +12,25 @@ PUBLISHED = "book/published.toml"
 
 @quantity("fields", each=("paper", "ours"))
 def fields(whose: Literal["paper", "ours"]) -> int:
-    """Of the protocol, with the paper's values or ours."""
+    """Fields of the protocol, with the paper's values or ours."""
     return list(Protocol().sources().values()).count(whose)
 
 
 @quantity("fields")
 def all_fields() -> int:
-    """Of the protocol."""
+    """Fields of the protocol."""
     return len(Protocol().sources())
 
 
 @quantity("fields", source=plan.MAIN)
 def changed() -> int:
-    """In which the main study differs from the default."""
+    """Fields in which the main study differs from the default."""
     return len(protocol.changed_by_main_study())
 
 
 @quantity("steps", source="paper", each=("paper",))
 def steps(_: str) -> int:
-    """Of a run."""
+    """Steps of a run."""
     return PAPER.protocol.steps
 
 

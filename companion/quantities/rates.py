@@ -73,7 +73,7 @@ def highest() -> float:
 
 @quantity("runs", source=STUDIES)
 def all_runs() -> int:
-    """Of all tasks, the head alone among them."""
+    """Runs of all tasks, the head alone among them."""
     return sum(len(runs(task)) for task in TASKS)
 
 
@@ -129,7 +129,7 @@ def by_size(task: str, family: str) -> float:
 
 @quantity("", source=STUDIES, each=("all", "but_highest"))
 def rate_moves_more(which: str) -> int:
-    """In how many of the pairs of task and family the rate moves an adapter as far as its size does, or farther."""
+    """In how many pairs of task and family the rate moves an adapter as far as its size does, or farther."""
     found = [rates.moved(response(task) if which == "all" else _lower(response(task))) for task in TASKS]
     return sum(over_rates >= over_sizes for moves in found for over_rates, over_sizes in moves.values())
 
@@ -178,7 +178,7 @@ def _compared() -> pd.DataFrame:
 
 @quantity("runs", source=STUDIES)
 def boolq_compared() -> int:
-    """Of BoolQ at the chosen rates and matched budgets."""
+    """Runs of BoolQ at the chosen rates and matched budgets."""
     return int(_compared()["runs"].sum())
 
 
@@ -240,7 +240,7 @@ def at_budget(task: str, rank: str) -> Estimate | str:
 
 @quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))
 def at_budget_p(task: str, rank: str) -> float | str:
-    """That this is none."""
+    """P value that this is none."""
     return _at_budget(task, rank, "p")
 
 
@@ -252,7 +252,7 @@ def at_budget_holm(task: str, rank: str) -> float | str:
 
 @quantity("", 3, STUDIES, each=itertools.product(TASKS, RANKS))
 def at_budget_alike(task: str, rank: str) -> float | str:
-    """That it is a point or more."""
+    """P value that it is a point or more."""
     return _at_budget(task, rank, "p_alike")
 
 

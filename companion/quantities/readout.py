@@ -63,7 +63,7 @@ def _budget_cells() -> tuple[tuple[str, int], tuple[str, int]]:
 
 @quantity("percent", 1, of_setting, each=IN_BOTH)
 def accuracy(setting: str, by: str, cell: str) -> float:
-    """Of a cell, on eval."""
+    """The accuracy of a cell on eval."""
     return float(_of(setting, by).outcomes[CELLS[cell]].right.mean())
 
 
@@ -84,26 +84,26 @@ def apart(setting: str, cell: str) -> Estimate:
 
 @quantity("", 3, of_setting, each=IN_SETTING)
 def apart_holm(setting: str, cell: str) -> float:
-    """That this is none, after Holm's correction over a setting's cells."""
+    """P value that this is none, after Holm's correction over a setting's cells."""
     cells = readout.names(setting)
     return _corrected([apart(setting, name) for name in cells])[cells.index(cell)]
 
 
 @quantity("", 3, of_setting, each=IN_SETTING)
 def apart_alike(setting: str, cell: str) -> float:
-    """That it is a point or more."""
+    """P value that it is a point or more."""
     return apart(setting, cell).equivalence_p_value(MARGIN)
 
 
 @quantity("points", 1, of_setting, each=STUDIES)
 def words_gain(setting: str) -> Estimate:
-    """Adapters read out by words minus the same with a head, on the average over adapters."""
+    """Adapters read out by words minus the same with a head, on average over adapters."""
     return estimate(np.mean(readout.by_words(settings()[readout.SETTINGS[setting]]), axis=0))
 
 
 @quantity("", source=EVERY)
 def comparisons() -> int:
-    """Of adapters by readout."""
+    """The number of comparisons of adapters by readout."""
     return len(ADAPTED)
 
 
@@ -131,14 +131,14 @@ def gap(setting: str, by: str, pair: str) -> Estimate:
 
 @quantity("", 3, of_setting, each=MATCHED)
 def gap_holm(setting: str, by: str, pair: str) -> float:
-    """That this is none, after Holm's correction over a setting's pairs and readouts."""
+    """P value that this is none, after Holm's correction over a setting's pairs and readouts."""
     here = [place for place in MATCHED if place[0] == setting]
     return _corrected([gap(*place) for place in here])[here.index((setting, by, pair))]
 
 
 @quantity("", 3, of_setting, each=MATCHED)
 def gap_alike(setting: str, by: str, pair: str) -> float:
-    """That it is a point or more."""
+    """P value that it is a point or more."""
     return gap(setting, by, pair).equivalence_p_value(MARGIN)
 
 
@@ -160,13 +160,13 @@ def more(cell: str) -> Estimate:
 
 @quantity("", 3, (LIFTED, *THOUSAND), each=CELLS)
 def more_holm(cell: str) -> float:
-    """That this is none, after Holm's correction over all cells."""
+    """P value that this is none, after Holm's correction over all cells."""
     return _corrected([more(name) for name in CELLS])[list(CELLS).index(cell)]
 
 
 @quantity("", 3, (LIFTED, *THOUSAND), each=CELLS)
 def more_alike(cell: str) -> float:
-    """That it is a point or more."""
+    """P value that it is a point or more."""
     return more(cell).equivalence_p_value(MARGIN)
 
 
@@ -187,7 +187,7 @@ def more_lead() -> Estimate:
 
 @quantity("points", 1, STUDIES["all"], each=(HEADS, WORDS))
 def lead(by: str) -> Estimate:
-    """LoRA minus CP on all of BoolQ, on the average over matched budgets."""
+    """LoRA minus CP on all of BoolQ, on average over matched budgets."""
     return rates.lead(_of("all", by))
 
 
@@ -222,7 +222,7 @@ def _lifted() -> ladder.TaskOnRecord:
 
 @quantity("items", source=LIFTED)
 def sharing() -> int:
-    """Of BoolQ's eval, those that have a passage of the training or dev examples."""
+    """Items of BoolQ's eval that have a passage of the training or dev examples."""
     return int(records(LIFTED)[0].data["eval_shares_text"]["passage"])
 
 
@@ -234,19 +234,19 @@ def train() -> int:
 
 @quantity("items", source=LIFTED)
 def items() -> int:
-    """Of BoolQ's eval."""
+    """Items of BoolQ's eval."""
     return _lifted().examples["eval"]
 
 
 @quantity("steps", source=LIFTED)
 def all_steps() -> int:
-    """With all examples."""
+    """Steps with all examples."""
     return _lifted().protocol.steps
 
 
 @quantity("runs", source=LIFTED, each=("all", "late"))
 def adapted_runs(which: str) -> int:
-    """With an adapter and a head on all examples; `late` were best on dev at the last evaluation."""
+    """Runs with an adapter and a head on all examples; `late` were best on dev at the last evaluation."""
     runs = _lifted().runs
     runs = runs[runs["label"] != HEAD]
     return int((runs["best_step"] == all_steps()).sum()) if which == "late" else len(runs)
@@ -254,13 +254,13 @@ def adapted_runs(which: str) -> int:
 
 @quantity("steps", source="smollm2-verbalizer")
 def steps() -> int:
-    """Of the key cells."""
+    """Steps of the key cells."""
     return readout.words_study().protocol.steps
 
 
 @quantity("seeds", source="smollm2-verbalizer")
 def seeds() -> int:
-    """Of each cell."""
+    """Seeds of each cell."""
     return len(readout.words_study().seeds)
 
 

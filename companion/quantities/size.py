@@ -31,13 +31,13 @@ def gap_error(task: str) -> float:
 
 @quantity("points", 2, STUDY, each=TASKS_MEASURED)
 def gap_error_limit(task: str) -> float:
-    """The same with no end of seeds."""
+    """The same with unlimited seeds."""
     return gap(task).error_with(math.inf, gap(task).items)
 
 
 @quantity("items", source=STUDY, each=("rte", "boolq"))
 def items(task: str) -> int:
-    """That are asked."""
+    """Items that are asked."""
     return gap(task).items
 
 
@@ -69,13 +69,13 @@ def heads(model: str, *_: str) -> str:
 
 @quantity("items", source=words, each=ASKED)
 def asked(model: str, task: str) -> int:
-    """Of a task, of a model without training."""
+    """Items of a task that are asked of a model without training."""
     return size.answered(model, task).total
 
 
 @quantity("items", source=words("qwen"))
 def asked_most() -> int:
-    """Of any task."""
+    """The most items of any task that are asked."""
     return max(asked(model, task) for model, task in ASKED)
 
 
@@ -129,5 +129,5 @@ def chosen(model: str, cell: str) -> str:
 
 @quantity("cells", source=tuple(RATES.values()))
 def at_the_edge() -> int:
-    """For which dev chooses the highest rate that was tried."""
+    """Cells for which dev chooses the highest rate that was tried."""
     return sum(chosen(*name).startswith("100×") for name in CELLS)

@@ -35,43 +35,43 @@ def cells(task: str) -> Cells:
 
 @quantity("runs", source=STUDY, each=TASKS)
 def runs(task: str) -> int:
-    """Of all cells."""
+    """Runs of all cells."""
     return len(of_task(task).runs)
 
 
 @quantity("runs", source=STUDY, each=TASKS)
 def adapted(task: str) -> int:
-    """Of cells with an adapter."""
+    """Runs of cells with an adapter."""
     return len(_adapted(task))
 
 
 @quantity("seeds", source=STUDY, each=TASKS)
 def seeds(task: str) -> int:
-    """Of each cell."""
+    """Seeds of each cell."""
     return int(of_task(task).runs["seed"].nunique())
 
 
 @quantity("items", source=STUDY, each=TASKS)
 def items(task: str) -> int:
-    """That are asked on eval."""
+    """Items that are asked on eval."""
     return of_task(task).examples["eval"]
 
 
 @quantity("examples", source=STUDY, each=TASKS)
 def cap(task: str) -> int:
-    """That a run is trained on."""
+    """Examples that a run is trained on."""
     return of_task(task).examples["train"]
 
 
 @quantity("steps", source=STUDY, each=TASKS)
 def steps(task: str) -> int:
-    """Of a run."""
+    """Steps of a run."""
     return of_task(task).protocol.steps
 
 
 @quantity("evaluations", source=STUDY, each=TASKS)
 def looks(task: str) -> int:
-    """Of a run, on dev."""
+    """Evaluations of a run on dev."""
     return steps(task) // of_task(task).protocol.eval_every
 
 
@@ -111,7 +111,7 @@ def best_held_out(task: str, label: str) -> float:
 
 @quantity("points", 1, STUDY, each=["boolq"])
 def cp_range(task: str) -> float:
-    """From CP's worst cell to its best."""
+    """The range from CP's worst cell to its best."""
     accuracies = [_mean(task, ("cp", size)) for size in cells(task).sizes("cp")]
     return max(accuracies) - min(accuracies)
 
@@ -127,19 +127,19 @@ def majority(task: str) -> float:
 
 @quantity("points", 1, STUDY, level=0.9, each=("rte", "boolq"))
 def gain(task: str) -> Estimate:
-    """The cells at matched budgets minus the readout, on the average over these."""
+    """The cells at matched budgets minus the readout, on average over these."""
     return _estimate(_learned(task))
 
 
 @quantity("cells", source=STUDY, each=("rte", "boolq"))
 def compared(task: str) -> int:
-    """At matched budgets."""
+    """Cells at matched budgets."""
     return 2 * len(cells(task).matched("lora", "cp"))
 
 
 @quantity("cells", source=STUDY, each=("rte", "boolq"))
 def taught(task: str) -> int:
-    """Of these, those that are shown to be above the readout."""
+    """Cells among these that are shown to be above the readout."""
     return compared(task) - len(_learned(task).unfit)
 
 
@@ -148,7 +148,7 @@ def taught(task: str) -> int:
 
 @quantity("points", 1, STUDY, each=TASKS)
 def lead(task: str) -> Estimate:
-    """LoRA minus CP on the average over matched budgets."""
+    """LoRA minus CP on average over matched budgets."""
     return _estimate(lora_ahead(cells(task)))
 
 
@@ -160,14 +160,14 @@ def lead_error(task: str) -> float:
 
 @quantity("points", 2, STUDY, each=("sst2", "rte"))
 def lead_error_limit(task: str) -> float:
-    """The same with no end of seeds."""
+    """The same with unlimited seeds."""
     e = lead(task)
     return e.error_with(np.inf, e.items)
 
 
 @quantity("points", 1, STUDY, each=("rte", "boolq"))
 def least_lead(task: str) -> float:
-    """At a single budget."""
+    """The least lead at a single budget."""
     return float(-ladder.differences(cells(task))["mean"].max())
 
 
@@ -188,8 +188,9 @@ def least_alike(task: str) -> float:
 
 @quantity("percent", source=STUDY, each=["sst2"])
 def plateau_surest(task: str) -> float:
-    """Of draws of seeds and items, the part in which a family's plateau begins at its likeliest size; of both the
-    more."""
+    """The part of the draws of seeds and items in which a family's plateau begins at its likeliest size; of both the
+    more.
+    """
     return max(
         float(ladder.plateaus(cells(task), label, 2000, np.random.default_rng(0))["share"].max()) for label in LABELS
     )
@@ -200,7 +201,7 @@ def plateau_surest(task: str) -> float:
 
 @quantity("points", 1, STUDY, each=TASKS)
 def dev_over_eval(task: str) -> float:
-    """A run's accuracy on dev minus that on eval, on the average over those with an adapter."""
+    """A run's accuracy on dev minus that on eval, on average over those with an adapter."""
     return float((_adapted(task)["dev_accuracy"] - _adapted(task)["eval_accuracy"]).mean())
 
 
@@ -213,13 +214,13 @@ def correlation(task: str) -> float:
 
 @quantity("runs", source=STUDY, each=TASKS)
 def early(task: str) -> int:
-    """With an adapter and best on dev at the first evaluation."""
+    """Runs with an adapter and best on dev at the first evaluation."""
     return int((_adapted(task)["best_step"] == of_task(task).protocol.eval_every).sum())
 
 
 @quantity("runs", source=STUDY, each=TASKS)
 def late(task: str) -> int:
-    """With an adapter and best on dev at the last evaluation."""
+    """Runs with an adapter and best on dev at the last evaluation."""
     return int((_adapted(task)["best_step"] == steps(task)).sum())
 
 
@@ -233,7 +234,7 @@ def loss(task: str, which: str) -> float:
 
 @quantity("", 4, STUDY, each=itertools.product(TASKS, LABELS))
 def least_fall_of_loss(task: str, label: str) -> float:
-    """From one size of a family to the next."""
+    """The least fall of the training loss from one size of a family to the next."""
     along = [_losses(task)[label, size] for size in cells(task).sizes(label)]
     return min(before - after for before, after in itertools.pairwise(along))
 
@@ -251,7 +252,7 @@ def least_loss_behind(task: str) -> float:
 
 @quantity("items", source=STUDY, each=itertools.product(["rte"], ("gained", "lost")))
 def change(task: str, which: str) -> int:
-    """That all runs of CP's smallest size get wrong and all of its largest right, or the other way round."""
+    """Items that all runs of CP's smallest size get wrong and all of its largest right, or the other way round."""
     before, after = ladder.ends(cells(task))[1]
     return len(ladder.changes(cells(task).outcomes[before], cells(task).outcomes[after])[which])
 

@@ -33,20 +33,20 @@ def _end(values: pd.Series, which: str) -> float:
 
 @quantity("features", source=AT_PAPERS[1], each=("longer", "shorter"))
 def side(which: str) -> int:
-    """Of the backbone's projections."""
+    """Features of the backbone's projections."""
     sides = tensorization.modes()["cp"]
     return max(sides) if which == "longer" else min(sides)
 
 
 @quantity("scalars", source=AT_PAPERS, each=LABELS)
 def step(label: str) -> int:
-    """Of a component, over all layers."""
+    """Scalars of a component, over all layers."""
     return tensorization.step(LABELS[label])
 
 
 @quantity("components", source=AT_PAPERS, each=itertools.product(PLACES, ("cp", "cp_8x8x9")))
 def components(place: str, label: str) -> int:
-    """That a budget holds."""
+    """Components that a budget holds."""
     return tensorization.sizes()[LABELS[label]][place]
 
 
@@ -61,7 +61,7 @@ def splits() -> int:
 
 @quantity("seeds", source=AT_PAPERS[1])
 def few_seeds() -> int:
-    """Of each split."""
+    """Seeds of each split."""
     return len(tensorization.study(AT_PAPERS[1]).seeds)
 
 
@@ -88,7 +88,7 @@ def alike() -> int | str:
 
 @quantity("seeds", source=WITH_SEEDS[1])
 def seeds() -> int:
-    """Of each split."""
+    """Seeds of each split."""
     return len(tensorization.study(WITH_SEEDS[1]).seeds)
 
 

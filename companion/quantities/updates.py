@@ -18,7 +18,7 @@ COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5}
 
 @quantity("seeds", source=FILE)
 def seeds() -> int:
-    """Of each curve."""
+    """Seeds of each curve."""
     (count,) = {len(found["last"]) for found in recovery.curves()}
     return count
 

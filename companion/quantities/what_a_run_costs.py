@@ -26,7 +26,7 @@ ENDS = ("least", "most")
 
 
 def place(backbone: str, task: str, batch: str = "b8") -> Place:
-    """Of a quantity's name."""
+    """The place that a quantity's name means."""
     return Place(NAMES[backbone], task, int(batch[1:]))
 
 
@@ -59,7 +59,7 @@ def _end(found: Iterable[float], which: str) -> float:
 
 @quantity("steps", source="paper")
 def steps() -> int:
-    """Of a whole run."""
+    """Steps of a whole run."""
     return bench.paper().protocol.steps
 
 
@@ -71,13 +71,13 @@ def eval_every() -> int:
 
 @quantity("runs", source="paper")
 def study_runs() -> int:
-    """Of each task of the paper's grid."""
+    """Runs of each task of the paper's grid."""
     return bench.runs_a_task()
 
 
 @quantity("tasks", source="paper")
 def study_tasks() -> int:
-    """Of the paper's grid."""
+    """Tasks of the paper's grid."""
     return len(bench.paper().tasks)
 
 
@@ -87,7 +87,7 @@ def study_tasks() -> int:
 @quantity("runs", source=hourly, each=HOURLY)
 @known
 def bank_runs(*setting: str) -> int:
-    """Of the bank that was timed."""
+    """Runs of the bank that was timed."""
     return int(bench.first(hourly(*setting), "bank")["times"]["runs"])
 
 
@@ -122,7 +122,7 @@ def best(*setting: str) -> float:
 @quantity(source=hourly, each=HOURLY)
 @known
 def best_number(*setting: str) -> str:
-    """Of processes, and why no more were tried."""
+    """The best number of processes, and why no more were tried."""
     return bench.best_processes(place(*setting))[0]
 
 
@@ -136,14 +136,14 @@ def bank_over_one(*setting: str) -> float:
 @quantity("times", source=hourly, each=HOURLY)
 @known
 def bank_over_best(*setting: str) -> float:
-    """Likewise over those of the best number of processes."""
+    """The runs an hour of a bank over those of the best number of processes."""
     return float(bench.first(hourly(*setting), "bank")["runs_per_hour"]) / bench.best_processes(place(*setting))[1]
 
 
 @quantity("runs", source=CPU)
 @known
 def cpu_runs() -> int:
-    """Of the bank that was timed on a CPU."""
+    """Runs of the bank that was timed on a CPU."""
     return int(bench.first(CPU, "bank")["times"]["runs"])
 
 
@@ -176,19 +176,19 @@ def _median(found: Iterable[float]) -> float:
 
 @quantity("threads", source=CPU)
 def cpu_threads() -> int:
-    """On which the CPU's part was timed."""
+    """Threads on which the CPU's part was timed."""
     return int(bench.content(CPU)["device"]["torch_threads"])
 
 
 @quantity("cores", source=CPU)
 def cpu_cores() -> int:
-    """Of that CPU."""
+    """Cores of that CPU."""
     return int(bench.content(CPU)["device"]["cores"])
 
 
 @quantity(source=hourly("smollm2", "sst2"))
 def gpu() -> str:
-    """On which runs an hour were timed."""
+    """The GPU on which runs an hour were timed."""
     return str(bench.content(hourly("smollm2", "sst2"))["device"]["gpu"])
 
 
@@ -205,27 +205,27 @@ def autocast(which: str) -> float:
 
 @quantity("files", source=ALL_HOURLY)
 def with_mps() -> int:
-    """In which processes shared the GPU through NVIDIA's multi-process service."""
+    """Files in which processes shared the GPU through NVIDIA's multi-process service."""
     return sum(bool(bench.content(file)["settings"]["mps"]) for file in ALL_HOURLY)
 
 
 @quantity("tokens", 1, ALL_HOURLY, each=ENDS)
 def padding(which: str) -> float:
-    """That a process of Trainer computes for each real one."""
+    """Tokens that a process of Trainer computes for each real one."""
     peers = [row for file in ALL_HOURLY for row in bench.rows(file, "peers") if "padded_tokens" in row]
     return _end([row["padded_tokens"] / row["real_tokens"] for row in peers], which)
 
 
 @quantity("seconds", source=ALL_HOURLY, each=ENDS)
 def startup(which: str) -> float:
-    """Of a bank on a GPU."""
+    """The time that a bank on a GPU takes to start."""
     banks = [row for file in ALL_HOURLY for row in bench.rows(file, "bank")]
     return _end([row["times"]["startup_seconds"] for row in banks], which)
 
 
 @quantity("runs")
 def large() -> int:
-    """That a bank has at least where waste and gaps are told."""
+    """The fewest runs of a bank where waste and gaps are given."""
     return 16
 
 
@@ -242,7 +242,7 @@ def waste(which: str) -> float:
 
 @quantity("percent", 1, ALL_LAYERED, each=ENDS)
 def waits(which: str) -> float:
-    """Of a step of a large bank, in which the device waits for the host or takes its data."""
+    """The part of a step of a large bank in which the device waits for the host or takes its data."""
     found = []
     for file, row in _in_large_banks():
         for alone in bench.rows(file, "launches alone", compiled=FUSED, runs=row["runs"]):
@@ -255,7 +255,7 @@ def waits(which: str) -> float:
 
 @quantity("percent", source=both("smollm2", "sst2"))
 def frozen_of_step() -> float:
-    """Of the step of the bank of SmolLM2 on SST-2 whose runs an hour are told, the frozen backbone's part."""
+    """The frozen backbone's part of the step of SmolLM2's bank on SST-2 whose runs an hour are given."""
     at, runs = _as_hourly()
     return bench.a_token(at, "frozen backbone", runs) / bench.a_token(at, "bank step", runs)
 
@@ -268,14 +268,14 @@ def _as_hourly() -> tuple[Place, int]:
 @quantity("runs", source=layered, each=LAYERED)
 @known
 def most_runs(*setting: str) -> int:
-    """Of a bank whose step was taken apart."""
+    """Runs of the largest bank whose step was taken apart."""
     return bench.largest(bench.sizes(place(*setting)))
 
 
 @quantity("tokens", source=layered, each=LAYERED)
 @known
 def tokens(*setting: str) -> int:
-    """Of its step."""
+    """Tokens of its step."""
     at = place(*setting)
     return int(bench.first(at.layered, "bank step", compiled=FUSED, runs=bench.largest(bench.sizes(at)))["tokens"])
 
@@ -325,7 +325,9 @@ def products_of_frozen(*setting: str) -> float:
 
 @quantity("", 3, ALL_LAYERED)
 def ratio_rises_at_most() -> float:
-    """From one number of runs to the next, in large banks, of a bank's step over the frozen backbone's."""
+    """The largest rise from one number of runs to the next, in large banks, of a bank's step over the frozen
+    backbone's.
+    """
     found = []
     for setting in LAYERED:
         at = place(*setting)
@@ -343,14 +345,14 @@ WHAT = {"bank": "bank step", "frozen": "frozen backbone"}
 @quantity("ms", 1, layered, each=[(*setting, *kind) for setting in LAYERED for kind in itertools.product(WHAT, KINDS)])
 @known
 def kernels(backbone: str, task: str, what: str, kind: str) -> float:
-    """Of a bank's step, or of the frozen backbone on its row, by kind."""
+    """Time of a bank's step, or of the frozen backbone on its row, by kind of kernel."""
     return 1e3 * bench.kernels(place(backbone, task), WHAT[what])[KINDS[kind]]
 
 
 @quantity("ms", 1, layered, each=LAYERED)
 @known
 def at_copys_speed(*setting: str) -> float:
-    """Of the frozen backbone's elementwise work, were it as fast as a large copy."""
+    """Time of the frozen backbone's elementwise work, were it as fast as a large copy."""
     return 1e3 * bench.elementwise_at_copys_speed(place(*setting))
 
 
@@ -369,7 +371,7 @@ def over_copy(which: str) -> float:
 
 @quantity("percent", source=SMOLLM2)
 def to_gain() -> float:
-    """Of SmolLM2's frozen step, at most, if its elementwise work were as fast as a large copy."""
+    """The most of SmolLM2's frozen step to gain if its elementwise work were as fast as a large copy."""
     return max((taken - copied) / all_of_it for taken, copied, all_of_it in map(_elementwise, TASKS))
 
 
@@ -394,13 +396,13 @@ def sides(width: str) -> tuple[int, int]:
 
 @quantity("matrices", each=WIDTHS)
 def matrices(backbone: str, width: str) -> int:
-    """Of a backbone that have this width."""
+    """Matrices of a backbone that have this width."""
     return bench.dense_layers(_model(backbone))[sides(width)]
 
 
 @quantity("FLOP", each=WIDTHS)
 def flop_a_byte(_: str, width: str) -> float:
-    """Of a product with many tokens, in half precision: 2·n·m FLOP a token, and 2·(n + m) bytes."""
+    """FLOP a byte of a product with many tokens, in half precision: 2·n·m FLOP a token, and 2·(n + m) bytes."""
     n, m = sides(width)
     return n * m / (n + m)
 
@@ -411,7 +413,7 @@ def _model(backbone: str) -> str:
 
 @quantity("FLOP", source=ALL_LAYERED, each=ENDS)
 def ridge(which: str) -> float:
-    """That the device does in the time in which it moves a byte."""
+    """FLOP that the device does in the time in which it moves a byte."""
     return _end([bench.peak(place(*setting)) / bench.bandwidth(place(*setting)) for setting in LAYERED], which)
 
 
@@ -423,7 +425,7 @@ COUNTS = (1, 4, 16, 64, 256)
 @quantity("ms", 3, layered, each=[(*setting, f"to_{count}") for setting in LAYERED for count in COUNTS])
 @known
 def added(backbone: str, task: str, to: str) -> float:
-    """That each run costs a step which was added since the number of runs before."""
+    """What each run costs a step that was added since the number of runs before."""
     grown, count = {0: 0.0} | bench.growth(place(backbone, task)), int(to.removeprefix("to_"))
     if count not in grown:
         raise NotMeasured(f"{count} runs")
@@ -440,28 +442,28 @@ def _compared(backbone: str, task: str) -> bench.Row:
 @quantity("runs", source=layered, each=LAYERED)
 @known
 def compared_runs(*setting: str) -> int:
-    """Of a bank, the most that were measured on all tasks."""
+    """The most runs of a bank that were measured on all tasks."""
     return int(_compared(*setting)["runs"])
 
 
 @quantity("tokens", source=layered, each=LAYERED)
 @known
 def tokens_a_run(*setting: str) -> float:
-    """In one of its steps."""
+    """Tokens of a run in one of its steps."""
     return float(_compared(*setting)["real_tokens"]) / int(_compared(*setting)["runs"])
 
 
 @quantity("ms", 3, layered, each=LAYERED)
 @known
 def ms_a_run(*setting: str) -> float:
-    """And step."""
+    """Time of a run and step."""
     return 1e3 * bench.seconds(_compared(*setting)) / int(_compared(*setting)["runs"])
 
 
 @quantity("µs", 2, layered, each=LAYERED)
 @known
 def us_a_token(*setting: str) -> float:
-    """Of a real token in one of its steps."""
+    """Time of a real token in one of its steps."""
     return 1e6 * bench.seconds(_compared(*setting)) / float(_compared(*setting)["real_tokens"])
 
 
@@ -477,14 +479,14 @@ def _of_size(adapter: str) -> bench.Row:
 
 @quantity("runs", source=LARGER)
 def runs_of_a_size() -> int:
-    """Of each bank whose runs are all of one size."""
+    """Runs of each bank whose runs are all of one size."""
     return int(bench.content(LARGER)["settings"]["runs"])
 
 
 @quantity("scalars", source=LARGER, each=ADAPTERS)
 @known
 def scalars(adapter: str) -> int:
-    """Of each of its adapters."""
+    """Scalars of each of its adapters."""
     return int(_of_size(adapter)["parameters"])
 
 
@@ -551,7 +553,7 @@ def _memory(runs: int, *setting: str) -> float:
 
 @quantity("tokens", source="cpadapt/bank/trainer.py")
 def row_tokens() -> int:
-    """Of a step on a GPU, on the average, at most; more are done in several rows."""
+    """The most tokens of a step on a GPU, on average; more are done in several rows."""
     from cpadapt.bank.trainer import TRAINING_TOKENS
 
     return TRAINING_TOKENS["cuda"]
@@ -564,7 +566,7 @@ TWO_GPUS = place("smollm2", "rte").file("two-gpus")
 
 @quantity("runs", source=TWO_GPUS)
 def two_gpus_runs() -> int:
-    """Of the study that two GPUs shared."""
+    """Runs of the study that two GPUs shared."""
     return int(bench.content(TWO_GPUS)["settings"]["runs"])
 
 
@@ -582,14 +584,14 @@ def _on_two() -> float:
 @quantity("s", source=TWO_GPUS)
 @known
 def one_gpu_seconds() -> float:
-    """Of that study on one of them."""
+    """Seconds of that study on one of them."""
     return _on_one()
 
 
 @quantity("s", source=TWO_GPUS)
 @known
 def two_gpus_seconds() -> float:
-    """Of the slower of the two."""
+    """Seconds of the slower of the two."""
     return _on_two()
 
 
@@ -612,14 +614,14 @@ def _writers(number: str) -> list[bench.Row]:
 @quantity("cores", source=lambda: bench.source(WRITERS))
 @known
 def writers_cores() -> int:
-    """That they share."""
+    """Cores that they share."""
     return int(bench.content(WRITERS)["device"]["cores"])
 
 
 @quantity("s", 1, source=lambda number: bench.source(WRITERS), each=WRITING)
 @known
 def writers_seconds(number: str) -> float:
-    """Of the study, by so many processes."""
+    """Seconds of the study, by so many processes."""
     return float(statistics.median(row["seconds"] for row in _writers(number)))
 
 
@@ -641,7 +643,7 @@ def writers_cpu(number: str) -> float:
 @quantity("runs", source=lambda number: bench.source(WRITERS), each=WRITING)
 @known
 def writers_doubled(number: str) -> int:
-    """On record twice, over all turns."""
+    """Runs that are on record twice, over all turns."""
     return sum(row["doubled"] for row in _writers(number))
 
 
@@ -698,14 +700,14 @@ GRID = f"{bench.FOLDER}/grid-paper.json"
 @quantity("runs", source=GRID, each=itertools.product(TASKS, ("command", "papermill")))
 @known
 def grid_records(task: str, way: str) -> int:
-    """Of the paper's grid that left a record, with random weights and a few steps."""
+    """Runs of the paper's grid that left a record, with random weights and a few steps."""
     return int(bench.first(GRID, "records", task=task, way=way)["runs"])
 
 
 @quantity("s", source=GRID, each=itertools.product(TASKS, ("startup", "steps", "evaluations", "all")))
 @known
 def grid_seconds(task: str, part: str) -> float:
-    """Of the whole bank of a task of that grid."""
+    """Seconds of the whole bank of a task of that grid."""
     times = bench.first(GRID, "bank", task=task)["times"]
     all_steps, evaluations = bench.whole(times)
     start = float(times["startup_seconds"])
@@ -728,7 +730,7 @@ def _alone(what: str, mode: str, rank: str) -> tuple[bench.Row, bench.Row]:
 @quantity("ms", 1, ALONE, each=[(*at, family) for at in ALONE_AT for family in ("cp", "lora")])
 @known
 def alone_ms(mode: str, rank: str, family: str) -> float:
-    """Of a step."""
+    """Time of a step."""
     cp, lora = _alone("step", mode, rank)
     return 1e3 * bench.seconds(cp if family == "cp" else lora)
 
@@ -736,14 +738,14 @@ def alone_ms(mode: str, rank: str, family: str) -> float:
 @quantity("tokens", source=ALONE, each=ALONE_AT)
 @known
 def alone_tokens(mode: str, rank: str) -> int:
-    """Of a step."""
+    """Tokens of a step."""
     return int(_alone("step", mode, rank)[0]["tokens"])
 
 
 @quantity("components", source=ALONE, each=ALONE_AT)
 @known
 def alone_components(mode: str, rank: str) -> int:
-    """Of CP at LoRA's budget."""
+    """Components of CP at LoRA's budget."""
     return int(_alone("adapter", mode, rank)[0]["size"])
 
 
@@ -773,7 +775,7 @@ def alone_kernels(mode: str, rank: str) -> float:
 
 @quantity("tensors", source=ALONE, each=("cp", "lora"))
 def tensors(family: str) -> int:
-    """Of an adapter, whatever its size."""
+    """Tensors of an adapter, whatever its size."""
     (found,) = {row["tensors"] for row in bench.rows(ALONE, "adapter", family=family)}
     return int(found)
 
@@ -799,20 +801,20 @@ def half_minus_full(adapter: str) -> Estimate:
 
 @quantity("percent", 2, PRECISION, each=itertools.product(IN_BOTH, (HALF, FULL)))
 def accuracy(adapter: str, dtype: str) -> float:
-    """In each precision, on SST-2."""
+    """Accuracy in each precision, on SST-2."""
     return float(np.mean(_in(dtype, adapter).right))
 
 
 @quantity("adapters", source=PRECISION)
 def adapters_in_both() -> int:
-    """Of which whole runs were made in both precisions."""
+    """Adapters of which whole runs were made in both precisions."""
     cells = [{(run.label, run.config.size) for run in records(study)} for study in PRECISION]
     return len(set.intersection(*cells))
 
 
 @quantity("adapters", source=PRECISION)
 def zero_inside() -> int:
-    """Of these, for which the interval holds zero."""
+    """Adapters among these for which the interval holds zero."""
     intervals = [half_minus_full(adapter).interval() for adapter in IN_BOTH]
     return sum(low <= 0 <= high for low, high in intervals)
 

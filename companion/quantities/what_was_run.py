@@ -10,25 +10,25 @@ ALL = tuple(study.name for study in what_was_run.studies())
 
 @quantity("studies", source=ALL)
 def studies() -> int:
-    """That are planned."""
+    """Studies that are planned."""
     return len(_by_study())
 
 
 @quantity("studies", source=ALL)
 def complete() -> int:
-    """Of which no run is missing."""
+    """Studies of which no run is missing."""
     return int((_by_study()["missing"] == 0).sum())
 
 
 @quantity("runs", source=ALL)
 def planned() -> int:
-    """Of all studies."""
+    """Runs of all studies."""
     return int(_by_study()["runs"].sum())
 
 
 @quantity("runs", source=ALL)
 def done() -> int:
-    """Of these, on record."""
+    """Runs of all studies on record."""
     return int(_by_study()["done"].sum())
 
 

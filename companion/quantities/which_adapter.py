@@ -16,13 +16,15 @@ RATED = [(label, named) for label, tried in TRIED.items() for named in tried]
 
 @quantity("", 3, RATES, each=RATED)
 def first_rate(label: str, named: str) -> float:
-    """For an adapter of a tried size: the middle one of the rates that dev chose on three models, over six tasks."""
+    """The rate for an adapter of a tried size: the middle one of the rates that dev chose on three models, over six
+    tasks.
+    """
     return which_adapter.first_rate(label, named)
 
 
 @quantity("times", 1, RATES)
 def rate_off() -> float:
-    """By how much the rate that dev chose on a model is the higher or the lower one, at most."""
+    """The largest factor by which the rate that dev chose on a model is the higher or the lower one."""
     found = [(which_adapter.first_rate(*one), rate) for one in RATED for rate in which_adapter.chosen_rates(*one)]
     return max(max(first / rate, rate / first) for first, rate in found)
 
@@ -36,7 +38,7 @@ def more_ranks() -> Estimate:
 
 @quantity("scalars")
 def head() -> int:
-    """Of the head that PEFT saves beside an adapter of the main study's model: two classes, without a bias."""
+    """Scalars of the head that PEFT saves beside an adapter of the main study's model: two classes, without a bias."""
     return 2 * int(BACKBONES[load_study(PROJECT / "studies" / f"{MAIN}.toml").backbone].config().hidden_size)
 
 

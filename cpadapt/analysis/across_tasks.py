@@ -59,7 +59,7 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
 
     Raises:
         InputError: the runs are of several tasks, a cell has two runs on a draw or none where another has one, a run
-            has no outcome or was not asked what another was on its draw, or the runs on a draw differ in seed or
+            has no outcome or was asked other items than another on its draw, or the runs on a draw differ in seed or
             examples; or as `cpadapt.analysis.statistics.partly_crossed`.
     """
     cells = [(weight, _by_draw(records)) for weight, records in parts]
@@ -77,7 +77,7 @@ def difference(parts: Sequence[tuple[float, Iterable[Record]]]) -> OnTask:
         asked = answers[0][0]
         for run, (found, _) in zip(on_draw, answers, strict=True):
             if not np.array_equal(asked, found):
-                raise InputError(f"run {run.id} was not asked what another run on draw {draw} was")
+                raise InputError(f"run {run.id} was asked other items than another run on draw {draw}")
         if len({(run.config.seed, run.config.order, run.data_fingerprint) for run in on_draw}) > 1:
             raise InputError(f"the runs on draw {draw} differ in their seed or in their examples")
         values.append(sum(weight * right for (weight, _), (_, right) in zip(cells, answers, strict=True)))

@@ -547,7 +547,7 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
 
     Args:
         response: one task's cells at their rates, one row for each, with the columns `label`, `size`, `parameters`,
-            `learning_rate`, `times` (that rate in multiples of its family's usual one), `mean` and `error` (on eval),
+            `learning_rate`, `times` (that rate in multiples of its family's default), `mean` and `error` (on eval),
             `dev` (the mean on dev) and `runs`.
         floor: the mean accuracy of the head alone, drawn as a dashed line.
     """
@@ -559,7 +559,7 @@ def rate_chart(response: pd.DataFrame, floor: float) -> Any:
     tried, height = sorted(set(table["times"])), 300
     x = alt.X(
         "times:Q",
-        title="learning rate, times the paper's",
+        title="learning rate, times the family's default",
         # To the right there is room for names, on a phone too.
         scale=alt.Scale(type="log", nice=False, padding=14, domain=[tried[0], 2.2 * tried[-1]]),
         axis=alt.Axis(format="~g", grid=False, values=tried),
@@ -757,7 +757,7 @@ def interval_chart(
     legend = alt.Legend(columns=columns, symbolType="circle") if len(groups) > 1 else None
     colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
     tooltip = [
-        alt.Tooltip("group:N", title="of"),
+        alt.Tooltip("group:N", title="group"),
         alt.Tooltip("what:N", title="difference"),
         *_interval_tooltips(level),
         alt.Tooltip("seeds:Q"),

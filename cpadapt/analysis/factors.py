@@ -55,7 +55,7 @@ class Factor:
         """
         value = self.setting(config)
         if value not in self.levels:
-            raise InputError(f"{self.name} = {value!r} is no level of the design; its levels are {[*self.levels]}")
+            raise InputError(f"{self.name} = {value!r} is not a level of the design; its levels are {[*self.levels]}")
         return self.levels[value]
 
 
@@ -169,7 +169,7 @@ def effect_of(weights: Floats, answers: Mapping[str, Sequence[Answers]]) -> Term
 def _on_dev(draw: int, runs: Sequence[Record]) -> Answers:
     asked = [run.dev for run in runs if run.dev is not None]
     if not asked or any(not np.array_equal(one.items, asked[0].items) for one in asked):
-        raise InputError(f"run {runs[0].id} and others of its draw have different dev items, or none of them any")
+        raise InputError(f"run {runs[0].id} and others of its draw have different dev items, or no dev items")
     nothing = np.zeros(asked[0].total, bool)
     right = np.array([nothing if run.dev is None else run.dev.is_right for run in runs], float)
     return Answers(draw, asked[0].items, right)

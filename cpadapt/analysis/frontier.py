@@ -35,7 +35,7 @@ def cells(records: pd.DataFrame) -> pd.DataFrame:
             if len(values) > 1:
                 raise InputError(
                     f"the runs of study {study!r} on {task!r} with {backbone} are of {len(values)} {kind}"
-                    f" ({', '.join(sorted(values))}), which do not compare; take those of one, by the column {column}"
+                    f" ({', '.join(sorted(values))}), which cannot be compared; select one, by the column {column}"
                 )
     grouped = records.groupby([*CELL, *SETTING], dropna=False, sort=False)
     return grouped.agg(

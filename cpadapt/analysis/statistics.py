@@ -54,7 +54,7 @@ class Outcomes:
         """
         place = {item: k for k, item in enumerate(self.items)}
         if missing := [item for item in items if item not in place]:
-            raise InputError(f"item {missing[0]} was not asked of these runs")
+            raise InputError(f"these runs were not asked item {missing[0]}")
         return Outcomes(self.seeds, tuple(items), self.right[:, [place[item] for item in items]])
 
 
@@ -277,7 +277,7 @@ def require_two(seeds: int, items: int) -> None:
         InputError: there are fewer, so their variance cannot be estimated.
     """
     if min(seeds, items) < 2:
-        raise InputError(f"{seeds} seeds and {items} items: an error needs two or more of each")
+        raise InputError(f"{seeds} seeds and {items} items: a standard error needs two or more of each")
 
 
 def estimate(values: Floats) -> Estimate:

@@ -94,7 +94,7 @@ def _judged(record: Record, on_dev: bool) -> Outcome | None:
 
 def _divergence(outcome: Outcome) -> float:
     if outcome.divergence is None:
-        raise InputError("the outcome of a run with a teacher has no divergence: measure it again")
+        raise InputError("the outcome of a run with a teacher has no divergence: retrain it")
     return outcome.divergence
 
 

@@ -210,7 +210,7 @@ def initial_params(run: RunConfig, projections: Sequence[Projection]) -> dict[st
 
 
 def _columns(run: RunConfig) -> int:
-    """Columns of a run's pairs; none for head only, or by one of PEFT's own tuners."""
+    """Columns of a run's pairs; none for head only, or by one of PEFT's tuners."""
     return family(run.family).columns(run.size, **run.shape_options) if run.family in FAMILIES else 0
 
 
@@ -516,13 +516,13 @@ def verbalizer(backbone: Backbone, spec: TaskSpec) -> Tensor:
     if not backbone.decoder:
         raise InputError(
             f"protocol.readout = 'verbalizer': backbone {backbone.name!r} is an encoder, which does not predict the"
-            " next word; take 'head'"
+            " next word; use 'head'"
         )
     words = label_tokens(spec, backbone.tokenizer)
     try:
         return backbone.output_embedding(words).to(backbone.model.device)
     except InputError as error:
-        raise InputError(f"protocol.readout = 'verbalizer': {error}; take 'head'") from None
+        raise InputError(f"protocol.readout = 'verbalizer': {error}; use 'head'") from None
 
 
 def pool(

@@ -74,5 +74,5 @@ def _fix_workspace() -> None:
             f"deterministic: CUDA has started in this process without {WORKSPACE}={FIXED[0]}; start another process"
         )
     if given is not None and given not in FIXED:
-        raise InputError(f"deterministic: {WORKSPACE} is {given!r}; take {' or '.join(FIXED)}, or do not set it")
+        raise InputError(f"deterministic: {WORKSPACE} is {given!r}; use {' or '.join(FIXED)}, or do not set it")
     os.environ[WORKSPACE] = given or FIXED[0]

@@ -1,4 +1,4 @@
-"""One run of one of PEFT's own tuners, trained as a bank of one: by the same loop, on the same packed rows.
+"""One run of one of PEFT's tuners, trained as a bank of one: by the same loop, on the same packed rows.
 
 PEFT's layers take the place of the backbone's projections and work token by token, so a packed row serves them as it
 is. Everything but the adapter is a bank's: batches, readout, loss, clipping, optimizer, judging and recorded launches.
@@ -50,7 +50,7 @@ class PeftRun(Bank):
         self, backbone: Backbone, runs: Sequence[RunConfig], spec: TaskSpec, *, compiled: bool = False
     ) -> None:
         if len(runs) != 1:
-            raise InputError(f"{runs[0].family!r} is one of PEFT's own tuners, which fit no bank; train a run alone")
+            raise InputError(f"{runs[0].family!r} is one of PEFT's tuners, which fit no bank; train a run alone")
         with tuned(backbone, runs[0]) as model:
             self._layers: dict[str, nn.Module] = {
                 p.name: backbone.model.get_submodule(p.name) for p in backbone.projections

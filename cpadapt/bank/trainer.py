@@ -101,7 +101,7 @@ def encode_sets(data: TaskData, backbone: Backbone, protocol: Protocol) -> dict[
     last = max(int(one.tokens.max(initial=0)) for one in encoded.values())
     if last >= known:
         raise InputError(
-            f"the tokenizer of {backbone.name!r} gives token {last}, and the model has {known} tokens: take the"
+            f"the tokenizer of {backbone.name!r} gives token {last}, and the model has {known} tokens: use the"
             " tokenizer that belongs to it"
         )
     return encoded
@@ -225,7 +225,7 @@ class Trainer:
 
     Args:
         backbone: the frozen model.
-        runs: runs of one task under one protocol, in any order; of one of PEFT's own tuners a single run.
+        runs: runs of one task under one protocol, in any order; of one of PEFT's tuners a single run.
         data: the task's examples, for every data seed of the runs.
         pools: the tokenized examples, if `pools_of` has made them already; with a teacher's answers
             (`cpadapt.bank.teacher.taught`) if the runs have a teacher.

@@ -11,7 +11,7 @@ A family's units are *separate* if each of them makes its own columns of `up` an
 alone, wherever it stands, and these lie in the order of the units. Adapters of any sizes can then be laid end to end,
 and so can their pairs, so a bank makes the pairs of all sizes in one call. Of other families it makes those of one
 size at a time. A family that shares scalars between projections, or that starts from the frozen weights, does not fit
-a bank; PEFT's own tuners of that kind are in `cpadapt.families.peft_tuners`.
+a bank; PEFT's tuners of that kind are in `cpadapt.families.peft_tuners`.
 """
 
 from __future__ import annotations
@@ -120,12 +120,12 @@ def family(name: str) -> Family:
     """
     found = family_or_tuner(name)
     if isinstance(found, Tuner):
-        raise InputError(f"{name!r} is one of PEFT's own tuners, which have no factor pair and fit no bank")
+        raise InputError(f"{name!r} is one of PEFT's tuners, which have no factor pair and fit no bank")
     return found
 
 
 def family_or_tuner(name: str) -> Family | Tuner:
-    """What a study trains under this name: a family, or one of PEFT's own tuners.
+    """What a study trains under this name: a family, or one of PEFT's tuners.
 
     Raises:
         InputError: there is neither; the message lists the known ones.
@@ -135,6 +135,6 @@ def family_or_tuner(name: str) -> Family | Tuner:
     if name not in FAMILIES:
         raise InputError(
             f"unknown adapter family {name!r}{did_you_mean(name, [*FAMILIES, *TUNERS])}; known are"
-            f" {', '.join(sorted(FAMILIES))} and, of PEFT's own tuners, {', '.join(sorted(TUNERS))}"
+            f" {', '.join(sorted(FAMILIES))} and, of PEFT's tuners, {', '.join(sorted(TUNERS))}"
         )
     return FAMILIES[name]

@@ -85,7 +85,7 @@ def require_size(
     """Check that an adapter of this size can be and is not absurd, which would only be seen when memory runs out.
 
     Raises:
-        InputError: as `count`, or the size is larger than the number of a projection's entries or, of PEFT's own
+        InputError: as `count`, or the size is larger than the number of a projection's entries or, of PEFT's
             tuners, which share scalars, of all projections' entries.
     """
     count(name, projections, size, shape_options)
@@ -175,7 +175,7 @@ def largest_size(
     if not 0 <= budget <= LARGEST_BUDGET:
         raise InputError(f"a budget must be 0 or more and at most {LARGEST_BUDGET:,}, not {shown(budget)}")
     if not projections:
-        raise InputError("no adapter has a largest size without projections to adapt")
+        raise InputError("give at least one projection")
 
     def too_large(size: int) -> bool:
         try:

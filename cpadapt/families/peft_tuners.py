@@ -1,4 +1,4 @@
-"""PEFT's own tuners, by the names under which a study lists them, such as `peft:vera`.
+"""PEFT's tuners, by the names under which a study lists them, such as `peft:vera`.
 
 They share scalars over a model or train a few over frozen random bases, so they have no factor pair of their own
 scalars and fit no bank. A run of one is trained alone, by PEFT's layers, under the same protocol as a bank's runs

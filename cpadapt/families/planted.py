@@ -51,7 +51,7 @@ class Teacher:
     def __post_init__(self) -> None:
         if self.family not in PLANTED:
             hint = did_you_mean(self.family, PLANTED)
-            raise InputError(f"nothing to plant is called {self.family!r}{hint}; known are {', '.join(PLANTED)}")
+            raise InputError(f"unknown planted update {self.family!r}{hint}; known are {', '.join(PLANTED)}")
         draw = PLANTED[self.family].draw
         dense, blocks = draw is _dense, draw is _melora
 

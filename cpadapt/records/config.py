@@ -177,7 +177,7 @@ class RunConfig:
     backbone: str
     task: str
     family: str
-    """A name in `cpadapt.FAMILIES`, one of PEFT's own tuners (`cpadapt.families.peft_tuners`), or `head` for a run
+    """A name in `cpadapt.FAMILIES`, one of PEFT's tuners (`cpadapt.families.peft_tuners`), or `head` for a run
     without an adapter."""
     size: int
     """Rank or components, or the size of a tuner (`cpadapt.families.peft_tuners`); 0 for `head`."""
@@ -214,7 +214,7 @@ class RunConfig:
             )
         if self.teacher is not None and self.protocol.readout != "verbalizer":
             raise InputError(
-                f"protocol.readout = {self.protocol.readout!r}: a teacher answers in label words; take 'verbalizer'"
+                f"protocol.readout = {self.protocol.readout!r}: a teacher answers in label words; use 'verbalizer'"
             )
         if self.family == HEAD:
             if (self.size, self.learning_rate, self.scale, self.options) != (0, None, None, {}):

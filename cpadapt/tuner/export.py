@@ -160,7 +160,7 @@ class Ranks:
 def ranks(adapter_dir: str | Path) -> Ranks:
     """Read the ranks of a saved LoRA adapter."""
     with safe_open(Path(adapter_dir) / SAFETENSORS_WEIGHTS_NAME, "pt") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it isn't a dict
     found: dict[str, int] = {}
     above = []
     for key, (rank, in_features) in ((key, shape) for key, shape in shapes.items() if key.endswith(".lora_A.weight")):

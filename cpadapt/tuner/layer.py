@@ -311,7 +311,7 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     weight = getattr(layer, "weight", None)
     if quantization is None and isinstance(weight, Tensor) and not weight.dtype.is_floating_point:
         raise InputError(
-            f"it has a weight of type {weight.dtype} and is no quantized layer that PEFT knows; CP needs"
+            f"it has a weight of type {weight.dtype} and is not a quantized layer that PEFT knows; CP needs"
             " floating-point weights"
         )
     return int(layer.out_features), int(layer.in_features)  # type: ignore[arg-type]

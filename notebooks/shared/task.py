@@ -77,8 +77,8 @@ charts.table(ladder.change_table(task.cells))
 
 # %% [markdown]
 # :::{dropdown} How to read these tables
-# - *Pairs*: *Holm* is the p value corrected for the number of pairs, and *alike* that of a difference of a point or
-#   more.
+# - *Pairs*: *Holm* is the p value corrected for the number of pairs, and *p (equivalence)* that of a difference of a
+#   point or more.
 # - *Sizes*: the standard error is that of the mean, over seeds and items.
 # - *Plateau*: the smallest size within a point of its family's best, and how often each size is that one when seeds
 #   and items are redrawn.

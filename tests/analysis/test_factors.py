@@ -178,7 +178,7 @@ def test_runs_that_are_no_design_are_refused(made: tuple[dict[str, list[Answers]
     with pytest.raises(InputError, match=r"the setting a -1, b -1, c -1 has no run on one, draw 0, where another has"):
         effects(records[1:], FACTORS)
     other = dataclasses.replace(first, config=dataclasses.replace(first.config, scale=3.0))
-    with pytest.raises(InputError, match=r"b = 3.0 is no level of the design; its levels are \[2.0, 8.0\]"):
+    with pytest.raises(InputError, match=r"b = 3.0 is not a level of the design; its levels are \[2.0, 8.0\]"):
         effects([other, *records[1:]], FACTORS)
     moved = dataclasses.replace(first, dev=records[len(CODES)].dev)
     with pytest.raises(InputError, match="have different dev items"):

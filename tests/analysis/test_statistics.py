@@ -473,7 +473,7 @@ def test_outcomes_on_some_of_the_items() -> None:
     part = whole.on([3, 0])
     assert (part.seeds, part.items) == (whole.seeds, (3, 0))
     assert part.right.tolist() == [[0, 1], [1, 0]]
-    with pytest.raises(InputError, match="item 4 was not asked"):
+    with pytest.raises(InputError, match="these runs were not asked item 4"):
         whole.on([0, 4])
 
 

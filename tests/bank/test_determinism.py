@@ -93,7 +93,7 @@ def test_once_cuda_has_started_it_is_too_late(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_workspace_that_is_not_fixed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WORKSPACE, ":8:1")
-    with pytest.raises(InputError, match=f"{WORKSPACE} is ':8:1'; take :4096:8 or :16:8"):
+    with pytest.raises(InputError, match=f"{WORKSPACE} is ':8:1'; use :4096:8 or :16:8"):
         deterministic("cuda").__enter__()
     monkeypatch.setenv(WORKSPACE, FIXED[1])
     with deterministic("cuda"):

@@ -1,4 +1,4 @@
-"""Runs of PEFT's own tuners: by the bank's loop, each alone, with PEFT's parameters."""
+"""Runs of PEFT's tuners: by the bank's loop, each alone, with PEFT's parameters."""
 
 import dataclasses
 from typing import Any
@@ -166,7 +166,7 @@ def test_the_start_and_what_is_frozen_follow_from_the_runs_seed_alone(name: str)
 @pytest.mark.parametrize("others", [["peft:vera"], ["lora"], ["symlora"]])
 def test_no_bank_takes_one_of_them(others: list[str], data: dict[int, TaskData]) -> None:
     runs = [config("peft:vera"), *(config(name, 1, seed=4) for name in others)]
-    with pytest.raises(InputError, match=r"'peft:vera' is one of PEFT's own tuners, which .*fit no bank"):
+    with pytest.raises(InputError, match=r"'peft:vera' is one of PEFT's tuners, which .*fit no bank"):
         Trainer(load_backbone("tiny"), runs, data)
 
 

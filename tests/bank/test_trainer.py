@@ -334,7 +334,7 @@ def test_a_verbalizer_needs_an_output_embedding_that_says_all(tmp_path: Path) ->
     sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     PhiForCausalLM(PhiConfig(intermediate_size=32, **sizes)).save_pretrained(tmp_path)
     backbone.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="has a bias, which is not supported; take 'head'"):
+    with pytest.raises(InputError, match="has a bias, which is not supported; use 'head'"):
         verbalizer(load_backbone(str(tmp_path)), load_spec(TASK))
 
 

@@ -45,7 +45,7 @@ def test_what_is_said_to_agree_agrees(page: Any) -> None:
 
 @pytest.mark.long
 def test_the_head_alone_stands_beside_the_adapter(page: Any) -> None:
-    right = {row["trained"]: int(row["right"]) for row in page.rows("trained", "right", "of")}
+    right = {row["trained"]: int(row["right"]) for row in page.rows("trained", "right", "asked")}
     assert list(right) == ["untrained", "head alone", "CP and head"]
     better = right["CP and head"] > right["head alone"]
     assert page.glued["gain"].startswith("The adapter adds to what" if better else "The adapter adds nothing")

@@ -90,7 +90,7 @@ def test_subjects_are_adapters_their_mean_and_two_differences() -> None:
 
 
 def test_an_order_that_favours_items_is_seen_on_them() -> None:
-    """It moves runs on the items that are asked, and none on no end of them; of chance it is a known part."""
+    """It moves runs on the items that are asked, and none on unlimited items; of chance it is a known part."""
     rng = np.random.default_rng(6)
     asked, endless, shares = [], [], []
     for _ in range(150):
@@ -109,14 +109,14 @@ def test_an_order_that_favours_items_is_seen_on_them() -> None:
 
 
 def test_tables_print_quantities_and_a_dash_for_none() -> None:
-    (lora,) = (row for row in causes.asked_table("rte").to_dict("records") if row["of"] == "LoRA 1")
+    (lora,) = (row for row in causes.asked_table("rte").to_dict("records") if row["cell or pair"] == "LoRA 1")
     assert lora["order (95 %)"].startswith("0.75 (")
     assert (lora["p, order"], lora["order in chance, %"]) == ("0.0231", "23")
     first, *_ = causes.part_table("rte").to_dict("records")
-    assert (first["of"], first["weights (95 %)"]) == ("CP 1", "– (0.00–0.00)")
+    assert (first["cell or pair"], first["weights (95 %)"]) == ("CP 1", "– (0.00–0.00)")
     assert first[CHANCE] == quantities.value("causes.chance.rte.cp1").text()
     drawn = causes.draw_table(["sst2", "rte"]).to_dict("records")
-    assert list(drawn[0]) == ["of", "SST-2 (95 %)", "RTE (95 %)"]
+    assert list(drawn[0]) == ["cell or pair", "SST-2 (95 %)", "RTE (95 %)"]
     (row, *_) = causes.again_table(["rte"]).to_dict("records")
     assert row == {"adapter": "CP 1", "RTE (95 %)": "– (0.00–0.00)", "RTE: equal": "10 of 10"}
     own = causes.own_table(["boolq"]).to_dict("records")[-1]

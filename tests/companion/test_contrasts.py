@@ -72,7 +72,7 @@ def test_a_frame_corrects_within_each_group_and_a_table_words_it() -> None:
     assert table["holm"].tolist() == holm(p[:2]) + holm(p[2:])
     assert table["p_alike"].tolist() == [c.estimate.equivalence_p_value(0.01) for c in found]
     shown = contrasts.contrast_table(table, "task", "pair").to_dict("records")
-    assert list(shown[0]) == ["task", "pair", "seeds", "points", "95 % interval", "Holm", "alike"]
+    assert list(shown[0]) == ["task", "pair", "seeds", "points", "95 % interval", "Holm", "p (equivalence)"]
     for row, contrast in zip(shown, found, strict=True):
         low, high = contrast.estimate.interval()
         assert (row["task"], row["pair"], row["seeds"]) == (contrast.group, contrast.what, 4)

@@ -64,14 +64,14 @@ def test_what_is_not_above_zero_is_left_open_and_what_is_out_of_reach_is_never()
     parts, needed = noise.source_table(), noise.need_table()
     found = noise.sources(noise.at_papers_rates("rte"))
     for what, e in found.items():
-        (row,) = parts[(parts["task"] == "RTE") & (parts["of"] == what)].to_dict("records")
+        (row,) = parts[(parts["task"] == "RTE") & (parts["estimate"] == what)].to_dict("records")
         assert (row["seeds"] == "–") == (e.seed_variance == 0)
         error = math.sqrt((e.seed_variance + e.rest_variance / e.items) / 10 + e.item_variance / e.items)
         assert float(row["10 seeds"]) == pytest.approx(100 * error, abs=0.0051)
-    (row,) = needed[(needed["task"] == "RTE") & (needed["of"] == noise.ONE_BUDGET)].to_dict("records")
+    (row,) = needed[(needed["task"] == "RTE") & (needed["difference"] == noise.ONE_BUDGET)].to_dict("records")
     assert row["seeds, for 1"] == "never"
     assert found[noise.ONE_BUDGET].power(0.01, noise.MOST_SEEDS, found[noise.ONE_BUDGET].items) < noise.ENOUGH
-    (row,) = needed[(needed["task"] == "SST-2") & (needed["of"] == noise.ONE_BUDGET)].to_dict("records")
+    (row,) = needed[(needed["task"] == "SST-2") & (needed["difference"] == noise.ONE_BUDGET)].to_dict("records")
     e = noise.sources(noise.at_papers_rates("sst2"))[noise.ONE_BUDGET]
     fewest = int(row["seeds, for 1"])
     assert e.power(0.01, fewest - 1, e.items) < noise.ENOUGH <= e.power(0.01, fewest, e.items)

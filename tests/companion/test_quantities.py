@@ -92,7 +92,7 @@ def test_units_signs_and_texts() -> None:
 @pytest.mark.parametrize(
     ("found", "style", "said"),
     [
-        (LEAD, "ends", "'ends' is no way to print it"),
+        (LEAD, "ends", "'ends' is not a print style"),
         (replace(LEAD, low=None, high=None), "full", "toy.lead has no interval"),
         (replace(LEAD, n=None), "n", "toy.lead has no n"),
         (Quantity("toy.cell", "CP 17"), "signed|unit", "it is a text"),

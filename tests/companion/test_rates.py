@@ -145,7 +145,7 @@ def test_runs_that_give_one_answer_at_the_highest_rate() -> None:
     rows = rates.single_table().to_dict("records")
     untested = [row for row in rows if row["CP − LoRA, points"] == rates.ONE_ANSWER]
     assert [(row["task"], row["LoRA"], row["CP"]) for row in untested] == [("BoolQ", "8", "88")]
-    assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "alike")} == {"–"}
+    assert {untested[0][name] for name in ("95 % interval", "p", "Holm", "p (equivalence)")} == {"–"}
 
 
 @pytest.mark.slow

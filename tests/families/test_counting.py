@@ -170,7 +170,7 @@ def test_the_file_is_what_is_saved(name: str, backbone: str, tmp_path: Path, mon
 def test_what_cannot_be_counted_is_named() -> None:
     with pytest.raises(InputError, match="not -1"):
         counting.largest_size("cp", square(8), -1)
-    with pytest.raises(InputError, match="without projections"):
+    with pytest.raises(InputError, match="at least one projection"):
         counting.largest_size("cp", [], 5)
     with pytest.raises(InputError, match=r"splits 8 into \(3, 3\)"):
         counting.largest_size("cp", square(8), 100, {"tensor_shape": {8: (3, 3)}})

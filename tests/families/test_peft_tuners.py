@@ -1,4 +1,4 @@
-"""PEFT's own tuners: the rank of their updates, by PEFT's own layers."""
+"""PEFT's tuners: the rank of their updates, by PEFT's own layers."""
 
 from typing import Any
 

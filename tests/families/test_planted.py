@@ -80,7 +80,7 @@ def test_a_student_of_the_same_seed_does_not_start_at_what_is_planted() -> None:
     [
         (
             {"family": "lorra", "size": 1},
-            r"nothing to plant is called 'lorra' \(did you mean 'lora'\?\); known are cp,",
+            r"unknown planted update 'lorra' \(did you mean 'lora'\?\); known are cp,",
         ),
         ({"family": "cp"}, "size = 0 of a planted 'cp': must be a positive integer"),
         ({"family": "dense", "size": 2}, "size = 2 of a planted 'dense': must be 0"),

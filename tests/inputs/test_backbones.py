@@ -808,6 +808,20 @@ class TestMiniLM:
         assert similarity[0, 2] < 0.1
         assert similarity[1, 2] < 0.1
 
+    def test_its_source_is_the_same_with_and_without_transformers(self) -> None:
+        """`cpadapt status` looks for records by what training, which loads the tokenizer, has written into them."""
+        located = sources._at_hand("minilm")
+        assert located is not None
+        assert sources._of_package(located) == sources.complete("minilm", located) == weights_at_hand("minilm")
+
+    def test_what_is_wrong_with_a_package_is_said(self, tiny_folder: Path) -> None:
+        located = sources.Prepared(tiny_folder, Source("package", "tiny", None, None))
+        assert sources._of_package(located) == sources.complete("tiny", located)
+        (tiny_folder / "tokenizer.json").write_text("{")
+        assert sources._of_package(located) is None
+        (tiny_folder / "tokenizer.json").unlink()
+        assert sources._of_package(located) is None
+
     def test_the_package_goes_first_and_a_folder_by_that_name_next(
         self, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

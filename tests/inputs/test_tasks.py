@@ -641,7 +641,7 @@ def test_without_a_hub_one_sentence_names_the_ways_out(monkeypatch):
         "the task 'sst2' could not be loaded from the hub as nyu-mll/glue (sst2):"
         " Couldn't reach 'nyu-mll/glue' on the Hub (LocalEntryNotFoundError);"
         " pass --data-dir with a folder that holds sst2/train.jsonl.xz and sst2/validation.jsonl.xz,"
-        " or take a generated task: toy-entailment, toy-reading, toy-sentiment"
+        " or use a generated task: toy-entailment, toy-reading, toy-sentiment"
     )
     with pytest.raises(InputError, match="'sick' is not read from the hub; pass --data-dir"):
         load_task(TASKS["sick"])

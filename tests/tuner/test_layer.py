@@ -103,7 +103,7 @@ class Quantized(nn.Linear):
         (nn.Embedding(9, 4), "block", {}, r"module 'block' .* of type torch.nn.modules.sparse.Embedding, but must be"),
         (nn.Conv1d(4, 4, 1), "block", {}, r"module 'block' .* of type torch.nn.modules.conv.Conv1d, but must be"),
         (nn.MultiheadAttention(8, 2), "block.out_proj", {}, r"module 'block.out_proj' .* would do nothing"),
-        (Quantized(), "block", {}, r"module 'block' .* weight of type torch.int8 and is no quantized layer"),
+        (Quantized(), "block", {}, r"module 'block' .* weight of type torch.int8 and is not a quantized layer"),
         (
             nn.Linear(4, 4),
             "block",

@@ -1,6 +1,7 @@
 """Finding weights on the hub, in packages and in local folders, and verifying them.
 
-transformers is imported only when a tokenizer or a configuration is read; the source of a prepared folder needs none.
+transformers is imported only when a tokenizer or a configuration is read; the source of a prepared folder or of an
+installed package needs none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import textwrap
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -85,7 +86,9 @@ def weights_at_hand(name: str) -> Source | None:
     located = _at_hand(name)
     if located is None:
         return None
-    return complete(name, located) if located.source.tokenizer is None else located.source
+    if located.source.tokenizer is not None:
+        return located.source
+    return _of_package(located) or complete(name, located)
 
 
 def prepare(name: str, gguf: Path | None = None) -> Prepared:
@@ -376,7 +379,7 @@ def _needs_code(file: Path) -> str | None:
         named = json.loads(file.read_text(encoding="utf-8"))["auto_map"]
     except (OSError, KeyError, TypeError, *UNPARSABLE):
         return None
-    return f"it needs code of its own ({named}), and cpadapt runs none; take an architecture of transformers"
+    return f"it needs code of its own ({named}), and cpadapt runs none; use an architecture of transformers"
 
 
 def reason_of(error: Exception) -> str:
@@ -503,9 +506,32 @@ def complete(name: str, located: Prepared, tokenizer: PreTrainedTokenizerBase | 
     config = source.config
     if config is None:
         _config_in(name, located.path)
-        values = json.loads((located.path / "config.json").read_text(encoding="utf-8"))
-        config = digest({key: value for key, value in values.items() if key not in _BOOKKEEPING})
+        config = _config_digest(located.path)
     return replace(source, tokenizer=behaviour, config=config)
+
+
+def _of_package(located: Prepared) -> Source | None:
+    """As `complete` for a package, without transformers, which takes seconds to import.
+
+    Returns:
+        The source; `None` if it is not of a package, or its files are not as they should be.
+    """
+    if located.source.kind != "package":
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(located.path / "tokenizer.json"))
+        config = _config_digest(located.path)
+    # tokenizers raises nothing narrower.
+    except Exception:
+        return None
+    # transformers pads and shortens only where it is asked to.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
+    behaviour = _behaviour_digest(tokenizer.get_vocab(), added, lambda *texts: tokenizer.encode(*texts).ids)
+    return replace(located.source, tokenizer=behaviour, config=config)
 
 
 _BOOKKEEPING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -517,15 +543,24 @@ _PROBES = (
 )
 
 
+def _config_digest(folder: Path) -> str:
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return digest({key: value for key, value in values.items() if key not in _BOOKKEEPING})
+
+
 def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    return _behaviour_digest(
+        tokenizer.get_vocab(), tokenizer.get_added_vocab(), lambda *texts: tokenizer(*texts)["input_ids"]
+    )
+
+
+def _behaviour_digest(vocabulary: Mapping[str, int], added: Mapping[str, int], ids: Callable[..., Any]) -> str:
     """Hash the behaviour of a tokenizer, which does not depend on its files or on the libraries that read them."""
-    added = sorted(tokenizer.get_added_vocab().items())
-    texts = [*_PROBES, *(f"a {token} b" for token, _ in added)]
     behaviour: dict[str, Any] = {
-        "vocabulary": sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0])),
-        "added": added,
-        "ids": [tokenizer(text)["input_ids"] for text in texts],
-        "pair": tokenizer(*_PROBES[:2])["input_ids"],
+        "vocabulary": sorted(vocabulary.items(), key=lambda entry: (entry[1], entry[0])),
+        "added": sorted(added.items()),
+        "ids": [ids(text) for text in (*_PROBES, *(f"a {token} b" for token in sorted(added)))],
+        "pair": ids(*_PROBES[:2]),
     }
     return digest(behaviour)
 

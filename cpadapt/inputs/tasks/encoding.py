@@ -114,7 +114,7 @@ def label_tokens(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int
     """
     if spec.prompt is None or spec.label_words is None:
         raise InputError(
-            f"protocol.readout = 'verbalizer': the task {spec.name!r} needs a prompt and label_words; take 'head'"
+            f"protocol.readout = 'verbalizer': the task {spec.name!r} needs a prompt and label_words; use 'head'"
         )
     before = _fill(spec.prompt, spec.text_columns, ("it",) * len(spec.text_columns), 0).text
     prompt = tokenizer(before, add_special_tokens=False).input_ids
@@ -130,7 +130,7 @@ def label_tokens(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int
             )
             raise InputError(
                 f"protocol.readout = 'verbalizer': the label word {word!r} of the task {spec.name!r} {reason} in the"
-                " backbone's tokenizer; take other label_words, or 'head'"
+                " backbone's tokenizer; use other label_words, or 'head'"
             )
         word_by_token[token] = word
     return list(word_by_token)

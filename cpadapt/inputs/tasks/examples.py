@@ -363,7 +363,7 @@ def _open(spec: TaskSpec, files: tuple[_File, ...]) -> Mapping[str, Columns]:
         return {split: _columns(rows) for split, rows in generated.generate(spec.grammar).items()}
     remedy = (
         f"pass --data-dir with a folder that holds {spec.name}/{spec.train_split}.jsonl.xz"
-        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or take a generated task:"
+        f" and {spec.name}/{spec.eval_split}.jsonl.xz, or use a generated task:"
         f" {', '.join(name for name, known in TASKS.items() if known.grammar is not None)}"
     )
     if spec.path is None:
