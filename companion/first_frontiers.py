@@ -35,7 +35,7 @@ def best() -> pd.DataFrame:
     return frontier.frontier(runs())
 
 
-def ladder(study: str, task: str) -> pd.DataFrame:
+def of_study(study: str, task: str) -> pd.DataFrame:
     """A task's cells in `best`."""
     return best()[(best()["study"] == study) & (best()["task"] == task)]
 
@@ -43,7 +43,7 @@ def ladder(study: str, task: str) -> pd.DataFrame:
 @functools.cache
 def cell(study: str, task: str, label: str, size: int) -> Outcomes:
     """The outcomes of a cell's runs at the rate that dev chose."""
-    (rate,) = ladder(study, task).query("label == @label and size == @size")["learning_rate"]
+    (rate,) = of_study(study, task).query("label == @label and size == @size")["learning_rate"]
     return outcomes(
         record
         for record in records(study)
@@ -132,7 +132,7 @@ def overview_table() -> pd.DataFrame:
 
 def accuracy_table(study: str, task: str) -> pd.DataFrame:
     """A task's cells, as a printed table."""
-    table = ladder(study, task)
+    table = of_study(study, task)
     errors = [estimate(cell(study, task, row.label, row.size).right).standard_error for row in table.itertuples()]
     rates = [f"{rate:.0e}".replace("e-0", "e-") if rate > 0 else "" for rate in table["learning_rate"]]
     return pd.DataFrame(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion import contrasts, draws, ladder, quantities
+from companion import contrasts, draws, one_task, quantities
 from companion.wording import number
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.charts import backbone_name, cell_name, pair_name, task_name
@@ -88,7 +88,7 @@ def study_over_seeds(task: str) -> str:
 @functools.cache
 def at_papers_rates(task: str) -> Cells:
     """A task's cells under the paper's protocol, three seeds each."""
-    return ladder.task_on_record("smollm2", task).cells
+    return one_task.task_on_record("smollm2", task).cells
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The effect of the learning rate beside that of the budget, on one task's cells at the same rates of their family.
 
 Rates are chosen on dev alone. Errors count seeds and items (`cpadapt.analysis.statistics`), and take a choice of rates
-as given: what another dev set would have chosen isn't part of them. As in `companion.ladder`, what is computed comes
+as given: what another dev set would have chosen isn't part of them. As in `companion.one_task`, what is computed comes
 first, as shares, and then what words it, in percent and points.
 """
 

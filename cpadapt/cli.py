@@ -70,6 +70,8 @@ def _integer(text: str) -> int:
 
 
 def _positive(text: str) -> float:
+    from cpadapt.families.counting import LARGEST_BUDGET
+
     # As the commands print numbers.
     grouped = re.fullmatch(r"\d{1,3}(,\d{3})+", text)
     try:
@@ -87,9 +89,6 @@ def _positive_whole(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is not a whole number")
     return int(value)
 
-
-LARGEST_BUDGET = 1e12
-"""Above what any adapter costs, in any unit."""
 
 records_app = typer.Typer(help="Maintain folders of records.", rich_markup_mode=None)
 app.add_typer(records_app, name="records")

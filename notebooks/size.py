@@ -26,7 +26,7 @@
 
 # %% mystnb={"figure": {"caption": "BoolQ: mean accuracy against trainable scalars."}} tags=["remove-input"]
 import cpadapt
-from companion import PROJECT, ladder, size
+from companion import PROJECT, one_task, size
 from cpadapt.analysis import charts
 
 charts.enable()
@@ -60,13 +60,13 @@ charts.frontier_chart(runs[runs["task"] == "rte"], budget_slider=True)
 # difference of a point or more.
 
 # %% tags=["remove-input"]
-charts.table(ladder.difference_table(size.cells("boolq")))
+charts.table(one_task.difference_table(size.cells("boolq")))
 
 # %% tags=["remove-input"]
-charts.table(ladder.difference_table(size.cells("sst2")))
+charts.table(one_task.difference_table(size.cells("sst2")))
 
 # %% tags=["remove-input"]
-charts.table(ladder.difference_table(size.cells("rte")))
+charts.table(one_task.difference_table(size.cells("rte")))
 
 # %% [markdown]
 # The paper's three claims are among [the plan's tests](planned.ipynb), and all three stay open. By

@@ -165,7 +165,7 @@ ERRORS: dict[str, Planted] = {
         renewed=True,
     ),
     "item that is not gained": Planted(
-        "companion/ladder.py",
+        "companion/one_task.py",
         '"gained": tuple(items[never(before) & always(after)].tolist())',
         '"gained": tuple(items[never(before) & never(after)].tolist())',
         ("tests/companion/test_ladder.py::test_items_that_change", f"{OF_TASKS}::test_items_gained"),
@@ -182,8 +182,8 @@ ERRORS: dict[str, Planted] = {
     ),
     "other task's records": Planted(
         "companion/quantities/tasks.py",
-        "return ladder.task_on_record(STUDY, task)",
-        'return ladder.task_on_record(STUDY, "boolq" if task == "rte" else task)',
+        "return one_task.task_on_record(STUDY, task)",
+        'return one_task.task_on_record(STUDY, "boolq" if task == "rte" else task)',
         (CLAIMED, f"{OF_TASKS}::test_loras_lead"),
         chapter="tasks",
         renewed=True,

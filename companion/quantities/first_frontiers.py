@@ -151,7 +151,7 @@ def _mean(task: str, label: str, size: int) -> float:
 
 
 def _sizes(task: str, label: str) -> list[int]:
-    return sorted(map(int, first_frontiers.ladder(SMOL, task).query("label == @label")["size"]))
+    return sorted(map(int, first_frontiers.of_study(SMOL, task).query("label == @label")["size"]))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from companion import rates
-from companion.ladder import differences
+from companion.one_task import differences
 from companion.quantities import Value, quantity
 from companion.rates import CHOSEN, PAPER, STUDIES, TASKS
 from cpadapt.analysis.cells import Cells

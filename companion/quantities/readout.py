@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from companion import ladder, rates, readout
+from companion import one_task, rates, readout
 from companion.claims import LEVEL, MARGIN
 from companion.quantities import quantity
 from companion.readout import CELLS, HEADS, PAIRS, WORDS
@@ -216,8 +216,8 @@ def second_gain_judged() -> Estimate:
 
 
 @functools.cache
-def _lifted() -> ladder.TaskOnRecord:
-    return ladder.task_on_record(LIFTED, "boolq")
+def _lifted() -> one_task.TaskOnRecord:
+    return one_task.task_on_record(LIFTED, "boolq")
 
 
 @quantity("items", source=LIFTED)

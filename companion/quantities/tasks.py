@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from companion import ladder
+from companion import one_task
 from companion.claims import LEVEL, Finding, learned, lora_ahead
 from companion.quantities import quantity
 from cpadapt.analysis.cells import Cells
@@ -20,9 +20,9 @@ LABELS = ("cp", "lora")
 READOUT: Cell = (HEAD, 0)
 
 
-def of_task(task: str) -> ladder.TaskOnRecord:
+def of_task(task: str) -> one_task.TaskOnRecord:
     """What the study has of a task."""
-    return ladder.task_on_record(STUDY, task)
+    return one_task.task_on_record(STUDY, task)
 
 
 def cells(task: str) -> Cells:
@@ -168,19 +168,19 @@ def lead_error_limit(task: str) -> float:
 @quantity("points", 1, STUDY, each=("rte", "boolq"))
 def least_lead(task: str) -> float:
     """The least lead at a single budget."""
-    return float(-ladder.differences(cells(task))["mean"].max())
+    return float(-one_task.differences(cells(task))["mean"].max())
 
 
 @quantity("pairs", source=STUDY, each=TASKS)
 def clear(task: str) -> int:
     """Single budgets at which the difference is clear of its error after Holm's correction."""
-    return int((ladder.differences(cells(task))["holm"] < LEVEL).sum())
+    return int((one_task.differences(cells(task))["holm"] < LEVEL).sum())
 
 
 @quantity("", 3, STUDY, each=["sst2"])
 def least_alike(task: str) -> float:
     """The least p value at a single budget of a difference of a point or more."""
-    return float(ladder.differences(cells(task))["p_alike"].min())
+    return float(one_task.differences(cells(task))["p_alike"].min())
 
 
 # Where CP's curve becomes flat.
@@ -192,7 +192,7 @@ def plateau_surest(task: str) -> float:
     more.
     """
     return max(
-        float(ladder.plateaus(cells(task), label, 2000, np.random.default_rng(0))["share"].max()) for label in LABELS
+        float(one_task.plateaus(cells(task), label, 2000, np.random.default_rng(0))["share"].max()) for label in LABELS
     )
 
 
@@ -253,8 +253,8 @@ def least_loss_behind(task: str) -> float:
 @quantity("items", source=STUDY, each=itertools.product(["rte"], ("gained", "lost")))
 def change(task: str, which: str) -> int:
     """Items that all runs of CP's smallest size get wrong and all of its largest right, or the other way round."""
-    before, after = ladder.ends(cells(task))[1]
-    return len(ladder.changes(cells(task).outcomes[before], cells(task).outcomes[after])[which])
+    before, after = one_task.ends(cells(task))[1]
+    return len(one_task.changes(cells(task).outcomes[before], cells(task).outcomes[after])[which])
 
 
 def _adapted(task: str) -> pd.DataFrame:
@@ -288,4 +288,4 @@ def _estimate(found: Finding) -> Estimate:
 
 @functools.cache
 def _losses(task: str) -> dict[Cell, float]:
-    return ladder.last_losses(of_task(task).evaluations)
+    return one_task.last_losses(of_task(task).evaluations)

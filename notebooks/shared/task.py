@@ -18,13 +18,13 @@
 # {q}`tasks.items.TASK|unit`.
 
 # %% mystnb={"figure": {"caption": "Mean accuracy over three seeds, by trainable scalars."}} tags=["remove-input"]
-from companion import contrasts, ladder
+from companion import contrasts, one_task
 from companion.claims import MARGIN
 from companion.published import read_published
 from cpadapt.analysis import charts
 
 charts.enable()
-task = ladder.task_on_record("smollm2", "TASK")
+task = one_task.task_on_record("smollm2", "TASK")
 charts.frontier_chart(task.runs, budget_slider=True, published=read_published().query("task == 'TASK'"))
 
 # %% [markdown]
@@ -67,13 +67,13 @@ charts.table(contrasts.contrast_table(pairs, "task", "pair"))
 # (folded)=
 
 # %% mystnb={"code_prompt_show": "Sizes", "code_prompt_hide": "Sizes"} tags=["remove-input", "hide-output"]
-charts.table(ladder.accuracy_table(task.cells, task.evaluations))
+charts.table(one_task.accuracy_table(task.cells, task.evaluations))
 
 # %% mystnb={"code_prompt_show": "Plateau", "code_prompt_hide": "Plateau"} tags=["remove-input", "hide-output"]
-charts.table(ladder.plateau_table(task.cells))
+charts.table(one_task.plateau_table(task.cells))
 
 # %% mystnb={"code_prompt_show": "Items", "code_prompt_hide": "Items"} tags=["remove-input", "hide-output"]
-charts.table(ladder.change_table(task.cells))
+charts.table(one_task.change_table(task.cells))
 
 # %% [markdown]
 # :::{dropdown} How to read these tables

@@ -12,7 +12,7 @@ import pytest
 from by_hand import answers, bits, classes, judged, read
 from playwright.sync_api import Page
 
-from companion import PROJECT, encoder, ladder, linked_frontier, main_study, model_size, noise, quantities, size
+from companion import PROJECT, encoder, linked_frontier, main_study, model_size, noise, one_task, quantities, size
 from companion.wording import bounds, percent, signed
 from cpadapt.analysis.charts import cell_name
 from cpadapt.records.config import HEAD
@@ -114,12 +114,12 @@ def test_over_draws_it_says_what_the_pages_say() -> None:
 @pytest.mark.parametrize("task", size.TASKS_MEASURED)
 def test_in_the_papers_design_it_says_what_the_tables_say(task: str) -> None:
     found = view(task, linked_frontier.PAPER)
-    means = {cell_name(row.label, row.size): row for row in ladder.accuracies(size.cells(task)).itertuples()}
+    means = {cell_name(row.label, row.size): row for row in one_task.accuracies(size.cells(task)).itertuples()}
     assert {one["name"] for one in found["cells"]} == set(means)
     for one in found["cells"]:
         assert one["accuracy"][0] == pytest.approx(100 * means[one["name"]].mean, abs=1e-4)
         assert one["scalars"] == means[one["name"]].parameters
-    for row in ladder.differences(size.cells(task)).itertuples():
+    for row in one_task.differences(size.cells(task)).itertuples():
         one = cell(found, f"LoRA {row.rank}")
         assert one["pair"] == f"LoRA {row.rank} − CP {row.components}"
         # That table has CP minus LoRA.
@@ -251,12 +251,12 @@ def test_tabs_and_cells_by_keyboard(opened: Page) -> None:
     opened.keyboard.press("Enter")
     assert opened.get_by_role("button", pressed=True).get_attribute("data-member") == "CP 71"
 
-    (row,) = ladder.differences(size.cells("boolq")).query("components == 71").itertuples()
+    (row,) = one_task.differences(size.cells("boolq")).query("components == 71").itertuples()
     interval = bounds((-row.high, -row.low))
     assert row.rank == 4
     said = opened.locator(".linked-frontier-said").inner_text()
     assert f"LoRA 4 − CP 71 is {signed(-row.mean)} points ({interval})" in said
-    (mean,) = ladder.accuracies(size.cells("boolq")).query("label == 'cp' and size == 71")["mean"]
+    (mean,) = one_task.accuracies(size.cells("boolq")).query("label == 'cp' and size == 71")["mean"]
     assert f"Accuracy {percent(mean)}\u202f%" in said
 
     lines = {

@@ -8,7 +8,7 @@ import pytest
 from by_hand import corrected, judged
 from simulated import Simulation, cell
 
-from companion import ladder
+from companion import one_task
 from companion.wording import bounds, signed
 from cpadapt.analysis.cells import Cells
 from cpadapt.analysis.statistics import Outcomes
@@ -31,7 +31,7 @@ def rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def test_accuracies_have_the_errors_of_seeds_and_items() -> None:
-    found = rows(ladder.accuracies(CELLS))
+    found = rows(one_task.accuracies(CELLS))
     assert [(row["label"], row["size"]) for row in found] == sorted(GRID)
     for row in found:
         place = row["label"], row["size"]
@@ -43,7 +43,7 @@ def test_accuracies_have_the_errors_of_seeds_and_items() -> None:
 
 
 def test_differences_are_cps_minus_loras_at_matched_budgets() -> None:
-    found = rows(ladder.differences(CELLS))
+    found = rows(one_task.differences(CELLS))
     assert [(row["rank"], row["components"]) for row in found] == [(1, 11), (2, 22)]
     p_values = []
     for row in found:
@@ -58,7 +58,7 @@ def test_differences_are_cps_minus_loras_at_matched_budgets() -> None:
 
 def test_a_plateau_is_found_where_it_begins() -> None:
     steep = made([0.6, 0.8, 0.8, 0.6, 0.9, 0.9], seeds=20, items=3000)
-    found = rows(ladder.plateaus(steep, "cp", 200, np.random.default_rng(1)))
+    found = rows(one_task.plateaus(steep, "cp", 200, np.random.default_rng(1)))
     assert [row["size"] for row in found] == [1, 11, 22]
     means = [steep.outcomes["cp", size].right.mean() for size in (1, 11, 22)]
     first = next(k for k, mean in enumerate(means) if mean >= max(means) - 0.01)
@@ -66,14 +66,14 @@ def test_a_plateau_is_found_where_it_begins() -> None:
     assert sum(row["share"] for row in found) == pytest.approx(1)
     assert found[0]["share"] == 0, "far below"
     with pytest.raises(InputError, match=r"'lokr'.*'cp'"):
-        ladder.plateaus(steep, "lokr", 10, np.random.default_rng(0))
+        one_task.plateaus(steep, "lokr", 10, np.random.default_rng(0))
 
 
 def test_items_that_change_are_named_by_their_row() -> None:
     before, after = cell([[1, 0, 0, 1], [1, 0, 1, 1]]), cell([[1, 1, 1, 0], [1, 1, 1, 0]])
     before = Outcomes(before.seeds, (5, 8, 13, 21), before.right)
     after = Outcomes(after.seeds, (5, 8, 13, 21), after.right)
-    found = ladder.changes(before, after)
+    found = one_task.changes(before, after)
     assert found["gained"] == (8,)
     assert found["lost"] == (21,)
     assert found["alike_before"] == 3 / 4
@@ -89,16 +89,16 @@ def evaluations() -> pd.DataFrame:
 
 def test_what_is_not_on_record_is_refused() -> None:
     with pytest.raises(InputError, match=r"'mrpc' in results/smollm2"):
-        ladder.task_on_record("smollm2", "mrpc")
+        one_task.task_on_record("smollm2", "mrpc")
 
 
 def test_last_losses_are_means_over_seeds_at_the_last_evaluation() -> None:
-    assert ladder.last_losses(evaluations()) == dict.fromkeys(GRID, 3.0)
+    assert one_task.last_losses(evaluations()) == dict.fromkeys(GRID, 3.0)
 
 
 def test_tables_are_the_numbers_in_points() -> None:
-    number = ladder.accuracies(CELLS).iloc[0]
-    shown = ladder.accuracy_table(CELLS, evaluations()).iloc[0]
+    number = one_task.accuracies(CELLS).iloc[0]
+    shown = one_task.accuracy_table(CELLS, evaluations()).iloc[0]
     assert shown.to_dict() == {
         "adapter": "CP 1",
         "scalars": "90",
@@ -107,13 +107,13 @@ def test_tables_are_the_numbers_in_points() -> None:
         "standard error": f"{100 * number['error']:.1f}",
         "training loss": "3.000",
     }
-    assert ladder.accuracy_table(CELLS, evaluations())["adapter"].tolist()[3] == "head only"
-    gap = ladder.differences(CELLS).iloc[1]
-    shown = ladder.difference_table(CELLS).iloc[1]
+    assert one_task.accuracy_table(CELLS, evaluations())["adapter"].tolist()[3] == "head only"
+    gap = one_task.differences(CELLS).iloc[1]
+    shown = one_task.difference_table(CELLS).iloc[1]
     assert shown["CP − LoRA, points"] == signed(gap["mean"])
     assert shown["95 % interval"] == bounds((gap["low"], gap["high"]))
-    shares = ladder.plateau_table(CELLS)
+    shares = one_task.plateau_table(CELLS)
     assert shares["adapter"].tolist() == ["CP 1", "CP 11", "CP 22", "LoRA 1", "LoRA 2"]
     assert (shares["within a point of the best"] == "first").sum() == 2
-    changed = ladder.change_table(CELLS)
+    changed = one_task.change_table(CELLS)
     assert changed["from, to"].tolist() == ["head only, CP 1", "CP 1, CP 22", "LoRA 1, LoRA 2", "LoRA 2, CP 22"]
