@@ -100,7 +100,7 @@ def gain(cell: Cell, model: str) -> OverTasks:
 
 @functools.cache
 def behind(label: str, model: str) -> OverTasks:
-    """What a family's smallest reaches minus LoRA's rank 1, over tasks. It wasn't asked beforehand and isn't tested."""
+    """What a family's smallest reaches minus LoRA's rank 1, over tasks. It wasn't asked beforehand."""
     return main_study.over_sources(main_study.minus(smallest(label, model), ("lora", 1), STUDIES[model]))
 
 

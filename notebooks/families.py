@@ -95,7 +95,7 @@ charts.table(families.smallest_table())
 # - **SymLoRA, at half of LoRA's rank 1.** It takes square projections alone, and is measured on MiniLM only.
 # - **CP, below that**, where its sizes are the finest that we compared, with LoKr's.
 #
-# We found no reason for MELoRA: it is equivalent to LoRA of as many scalars, and saved as plain LoRA its file is larger.
+# We found no reason for MELoRA: it's equivalent to LoRA of as many scalars, and as plain LoRA its file is larger.
 
 # %% tags=["remove-input"]
 charts.table(families.kept_table())
@@ -110,8 +110,8 @@ charts.table(families.kept_table())
 # Six tasks have five sources, which leaves four degrees of freedom: intervals are wide. *Open* is no tie.
 #
 # One rule chose each family's rate and scale on other draws, from four rates and two scales. In
-# {q}`families.at_highest` of {q}`families.choices|unit` it took the highest rate, each time for CP, which may gain more
-# at higher ones. LoRA's rank 4 on SmolLM2 got the lowest.
+# {q}`families.at_highest` of {q}`families.choices|unit` it took the highest rate, each time for CP, which may gain
+# more at higher ones. LoRA's rank 4 on SmolLM2 got the lowest.
 # {says}`families.which_highest == 'CP 1 minilm, CP 9 minilm, CP 1 smollm2 and CP 11 smollm2'`
 # {says}`families.which_lowest == 'LoRA 4 smollm2'`
 #
