@@ -193,38 +193,34 @@ def smallest_table() -> pd.DataFrame:
                 "model": model_size.title(name),
                 "smallest": cell_name(*smallest(label, model)),
                 "scalars": quantities.value(f"families.smallest.{label}.{model}").text(),
-                "share of the best gain, %": found.text(),
-                "95 % interval": "none" if found.low is None else found.text("interval"),
+                "share of the best gain, %": f"{found.text()} (any)" if found.low is None else found.text("bare"),
             }
-            first = label == "lora"
-            behind = None if first else quantities.value(f"families.behind.{label}.{model}")
+            behind = None if label == "lora" else quantities.value(f"families.behind.{label}.{model}")
             rows.append(row | {"minus LoRA 1, points": behind.text("bare|signed") if behind else "–"})
     return pd.DataFrame(rows)
 
 
 def kept_table() -> pd.DataFrame:
-    """What each family is saved as, and the LoRA that has the same update, at its smallest and near LoRA's rank 1.
+    """What each family saves, and the rank of the LoRA that has the same update, to read.
 
-    On the last model that the family is measured on.
+    At its smallest and at the size nearest to LoRA's rank 1, on the last model that the family is measured on.
     """
     rows = []
     for label in FAMILIES:
         model = [model for model in STUDIES if label in study(model).ladder.sizes][-1]
         asked, known, counts = study(model), family(label), cells(model)
-        options = asked.families[label].options
-        first = counts["lora", 1]
-        near = min(asked.ladder.sizes[label], key=lambda size: abs(math.log(counts[label, size] / first)))
-        ranks = {size: known.columns(size, **options) for size in (smallest(label, model)[1], near)}
+        options, first = asked.families[label].options, counts["lora", 1]
         projections = load_projections(asked.backbone, asked.target_modules)
-        rows.append(
-            {
-                "family": family_name(label),
-                "step, scalars": f"{counting.step(label, projections, options):,}",
-                "saved as": family_name(label) if known.SAVED_AS_TRAINED else "plain LoRA",
-                "merges": "exactly",
-                "rank as exact LoRA": ", ".join(f"{cell_name(label, size)}: {rank}" for size, rank in ranks.items()),
-                "file": f"{counting.file_bytes(label, projections, near, options):,} B, {cell_name(label, near)}",
-                "time of a step": "not measured",
-            }
-        )
+        near = min(asked.ladder.sizes[label], key=lambda size: abs(math.log(counts[label, size] / first)))
+        for size in dict.fromkeys((smallest(label, model)[1], near)):
+            rows.append(
+                {
+                    "adapter": cell_name(label, size),
+                    "scalars": f"{counts[label, size]:,}",
+                    "next step": f"{counting.step(label, projections, options):,}",
+                    "saved as": family_name(label) if known.SAVED_AS_TRAINED else "plain LoRA",
+                    "file, bytes": f"{counting.file_bytes(label, projections, size, options):,}",
+                    "rank as exact LoRA": f"{known.columns(size, **options):,}",
+                }
+            )
     return pd.DataFrame(rows)

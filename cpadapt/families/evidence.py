@@ -58,9 +58,9 @@ class Advice:
 def measured() -> Mapping[str, Any]:
     """The file's content.
 
-    `families` are those that may be advised; `studies` have for each model its projections and what was found, of which
-    `lead` is LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head
-    alone; `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
+    `families` may be advised; `studies` have for each model its projections and what was found, of which `lead` is
+    LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head alone;
+    `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
     `more_examples` is what CP gains from LoRA's size where a task has many, and what LoRA gains from a larger rank.
     `smallest` has, for two small models, the smallest CP minus the smallest of another `family`.
     A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
@@ -86,6 +86,7 @@ def sentences() -> dict[str, str]:
     many = f"in the one case tried ({more['task']} on {more['model']})"
     rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
+    rival = "; ".join(map(_lead, found["smallest"]["leads"]))
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
         "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
@@ -106,8 +107,8 @@ def sentences() -> dict[str, str]:
         f" features a side); {rest}",
         "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} {many}",
         "rival": " Nor is {family} covered: it starts at {scalars} scalars, and may do as well.",
-        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars. Which gains more is measured on"
-        f" small models alone: CP's smallest minus {{family}}'s is {'; '.join(map(_lead, found['smallest']['leads']))}.",
+        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars and is measured on small models"
+        f" alone: CP's smallest minus {{family}}'s is {rival}.",
     }
 
 

@@ -13,7 +13,8 @@ def test_the_library_has_the_committed_numbers() -> None:
 
 def test_another_number_is_another_file() -> None:
     values = snapshot.read(snapshot.FILE.read_text(encoding="utf-8"))
-    for name in ("model_size.lead.qwen05", "planned.number.test5", "readout.first_gain", "which_adapter.more_ranks"):
+    for name in ("model_size.lead.qwen05", "planned.number.test5", "readout.first_gain", "which_adapter.more_ranks",
+                 "families.lead.smallest.smollm2"):  # fmt: skip
         other = values | {name: snapshot.Quantity(name, 7.0, (), 6.0, 8.0, 0.95, "points", 1)}
         assert '"text": "7.0 points (6.0 to 8.0)"' in evidence.text(other), name
 
@@ -38,6 +39,7 @@ def test_families_side_by_side_on_the_main_studys_query_projection() -> None:
     for family, (smallest, step) in costs.items():
         assert tuple(table.loc[family, ["smallest, scalars", "next step"]]) == (smallest, step), family
     assert list(table.index[table["accuracy"] == "measured"]) == ["LoRA", "CP"]
+    assert list(table.index[table["accuracy"] == "on small models"]) == ["MELoRA", "SymLoRA", "LoKr"]
     ranks = table["rank as exact LoRA, first sizes"]
     assert (ranks["CP"], ranks["LoKr"], ranks["Uni-LoRA"]) == ("1, 2, 3", "1, 4, 9", "4, 4, 4")
 
