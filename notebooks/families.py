@@ -93,8 +93,8 @@ charts.table(families.smallest_table())
 # - **LoKr, where you want PEFT alone.** It starts a few scalars below CP. CP's smallest minus LoKr's is
 #   {q}`families.lead.smallest.minilm|full|signed` on MiniLM and {q}`families.lead.smallest.smollm2|full|signed` on
 #   SmolLM2. {says}`all(families.lead.smallest.low < 0)`
-# - **SymLoRA, at half of LoRA's rank 1.** It takes square projections alone, and is measured on MiniLM only. CP of
-#   that size isn't measured.
+# - **SymLoRA, where scalars count and files don't.** It trains half as many as LoRA's rank 1, but saved as plain LoRA
+#   its file is as large. It takes square projections alone, and is measured on MiniLM only.
 # - **CP, at the sizes between.** It grows by a component, beyond LoRA's rank 1 too. LoKr's steps are as small,
 #   but they stop near that rank.
 #

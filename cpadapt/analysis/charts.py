@@ -854,6 +854,8 @@ def budget_chart(gains: pd.DataFrame, title: str) -> Any:
     )
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=True), axis=_signed_axis())
     colour = _colour(set(table["label"]))
+    if table["label"].nunique() > 4:  # more side by side would be cut off on a phone
+        colour = colour.legend(columns=3)
     tooltip = [
         alt.Tooltip("cell:N", title="adapter"),
         alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
