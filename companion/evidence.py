@@ -55,14 +55,10 @@ def content(values: Mapping[str, Quantity]) -> dict[str, Any]:
         },
         "smallest": {
             "family": "lokr",
-            "leads": [
-                {
-                    "model": model_size.title(families.STUDIES[model]),
-                    "verdict": values[f"families.verdict.{families.SMALLEST}.{model}"].value,
-                    "lead": _number(values[f"families.lead.{families.SMALLEST}.{model}"]),
-                }
-                for model in families.STUDIES
-            ],
+            "verdicts": {
+                model_size.title(study): values[f"families.verdict.{families.SMALLEST}.{model}"].value
+                for model, study in families.STUDIES.items()
+            },
         },
     }
 

@@ -62,7 +62,7 @@ def measured() -> Mapping[str, Any]:
     LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head alone;
     `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
     `more_examples` is what CP gains from LoRA's size where a task has many, and what LoRA gains from a larger rank.
-    `smallest` has, for two small models, the smallest CP minus the smallest of another `family`.
+    `smallest` has, for two small models, the verdict on the smallest CP minus the smallest of another `family`.
     A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
     """
     found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def sentences() -> dict[str, str]:
     many = f"in the one case tried ({more['task']} on {more['model']})"
     rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
-    rival = "; ".join(map(_lead, found["smallest"]["leads"]))
+    rival = ", ".join(f"{VERDICTS[verdict]} on {model}" for model, verdict in found["smallest"]["verdicts"].items())
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
         "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
@@ -107,8 +107,8 @@ def sentences() -> dict[str, str]:
         f" features a side); {rest}",
         "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} {many}",
         "rival": " Nor is {family} covered: it starts at {scalars} scalars, and may do as well.",
-        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars and is measured on small models"
-        f" alone: CP's smallest minus {{family}}'s is {rival}.",
+        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars; CP minus {family} at their"
+        f" smallest: {rival}.",
     }
 
 
@@ -126,11 +126,6 @@ def rivals(projections: Sequence[Projection]) -> dict[str, int]:
 def _said(number: Mapping[str, Any]) -> str:
     """A number with its interval and the interval's level."""
     return str(number["text"]).replace("(", f"({100 * number['level']:.0f} % interval ")
-
-
-def _lead(known: Mapping[str, Any]) -> str:
-    """A difference, its model and its verdict."""
-    return f"{_said(known['lead'])} on {known['model']} ({VERDICTS[known['verdict']]})"
 
 
 def _of(study: Mapping[str, Any], name: str) -> str:
