@@ -79,14 +79,7 @@ def test_every_number_of_the_file_is_said_with_its_interval() -> None:
     shares = [known["share"] for known in found["encoder"]["shares"]]
     assert [number["value"] for number in shares] == sorted(number["value"] for number in shares)
     more = found["more_examples"]
-    for number in (
-        *numbers,
-        shares[0],
-        shares[-1],
-        found["larger"]["gain"],
-        more["gain"],
-        more["rank_gain"],
-    ):
+    for number in (*numbers, shares[0], shares[-1], found["larger"]["gain"], more["gain"], more["rank_gain"]):
         value, low, high = (float(part) for part in re.findall(r"(?<!\d)-?\d+\.?\d*", number["text"]))
         assert number["low"] < number["value"] < number["high"]
         assert (value, low, high) == pytest.approx(
