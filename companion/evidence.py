@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from companion import PROJECT, encoder, model_size, plan
+from companion import PROJECT, encoder, families, model_size, plan
 from companion.plan import MAIN
 from companion.quantities import Quantity
 from cpadapt.families.evidence import FILE as FILE  # where it belongs
@@ -52,6 +52,13 @@ def content(values: Mapping[str, Quantity]) -> dict[str, Any]:
         "encoder": {
             "model": model_size.title(encoder.STUDY),
             "shares": _shares(values),
+        },
+        "smallest": {
+            "family": "lokr",
+            "verdicts": {
+                model_size.title(study): values[f"families.verdict.{families.SMALLEST}.{model}"].value
+                for model, study in families.STUDIES.items()
+            },
         },
     }
 

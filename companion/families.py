@@ -1,14 +1,18 @@
 """Families on one axis (studies/families.md): what each gains, for how many scalars, on an encoder and a decoder."""
 
 import functools
+import math
 from collections.abc import Mapping
 
 import pandas as pd
 
 from companion import PROJECT, main_study, model_size, planned, quantities
 from companion.planned import Tested
-from cpadapt.analysis.across_tasks import OverTasks
-from cpadapt.analysis.charts import family_name
+from companion.records import records
+from cpadapt.analysis.across_tasks import OverTasks, chosen_settings
+from cpadapt.analysis.charts import cell_name, family_name
+from cpadapt.families import FAMILIES, counting, family
+from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.records.config import Cell
 from cpadapt.study import Study, load_study
 
@@ -94,9 +98,35 @@ def gain(cell: Cell, model: str) -> OverTasks:
     return main_study.over_sources(main_study.gains(cell, STUDIES[model]))
 
 
-def share(label: str, model: str) -> tuple[float, float, float]:
-    """The share of the best adapter's gain that a family's smallest has, and the ends of its 95 % interval."""
-    return planned.share(STUDIES[model], smallest(label, model), 1 - LEVEL)
+@functools.cache
+def behind(label: str, model: str) -> OverTasks:
+    """What a family's smallest reaches minus LoRA's rank 1, over tasks. It wasn't asked beforehand."""
+    return main_study.over_sources(main_study.minus(smallest(label, model), ("lora", 1), STUDIES[model]))
+
+
+def share(label: str, model: str) -> tuple[float, float | None, float | None]:
+    """The share of the best adapter's gain that a family's smallest has, and the ends of its 95 % interval.
+
+    Where the best adapter's gain may be zero, every share is possible: there are no ends then.
+    """
+    ratio, *ends = planned.share(STUDIES[model], smallest(label, model), 1 - LEVEL)
+    low, high = ends if all(map(math.isfinite, ends)) else (None, None)
+    return ratio, low, high
+
+
+RATES: Mapping[str, str] = {model: study.replace("tasks", "rates") for model, study in STUDIES.items()}
+"""The study that chose each model's rates."""
+
+
+@functools.cache
+def choices(model: str) -> Mapping[Cell, tuple[float, float, float]]:
+    """The rate that dev chose for each size that was tried, with the lowest and the highest one tried."""
+    runs = records(RATES[model])
+    found = {}
+    for cell, config in chosen_settings(runs).items():
+        tried = {run.config.learning_rate or 0.0 for run in runs if (run.label, run.config.size) == cell}
+        found[cell] = (config.learning_rate or 0.0, min(tried), max(tried))
+    return found
 
 
 def gain_rows(model: str) -> pd.DataFrame:
@@ -129,20 +159,68 @@ def lead_rows() -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("what", key=lambda names: names.map(order.index), kind="stable")
 
 
-def table(model: str) -> pd.DataFrame:
-    """A model's families, to read: the smallest adapter of each, what it has of the gain, and the test with LoRA."""
+def cell_table(model: str) -> pd.DataFrame:
+    """A model's adapters, to read: what each costs and gains over the head alone."""
     rows = []
-    for label in study(model).ladder.sizes:
-        test = label in PARTNERS[model]
-        rows.append(
-            {
-                "family": family_name(label),
-                "smallest, scalars": quantities.value(f"families.smallest.{label}.{model}").text(),
-                "its share of the best gain": quantities.value(f"families.share.{label}.{model}").text("full"),
-                "minus LoRA at equal size": (
-                    quantities.value(f"families.lead.{label}.{model}").text("full|signed") if test else "–"
-                ),
-                "verdict": quantities.value(f"families.verdict.{label}.{model}").text() if test else "–",
+    for (label, size), scalars in cells(model).items():
+        gained = quantities.value(f"families.gain.{label}{size}.{model}")
+        row = {"adapter": cell_name(label, size), "scalars": f"{scalars:,}", "gain, points": gained.text()}
+        rows.append(row | {"95 % interval": gained.text("interval")})
+    return pd.DataFrame(rows)
+
+
+def test_table() -> pd.DataFrame:
+    """The tests of both models, to read, with their p values corrected over a model's tests."""
+    rows = []
+    for model, name in STUDIES.items():
+        for test in tests(model):
+            found = quantities.value(f"families.lead.{test}.{model}")
+            row = {"model": model_size.title(name), "test": test_title(test), "points": found.text("signed")}
+            row["95 % interval"] = found.text("interval|signed")
+            row["p"] = quantities.value(f"families.p_value.{test}.{model}").text()
+            row["p, equivalence"] = quantities.value(f"families.equivalence_p_value.{test}.{model}").text()
+            rows.append(row | {"verdict": quantities.value(f"families.verdict.{test}.{model}").text()})
+    return pd.DataFrame(rows)
+
+
+def smallest_table() -> pd.DataFrame:
+    """Each family's smallest adapter on each model, to read, from the fewest scalars."""
+    rows = []
+    for model, name in STUDIES.items():
+        for label in sorted(study(model).ladder.sizes, key=lambda label: cells(model)[smallest(label, model)]):
+            found = quantities.value(f"families.share.{label}.{model}")
+            row = {
+                "model": model_size.title(name),
+                "smallest": cell_name(*smallest(label, model)),
+                "scalars": quantities.value(f"families.smallest.{label}.{model}").text(),
+                "share of the best gain, %": f"{found.text()} (any)" if found.low is None else found.text("bare"),
             }
-        )
+            behind = None if label == "lora" else quantities.value(f"families.behind.{label}.{model}")
+            rows.append(row | {"minus LoRA 1, points": behind.text("bare|signed") if behind else "–"})
+    return pd.DataFrame(rows)
+
+
+def kept_table() -> pd.DataFrame:
+    """What each family saves, and the rank of the LoRA that has the same update, to read.
+
+    At its smallest and at the size nearest to LoRA's rank 1, on the last model that the family is measured on.
+    """
+    rows = []
+    for label in FAMILIES:
+        model = [model for model in STUDIES if label in study(model).ladder.sizes][-1]
+        asked, known, counts = study(model), family(label), cells(model)
+        options, first = asked.families[label].options, counts["lora", 1]
+        projections = load_projections(asked.backbone, asked.target_modules)
+        near = min(asked.ladder.sizes[label], key=lambda size: abs(math.log(counts[label, size] / first)))
+        for size in dict.fromkeys((smallest(label, model)[1], near)):
+            rows.append(
+                {
+                    "adapter": cell_name(label, size),
+                    "scalars": f"{counts[label, size]:,}",
+                    "next step": f"{counting.step(label, projections, options):,}",
+                    "saved as": family_name(label) if known.SAVED_AS_TRAINED else "plain LoRA",
+                    "file, bytes": f"{counting.file_bytes(label, projections, size, options):,}",
+                    "rank as exact LoRA": f"{known.columns(size, **options):,}",
+                }
+            )
     return pd.DataFrame(rows)

@@ -11,6 +11,10 @@ from cpadapt.study import load_study
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "boolq-lifted": ("readout",),
     "boolq-lifted-verbalizer": ("readout",),
+    "families-rates-minilm": ("families",),
+    "families-rates-smollm2": ("families",),
+    "families-tasks-minilm": ("families",),
+    "families-tasks-smollm2": ("families",),
     "generated-tasks": ("first_frontiers",),
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),

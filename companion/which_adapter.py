@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from companion import PROJECT, families, model_size, plan, quantities, size
+from companion import PROJECT, families, model_size, plan, planned, quantities, size
 from companion.plan import MAIN
 from cpadapt.analysis.charts import family_name
 from cpadapt.families import FAMILIES, counting, family_or_tuner
@@ -35,10 +35,19 @@ BEYOND = 2
 """There is no rate for an adapter so many times larger than the largest tried."""
 
 
-def measured() -> list[str]:
-    """The families whose accuracy is measured, by the main study or those of families."""
-    studies = [load_study(PROJECT / "studies" / f"{name}.toml") for name in (MAIN, *families.STUDIES.values())]
-    return [name for name in FAMILIES if any(name in study.ladder.sizes for study in studies)]
+TUNERS_STUDY = "peft-minilm"
+"""The study of PEFT's tuners."""
+
+
+def accuracy() -> dict[str, str]:
+    """On what the accuracy of each family, and of each of PEFT's tuners in `FROZEN`, is measured, to read."""
+    known = [("measured", MAIN), *(("on small models", name) for name in (*families.STUDIES.values(), TUNERS_STUDY))]
+    found = dict.fromkeys((*FAMILIES, *FROZEN), "not\u00a0measured")
+    for said, name in reversed(known):
+        if planned.is_measured(name):
+            sizes = load_study(PROJECT / "studies" / f"{name}.toml").ladder.sizes
+            found |= {label: said for label in found if label in sizes}
+    return found
 
 
 def projection() -> Projection:
@@ -49,7 +58,7 @@ def projection() -> Projection:
 
 def family_table() -> pd.DataFrame:
     """The families and PEFT's tuners, but for its LoRA, to read."""
-    one = [projection()]
+    one, judged = [projection()], accuracy()
     rows = []
     for name in (*FAMILIES, *FROZEN):
         smallest, known = counting.smallest(name), family_or_tuner(name)
@@ -61,7 +70,7 @@ def family_table() -> pd.DataFrame:
                 "next step": f"{counting.step(name, one):,}",
                 "frozen beside the model": FROZEN.get(name, "nothing"),
                 "rank as exact LoRA, first sizes": ", ".join(map(str, ranks)),
-                "accuracy": "measured" if name in measured() else "not\u00a0measured",
+                "accuracy": judged[name],
             }
         )
     return pd.DataFrame(rows)

@@ -47,9 +47,11 @@ HTML(planner.form())
 # leads CP by {q}`readout.lead.head|unit` at equal size ([when size pays](when_size_pays.ipynb)).
 # {says}`which_adapter.more_ranks.low > 0 and readout.lead.head.low > 0`
 #
-# The second line says CP because CP is measured. LoKr {cite:p}`yeh2024lycoris` starts as small, and its first rank
-# reaches the updates of one component. PEFT has it without a further package. How accurate it is isn't measured here
-# yet. {says}`which_adapter.unmeasured == 'MELoRA, SymLoRA and LoKr'`
+# The second line says CP, because no family is shown to be ahead of it there. LoKr {cite:p}`yeh2024lycoris` starts as
+# small, its first rank reaches the updates of one component, and PEFT has it without a further package. At their
+# smallest, CP minus LoKr is {q}`families.lead.smallest.minilm|full|signed` on MiniLM and
+# {q}`families.lead.smallest.smollm2|full|signed` on SmolLM2: both are open ([all families](families.ipynb)).
+# {says}`families.verdict.smallest.minilm == 'open' and families.verdict.smallest.smollm2 == 'open'`
 #
 # ## Other families go smaller, unmeasured
 #
@@ -91,7 +93,8 @@ charts.table(which_adapter.family_table())
 #
 # The advice rests on Qwen2.5-Coder-1.5B and 1000 examples a task. [Two smaller models](model_size.ipynb) agree on one
 # component; there it's open who leads at equal size. Other models, longer training and other readouts may differ. What
-# families beyond LoRA and CP are worth isn't measured yet.
+# families beyond LoRA and CP are worth is measured on [two small models](families.ipynb) alone, and of families that
+# start at one scalar not at all. {says}`which_adapter.unmeasured == 'TinyLoRA, VeRA, FourierFT and Uni-LoRA'`
 # {says}`model_size.share.qwen05.low > 50 and model_size.share.smollm2.low > 50`
 # {says}`model_size.verdict.qwen05 == 'open' and model_size.verdict.smollm2 == 'open'`
 #

@@ -123,7 +123,10 @@ const planner = (() => {
       .replace("{share}", Math.floor(100 * share + 0.5));
     const others = offers
       .filter((one) => !one.refused && !rule.families.includes(one.family) && scalars(one.family) <= scalars("cp"))
-      .map((one) => said.rival.replace("{family}", rule.titles[one.family]).replace("{scalars}", shown(scalars(one.family))))
+      .map((one) =>
+        (said[`rival_${one.family}`] ?? said.rival)
+          .replaceAll("{family}", rule.titles[one.family])
+          .replace("{scalars}", shown(scalars(one.family))))
       .join("");
     return share >= rule.nearly
       ? [take, said.equal, `${unknown}.${others}`]

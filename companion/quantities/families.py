@@ -1,17 +1,52 @@
 """Numbers of the chapter on families."""
 
-from companion import families
-from companion.families import LEVEL, STUDIES
+from companion import PROJECT, families, main_study, planned
+from companion.families import LEVEL, PARTNERS, RATES, STUDIES
 from companion.quantities import Value, quantity
+from companion.quantities.encoder import listed
 from cpadapt.analysis.across_tasks import OverTasks
+from cpadapt.analysis.charts import cell_name
 
 TESTS = [(test, model) for model in STUDIES for test in families.tests(model)]
 SMALLEST = [(label, model) for model in STUDIES for label in families.study(model).ladder.sizes]
+CELLS = {
+    (f"{label}{size}", model): (label, size)
+    for model in STUDIES
+    for label, sizes in families.study(model).ladder.sizes.items()
+    for size in sizes
+}
+ALL = tuple(STUDIES.values())
 
 
 def of_model(*name: str) -> str:
     """The study of a model, which a quantity's name ends in."""
     return STUDIES[name[-1]]
+
+
+# What was run.
+
+
+@quantity("runs", source=ALL)
+def runs() -> int:
+    """Of the two studies that are judged."""
+    return sum(len(draws) for study in ALL for found in main_study.runs(study).values() for draws in found.values())
+
+
+@quantity("draws", source=ALL)
+def draws() -> int:
+    """Of each cell on each task."""
+    (count,) = {len(found) for study in ALL for by in main_study.runs(study).values() for found in by.values()}
+    return count
+
+
+@quantity()
+def not_measured() -> str:
+    """The studies of families' rates that have no records yet."""
+    found = sorted(path.stem for path in (PROJECT / "studies").glob("families-rates-*.toml"))
+    return listed([name for name in found if not planned.is_measured(name)])
+
+
+# The tests.
 
 
 @quantity("points", 2, of_model, each=TESTS)
@@ -40,6 +75,21 @@ def equivalence_p_value(test: str, model: str) -> float:
     return found
 
 
+@quantity("comparisons", source=ALL)
+def compared() -> int:
+    """The tests of a family against LoRA at equal size."""
+    return sum(len(PARTNERS[model]) for model in STUDIES)
+
+
+@quantity(source=ALL)
+def equivalent() -> int:
+    """Those of them that found the two equivalent."""
+    return sum(families.tested(model)[test].verdict == "equivalent" for model in STUDIES for test in PARTNERS[model])
+
+
+# Below the first rank.
+
+
 @quantity("scalars", 0, of_model, each=SMALLEST)
 def smallest(label: str, model: str) -> int:
     """The trainable scalars of a family's smallest adapter."""
@@ -53,7 +103,56 @@ def share(label: str, model: str) -> Value:
     return Value(ratio, low, high, level=1 - LEVEL)
 
 
-@quantity("points", 1, of_model, each=SMALLEST)
-def gain(label: str, model: str) -> OverTasks:
-    """What a family's smallest gains over the head alone, over tasks."""
-    return families.gain(families.smallest(label, model), model)
+@quantity("percent", 0, of_model, each=[name for name in SMALLEST if name[0] not in ("lora", "melora")])
+def of_rank(label: str, model: str) -> float:
+    """The scalars of a family's smallest as a share of those of LoRA's rank 1."""
+    return families.cells(model)[families.smallest(label, model)] / families.cells(model)["lora", 1]
+
+
+@quantity("points", 2, of_model, each=[name for name in SMALLEST if name[0] != "lora"])
+def behind(label: str, model: str) -> OverTasks:
+    """A family's smallest minus LoRA's rank 1. It wasn't asked beforehand."""
+    return families.behind(label, model)
+
+
+@quantity("points", 1, of_model, each=CELLS)
+def gain(cell: str, model: str) -> OverTasks:
+    """What an adapter gains over the head alone, over tasks."""
+    return families.gain(CELLS[cell, model], model)
+
+
+# The rates that dev chose.
+
+
+@quantity("choices", source=tuple(RATES.values()))
+def choices() -> int:
+    """The sizes for which dev chose a rate, on both models."""
+    return sum(len(families.choices(model)) for model in STUDIES)
+
+
+def _on_the_edge(place: int) -> list[str]:
+    """The sizes whose chosen rate is the lowest (1) or the highest (2) tried, with the model's name behind."""
+    return [
+        f"{cell_name(*cell)} {model}"
+        for model in STUDIES
+        for cell, found in families.choices(model).items()
+        if found[0] == found[place]
+    ]
+
+
+@quantity(source=tuple(RATES.values()))
+def at_highest() -> int:
+    """The choices that fell on the highest rate tried."""
+    return len(_on_the_edge(2))
+
+
+@quantity(source=tuple(RATES.values()))
+def which_highest() -> str:
+    """Those of them, by name."""
+    return listed(_on_the_edge(2))
+
+
+@quantity(source=tuple(RATES.values()))
+def which_lowest() -> str:
+    """The choices that fell on the lowest rate tried."""
+    return listed(_on_the_edge(1))

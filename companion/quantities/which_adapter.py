@@ -5,8 +5,8 @@ from companion.plan import MAIN
 from companion.quantities import quantity
 from companion.quantities.encoder import listed
 from companion.which_adapter import TRIED
+from cpadapt.analysis.charts import family_name
 from cpadapt.analysis.statistics import Estimate, compare
-from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones.specs import BACKBONES
 from cpadapt.study import load_study
 
@@ -44,5 +44,5 @@ def head() -> int:
 
 @quantity()
 def unmeasured() -> str:
-    """The families whose accuracy isn't measured."""
-    return listed([known.TITLE for name, known in FAMILIES.items() if name not in which_adapter.measured()])
+    """The families and tuners of PEFT whose accuracy isn't measured."""
+    return listed([family_name(name) for name, said in which_adapter.accuracy().items() if said.startswith("not")])

@@ -833,7 +833,9 @@ def gain_chart(gains: pd.DataFrame, title: str, row: int = 23, level: float = 0.
 
 
 def budget_chart(gains: pd.DataFrame, title: str) -> Any:
-    """What adapters gain against their trainable scalars, one line for each family. Intervals are in the tooltips.
+    """What adapters gain against their trainable scalars, one line for each family, on an axis from zero.
+
+    Intervals are in the tooltips.
 
     Args:
         gains: one row for each cell, with the columns `label`, `size`, `parameters`, `mean`, `low` and `high` (the
@@ -850,8 +852,10 @@ def budget_chart(gains: pd.DataFrame, title: str) -> Any:
         scale=alt.Scale(type="log", nice=False, padding=20),
         axis=alt.Axis(format="~s", tickCount=5, grid=False),
     )
-    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=_signed_axis())
+    y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=True), axis=_signed_axis())
     colour = _colour(set(table["label"]))
+    if table["label"].nunique() > 4:  # more side by side would be cut off on a phone
+        colour = colour.legend(columns=3)
     tooltip = [
         alt.Tooltip("cell:N", title="adapter"),
         alt.Tooltip("parameters:Q", title="trainable scalars", format=","),

@@ -7,7 +7,10 @@ The rule is:
 1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA. A larger rank
    only with more examples than the studies had.
 2. Otherwise CP, with as many components as fit.
-3. Nothing if neither fits. A family whose accuracy isn't measured is never advised, but named where it may do as well.
+3. Nothing if neither fits.
+
+No other family is advised. MELoRA, SymLoRA and LoKr are measured on two small models alone, where none is shown to be
+ahead of LoRA or CP of its size. LoKr starts as small as CP, so it is named beside it, with what these models say.
 """
 
 from __future__ import annotations
@@ -55,10 +58,11 @@ class Advice:
 def measured() -> Mapping[str, Any]:
     """The file's content.
 
-    `families` are those that are compared; `studies` have for each model its projections and what was found, of which
-    `lead` is LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head
-    alone; `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
+    `families` may be advised; `studies` have for each model its projections and what was found, of which `lead` is
+    LoRA minus CP at equal size and `share` one component's part of the best adapter's gain over the head alone;
+    `encoder` has that share on tasks with all their examples. `larger` is what CP gains from more components;
     `more_examples` is what CP gains from LoRA's size where a task has many, and what LoRA gains from a larger rank.
+    `smallest` has, for two small models, the verdict on the smallest CP minus the smallest of another `family`.
     A number has its `value`, `low`, `high` and `level`, and its `text` as it is printed.
     """
     found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -82,6 +86,7 @@ def sentences() -> dict[str, str]:
     many = f"in the one case tried ({more['task']} on {more['model']})"
     rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
+    rival = ", ".join(f"{VERDICTS[verdict]} on {model}" for model, verdict in found["smallest"]["verdicts"].items())
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
         "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
@@ -102,11 +107,13 @@ def sentences() -> dict[str, str]:
         f" features a side); {rest}",
         "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} {many}",
         "rival": " Nor is {family} covered: it starts at {scalars} scalars, and may do as well.",
+        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars; CP minus {family} at their"
+        f" smallest: {rival}.",
     }
 
 
 def rivals(projections: Sequence[Projection]) -> dict[str, int]:
-    """The families whose accuracy isn't measured and that start as small as CP, with the scalars of their smallest."""
+    """The families that aren't advised and start as small as CP, with the scalars of their smallest."""
     smallest = {
         name: counting.count(name, projections, counting.smallest(name))
         for name in FAMILIES
@@ -163,7 +170,7 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
         share=int(100 * share + 0.5),  # halves up, as the book's page has them
     )
     others = "".join(
-        said["rival"].format(family=FAMILIES[name].TITLE, scalars=f"{scalars:,}")
+        said.get(f"rival_{name}", said["rival"]).format(family=FAMILIES[name].TITLE, scalars=f"{scalars:,}")
         for name, scalars in rivals(projections).items()
     )
     if share >= NEARLY:

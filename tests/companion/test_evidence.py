@@ -18,6 +18,13 @@ def test_another_number_is_another_file() -> None:
         assert '"text": "7.0 points (6.0 to 8.0)"' in evidence.text(other), name
 
 
+def test_no_family_is_shown_to_be_ahead_where_the_rule_says_cp() -> None:
+    """Otherwise the rule in `cpadapt.families.evidence`, and what it says of LoKr, must change."""
+    values = snapshot.read(snapshot.FILE.read_text(encoding="utf-8"))
+    verdicts = evidence.content(values)["smallest"]["verdicts"]
+    assert verdicts == {"MiniLM-L6": "open", "SmolLM2-135M": "open"}
+
+
 def test_the_page_sets_a_minus_where_a_number_has_one() -> None:
     assert planner.typeset("0.05 points (-0.10 to 0.19), 97 % on Qwen2.5-Coder-1.5B") == (
         "0.05 points (−0.10 to 0.19), 97\u202f% on Qwen2.5-Coder-1.5B"
@@ -38,6 +45,7 @@ def test_families_side_by_side_on_the_main_studys_query_projection() -> None:
     for family, (smallest, step) in costs.items():
         assert tuple(table.loc[family, ["smallest, scalars", "next step"]]) == (smallest, step), family
     assert list(table.index[table["accuracy"] == "measured"]) == ["LoRA", "CP"]
+    assert list(table.index[table["accuracy"] == "on small models"]) == ["MELoRA", "SymLoRA", "LoKr"]
     ranks = table["rank as exact LoRA, first sizes"]
     assert (ranks["CP"], ranks["LoKr"], ranks["Uni-LoRA"]) == ("1, 2, 3", "1, 4, 9", "4, 4, 4")
 

@@ -1,16 +1,20 @@
 """Families on one axis: what was written down of them, and the tests by hand, from the records' own lines."""
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 
 import pytest
-from by_hand import by_draw, corrected, over_sources
+from by_hand import RESULTS, best_on_dev, by_draw, corrected, over_sources, read
 from scipy import stats
 
 from companion import families, main_study, quantities
 from cpadapt.analysis.across_tasks import difference
 from cpadapt.analysis.charts import family_name
+from cpadapt.records.config import Cell
 
+ASKED_FILES = sorted((Path(__file__).parents[2] / "studies").glob("families-rates-*.toml"))
 ASKED = (Path(__file__).parents[2] / "studies" / "families.md").read_text(encoding="utf-8")
 MODELS = pytest.mark.parametrize("model", families.STUDIES)
 WEIGHTS = {
@@ -90,6 +94,109 @@ def test_charts_and_tables_have_every_adapter(model: str) -> None:
     cells = {(label, size) for label, sizes in families.study(model).ladder.sizes.items() for size in sizes}
     gains = families.gain_rows(model)
     assert set(zip(gains["label"], gains["size"], strict=True)) == cells
-    named = [family_name(label) for label in families.study(model).ladder.sizes]
-    assert families.table(model)["family"].tolist() == named
     assert len(families.lead_rows()) == sum(len(families.tests(each)) for each in families.STUDIES)
+    assert len(families.cell_table(model)) == len(cells)
+    assert len(families.test_table()) == len(families.lead_rows())
+    smallest = families.smallest_table()
+    assert len(smallest) == sum(len(families.study(each).ladder.sizes) for each in families.STUDIES)
+
+
+def over_tasks(study: str, weights: Callable[[str], Mapping[Cell, float]]) -> list[float]:
+    """A weighted sum of cells over tasks and the ends of its interval, in points, with the library's error of each
+    task alone."""
+    runs, found = main_study.runs(study), by_draw(study, weights)
+    errors = {
+        task: difference([(w, runs[task][cell].values()) for cell, w in weights(task).items()]).estimate.standard_error
+        for task in found
+    }
+    mean = over_sources(found, errors)
+    reach = stats.t.ppf(0.975, mean.degrees) * mean.error
+    return [100 * value for value in (mean.mean, mean.mean - reach, mean.mean + reach)]
+
+
+def printed(name: str) -> list[float]:
+    found = quantities.value(name)
+    return [found.value, found.low, found.high]
+
+
+@MODELS
+@pytest.mark.slow
+def test_gains_shares_and_what_the_smallest_lack(model: str) -> None:
+    study, head, first = families.STUDIES[model], ("head", 0), ("lora", 1)
+    best = best_on_dev(study)
+    best_gain = over_tasks(study, lambda task: {best[task]: 1, head: -1})
+    smallest = {"cp": 1, "lokr": 1, "lora": 1, "melora": 8} | ({"symlora": 1} if model == "minilm" else {})
+    for cell in smallest.items():
+        name = f"{{}}.{cell[0]}{{}}.{model}"
+        gain = over_tasks(study, lambda _, cell=cell: {cell: 1, head: -1})
+        assert printed(name.format("families.gain", cell[1])) == pytest.approx(gain, rel=2e-3, abs=1e-3)
+        share = quantities.value(name.format("families.share", ""))
+        assert share.value == pytest.approx(100 * gain[0] / best_gain[0], rel=1e-3)
+        # Every share is possible where the best adapter's gain may be zero.
+        assert (share.low is None) == (best_gain[1] < 0)
+        if cell != first:
+            lacks = over_tasks(study, lambda _, cell=cell: {cell: 1, first: -1})
+            assert printed(name.format("families.behind", "")) == pytest.approx(lacks, rel=2e-3, abs=1e-3)
+    largest = over_tasks(study, lambda _: {("lora", 4): 1, head: -1})
+    assert printed(f"families.gain.lora4.{model}") == pytest.approx(largest, rel=2e-3, abs=1e-3)
+
+
+@MODELS
+def test_counts_by_hand(model: str) -> None:
+    """Of 12 square projections of 384 = 16·24, or of 30 each of 576×576 and 192×576: 576 = 24² and 192 = 12·16."""
+    counts = {
+        "minilm": {"lora": 12 * 768, "cp": 12 * 81, "melora": 12 * 768, "symlora": 12 * 385, "lokr": 12 * 80},
+        "smollm2": {"lora": 30 * (1152 + 768), "cp": 30 * (97 + 77), "melora": 57600, "lokr": 30 * (96 + 76)},
+    }[model]
+    for label, count in counts.items():
+        assert quantities.value(f"families.smallest.{label}.{model}").value == count
+        if label in ("cp", "lokr", "symlora"):
+            part = quantities.value(f"families.of_rank.{label}.{model}").value
+            assert part == pytest.approx(100 * count / counts["lora"])
+
+
+def test_what_families_are_saved_as() -> None:
+    table = families.kept_table().set_index("adapter")
+    assert list(table.index) == ["LoRA 1", "CP 1", "CP 11", "MELoRA 8", "SymLoRA 1", "SymLoRA 2", "LoKr 1", "LoKr 11"]
+    assert list(table["rank as exact LoRA"]) == ["1", "1", "11", "8", "1", "2", "1", "121"]
+    # MELoRA's as LoRA of rank 8; of 57,600 scalars a rank.
+    assert table["file, bytes"]["MELoRA 8"] == f"{4 * 8 * 57600:,}"
+    assert table["file, bytes"]["CP 11"] == f"{4 * 11 * 5220:,}"
+
+
+def test_choices_that_fell_on_the_edge() -> None:
+    lowest, highest, choices = [], [], 0
+    for model in families.STUDIES:
+        on_dev: dict[Cell, dict[tuple[float, float], dict[str, list[float]]]] = {}
+        for line in read(f"families-rates-{model}"):
+            config = line["config"]
+            assert line["diverged_at"] is None
+            setting = config["learning_rate"], config["scale"]
+            by_task = on_dev.setdefault((line["label"], config["size"]), {}).setdefault(setting, {})
+            right = max(found["dev_correct"] / found["dev_total"] for found in line["evaluations"])
+            by_task.setdefault(config["task"], []).append(right)
+        for (label, size), settings in sorted(on_dev.items()):
+            assert {tuple(map(len, by_task.values())) for by_task in settings.values()} == {(3,) * 6}
+            rate, _ = max(settings, key=lambda one: fmean(map(fmean, settings[one].values())))
+            choices += 1
+            named = f"{family_name(label)} {size} {model}"
+            lowest += [named] * (rate == 6e-4)
+            highest += [named] * (rate == 2e-2)
+    assert quantities.value("families.choices").value == choices == 21
+    assert quantities.value("families.which_lowest").value == lowest[0]
+    assert len(lowest) == 1
+    assert quantities.value("families.at_highest").value == len(highest)
+    assert all(name in str(quantities.value("families.which_highest").value) for name in highest)
+
+
+def test_how_much_was_run_and_what_was_not() -> None:
+    lines = [line for study in families.STUDIES.values() for line in read(study)]
+    assert quantities.value("families.runs").value == len(lines)
+    assert {line["config"]["data_seed"] for line in lines} == set(range(311, 321))
+    assert quantities.value("families.draws").value == 10
+    assert quantities.value("families.compared").value == sum(len(WEIGHTS[model]) - 1 for model in WEIGHTS)
+    verdicts = [str(quantities.value(f"families.verdict.{test}.{model}").value) for model in WEIGHTS
+                for test in WEIGHTS[model] if test != "smallest"]  # fmt: skip
+    assert quantities.value("families.equivalent").value == verdicts.count("equivalent")
+    unmeasured = [file.stem for file in ASKED_FILES if not (RESULTS / file.stem).is_dir()]
+    assert str(quantities.value("families.not_measured").value) == (" and ".join(unmeasured) or "none")
