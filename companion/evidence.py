@@ -75,7 +75,6 @@ def _of_model(model: str, study: str, values: Mapping[str, Quantity]) -> dict[st
     shapes = Counter((p.out_features, p.in_features) for p in load_projections(found.backbone, found.target_modules))
     return {
         "model": model_size.title(study),
-        "study": study,
         "tasks": len(found.tasks),
         "projections": [[*shape, times] for shape, times in shapes.items()],
         "verdict": values[f"model_size.verdict.{model}"].value,

@@ -132,7 +132,7 @@ def form() -> str:
     )
     units = "".join(f'<option value="{name}">{said}</option>' for name, said in UNITS.items())
     adapted = MODELS[0].projections(FIRST_TARGETS)
-    advice = evidence.advise(adapted, offers(adapted, FIRST_BUDGET))
+    advice = evidence.recommend(adapted, offers(adapted, FIRST_BUDGET))
     note = "".join(
         f"<p>{html.escape(typeset(line))}</p>" for line in (advice.take, advice.why, advice.unknown) if line
     )

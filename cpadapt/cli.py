@@ -215,7 +215,7 @@ def plan(
             )
             + f"; PEFT's tuners {_start_at(projections)}"
         )
-    advice = evidence.advise(projections, planned)
+    advice = evidence.recommend(projections, planned)
     if as_json:
         _print_json({"offers": offers, "advice": dataclasses.asdict(advice)})
         return

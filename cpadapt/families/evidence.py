@@ -43,7 +43,7 @@ VERDICTS = {"equivalent": "equivalent", "open": "open", "shown": "not equal"}
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """What to take of a plan, and why: an empty `why` and `unknown` where nothing is advised."""
 
     family: str | None
@@ -77,7 +77,7 @@ def sides() -> tuple[int, int]:
 
 
 def sentences() -> dict[str, str]:
-    """What an advice is made of, by name. Where {…} stands, `advise` writes what the plan says."""
+    """What an advice is made of, by name. Where {…} stands, `recommend` writes what the plan says."""
     found = measured()
     leads = [f"{_of(study, 'lead')} ({VERDICTS[study['verdict']]})" for study in found["studies"]]
     shares = [_of(study, "share") for study in found["studies"]]
@@ -146,7 +146,7 @@ def _nearness(projections: Sequence[Projection]) -> str:
     return "far" if far else "new"
 
 
-def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice:
+def recommend(projections: Sequence[Projection], offers: Sequence[Offer]) -> Recommendation:
     """What to take of a plan, by the rule in the module's docstring.
 
     Args:
@@ -158,12 +158,12 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
     unknown = said[_nearness(projections)]
     if fits["lora"] > 1:
         take = said["first"] + said["larger"].format(size=f"{fits['lora']:,}")
-        return Advice("lora", 1, take, said["equal"] + said["grown"], unknown + ".")
+        return Recommendation("lora", 1, take, said["equal"] + said["grown"], unknown + ".")
     if fits["lora"]:
-        return Advice("lora", 1, said["first"], said["equal"], unknown + ".")
+        return Recommendation("lora", 1, said["first"], said["equal"], unknown + ".")
     if not (size := fits["cp"]):
         smallest = min(counting.count(name, projections, 1) for name in measured()["families"])
-        return Advice(None, None, said["nothing"].format(scalars=f"{smallest:,}"), "", "")
+        return Recommendation(None, None, said["nothing"].format(scalars=f"{smallest:,}"), "", "")
     share = counting.count("cp", projections, size) / counting.count("lora", projections, 1)
     take = said["smaller"].format(
         components=f"{size:,} component{'s' * (size != 1)}",
@@ -174,5 +174,5 @@ def advise(projections: Sequence[Projection], offers: Sequence[Offer]) -> Advice
         for name, scalars in rivals(projections).items()
     )
     if share >= NEARLY:
-        return Advice("cp", size, take, said["equal"], f"{unknown}.{others}")
-    return Advice("cp", size, take, said["one"], f"{unknown}{said['paid']}.{others}")
+        return Recommendation("cp", size, take, said["equal"], f"{unknown}.{others}")
+    return Recommendation("cp", size, take, said["one"], f"{unknown}{said['paid']}.{others}")

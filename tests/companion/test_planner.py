@@ -50,7 +50,7 @@ def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> Non
                 [planner.rule(), shapes(adapted), found],
             )
             offers = planner.offers(adapted, budget, COSTS[unit])
-            advice = evidence.advise(adapted, offers)
+            advice = evidence.recommend(adapted, offers)
             lines = filter(None, (advice.take, advice.why, advice.unknown))
             assert said == [planner.typeset(line) for line in lines], (targets, unit, budget)
             for theirs, ours in zip(found, offers, strict=True):

@@ -13,9 +13,9 @@ def projections(*shapes: tuple[int, int, int]) -> list[Projection]:
     return [Projection(f"{k}.{n}", *shape) for k, (*shape, times) in enumerate(shapes) for n in range(times)]
 
 
-def advised(shapes: Sequence[tuple[int, int, int]], budget: int) -> evidence.Advice:
+def advised(shapes: Sequence[tuple[int, int, int]], budget: int) -> evidence.Recommendation:
     adapted = projections(*shapes)
-    return evidence.advise(adapted, counting.plan(adapted, budget))
+    return evidence.recommend(adapted, counting.plan(adapted, budget))
 
 
 # Of which LoRA's rank has 4096 scalars and a component of CP 193.
