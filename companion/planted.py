@@ -213,7 +213,12 @@ def judged_last(text: str) -> tuple[int, int]:
 
 def title(text: str) -> str:
     """A text's printed name."""
-    return task_name(TEXTS[text])
+    return "generated text" if text == "generated" else task_name(TEXTS[text])
+
+
+def _titles(tasks: "pd.Series[str]") -> "pd.Series[str]":
+    """The printed names of tasks."""
+    return tasks.map({task: title(text) for text, task in TEXTS.items()})
 
 
 def map_chart(text: str) -> Any:
@@ -250,17 +255,15 @@ def itself_chart(text: str) -> Any:
         alt.Tooltip("high:Q", title="to", format=".1f"),
     ]  # fmt: skip
     rest = alt.Chart(others).mark_tick(thickness=1.5, size=14, color="#999999", opacity=0.8)
-    line = alt.Chart(pd.DataFrame({"mean": [100 * FOUND], "said": [f"asked: {100 * FOUND:.0f} %"]}))
+    line = alt.Chart(pd.DataFrame({"mean": [100 * FOUND], "said": ["asked"]}))
     return alt.layer(
         line.mark_rule(strokeDash=[6, 4], strokeWidth=1).encode(x),
-        line.mark_text(align="right", baseline="bottom", dx=-5, dy=-4, fontSize=12).encode(
-            x, y=alt.value("height"), text="said:N"
-        ),
+        line.mark_text(baseline="bottom", dy=-3, fontSize=12).encode(x, y=alt.value(0), text="said:N"),
         rest.encode(x, y, tooltip=tooltip),
         alt.Chart(planted).mark_rule(strokeWidth=2).encode(alt.X("low:Q"), y, colour, x2="high:Q", tooltip=tooltip),
         alt.Chart(planted).mark_point(filled=True, size=80, opacity=1).encode(x, y, colour, tooltip=tooltip),
     ).properties(
-        title=f"{title(text)}: the kind planted is no nearer than others",
+        title=f"{title(text)}: none reaches {100 * FOUND:.0f} %",
         description=f"For each teacher the share of the divergence that students removed on {title(text)}: the one of"
         f" the planted kind as a dot with its 95 % interval, the others as grey ticks, and a line at the"
         f" {100 * FOUND:.0f} % asked for. All means lie to its left.",
@@ -276,7 +279,7 @@ def reach_table() -> pd.DataFrame:
         (row["label"], row["parameters"]): f"{cell_name(row['label'], row['size'])}, {row['parameters']:,}"
         for row in recovery().to_dict("records")
     }
-    table = pd.DataFrame({"text": found["task"].map(task_name), "planted": found["teacher"]})
+    table = pd.DataFrame({"text": _titles(found["task"]), "planted": found["teacher"]})
     for label in study().ladder.sizes:
         table[family_name(label)] = [names.get((label, scalars), "–") for scalars in found[label]]
     return table
@@ -285,7 +288,7 @@ def reach_table() -> pd.DataFrame:
 def lead_table() -> pd.DataFrame:
     """`leads` in points, to read."""
     found = leads()
-    table = pd.DataFrame({"text": found["task"].map(task_name), "planted": found["teacher"]})
+    table = pd.DataFrame({"text": _titles(found["task"]), "planted": found["teacher"]})
     table["difference"] = [pair_name(*pair) for pair in zip(found["first"], found["second"], strict=True)]
     table["points (95 %)"] = _ranges(found, 1)
     table["leads"] = ["yes" if one else "" for one in found["leads"]]
@@ -317,8 +320,8 @@ def course_table() -> pd.DataFrame:
     return quantities.table(
         {text: title(text) for text in TEXTS},
         {
-            f"unseen texts, step {protocol.steps // 2:,}": "planted.on_dev.{}.halfway|full",
-            f"unseen texts, step {protocol.steps:,}": "planted.on_dev.{}.last|full",
+            f"dev texts, step {protocol.steps // 2:,}": "planted.on_dev.{}.halfway|full",
+            f"dev texts, step {protocol.steps:,}": "planted.on_dev.{}.last|full",
             f"training texts of the last {protocol.eval_every:,} steps": "planted.on_train.{}|full",
             "judged at the last step": "planted.judged_last.{}|unit",
         },

@@ -15,8 +15,8 @@
 #
 # **A known update is planted in a model. Does an adapter of that family and size find it?**
 #
-# No: of the divergence from its {term}`teacher`, no {term}`student` removes the 95 % that we asked for. So training
-# failed here, and what each family can express stays open.
+# No: of the divergence from its {term}`teacher`, no {term}`student` removes the 95 % that we asked for, on average. So
+# training failed here, and what each family can express stays open.
 # {says}`planted.itself_found.sst2 == 0 and planted.itself_found.generated == 0`
 # {says}`planted.found.sst2 == 0 and planted.found.generated == 0`
 #
