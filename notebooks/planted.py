@@ -46,7 +46,7 @@ planted.itself_chart("sst2")
 # {q}`planted.sixteen_for_sixteen.sst2|full`, so this shows nothing.
 # {says}`planted.one_for_sixteen.sst2.high < 95 and planted.sixteen_for_sixteen.sst2 < planted.one_for_sixteen.sst2`
 #
-# ## Sizes and families hardly differ
+# ## No size or family stands out
 
 # %% mystnb={"figure": {"caption": "Mean share removed, in percent, and its 95 % interval."}} tags=["remove-input"]
 planted.map_chart("sst2")

@@ -861,11 +861,3 @@ def zero_inside() -> int:
     """Of these, for which the interval holds zero."""
     intervals = [half_minus_full(adapter).interval() for adapter in IN_BOTH]
     return sum(low <= 0 <= high for low, high in intervals)
-
-
-@quantity(source=bench.FOLDER)
-def packages() -> str:
-    """The versions of torch, transformers and PEFT with which all was measured."""
-    found = {tuple(bench.content(file)["versions"]["packages"][name] for name in ("torch", "transformers", "peft"))
-             for file in bench.files()}  # fmt: skip
-    return "; ".join(sorted(map(", ".join, found)))
