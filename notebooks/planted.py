@@ -103,9 +103,10 @@ charts.table(planted.text_table())
 charts.table(planted.course_table())
 
 # %% [markdown]
-# On generated text the loss on the last training texts falls by about as much as it can: what's left there is mostly
-# what training texts don't tell. On SST-2 a quarter stays even on training texts. So these students aren't done, or
-# are stuck, and we can't tell which: the rate falls to zero by the last step, which slows them too.
+# All three are shares of dev's divergence. On generated text the loss on the last training texts falls by about as much
+# as it can, so what's left is on unseen texts. On SST-2 about a quarter stays even on training texts. So these
+# students aren't done, or are stuck, and we can't tell which: the rate falls to zero by the last step, which slows
+# them too.
 # {says}`planted.on_train.generated.low < 100 and planted.on_train.generated.high > 100`
 # {says}`planted.on_train.sst2.high < 90 and 65 < planted.on_train.sst2 and planted.on_train.sst2 < 80`
 # {says}`planted.judged_last.sst2 > 50 and planted.judged_last.generated > 50`
