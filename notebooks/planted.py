@@ -103,8 +103,8 @@ charts.table(planted.text_table())
 charts.table(planted.course_table())
 
 # %% [markdown]
-# All three are shares of dev's divergence. On generated text the loss on the last training texts falls by about as much
-# as it can, so what's left is on unseen texts. On SST-2 about a quarter stays even on training texts. So these
+# All three are shares of dev's divergence. On generated text the loss on the last training texts falls by about as
+# much as it can, so what's left is on unseen texts. On SST-2 about a quarter stays even on training texts. So these
 # students aren't done, or are stuck, and we can't tell which: the rate falls to zero by the last step, which slows
 # them too.
 # {says}`planted.on_train.generated.low < 100 and planted.on_train.generated.high > 100`
