@@ -18,6 +18,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "generated-tasks": ("first_frontiers",),
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),
+    "planted": ("planted",),
+    "planted-rates": ("planted",),
     "precision-bfloat16": ("engine",),
     "precision-float32": ("engine",),
     "size-longer": ("planned",),

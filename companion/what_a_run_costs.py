@@ -206,7 +206,7 @@ def precision_table() -> pd.DataFrame:
 
 
 def source_table() -> pd.DataFrame:
-    """The files, with the script, date and device of each."""
+    """The files, with the device, commit, date and packages of each."""
     found = []
     for file in bench.files():
         content = bench.content(file)
@@ -217,6 +217,9 @@ def source_table() -> pd.DataFrame:
                 "file": file.removeprefix(f"{bench.FOLDER}/").removesuffix(".json"),
                 "commit": (versions["git_commit"] or "unknown")[:8] + ", changed" * (versions["git_clean"] is False),
                 "date": content["date"][:10],
+                "torch, transformers, PEFT": ", ".join(
+                    versions["packages"][name] for name in ("torch", "transformers", "peft")
+                ),
                 "failed": sum("error" in row for row in content["rows"]),
             }
         )

@@ -235,6 +235,15 @@ charts.table(what_a_run_costs.grid_table())
 # {term}`factor pairs <factor pair>` of all layers of one shape at once, in a few small kernels a step. PEFT's LoRA has
 # its matrices as they are, but casts each input to float32. Budgets are as near to each other as they come, and both
 # take turns in one process.
+#
+# Made at once, the pairs of {q}`what_a_run_costs.pairs_components.rank1|unit` leave an uncompiled step of
+# {q}`what_a_run_costs.pairs_ms.rank1.at_once|unit`, made layer by layer one of
+# {q}`what_a_run_costs.pairs_ms.rank1.by_layer|unit`; at {q}`what_a_run_costs.pairs_components.rank8|unit` it's
+# {q}`what_a_run_costs.pairs_ms.rank8.at_once` and {q}`what_a_run_costs.pairs_ms.rank8.by_layer|unit`.
+# {says}`what_a_run_costs.pairs_apart == 2`
+#
+# This was timed on one {q}`what_a_run_costs.pairs_gpu`, while a study on another GPU shared the host's
+# {q}`what_a_run_costs.pairs_cores|unit`. So compare the two ways, and not these times with those below.
 
 # %% mystnb={"code_prompt_show": "One adapter", "code_prompt_hide": "One adapter"} tags=["remove-input", "hide-output"]
 charts.table(what_a_run_costs.alone_table())
@@ -288,7 +297,6 @@ charts.table(what_a_run_costs.source_table())
 
 # %% [markdown]
 # *Changed* says that the tree wasn't as it was committed, and *failed* counts what a script couldn't measure. The
-# versions of torch, transformers and PEFT, in this order, are {q}`what_a_run_costs.packages`; the files have all
-# others.
+# files have the versions of all other packages.
 #
 # Next: [what was run](what_was_run.ipynb).

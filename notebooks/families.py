@@ -124,4 +124,4 @@ charts.table(families.kept_table())
 #
 # **For you**: take LoRA if its rank 1 fits; below it CP, or LoKr if you want nothing beyond PEFT.
 #
-# Next: [how sure can one be?](how_sure.ipynb).
+# Next: [students miss a planted update](planted.ipynb).

@@ -6,7 +6,7 @@ import pytest
 import writing
 from writing import CHECKS, Constant, Page
 
-from companion import claims, noise, plan
+from companion import claims, noise, plan, planted
 from cpadapt.analysis.statistics import Mean
 from cpadapt.records.config import PAPER
 
@@ -86,6 +86,7 @@ def test_the_constants_are_the_method_s() -> None:
         (100 * claims.LEVEL, "%"),
         (round(100 * (1 - 2 * claims.LEVEL)), "%"),
         (round(100 * (1 - plan.LEVEL)), "%"),
+        (100 * planted.NEARLY, "%"),
         (100 * min(noise.EFFECTS.values()), "points"),
         (100 * claims.MARGIN, "points"),
         (PAPER["train_cap"], "examples"),

@@ -780,6 +780,52 @@ def tensors(family: str) -> int:
     return int(found)
 
 
+PAIRS = f"{bench.FOLDER}/shared-pairs-smollm2-cuda.json"
+WAYS = {"at_once": "at once", "by_layer": "by layer"}
+
+
+def _pairs(rank: str, way: str) -> bench.Row:
+    return bench.first(PAIRS, "step", way=WAYS[way], rank=int(rank.removeprefix("rank")))
+
+
+@quantity("ms", 0, PAIRS, each=itertools.product(("rank1", "rank8"), WAYS))
+@known
+def pairs_ms(rank: str, way: str) -> float:
+    """Of an uncompiled step of one CP adapter of a rank's size, by how its factor pairs are made."""
+    return 1e3 * bench.seconds(_pairs(rank, way))
+
+
+@quantity("components", 0, PAIRS, each=("rank1", "rank8"))
+@known
+def pairs_components(rank: str) -> int:
+    """Of that adapter."""
+    return int(_pairs(rank, "at_once")["size"])
+
+
+@quantity("sizes", source=PAIRS)
+@known
+def pairs_apart() -> int:
+    """Those at which the slowest repeat at once is faster than the fastest by layer."""
+    return sum(
+        _pairs(rank, "at_once")["seconds"]["max"] < _pairs(rank, "by_layer")["seconds"]["min"]
+        for rank in ("rank1", "rank8")
+    )
+
+
+@quantity(source=PAIRS)
+@known
+def pairs_gpu() -> str:
+    """That timed it."""
+    return str(bench.content(PAIRS)["device"]["gpu"])
+
+
+@quantity("cores", source=PAIRS)
+@known
+def pairs_cores() -> int:
+    """Of the host that timed it."""
+    return int(bench.content(PAIRS)["device"]["cores"])
+
+
 # Half precision.
 
 HALF, FULL = "bfloat16", "float32"
@@ -817,11 +863,3 @@ def zero_inside() -> int:
     """Adapters among these for which the interval holds zero."""
     intervals = [half_minus_full(adapter).interval() for adapter in IN_BOTH]
     return sum(low <= 0 <= high for low, high in intervals)
-
-
-@quantity(source=bench.FOLDER)
-def packages() -> str:
-    """The versions of torch, transformers and PEFT with which all was measured."""
-    found = {tuple(bench.content(file)["versions"]["packages"][name] for name in ("torch", "transformers", "peft"))
-             for file in bench.files()}  # fmt: skip
-    return "; ".join(sorted(map(", ".join, found)))

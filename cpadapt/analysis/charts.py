@@ -675,17 +675,24 @@ def recovery_chart(found: pd.DataFrame) -> Any:
 
     table = _named(found).sort_values(["parameters", "label"])
     table["student"] = [f"{cell}, {count:,}" for cell, count in zip(table["cell"], table["parameters"], strict=True)]
-    table["percent"] = [f"{100 * mean:.0f}" for mean in table["mean"]]
+    table["percent"] = [str(round(100 * mean)) for mean in table["mean"]]
     table["range"] = [
-        "" if pd.isna(low) else f"{100 * low:.0f} to {100 * high:.0f}"
+        "" if pd.isna(low) else f"{round(100 * low)} to {round(100 * high)}"
         for low, high in zip(table["low"], table["high"], strict=True)
     ]
     # A negative share is drawn as none.
     table["shade"] = table["mean"].clip(0, 1)
     teachers = list(dict.fromkeys(found["teacher"]))
     students = list(dict.fromkeys(table["student"]))
+    # On a phone names stand upright, and there is no room for intervals, which the tooltips have.
+    narrow = f"width < {46 * len(teachers)}"
+    names = alt.Axis(
+        orient="top", ticks=False, labelAngle=alt.ExprRef(f"{narrow} ? -90 : 0"),
+        labelAlign=alt.ExprRef(f"{narrow} ? 'left' : 'center'"),
+        labelBaseline=alt.ExprRef(f"{narrow} ? 'middle' : 'bottom'"), labelOverlap=False,
+    )  # fmt: skip
     base = alt.Chart(table).encode(
-        alt.X("teacher:N", sort=teachers, title="planted", axis=alt.Axis(orient="top", labelAngle=0, ticks=False)),
+        alt.X("teacher:N", sort=teachers, title="planted", axis=names),
         # A student's name and its count, in two lines.
         alt.Y("student:N", sort=students, title="student, trainable scalars",
               axis=alt.Axis(ticks=False, labelOffset=-7, labelExpr="split(datum.label, ', ')")),
@@ -702,7 +709,9 @@ def recovery_chart(found: pd.DataFrame) -> Any:
     # Viridis is dark at its low end and light at its high end.
     ink = alt.when(alt.datum.shade < 0.5).then(alt.value("white")).otherwise(alt.value("black"))
     means = base.mark_text(fontSize=13, dy=-6).encode(text="percent:N", color=ink)
-    ranges = base.mark_text(fontSize=9, dy=9).encode(text="range:N", color=ink)
+    ranges = base.mark_text(fontSize=9, dy=9, opacity=alt.ExprRef(f"{narrow} ? 0 : 1")).encode(
+        text="range:N", color=ink
+    )
     return alt.layer(fields, means, ranges).properties(
         description=f"The share of the divergence from teachers ({', '.join(teachers)}) that students"
         f" ({', '.join(students)}) removed on unseen texts of {_tasks(found)}, in percent with 95 % intervals.",

@@ -214,7 +214,7 @@ def recovery_table(found: pd.DataFrame) -> pd.DataFrame:
             {"student": cell_name(row["label"], row["size"]), "scalars": f"{row['parameters']:,}"},
         )
         mean, low, high = (100 * row[name] for name in ("mean", "low", "high"))
-        student[row["teacher"]] = f"{mean:.0f}" + ("" if math.isnan(low) else f" ({low:.0f} to {high:.0f})")
+        student[row["teacher"]] = f"{round(mean)}" + ("" if math.isnan(low) else f" ({round(low)} to {round(high)})")
     columns = ["student", "scalars", *dict.fromkeys(found["teacher"])]
     return pd.DataFrame(list(rows.values()), columns=columns).fillna("")
 

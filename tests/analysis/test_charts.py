@@ -532,6 +532,9 @@ def test_a_recovery_is_a_map_of_teachers_by_students_in_the_order_of_their_budge
         ("CP 4", "LoRA 1"): ("50", "", 0.5),
     }
     assert (means["encoding"]["text"]["field"], ranges["encoding"]["text"]["field"]) == ("percent", "range")
+    # On a phone there is no room for intervals, and names stand upright.
+    assert ranges["mark"]["opacity"] == {"expr": "width < 92 ? 0 : 1"}
+    assert fields["encoding"]["x"]["axis"]["labelAngle"] == {"expr": "width < 92 ? -90 : 0"}
     assert spec["description"].startswith(
         "The share of the divergence from teachers (LoRA 1, CP 4) that students (CP 1, 5"
     )

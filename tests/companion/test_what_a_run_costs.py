@@ -21,6 +21,7 @@ from companion.quantities.what_a_run_costs import (
     HOURLY,
     LARGER,
     LAYERED,
+    PAIRS,
     TWO_GPUS,
     WIDTHS,
     WRITERS,
@@ -269,6 +270,19 @@ def test_one_adapter_alone_by_hand() -> None:
         assert shown[at, "memory"] == pytest.approx(cp / lora)
 
 
+def test_pairs_made_at_once_by_hand() -> None:
+    ms = {(row["size"], row["way"]): 1e3 * row["seconds"]["median"] for row in of_file(PAIRS, what="step")}
+    assert {key: round(time, 1) for key, time in ms.items()} == {
+        (11, "at once"): 130.5, (11, "by layer"): 224.9, (88, "at once"): 140.1, (88, "by layer"): 233.8,
+    }  # fmt: skip
+    for (size, way), time in ms.items():
+        rank = {11: "rank1", 88: "rank8"}[size]
+        assert number(f"pairs_components.{rank}") == size
+        assert number(f"pairs_ms.{rank}.{way.replace(' ', '_')}") == pytest.approx(time)
+    assert number("pairs_apart") == 2
+    assert number("pairs_cores") == 32
+
+
 def test_a_study_in_each_way() -> None:
     """The banks of SmolLM2's study took 22.4 minutes, and one process would take 40.4 hours."""
     table = what_a_run_costs.study_table().set_index("way")
@@ -295,7 +309,7 @@ def test_half_precision_by_hand() -> None:
 def test_every_file_is_shown() -> None:
     later = {*REPEATS.values(), WRITERS} & set(bench.files())
     places = {place(*called).hourly for called in HOURLY} | {place(*called).layered for called in LAYERED}
-    assert {*places, bench.CPU, LARGER, TWO_GPUS, GRID, ALONE} | later == set(bench.files())
+    assert {*places, bench.CPU, LARGER, TWO_GPUS, GRID, ALONE, PAIRS} | later == set(bench.files())
     assert {(row["mode"], f"rank{row['rank']}") for row in of_file(ALONE, what="step")} == set(ALONE_AT)
     counts = {
         row["runs"] for called in LAYERED for row in of_file(place(*called).layered, what="steps", compiled=True)

@@ -1,0 +1,214 @@
+"""Numbers of the chapter on planted updates."""
+
+from companion import planted
+from companion.planted import RATES, STUDY, TEXTS
+from companion.quantities import Value, quantity
+from cpadapt.analysis.statistics import Mean
+from cpadapt.records.config import HEAD
+
+ENDS = ("least", "most")
+
+
+def _end(end: str, values: list[float]) -> float:
+    return min(values) if end == "least" else max(values)
+
+
+# What was run.
+
+
+@quantity("runs", source=STUDY)
+def runs() -> int:
+    """With an adapter, on both texts."""
+    return len(planted.removed())
+
+
+@quantity("teachers", source=STUDY)
+def teachers() -> int:
+    """Planted, each drawn once a draw."""
+    return len(planted.study().teachers)
+
+
+@quantity("students", source=STUDY)
+def students() -> int:
+    """Adapters, by family and size."""
+    return sum(len(sizes) for label, sizes in planted.study().ladder.sizes.items() if label != HEAD)
+
+
+@quantity("draws", source=STUDY)
+def draws() -> int:
+    """Of the teachers, the texts and the initial weights."""
+    return int(planted.removed()["draw"].nunique())
+
+
+@quantity("steps", source=STUDY)
+def steps() -> int:
+    """Of every run."""
+    return planted.study().protocol.steps
+
+
+@quantity("percent", 0, RATES)
+def trial() -> float:
+    """Of its divergence, what LoRA 4 removed of LoRA 4's on SST-2 at its chosen setting when the rates were tried."""
+    return planted.trial()
+
+
+@quantity("ranks", source=RATES)
+def at_edge() -> int:
+    """Of LoRA's two, those for which both the lowest rate and the lowest scale tried were chosen."""
+    return planted.at_edge("lora")
+
+
+# Does a student find its kind?
+
+
+@quantity("percent", 0, STUDY, each=["sst2"])
+def sixteen_for_sixteen(text: str) -> Mean:
+    """Of the divergence of sixteen components, what sixteen components remove."""
+    return planted.share(text, "CP 16", ("cp", 16))
+
+
+@quantity("percent", 0, STUDY, each=[(text, end) for text in TEXTS for end in ENDS])
+def itself_range(text: str, end: str) -> float:
+    """Of these students, the least and the most."""
+    return _end(end, planted.itself(text)["mean"].tolist())
+
+
+@quantity("students", 0, STUDY, each=TEXTS)
+def itself_found(text: str) -> Value:
+    """Of these students, those that remove the share that counts as found."""
+    means = planted.itself(text)["mean"]
+    return Value(int((means >= planted.FOUND).sum()), n=len(means))
+
+
+@quantity("students", 0, STUDY, each=["sst2"])
+def itself_open(text: str) -> Value:
+    """Of these students, those whose interval holds that share."""
+    found = planted.itself(text)
+    return Value(int(((found["low"] <= planted.FOUND) & (found["high"] >= planted.FOUND)).sum()), n=len(found))
+
+
+@quantity("percent", 0, STUDY, each=["sst2"])
+def one_for_sixteen(text: str) -> Mean:
+    """Of the divergence of sixteen components, what one component removes."""
+    return planted.share(text, "CP 16", ("cp", 1))
+
+
+# Who reaches how much, with how few scalars?
+
+
+@quantity("fields", 0, STUDY, each=TEXTS)
+def found(text: str) -> Value:
+    """Of all teachers and students, those where the share that counts as found is removed."""
+    means = planted.on_text(text)["mean"]
+    return Value(int((means >= planted.FOUND).sum()), n=len(means))
+
+
+@quantity("pairs", 0, STUDY, each=TEXTS)
+def nearly(text: str) -> Value:
+    """Of the pairs of a teacher and a family, those where some size removes the lower share."""
+    table = planted.reach(planted.NEARLY)
+    table = table[table["task"] == TEXTS[text]].drop(columns=["task", "teacher"])
+    return Value(int(table.notna().to_numpy().sum()), n=table.size)
+
+
+@quantity("pairs", 0, STUDY, each=["generated"])
+def nearly_smallest(text: str) -> int:
+    """Of these pairs, those where the family's smallest size does."""
+    table = planted.reach(planted.NEARLY)
+    table = table[table["task"] == TEXTS[text]]
+    least = planted.recovery().groupby("label")["parameters"].min()
+    return sum(int((table[label] == scalars).sum()) for label, scalars in least.items())
+
+
+@quantity("percent", 0, STUDY, each=[(cell, "sst2", end) for cell in ("one", "four") for end in ENDS])
+def below_rank(cell: str, text: str, end: str) -> float:
+    """The means of one component and of four, over teachers the least and the most."""
+    table = planted.on_text(text)
+    chosen = table[(table["label"] == "cp") & (table["size"] == {"one": 1, "four": 4}[cell])]
+    return _end(end, chosen["mean"].tolist())
+
+
+@quantity("percent", 0, STUDY, each=[("sst2", end) for end in ENDS])
+def dense_range(text: str, end: str) -> float:
+    """Of the dense teacher with equal singular values, what students remove, the least and the most."""
+    table = planted.on_text(text)
+    return _end(end, table.loc[table["teacher"] == "dense", "mean"].tolist())
+
+
+# Nearly equal in scalars.
+
+
+@quantity("differences", source=STUDY)
+def differences() -> int:
+    """Between two students of nearly equal size, for each text and teacher."""
+    return len(planted.leads())
+
+
+@quantity("leads", source=STUDY)
+def leading() -> int:
+    """Of these, those in which one leads."""
+    return int(planted.leads()["leads"].sum())
+
+
+@quantity("leads", source=STUDY)
+def by_chance() -> float:
+    """How many would be expected if no two students differed."""
+    return 0.05 * len(planted.leads())
+
+
+# Generated text.
+
+
+@quantity("fields", source=STUDY)
+def higher_on_generated() -> Value:
+    """Of all teachers and students, those with a larger share on the generated text."""
+    means = planted.between_texts()["mean"]
+    return Value(int((means > 0).sum()), n=len(means))
+
+
+@quantity("points", 0, STUDY, each=ENDS)
+def texts_apart(end: str) -> float:
+    """The generated text's share minus SST-2's, over teachers and students the least and the most."""
+    return _end(end, planted.between_texts()["mean"].tolist())
+
+
+@quantity("percent", 0, STUDY, each=TEXTS)
+def best_run(text: str) -> float:
+    """Of the divergence, what the run removes that removes most."""
+    table = planted.removed()
+    return float(table.loc[table["task"] == TEXTS[text], "removed"].max())
+
+
+# After the data: what limits it.
+
+
+@quantity("percent", 0, STUDY, each=[("sst2", end) for end in ENDS])
+def teacher_range(text: str, end: str) -> float:
+    """The mean over students, over the teachers drawn the least and the most."""
+    return _end(end, planted.by_teacher(text).tolist())
+
+
+@quantity("percent", 0, STUDY, each=[("sst2", end) for end in ENDS])
+def student_range(text: str, end: str) -> float:
+    """The mean over teachers, over students the least and the most."""
+    return _end(end, planted.by_student(text).tolist())
+
+
+@quantity("percent", 0, STUDY, each=TEXTS)
+def judged_last(text: str) -> Value:
+    """Of the runs, those whose step with the least loss on dev is the last."""
+    at_last, known = planted.judged_last(text)
+    return Value(at_last / known, n=known)
+
+
+@quantity("percent", 0, STUDY, each=[(text, at) for text in TEXTS for at in ("halfway", "last")])
+def on_dev(text: str, at: str) -> Mean:
+    """Of dev's divergence, what runs have removed at a step, whichever step they are judged at."""
+    return planted.along(text, "dev", steps() // (2 if at == "halfway" else 1))
+
+
+@quantity("percent", 0, STUDY, each=TEXTS)
+def on_train(text: str) -> Mean:
+    """What the loss on the last batches is below that of the model without an adapter, as a share of dev's
+    divergence."""
+    return planted.along(text, "train", steps())
