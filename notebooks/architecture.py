@@ -45,4 +45,5 @@ charts.table(architecture.part_table().drop(columns="layer").iloc[::-1])
 # ## How sure?
 #
 # The tests read the imports from the code, those inside functions too. What is imported by a name that the code puts
-# together at run time would escape them; the library does so only to load its promised names on demand.
+# together at run time would escape them; the library does so only to load its promised names on demand, and to
+# register CP with PEFT once that is loaded.

@@ -61,6 +61,10 @@ model_size.first_chart()
 #   {says}`readout.first_gain.low > 0 and readout.lead.head.low > 0`
 # - **LoRA's first rank's size is enough for CP** with so few examples: four times as much is equivalent
 #   ([the plan's tests](planned.ipynb)). {says}`planned.verdict.test5 == 'equivalent' and planned.plateau == '17'`
+# - **No other family is shown to be better**, on two small models and six tasks. At equal size MELoRA and LoRA are
+#   equivalent; at their smallest, whether CP or LoKr gains more is open ([families](families.ipynb)).
+#   {says}`families.verdict.melora.minilm == families.verdict.melora.smollm2 == 'equivalent'`
+#   {says}`families.verdict.smallest.minilm == families.verdict.smallest.smollm2 == 'open'`
 # - **Three seeds tell little.** On SST-2, {q}`noise.wrong_sign.sst2.lora1_cp11|unit` of choices of three seeds put the
 #   wrong adapter ahead, or neither ([how sure can one be?](how_sure.ipynb)).
 #   {says}`noise.wrong_sign.sst2.lora1_cp11 > 10`
