@@ -26,7 +26,7 @@ from companion.quantities.what_a_run_costs import (
     sides,
 )
 from companion.wording import duration
-from cpadapt.analysis.charts import backbone_name, cell_name, task_name
+from cpadapt.analysis.charts import FURTHER_COLOURS, backbone_name, cell_name, task_name
 
 PLACE = "backbone, task, batch"
 """Three columns in one, for narrow screens."""
@@ -245,7 +245,9 @@ def _title(message: str, below: Sequence[str] = ()) -> alt.TitleParams:
     return alt.TitleParams(message, subtitle=list(below), subtitleColor="currentColor", frame="bounds")
 
 
-WAYS = {"bank": "#009E73", "best number of processes": "#E69F00", "one process": "#777777"}
+GREEN, PINK, SKY, ORANGE, GREY = FURTHER_COLOURS
+
+WAYS = {"bank": GREEN, "best number of processes": ORANGE, "one process": GREY}
 
 
 def hourly_chart(settings: Sequence[tuple[str, ...]] = HOURLY) -> Any:
@@ -294,7 +296,7 @@ def _hourly_names(settings: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, s
     return found | {f"{backbone_name('minilm')} on a CPU: {task_name('sst2')}, batch 8": on_cpu}
 
 
-ALONE_PARTS = {"time": "#0072B2", "memory": "#D55E00"}
+ALONE_PARTS = {"time": SKY, "memory": ORANGE}
 
 
 def alone_rows() -> pd.DataFrame:
@@ -336,7 +338,7 @@ PARTS = {
     "rest of the frozen backbone": "frozen backbone", "adapters, heads, AdamW": "bank step",
 }  # fmt: skip
 """The parts of a bank's step, and the measurement up to which each extends; the first part is computed."""
-PART_COLOURS = ("#777777", "#56B4E9", "#0072B2", "#D55E00")
+PART_COLOURS = (GREY, SKY, GREEN, ORANGE)
 
 
 def step_chart() -> Any:
@@ -408,7 +410,7 @@ def growth_chart() -> Any:
             alt.X("runs:Q", title="runs in the bank", scale=alt.Scale(type="log", base=2),
                   axis=alt.Axis(grid=False, values=sorted(set(frame["runs"])), format="d")),
             alt.Y("ms:Q", title="ms a run and step", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=5)),
-            alt.Color("task:N", title=None, sort=None, scale=alt.Scale(range=["#009E73", "#CC79A7", "#E69F00"])),
+            alt.Color("task:N", title=None, sort=None, scale=alt.Scale(range=[GREEN, PINK, ORANGE])),
             alt.StrokeDash("backbone:N", legend=None, scale=alt.Scale(domain=names, range=list(LINES.values()))),
             tooltip=["backbone", "task", "runs", alt.Tooltip("ms:Q", title="ms a run", format=".3f")],
         )
