@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from companion import PROJECT
-from cpadapt.analysis.charts import FURTHER_COLOURS
 
 LAYERS = (
     ("errors", "registration", "signals"),
@@ -109,7 +108,7 @@ def import_chart() -> Any:
     x = alt.X("imported:N", sort=order, scale=alt.Scale(domain=order), axis=alt.Axis(orient="top", labelAngle=-90))
     y = alt.Y("importer:N", sort=order, scale=alt.Scale(domain=order))
     base = alt.Chart(import_table()).encode(x=x.title("imported"), y=y.title("importer"))
-    squares = base.mark_rect(color=FURTHER_COLOURS[0], opacity=0.75).encode(tooltip=["importer", "imported", "imports"])
+    squares = base.mark_rect(color="#555555").encode(tooltip=["importer", "imported", "imports"])
     counts = base.mark_text(color="white").encode(text="imports:Q")
     return (squares + counts).properties(
         width="container",
