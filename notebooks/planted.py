@@ -127,7 +127,8 @@ charts.table(planted.course_table())
 #
 # In bfloat16 even the right update leaves a rest. It isn't the limit on generated text, where one run removes
 # {q}`planted.best_run.generated|unit`; on SST-2 the best removes {q}`planted.best_run.sst2|unit`. And nothing here is
-# about updates that tasks teach.
+# about updates that tasks teach. Whether more texts and steps change the answer is **not measured**; how that will be
+# judged is written down in the repository's `studies/planted.md`.
 #
 # **For you**: an adapter that falls short of a target doesn't show that its family can't express it. Here the target's
 # family fell short too.
