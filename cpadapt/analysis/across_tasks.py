@@ -6,6 +6,7 @@ tasks like these, and tasks from one source count as one (`over_tasks`). Setting
 one for all tasks (`chosen_settings`).
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Estimate, Floats, Mean, partly_crossed
 from cpadapt.errors import InputError
 from cpadapt.records.config import Cell, RunConfig
-from cpadapt.records.record import Record, require_one_backbone
+from cpadapt.records.record import Outcome, Record, require_one_backbone
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,23 @@ def _named(record: Record) -> str:
 
 def _answers(record: Record) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """`[answers]` twice, by item: a run's items, those of the rest with odd numbers, and whether each was right."""
-    found = [
-        (2 * outcome.items + number, outcome.is_right)
-        for number, outcome in enumerate((record.outcome, record.rest))
-        if outcome
-    ]
-    if not found:
+    if record.outcome is None and record.rest is None:
         raise InputError(
             f"run {record.id} has no outcome: it diverged before its first evaluation, or was asked nothing"
         )
+    return _decoded(record.outcome, record.rest)
+
+
+# An interval of a share asks the same runs some forty times.
+@functools.lru_cache(maxsize=2048)
+def _decoded(*sets: Outcome | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    found = [(2 * outcome.items + number, outcome.is_right) for number, outcome in enumerate(sets) if outcome]
     items, right = (np.concatenate(part) for part in zip(*found, strict=True))
     order = np.argsort(items)
-    return items[order], right[order]
+    answers = items[order], right[order]
+    for part in answers:
+        part.flags.writeable = False
+    return answers
 
 
 @dataclass(frozen=True)

@@ -692,12 +692,12 @@ def recovery_chart(found: pd.DataFrame) -> Any:
         labelBaseline=alt.ExprRef(f"{narrow} ? 'middle' : 'bottom'"), labelOverlap=False,
     )  # fmt: skip
     base = alt.Chart(table).encode(
-        alt.X("teacher:N", sort=teachers, title="planted", axis=names),
+        alt.X("teacher:N", sort=teachers, title="planted update", axis=names),
         # A student's name and its count, in two lines.
         alt.Y("student:N", sort=students, title="student, trainable scalars",
               axis=alt.Axis(ticks=False, labelOffset=-7, labelExpr="split(datum.label, ', ')")),
         tooltip=[
-            alt.Tooltip("teacher:N", title="planted"), alt.Tooltip("cell:N", title="student"),
+            alt.Tooltip("teacher:N", title="planted update"), alt.Tooltip("cell:N", title="student"),
             alt.Tooltip("parameters:Q", title="trainable scalars", format=","),
             alt.Tooltip("mean:Q", title="removed", format=".1%"), alt.Tooltip("low:Q", title="from", format=".1%"),
             alt.Tooltip("high:Q", title="to", format=".1%"), alt.Tooltip("draws:Q"),

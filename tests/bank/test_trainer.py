@@ -329,7 +329,7 @@ def test_what_a_verbalizer_cannot_read_is_refused(
 def test_a_verbalizer_needs_an_output_embedding_that_says_all(tmp_path: Path) -> None:
     backbone = load_backbone("tiny")
     backbone.model.config.tie_word_embeddings = False
-    with pytest.raises(InputError, match=r"readout = 'verbalizer': .*is untied, and no file contains it; take"):
+    with pytest.raises(InputError, match=r"readout = 'verbalizer': .*is untied, and no file contains it; use"):
         verbalizer(backbone, load_spec(TASK))
     sizes = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     PhiForCausalLM(PhiConfig(intermediate_size=32, **sizes)).save_pretrained(tmp_path)
