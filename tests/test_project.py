@@ -187,6 +187,7 @@ def test_messages_and_docstrings_are_plain_english() -> None:
     assert {str(path): found for path in modules if (found := turned(path.read_text(encoding="utf-8")))} == {}
 
 
+@pytest.mark.slow
 def test_no_variable_is_named_of() -> None:
     """Nor a parameter, as it does not say what it holds. A classmethod may be, as in `Timed.of`."""
     found = []
@@ -223,6 +224,7 @@ def test_no_file_names_a_place_on_one_machine() -> None:
         ("records: each of the files of a folder is read once now, and no more", False),
     ],
 )
+@pytest.mark.slow
 def test_a_commits_title_is_checked(message: str, passes: bool, tmp_path: Path) -> None:
     (tmp_path / "message").write_text(message + "\n")
     command = [

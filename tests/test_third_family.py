@@ -61,6 +61,7 @@ def test_steps_and_plan_say_where_it_fits_and_why_not_where_it_does_not() -> Non
     assert "it is not square" in " ".join(printed("plan", "--backbone", "smollm2", "--budget", 57_600).split())
 
 
+@pytest.mark.slow
 def test_a_study_is_trained_known_as_done_tabulated_and_drawn(tmp_path: Path) -> None:
     file = tmp_path / "third.toml"
     file.write_text(STUDY)

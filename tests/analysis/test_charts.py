@@ -345,6 +345,7 @@ def said(spec: dict[str, Any], place: int) -> list[str]:
     return re.findall(r">((?:LoRA|CP)[ :][^<]+)<", svg)
 
 
+@pytest.mark.slow
 def test_the_slider_names_the_best_cell_under_the_budget() -> None:
     rows = table(*LADDER)
     spec = as_dict(frontier_chart(rows, budget_slider=True))

@@ -55,6 +55,7 @@ def parameters(run: PeftRun) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("readout", ["head", "verbalizer"])
+@pytest.mark.slow
 def test_lora_by_pefts_tuner_is_the_banks_lora(readout: str, data: dict[int, TaskData]) -> None:
     """From the same start: batches, schedule, loss, clipping, optimizer and judging are the same code and numbers."""
     backbone = load_backbone("tiny")
@@ -171,6 +172,7 @@ def test_no_bank_takes_one_of_them(others: list[str], data: dict[int, TaskData])
 
 
 @pytest.mark.parametrize("name", SIZES)
+@pytest.mark.slow
 def test_every_scalar_is_trained_in_float32_also_beside_half_precision(name: str, data: dict[int, TaskData]) -> None:
     backbone = load_backbone("tiny-encoder", dtype="bfloat16")
     protocol = dataclasses.replace(PROTOCOL, dtype="bfloat16", warmup_steps=0)

@@ -36,6 +36,7 @@ def test_options_that_torch_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) 
         assert option(*OPTIONS[1]) == 64
 
 
+@pytest.mark.slow
 def test_layers_are_compiled_only_where_that_can_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(2, 2)
     with contextlib.suppress(KeyboardInterrupt), private_torch.compiled_calls([layer]):

@@ -172,6 +172,7 @@ def test_a_run_in_a_bank_equals_itself_alone(
 
 
 @pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
+@pytest.mark.slow
 def test_a_run_in_a_bank_equals_the_slow_loop(
     run: RunConfig, backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:

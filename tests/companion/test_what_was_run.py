@@ -39,6 +39,7 @@ def test_counts_by_hand() -> None:
     assert ["0 of 171 of paper" in described, "smollm2-seeds" in described] == [True, False]
 
 
+@pytest.mark.slow
 def test_costs_by_hand() -> None:
     """All runs of a bank have its times, and no two banks have the same ones."""
     (row,) = what_was_run.cost_table().query("study == 'smollm2-seeds'").to_dict("records")

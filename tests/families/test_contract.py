@@ -188,6 +188,7 @@ def test_adapters_of_separate_units_laid_end_to_end_have_their_pairs_end_to_end(
             assert not alike
 
 
+@pytest.mark.slow
 def test_every_scalar_that_is_counted_moves_the_update(case: tuple[str, Any, dict[str, Any]]) -> None:
     _, module, options = case
     for sides in accepted(module, options):

@@ -833,6 +833,7 @@ class TestMiniLM:
         source = load_backbone("minilm").source
         assert (source.kind, source.name) == ("local", "minilm")
 
+    @pytest.mark.slow
     def test_is_prepared_from_its_wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         package = BACKBONES["minilm"].package
         assert package is not None
