@@ -11,6 +11,8 @@ from companion import noise, quantities
 from cpadapt.analysis.cells import Cells
 from cpadapt.errors import InputError
 
+pytestmark = pytest.mark.slow  # the book's numbers, which whoever asks first computes
+
 GRID = [("head", 0), ("lora", 1), ("lora", 2), ("cp", 1), ("cp", 11), ("cp", 22)]
 BUDGETS = dict(zip(GRID, [0, 1000, 2000, 90, 990, 1980], strict=True))
 

@@ -10,6 +10,8 @@ from scipy.stats import t
 
 from companion import planted, quantities
 
+pytestmark = pytest.mark.slow  # the book's numbers, which whoever asks first computes
+
 TEXTS = {"sst2": "sst2", "generated": "toy-sentiment"}
 KINDS = {("cp", 1), ("cp", 4), ("cp", 16), ("lora", 1), ("lora", 4), ("melora", 4)}
 Key = tuple[str, tuple[str, int, float], str, int]

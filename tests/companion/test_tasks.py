@@ -10,6 +10,8 @@ from by_hand import answers, classes, corrected, judged, read, weights
 
 from companion import quantities
 
+pytestmark = pytest.mark.slow  # the book's numbers, which whoever asks first computes
+
 Cell = tuple[str, int]
 MATCHED = ((1, 11), (2, 22), (3, 33), (4, 44), (6, 66), (8, 88))
 PLACES = [place for rank, size in MATCHED for place in (("lora", rank), ("cp", size))]

@@ -9,6 +9,8 @@ from by_hand import answers, corrected, judged, read, seeds_by_cell
 
 from companion import quantities, tensorization
 
+pytestmark = pytest.mark.slow  # the book's numbers, which whoever asks first computes
+
 Cell = tuple[str, int]
 TASKS = ("sst2", "rte", "boolq")
 FEW, SEEDS = 3, 20
@@ -106,7 +108,6 @@ def test_what_a_split_changes() -> None:
         assert parts == min(pairs, key=lambda pair: abs(pair[1] - pair[0])), "as near to each other as they go"
 
 
-@pytest.mark.slow
 def test_differences_by_hand() -> None:
     found = {(task, label): judged(apart(task, label).tolist()) for task in TASKS[:2] for label in OTHERS}
     charted = tensorization.differences(tensorization.WITH_SEEDS).set_index(["group", "what"])

@@ -15,6 +15,8 @@ from companion import quantities, verdicts
 from companion.claims import ABOVE, ALIKE, RULES, Finding, Verdict
 from cpadapt.analysis.statistics import estimate
 
+pytestmark = pytest.mark.slow  # the book's numbers, which whoever asks first computes
+
 ROOT = Path(__file__).parents[2]
 PUBLISHED = tomllib.loads((ROOT / "book" / "published.toml").read_text(encoding="utf-8"))
 RATES = {"lora": 1e-4, "cp": 2e-4}
@@ -168,7 +170,6 @@ def test_every_claim_names_rules_that_there_are() -> None:
     assert all(claim["rules"] != ["runs_kept"] for name, claim in verdicts.CLAIMS.items() if name != "stable")
 
 
-@pytest.mark.slow
 def test_power_is_the_share_of_tables_that_would_show_it() -> None:
     """Against draws of tables with the same variances: above zero by a point, and in the middle of two ends."""
     rng = np.random.default_rng(7)
