@@ -11,14 +11,10 @@ from typing import Any
 import axe_playwright_python
 import in_browser
 import pytest
-import torch
 import writing
 from bs4 import BeautifulSoup
 from in_browser import SITE
-from playwright.sync_api import Browser, Locator, Page
-
-from companion import cp_adapter
-from cpadapt.families import cp
+from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -219,74 +215,6 @@ def test_pointing_at_a_cell_lights_up_its_seeds(visit: Callable[..., Page]) -> N
     assert "trainable scalars" in page.locator("#vg-tooltip-element").inner_text()
 
 
-def _update(page: Page) -> torch.Tensor:
-    """The matrix that the stepper's script computed, as its cells' titles have it."""
-    titles = page.locator("figure.stepper [data-cells=matrix] title").all_text_contents()
-    return torch.tensor([float(title) for title in titles], dtype=torch.float64).reshape(24, 24)
-
-
-def _expected(params: dict[str, torch.Tensor], components: int) -> torch.Tensor:
-    return cp.SCALE * cp_adapter.update(cp, {name: tensor[:components] for name, tensor in params.items()})
-
-
-def _bar(page: Page, label: str) -> Locator:
-    return page.locator("figure.stepper").get_by_label(label, exact=True)
-
-
-def test_the_stepper_makes_the_update_of_the_adapter(visit: Callable[..., Page]) -> None:
-    """At the start, with more components, and where a bar was moved by a key, by a pointer and to zero."""
-    page, params = visit("notebooks/cp_adapter.html"), cp_adapter.stepper_params()
-    close = {"rtol": 0, "atol": 5.1e-5}
-    torch.testing.assert_close(_update(page), _expected(params, 1), **close)
-    for _ in range(2):
-        page.get_by_role("button", name="Add a component").click()
-    torch.testing.assert_close(_update(page), _expected(params, 3), **close)
-    counted = page.locator("figure.stepper output").inner_text()
-    assert (
-        counted == "Components: 3. Stored: 63 scalars, against 144 in LoRA of that rank and 576 entries in the matrix."
-    )
-
-    bar, before = _bar(page, "u₂, entry 4"), params["up_1"][2, 3].item()
-    bar.press("ArrowUp")
-    params["up_1"][2, 3] = float(bar.input_value())
-    assert params["up_1"][2, 3].item() == pytest.approx(before + 0.05)
-    torch.testing.assert_close(_update(page), _expected(params, 3), **close)
-
-    page.get_by_role("button", name="Show component 2").click()
-    bar = _bar(page, "λ")
-    box = bar.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 1)
-    page.mouse.up()
-    assert bar.input_value() == "1"
-    params["weight"][1] = 1.0
-    for entry in range(1, 5):
-        _bar(page, f"v₁, entry {entry}").fill("0")
-    params["down_0"][1] = 0.0
-    torch.testing.assert_close(_update(page), _expected(params, 3), **close)
-
-    page.get_by_role("button", name="Remove the last component").click()
-    torch.testing.assert_close(_update(page), _expected(params, 2), **close)
-    assert page.complaints == []
-
-
-def test_the_stepper_on_a_phone_and_without_javascript(visit: Callable[..., Page]) -> None:
-    page = visit("notebooks/cp_adapter.html", 390, "dark", has_touch=True)
-    before = _update(page)
-    box = _bar(page, "v₂, entry 2").bounding_box()
-    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + 3)
-    assert float(_bar(page, "v₂, entry 2").input_value()) >= 0.9
-    assert not torch.equal(before, _update(page))
-    assert all(bar.bounding_box()["width"] >= 24 for bar in page.locator("figure.stepper input").all())
-
-    page = visit("notebooks/cp_adapter.html", java_script_enabled=False)
-    assert page.locator("figure.stepper [data-cells=matrix] rect").count() == 576
-    assert page.locator("figure.stepper svg").is_visible()
-    assert all(bar.is_visible() and bar.is_disabled() for bar in page.locator("figure.stepper input").all())
-    assert page.locator("figure.stepper button").count() == 0
-
-
 def test_an_old_address_leads_to_the_new_one(visit: Callable[..., Page]) -> None:
     for moved in (SITE.parents[1] / "book" / "moved").rglob("*.html"):
         name = moved.relative_to(SITE.parents[1] / "book" / "moved")
@@ -317,24 +245,6 @@ def test_a_term_is_explained_where_it_stands(visit: Callable[..., Page]) -> None
     assert link.get_attribute("aria-describedby") == "explanation"
     page.keyboard.press("Escape")
     assert box.is_hidden()
-
-
-def test_the_planner_plans(visit: Callable[..., Page]) -> None:
-    page = visit("notebooks/which_adapter.html")
-    planner = page.locator(".planner")
-    first = planner.locator("tbody").inner_text()
-    planner.locator("select[name=model]").select_option("OPT-1.3B")
-    planner.locator("input[name=budget]").fill("1.5")
-    planner.locator("select[name=unit]").select_option("state")
-    planner.locator("input[name=budget]").fill("1.5")
-    rows = {row.locator("th").inner_text(): row.inner_text() for row in planner.locator("tbody tr").all()}
-    assert planner.locator("tbody").inner_text() != first
-    # The paper's: 48 projections of 2048×2048.
-    assert rows["LoRA"].split()[1:3] == ["1", "196,608"]
-    assert rows["CP"].split()[1:3] == ["21", "194,544"]
-    planner.locator("input[name=slider]").press("End")
-    assert "none" not in planner.locator("tbody").inner_text()
-    assert page.complaints == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import in_browser
 import pytest
@@ -94,21 +95,41 @@ def test_a_budget_is_read_as_people_write_it(script: Page, text: str, number: fl
     assert script.evaluate("(text) => { const n = planner.amount(text); return n > 0 ? n : null; }", text) == number
 
 
-@pytest.mark.parametrize("budget", ["20,000", "1e9", "1"])
-def test_a_phone_shows_all_of_the_table(script: Page, budget: str) -> None:
+@pytest.fixture
+def page(script: Page) -> Iterator[Page]:
+    """The form on a phone, in a column as wide as the book's is there."""
     browser, assets = script.context.browser, PROJECT / "book" / "assets"
     assert browser is not None
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    # As wide as the book's column is there.
     page.set_content(f'<main style="width: 326px">{planner.form()}</main>')
     page.add_style_tag(path=assets / "book.css")
     page.add_script_tag(path=assets / "planner.js")
+    yield page
+    page.close()
+
+
+def test_it_plans_what_is_chosen(page: Page) -> None:
+    table = page.locator(".planner tbody")
+    first = table.inner_text()
+    page.locator("select[name=model]").select_option("OPT-1.3B")
+    page.locator("select[name=unit]").select_option("state")
+    page.locator("input[name=budget]").fill("1.5")
+    rows = {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table.locator("tr").all()}
+    assert table.inner_text() != first
+    # The paper's: 48 projections of 2048×2048.
+    assert rows["LoRA"][:2] == ["1", "196,608"]
+    assert rows["CP"][:2] == ["21", "194,544"]
+    page.locator("input[name=slider]").press("End")
+    assert "none" not in table.inner_text()
+
+
+@pytest.mark.parametrize("budget", ["20,000", "1e9", "1"])
+def test_a_phone_shows_all_of_the_table(page: Page, budget: str) -> None:
     page.locator("input[name=budget]").fill(budget)
     table = page.locator(".planner-table")
     assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
     heads = [cell.get_attribute("data-head") for cell in table.locator("tr:nth-child(2) td").all()]
     assert heads == ([None, None] if budget == "1" else list(planner.HEADS[1:])), "each number says what it is"
-    page.close()
 
 
 def test_it_adapts_the_modules_that_are_chosen(script: Page) -> None:
