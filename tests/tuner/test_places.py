@@ -144,17 +144,18 @@ def trained_by_a_loop(model, ids, labels, factor=1):
 
 
 ONCE = {"average_tokens_across_devices": False}
-TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() != 2, reason="there are not two CUDA devices")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("gpus", "fields", "factor"),
     [
-        (1, {}, 1),
+        pytest.param(1, {}, 1, marks=NO_GPU),
         # As if there were two, of which `nn.DataParallel` then finds none.
-        pytest.param(2, {}, 2, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")),
-        pytest.param(2, ONCE, 1, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")),
+        pytest.param(2, {}, 2, marks=NO_GPU),
+        pytest.param(2, ONCE, 1, marks=NO_GPU),
         pytest.param(2, {}, 2, marks=[pytest.mark.gpu, TWO_GPUS]),
         pytest.param(2, ONCE, 1, marks=[pytest.mark.gpu, TWO_GPUS]),
     ],
