@@ -317,6 +317,7 @@ def test_the_script_of_runs_per_hour(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.long
 def test_the_script_of_the_bank_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(cpu_bank.typer.Exit) as ended:
         cpu_bank.main(

@@ -164,6 +164,7 @@ cli.main()
 LINE = "try --backbone tiny --task toy-sentiment --cell cp:1 --set train_cap=20 --set dev_cap=10 --set eval_cap=10"
 
 
+@pytest.mark.long
 def test_sigterm_ends_with_143_whatever_a_process_does(processes: Forks, tmp_path: Path) -> None:
     """With what is measured written; and the next one goes on from there, which no mistake has as its status."""
     results = tmp_path / "r"

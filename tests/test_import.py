@@ -74,6 +74,7 @@ def test_the_status_of_a_study_on_an_installed_backbone_imports_no_torch() -> No
     assert run(code) == "True set()"
 
 
+@pytest.mark.long
 def test_records_are_read_and_analysed_without_torch() -> None:
     code = (
         "import cpadapt\n"
@@ -116,6 +117,7 @@ def test_peft_is_as_it_was_but_for_cp() -> None:
     assert fresh.run(code) == "SourceFileLoader True True []"
 
 
+@pytest.mark.long
 def test_a_saved_adapter_loads_without_a_word_of_its_config(tmp_path: Path) -> None:
     linear = torch.nn.Sequential(torch.nn.Linear(6, 4))
     config = cpadapt.CPConfig(num_components=2, target_modules=["0"], init="normal")
@@ -143,6 +145,7 @@ def test_a_peft_that_does_not_fit_still_loads_and_says_so() -> None:
     assert fresh.run(code) == "LoraConfig ['CP is not registered with PEFT: works with peft>=0.21']"
 
 
+@pytest.mark.long
 def test_the_adapter_needs_the_core_packages_alone() -> None:
     code = (
         "import torch, peft, cpadapt; from cpadapt import CPConfig, to_lora\n"

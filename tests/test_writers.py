@@ -72,6 +72,7 @@ def ended_well(started: list[Forked]) -> None:
     [(A_SEED, A_SEED), (1, 1, 1, 1), (1, 500, A_SEED, A_SEED)],
     ids=["two, a seed a bank", "four, a run a bank", "four, other banks each"],
 )
+@pytest.mark.long
 def test_each_run_is_trained_once(
     bank_tokens: tuple[int, ...], processes: Forks, alone: dict[str, Record], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_each_run_is_trained_once(
         assert {record.cost.bank_runs for record in load_records(results)} == {runs}
 
 
+@pytest.mark.long
 def test_others_take_over_what_a_killed_process_had(
     processes: Forks, alone: dict[str, Record], tmp_path: Path
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_process_that_was_stopped_for_long_has_lost_its_runs(
         assert claims._owner(stopped._lease) == stopped._owner
 
 
+@pytest.mark.long
 def test_a_run_that_was_lost_while_it_trained_is_not_recorded_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +320,7 @@ def test_what_an_error_ends_is_free_and_said(tmp_path: Path, capsys: pytest.Capt
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_two_files_of_records_never_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = iter(["aaaaaa", "aaaaaa", "aaaaaa", "bbbbbb", "aaaaaa", "cccccc"])
     monkeypatch.setattr("cpadapt.records.store.secrets.token_hex", lambda size: next(tokens))

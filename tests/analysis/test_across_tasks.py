@@ -367,7 +367,7 @@ def test_the_second_look_costs_nothing_at_its_level() -> None:
     assert max(row["uncorrected_rule_shown_at_0"] for row in looked) > 7
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("spread", [0.003, 0.008])
 def test_a_tenth_of_the_studies_says_the_same(made: list[plan_coverage.Study], spread: float) -> None:
     got, wanted = plan_coverage.rates(made, spread, 1.0, seed=1), on_record(spread)

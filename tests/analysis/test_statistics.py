@@ -173,7 +173,7 @@ def crossed(rng: np.random.Generator, sds: tuple[float, ...], shape: tuple[int, 
     return sum(rng.normal(0, sd, size) for sd, size in zip(sds, sizes, strict=True)) + np.zeros(shape)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_crossed_causes_have_their_variances() -> None:
     rng = np.random.default_rng(4)
     sds = (0.2, 0.1, 0.5, 0.15, 0.3, 0.4, 1.0)
@@ -189,7 +189,7 @@ def test_crossed_causes_have_their_variances() -> None:
         assert 0.93 < covered < 0.99, "of 95 %"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("others", [(0.0, 0.0, 1.0), (0.3, 0.5, 1.0)])
 def test_a_cause_that_does_nothing_is_seldom_found(others: tuple[float, float, float]) -> None:
     """Whatever the other does, and whatever it does to single items or with the other."""

@@ -411,7 +411,7 @@ BY_PEFT = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("run", BY_PEFT, ids=lambda run: f"{run.family}-{run.size}")
 def test_pefts_own_tuners_equal_the_slow_loop(run: RunConfig, backbone: Backbone, data: dict[int, TaskData]) -> None:
     (run,) = on(backbone, [run])
@@ -780,7 +780,7 @@ def at_call(number: int, work: Callable[..., Any]) -> Callable[..., Any]:
     return dying
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "call", "seconds", "resumes_at"),
     [
@@ -812,7 +812,7 @@ def test_a_killed_bank_goes_on_bit_for_bit(
     resumed_equals_undisturbed(backbone, data, together, checkpoint, resumes_at)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "step", "evaluated", "resumes_at"),
     [("_step", 5, 4, 6), ("_score", 8, 4, 8), ("_score", 12, 12, 12)],

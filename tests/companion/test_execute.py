@@ -45,6 +45,7 @@ def shown(path: Path) -> list[list[tuple[str, Any]]]:
     return [[(o.get("name", o.output_type), o.get("text") or o.get("data")) for o in c.outputs] for c in cells(path)]
 
 
+@pytest.mark.long
 def test_outputs_are_papermills(tmp_path: Path) -> None:
     script = write(
         tmp_path,

@@ -23,6 +23,7 @@ def curve(completion: bool, components: int, measured: float, noise: float = 0.0
 
 
 @pytest.mark.parametrize("completion", [False, True])
+@pytest.mark.long
 def test_a_tensor_comes_back_from_enough_of_it_and_not_from_less_than_it_has_freedom(completion: bool) -> None:
     """Two components of a 10×10×10 tensor have 56 degrees of freedom."""
     enough = tensor_iht.relative_errors(curve(completion, 2, 0.7), 4)

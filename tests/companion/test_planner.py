@@ -38,6 +38,7 @@ def shapes(projections: list[Projection]) -> list[dict[str, int]]:
 
 
 @pytest.mark.parametrize("model", [*planner.MODELS, ODD], ids=lambda model: model.name)
+@pytest.mark.long
 def test_it_plans_as_the_command_does(script: Page, model: planner.Model) -> None:
     for targets, unit in itertools.product(TARGETS, COSTS):
         adapted = model.projections(targets)

@@ -192,7 +192,7 @@ def test_a_further_layer_takes_no_more_launches_than_with_lora(dtype):
     assert many - few <= lora
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiles_as_one_graph_and_equals_eager(llama, monkeypatch):
     # Under a name whose shapes nothing checks: the compiler could not see through that.
     spec = importlib.util.spec_from_file_location("unchecked", cp.__file__)

@@ -69,7 +69,7 @@ def test_the_folder_names_what_loading_needs(toy, tmp_path, run_params, by):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_cpadapt_every_way_of_loading_says_what_to_import(tmp_path):
     language_model().save_pretrained(tmp_path / "base")
     base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
