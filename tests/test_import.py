@@ -104,6 +104,7 @@ REGISTERED = "'CP' in __import__('peft').mapping.PEFT_TYPE_TO_TUNER_MAPPING"
         "import importlib, cpadapt; importlib.reload(cpadapt); import peft",
     ],
 )
+@pytest.mark.long
 def test_cp_is_registered_in_either_order(imports: str) -> None:
     assert fresh.run(f"{imports}; print({REGISTERED})") == "True"
 

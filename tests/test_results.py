@@ -41,6 +41,7 @@ def test_a_study_measured_a_task_whole_or_not_at_all(folder: Path) -> None:
         assert len({config.config_id in known for config in asked if (config.task, config.data_seed) == place}) == 1
 
 
+@pytest.mark.long
 def test_every_record_says_from_which_clean_tree_it_came(records: list[Record]) -> None:
     for record in records:
         assert record.provenance.git_clean is True
@@ -61,6 +62,7 @@ def test_runs_of_one_task_were_judged_on_the_same_rows(records: list[Record]) ->
     assert {len(drawn) for drawn in judged.values()} == {1}
 
 
+@pytest.mark.long
 def test_records_carry_no_text() -> None:
     """Everything in a record is a number, a hash, a bitmap or a name, of which a device's is the longest."""
     for file in record_files(ROOT / "results"):

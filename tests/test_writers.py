@@ -347,6 +347,7 @@ class StoppedDay:
         return "20260101T000000Z"
 
 
+@pytest.mark.long
 def test_a_file_that_is_compressed_while_a_folder_is_read_is_not_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

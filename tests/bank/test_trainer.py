@@ -195,7 +195,7 @@ def third(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     return sorted(runs, key=stacking_order)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_family_of_several_columns_a_unit_trains_among_others(
     third: list[RunConfig], data: dict[int, TaskData]
 ) -> None:
@@ -237,7 +237,7 @@ def every(square: str, data: dict[int, TaskData]) -> dict[str, Result]:
     return train(load_backbone(square), EVERY, data)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("run", EVERY, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
 def test_every_family_in_a_bank_equals_itself_alone_and_the_slow_loop(
     run: RunConfig, square: str, data: dict[int, TaskData], every: dict[str, Result]
@@ -248,7 +248,7 @@ def test_every_family_in_a_bank_equals_itself_alone_and_the_slow_loop(
     assert_as_slow(every[identity], SlowLoop(run, load_backbone(square), data).train())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_family_is_the_same_in_several_rows(
     square: str, data: dict[int, TaskData], every: dict[str, Result]
 ) -> None:
@@ -640,7 +640,7 @@ def test_what_fills_a_row_up_to_its_budget_changes_nothing(backbone: Backbone, d
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_out_of_memory_splits_the_bank_and_changes_no_result(
     backbone: Backbone,
     data: dict[int, TaskData],

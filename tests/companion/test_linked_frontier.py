@@ -56,6 +56,7 @@ def shown(three: list[float]) -> str:
     return f"{signed(three[0] / 100)}, {bounds(end / 100 for end in three[1:])}"
 
 
+@pytest.mark.long
 def test_every_study_over_tasks_has_a_view_of_each_task() -> None:
     found = {(each.study, each.task) for each in linked_frontier.views()}
     for study in model_size.STUDIES.values():

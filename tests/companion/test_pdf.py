@@ -66,6 +66,7 @@ def test_the_contents_have_each_chapter_with_the_page_on_which_it_begins(page: P
 
 
 @pytest.mark.browser
+@pytest.mark.long
 def test_what_is_folded_is_shown_but_for_code_and_links_stay_inside(page: Page, tmp_path: Path) -> None:
     pdf.write(page, tmp_path / "book.pdf", CONTENTS)
     printed = " ".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "book.pdf").pages)

@@ -147,7 +147,7 @@ def test_what_reads_lines_for_itself_names_them_too(tmp_path: Path) -> None:
         read_lines(tmp_path / "a.jsonl")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_our_records_are_whole() -> None:
     checked = check(ROOT / "results")
     assert checked.damaged == ()

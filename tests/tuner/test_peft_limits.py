@@ -93,6 +93,7 @@ def test_a_float16_head_does_not_train_with_a_scaler(llama, kind):
 
 
 @pytest.mark.parametrize("name", ["default", "mine"])
+@pytest.mark.long
 def test_the_best_checkpoint_is_loaded_by_the_name_default(llama, tmp_path, kind, name):
     model = get_peft_model(llama.model(), config(kind), adapter_name=name)
     weights = [p for name, p in model.named_parameters() if ".cp_" in name or ".lora_" in name]
