@@ -13,7 +13,7 @@ from typing import Any
 from companion import which_adapter
 from cpadapt.families import FAMILIES, counting, evidence
 from cpadapt.families.counting import Cost, Offer
-from cpadapt.inputs.backbones.specs import Projection
+from cpadapt.inputs.backbones.specs import BACKBONES, Projection
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,22 @@ OFFERED = ("lora", "cp", "melora", "symlora", "lokr")
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 """The kinds of modules that may be adapted."""
 
+
+def _backbone(name: str) -> Model:
+    """The sizes of a known backbone."""
+    spec = BACKBONES[name]
+    first = {p.name.rpartition(".")[2]: p for p in spec.linear_modules if ".0." in p.name}
+    gated = "gate_proj" in first
+    inner, q = first["gate_proj" if gated else "fc1"].out_features, first["q_proj"]
+    return Model(spec.title, q.in_features, spec.layers, q.out_features, first["k_proj"].out_features, inner, gated)
+
+
 MODELS = (
     Model("Llama-3.2-1B", hidden=2048, layers=16, queries=2048, keys=512, inner=8192),
     Model("Llama-3.1-8B", hidden=4096, layers=32, queries=4096, keys=1024, inner=14336),
     Model("Mistral-7B-v0.3", hidden=4096, layers=32, queries=4096, keys=1024, inner=14336),
     Model("Qwen2.5-7B", hidden=3584, layers=28, queries=3584, keys=512, inner=18944),
-    Model("Qwen2.5-Coder-1.5B", hidden=1536, layers=28, queries=1536, keys=256, inner=8960),
-    Model("Qwen2.5-Coder-0.5B", hidden=896, layers=24, queries=896, keys=128, inner=4864),
-    Model("SmolLM2-135M", hidden=576, layers=30, queries=576, keys=192, inner=1536),
-    Model("OPT-1.3B", hidden=2048, layers=24, queries=2048, keys=2048, inner=8192, gated=False),
+    *map(_backbone, ("qwen-1.5b", "qwen-0.5b", "smollm2", "opt-1.3b")),
     Model("BERT base", hidden=768, layers=12, queries=768, keys=768, inner=3072, gated=False),
 )
 """The models to choose from."""

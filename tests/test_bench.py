@@ -61,6 +61,7 @@ def lora(backbone: str, rank: int = 2, **changes: Any) -> RunConfig:
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-encoder"])
 @pytest.mark.parametrize("precision", peer.PRECISIONS)
+@pytest.mark.long
 def test_the_peer_does_the_work_of_a_run_in_a_bank(name: str, precision: peer.Precision, data: TaskData) -> None:
     backbone = load_backbone(name)
     run = lora(name)

@@ -109,6 +109,7 @@ def test_cp_is_registered_in_either_order(imports: str) -> None:
     assert fresh.run(f"{imports}; print({REGISTERED})") == "True"
 
 
+@pytest.mark.long
 def test_peft_is_as_it_was_but_for_cp() -> None:
     code = (
         "import sys, cpadapt, peft, inspect, importlib.resources as r; print(type(peft.__spec__.loader).__name__,"

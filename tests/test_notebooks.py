@@ -127,7 +127,7 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.run.outcome.right_by_row == dict(zip(asked.rows.tolist(), right, strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [

@@ -378,7 +378,7 @@ def test_a_tenth_of_the_studies_says_the_same(made: list[plan_coverage.Study], s
     assert got["half_width"] == pytest.approx(wanted["half_width"], rel=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interval_that_takes_tasks_as_given_holds_it_seldom(made: list[plan_coverage.Study]) -> None:
     """So that what is tested above can fail: without the spread over sources, and with tasks of one source as four."""
     rng = np.random.default_rng(2)

@@ -370,7 +370,7 @@ def test_packed_rows_are_the_padded_ones_on_qwen2(qwen2_folder: str) -> None:
     require_packable(backbone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("run", SEVEN, ids=lambda run: f"{run.family}-{run.size}-{run.seed}")
 def test_a_run_on_qwen2_equals_itself_alone_and_the_slow_loop(
     run: RunConfig, qwen2_folder: str, data: dict[int, TaskData], qwen2_together: dict[str, Result]
@@ -607,7 +607,7 @@ class SlowLoop:
         self.evaluations.append((step, train_loss, F.cross_entropy(logits, labels).item(), correct))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rows_of_bounded_length_give_the_same_results(
     backbone: Backbone, data: dict[int, TaskData], together: dict[str, Result]
 ) -> None:

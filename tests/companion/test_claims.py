@@ -101,7 +101,7 @@ def test_each_difference_is_that_of_its_cells() -> None:
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize(("region", "edge"), [(ABOVE, 0.0), (NOT_AHEAD, MARGIN), (ALIKE, MARGIN), (ALIKE, -MARGIN)])
-@pytest.mark.slow
+@pytest.mark.long
 def test_at_the_edge_of_what_is_claimed_it_seldom_holds(region: Region, edge: float, seeds: int) -> None:
     rng, world, rounds = np.random.default_rng(7), Simulation(seeds, 400, seed_sd=0.1), 1000
     found = []

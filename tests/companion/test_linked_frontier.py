@@ -67,6 +67,7 @@ def test_every_study_over_tasks_has_a_view_of_each_task() -> None:
 
 
 @pytest.mark.parametrize("study", model_size.STUDIES.values())
+@pytest.mark.long
 def test_runs_over_draws_are_those_of_the_records(study: str) -> None:
     lines = [line for line in read(study) if line["config"]["task"] == "rte"]
     found = view("rte", linked_frontier.CHOSEN_FOR_ALL, lines[0]["config"]["backbone"])

@@ -13,7 +13,7 @@ from cpadapt.study import load_study
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["smollm2-seeds", "size-tasks", "paper"])
 def test_progress_is_the_sum_over_the_cells_of_status(name: str) -> None:
     """A study that is complete, one that is not, and one of which there is nothing."""
