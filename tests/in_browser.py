@@ -1,15 +1,48 @@
-"""The built book in a real browser without a network."""
+"""The book in a real browser without a network."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from playwright.sync_api import Page
+import pytest
+from playwright.sync_api import Browser, Page
 
 from companion.browser import BROWSERS, chromium
 
-__all__ = ["BROWSERS", "chromium"]
-
 SITE = Path(__file__).parents[1] / "_build" / "html"
 DESK = {"width": 1440, "height": 900}
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip what is not at hand or, with `CPADAPT_BROWSER=required` in the environment, fail."""
+    if os.environ.get("CPADAPT_BROWSER") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Browser]:
+    """A browser; see `skip` for where there is none."""
+    with chromium() as found:
+        if found is None:
+            skip(f"nobody looked at it: no browser here (one of {', '.join(BROWSERS)})")
+        yield found
+
+
+def listen(page: Page) -> None:
+    """Note in `page.complaints` what a page complains of and what it asks the network for."""
+    page.complaints = []
+    page.on("console", lambda m: m.type in ("error", "warning") and page.complaints.append(f"{m.type}: {m.text}"))
+    page.on("pageerror", lambda error: page.complaints.append(f"exception: {error}"))
+    page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(f"asked: {request.url}")
+        ),
+    )
 
 
 def go(page: Page, name: str, scripts: bool = True) -> None:

@@ -33,16 +33,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda m: m.type in ("error", "warning") and page.complaints.append(f"{m.type}: {m.text}"))
-        page.on("pageerror", lambda error: page.complaints.append(f"exception: {error}"))
-        page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "data:", "blob:")) or page.complaints.append(f"asked: {request.url}")
-            ),
-        )
+        in_browser.listen(page)
         in_browser.go(page, name, scripts=options.get("java_script_enabled", True))
         return page
 

@@ -204,13 +204,9 @@ def test_rates_on_dev_are_those_that_the_choice_averaged() -> None:
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[Page]:
-    with in_browser.chromium() as browser:
-        if browser is None:
-            pytest.skip("no browser here")
+    with in_browser.opened() as browser:
         page = browser.new_page(offline=True, viewport={"width": 390, "height": 844})
-        page.complaints = []
-        page.on("console", lambda m: m.type in ("error", "warning") and page.complaints.append(m.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        in_browser.listen(page)
         page.set_content(f'<article class="bd-article" style="width: 342px">{form()}</article>')
         page.add_style_tag(path=PROJECT / "book" / "assets" / "book.css")
         page.add_script_tag(path=PROJECT / "book" / "assets" / "linked_frontier.js")

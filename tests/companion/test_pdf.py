@@ -37,9 +37,7 @@ BOOK = f"""<!doctype html><title>A book</title>
 def page(tmp_path: Path) -> Iterator[Page]:
     """The book above in a browser, as `singlehtml` has it: all pages as sections of the first."""
     (tmp_path / "index.html").write_text(BOOK)
-    with in_browser.chromium() as browser:
-        if browser is None:
-            pytest.skip(f"nothing was printed: no browser here (one of {', '.join(in_browser.BROWSERS)})")
+    with in_browser.opened() as browser:
         opened = browser.new_page(offline=True)
         opened.goto((tmp_path / "index.html").as_uri())
         yield opened

@@ -51,9 +51,7 @@ def test_the_bars_without_a_lead_are_the_share_that_is_printed() -> None:
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[Page]:
-    with in_browser.chromium() as browser:
-        if browser is None:
-            pytest.skip("no browser here")
+    with in_browser.opened() as browser:
         page = browser.new_page(offline=True)
         page.set_content(three_seeds.form())
         page.add_script_tag(path=PROJECT / "book" / "assets" / "three_seeds.js")
