@@ -28,13 +28,13 @@ def of_model(*name: str) -> str:
 
 @quantity("runs", source=ALL)
 def runs() -> int:
-    """Of the two studies that are judged."""
+    """Runs of the two studies that are judged."""
     return sum(len(draws) for study in ALL for found in main_study.runs(study).values() for draws in found.values())
 
 
 @quantity("draws", source=ALL)
 def draws() -> int:
-    """Of each cell on each task."""
+    """Draws of each cell on each task."""
     (count,) = {len(found) for study in ALL for by in main_study.runs(study).values() for found in by.values()}
     return count
 
@@ -63,13 +63,13 @@ def verdict(test: str, model: str) -> str:
 
 @quantity("", 3, of_model, each=TESTS)
 def p_value(test: str, model: str) -> float:
-    """Of no difference, corrected over the model's tests."""
+    """P value of no difference, corrected over the model's tests."""
     return families.tested(model)[test].p_value
 
 
 @quantity("", 3, of_model, each=TESTS)
 def equivalence_p_value(test: str, model: str) -> float:
-    """Of a difference beyond the margin, corrected over the model's tests."""
+    """P value of a difference beyond the margin, corrected over the model's tests."""
     found = families.tested(model)[test].equivalence_p_value
     assert found is not None
     return found

@@ -18,13 +18,13 @@ def _end(end: str, values: list[float]) -> float:
 
 @quantity("runs", source=STUDY)
 def runs() -> int:
-    """With an adapter, on both texts."""
+    """Runs with an adapter, on both texts."""
     return len(planted.removed())
 
 
 @quantity("teachers", source=STUDY)
 def teachers() -> int:
-    """Planted, each drawn once a draw."""
+    """The planted updates, each drawn once a draw."""
     return len(planted.study().teachers)
 
 
@@ -36,25 +36,25 @@ def students() -> int:
 
 @quantity("draws", source=STUDY)
 def draws() -> int:
-    """Of the teachers, the texts and the initial weights."""
+    """Draws of the teachers, the texts and the initial weights."""
     return int(planted.removed()["draw"].nunique())
 
 
 @quantity("steps", source=STUDY)
 def steps() -> int:
-    """Of every run."""
+    """Steps of every run."""
     return planted.study().protocol.steps
 
 
 @quantity("percent", 0, RATES)
 def trial() -> float:
-    """Of its divergence, what LoRA 4 removed of LoRA 4's on SST-2 at its chosen setting when the rates were tried."""
+    """What LoRA 4 removed of LoRA 4's divergence on SST-2, at its chosen setting, when the rates were tried."""
     return planted.trial()
 
 
 @quantity("ranks", source=RATES)
 def at_edge() -> int:
-    """Of LoRA's two, those for which both the lowest rate and the lowest scale tried were chosen."""
+    """LoRA's ranks for which both the lowest rate and the lowest scale tried were chosen."""
     return planted.at_edge("lora")
 
 
@@ -63,33 +63,33 @@ def at_edge() -> int:
 
 @quantity("percent", 0, STUDY, each=["sst2"])
 def sixteen_for_sixteen(text: str) -> Mean:
-    """Of the divergence of sixteen components, what sixteen components remove."""
+    """What sixteen components remove of the divergence of sixteen components."""
     return planted.share(text, "CP 16", ("cp", 16))
 
 
 @quantity("percent", 0, STUDY, each=[(text, end) for text in TEXTS for end in ENDS])
 def itself_range(text: str, end: str) -> float:
-    """Of these students, the least and the most."""
+    """The least and the most that students of the planted family and size remove."""
     return _end(end, planted.itself(text)["mean"].tolist())
 
 
 @quantity("students", 0, STUDY, each=TEXTS)
 def itself_found(text: str) -> Value:
-    """Of these students, those that remove the share that counts as found."""
+    """Those students that remove the share that counts as found."""
     means = planted.itself(text)["mean"]
     return Value(int((means >= planted.FOUND).sum()), n=len(means))
 
 
 @quantity("students", 0, STUDY, each=["sst2"])
 def itself_open(text: str) -> Value:
-    """Of these students, those whose interval holds that share."""
+    """Those students whose interval holds that share."""
     found = planted.itself(text)
     return Value(int(((found["low"] <= planted.FOUND) & (found["high"] >= planted.FOUND)).sum()), n=len(found))
 
 
 @quantity("percent", 0, STUDY, each=["sst2"])
 def one_for_sixteen(text: str) -> Mean:
-    """Of the divergence of sixteen components, what one component removes."""
+    """What one component removes of the divergence of sixteen components."""
     return planted.share(text, "CP 16", ("cp", 1))
 
 
@@ -98,14 +98,14 @@ def one_for_sixteen(text: str) -> Mean:
 
 @quantity("fields", 0, STUDY, each=TEXTS)
 def found(text: str) -> Value:
-    """Of all teachers and students, those where the share that counts as found is removed."""
+    """Pairs of a teacher and a student where the share that counts as found is removed."""
     means = planted.on_text(text)["mean"]
     return Value(int((means >= planted.FOUND).sum()), n=len(means))
 
 
 @quantity("pairs", 0, STUDY, each=TEXTS)
 def nearly(text: str) -> Value:
-    """Of the pairs of a teacher and a family, those where some size removes the lower share."""
+    """Pairs of a teacher and a family where some size removes the lower share."""
     table = planted.reach(planted.NEARLY)
     table = table[table["task"] == TEXTS[text]].drop(columns=["task", "teacher"])
     return Value(int(table.notna().to_numpy().sum()), n=table.size)
@@ -113,7 +113,7 @@ def nearly(text: str) -> Value:
 
 @quantity("pairs", 0, STUDY, each=["generated"])
 def nearly_smallest(text: str) -> int:
-    """Of these pairs, those where the family's smallest size does."""
+    """Those pairs where the family's smallest size does."""
     table = planted.reach(planted.NEARLY)
     table = table[table["task"] == TEXTS[text]]
     least = planted.recovery().groupby("label")["parameters"].min()
@@ -130,7 +130,7 @@ def below_rank(cell: str, text: str, end: str) -> float:
 
 @quantity("percent", 0, STUDY, each=[("sst2", end) for end in ENDS])
 def dense_range(text: str, end: str) -> float:
-    """Of the dense teacher with equal singular values, what students remove, the least and the most."""
+    """The least and the most that students remove of the dense teacher with equal singular values."""
     table = planted.on_text(text)
     return _end(end, table.loc[table["teacher"] == "dense", "mean"].tolist())
 
@@ -140,13 +140,13 @@ def dense_range(text: str, end: str) -> float:
 
 @quantity("differences", source=STUDY)
 def differences() -> int:
-    """Between two students of nearly equal size, for each text and teacher."""
+    """Differences between two students of nearly equal size, for each text and teacher."""
     return len(planted.leads())
 
 
 @quantity("leads", source=STUDY)
 def leading() -> int:
-    """Of these, those in which one leads."""
+    """Those differences in which one leads."""
     return int(planted.leads()["leads"].sum())
 
 
@@ -161,7 +161,7 @@ def by_chance() -> float:
 
 @quantity("fields", source=STUDY)
 def higher_on_generated() -> Value:
-    """Of all teachers and students, those with a larger share on the generated text."""
+    """Pairs of a teacher and a student with a larger share on the generated text."""
     means = planted.between_texts()["mean"]
     return Value(int((means > 0).sum()), n=len(means))
 
@@ -174,7 +174,7 @@ def texts_apart(end: str) -> float:
 
 @quantity("percent", 0, STUDY, each=TEXTS)
 def best_run(text: str) -> float:
-    """Of the divergence, what the run removes that removes most."""
+    """What the run that removes most removes of the divergence."""
     table = planted.removed()
     return float(table.loc[table["task"] == TEXTS[text], "removed"].max())
 
@@ -196,14 +196,14 @@ def student_range(text: str, end: str) -> float:
 
 @quantity("percent", 0, STUDY, each=TEXTS)
 def judged_last(text: str) -> Value:
-    """Of the runs, those whose step with the least loss on dev is the last."""
+    """The share of runs whose step with the least loss on dev is the last."""
     at_last, known = planted.judged_last(text)
     return Value(at_last / known, n=known)
 
 
 @quantity("percent", 0, STUDY, each=[(text, at) for text in TEXTS for at in ("halfway", "last")])
 def on_dev(text: str, at: str) -> Mean:
-    """Of dev's divergence, what runs have removed at a step, whichever step they are judged at."""
+    """What runs have removed of dev's divergence at a step, whichever step they are judged at."""
     return planted.along(text, "dev", steps() // (2 if at == "halfway" else 1))
 
 
