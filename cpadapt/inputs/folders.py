@@ -1,6 +1,16 @@
-"""Paths as users write them."""
+"""Paths as users write them, and the folder that is cpadapt's."""
 
+import os
 from pathlib import Path
+
+
+def home_folder() -> Path:
+    """Where prepared weights, and what was read of records, are kept.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    return Path(os.environ.get("CPADAPT_HOME") or "~/.cache/cpadapt").expanduser()
 
 
 def local_folder(path: str) -> Path | None:

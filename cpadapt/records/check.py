@@ -59,7 +59,7 @@ def check(path: str | Path, *, set_aside: bool = False) -> Checked:
 
 def _damage_in(file: Path) -> Iterator[Damage | None]:
     """For each record of a file, and each draw that is damaged, the damage; `None` for a whole record."""
-    lines = lines_or_damage(file)
+    lines = lines_or_damage(file, file.read_bytes())
     if isinstance(lines, Damage):
         yield lines
         return

