@@ -13,8 +13,8 @@ UV = $(BIN)/uv pip --quiet
 INSTALL = $(UV) install --python $(BIN)/python --compile-bytecode --constraint requirements.lock
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 NOTEBOOKS := $(patsubst notebooks/%.py,build/notebooks/%.ipynb,$(wildcard notebooks/*.py))
-# run_budget is executed apart, because it trains on all cores. The two that take longest begin.
-LONGEST := notebooks/your_task.py notebooks/use_in_peft.py
+# run_budget is executed apart, because it trains on all cores. Of the others the two that take longest begin.
+LONGEST := $(wildcard notebooks/your_task.py notebooks/use_in_peft.py)
 CHAPTERS := $(LONGEST) $(filter-out notebooks/run_budget.py $(LONGEST),$(wildcard notebooks/*.py))
 # What the chapters read besides themselves.
 READ := $(filter-out results/quantities.json,$(shell find companion cpadapt results studies \
@@ -85,11 +85,9 @@ pdf: book ## the whole book as one PDF, _build/html/cpadapt.pdf, which its first
 	cp $(SINGLE)/notebooks/welcome.html $(SINGLE)/index.html # whose addresses are as from there
 	$(BIN)/python -m companion.pdf $(SINGLE)/index.html _build/html/cpadapt.pdf _build/html/notebooks/welcome.html
 
-# The chapters that changed; all of them where something that they read did. The longest takes one core for two minutes.
-# What is left of the other computes the numbers that no chapter does; the book's own recipe then says what is wrong.
+# The chapters that changed; all of them where something that they read did.
 build/book/executed: $(CHAPTERS) $(READ) | build/book/notebooks/run_budget.ipynb
-	OMP_NUM_THREADS=1 nice $(BIN)/python -m companion.quantities >/dev/null 2>&1 & \
-	  $(EXECUTE) $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) $(GIVEN)
+	$(EXECUTE) $(if $(filter-out $(CHAPTERS),$?),$(CHAPTERS),$?) $(GIVEN)
 	touch $@
 
 # tqdm would like to draw a widget, and says so.

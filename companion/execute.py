@@ -2,18 +2,16 @@
 
 The libraries that the chapters need are imported once. Then each chapter runs in a fork of that process, two at a
 time, so no chapter sees what another one changes. The outputs are the same as papermill's, which imports the libraries
-again for each notebook.
+again for each notebook. Then come the book's numbers that no chapter has asked for.
 """
 
 import argparse
 import ast
-import gc
 import importlib
 import json
-import multiprocessing
 import sys
+from collections.abc import Iterable
 from io import TextIOBase
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_output
 
+from companion.forks import Job, in_forks
 from companion.notebooks import read, text
-
-SIDE_BY_SIDE = 2
+from companion.quantities import CHAPTERS, of_chapter
 
 
 class _Publisher(DisplayPublisher):
@@ -106,8 +104,15 @@ def execute(script: Path, made: Path, parameters: dict[str, str]) -> None:
     nbformat.write(notebook, made)
 
 
-def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -> list[Path]:
-    """Run notebooks into a folder, each in its own process, and return those that failed."""
+def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str], then: Iterable[Job] = ()) -> list[str]:
+    """Run notebooks into a folder, each in its own process, and return those that failed.
+
+    Args:
+        scripts: in the order in which they begin, so the longest should be first.
+        folder: where they are written.
+        parameters: as `execute`.
+        then: what is done after they have begun, in processes too.
+    """
     modules = set()
     for script in scripts:
         for statement in ast.parse(text(script)).body:
@@ -117,22 +122,11 @@ def execute_all(scripts: list[Path], folder: Path, parameters: dict[str, str]) -
                 modules |= {name.name for name in statement.names}
     for module in sorted(modules):
         importlib.import_module(module)
-    gc.freeze()  # so that no fork's garbage collection goes through what was imported
-    fork = multiprocessing.get_context("fork")
     folder.mkdir(parents=True, exist_ok=True)
-    waiting, failed = scripts[::-1], []
-    running: dict[Any, tuple[Path, Any]] = {}
-    while waiting or running:
-        while waiting and len(running) < SIDE_BY_SIDE:
-            script = waiting.pop()
-            process = fork.Process(target=execute, args=(script, folder / f"{script.stem}.ipynb", parameters))
-            process.start()
-            running[process.sentinel] = (script, process)
-        for sentinel in wait(list(running)):
-            script, process = running.pop(sentinel)
-            process.join()
-            failed += [script] if process.exitcode else []
-    return failed
+    jobs: list[Job] = [
+        (str(script), execute, (script, folder / f"{script.stem}.ipynb", parameters)) for script in scripts
+    ]
+    return in_forks([*jobs, *then])
 
 
 if __name__ == "__main__":
@@ -141,5 +135,7 @@ if __name__ == "__main__":
     reader.add_argument("scripts", type=Path, nargs="+")
     reader.add_argument("-p", dest="parameters", action="append", default=[], type=lambda given: given.split("=", 1))
     given = reader.parse_args()
-    if failed := execute_all(given.scripts, given.folder, dict(given.parameters)):
-        sys.exit(f"failed: {', '.join(map(str, failed))}")
+    # Beside the longest chapter, the numbers that no chapter has asked for.
+    numbers: list[Job] = [(f"the numbers of {chapter}", of_chapter, (chapter,)) for chapter in CHAPTERS]
+    if failed := execute_all(given.scripts, given.folder, dict(given.parameters), numbers):
+        sys.exit(f"failed: {', '.join(failed)}")

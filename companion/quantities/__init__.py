@@ -271,16 +271,25 @@ def of_chapter(chapter: str) -> Mapping[str, Quantity]:
     file = kept(chapter)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if found["key"] == key(chapter, found["sources"]):
-                return {name: from_json(name, content) for name, content in found["quantities"].items()}
+        if (known := up_to_date(chapter)) is not None:
+            return known
         computed = compute(chapter)
         sources = sorted({source for known in computed.values() for source in known.source})
         found = {name: as_json(known) for name, known in computed.items()}
         content = {"key": key(chapter, sources), "sources": sources, "quantities": found}
         write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1).encode())
         return computed
+
+
+def up_to_date(chapter: str) -> Mapping[str, Quantity] | None:
+    """A chapter's quantities by name as `build/quantities` has them; `None` if there are none that still hold."""
+    file = kept(chapter)
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["key"] != key(chapter, found["sources"]):
+        return None
+    return {name: from_json(name, content) for name, content in found["quantities"].items()}
 
 
 def kept(chapter: str) -> Path:
@@ -358,8 +367,13 @@ def key(chapter: str, sources: Iterable[str], project: Path = PROJECT) -> str:
     found = hashlib.sha256(" ".join(map(importlib.metadata.version, PACKAGES)).encode())
     found.update(" ".join(sorted(path.name for path in (project / "results").iterdir() if path.is_dir())).encode())
     for path in sorted(read):
-        found.update(f"{path.relative_to(project)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        found.update(f"{path.relative_to(project)} {_digest(path, path.stat().st_mtime_ns)}\n".encode())
     return found.hexdigest()
+
+
+@functools.cache
+def _digest(path: Path, changed_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _files_of(project: Path, source: str) -> Iterator[Path]:

@@ -1,11 +1,12 @@
 """Compute the book's numbers, once a build; with --renew also what is committed of them."""
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import importlib
+import sys
 
 from companion import PROJECT, evidence, snapshot, statements
-from companion.quantities import CHAPTERS, everything, of_chapter
+from companion.forks import in_forks
+from companion.quantities import CHAPTERS, everything, of_chapter, up_to_date
 from cpadapt.records.store import write_atomically
 
 
@@ -16,9 +17,11 @@ def main() -> None:
     parser.add_argument("--renew", action="store_true", help="write what is committed of them")
     asked = parser.parse_args()
     # A process for each chapter, so that what it reads is all that it reads (`companion.quantities.compute`).
-    with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as processes:
-        for _ in processes.map(of_chapter, [asked.only] if asked.only else CHAPTERS):
-            pass
+    stale = [chapter for chapter in ([asked.only] if asked.only else CHAPTERS) if up_to_date(chapter) is None]
+    for chapter in stale:
+        importlib.import_module(f"companion.quantities.{chapter}")
+    if failed := in_forks([(chapter, of_chapter, (chapter,)) for chapter in stale]):
+        sys.exit(f"failed: {', '.join(failed)}")
     if asked.only:
         for name, quantity in of_chapter(asked.only).items():
             style = "value" if isinstance(quantity.value, str) else "unit" if quantity.low is None else "full"

@@ -89,8 +89,8 @@ class _Records(pickle.Unpickler):
         """The class of this name.
 
         Raises:
-            UnpicklingError: it is no part of a record.
+            UnpicklingError: another class than those of records.
         """
         if (module, name) not in PARTS:
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a record")
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong to a record")
         return PARTS[module, name]

@@ -96,7 +96,7 @@ def test_libraries_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_failing_cell_is_named_and_the_others_are_executed(tmp_path: Path, capfd: Any) -> None:
     bad = write(tmp_path, "bad", "\nprint('before')", "\nvalue = 1 / 0", "\nprint('after')")
     good = write(tmp_path, "good", "\n1 + 1")
-    assert execute_all([bad, good], tmp_path, {}) == [bad]
+    assert execute_all([bad, good], tmp_path, {}) == [str(bad)]
     told = capfd.readouterr().err
     assert f"{bad}: this cell failed:\nvalue = 1 / 0\n" in told
     assert "ZeroDivisionError" in told
