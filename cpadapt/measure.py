@@ -520,7 +520,8 @@ def _tidy(results: str | Path, claims: Claims, done: set[str]) -> None:
             if compressed(file).exists():
                 file.unlink(missing_ok=True)
         for checkpoint in checkpoints.glob("*.safetensors"):
-            with contextlib.suppress(InputError):  # whoever asks for its runs is told
+            # Whoever asks for the runs of one that is not whole is told; another process may have removed it.
+            with contextlib.suppress(InputError, FileNotFoundError):
                 if done.issuperset(runs_of_checkpoint(checkpoint)):
                     checkpoint.unlink(missing_ok=True)
         checkpoints.rmdir()  # which fails where other banks' checkpoints are

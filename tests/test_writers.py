@@ -287,6 +287,35 @@ def test_a_claim_above_one_that_is_settled_is_settled_too(tmp_path: Path) -> Non
         assert [path.name for path in (tmp_path / CLAIMS).iterdir()] == [late._lease.name]
 
 
+def test_what_is_on_record_stays_claimed_while_others_may_not_see_the_record(tmp_path: Path, clock: Clock) -> None:
+    """As on NFS, where another client lists the files of a minute ago."""
+    with Claims(tmp_path) as late:
+        with Claims(tmp_path) as first:
+            assert first.take({"a1": "ca1", "b2": "cb2"}, whole=True) == ["a1", "b2"]
+            first.settle(["a1"])
+            assert late.take({"a1": "ca1"}, whole=True) == []
+            assert late.others(["a1"]) == {}, "nobody trains it"
+            assert [working.config for working in at_work(tmp_path)] == ["cb2"]
+        assert not first.tidy(["a1"]), "another is at work"
+        assert late.take({"a1": "ca1", "b2": "cb2"}, whole=False) == ["b2"]
+        clock.now += 0.9 * LEASE_SECONDS
+        assert late.take({"a1": "ca1"}, whole=True) == []
+        clock.now += 0.2 * LEASE_SECONDS
+        assert late.take({"a1": "ca1"}, whole=True) == ["a1"], "somebody has removed the record"
+        late.settle(["a1", "b2"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_last_of_several_leaves_nothing(tmp_path: Path) -> None:
+    with Claims(tmp_path) as last:
+        with Claims(tmp_path) as first:
+            first.take({"a1": "ca1"}, whole=True)
+            first.settle(["a1"])
+        assert (tmp_path / CLAIMS / "a1.0").exists()
+    assert not last._lease.exists()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_server_that_does_not_answer_takes_no_claim_away(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

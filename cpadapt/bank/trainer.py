@@ -690,14 +690,17 @@ class Trainer:
 
     @torch.no_grad()
     def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+        if self.checkpoint is None:
             return
-        with _checkpoint(self.checkpoint, str(self.bank.device)) as (file, state):
-            if state.pop("runs") != self._identities():
-                raise InputError(
-                    f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start anew"
-                )
-            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        try:
+            with _checkpoint(self.checkpoint, str(self.bank.device)) as (file, state):
+                saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        except FileNotFoundError:  # not asked for before, as an NFS client may show what was removed
+            return
+        if state.pop("runs") != self._identities():
+            raise InputError(
+                f"{self.checkpoint} is the checkpoint of other runs, data or weights; remove it to start anew"
+            )
         tensors = self._tensors()
         if {n: t.shape for n, t in saved.items()} != {n: t.shape for n, t in tensors.items()}:
             raise InputError(

@@ -10,6 +10,9 @@ files are compared only with each other, so that no clock that jumps keeps a cla
 
 Whoever finds that a claim's process is gone creates `RUN.1`, and so on. The highest number counts, and no claim is
 removed before its run is on record. So of those that find a claim free at the same moment, one gets it.
+
+An NFS client may show the records of a minute ago. So a claim stays, and says that its run is on record, while other
+processes are here.
 """
 
 import contextlib
@@ -70,6 +73,8 @@ class Claim:
     """The id of its config."""
     lease: str
     """The name of the process's lease."""
+    recorded: bool = False
+    """Whether the run is on record."""
 
 
 class Claims:
@@ -107,6 +112,8 @@ class Claims:
         if not (isinstance(error, Exception) and self._mine and self._note(error)):
             with contextlib.suppress(OSError):  # a lost folder; or the folder of claims is not empty
                 self._lease.unlink(missing_ok=True)
+                if self._alone():
+                    self._remove_recorded()
                 self._folder.rmdir()
 
     def _note(self, error: Exception) -> bool:
@@ -147,11 +154,15 @@ class Claims:
         return held
 
     def settle(self, runs: Iterable[str]) -> None:
-        """Remove all claims of runs that are on record."""
-        claims = _claims_in(self._folder)
+        """Let others know that runs are on record: the claim that counts says so or, if nobody is here, all go."""
+        alone, claims = self._alone(), _claims_in(self._folder)
         for run in runs:
             self._mine.pop(run, None)
-            _remove(claims.get(run, []))
+            if alone:
+                _remove(claims.get(run, []))
+            elif run in claims and (claim := _claim(claims[run][-1])) is not None:
+                # In place: whoever opens it then asks the server. While it is empty it counts as being written.
+                claims[run][-1].write_text(json.dumps(asdict(replace(claim, recorded=True))))
 
     def others(self, runs: Iterable[str]) -> dict[Owner, int]:
         """How many of these runs other living processes have, by process."""
@@ -161,30 +172,41 @@ class Claims:
         return dict(Counter(owner for owner in owners if owner is not None))
 
     def tidy(self, done: Iterable[str]) -> bool:
-        """Remove the claims that processes which are gone have left of these runs, which are on record.
+        """Remove the claims of runs that are on record, and what processes that are gone have left of these runs.
 
-        It is for when this process has given up its own, so that the last of several finds itself alone.
+        It is for when this process has given up its own, so that the last of several finds itself alone. Else it does
+        nothing.
 
         Returns:
             Whether no process measures into this folder.
         """
-        self._watch.look_again()
+        if self._lease.exists() or not self._alone():
+            return False
         done = set(done)
+        self._remove_recorded()
         for run, claims in _claims_in(self._folder).items():
-            if run in done and self._watch.living(claims[-1]) is None:
+            if run in done:
                 _remove(claims)
         left = map(_claim, itertools.chain(*_claims_in(self._folder).values()))
         needed = {claim.lease for claim in left if claim is not None}
-        leases = list(self._folder.glob("*.lease"))
-        for lease in leases:
-            if lease.name not in needed and self._watch.is_gone(lease.name):
+        for lease in self._folder.glob("*.lease"):
+            if lease.name not in needed:
                 lease.unlink(missing_ok=True)
-        alone = all(self._watch.is_gone(lease.name) for lease in leases)
-        for draft in self._folder.glob(".*.draft") if alone else ():
+        for draft in self._folder.glob(".*.draft"):
             draft.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # which it raises where anything is in it
             self._folder.rmdir()
-        return alone
+        return True
+
+    def _alone(self) -> bool:
+        """Whether no other process measures into this folder."""
+        self._watch.look_again()
+        return all(self._watch.is_gone(lease.name) for lease in self._folder.glob("*.lease") if lease != self._lease)
+
+    def _remove_recorded(self) -> None:
+        for claims in _claims_in(self._folder).values():
+            if (claim := _claim(claims[-1])) is not None and claim.recorded:
+                _remove(claims)
 
     def _take(self, run: str, config: str) -> bool:
         path = self._folder / f"{run}.0"
@@ -264,14 +286,17 @@ class Watch:
     def is_free(self, path: Path) -> bool:
         """Whether nobody has a run by this claim."""
         if (claim := _claim(path)) is not None:
-            return self.is_gone(claim.lease)
+            # Of one that is recorded, whoever removed the record since waits as for a process of another host.
+            return self._is_stale(path) if claim.recorded else self.is_gone(claim.lease)
         # One that vanished is on record. One that is empty is being written, or its process was killed just then.
         return path.exists() and self._is_stale(path)
 
     def living(self, path: Path) -> Owner | None:
         """The process that has a run by this claim, if it lives."""
         claim = _claim(path)
-        return None if claim is None or self.is_gone(claim.lease) else _owner_if_there(self._folder / claim.lease)
+        if claim is None or claim.recorded or self.is_gone(claim.lease):
+            return None
+        return _owner_if_there(self._folder / claim.lease)
 
     def _is_stale(self, file: Path) -> bool:
         try:
@@ -308,8 +333,10 @@ def at_work(results: str | Path) -> list[Working]:
     found = []
     for paths in _claims_in(folder).values():
         claim = _claim(paths[-1])
-        owner = None if claim is None else _owner_if_there(folder / claim.lease)
-        if claim is not None and owner is not None and (owner.failed is not None or not watch.is_gone(claim.lease)):
+        if claim is None or claim.recorded:
+            continue
+        owner = _owner_if_there(folder / claim.lease)
+        if owner is not None and (owner.failed is not None or not watch.is_gone(claim.lease)):
             found.append(Working(claim.config, owner))
     return found
 
