@@ -16,6 +16,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "families-tasks-minilm": ("families",),
     "families-tasks-smollm2": ("families",),
     "generated-tasks": ("first_frontiers",),
+    "knobs-smollm2": ("knobs",),
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),
     "planted": ("planted",),
