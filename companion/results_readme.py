@@ -18,6 +18,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "families-tasks-smollm2": ("families",),
     "families-tasks-smollm2-q": ("what_was_run",),
     "generated-tasks": ("first_frontiers",),
+    "knobs-smollm2": ("knobs",),
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),
     "planted": ("planted",),

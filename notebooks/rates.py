@@ -103,4 +103,4 @@ charts.table(rates.single_table())
 # **For you**: start at ten times the paper's rate, try three times more and less on dev, and go lower for a large
 # adapter.
 #
-# Next: [families on one axis](families.ipynb).
+# Next: [CP's hidden knobs](knobs.ipynb).

@@ -749,7 +749,7 @@ def interval_chart(
         contrasts: one row for each difference, with the columns `group`, `what`, `mean`, `low` and `high` (the ends of
             the interval), and `seeds`.
         title: the title of the axis, such as `LoRA − CP`.
-        margin: smaller differences count as none; drawn as a dashed line on either side of zero.
+        margin: smaller differences count as none; drawn as a dashed line on either side of zero, unless it is 0.
         row: the height of what stands on one line, in pixels; without it, 16 for each group.
         level: of the intervals.
     """
@@ -779,7 +779,7 @@ def interval_chart(
     )
     lines = [
         alt.Chart(pd.DataFrame({"at": ends})).mark_rule(strokeDash=dash, strokeWidth=1).encode(alt.X("at:Q"))
-        for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))
+        for ends, dash in (([0.0], [1, 0]), ([-100 * margin, 100 * margin], [6, 4]))[: 2 if margin else 1]
     ]
     return alt.layer(*lines, reach, points).properties(
         description=f"Differences, {title}, each with its {_percent(level)} interval, of {', '.join(groups)}.",

@@ -111,9 +111,45 @@ def effects(records: Iterable[Record], factors: Sequence[Factor]) -> dict[Term, 
         factors: what the design varies.
 
     Raises:
-        InputError: a run's value is not a level of its factor, a setting lacks a run on some task and draw or has two,
-            runs of one draw have different dev items; or as `contrasts`, `cpadapt.analysis.across_tasks.on_task` and
+        InputError: as `design_of`, `contrasts`, `cpadapt.analysis.across_tasks.on_task` and
             `cpadapt.analysis.across_tasks.over_given_tasks`.
+    """
+    design = design_of(records, factors)
+    return {
+        term: effect_of(row, design.answers)
+        for term, row in zip(terms_of(factors), contrasts(design.codes, factors), strict=True)
+    }
+
+
+class Answers(NamedTuple):
+    """The answers of all settings on one draw of a task."""
+
+    draw: int
+    items: NDArray[np.int64]
+    """`[items]`, their numbers, which other draws may share."""
+    right: Floats
+    """`[settings, items]`, 1 where the answer is right and 0 elsewhere."""
+
+
+class Design(NamedTuple):
+    """The settings of a design, and what runs at all of them answered."""
+
+    codes: Floats
+    """`[settings, factors]`, each setting's codes, ascending."""
+    answers: Mapping[str, Sequence[Answers]]
+    """By task, on each draw."""
+
+
+def design_of(records: Iterable[Record], factors: Sequence[Factor]) -> Design:
+    """The settings of runs, and their answers on dev at each run's best step.
+
+    Args:
+        records: one cell's runs at all settings of a design, each on the same tasks and draws.
+        factors: what the design varies.
+
+    Raises:
+        InputError: a run's value is not a level of its factor, a setting lacks a run on some task and draw or has two,
+            or runs of one draw have different dev items.
     """
     blocks: dict[tuple[str, int], dict[tuple[int, ...], Record]] = {}
     for record in records:
@@ -129,20 +165,7 @@ def effects(records: Iterable[Record], factors: Sequence[Factor]) -> dict[Term, 
             level = ", ".join(f"{factor.name} {code:+d}" for factor, code in zip(factors, missing[0], strict=True))
             raise InputError(f"the setting {level} has no run on {task}, draw {draw}, where another has")
         answers.setdefault(task, []).append(_on_dev(draw, [block[codes] for codes in settings]))
-    return {
-        term: effect_of(row, answers)
-        for term, row in zip(terms_of(factors), contrasts(np.array(settings, float), factors), strict=True)
-    }
-
-
-class Answers(NamedTuple):
-    """The answers of all settings on one draw of a task."""
-
-    draw: int
-    items: NDArray[np.int64]
-    """`[items]`, their numbers, which other draws may share."""
-    right: Floats
-    """`[settings, items]`, 1 where the answer is right and 0 elsewhere."""
+    return Design(np.array(settings, float), answers)
 
 
 def effect_of(weights: Floats, answers: Mapping[str, Sequence[Answers]]) -> TermEffect:
