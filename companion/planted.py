@@ -17,7 +17,7 @@ from cpadapt.errors import InputError
 from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
 
-STUDY, RATES = "planted", "planted-rates"
+STUDY, RATES, LONGER = "planted", "planted-rates", "planted-longer-rates"
 
 TEXTS: Mapping[str, str] = {"sst2": "sst2", "generated": "toy-sentiment"}
 """The tasks whose texts are asked, by the name that quantities have."""
@@ -37,10 +37,22 @@ PAIRS: tuple[tuple[Cell, Cell], ...] = ((("cp", 11), ("lora", 1)), (("cp", 44), 
 LEADS = 0.01
 """The least mean of a difference that is called a lead."""
 
+NEIGHBOURS: Mapping[Cell, Cell] = {
+    ("lora", 2): ("lora", 1), ("cp", 4): ("cp", 1), ("cp", 16): ("cp", 11), ("melora", 4): ("lora", 1),
+    ("melora", 16): ("lora", 4),
+}  # fmt: skip
+"""The student that a setting was chosen for, by the one that took it over."""
 
-def study() -> Study:
-    """The study."""
-    return load_study(PROJECT / "studies" / f"{STUDY}.toml")
+WORTH_RUNNING = 0.90
+"""What CP 4 or LoRA 4 had to remove in the study of longer rates, for the longer study to be run."""
+
+DENSE: Mapping[str, str] = {"dense": "dense, equal", "dense, 1/k^0.5": "dense, 1/√k"}
+"""What the page calls a teacher, by its title, where it is something else: by its singular values."""
+
+
+def study(name: str = STUDY) -> Study:
+    """The study, or another one."""
+    return load_study(PROJECT / "studies" / f"{name}.toml")
 
 
 @functools.cache
@@ -87,26 +99,89 @@ def share(text: str, teacher: str, student: Cell) -> Mean:
 
 
 @functools.cache
-def tried() -> pd.DataFrame:
-    """The share that each run of the study of rates removed, on dev."""
-    return students.removals(on_record((RATES,)), on_dev=True)
+def tried(name: str = RATES) -> pd.DataFrame:
+    """The share that each run of a study of rates removed, on dev."""
+    return students.removals(on_record((name,)), on_dev=True)
 
 
-def trial() -> float:
-    """What LoRA 4 removed of LoRA 4's divergence on SST-2's dev, at its chosen setting, in the study of rates."""
-    table, setting = tried(), students.choose_settings(tried())["lora", 4]
-    runs = table[(table["task"] == TEXTS["sst2"]) & (table["teacher"] == "LoRA 4")]
-    runs = runs[(runs["label"] == "lora") & (runs["size"] == 4)]
+@functools.cache
+def at_chosen(name: str) -> pd.DataFrame:
+    """The rows of `tried` on SST-2 at the setting that the study chose for the cell."""
+    table, chosen = tried(name), students.choose_settings(tried(name))
+    cells = zip(table["label"], table["size"], strict=True)
+    settings = table[students.SETTING].itertuples(index=False, name=None)
+    taken = [chosen[cell] == setting for cell, setting in zip(cells, settings, strict=True)]
+    of_cells = table[taken]
+    return of_cells[of_cells["task"] == TEXTS["sst2"]]
+
+
+def shares_on_dev(name: str, teacher: str, student: Cell) -> "pd.Series[float]":
+    """What a student removes of a teacher's divergence on SST-2's dev, at its chosen setting, by draw."""
+    table = at_chosen(name)
+    label, size = student
+    runs = table[(table["teacher"] == teacher) & (table["label"] == label) & (table["size"] == size)]
+    shares: pd.Series[float] = runs.set_index("draw")["removed"]
+    return shares
+
+
+def settings() -> pd.DataFrame:
+    """The setting of each student, and whose it is.
+
+    Returns:
+        One row for each student, with the columns `label`, `size`, `learning_rate`, `scale`, `chosen_for` (the cell
+        that it was chosen for in the study of rates), and `lowest_rate` and `lowest_scale` (whether none lower was
+        tried for that cell).
+    """
+    table, chosen = tried(), students.choose_settings(tried())
+    rows = []
+    for cell in dict.fromkeys(zip(recovery()["label"], recovery()["size"], strict=True)):
+        source = NEIGHBOURS.get(cell, cell)
+        of_cell = table[(table["label"] == source[0]) & (table["size"] == source[1])]
+        rate, scale, _ = chosen[source]
+        rows.append({
+            "label": cell[0], "size": cell[1], "learning_rate": rate, "scale": scale, "chosen_for": source,
+            "lowest_rate": rate == of_cell["learning_rate"].min(), "lowest_scale": scale == of_cell["scale"].min(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def longer_at_edge() -> tuple[int, int]:
+    """For how many students the study of longer rates chose the lowest or highest rate tried, and how many it has."""
+    table, chosen = tried(LONGER), students.choose_settings(tried(LONGER))
+    rates = table.groupby("label")["learning_rate"].agg(["min", "max"])
+    return sum(one.learning_rate in set(rates.loc[label]) for (label, _), one in chosen.items()), len(chosen)
+
+
+def longer_most() -> float:
+    """The most that any student removes on dev in the study of longer rates, at any rate and of any teacher: a mean
+    over draws."""
+    means = tried(LONGER).groupby(["teacher", "label", "size", *students.SETTING])["removed"].mean()
+    return float(means.max())
+
+
+def at_former_rate() -> float:
+    """What LoRA 4 removes of LoRA 4's divergence in the study of longer rates, at the setting of the first study."""
+    setting = students.choose_settings(tried())["lora", 4]
+    table = tried(LONGER)
+    runs = table[(table["teacher"] == "LoRA 4") & (table["label"] == "lora") & (table["size"] == 4)]
     runs = runs[(runs["learning_rate"] == setting.learning_rate) & (runs["scale"] == setting.scale)]
     return float(runs["removed"].mean())
 
 
-def at_edge(label: str) -> int:
-    """For how many of a family's sizes the lowest rate and scale that were tried were chosen."""
-    of_family = tried()[tried()["label"] == label]
-    lowest = of_family["learning_rate"].min(), of_family["scale"].min()
-    chosen = students.choose_settings(tried())
-    return sum((one.learning_rate, one.scale) == lowest for cell, one in chosen.items() if cell[0] == label)
+def longer() -> pd.DataFrame:
+    """What students removed on SST-2's dev in the study of longer rates, and in the first one, at chosen settings.
+
+    Both have the same teachers and dev texts.
+
+    Returns:
+        One row for each run of the longer one, with the columns `teacher`, `label`, `size`, `draw`, `before` (missing
+        where the first study lacks the student) and `after`.
+    """
+    keys = ["teacher", "label", "size", "draw"]
+    before, after = (at_chosen(name)[[*keys, "removed"]] for name in (RATES, LONGER))
+    return after.rename(columns={"removed": "after"}).merge(
+        before.rename(columns={"removed": "before"}), how="left", on=keys
+    )[[*keys, "before", "after"]]
 
 
 def itself(text: str) -> pd.DataFrame:
@@ -194,11 +269,11 @@ def course() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def along(text: str, part: str, step: int) -> Mean:
-    """The mean over runs of a column of `course` at a step, with its interval over draws."""
+def along(text: str, part: str, step: int) -> "pd.Series[float]":
+    """The means over runs of a column of `course` at a step, by draw."""
     table = course()
-    chosen = table[(table["text"] == text) & (table["step"] == step)]
-    return over_draws(chosen.groupby("draw")[part].mean())
+    means: pd.Series[float] = table[(table["text"] == text) & (table["step"] == step)].groupby("draw")[part].mean()
+    return means
 
 
 def judged_last(text: str) -> tuple[int, int]:
@@ -221,23 +296,28 @@ def _titles(tasks: "pd.Series[str]") -> "pd.Series[str]":
     return tasks.map({task: title(text) for text, task in TEXTS.items()})
 
 
+def _called(found: pd.DataFrame) -> pd.DataFrame:
+    """With teachers called as the page does."""
+    return found.assign(teacher=found["teacher"].replace(dict(DENSE)))
+
+
 def map_chart(text: str) -> Any:
     """Every teacher by every student."""
-    return charts.recovery_chart(on_text(text)).properties(
+    return charts.recovery_chart(_called(on_text(text))).properties(
         title=f"{title(text)}: no field reaches {100 * FOUND:.0f} %"
     )
 
 
 def map_table(text: str) -> pd.DataFrame:
     """The same, to read."""
-    return students.recovery_table(on_text(text))
+    return students.recovery_table(_called(on_text(text)))
 
 
 def itself_chart(text: str) -> Any:
     """The student of the planted family and size with its interval, beside all others, and the share asked for."""
     import altair as alt
 
-    table = on_text(text)
+    table = _called(on_text(text))
     cells = list(zip(table["label"], table["size"], strict=True))
     table["student"] = [cell_name(*cell) for cell in cells]
     table["family"] = table["label"].map(family_name)
@@ -245,7 +325,9 @@ def itself_chart(text: str) -> Any:
     same = [ITSELF.get(teacher) == cell for teacher, cell in zip(table["teacher"], cells, strict=True)]
     planted, others = table[same], table[[not one for one in same]]
     y = alt.Y("teacher:N", sort=list(dict.fromkeys(table["teacher"])), title="planted", axis=alt.Axis(ticks=False))
-    x = alt.X("mean:Q", title="% of the divergence removed", scale=alt.Scale(zero=False, nice=False, padding=8))
+    x = alt.X(
+        "mean:Q", title="% of the divergence removed", scale=alt.Scale(zero=False), axis=alt.Axis(tickMinStep=10)
+    )
     inks = {family_name(label): family_colours()[label] for label in dict.fromkeys(table["label"])}
     scale = alt.Scale(domain=list(inks), range=list(inks.values()))
     colour = alt.Color("family:N", title="student of the kind planted", scale=scale, legend=alt.Legend(columns=3))
@@ -272,23 +354,95 @@ def itself_chart(text: str) -> Any:
     )
 
 
-def reach_table() -> pd.DataFrame:
-    """The smallest student of each family that removes `NEARLY`, by text and teacher."""
-    found = reach(NEARLY)
-    names = {
-        (row["label"], row["parameters"]): f"{cell_name(row['label'], row['size'])}, {row['parameters']:,}"
-        for row in recovery().to_dict("records")
+def longer_chart() -> Any:
+    """What students removed on dev in both studies of rates, draw by draw, and the longer one's means."""
+    import altair as alt
+
+    found = longer()
+    found[["before", "after"]] *= 100
+    found["pair"] = [
+        f"{cell_name(label, size)} on {teacher}"
+        for label, size, teacher in found[["label", "size", "teacher"]].itertuples(index=False)
+    ]
+    inks = {"before": "#999999"} | {
+        f"{family_name(label)}, longer": family_colours()[label] for label in found["label"].unique()
     }
-    table = pd.DataFrame({"text": _titles(found["task"]), "planted": found["teacher"]})
+    found["study"] = [f"{family_name(label)}, longer" for label in found["label"]]
+    runs = pd.concat([
+        found.assign(removed=found["after"]), found.assign(removed=found["before"], study=next(iter(inks))).dropna()
+    ])  # fmt: skip
+    means = found.groupby(["pair", "study"], sort=False, as_index=False)["after"].mean()
+    order = found.sort_values(["teacher", "label", "size"])["pair"].drop_duplicates().tolist()
+    y = alt.Y("pair:N", sort=order, title="student on planted update", axis=alt.Axis(ticks=False))
+    x = alt.X("removed:Q", title="% of dev's divergence removed", scale=alt.Scale(zero=False))
+    by_draw = alt.YOffset("draw:N", scale=alt.Scale(paddingOuter=0.6))
+    legend = alt.Legend(orient="top", columns=2, labelLimit=0)
+    colour = alt.Color(
+        "study:N", title=None, scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=legend
+    )
+    pair = alt.Tooltip("pair:N", title="student on update")
+    share = alt.Tooltip("removed:Q", title="removed, %", format=".1f")
+    mean = alt.Tooltip("after:Q", title="mean of both draws, %", format=".1f")
+    asked = 100 * WORTH_RUNNING
+    line = alt.Chart(pd.DataFrame({"removed": [asked], "said": ["asked"]}))
+    of_run, of_pair = alt.Chart(runs), alt.Chart(means)
+    between = alt.Chart(found.dropna()).mark_rule(color="#999999")
+    return alt.layer(
+        line.mark_rule(strokeDash=[6, 4], strokeWidth=1).encode(x),
+        line.mark_text(baseline="bottom", dy=-3, fontSize=12).encode(x, y=alt.value(0), text="said:N"),
+        between.encode(alt.X("before:Q"), y, yOffset=by_draw, x2="after:Q"),
+        of_run.mark_point(filled=True, size=45, opacity=1).encode(
+            x, y, colour, yOffset=by_draw, tooltip=[pair, alt.Tooltip("draw:N"), alt.Tooltip("study:N"), share]
+        ),
+        of_pair.mark_tick(thickness=3, size=22, opacity=1).encode(alt.X("after:Q"), y, colour, tooltip=[pair, mean]),
+    ).properties(
+        title=f"No mean reaches {asked:.0f} %",
+        description="For five students and two planted updates the share of dev's divergence that a run removed in"
+        " each of two draws: grey after the first study's training, where it has that student, and in the family's"
+        f" colour after longer training, whose means are upright bars. All means lie left of the {asked:.0f} % asked.",
+        width="container",
+        height=28 * len(order),
+    )
+
+
+def reach_table() -> pd.DataFrame:
+    """The smallest student of each family that removes `NEARLY` on SST-2, and what it removes, by teacher."""
+    found = reach(NEARLY)
+    found = _called(found[found["task"] == TEXTS["sst2"]])
+    shares = {
+        (row["teacher"], row["label"], row["parameters"]): f"{cell_name(row['label'], row['size'])}, "
+        f"{100 * row['mean']:.1f} %"
+        for row in _called(on_text("sst2")).to_dict("records")
+    }
+    table = pd.DataFrame({"planted": found["teacher"]})
     for label in study().ladder.sizes:
-        table[family_name(label)] = [names.get((label, scalars), "–") for scalars in found[label]]
+        table[family_name(label)] = [
+            shares.get((teacher, label, scalars), "–")
+            for teacher, scalars in zip(found["teacher"], found[label], strict=True)
+        ]
     return table
+
+
+def settings_table() -> pd.DataFrame:
+    """`settings`, to read."""
+    found = settings()
+    cells = list(zip(found["label"], found["size"], strict=True))
+    return pd.DataFrame(
+        {
+            "student": [cell_name(*cell) for cell in cells],
+            "rate": [f"{rate:g}" for rate in found["learning_rate"]],
+            "scale": [f"{scale:g}" for scale in found["scale"]],
+            "chosen for": [cell_name(*cell) for cell in found["chosen_for"]],
+            "lowest rate tried": ["yes" if one else "" for one in found["lowest_rate"]],
+            "lowest scale tried": ["yes" if one else "" for one in found["lowest_scale"]],
+        }
+    )
 
 
 def lead_table() -> pd.DataFrame:
     """`leads` in points, to read."""
     found = leads()
-    table = pd.DataFrame({"text": _titles(found["task"]), "planted": found["teacher"]})
+    table = pd.DataFrame({"text": _titles(found["task"]), "planted": _called(found)["teacher"]})
     table["difference"] = [pair_name(*pair) for pair in zip(found["first"], found["second"], strict=True)]
     table["points (95 %)"] = _ranges(found, 1)
     table["leads"] = ["yes" if one else "" for one in found["leads"]]
@@ -305,7 +459,7 @@ def _places() -> tuple[list[str], list[str]]:
 
 def text_table() -> pd.DataFrame:
     """`between_texts` in points, to read: one row a student, one column a teacher."""
-    found = between_texts()
+    found = _called(between_texts())
     found = found.assign(
         student=[cell_name(*cell) for cell in zip(found["label"], found["size"], strict=True)], said=_ranges(found, 0)
     )
@@ -320,10 +474,10 @@ def course_table() -> pd.DataFrame:
     return quantities.table(
         {text: title(text) for text in TEXTS},
         {
-            f"dev texts, step {protocol.steps // 2:,}": "planted.on_dev.{}.halfway|full",
-            f"dev texts, step {protocol.steps:,}": "planted.on_dev.{}.last|full",
-            f"training texts of the last {protocol.eval_every:,} steps": "planted.on_train.{}|full",
-            "judged at the last step": "planted.judged_last.{}|unit",
+            f"dev, step {protocol.steps // 2:,}": "planted.on_dev.{}.halfway|full",
+            f"dev, step {protocol.steps:,}": "planted.on_dev.{}.last|full",
+            f"training, last {protocol.eval_every:,} steps": "planted.on_train.{}|full",
+            "training minus dev": "planted.train_ahead.{}|full|signed",
         },
         "text",
     )

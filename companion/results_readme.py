@@ -22,6 +22,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "minilm": ("encoder",),
     "minilm-sst2": ("first_frontiers",),
     "planted": ("planted",),
+    "planted-longer-rates": ("planted",),
     "planted-rates": ("planted",),
     "precision-bfloat16": ("engine",),
     "precision-float32": ("engine",),

@@ -118,6 +118,35 @@ def test_the_settings_that_the_rates_chose_are_told_by_hand() -> None:
     assert {best["lora", rank] for rank in (1, 4)} == {min(shares["lora", 1])}
 
 
+def test_the_longer_study_is_not_run_by_the_rule_that_was_made_before() -> None:
+    """Neither CP 4 nor LoRA 4 removes 90 % of its kind on dev at its chosen setting: from the records' lines."""
+    lines = read("planted-longer-rates")
+    before = {draw_of(line): line["dev"]["divergence"] for line in lines if line["label"] == "head"}
+    shares: dict[tuple[str, int], dict[float, dict[str, list[float]]]] = {}
+    for line in lines:
+        assert line["diverged_at"] is None
+        if line["label"] != "head":
+            config = line["config"]
+            at_rate = shares.setdefault((line["label"], config["size"]), {}).setdefault(config["learning_rate"], {})
+            removed = 1 - line["dev"]["divergence"] / before[draw_of(line)]
+            at_rate.setdefault(config["teacher"]["family"], []).append(removed)
+    itself = {}
+    for label in ("cp", "lora"):
+        by_rate = shares[label, 4]
+        assert [{family: len(runs) for family, runs in at.items()} for at in by_rate.values()] == [
+            {"cp": 2, "lora": 2}
+        ] * 4
+        best = max(by_rate, key=lambda rate: np.mean([np.mean(runs) for runs in by_rate[rate].values()]))
+        itself[label] = float(np.mean(by_rate[best][label]))
+    assert max(itself.values()) < 0.90
+    assert not (STUDIES / "planted-longer.toml").exists()
+    assert not (RESULTS / "planted-longer").exists()
+    page = (STUDIES / "planted.md").read_text(encoding="utf-8")
+    said = re.search(r"CP 4 removed (\d+) % .*? and LoRA 4\s+(\d+) %", page, re.DOTALL)
+    assert said
+    assert [int(share) for share in said.groups()] == [round(100 * itself[label]) for label in ("cp", "lora")]
+
+
 def draw_of(line: dict[str, Any]) -> tuple[object, ...]:
     """What a run shares with that without an adapter."""
     config = line["config"]
@@ -125,10 +154,12 @@ def draw_of(line: dict[str, Any]) -> tuple[object, ...]:
 
 
 def test_the_study_asks_for_what_its_page_and_the_queue_say() -> None:
-    study, rates = (load_study(STUDIES / f"{name}.toml") for name in ("planted", "planted-rates"))
+    study, rates, longer = (
+        load_study(STUDIES / f"{name}.toml") for name in ("planted", "planted-rates", "planted-longer-rates")
+    )
     projections = load_projections(study.backbone)
     queue = (STUDIES / "README.md").read_text(encoding="utf-8")
-    for each in (study, rates):
+    for each in (study, rates, longer):
         (runs,) = re.findall(rf"^\| `{each.name}` \|.*?\| (\d+) \|.*\| done \|$", queue, re.MULTILINE)
         assert len(each.runs(projections)) == int(runs) == len(load_records(RESULTS / each.name))
     counts = {(label, size): study.count(projections, label, size) for label, size in study.cells(projections)}

@@ -1,8 +1,11 @@
 """Numbers of the chapter on planted updates."""
 
+import pandas as pd
+
 from companion import planted
-from companion.planted import RATES, STUDY, TEXTS
+from companion.planted import LONGER, RATES, STUDY, TEXTS
 from companion.quantities import Value, quantity
+from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Mean
 from cpadapt.records.config import HEAD
 
@@ -46,16 +49,38 @@ def steps() -> int:
     return planted.study().protocol.steps
 
 
+@quantity("texts", source=STUDY)
+def batch() -> int:
+    """Texts of every step."""
+    return planted.study().protocol.batch_size
+
+
+@quantity("percent", 0, STUDY)
+def norm() -> float:
+    """The norm of every planted update, as a share of its weight's."""
+    (share,) = {teacher.norm for teacher in planted.study().teachers}
+    return share
+
+
 @quantity("percent", 0, RATES)
 def trial() -> float:
     """What LoRA 4 removed of LoRA 4's divergence on SST-2, at its chosen setting, when the rates were tried."""
-    return planted.trial()
+    return float(planted.shares_on_dev(RATES, "LoRA 4", ("lora", 4)).mean())
 
 
-@quantity("ranks", source=RATES)
-def at_edge() -> int:
-    """LoRA's ranks for which both the lowest rate and the lowest scale tried were chosen."""
-    return planted.at_edge("lora")
+@quantity("students", source=RATES)
+def taken_over() -> Value:
+    """Students whose setting was chosen for another one."""
+    found = planted.settings()
+    cells = zip(found["label"], found["size"], strict=True)
+    return Value(sum(source != cell for source, cell in zip(found["chosen_for"], cells, strict=True)), n=len(found))
+
+
+@quantity("students", source=RATES, each=("rate", "scale"))
+def at_lowest(what: str) -> Value:
+    """Students with the lowest rate, or scale, that was tried."""
+    found = planted.settings()
+    return Value(int(found[f"lowest_{what}"].sum()), n=len(found))
 
 
 # Does a student find its kind?
@@ -166,6 +191,13 @@ def higher_on_generated() -> Value:
     return Value(int((means > 0).sum()), n=len(means))
 
 
+@quantity("fields", source=STUDY)
+def texts_open() -> Value:
+    """Those pairs whose interval of the difference holds 0."""
+    found = planted.between_texts()
+    return Value(int(((found["low"] <= 0) & (found["high"] >= 0)).sum()), n=len(found))
+
+
 @quantity("points", 0, STUDY, each=ENDS)
 def texts_apart(end: str) -> float:
     """The generated text's share minus SST-2's, over teachers and students the least and the most."""
@@ -180,6 +212,12 @@ def best_run(text: str) -> float:
 
 
 # After the data: what limits it.
+
+
+@quantity("teachers", source=STUDY)
+def drawn() -> int:
+    """Teachers, each draw's counted."""
+    return len(planted.by_teacher("sst2"))
 
 
 @quantity("percent", 0, STUDY, each=[("sst2", end) for end in ENDS])
@@ -204,11 +242,83 @@ def judged_last(text: str) -> Value:
 @quantity("percent", 0, STUDY, each=[(text, at) for text in TEXTS for at in ("halfway", "last")])
 def on_dev(text: str, at: str) -> Mean:
     """What runs have removed of dev's divergence at a step, whichever step they are judged at."""
-    return planted.along(text, "dev", steps() // (2 if at == "halfway" else 1))
+    return planted.over_draws(planted.along(text, "dev", steps() // (2 if at == "halfway" else 1)))
 
 
 @quantity("percent", 0, STUDY, each=TEXTS)
 def on_train(text: str) -> Mean:
     """What the loss on the last batches is below that of the model without an adapter, as a share of dev's
     divergence."""
-    return planted.along(text, "train", steps())
+    return planted.over_draws(planted.along(text, "train", steps()))
+
+
+@quantity("points", 0, STUDY, each=TEXTS)
+def train_ahead(text: str) -> Mean:
+    """That share minus what is removed on dev at the last step, draw by draw."""
+    return planted.over_draws(planted.along(text, "train", steps()) - planted.along(text, "dev", steps()))
+
+
+# Longer training, on dev.
+
+
+@quantity("runs", source=LONGER)
+def longer_runs() -> int:
+    """Runs with an adapter in the study of longer rates."""
+    return len(planted.tried(LONGER))
+
+
+@quantity("times", source=(STUDY, LONGER), each=("texts", "examples"))
+def more(what: str) -> float:
+    """How many times as many training texts, and as many examples in all steps, the study of longer rates has."""
+    longer, first = planted.study(LONGER).protocol, planted.study().protocol
+    if what == "texts":
+        return longer.train_cap / first.train_cap
+    return longer.steps * longer.batch_size / (first.steps * first.batch_size)
+
+
+@quantity("draws", source=LONGER)
+def longer_draws() -> int:
+    """Draws of the study of longer rates."""
+    return int(planted.tried(LONGER)["draw"].nunique())
+
+
+@quantity("percent", 0, LONGER, each=("cp", "lora"))
+def longer(label: str) -> float:
+    """What CP 4 and LoRA 4 remove of their kind's divergence, at the chosen setting."""
+    return float(_longer(label).mean())
+
+
+@quantity("percent", 0, LONGER, each=[("cp", end) for end in ENDS])
+def longer_by_draw(label: str, end: str) -> float:
+    """The same in single draws, the least and the most."""
+    return _end(end, _longer(label).tolist())
+
+
+def _longer(label: str) -> "pd.Series[float]":
+    return planted.shares_on_dev(LONGER, cell_name(label, 4), (label, 4))
+
+
+@quantity("percent", 0, LONGER)
+def longer_most() -> float:
+    """The most that any student removes of any teacher's divergence at any rate, as a mean over draws."""
+    return planted.longer_most()
+
+
+@quantity("students", source=LONGER)
+def longer_at_edge() -> Value:
+    """Students for which the lowest or the highest rate tried was chosen."""
+    at_edge, known = planted.longer_at_edge()
+    return Value(at_edge, n=known)
+
+
+@quantity("runs", source=(RATES, LONGER))
+def longer_higher() -> Value:
+    """Runs that remove more than the same student at the same teacher in the first study of rates."""
+    found = planted.longer().dropna()
+    return Value(int((found["after"] > found["before"]).sum()), n=len(found))
+
+
+@quantity("percent", 0, (RATES, LONGER))
+def at_former_rate() -> float:
+    """What LoRA 4 removes of LoRA 4's divergence at the rate that the first study of rates chose."""
+    return planted.at_former_rate()

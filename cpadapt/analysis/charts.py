@@ -6,6 +6,7 @@ and the built book draw without a network. Altair takes a second to import, so o
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -703,13 +704,15 @@ def recovery_chart(found: pd.DataFrame) -> Any:
             alt.Tooltip("high:Q", title="to", format=".1%"), alt.Tooltip("draws:Q"),
         ],
     )  # fmt: skip
-    scale = alt.Scale(scheme="viridis", domain=[0, 1])
+    # From the tenth below the least, so that near shares differ.
+    least = min(math.floor(10 * table["shade"].min()) / 10, 0.9)
+    scale = alt.Scale(scheme="viridis", domain=[least, 1])
     legend = alt.Legend(title="share of the divergence removed", format=".0%")
     fields = base.mark_rect().encode(alt.Color("shade:Q", scale=scale, legend=legend))
-    # Viridis is dark at its low end and light at its high end.
-    ink = alt.when(alt.datum.shade < 0.5).then(alt.value("white")).otherwise(alt.value("black"))
+    # Viridis is dark at its low end and light at its high end; there both inks are equally clear.
+    ink = alt.when(alt.datum.shade < least + 0.45 * (1 - least)).then(alt.value("white")).otherwise(alt.value("black"))
     means = base.mark_text(fontSize=13, dy=-6).encode(text="percent:N", color=ink)
-    ranges = base.mark_text(fontSize=9, dy=9, opacity=alt.ExprRef(f"{narrow} ? 0 : 1")).encode(
+    ranges = base.mark_text(fontSize=11, dy=9, opacity=alt.ExprRef(f"{narrow} ? 0 : 1")).encode(
         text="range:N", color=ink
     )
     return alt.layer(fields, means, ranges).properties(
