@@ -9,8 +9,9 @@ import pandas as pd
 from companion import PROJECT, main_study, model_size, planned, quantities
 from companion.planned import Tested
 from companion.records import records
-from cpadapt.analysis.across_tasks import OverTasks, chosen_settings
-from cpadapt.analysis.charts import cell_name, family_name
+from cpadapt.analysis.across_tasks import OverTasks, chosen_settings, difference
+from cpadapt.analysis.charts import cell_name, family_name, pair_name, task_name
+from cpadapt.analysis.statistics import Estimate
 from cpadapt.families import FAMILIES, counting, family
 from cpadapt.inputs.backbones.projections import load_projections
 from cpadapt.records.config import Cell
@@ -49,6 +50,11 @@ def tests(model: str) -> tuple[str, ...]:
     return (*PARTNERS[model], SMALLEST)
 
 
+def _all_tests() -> tuple[str, ...]:
+    """The tests of the model that has most of them, which are all."""
+    return max(map(tests, STUDIES), key=len)
+
+
 def test_title(test: str) -> str:
     """What a test is about."""
     if test == SMALLEST:
@@ -73,6 +79,13 @@ def lead(test: str, model: str) -> OverTasks:
 
 
 @functools.cache
+def on_task(test: str, model: str, task: str) -> Estimate:
+    """A test's difference on one task. It has no test."""
+    found = main_study.runs(STUDIES[model])[task]
+    return difference([(weight, found[cell].values()) for cell, weight in _weights(test, model).items()]).estimate
+
+
+@functools.cache
 def tested(model: str) -> Mapping[str, Tested]:
     """A model's tests, corrected together."""
     return planned.corrected({test: lead(test, model) for test in tests(model)}, LEVEL)
@@ -90,6 +103,13 @@ def cells(model: str) -> Mapping[Cell, int]:
 def smallest(label: str, model: str) -> Cell:
     """A family's smallest adapter in a model's study."""
     return label, min(study(model).ladder.sizes[label])
+
+
+def below(model: str) -> list[str]:
+    """The families that have an adapter smaller than LoRA's rank 1 in a model's study, from the largest of these."""
+    counts = cells(model)
+    found = {label: counts[smallest(label, model)] for label in study(model).ladder.sizes}
+    return sorted((label for label in found if found[label] < counts["lora", 1]), key=lambda label: -found[label])
 
 
 @functools.cache
@@ -129,33 +149,39 @@ def choices(model: str) -> Mapping[Cell, tuple[float, float, float]]:
     return found
 
 
-def gain_rows(model: str) -> pd.DataFrame:
-    """What each adapter gains and costs, for `charts.budget_chart`."""
-    rows = []
-    for cell, scalars in cells(model).items():
-        low, high = gain(cell, model).interval()
-        row = {"label": cell[0], "size": cell[1], "parameters": scalars, "mean": gain(cell, model).mean}
-        rows.append(row | {"low": low, "high": high})
-    return pd.DataFrame(rows)
+POINTS = "points, 95 % intervals"
+"""The title of the charts' axes."""
+
+COLOURS = ("#E69F00", "#56B4E9")
+"""Of the models, in the order of `STUDIES`: two that no family has."""
 
 
 def lead_rows() -> pd.DataFrame:
     """The tests' differences, for `charts.interval_chart`."""
+    return _rows({test_title(test): {m: lead(test, m) for m in STUDIES if test in tests(m)} for test in _all_tests()})
+
+
+def behind_rows() -> pd.DataFrame:
+    """The smallest of each family that is `below` LoRA's rank 1, minus it, for `charts.interval_chart`."""
+    found: dict[str, dict[str, OverTasks]] = {}
+    for model in STUDIES:
+        for label in below(model):
+            what = pair_name(smallest(label, model), ("lora", 1))
+            found.setdefault(what, {})[model] = behind(label, model)
+    return _rows(found)
+
+
+def _rows(found: Mapping[str, Mapping[str, OverTasks]]) -> pd.DataFrame:
+    """Differences by what they are and by model, each line's models side by side."""
     rows = []
     for model in STUDIES:
-        for test in tests(model):
-            mean = lead(test, model)
-            low, high = mean.interval()
-            row = {
-                "group": model_size.title(STUDIES[model]),
-                "what": test_title(test),
-                "mean": mean.mean,
-                "low": low,
-                "high": high,
-            }
-            rows.append(row | {"seeds": len(study(model).drawn)})
-    # A test that one model lacks stands where the other has it.
-    order = [test_title(test) for test in max(map(tests, STUDIES), key=len)]
+        for what, means in found.items():
+            if model in means:
+                low, high = means[model].interval()
+                row = {"group": model_size.title(STUDIES[model]), "what": what, "mean": means[model].mean}
+                rows.append(row | {"low": low, "high": high, "seeds": len(study(model).drawn)})
+    # What one model lacks stands where the other has it.
+    order = list(found)
     return pd.DataFrame(rows).sort_values("what", key=lambda names: names.map(order.index), kind="stable")
 
 
@@ -169,6 +195,21 @@ def cell_table(model: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def task_table() -> pd.DataFrame:
+    """The tests' differences on single tasks, to read, each with its interval."""
+    rows = []
+    for model, name in STUDIES.items():
+        for task in main_study.runs(name):
+            row = {"model": model_size.title(name), "task": task_name(task)}
+            for test in _all_tests():
+                row[test_title(test)] = "–"
+                if test in tests(model):
+                    found = quantities.value(f"families.on_task.{test}.{model}.{task}")
+                    row[test_title(test)] = found.text("bare|signed")
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def test_table() -> pd.DataFrame:
     """The tests of both models, to read, with their p values corrected over a model's tests."""
     rows = []
@@ -177,9 +218,11 @@ def test_table() -> pd.DataFrame:
             found = quantities.value(f"families.lead.{test}.{model}")
             row = {"model": model_size.title(name), "test": test_title(test), "points": found.text("signed")}
             row["95 % interval"] = found.text("interval|signed")
-            row["p"] = quantities.value(f"families.p_value.{test}.{model}").text()
-            row["p, equivalence"] = quantities.value(f"families.equivalence_p_value.{test}.{model}").text()
-            rows.append(row | {"verdict": quantities.value(f"families.verdict.{test}.{model}").text()})
+            row["p (Holm)"] = quantities.value(f"families.p_value.{test}.{model}").text()
+            row["p, equivalence (Holm)"] = quantities.value(f"families.equivalence_p_value.{test}.{model}").text()
+            row["verdict"] = quantities.value(f"families.verdict.{test}.{model}").text()
+            tasks = quantities.value(f"families.apart.{test}.{model}")
+            rows.append(row | {"task intervals without 0": f"{tasks.text()} of {tasks.text('n')}"})
     return pd.DataFrame(rows)
 
 
@@ -200,19 +243,22 @@ def smallest_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+ON_ALL = next(model for model in STUDIES if set(FAMILIES) <= set(study(model).ladder.sizes))
+"""The first model that all families are measured on."""
+
+
 def kept_table() -> pd.DataFrame:
     """What each family saves, and the rank of the LoRA that has the same update, to read.
 
-    At its smallest and at the size nearest to LoRA's rank 1, on the last model that the family is measured on.
+    At its smallest and at the size nearest to LoRA's rank 1, on `ON_ALL`.
     """
+    asked, counts = study(ON_ALL), cells(ON_ALL)
+    projections = load_projections(asked.backbone, asked.target_modules)
     rows = []
     for label in FAMILIES:
-        model = [model for model in STUDIES if label in study(model).ladder.sizes][-1]
-        asked, known, counts = study(model), family(label), cells(model)
-        options, first = asked.families[label].options, counts["lora", 1]
-        projections = load_projections(asked.backbone, asked.target_modules)
-        near = min(asked.ladder.sizes[label], key=lambda size: abs(math.log(counts[label, size] / first)))
-        for size in dict.fromkeys((smallest(label, model)[1], near)):
+        known, options = family(label), asked.families[label].options
+        near = min(asked.ladder.sizes[label], key=lambda size: abs(math.log(counts[label, size] / counts["lora", 1])))
+        for size in dict.fromkeys((smallest(label, ON_ALL)[1], near)):
             rows.append(
                 {
                     "adapter": cell_name(label, size),
@@ -220,7 +266,14 @@ def kept_table() -> pd.DataFrame:
                     "next step": f"{counting.step(label, projections, options):,}",
                     "saved as": family_name(label) if known.SAVED_AS_TRAINED else "plain LoRA",
                     "file, bytes": f"{counting.file_bytes(label, projections, size, options):,}",
-                    "rank as exact LoRA": f"{known.columns(size, **options):,}",
+                    "rank as plain LoRA": f"{known.columns(size, **options):,}",
                 }
             )
     return pd.DataFrame(rows)
+
+
+def missing(name: str) -> int:
+    """The runs of a study that aren't on record."""
+    known, asked = {run.config_id for run in records(name)}, load_study(PROJECT / "studies" / f"{name}.toml")
+    planned_runs = asked.runs(load_projections(asked.backbone, asked.target_modules))
+    return sum(config.config_id not in known for _, config in planned_runs)

@@ -41,8 +41,8 @@ model_size.first_chart()
 # ranks and CP of up to {q}`main_study.most_components|unit`.
 #
 # **For you**: if rank-1 LoRA fits your budget, use it, because every library loads it; with many examples, try a
-# larger LoRA. If it doesn't fit, say because you keep thousands of adapters, take CP with as many components as fit.
-# One costs {q}`main_study.one_component_costs|full` on average against rank-1 LoRA
+# larger LoRA. If it doesn't fit, say because you keep thousands of adapters, take CP with as many components as fit,
+# or LoKr, which PEFT has. One component costs {q}`main_study.one_component_costs|full` on average against rank-1 LoRA
 # ([which adapter, which size?](which_adapter.ipynb)).
 # {says}`main_study.one_component_costs.low > 0`
 #
@@ -61,7 +61,7 @@ model_size.first_chart()
 #   {says}`readout.first_gain.low > 0 and readout.lead.head.low > 0`
 # - **LoRA's first rank's size is enough for CP** with so few examples: four times as much is equivalent
 #   ([the plan's tests](planned.ipynb)). {says}`planned.verdict.test5 == 'equivalent' and planned.plateau == '17'`
-# - **No other family is shown to be better**, on two small models and six tasks. At equal size MELoRA and LoRA are
+# - **No family is shown to be ahead at equal size**, on two small models and six tasks. MELoRA and LoRA are
 #   equivalent; at their smallest, whether CP or LoKr gains more is open ([families](families.ipynb)).
 #   {says}`families.verdict.melora.minilm == families.verdict.melora.smollm2 == 'equivalent'`
 #   {says}`families.verdict.smallest.minilm == families.verdict.smallest.smollm2 == 'open'`

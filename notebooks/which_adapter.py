@@ -15,9 +15,9 @@
 #
 # **I have a model and a budget. Which adapter do I take, and how large?**
 #
-# Take LoRA of rank 1 if it fits. If it doesn't, take CP, with as many components as the budget holds.
+# Take LoRA of rank 1 if it fits. If not, take CP, or LoKr if you want PEFT alone, as large as fits.
 #
-# At equal size the two are equivalent over {q}`main_study.tasks|unit`; below it, one component has
+# At equal size CP and LoRA are equivalent over {q}`main_study.tasks|unit`; below it, one component has
 # {q}`planned.share|full` of the best adapter's gain, on an encoder {q}`encoder.way.boolq` to
 # {q}`encoder.way.sick|unit`.
 # {says}`main_study.verdict == 'equivalent' and planned.share.low > 70`
@@ -39,18 +39,19 @@ HTML(planner.form())
 # ## The rule
 #
 # 1. **LoRA's rank 1 fits:** take it. With more than 1000 examples, also try a larger LoRA.
-# 2. **It doesn't fit:** take CP, with as many components as fit. If you keep thousands of adapters, your budget is
-#    what one file may take.
+# 2. **It doesn't fit:** take CP, with as many components as fit, or LoKr if you want PEFT alone. If you keep
+#    thousands of adapters, your budget is what one file may take.
 # 3. **Not even one component fits:** nothing so small is measured here.
 #
 # Size is for many examples: with all of BoolQ's, four ranks gain {q}`which_adapter.more_ranks|full` over one, and LoRA
 # leads CP by {q}`readout.lead.head|unit` at equal size ([when size pays](when_size_pays.ipynb)).
 # {says}`which_adapter.more_ranks.low > 0 and readout.lead.head.low > 0`
 #
-# The second line says CP, because no family is shown to be ahead of it there. LoKr {cite:p}`yeh2024lycoris` starts as
-# small, its first rank reaches the updates of one component, and PEFT has it without a further package. At their
-# smallest, CP minus LoKr is {q}`families.lead.smallest.minilm|full|signed` on MiniLM and
-# {q}`families.lead.smallest.smollm2|full|signed` on SmolLM2: both are open ([all families](families.ipynb)).
+# The second line names CP first because CP is measured on more models and tasks, not because it's shown to be better.
+# LoKr {cite:p}`yeh2024lycoris` starts as small, its first rank reaches the updates of one component, and PEFT has it
+# without a further package. At their smallest, CP minus LoKr is {q}`families.lead.smallest.minilm|full|signed` on
+# MiniLM and {q}`families.lead.smallest.smollm2|full|signed` on SmolLM2, and both are open
+# ([all families](families.ipynb)).
 # {says}`families.verdict.smallest.minilm == 'open' and families.verdict.smallest.smollm2 == 'open'`
 #
 # ## Other families go smaller, unmeasured

@@ -1,13 +1,15 @@
 """Numbers of the chapter on families."""
 
-from companion import PROJECT, families, main_study, planned
+from companion import PROJECT, families, main_study
 from companion.families import LEVEL, PARTNERS, RATES, STUDIES
 from companion.quantities import Value, quantity
 from companion.quantities.encoder import listed
 from cpadapt.analysis.across_tasks import OverTasks
 from cpadapt.analysis.charts import cell_name
+from cpadapt.analysis.statistics import Estimate
 
 TESTS = [(test, model) for model in STUDIES for test in families.tests(model)]
+ON_TASKS = [(*name, task) for name in TESTS for task in families.study(name[1]).tasks]
 SMALLEST = [(label, model) for model in STUDIES for label in families.study(model).ladder.sizes]
 CELLS = {
     (f"{label}{size}", model): (label, size)
@@ -16,6 +18,7 @@ CELLS = {
     for size in sizes
 }
 ALL = tuple(STUDIES.values())
+ASKED = tuple(sorted(path.stem for path in (PROJECT / "studies").glob("families-*.toml")))
 
 
 def of_model(*name: str) -> str:
@@ -39,11 +42,16 @@ def draws() -> int:
     return count
 
 
-@quantity()
-def not_measured() -> str:
-    """The studies of families' rates that have no records yet."""
-    found = sorted(path.stem for path in (PROJECT / "studies").glob("families-rates-*.toml"))
-    return listed([name for name in found if not planned.is_measured(name)])
+@quantity("adapters", source=ALL)
+def adapters() -> int:
+    """The adapters of both studies, without the head alone."""
+    return sum(len(families.cells(model)) for model in STUDIES)
+
+
+@quantity(source=ASKED)
+def not_whole() -> str:
+    """The studies of families of which runs are missing."""
+    return listed([name for name in ASKED if families.missing(name)])
 
 
 # The tests.
@@ -53,6 +61,19 @@ def not_measured() -> str:
 def lead(test: str, model: str) -> OverTasks:
     """A family minus LoRA at equal size, or CP's smallest minus LoKr's."""
     return families.lead(test, model)
+
+
+@quantity("points", 2, lambda *name: STUDIES[name[1]], each=ON_TASKS)
+def on_task(test: str, model: str, task: str) -> Estimate:
+    """The same on one task."""
+    return families.on_task(test, model, task)
+
+
+@quantity(source=of_model, each=TESTS)
+def apart(test: str, model: str) -> Value:
+    """The tasks whose interval leaves out zero, of all tasks."""
+    ends = [families.on_task(test, model, task).interval() for task in families.study(model).tasks]
+    return Value(sum(low > 0 or high < 0 for low, high in ends), n=len(ends))
 
 
 @quantity(source=of_model, each=TESTS)

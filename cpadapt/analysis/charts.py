@@ -744,7 +744,12 @@ def _signed_axis(**further: Any) -> Any:
 
 
 def interval_chart(
-    contrasts: pd.DataFrame, title: str, margin: float, row: int | None = None, level: float = 0.95
+    contrasts: pd.DataFrame,
+    title: str,
+    margin: float,
+    row: int | None = None,
+    level: float = 0.95,
+    colours: Sequence[str] = FURTHER_COLOURS,
 ) -> Any:
     """Differences with their intervals, one below the other, coloured by group.
 
@@ -755,6 +760,7 @@ def interval_chart(
         margin: smaller differences count as none; drawn as a dashed line on either side of zero, unless it is 0.
         row: the height of what stands on one line, in pixels; without it, 16 for each group.
         level: of the intervals.
+        colours: of the groups, in their order.
     """
     import altair as alt
 
@@ -763,11 +769,11 @@ def interval_chart(
     groups = list(dict.fromkeys(table["group"]))
     y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(grid=False, ticks=False))
     offset = alt.YOffset("group:N", sort=groups)
-    colours = alt.Scale(domain=groups, range=list(FURTHER_COLOURS[: len(groups)]))
+    scale = alt.Scale(domain=groups, range=list(colours[: len(groups)]))
     # On a phone two long names side by side would be cut off.
     columns = 1 if max(map(len, groups)) > 12 else 2
     legend = alt.Legend(columns=columns, symbolType="circle") if len(groups) > 1 else None
-    colour = alt.Color("group:N", title=None, scale=colours, legend=legend)
+    colour = alt.Color("group:N", title=None, scale=scale, legend=legend)
     tooltip = [
         alt.Tooltip("group:N", title="group"),
         alt.Tooltip("what:N", title="difference"),

@@ -6,11 +6,13 @@ The rule is:
 
 1. LoRA if its rank 1 fits, because CP of equal size is not known to be better and everything loads LoRA. A larger rank
    only with more examples than the studies had.
-2. Otherwise CP, with as many components as fit.
+2. Otherwise CP, with as many components as fit. Of the families that start so small, it's measured on the most models
+   and tasks.
 3. Nothing if neither fits.
 
 No other family is advised. MELoRA, SymLoRA and LoKr are measured on two small models alone, where none is shown to be
-ahead of LoRA or CP of its size. LoKr starts as small as CP, so it is named beside it, with what these models say.
+ahead of LoRA or CP of its size. LoKr starts as small as CP and needs only PEFT, so it is named beside it, with what
+these models say.
 """
 
 from __future__ import annotations
@@ -86,7 +88,10 @@ def sentences() -> dict[str, str]:
     many = f"in the one case tried ({more['task']} on {more['model']})"
     rest = f"tasks other than classification; more than {found['examples']:,} examples"
     shortest, longest = sides()
-    rival = ", ".join(f"{VERDICTS[verdict]} on {model}" for model, verdict in found["smallest"]["verdicts"].items())
+    models: dict[str, list[str]] = {}
+    for model, verdict in found["smallest"]["verdicts"].items():
+        models.setdefault(f"{VERDICTS[verdict]} on ", []).append(model)
+    rival = ", ".join(verdict + " and ".join(names) for verdict, names in models.items())
     return {
         "first": "Take: LoRA, rank 1, which everything loads.",
         "larger": f" With more than {found['examples']:,} examples, also try larger ranks; {{size}} is the largest"
@@ -107,8 +112,8 @@ def sentences() -> dict[str, str]:
         f" features a side); {rest}",
         "paid": f", where CP of LoRA's size beat one component by {_said(more['gain'])} {many}",
         "rival": " Nor is {family} covered: it starts at {scalars} scalars, and may do as well.",
-        f"rival_{found['smallest']['family']}": " {family} starts at {scalars} scalars; CP minus {family} at their"
-        f" smallest: {rival}.",
+        f"rival_{found['smallest']['family']}": " PEFT's {family} starts at {scalars} scalars; CP minus {family} at"
+        f" their smallest: {rival}.",
     }
 
 

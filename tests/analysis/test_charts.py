@@ -561,6 +561,9 @@ def test_intervals_are_in_points_by_difference_and_group() -> None:
     )
     assert points["encoding"]["yOffset"]["field"] == "group"
     assert points["encoding"]["color"]["scale"]["domain"] == ["SST-2", "RTE"]
+    given = as_dict(interval_chart(CONTRASTS, "LoRA − CP, points", margin=0.02, colours=("#123456", "#abcdef", "red")))
+    for layer in (*layers(given, "point"), *layers(given, "rule")[2:]):
+        assert layer["encoding"]["color"]["scale"]["range"] == ["#123456", "#abcdef"]
     assert {(row["low"], row["mean"], row["high"]) for row in rows} == {(-1.0, 1.0, 3.0)}
     lines = [drawn(spec, layer) for layer in layers(spec, "rule") if "y" not in layer["encoding"]]
     assert lines == [[{"at": 0.0}], [{"at": -2.0}, {"at": 2.0}]]

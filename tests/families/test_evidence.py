@@ -40,7 +40,8 @@ def test_the_rule(budget: int, taken: tuple[str | None, int | None], share: int 
     assert ("also try larger ranks; 244 is the largest that fits" in advice.take) == (budget == 10**6)
     assert ("LoRA gained 1.0 points" in advice.why) == (budget == 10**6)
     # LoKr starts at a scalar less than CP.
-    assert (" LoKr starts at 192 scalars; CP minus LoKr at" in advice.unknown) == (advice.family == "cp")
+    assert (" PEFT's LoKr starts at 192 scalars; CP minus LoKr at" in advice.unknown) == (advice.family == "cp")
+    assert advice.unknown.endswith(": open on MiniLM-L6 and SmolLM2-135M.") == (advice.family == "cp")
     assert bool(advice.why) == bool(advice.unknown) == (advice.family is not None)
 
 
