@@ -26,8 +26,8 @@ from cpadapt import FamilyPlan, InputError, Ladder, Protocol, Setting, Study, Ta
 from cpadapt.bank.trainer import Trainer
 from cpadapt.cli import app
 from cpadapt.inputs.backbones import loading, sources
-from cpadapt.inputs.folders import home_folder
 from cpadapt.inputs.backbones.specs import BACKBONES, Source
+from cpadapt.inputs.folders import home_folder
 from cpadapt.inputs.tasks.examples import load_task
 from cpadapt.inputs.tasks.specs import TASKS, load_spec
 from cpadapt.measure import CHECKPOINTS, train
