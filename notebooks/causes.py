@@ -104,15 +104,15 @@ charts.table(causes.again_table(["sst2", "rte"]))
 # {says}`0 < causes.repeat_answers.cpu_half.other < 1`
 #
 # On a GPU in bfloat16 the same bank gave the same numbers in another process too. In another bank a trained scalar
-# differs by {q}`causes.repeat_weights.gpu.other|3` at most. Nothing is padded there, and making the backbone's products
-# in float64 or run by run doesn't make runs equal either. So the cause is elsewhere, and we haven't found it.
+# differs by {q}`causes.repeat_weights.gpu.other|3` at most. Nothing is padded there, and making the backbone's
+# products in float64 or run by run doesn't make runs equal either. So the cause is elsewhere; we haven't found it.
 # {says}`causes.repeat_equal.gpu.as_it_is == causes.repeat_compared.gpu.as_it_is`
 # {says}`causes.repeat_equal.gpu.deterministic == causes.repeat_compared.gpu.deterministic`
 # {says}`causes.repeat_equal.gpu.other == causes.repeat_equal.gpu.exact == causes.repeat_equal.gpu.by_run == 0`
 # {says}`causes.repeat_equal.gpu.fused == 0`
 #
-# `cpadapt run --deterministic` promises the same for the same bank on the same kind of GPU. These LoRA and CP runs were
-# equal without it too; with it a step takes {q}`causes.repeat_slower.gpu` times as long.
+# `cpadapt run --deterministic` promises the same for the same bank on the same kind of GPU. These LoRA and CP runs
+# were equal without it too; with it a step takes {q}`causes.repeat_slower.gpu` times as long.
 
 # %% mystnb={"code_prompt_show": "Repeats", "code_prompt_hide": "Repeats"} tags=["remove-input", "hide-output"]
 charts.table(causes.repeat_table())
