@@ -175,6 +175,22 @@ def test_the_study_asks_for_what_its_page_and_the_queue_say() -> None:
         assert teacher.family == "dense" or (teacher.family, teacher.size) in counts
 
 
+@pytest.mark.parametrize(
+    ("name", "norm", "dtype", "targets"),
+    [("planted-pilot-small", 0.1, "float32", None), ("planted-pilot-v", 0.3, "bfloat16", ("v_proj",))],
+)
+def test_a_pilot_differs_from_the_longer_rates_as_said(
+    name: str, norm: float, dtype: str, targets: tuple[str, ...] | None
+) -> None:
+    longer, pilot = (load_study(STUDIES / f"{each}.toml") for each in ("planted-longer-rates", name))
+    assert pilot.target_modules == targets
+    assert pilot.teachers == tuple(replace(teacher, norm=norm) for teacher in longer.teachers)
+    assert (pilot.draws, pilot.tasks, pilot.ladder) == (longer.draws, longer.tasks, longer.ladder)
+    shorter = replace(longer.protocol, steps=2000, eval_every=500, train_cap=16000, dtype=dtype)
+    assert pilot.protocol == shorter
+    assert len(pilot.runs(load_projections(pilot.backbone, targets))) == 64
+
+
 def test_a_study_with_a_teacher_needs_words_and_different_teachers() -> None:
     study = load_study(STUDIES / "planted-tiny.toml")
     projections = load_projections("tiny")
