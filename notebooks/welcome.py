@@ -17,7 +17,7 @@
 #
 # A {term}`CP adapter` is built from short vectors. The smallest has {q}`main_study.smaller|unit` fewer trainable
 # scalars than rank-1 LoRA. It still keeps {q}`planned.share|unit` of what the best adapter tried adds to the accuracy
-# of the {term}`head` alone. At equal size CP and LoRA are equivalent.
+# of the {term}`head` alone. At equal size CP and LoRA are equivalent on average.
 # {says}`main_study.smaller > 17 and 75 < planned.share < 85 and main_study.verdict == 'equivalent'`
 #
 # {q}`main_study.tasks` classification tasks, with 1000 examples and {q}`main_study.steps|unit` each, on
