@@ -350,7 +350,7 @@ def dial_chart(model: str) -> Any:
     places = sorted(set(table["dial"]))
     x = alt.X(
         "at:Q",
-        title="the dial, as a multiple of today's",
+        title="the dial, as a multiple of the middle's",
         scale=alt.Scale(type="log", base=2, nice=False, padding=14),
         axis=alt.Axis(values=places, format="~g", grid=False),
     )
@@ -358,7 +358,7 @@ def dial_chart(model: str) -> Any:
     colours = alt.Scale(domain=list(names.values()), range=list(FURTHER_COLOURS[: len(names)]))
     colour = alt.Color("task:N", title=None, scale=colours, legend=alt.Legend(symbolType="circle", symbolOpacity=1))
     tooltip = [
-        alt.Tooltip("task:N"), alt.Tooltip("dial:Q", title="times today's", format="~g"), alt.Tooltip("settings:Q"),
+        alt.Tooltip("task:N"), alt.Tooltip("dial:Q", title="times middle", format="~g"), alt.Tooltip("settings:Q"),
         alt.Tooltip("mean:Q", title="points", format="+.2f"), alt.Tooltip("low:Q", title="95 % from", format="+.2f"),
         alt.Tooltip("high:Q", title="to", format="+.2f"),
     ]  # fmt: skip
