@@ -111,8 +111,8 @@ charts.table(knobs.choice_table("smollm2"))
 # {says}`knobs.at_end.lora.smollm2 == 'none'`
 #
 # The plan has four tests, on other draws: CP with all knobs minus CP as today, and LoRA minus CP with all knobs, on
-# two models. They're **not measured** yet. So whether the gap to LoRA closes we can't tell. No default changes: one does
-# only if CP with all knobs is shown to be ahead of CP as today on both models.
+# two models. They're **not measured** yet. So whether the gap to LoRA closes we can't tell. No default changes; one
+# does only if CP with all knobs is shown to be ahead of CP as today on both models.
 # {says}`knobs.not_measured == 'knobs-0.5b, knobs-confirmed-smollm2 and knobs-confirmed-0.5b'`
 #
 # ## How sure?

@@ -500,7 +500,7 @@ def caught(planted: Planted) -> tuple[bool, str]:
             renewed = python("-m", "companion.quantities", "--renew")
             if renewed.returncode or planted.refused:
                 last = (renewed.stderr.strip().splitlines() or ["it is computed"])[-1]
-                return bool(renewed.returncode and planted.refused and planted.refused in last), last
+                return bool(renewed.returncode and planted.refused and planted.refused in renewed.stderr), last
         files = dict.fromkeys(test.partition("::")[0] for test in planted.caught_by)
         names = [test.partition("::")[2] for test in planted.caught_by]
         run = python("-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *files, "-k", " or ".join(names))
