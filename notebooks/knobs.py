@@ -30,7 +30,7 @@ from companion import knobs
 from cpadapt.analysis import charts
 
 charts.enable()
-knobs.effect_chart("smollm2").properties(title="Only interactions survive the correction")
+knobs.effect_chart("smollm2").properties(title="Only interactions survive")
 
 # %% [markdown]
 # An effect is what a knob does from its low level to its high one, averaged over the other knobs. An interaction (×)
