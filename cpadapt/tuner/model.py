@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers, check_target_module_exists
 from peft.utils import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
     AuxiliaryTrainingWrapper,
@@ -42,9 +42,11 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         """Adapt the model's modules, in their order.
 
         Raises:
-            InputError: a module cannot be adapted, or a key of `components_pattern` fits none.
+            InputError: a module cannot be adapted, a key of `components_pattern` fits none, or `layers_to_transform`
+                leaves none of "all-linear".
         """
         config = self.peft_config[adapter_name]
+        _choose_layers(config, model)
         self._generator = None if config.seed is None else torch.Generator().manual_seed(config.seed)
         self._patterns_used = set()
         super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -54,16 +56,6 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 f"components_pattern has {', '.join(map(repr, unused))}, which fits no adapted module; the modules are"
                 f" {', '.join(self.targeted_module_names)}"
             )
-
-    @staticmethod
-    def _check_target_module_exists(config: CPConfig, key: str) -> Any:
-        found = check_target_module_exists(config, key)
-        if not found or config.layers_to_transform is None or isinstance(config.target_modules, str):
-            return found
-        # Of a module that is named in full, as all are by "all-linear", PEFT would not ask in which layer it is.
-        by_ending = copy.copy(config)
-        by_ending.target_modules = {key.rpartition(".")[2]}
-        return "." in key and check_target_module_exists(by_ending, key)
 
     def _create_and_replace(
         self,
@@ -209,6 +201,23 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
             for module in self.modules()
             if isinstance(module, CPLayer | AuxiliaryTrainingWrapper)
         }
+
+
+def _choose_layers(config: CPConfig, model: nn.Module) -> None:
+    """Have "all-linear" name the modules of `layers_to_transform` only; PEFT looks for layers in other lists alone."""
+    if config.layers_to_transform is None or not isinstance(config.target_modules, str):
+        return
+    _maybe_include_all_linear_layers(config, model)
+    # PEFT would not ask in which layer a module is that is named in full.
+    by_ending = copy.copy(config)
+    by_ending.target_modules = {name.rpartition(".")[2] for name in config.target_modules}
+    chosen = {name for name in config.target_modules if "." in name and check_target_module_exists(by_ending, name)}
+    if not chosen:
+        raise InputError(
+            f"layers_to_transform={config.layers_to_transform} leaves none of the modules of 'all-linear', which are"
+            f" {', '.join(sorted(config.target_modules))}"
+        )
+    config.target_modules = chosen
 
 
 def _quantization(model: nn.Module, layer: nn.Module) -> QuantizationBackend | None:

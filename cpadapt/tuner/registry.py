@@ -30,6 +30,7 @@ _NEEDED = {
     "peft.tuners.tuners_utils": (
         "BaseTuner",
         "BaseTunerLayer",
+        "_maybe_include_all_linear_layers",
         "check_adapters_to_merge",
         "check_target_module_exists",
     ),

@@ -31,6 +31,15 @@ def language_model():
     return LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=False, **SIZES)).eval()
 
 
+KINDS = ["cp", "lora"]
+
+
+def config(kind, **fields):
+    if kind == "cp":
+        return CPConfig(num_components=2, init="normal", **fields)
+    return LoraConfig(r=2, init_lora_weights=False, **fields)
+
+
 def saved(folder, base=None, **fields):
     config = CPConfig(**{"num_components": 2, "init": "normal", "target_modules": ["q_proj", "v_proj"]} | fields)
     model = get_peft_model(base or language_model(), config).eval()
@@ -232,3 +241,46 @@ def test_layers_to_transform_are_exported_as_the_modules_that_they_are(llama, tm
     assert type(exported.peft_config["default"]) is LoraConfig
     assert set(exported.targeted_module_names) == set(model.targeted_module_names)
     assert_close(llama.logits(exported), llama.logits(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [[7], 7])
+def test_layers_that_all_linear_has_not_are_refused(llama, layers):
+    with pytest.raises(InputError, match=r"layers_to_transform=\[?7\]? leaves none .* of 'all-linear', .*k_proj"):
+        get_peft_model(llama.model(), llama.config(target_modules="all-linear", layers_to_transform=layers))
+
+
+# An adapted output layer counts as an embedding, which PEFT saves in full.
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("targets", "layers", "adapted"),
+    [
+        (["q_proj", "lm_head"], [0], {"model.layers.0.self_attn.q_proj", "lm_head"}),
+        (
+            ["model.layers.0.self_attn.v_proj", "q_proj"],
+            1,
+            {f"model.layers.{k}.self_attn.{n}" for k, n in ((0, "v_proj"), (1, "q_proj"))},
+        ),
+    ],
+    ids=["outside of all layers", "in another layer"],
+)
+def test_a_module_named_in_full_is_adapted_whatever_its_layer(tmp_path, kind, targets, layers, adapted):
+    """`layers_to_transform` is for the names that several layers have."""
+    sizes = SIZES | {"num_hidden_layers": 2}
+
+    def base():
+        torch.manual_seed(0)
+        return LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=False, **sizes)).eval()
+
+    model = get_peft_model(base(), config(kind, target_modules=targets, layers_to_transform=layers)).eval()
+    assert set(model.targeted_module_names) == adapted
+    model.save_pretrained(tmp_path / "saved")
+    ids = torch.tensor([[1, 2, 3]])
+    expected = model(input_ids=ids).logits
+    again = PeftModel.from_pretrained(base(), tmp_path / "saved").eval()
+    assert set(again.targeted_module_names) == adapted
+    assert torch.equal(again(input_ids=ids).logits, expected)
+    if kind == "cp":
+        export_to_lora(tmp_path / "saved", tmp_path / "lora")
+        exported = PeftModel.from_pretrained(base(), tmp_path / "lora").eval()
+        assert_close(exported(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
