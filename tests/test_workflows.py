@@ -39,6 +39,7 @@ def test_nothing_is_published_that_one_job_finds_wrong() -> None:
     assert set(checks["publish"]["needs"]) == set(checks) - {"publish"}
 
 
+@pytest.mark.slow
 def test_the_line_that_imports_what_was_installed_runs(tmp_path: Path) -> None:
     (command,) = (step["run"] for step in jobs("checks")["import"]["steps"] if "import cpadapt" in step.get("run", ""))
     python, *arguments = shlex.split(command)

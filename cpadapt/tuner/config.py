@@ -58,6 +58,9 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     layers_pattern: list[str] | str | None = None
 
     def __post_init__(self) -> None:
+        # In a file the type was "CP" when the tensors had other names, and is `CONFIG_TYPE` now.
+        saved_as = vars(self)["peft_type"]
+        self.has_former_names = type(saved_as) is str and saved_as == CPType.CP and bool(self.peft_version)
         try:
             super().__post_init__()
         except ValueError as error:  # a task type that PEFT does not know

@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from cpadapt.cli import app
@@ -104,27 +104,69 @@ for load in (
     assert done.stdout.splitlines() == ["KeyError True"] * 5
 
 
-def test_an_adapter_of_the_first_names_loads(toy, tmp_path):
-    model = get_peft_model(toy.model(), toy.config()).eval()
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+def as_first_saved(folder):
+    """Give a saved adapter the names of its tensors, and the fields, that it would have had at first."""
+    config = json.loads((folder / "adapter_config.json").read_text())
     for new in ("components_pattern", "seed"):
         config.pop(new)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "CP"}))
-    file = tmp_path / "adapter_model.safetensors"
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "CP"}))
+    file = folder / "adapter_model.safetensors"
     state = {}
     for key, tensor in load_file(file).items():
         module, _, name = key.rpartition(".cp_adapter.")
         state[f"{module}.cp_{name.replace('_', '.')}"] = tensor
     assert {key.rpartition("q_proj.")[2] for key in state} >= {"cp_up.0", "cp_up.1", "cp_down.0", "cp_weight"}
     save_file(state, file, metadata={"format": "pt"})
+    return state
+
+
+def test_an_adapter_of_the_first_names_loads(toy, tmp_path):
+    model = get_peft_model(toy.model(), toy.config()).eval()
+    model.save_pretrained(tmp_path)
+    state = as_first_saved(tmp_path)
     assert torch.equal(toy.logits(PeftModel.from_pretrained(toy.model(), tmp_path).eval()), toy.logits(model))
     again = get_peft_model(toy.model(), toy.config(), adapter_name="other")
     again.load_adapter(tmp_path, adapter_name="loaded")
     again.set_adapter("loaded")
     assert torch.equal(toy.logits(again.eval()), toy.logits(model))
+    state = {key.removeprefix("base_model.model."): tensor for key, tensor in state.items()}
+    bare = inject_adapter_in_model(CPConfig.from_pretrained(tmp_path), toy.model(), state_dict=state)
+    set_peft_model_state_dict(bare, state)
+    assert torch.equal(toy.logits(bare.eval()), toy.logits(model))
     export_to_lora(tmp_path, tmp_path / "lora")
     assert_close(toy.logits(PeftModel.from_pretrained(toy.model(), tmp_path / "lora").eval()), toy.logits(model))
+
+
+def test_transformers_refuses_the_first_names_until_they_are_saved_again(tmp_path):
+    """It would put a new adapter in the place of those that it doesn't find."""
+    language_model().save_pretrained(tmp_path / "base")
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    model = saved(tmp_path / "cp", base, task_type="CAUSAL_LM")
+    ids = torch.tensor([[1, 2, 3]])
+    expected = model(input_ids=ids).logits
+    state = as_first_saved(tmp_path / "cp")
+
+    def by_load_adapter(**fields):
+        model = language_model()
+        model.load_adapter(**fields)
+        return model
+
+    ways = [
+        lambda folder: by_load_adapter(peft_model_id=str(folder)),
+        lambda folder: LlamaForCausalLM.from_pretrained(folder),
+        lambda folder: AutoModelForCausalLM.from_pretrained(folder),
+    ]
+    for load in ways:
+        with pytest.raises(InputError, match=r"earlier cpadapt, .*PeftModel.from_pretrained and save it again"):
+            load(tmp_path / "cp")
+    with pytest.raises(InputError, match="saved by an earlier cpadapt"):
+        by_load_adapter(adapter_state_dict=state, peft_config=CPConfig.from_pretrained(tmp_path / "cp"))
+    PeftModel.from_pretrained(language_model(), tmp_path / "cp").save_pretrained(tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "again" / "adapter_config.json").write_text(json.dumps(config))
+    for load in ways:
+        assert torch.equal(load(tmp_path / "again").eval()(input_ids=ids).logits, expected)
 
 
 def damaged(state, how):
