@@ -226,7 +226,8 @@ class CPLinear(nn.Module, CPLayer):
             adapter_names: the adapters to merge; by default the active ones.
 
         Raises:
-            InputError: `safe_merge` found such entries, or the layer is quantized in a way that cannot be merged into.
+            InputError: `safe_merge` found such entries, the layer is quantized in a way that cannot be merged into, or
+                tensors have no values.
         """
         for adapter in check_adapters_to_merge(self, adapter_names):
             if adapter not in self.cp_adapter:
@@ -234,7 +235,7 @@ class CPLinear(nn.Module, CPLayer):
             self._check_mergeable(adapter)
             if self.quantization_backend is not None:
                 warnings.warn("the merged weight is quantized again, which rounds the update too", stacklevel=2)
-            merged = self._plus(self.get_delta_weight(adapter))
+            merged = self._plus(adapter, 1)
             if safe_merge and not torch.isfinite(merged).all():
                 raise InputError(
                     f"adapter {adapter!r} cannot be merged: the merged weight would have NaN or infinite entries"
@@ -248,11 +249,18 @@ class CPLinear(nn.Module, CPLayer):
             warnings.warn("there is no merged adapter to unmerge", stacklevel=2)
         while self.merged_adapters:
             adapter = self.merged_adapters.pop()
-            self.set_base_weight(self._plus(-self.get_delta_weight(adapter)))
+            self.set_base_weight(self._plus(adapter, -1))
 
-    def _plus(self, delta: Tensor) -> Tensor:
-        weight = self.get_base_weight()
-        return (weight + delta.detach()).to(weight.dtype)
+    def _plus(self, adapter: str, sign: int) -> Tensor:
+        """The base weight plus an adapter's update, or minus it."""
+        weight, delta = self.get_base_weight(), self.get_delta_weight(adapter).detach()
+        if weight.is_meta != delta.is_meta:
+            whose = f"adapter {adapter!r}" if delta.is_meta else "the base layer"
+            raise InputError(
+                f"the tensors of {whose} are on the meta device and have no values; load them before the adapter is"
+                " merged"
+            )
+        return (weight + sign * delta).to(weight.dtype)
 
     def _update(self, call: calls.Call, adapter: str, x: Tensor) -> Tensor:
         """The adapter's part of the output, `[*batch, out]`, for inputs `[*batch, in]`."""
@@ -280,7 +288,7 @@ class CPLinear(nn.Module, CPLayer):
         layer, backend = self.get_base_layer(), self.quantization_backend
         if backend is not None and not backend.supports_merge:
             how = backend.backend_name
-        elif backend is None and _is_dynamically_quantized(layer):
+        elif backend is None and is_dynamically_quantized(layer):
             how = f"{type(layer).__module__}.{type(layer).__name__}"
         else:
             return
@@ -300,9 +308,9 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
-            " an adapter around it would do nothing"
+            " an adapter around it would do nothing; leave it out with exclude_modules"
         )
-    linear = isinstance(layer, nn.Linear) or _is_dynamically_quantized(layer)
+    linear = isinstance(layer, nn.Linear) or is_dynamically_quantized(layer)
     if not linear and (quantization is None or quantization.layer_type != "linear"):
         raise InputError(
             f"it is of type {type(layer).__module__}.{type(layer).__qualname__}, but must be torch.nn.Linear,"
@@ -317,7 +325,7 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     return int(layer.out_features), int(layer.in_features)  # type: ignore[arg-type]
 
 
-def _is_dynamically_quantized(layer: nn.Module) -> bool:
+def is_dynamically_quantized(layer: nn.Module) -> bool:
     """Whether it is torch's own quantized linear layer, which has its weight packed and computes with floats."""
     # By name, since importing torch.ao.nn.quantized warns that it will go.
     kind = type(layer)

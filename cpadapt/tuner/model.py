@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers, check_target_module_exists
 from peft.utils import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
-    AuxiliaryTrainingWrapper,
+    ModulesToSaveWrapper,
     get_quantization_kwargs,
     resolve_quantization_backend,
 )
@@ -50,8 +50,8 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         # It is no dictionary where PEFT's `inject_adapter_in_model` calls, for transformers among others.
         if isinstance(peft_config, CPConfig) and peft_config.has_former_names and state_dict is None:
             raise InputError(
-                "the adapter was saved by an earlier cpadapt, with names of tensors that transformers does not find; load"
-                " it with peft.PeftModel.from_pretrained and save it again"
+                "the adapter was saved by an earlier cpadapt, with names of tensors that transformers does not find;"
+                " load it with peft.PeftModel.from_pretrained and save it again"
             )
         super().__init__(model, peft_config, adapter_name, *args, state_dict=state_dict, **kwargs)
 
@@ -199,7 +199,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         handles = [
             module.register_forward_pre_hook(_hand_over_names, with_kwargs=True)
             for module in call.rows
-            if isinstance(module, AuxiliaryTrainingWrapper)
+            if isinstance(module, ModulesToSaveWrapper)
         ]
         try:
             with calls.during(call):
@@ -209,15 +209,21 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 handle.remove()
 
     def _rows(self, names: list[str], beams: int) -> Mapping[nn.Module, list[str]]:
-        """By module, the names for the rows that it sees. A beam search repeats every row, but not for an encoder."""
+        """By module, the names for the rows that it sees.
+
+        A beam search repeats every row, but not for an encoder. A module that is saved in full is as it was for the
+        adapters that don't save it.
+        """
         encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
         once = set(encoder.modules()) if encoder is not None and encoder is not self.model else set()
         repeated = [name for name in names for _ in range(beams)]
-        return {
-            module: names if module in once else repeated
-            for module in self.modules()
-            if isinstance(module, CPLayer | AuxiliaryTrainingWrapper)
-        }
+        rows = {}
+        for module in self.modules():
+            if isinstance(module, CPLayer | ModulesToSaveWrapper):
+                rows[module] = names if module in once else repeated
+            if isinstance(module, ModulesToSaveWrapper):
+                rows[module] = [name if name in module.modules_to_save else BASE_ADAPTER for name in rows[module]]
+        return rows
 
 
 def _choose_layers(config: CPConfig, model: nn.Module) -> None:

@@ -36,6 +36,7 @@ _NEEDED = {
     ),
     "peft.utils": (
         "AuxiliaryTrainingWrapper",
+        "ModulesToSaveWrapper",
         "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING",
         "get_quantization_kwargs",
         "resolve_quantization_backend",

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 TIGHT = {"rtol": 1e-4, "atol": 1e-5}
 
 
+KINDS = ["cp", "lora"]
+
+
 def two_adapters(case, **fields):
     """A model with the unlike adapters "a", which is active, and "b"."""
     model = get_peft_model(case.model(), case.config(**fields), adapter_name="a")
@@ -154,6 +157,29 @@ def test_mixed_batches_row_by_row(case):
         assert_close(mixed, torch.stack([separate[name][row] for row, name in enumerate(names)]), **TIGHT)
     # The call leaves nothing behind.
     assert torch.equal(case.logits(model), separate["b"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("active", ["first", "second"])
+def test_mixed_batches_where_one_adapter_saves_no_head(case, active, kind):
+    """Its rows have the head that the model had; with LoRA, PEFT looks for another and stops."""
+    model = get_peft_model(case.model(), case.config(kind, modules_to_save=[case.head]), adapter_name="first")
+    model.add_adapter("second", case.config(kind))
+    model.base_model.model.get_submodule(case.head).modules_to_save["first"].weight.data.normal_()
+    model.eval()
+    separate = {"__base__": case.logits(case.model())}
+    for name in ("first", "second"):
+        model.set_adapter(name)
+        separate[name] = case.logits(model)
+    model.set_adapter(active)
+    names = ["second", "first", "__base__", "second"]
+    if kind == "lora":
+        with pytest.raises(KeyError, match="second"):
+            case.logits(model, adapter_names=names)
+        return
+    mixed = case.logits(model, adapter_names=names)
+    assert_close(mixed, torch.stack([separate[name][row] for row, name in enumerate(names)]), **TIGHT)
+    assert torch.equal(case.logits(model), separate[active])
 
 
 def test_mixed_batches_refused(toy):

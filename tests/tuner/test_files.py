@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
@@ -76,6 +77,26 @@ def test_the_folder_names_what_loading_needs(toy, tmp_path, run_params, by):
     after = load_file(folder / "adapter_model.safetensors")
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickled_weights_and_transformers_own_folders_have_a_card_too(tmp_path, kind):
+    """Their weights' header is torch's, or PEFT's: `save_pretrained` of transformers writes them after the config."""
+    ids = torch.tensor([[1, 2, 3]])
+    model = get_peft_model(language_model(), config(kind)).eval()
+    model.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    loaded = PeftModel.from_pretrained(language_model(), tmp_path / "pickled").eval()
+    assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    model = language_model()
+    model.add_adapter(config(kind))
+    model.save_pretrained(tmp_path / "transformers")
+    assert header(tmp_path / "transformers") == {"format": "pt"}
+    loaded = language_model()
+    loaded.load_adapter(str(tmp_path / "transformers"))
+    assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    for folder in ("pickled", "transformers"):
+        card = tmp_path / folder / "README.md"
+        assert (card.is_file() and "import cpadapt\n" in card.read_text()) is (kind == "cp")
 
 
 @pytest.mark.long
@@ -227,6 +248,43 @@ def test_an_export_holds_saved_modules_once(tmp_path):
     again.resize_token_embeddings(68)
     exported = PeftModel.from_pretrained(again, tmp_path / "lora").eval()
     assert_close(exported(input_ids=ids).logits, model.eval()(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+
+
+class Named(nn.Module):
+    """Its modules have the names of PEFT's copies, and of ours."""
+
+    NAMES = ("weight", "cp_adapter", "up_0", "original_module", "modules_to_save")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        for name in self.NAMES:
+            self.add_module(name, nn.Linear(8, 8))
+
+    def forward(self, x):
+        for name in self.NAMES:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapted_modules_may_have_the_names_of_pefts_copies(tmp_path, kind):
+    model = get_peft_model(Named(), config(kind, target_modules=list(Named.NAMES))).eval()
+    x = torch.randn(3, 8)
+    model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(PeftModel.from_pretrained(Named(), tmp_path / "saved").eval()(x), model(x))
+    if kind == "cp":
+        export_to_lora(tmp_path / "saved", tmp_path / "lora")
+        exported = PeftModel.from_pretrained(Named(), tmp_path / "lora").eval()
+        assert_close(exported(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_that_changes_nothing_is_exported_with_a_warning(toy, tmp_path):
+    get_peft_model(toy.model(), toy.config(init="zero")).save_pretrained(tmp_path / "cp")
+    with pytest.warns(UserWarning, match="cp changes nothing: all its λ are zero, as before training"):
+        export_to_lora(tmp_path / "cp", tmp_path / "lora")
+    exported = PeftModel.from_pretrained(toy.model(), tmp_path / "lora").eval()
+    assert torch.equal(toy.logits(exported), toy.logits(toy.model()))
 
 
 @pytest.mark.parametrize(("rank", "flag"), [(1, 1), (2, 8), (21, 32), (43, 64), (171, 256), (512, 512), (513, None)])

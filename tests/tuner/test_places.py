@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from transformers import Trainer, TrainingArguments
 
 from cpadapt.errors import InputError
-from cpadapt.tuner import CPConfig
+from cpadapt.tuner import CPConfig, to_lora
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -77,6 +77,19 @@ def test_tensors_without_values_never_reach_a_product(toy):
     model = get_peft_model(toy.model(), toy.config(), low_cpu_mem_usage=True)
     with pytest.raises(InputError, match=r"tensors of adapter 'default' are on the meta device and have no values"):
         toy.logits(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if not tensor.is_meta}
+    # LoRA merges what happens to be in memory.
+    for safe_merge in (False, True):
+        with pytest.raises(InputError, match=r"of adapter 'default' are on the meta device .* before .* merged"):
+            model.merge_adapter(safe_merge=safe_merge)
+    with pytest.raises(InputError, match=r"module '.*q_proj' are on the meta device .* before .* converted"):
+        to_lora(model)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+    # A base layer that is on disk or not loaded.
+    model = get_peft_model(toy.model(), toy.config())
+    model.base_model.model.q_proj.base_layer.to("meta")
+    with pytest.raises(InputError, match="of the base layer are on the meta device"):
+        model.merge_adapter()
     # A model that is all there in outline is only measured.
     outline = get_peft_model(toy.model().to("meta"), toy.config())
     assert outline(toy.inputs()["input_ids"].to("meta")).shape == (4, 2)
