@@ -28,7 +28,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 
     `cp_adapter[name]` is a `CPAdapter`, with the tensors, and `cp_scale[name]` the factor in front of its update now.
     The tensors are float32 for any base layer, unless PEFT was asked for the base layer's type with
-    `autocast_adapter_dtype=False`; the factor pair is made in float32 and cast for the product.
+    `autocast_adapter_dtype=False`; the factor pair is made in float32 and cast for the product, but not to float16.
     """
 
     adapter_layer_names = ("cp_adapter",)
@@ -120,9 +120,8 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
 
     def half_type(self) -> torch.dtype | None:
-        """The same where it is half precision, as the layer's input will be then."""
-        dtype = self.base_type()
-        return dtype if dtype in (torch.float16, torch.bfloat16) else None
+        """The half-precision type that the pair is cast to, if the layer's input will have the base layer's type."""
+        return torch.bfloat16 if self.base_type() == torch.bfloat16 else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's method would also cast to the base layer's type, and so round what was read from a file.
@@ -270,7 +269,9 @@ class CPLinear(nn.Module, CPLayer):
                 f"the tensors of adapter {adapter!r} are on the meta device and have no values; load the adapter"
                 " before the model is called"
             )
-        return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
+        # In float16 a gradient of `down` underflows, without a scaler; LoRA's products are float32 too.
+        dtype = torch.float32 if x.dtype == torch.float16 else x.dtype
+        return F.linear(F.linear(x.to(dtype), down.to(dtype)), up.to(dtype))
 
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
