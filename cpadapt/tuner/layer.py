@@ -309,7 +309,7 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
-            " an adapter around it would do nothing; leave it out with exclude_modules"
+            " an adapter around it would do nothing; leave it out by naming it in exclude_modules"
         )
     linear = isinstance(layer, nn.Linear) or is_dynamically_quantized(layer)
     if not linear and (quantization is None or quantization.layer_type != "linear"):

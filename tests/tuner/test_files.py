@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from importlib.metadata import version
 
 import pytest
@@ -103,21 +104,24 @@ def test_pickled_weights_and_transformers_own_folders_have_a_card_too(tmp_path, 
 def test_without_cpadapt_every_way_of_loading_says_what_to_import(tmp_path):
     language_model().save_pretrained(tmp_path / "base")
     base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
-    saved(tmp_path / "adapter", base, task_type="CAUSAL_LM")
+    saved(tmp_path / "cp", base, task_type="CAUSAL_LM")
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    get_peft_model(base, config("lora", task_type="CAUSAL_LM")).save_pretrained(tmp_path / "lora")
     script = """
 import sys
 sys.modules["cpadapt"] = None  # an import of it fails
 import peft, transformers
-base = transformers.AutoModelForCausalLM.from_pretrained("base")
+base = lambda: transformers.AutoModelForCausalLM.from_pretrained("base")
 for load in (
-    lambda: peft.PeftConfig.from_pretrained("adapter"),
-    lambda: peft.PeftModel.from_pretrained(base, "adapter"),
-    lambda: peft.AutoPeftModelForCausalLM.from_pretrained("adapter"),
-    lambda: transformers.AutoModelForCausalLM.from_pretrained("adapter"),
-    lambda: base.load_adapter("adapter"),
+    lambda folder: peft.PeftConfig.from_pretrained(folder),
+    lambda folder: peft.PeftModel.from_pretrained(base(), folder),
+    lambda folder: peft.AutoPeftModelForCausalLM.from_pretrained(folder),
+    lambda folder: transformers.AutoModelForCausalLM.from_pretrained(folder),
+    lambda folder: base().load_adapter(folder),
 ):
+    load("lora")
     try:
-        load()
+        load("cp")
     except Exception as error:
         print(type(error).__name__, "import cpadapt" in str(error))
 """
@@ -199,6 +203,15 @@ def damaged(state, how):
     return {f"module.{name}": tensor for name, tensor in state.items()}
 
 
+def test_empty_tensors_of_a_lora_are_warned_of_too(toy, tmp_path):
+    model = get_peft_model(toy.model(), toy.config("lora"))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.zeros(0)
+    with pytest.warns(UserWarning, match=r"4 LoRA tensor\(s\) have invalid shape"):
+        model.save_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [
@@ -219,28 +232,36 @@ def test_what_is_not_sound_is_warned_of_and_not_exported(toy, tmp_path, how, why
         model.save_pretrained(tmp_path / "sound")
 
 
-def test_an_adapter_around_a_compiled_model_is_warned_of(toy, tmp_path):
-    model = get_peft_model(torch.compile(toy.model(), backend="eager"), toy.config())
-    with pytest.warns(UserWarning, match="'_orig_mod'"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_around_a_compiled_model_is_warned_of(toy, tmp_path, kind):
+    """Of a LoRA, PEFT says nothing until it is loaded."""
+    model = get_peft_model(torch.compile(toy.model(), backend="eager"), toy.config(kind))
+    with pytest.warns(UserWarning, match="'_orig_mod'") if kind == "cp" else nullcontext():
         model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="missing adapter keys"):
+        PeftModel.from_pretrained(toy.model(), tmp_path)
+    if kind == "lora":
+        return
     with pytest.raises(InputError, match="'_orig_mod'"):
         export_to_lora(tmp_path, tmp_path / "lora")
 
 
-def test_an_export_holds_saved_modules_once(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_holds_saved_modules_once(tmp_path, kind):
+    """PEFT's files, of LoRA too, hold them three times."""
     language_model().save_pretrained(tmp_path / "base")
     base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
     base.resize_token_embeddings(68)
-    model = get_peft_model(
-        base, CPConfig(num_components=2, init="normal", modules_to_save=["embed_tokens", "lm_head"])
-    )
+    model = get_peft_model(base, config(kind, modules_to_save=["embed_tokens", "lm_head"]))
     for name, parameter in model.named_parameters():
         if "modules_to_save" in name:
             parameter.data.normal_()
     with pytest.warns(UserWarning, match="embedding layer has been resized"):
-        model.save_pretrained(tmp_path / "cp")
-    assert any("original_module" in key for key in load_file(tmp_path / "cp" / "adapter_model.safetensors"))
-    export_to_lora(tmp_path / "cp", tmp_path / "lora")
+        model.save_pretrained(tmp_path / "saved")
+    assert any("original_module" in key for key in load_file(tmp_path / "saved" / "adapter_model.safetensors"))
+    if kind == "lora":
+        return
+    export_to_lora(tmp_path / "saved", tmp_path / "lora")
     others = {key for key in load_file(tmp_path / "lora" / "adapter_model.safetensors") if ".lora_" not in key}
     assert others == {"base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight"}
     ids = torch.tensor([[1, 2, 66]])
