@@ -100,7 +100,9 @@ def _pass_by_the_unused(parts: tuple[Tensor, ...], sources: list[Tensor]) -> Non
     def look(gradients: tuple[Tensor | None, ...]) -> None:
         reached[:] = [gradient is not None for gradient in gradients]
 
-    def drop(gradients: tuple[Tensor | None, ...], _: object) -> tuple[Tensor | None, ...]:
+    def drop(gradients: tuple[Tensor | None, ...], _: object) -> tuple[Tensor | None, ...] | None:
+        if all(reached):
+            return None
         return tuple(g if is_reached else None for g, is_reached in zip(gradients, reached, strict=True))
 
     # The compiler has no nodes to hook, and leaves the zeros.

@@ -36,7 +36,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             expression, or `"all-linear"`; by default what PEFT adapts with LoRA on the architecture.
         exclude_modules: which of these to leave out: names, name endings or a regular expression.
         modules_to_save: modules to train and save in full, such as a new head.
-        layers_to_transform: adapt only the layers with these indices; not with a regular expression.
+        layers_to_transform: adapt only the layers with these indices, and what `target_modules` names in full; not
+            with a regular expression.
         layers_pattern: the name of the list of layers, if it is not one of the common names.
 
     Raises:

@@ -43,9 +43,8 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         model: nn.Module,
         peft_config: CPConfig | dict[str, CPConfig],
         adapter_name: str,
-        *args: Any,
+        low_cpu_mem_usage: bool = False,
         state_dict: dict[str, Tensor] | None = None,
-        **kwargs: Any,
     ) -> None:
         # It is no dictionary where PEFT's `inject_adapter_in_model` calls, for transformers among others.
         if isinstance(peft_config, CPConfig) and peft_config.has_former_names and state_dict is None:
@@ -53,7 +52,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 "the adapter was saved by an earlier cpadapt, with names of tensors that transformers does not find;"
                 " load it with peft.PeftModel.from_pretrained and save it again"
             )
-        super().__init__(model, peft_config, adapter_name, *args, state_dict=state_dict, **kwargs)
+        super().__init__(model, peft_config, adapter_name, low_cpu_mem_usage, state_dict)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Adapt the model's modules, in their order.
