@@ -1,6 +1,9 @@
 """The workflows ask for what the project declares."""
 
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,16 @@ def test_every_python_that_is_allowed_is_tested() -> None:
 def test_nothing_is_published_that_one_job_finds_wrong() -> None:
     checks = jobs("checks")
     assert set(checks["publish"]["needs"]) == set(checks) - {"publish"}
+
+
+@pytest.mark.slow
+def test_the_line_that_imports_what_was_installed_runs(tmp_path: Path) -> None:
+    (command,) = (step["run"] for step in jobs("checks")["import"]["steps"] if "import cpadapt" in step.get("run", ""))
+    python, *arguments = shlex.split(command)
+    assert python == "python"
+    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("CPConfig(")
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.stem)

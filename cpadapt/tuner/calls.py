@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cpadapt.tuner.adapter import CPAdapter, Pair, make_pair, stacked
 
@@ -65,10 +65,7 @@ def during(call: Call) -> Iterator[None]:
 
 
 def with_pairs(layers: Iterable[CPLayer]) -> Call:
-    """A call with the pairs of the layers' active adapters.
-
-    The gradient of a layer that is then not called is zero, rather than none.
-    """
+    """A call with the pairs of the layers' active adapters."""
     alike: dict[Any, list[CPAdapter]] = defaultdict(list)
     for layer in layers:
         if layer.disable_adapters or layer.merged:
@@ -82,12 +79,39 @@ def with_pairs(layers: Iterable[CPLayer]) -> Call:
                     alike[kind, layer.cp_scale[name], dtype].append(adapter)
     pairs = {}
     for (_, scale, dtype), adapters in alike.items():
-        up, down = make_pair(stacked(adapters), scale)
-        if dtype is not None:
-            up, down = up.to(dtype), down.to(dtype)
-        for adapter, pair in zip(adapters, zip(up.unbind(), down.unbind(), strict=True), strict=True):
-            pairs[adapter, scale] = pair
+        together = stacked(adapters)
+        up, down = (side.to(dtype or side.dtype).unbind() for side in make_pair(together, scale))
+        _pass_by_the_unused(up, [raw for name, raw in together.items() if not name.startswith("down_")])
+        _pass_by_the_unused(down, [raw for name, raw in together.items() if name.startswith("down_")])
+        for adapter, *pair in zip(adapters, up, down, strict=True):
+            pairs[adapter, scale] = (pair[0], pair[1])
     return Call(pairs, with_grad=torch.is_grad_enabled())
+
+
+def _pass_by_the_unused(parts: tuple[Tensor, ...], sources: list[Tensor]) -> None:
+    """Have no gradient where none reaches a part, instead of zeros, by which weight decay moves what was not called.
+
+    Args:
+        parts: one side of the pairs, of each adapter.
+        sources: the stacked tensors that it was made of.
+    """
+    reached: list[bool] = []
+
+    def look(gradients: tuple[Tensor | None, ...]) -> None:
+        reached[:] = [gradient is not None for gradient in gradients]
+
+    def drop(gradients: tuple[Tensor | None, ...], _: object) -> tuple[Tensor | None, ...] | None:
+        if all(reached):
+            return None
+        return tuple(g if is_reached else None for g, is_reached in zip(gradients, reached, strict=True))
+
+    # The compiler has no nodes to hook, and leaves the zeros.
+    if torch.compiler.is_compiling() or parts[0].grad_fn is None:
+        return
+    parts[0].grad_fn.register_prehook(look)
+    for source in sources:
+        if source.grad_fn is not None:
+            source.grad_fn.register_hook(drop)
 
 
 def _keeps_what_is_saved() -> bool:

@@ -36,7 +36,8 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
             expression, or `"all-linear"`; by default what PEFT adapts with LoRA on the architecture.
         exclude_modules: which of these to leave out: names, name endings or a regular expression.
         modules_to_save: modules to train and save in full, such as a new head.
-        layers_to_transform: adapt only the layers with these indices; not with a regular expression.
+        layers_to_transform: adapt only the layers with these indices, and what `target_modules` names in full; not
+            with a regular expression.
         layers_pattern: the name of the list of layers, if it is not one of the common names.
 
     Raises:
@@ -58,6 +59,9 @@ class CPConfig(PeftConfig):  # type: ignore[misc]  # PEFT is untyped
     layers_pattern: list[str] | str | None = None
 
     def __post_init__(self) -> None:
+        # In a file the type was "CP" when the tensors had other names, and is `CONFIG_TYPE` now.
+        saved_as = vars(self)["peft_type"]
+        self.has_former_names = type(saved_as) is str and saved_as == CPType.CP and bool(self.peft_version)
         try:
             super().__post_init__()
         except ValueError as error:  # a task type that PEFT does not know

@@ -10,6 +10,7 @@ PEFT's conversion computes a singular value decomposition of ΔW. This one needs
 import copy
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from cpadapt.errors import UNPARSABLE, InputError
 from cpadapt.families import cp, family, lora
 from cpadapt.tuner import files
 from cpadapt.tuner.config import CPConfig
-from cpadapt.tuner.layer import CPLayer
+from cpadapt.tuner.layer import CPLayer, is_dynamically_quantized
 from cpadapt.tuner.model import CPModel
 from cpadapt.tuner.registry import CONFIG_TYPE, PREFIX, CPType
 
@@ -67,8 +68,8 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
     was.
 
     Raises:
-        InputError: the model is not a PEFT model with CP adapters, has no adapter of this name, or has adapters merged
-            into its weights.
+        InputError: the model is not a PEFT model with CP adapters, has no adapter of this name, has adapters merged
+            into its weights, has layers that LoRA does not adapt, or has tensors without values.
     """
     if not isinstance(model, PeftModel) or not isinstance(model.base_model, CPModel):
         raise InputError(f"to_lora needs a PEFT model with CP adapters, not a {type(model).__name__}")
@@ -77,6 +78,11 @@ def to_lora(model: PeftModel, adapter_name: str = "default") -> PeftModel:
     layers = [layer for layer in model.modules() if isinstance(layer, CPLayer)]
     if merged := sorted({name for layer in layers for name in layer.merged_adapters}):
         raise InputError(f"{', '.join(merged)} is merged into the base weights; call unmerge_adapter first")
+    if any(is_dynamically_quantized(layer.get_base_layer()) for layer in layers):
+        raise InputError(
+            "LoRA does not adapt torch's dynamically quantized layers; save the adapter, export it with export_to_lora"
+            " and load that beside the unquantized model"
+        )
     # The copy has the embeddings, so the adapter's weights need not include them.
     state = get_peft_model_state_dict(model, adapter_name=adapter_name, save_embedding_layers=False)
     scales = {
@@ -139,10 +145,16 @@ def export_to_lora(adapter_dir: str | Path, out_dir: str | Path, *, smallest_ran
         raise InputError(f"the adapter in {source} cannot be read: {error}") from None
     # PEFT saves such a module by its own name, and if embeddings are saved, the copies in its wrapper too.
     copies = {"original_module", "modules_to_save"}
-    state = {key: tensor for key, tensor in state.items() if copies.isdisjoint(key.split("."))}
-    state = files.with_todays_names(state)
+    state = {
+        key: tensor
+        for key, tensor in files.with_todays_names(state).items()
+        if files.TENSOR.fullmatch(key) or copies.isdisjoint(key.split("."))
+    }
     if strange := [key for key in state if f".{PREFIX}" in key and not files.TENSOR.fullmatch(key)]:
         raise InputError(f"the adapter in {source} is not sound: no CP adapter has a tensor {strange[0]!r}")
+    weights = (tensor for key, tensor in state.items() if key.endswith(f".{PREFIX}adapter.weight"))
+    if not any(weight.float().any() for weight in weights):
+        warnings.warn(f"the adapter in {source} changes nothing: all its λ are zero, as before training", stacklevel=2)
     return write_adapter(out_dir, *_as_lora(config, state, smallest_rank=smallest_rank))
 
 
@@ -291,6 +303,11 @@ def _as_lora(
     for module, params in modules.items():
         _require_cp(module, params, config.tensor_shape)
         up, down = cp.factors({name: tensor.float() for name, tensor in params.items()})
+        if up.is_meta:
+            raise InputError(
+                f"the tensors of module {module!r} are on the meta device and have no values; load them before the"
+                " adapter is converted"
+            )
         up = (scales or {}).get(module, config.scale) * up
         if not up.isfinite().all():
             raise InputError(f"the update of module {module!r} is not finite at the scale {config.scale:g}")

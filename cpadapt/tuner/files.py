@@ -129,16 +129,15 @@ def warn_of_faults(state: Mapping[str, Tensor]) -> None:
 
 
 def say_what_is_needed(folder: str | Path, config: CPConfig) -> None:
-    """Have the header of a folder's weights and its card name cpadapt."""
+    """Have a folder's card name cpadapt, and the header of its weights too if they lie there already."""
     weights = Path(folder) / SAFETENSORS_WEIGHTS_NAME
-    if not weights.is_file():
-        return
-    # The file comes with PEFT's header, which says neither cpadapt's version nor how the tensors are meant.
-    options = json.dumps({"scale": config.scale, "tensor_shape": config.tensor_shape})
-    header = {"format": "pt", "cpadapt": version("cpadapt"), "cp": options}
-    draft = weights.with_suffix(".draft")
-    save_file(load_file(weights), draft, metadata=header)
-    draft.replace(weights)
+    if weights.is_file():
+        # The file comes with PEFT's header, which says neither cpadapt's version nor how the tensors are meant.
+        options = json.dumps({"scale": config.scale, "tensor_shape": config.tensor_shape})
+        header = {"format": "pt", "cpadapt": version("cpadapt"), "cp": options}
+        draft = weights.with_suffix(".draft")
+        save_file(load_file(weights), draft, metadata=header)
+        draft.replace(weights)
     card = Path(folder) / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else "---\nlibrary_name: peft\n---\n"
     if _NOTE.partition("\n")[0] not in text.splitlines():

@@ -28,7 +28,7 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
 
     `cp_adapter[name]` is a `CPAdapter`, with the tensors, and `cp_scale[name]` the factor in front of its update now.
     The tensors are float32 for any base layer, unless PEFT was asked for the base layer's type with
-    `autocast_adapter_dtype=False`; the factor pair is made in float32 and cast for the product.
+    `autocast_adapter_dtype=False`; the factor pair is made in float32 and cast for the product, but not to float16.
     """
 
     adapter_layer_names = ("cp_adapter",)
@@ -120,9 +120,8 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else None
 
     def half_type(self) -> torch.dtype | None:
-        """The same where it is half precision, as the layer's input will be then."""
-        dtype = self.base_type()
-        return dtype if dtype in (torch.float16, torch.bfloat16) else None
+        """The half-precision type that the pair is cast to, if the layer's input will have the base layer's type."""
+        return torch.bfloat16 if self.base_type() == torch.bfloat16 else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT's method would also cast to the base layer's type, and so round what was read from a file.
@@ -226,7 +225,8 @@ class CPLinear(nn.Module, CPLayer):
             adapter_names: the adapters to merge; by default the active ones.
 
         Raises:
-            InputError: `safe_merge` found such entries, or the layer is quantized in a way that cannot be merged into.
+            InputError: `safe_merge` found such entries, the layer is quantized in a way that cannot be merged into, or
+                tensors have no values.
         """
         for adapter in check_adapters_to_merge(self, adapter_names):
             if adapter not in self.cp_adapter:
@@ -234,7 +234,7 @@ class CPLinear(nn.Module, CPLayer):
             self._check_mergeable(adapter)
             if self.quantization_backend is not None:
                 warnings.warn("the merged weight is quantized again, which rounds the update too", stacklevel=2)
-            merged = self._plus(self.get_delta_weight(adapter))
+            merged = self._plus(adapter, 1)
             if safe_merge and not torch.isfinite(merged).all():
                 raise InputError(
                     f"adapter {adapter!r} cannot be merged: the merged weight would have NaN or infinite entries"
@@ -248,11 +248,18 @@ class CPLinear(nn.Module, CPLayer):
             warnings.warn("there is no merged adapter to unmerge", stacklevel=2)
         while self.merged_adapters:
             adapter = self.merged_adapters.pop()
-            self.set_base_weight(self._plus(-self.get_delta_weight(adapter)))
+            self.set_base_weight(self._plus(adapter, -1))
 
-    def _plus(self, delta: Tensor) -> Tensor:
-        weight = self.get_base_weight()
-        return (weight + delta.detach()).to(weight.dtype)
+    def _plus(self, adapter: str, sign: int) -> Tensor:
+        """The base weight plus an adapter's update, or minus it."""
+        weight, delta = self.get_base_weight(), self.get_delta_weight(adapter).detach()
+        if weight.is_meta != delta.is_meta:
+            whose = f"adapter {adapter!r}" if delta.is_meta else "the base layer"
+            raise InputError(
+                f"the tensors of {whose} are on the meta device and have no values; load them before the adapter is"
+                " merged"
+            )
+        return (weight + sign * delta).to(weight.dtype)
 
     def _update(self, call: calls.Call, adapter: str, x: Tensor) -> Tensor:
         """The adapter's part of the output, `[*batch, out]`, for inputs `[*batch, in]`."""
@@ -262,7 +269,9 @@ class CPLinear(nn.Module, CPLayer):
                 f"the tensors of adapter {adapter!r} are on the meta device and have no values; load the adapter"
                 " before the model is called"
             )
-        return F.linear(F.linear(x, down.to(x.dtype)), up.to(x.dtype))
+        # In float16 a gradient of `down` underflows, without a scaler; LoRA's products are float32 too.
+        dtype = torch.float32 if x.dtype == torch.float16 else x.dtype
+        return F.linear(F.linear(x.to(dtype), down.to(dtype)), up.to(dtype))
 
     def _check_mixed(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
@@ -280,7 +289,7 @@ class CPLinear(nn.Module, CPLayer):
         layer, backend = self.get_base_layer(), self.quantization_backend
         if backend is not None and not backend.supports_merge:
             how = backend.backend_name
-        elif backend is None and _is_dynamically_quantized(layer):
+        elif backend is None and is_dynamically_quantized(layer):
             how = f"{type(layer).__module__}.{type(layer).__name__}"
         else:
             return
@@ -300,9 +309,9 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         raise InputError(
             "it is the output projection of nn.MultiheadAttention, which reads the weight but never calls it;"
-            " an adapter around it would do nothing"
+            " an adapter around it would do nothing; leave it out by naming it in exclude_modules"
         )
-    linear = isinstance(layer, nn.Linear) or _is_dynamically_quantized(layer)
+    linear = isinstance(layer, nn.Linear) or is_dynamically_quantized(layer)
     if not linear and (quantization is None or quantization.layer_type != "linear"):
         raise InputError(
             f"it is of type {type(layer).__module__}.{type(layer).__qualname__}, but must be torch.nn.Linear,"
@@ -317,7 +326,7 @@ def _sizes(layer: nn.Module, quantization: QuantizationBackend | None) -> tuple[
     return int(layer.out_features), int(layer.in_features)  # type: ignore[arg-type]
 
 
-def _is_dynamically_quantized(layer: nn.Module) -> bool:
+def is_dynamically_quantized(layer: nn.Module) -> bool:
     """Whether it is torch's own quantized linear layer, which has its weight packed and computes with floats."""
     # By name, since importing torch.ao.nn.quantized warns that it will go.
     kind = type(layer)

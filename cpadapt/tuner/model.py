@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, check_target_module_exists
+from peft.tuners.tuners_utils import BaseTuner, _maybe_include_all_linear_layers, check_target_module_exists
 from peft.utils import (
     TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING,
-    AuxiliaryTrainingWrapper,
+    ModulesToSaveWrapper,
     get_quantization_kwargs,
     resolve_quantization_backend,
 )
@@ -38,13 +38,31 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
     _generator: torch.Generator | None
     _patterns_used: set[str]
 
+    def __init__(
+        self,
+        model: nn.Module,
+        peft_config: CPConfig | dict[str, CPConfig],
+        adapter_name: str,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, Tensor] | None = None,
+    ) -> None:
+        # It is no dictionary where PEFT's `inject_adapter_in_model` calls, for transformers among others.
+        if isinstance(peft_config, CPConfig) and peft_config.has_former_names and state_dict is None:
+            raise InputError(
+                "the adapter was saved by an earlier cpadapt, with names of tensors that transformers does not find;"
+                " load it with peft.PeftModel.from_pretrained and save it again"
+            )
+        super().__init__(model, peft_config, adapter_name, low_cpu_mem_usage, state_dict)
+
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Adapt the model's modules, in their order.
 
         Raises:
-            InputError: a module cannot be adapted, or a key of `components_pattern` fits none.
+            InputError: a module cannot be adapted, a key of `components_pattern` fits none, or `layers_to_transform`
+                leaves none of "all-linear".
         """
         config = self.peft_config[adapter_name]
+        _choose_layers(config, model)
         self._generator = None if config.seed is None else torch.Generator().manual_seed(config.seed)
         self._patterns_used = set()
         super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -54,16 +72,6 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 f"components_pattern has {', '.join(map(repr, unused))}, which fits no adapted module; the modules are"
                 f" {', '.join(self.targeted_module_names)}"
             )
-
-    @staticmethod
-    def _check_target_module_exists(config: CPConfig, key: str) -> Any:
-        found = check_target_module_exists(config, key)
-        if not found or config.layers_to_transform is None or isinstance(config.target_modules, str):
-            return found
-        # Of a module that is named in full, as all are by "all-linear", PEFT would not ask in which layer it is.
-        by_ending = copy.copy(config)
-        by_ending.target_modules = {key.rpartition(".")[2]}
-        return "." in key and check_target_module_exists(by_ending, key)
 
     def _create_and_replace(
         self,
@@ -190,7 +198,7 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
         handles = [
             module.register_forward_pre_hook(_hand_over_names, with_kwargs=True)
             for module in call.rows
-            if isinstance(module, AuxiliaryTrainingWrapper)
+            if isinstance(module, ModulesToSaveWrapper)
         ]
         try:
             with calls.during(call):
@@ -200,15 +208,38 @@ class CPModel(BaseTuner):  # type: ignore[misc]  # PEFT is untyped
                 handle.remove()
 
     def _rows(self, names: list[str], beams: int) -> Mapping[nn.Module, list[str]]:
-        """By module, the names for the rows that it sees. A beam search repeats every row, but not for an encoder."""
+        """By module, the names for the rows that it sees.
+
+        A beam search repeats every row, but not for an encoder. A module that is saved in full is as it was for the
+        adapters that don't save it.
+        """
         encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
         once = set(encoder.modules()) if encoder is not None and encoder is not self.model else set()
         repeated = [name for name in names for _ in range(beams)]
-        return {
-            module: names if module in once else repeated
-            for module in self.modules()
-            if isinstance(module, CPLayer | AuxiliaryTrainingWrapper)
-        }
+        rows = {}
+        for module in self.modules():
+            if isinstance(module, CPLayer | ModulesToSaveWrapper):
+                rows[module] = names if module in once else repeated
+            if isinstance(module, ModulesToSaveWrapper):
+                rows[module] = [name if name in module.modules_to_save else BASE_ADAPTER for name in rows[module]]
+        return rows
+
+
+def _choose_layers(config: CPConfig, model: nn.Module) -> None:
+    """Have "all-linear" name the modules of `layers_to_transform` only; PEFT looks for layers in other lists alone."""
+    if config.layers_to_transform is None or not isinstance(config.target_modules, str):
+        return
+    _maybe_include_all_linear_layers(config, model)
+    # PEFT would not ask in which layer a module is that is named in full.
+    by_ending = copy.copy(config)
+    by_ending.target_modules = {name.rpartition(".")[2] for name in config.target_modules}
+    chosen = {name for name in config.target_modules if "." in name and check_target_module_exists(by_ending, name)}
+    if not chosen:
+        raise InputError(
+            f"layers_to_transform={config.layers_to_transform} leaves none of the modules of 'all-linear', which are"
+            f" {', '.join(sorted(config.target_modules))}"
+        )
+    config.target_modules = chosen
 
 
 def _quantization(model: nn.Module, layer: nn.Module) -> QuantizationBackend | None:

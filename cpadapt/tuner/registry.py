@@ -30,11 +30,13 @@ _NEEDED = {
     "peft.tuners.tuners_utils": (
         "BaseTuner",
         "BaseTunerLayer",
+        "_maybe_include_all_linear_layers",
         "check_adapters_to_merge",
         "check_target_module_exists",
     ),
     "peft.utils": (
         "AuxiliaryTrainingWrapper",
+        "ModulesToSaveWrapper",
         "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING",
         "get_quantization_kwargs",
         "resolve_quantization_backend",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -130,8 +131,10 @@ class Case:
             output = model(**self.inputs(), **kwargs)
         return output.logits if self.is_transformers else output
 
-    def config(self, **fields: Any) -> CPConfig:
-        """An adapter that is no no-op."""
+    def config(self, kind: str = "cp", **fields: Any) -> CPConfig | LoraConfig:
+        """An adapter that is no no-op; a LoRA as the control."""
+        if kind == "lora":
+            return LoraConfig(**{"r": 2, "init_lora_weights": False, "target_modules": list(self.targets)} | fields)
         return CPConfig(**{"num_components": 3, "init": "normal", "target_modules": list(self.targets)} | fields)
 
     def projections(self, model: nn.Module) -> dict[str, nn.Linear]:

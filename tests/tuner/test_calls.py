@@ -24,6 +24,8 @@ from cpadapt.tuner import CPConfig, adapter
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
+KINDS = ["cp", "lora"]
+
 # The same sums in another order.
 TIGHT = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -155,6 +157,72 @@ def test_gradients_reach_the_adapter_whatever_way_a_layer_is_called(way):
         assert_close(one, other, **TIGHT)
 
 
+class Either(nn.Module):
+    """Calls one projection or the other, or the second only where no gradient is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def forward(self, x, which):
+        if which == "one":
+            with torch.no_grad():
+                self.other(x)
+            return self.one(x)
+        return self.one(x) + self.other(x) if which == "both" else self.other(x)
+
+
+def either(kind):
+    torch.manual_seed(0)
+    if kind == "cp":
+        config = CPConfig(num_components=2, init="normal", target_modules=["one", "other"])
+    else:
+        config = LoraConfig(r=2, init_lora_weights=False, target_modules=["one", "other"])
+    model = get_peft_model(Either(), config)
+    return model, {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_that_is_not_called_gets_no_gradient_and_is_not_moved(kind):
+    """Of a gradient of zeros an optimizer's weight decay makes a step."""
+    model, trained = either(kind)
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    optimizer = torch.optim.AdamW(trained.values(), 0.1, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(3, 12), "one").square().sum().backward()
+        assert all((p.grad is None) is ("other" in name) for name, p in trained.items())
+        optimizer.step()
+    for name, parameter in trained.items():
+        assert torch.equal(parameter, before[name]) is ("other" in name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_several_calls_and_of_one_graph_twice_add_up(kind):
+    model, trained = either(kind)
+    x = torch.randn(3, 12)
+
+    def gradients(*losses):
+        model.zero_grad()
+        for loss in losses:
+            loss.square().sum().backward(retain_graph=True)
+        return {name: p.grad for name, p in trained.items()}
+
+    one, other, both = (gradients(model(x, which)) for which in ("one", "other", "both"))
+    assert all((one[name] is None) is ("other" in name) for name in trained)
+    assert all((other[name] is None) is ("one" in name) for name in trained)
+    assert all(gradient.abs().max() > 0 for gradient in both.values())
+    summed = gradients(model(x, "one"), model(x, "other"))
+    for name, gradient in summed.items():
+        assert_close(gradient, one[name] if other[name] is None else other[name], **TIGHT)
+    # One call, of which first one part is used and then the other.
+    with model._enable_peft_forward_hooks():
+        parts = [model.base_model.model.one(x), model.base_model.model.other(x)]
+    for name, gradient in gradients(*parts).items():
+        assert_close(gradient, summed[name], **TIGHT)
+    assert all((gradient is None) is ("other" in name) for name, gradient in gradients(parts[0]).items())
+
+
 class Launches(TorchDispatchMode):
     """Counts what is launched: operations that are no views."""
 
@@ -247,10 +315,11 @@ class Held:
         return held["result"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", [*itertools.permutations("ab"), *itertools.permutations("abc")])
-def test_calls_that_overlap_leave_nothing_behind(llama, order):
+def test_calls_that_overlap_leave_nothing_behind(llama, order, kind):
     """However they end: no later call answers with what a former adapter was."""
-    model = get_peft_model(llama.model(), llama.config()).eval()
+    model = get_peft_model(llama.model(), llama.config(kind)).eval()
     expected = llama.logits(model)
     with Held(model.base_model.model.model.layers[1]) as held:
         for name in sorted(order):
@@ -258,20 +327,21 @@ def test_calls_that_overlap_leave_nothing_behind(llama, order):
         for name in order:
             assert torch.equal(held.end(name), expected)
     for name, parameter in model.named_parameters():
-        if name.endswith("cp_adapter.default.weight"):
+        if name.endswith(("cp_adapter.default.weight", "lora_B.default.weight")):
             parameter.data.zero_()
     base = llama.logits(llama.model())
     assert torch.equal(llama.logits(model), base)
     assert torch.equal(llama.logits(model.get_base_model()), base)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", list(itertools.permutations(["serves", "trains"])))
-def test_a_step_beside_a_call_takes_its_own_gradients(llama, order):
+def test_a_step_beside_a_call_takes_its_own_gradients(llama, order, kind):
     """A call that began before a step of training ends within the next one."""
 
     def gradients(overlapping):
         torch.manual_seed(7)
-        model = get_peft_model(llama.model(), llama.config())
+        model = get_peft_model(llama.model(), llama.config(kind))
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
         norms = []
 

@@ -17,6 +17,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 TIGHT = {"rtol": 1e-4, "atol": 1e-5}
 
 
+KINDS = ["cp", "lora"]
+
+
 def two_adapters(case, **fields):
     """A model with the unlike adapters "a", which is active, and "b"."""
     model = get_peft_model(case.model(), case.config(**fields), adapter_name="a")
@@ -156,6 +159,29 @@ def test_mixed_batches_row_by_row(case):
     assert torch.equal(case.logits(model), separate["b"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("active", ["first", "second"])
+def test_mixed_batches_where_one_adapter_saves_no_head(case, active, kind):
+    """Its rows have the head that the model had; with LoRA, PEFT looks for another and stops."""
+    model = get_peft_model(case.model(), case.config(kind, modules_to_save=[case.head]), adapter_name="first")
+    model.add_adapter("second", case.config(kind))
+    model.base_model.model.get_submodule(case.head).modules_to_save["first"].weight.data.normal_()
+    model.eval()
+    separate = {"__base__": case.logits(case.model())}
+    for name in ("first", "second"):
+        model.set_adapter(name)
+        separate[name] = case.logits(model)
+    model.set_adapter(active)
+    names = ["second", "first", "__base__", "second"]
+    if kind == "lora":
+        with pytest.raises(KeyError, match="second"):
+            case.logits(model, adapter_names=names)
+        return
+    mixed = case.logits(model, adapter_names=names)
+    assert_close(mixed, torch.stack([separate[name][row] for row, name in enumerate(names)]), **TIGHT)
+    assert torch.equal(case.logits(model), separate[active])
+
+
 def test_mixed_batches_refused(toy):
     model = two_adapters(toy)
     with pytest.raises(ValueError, match=r"unknown names c; known are a, b and __base__"):
@@ -164,11 +190,22 @@ def test_mixed_batches_refused(toy):
         toy.logits(model, adapter_names=["a", "b"])
     # A refusal in the middle of the model leaves nothing behind either.
     toy.logits(model)
-    with pytest.raises(ValueError, match=r"in inference only; several adapters are trained .* by cpadapt.train"):
-        toy.logits(model.train(), adapter_names=["a"] * 4)
     model.eval().merge_adapter()
     with pytest.raises(ValueError, match=r"while a is merged; call unmerge_adapter"):
         toy.logits(model, adapter_names=["a"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("cp", r"in inference only; several adapters are trained .* by cpadapt.train"),
+        ("lora", r"Cannot pass `adapter_names` when the model is in training mode"),
+    ],
+)
+def test_mixed_batches_are_not_for_training(toy, kind, why):
+    model = get_peft_model(toy.model(), toy.config(kind), adapter_name="first").train()
+    with pytest.raises(ValueError, match=why):
+        toy.logits(model, adapter_names=["first"] * 4)
 
 
 @pytest.mark.parametrize("safe_merge", [False, True])
@@ -235,6 +272,34 @@ def test_half_precision_base_with_float32_adapters(case, plus, dtype):
     merged = model.merge_and_unload(safe_merge=True)
     assert {p.dtype for p in case.projections(merged).values() for p in p.parameters()} == {dtype}
     assert_close(case.logits(merged).float(), case.logits(exact), **rounding)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_gradients_do_not_underflow_beside_a_half_precision_base(kind, dtype):
+    """As the first steps have them: weights near zero, and a loss that is a mean over many tokens."""
+    torch.manual_seed(0)
+    config = (
+        CPConfig(num_components=8, scale=1.0, init="normal", init_std=1e-3, target_modules=["0"])
+        if kind == "cp"
+        else LoraConfig(r=8, lora_alpha=8, target_modules=["0"])
+    )
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(512, 512)), config)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in trained.items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=1e-4)
+    x, gradient = (torch.randn(16, 512).to(dtype).float() for _ in range(2))
+    gradients = []
+    for base in (torch.float32, dtype):
+        model.base_model.model[0].base_layer.to(base)
+        model.zero_grad()
+        # 2e-6 is a number of float16, but its product with a weight near zero is none.
+        model(x.to(base)).backward((gradient * 2e-6).to(base))
+        gradients.append({name: p.grad for name, p in trained.items()})
+    for name, exact in gradients[0].items():
+        # The output's gradient, itself below float16's smallest normal number, is rounded to 3 %.
+        assert (gradients[1][name] - exact).norm() < 0.05 * exact.norm(), name
 
 
 # The name that all supported versions of transformers know; 5.23 has a newer one beside it.

@@ -4,15 +4,17 @@ import json
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from importlib.metadata import version
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.testing import assert_close
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from cpadapt.cli import app
@@ -29,6 +31,15 @@ SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "nu
 def language_model():
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=False, **SIZES)).eval()
+
+
+KINDS = ["cp", "lora"]
+
+
+def config(kind, **fields):
+    if kind == "cp":
+        return CPConfig(num_components=2, init="normal", **fields)
+    return LoraConfig(r=2, init_lora_weights=False, **fields)
 
 
 def saved(folder, base=None, **fields):
@@ -69,25 +80,48 @@ def test_the_folder_names_what_loading_needs(toy, tmp_path, run_params, by):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickled_weights_and_transformers_own_folders_have_a_card_too(tmp_path, kind):
+    """Their weights' header is torch's, or PEFT's: `save_pretrained` of transformers writes them after the config."""
+    ids = torch.tensor([[1, 2, 3]])
+    model = get_peft_model(language_model(), config(kind)).eval()
+    model.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    loaded = PeftModel.from_pretrained(language_model(), tmp_path / "pickled").eval()
+    assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    model = language_model()
+    model.add_adapter(config(kind))
+    model.save_pretrained(tmp_path / "transformers")
+    assert header(tmp_path / "transformers") == {"format": "pt"}
+    loaded = language_model()
+    loaded.load_adapter(str(tmp_path / "transformers"))
+    assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    for folder in ("pickled", "transformers"):
+        card = tmp_path / folder / "README.md"
+        assert (card.is_file() and "import cpadapt\n" in card.read_text()) is (kind == "cp")
+
+
 @pytest.mark.long
 def test_without_cpadapt_every_way_of_loading_says_what_to_import(tmp_path):
     language_model().save_pretrained(tmp_path / "base")
     base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
-    saved(tmp_path / "adapter", base, task_type="CAUSAL_LM")
+    saved(tmp_path / "cp", base, task_type="CAUSAL_LM")
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    get_peft_model(base, config("lora", task_type="CAUSAL_LM")).save_pretrained(tmp_path / "lora")
     script = """
 import sys
 sys.modules["cpadapt"] = None  # an import of it fails
 import peft, transformers
-base = transformers.AutoModelForCausalLM.from_pretrained("base")
+base = lambda: transformers.AutoModelForCausalLM.from_pretrained("base")
 for load in (
-    lambda: peft.PeftConfig.from_pretrained("adapter"),
-    lambda: peft.PeftModel.from_pretrained(base, "adapter"),
-    lambda: peft.AutoPeftModelForCausalLM.from_pretrained("adapter"),
-    lambda: transformers.AutoModelForCausalLM.from_pretrained("adapter"),
-    lambda: base.load_adapter("adapter"),
+    lambda folder: peft.PeftConfig.from_pretrained(folder),
+    lambda folder: peft.PeftModel.from_pretrained(base(), folder),
+    lambda folder: peft.AutoPeftModelForCausalLM.from_pretrained(folder),
+    lambda folder: transformers.AutoModelForCausalLM.from_pretrained(folder),
+    lambda folder: base().load_adapter(folder),
 ):
+    load("lora")
     try:
-        load()
+        load("cp")
     except Exception as error:
         print(type(error).__name__, "import cpadapt" in str(error))
 """
@@ -95,27 +129,69 @@ for load in (
     assert done.stdout.splitlines() == ["KeyError True"] * 5
 
 
-def test_an_adapter_of_the_first_names_loads(toy, tmp_path):
-    model = get_peft_model(toy.model(), toy.config()).eval()
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
+def as_first_saved(folder):
+    """Give a saved adapter the names of its tensors, and the fields, that it would have had at first."""
+    config = json.loads((folder / "adapter_config.json").read_text())
     for new in ("components_pattern", "seed"):
         config.pop(new)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "CP"}))
-    file = tmp_path / "adapter_model.safetensors"
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "CP"}))
+    file = folder / "adapter_model.safetensors"
     state = {}
     for key, tensor in load_file(file).items():
         module, _, name = key.rpartition(".cp_adapter.")
         state[f"{module}.cp_{name.replace('_', '.')}"] = tensor
     assert {key.rpartition("q_proj.")[2] for key in state} >= {"cp_up.0", "cp_up.1", "cp_down.0", "cp_weight"}
     save_file(state, file, metadata={"format": "pt"})
+    return state
+
+
+def test_an_adapter_of_the_first_names_loads(toy, tmp_path):
+    model = get_peft_model(toy.model(), toy.config()).eval()
+    model.save_pretrained(tmp_path)
+    state = as_first_saved(tmp_path)
     assert torch.equal(toy.logits(PeftModel.from_pretrained(toy.model(), tmp_path).eval()), toy.logits(model))
     again = get_peft_model(toy.model(), toy.config(), adapter_name="other")
     again.load_adapter(tmp_path, adapter_name="loaded")
     again.set_adapter("loaded")
     assert torch.equal(toy.logits(again.eval()), toy.logits(model))
+    state = {key.removeprefix("base_model.model."): tensor for key, tensor in state.items()}
+    bare = inject_adapter_in_model(CPConfig.from_pretrained(tmp_path), toy.model(), state_dict=state)
+    set_peft_model_state_dict(bare, state)
+    assert torch.equal(toy.logits(bare.eval()), toy.logits(model))
     export_to_lora(tmp_path, tmp_path / "lora")
     assert_close(toy.logits(PeftModel.from_pretrained(toy.model(), tmp_path / "lora").eval()), toy.logits(model))
+
+
+def test_transformers_refuses_the_first_names_until_they_are_saved_again(tmp_path):
+    """It would put a new adapter in the place of those that it doesn't find."""
+    language_model().save_pretrained(tmp_path / "base")
+    base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    model = saved(tmp_path / "cp", base, task_type="CAUSAL_LM")
+    ids = torch.tensor([[1, 2, 3]])
+    expected = model(input_ids=ids).logits
+    state = as_first_saved(tmp_path / "cp")
+
+    def by_load_adapter(**fields):
+        model = language_model()
+        model.load_adapter(**fields)
+        return model
+
+    ways = [
+        lambda folder: by_load_adapter(peft_model_id=str(folder)),
+        lambda folder: LlamaForCausalLM.from_pretrained(folder),
+        lambda folder: AutoModelForCausalLM.from_pretrained(folder),
+    ]
+    for load in ways:
+        with pytest.raises(InputError, match=r"earlier cpadapt, .*PeftModel.from_pretrained and save it again"):
+            load(tmp_path / "cp")
+    with pytest.raises(InputError, match="saved by an earlier cpadapt"):
+        by_load_adapter(adapter_state_dict=state, peft_config=CPConfig.from_pretrained(tmp_path / "cp"))
+    PeftModel.from_pretrained(language_model(), tmp_path / "cp").save_pretrained(tmp_path / "again")
+    config = json.loads((tmp_path / "again" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "again" / "adapter_config.json").write_text(json.dumps(config))
+    for load in ways:
+        assert torch.equal(load(tmp_path / "again").eval()(input_ids=ids).logits, expected)
 
 
 def damaged(state, how):
@@ -125,6 +201,15 @@ def damaged(state, how):
     if how == "undefined":
         return state | {key: torch.full_like(state[key], torch.nan)}
     return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+def test_empty_tensors_of_a_lora_are_warned_of_too(toy, tmp_path):
+    model = get_peft_model(toy.model(), toy.config("lora"))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.zeros(0)
+    with pytest.warns(UserWarning, match=r"4 LoRA tensor\(s\) have invalid shape"):
+        model.save_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -147,28 +232,36 @@ def test_what_is_not_sound_is_warned_of_and_not_exported(toy, tmp_path, how, why
         model.save_pretrained(tmp_path / "sound")
 
 
-def test_an_adapter_around_a_compiled_model_is_warned_of(toy, tmp_path):
-    model = get_peft_model(torch.compile(toy.model(), backend="eager"), toy.config())
-    with pytest.warns(UserWarning, match="'_orig_mod'"):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_around_a_compiled_model_is_warned_of(toy, tmp_path, kind):
+    """Of a LoRA, PEFT says nothing until it is loaded."""
+    model = get_peft_model(torch.compile(toy.model(), backend="eager"), toy.config(kind))
+    with pytest.warns(UserWarning, match="'_orig_mod'") if kind == "cp" else nullcontext():
         model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="missing adapter keys"):
+        PeftModel.from_pretrained(toy.model(), tmp_path)
+    if kind == "lora":
+        return
     with pytest.raises(InputError, match="'_orig_mod'"):
         export_to_lora(tmp_path, tmp_path / "lora")
 
 
-def test_an_export_holds_saved_modules_once(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_holds_saved_modules_once(tmp_path, kind):
+    """PEFT's files, of LoRA too, hold them three times."""
     language_model().save_pretrained(tmp_path / "base")
     base = LlamaForCausalLM.from_pretrained(tmp_path / "base")
     base.resize_token_embeddings(68)
-    model = get_peft_model(
-        base, CPConfig(num_components=2, init="normal", modules_to_save=["embed_tokens", "lm_head"])
-    )
+    model = get_peft_model(base, config(kind, modules_to_save=["embed_tokens", "lm_head"]))
     for name, parameter in model.named_parameters():
         if "modules_to_save" in name:
             parameter.data.normal_()
     with pytest.warns(UserWarning, match="embedding layer has been resized"):
-        model.save_pretrained(tmp_path / "cp")
-    assert any("original_module" in key for key in load_file(tmp_path / "cp" / "adapter_model.safetensors"))
-    export_to_lora(tmp_path / "cp", tmp_path / "lora")
+        model.save_pretrained(tmp_path / "saved")
+    assert any("original_module" in key for key in load_file(tmp_path / "saved" / "adapter_model.safetensors"))
+    if kind == "lora":
+        return
+    export_to_lora(tmp_path / "saved", tmp_path / "lora")
     others = {key for key in load_file(tmp_path / "lora" / "adapter_model.safetensors") if ".lora_" not in key}
     assert others == {"base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight"}
     ids = torch.tensor([[1, 2, 66]])
@@ -176,6 +269,43 @@ def test_an_export_holds_saved_modules_once(tmp_path):
     again.resize_token_embeddings(68)
     exported = PeftModel.from_pretrained(again, tmp_path / "lora").eval()
     assert_close(exported(input_ids=ids).logits, model.eval()(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+
+
+class Named(nn.Module):
+    """Its modules have the names of PEFT's copies, and of ours."""
+
+    NAMES = ("weight", "cp_adapter", "up_0", "original_module", "modules_to_save")
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        for name in self.NAMES:
+            self.add_module(name, nn.Linear(8, 8))
+
+    def forward(self, x):
+        for name in self.NAMES:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapted_modules_may_have_the_names_of_pefts_copies(tmp_path, kind):
+    model = get_peft_model(Named(), config(kind, target_modules=list(Named.NAMES))).eval()
+    x = torch.randn(3, 8)
+    model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(PeftModel.from_pretrained(Named(), tmp_path / "saved").eval()(x), model(x))
+    if kind == "cp":
+        export_to_lora(tmp_path / "saved", tmp_path / "lora")
+        exported = PeftModel.from_pretrained(Named(), tmp_path / "lora").eval()
+        assert_close(exported(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_that_changes_nothing_is_exported_with_a_warning(toy, tmp_path):
+    get_peft_model(toy.model(), toy.config(init="zero")).save_pretrained(tmp_path / "cp")
+    with pytest.warns(UserWarning, match="cp changes nothing: all its λ are zero, as before training"):
+        export_to_lora(tmp_path / "cp", tmp_path / "lora")
+    exported = PeftModel.from_pretrained(toy.model(), tmp_path / "lora").eval()
+    assert torch.equal(toy.logits(exported), toy.logits(toy.model()))
 
 
 @pytest.mark.parametrize(("rank", "flag"), [(1, 1), (2, 8), (21, 32), (43, 64), (171, 256), (512, 512), (513, None)])
@@ -232,3 +362,46 @@ def test_layers_to_transform_are_exported_as_the_modules_that_they_are(llama, tm
     assert type(exported.peft_config["default"]) is LoraConfig
     assert set(exported.targeted_module_names) == set(model.targeted_module_names)
     assert_close(llama.logits(exported), llama.logits(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [[7], 7])
+def test_layers_that_all_linear_has_not_are_refused(llama, layers):
+    with pytest.raises(InputError, match=r"layers_to_transform=\[?7\]? leaves none .* of 'all-linear', .*k_proj"):
+        get_peft_model(llama.model(), llama.config(target_modules="all-linear", layers_to_transform=layers))
+
+
+# An adapted output layer counts as an embedding, which PEFT saves in full.
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("targets", "layers", "adapted"),
+    [
+        (["q_proj", "lm_head"], [0], {"model.layers.0.self_attn.q_proj", "lm_head"}),
+        (
+            ["model.layers.0.self_attn.v_proj", "q_proj"],
+            1,
+            {f"model.layers.{k}.self_attn.{n}" for k, n in ((0, "v_proj"), (1, "q_proj"))},
+        ),
+    ],
+    ids=["outside of all layers", "in another layer"],
+)
+def test_a_module_named_in_full_is_adapted_whatever_its_layer(tmp_path, kind, targets, layers, adapted):
+    """`layers_to_transform` is for the names that several layers have."""
+    sizes = SIZES | {"num_hidden_layers": 2}
+
+    def base():
+        torch.manual_seed(0)
+        return LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=False, **sizes)).eval()
+
+    model = get_peft_model(base(), config(kind, target_modules=targets, layers_to_transform=layers)).eval()
+    assert set(model.targeted_module_names) == adapted
+    model.save_pretrained(tmp_path / "saved")
+    ids = torch.tensor([[1, 2, 3]])
+    expected = model(input_ids=ids).logits
+    again = PeftModel.from_pretrained(base(), tmp_path / "saved").eval()
+    assert set(again.targeted_module_names) == adapted
+    assert torch.equal(again(input_ids=ids).logits, expected)
+    if kind == "cp":
+        export_to_lora(tmp_path / "saved", tmp_path / "lora")
+        exported = PeftModel.from_pretrained(base(), tmp_path / "lora").eval()
+        assert_close(exported(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)

@@ -3,11 +3,12 @@ when sides of 1 had modes still loads."""
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
+from cpadapt.errors import InputError
 from cpadapt.families import counting
 from cpadapt.tuner import CPConfig, CPLayer, export_to_lora, to_lora
 
@@ -57,6 +58,60 @@ def test_all_linear_adapts_every_side_and_all_that_is_counted_trains(delta):
     assert sum(p.numel() for p in trained) == model.get_nb_trainable_parameters()[0] == counted
     # Σ modes + 1 of each: 2+3+7, 2+3+7, 5 and 5.
     assert counted == 3 * (13 + 13 + 6 + 6)
+
+
+@pytest.mark.parametrize("kind", ["cp", "lora"])
+def test_all_linear_trains_every_layer(kind):
+    config = CPConfig(num_components=3) if kind == "cp" else LoraConfig(r=3)
+    config.target_modules = "all-linear"
+    model = get_peft_model(base(), config)
+    assert {name.rpartition(".")[2] for name in model.targeted_module_names} == {"a", "b", "c", "d"}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):  # The first step moves what starts at zero, the second all that it hid.
+        optimizer.zero_grad()
+        model(X).square().sum().backward()
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) is not parameter.requires_grad
+
+
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("kind", ["cp", "lora"])
+def test_a_projection_that_is_read_but_not_called_is_left_out_by_its_name(kind):
+    """LoRA accepts it, and does nothing there."""
+
+    def adapted(**fields):
+        torch.manual_seed(0)
+        if kind == "cp":
+            config = CPConfig(num_components=2, init="normal", target_modules=".*(linear1|out_proj)", **fields)
+        else:
+            config = LoraConfig(r=2, init_lora_weights=False, target_modules=".*(linear1|out_proj)", **fields)
+        return get_peft_model(Attentive(), config)
+
+    x = torch.randn(2, 3, 8)
+    if kind == "cp":
+        with pytest.raises(InputError, match=r"'layer.self_attn.out_proj' cannot .* leave it out .* exclude_modules"):
+            adapted()
+    else:
+        model = adapted()
+        expected = model(x)
+        for name, parameter in model.named_parameters():
+            if "out_proj.lora_" in name:
+                parameter.data.zero_()
+        assert torch.equal(model(x), expected)
+    model = adapted(exclude_modules=["out_proj"])
+    assert model.targeted_module_names == ["layer.linear1"]
+    torch.manual_seed(0)
+    assert not torch.allclose(model(x), Attentive()(x))
 
 
 def test_it_is_saved_loaded_merged_and_exported(tmp_path):

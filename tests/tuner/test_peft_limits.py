@@ -92,6 +92,35 @@ def test_a_float16_head_does_not_train_with_a_scaler(llama, kind):
                 scaler.step(optimizer)
 
 
+@pytest.mark.parametrize(("fields", "same"), [({}, False), ({"seed": 0}, True)])
+def test_the_trainers_seed_comes_after_the_adapter(llama, tmp_path, kind, fields, same):
+    if kind == "lora" and fields:
+        pytest.skip("LoraConfig has no seed")
+    rows = [{"input_ids": ids, "labels": k % 2} for k, ids in enumerate(torch.arange(1, 41).view(8, 5))]
+    drawn, trained = [], []
+    for history in (11, 12):
+        torch.manual_seed(history)
+        model = get_peft_model(llama.model(), config(kind, **fields))
+        adapter = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        drawn.append({name: p.detach().clone() for name, p in adapter.items()})
+        arguments = TrainingArguments(
+            tmp_path,
+            seed=0,
+            max_steps=2,
+            learning_rate=0.1,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+        )
+        Trainer(model, arguments, train_dataset=rows).train()
+        trained.append({name: p.detach().clone() for name, p in adapter.items()})
+    for one, other in (drawn, trained):
+        assert all(torch.equal(one[name], other[name]) is same for name in one)
+    assert not any(torch.equal(drawn[0][name], trained[0][name]) for name in drawn[0])
+
+
 @pytest.mark.parametrize("name", ["default", "mine"])
 @pytest.mark.long
 def test_the_best_checkpoint_is_loaded_by_the_name_default(llama, tmp_path, kind, name):

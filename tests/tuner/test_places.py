@@ -12,10 +12,10 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.testing import assert_close
-from transformers import Trainer, TrainingArguments
+from transformers import LlamaForSequenceClassification, Trainer, TrainingArguments
 
 from cpadapt.errors import InputError
-from cpadapt.tuner import CPConfig
+from cpadapt.tuner import CPConfig, to_lora
 
 # PEFT 0.21 asks transformers 5.23 models for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -73,10 +73,46 @@ def test_a_device_map_with_a_layer_on_disk(llama, tmp_path, kind):
     assert torch.equal(llama.logits(model), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("where", ["auto", "disk"])
+def test_loading_beside_a_base_that_is_spread(llama, tmp_path, monkeypatch, kind, where):
+    """Beside a layer on disk PEFT stops, with LoRA too: an adapter is loaded before its base goes there."""
+    monkeypatch.chdir(tmp_path)  # PEFT writes below the working directory.
+    llama.model().save_pretrained(tmp_path / "base")
+    model = get_peft_model(llama.model(), llama.config(kind)).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    rest = ("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "score")
+    places = "auto" if where == "auto" else dict.fromkeys(rest, "cpu") | {"model.layers.1": "disk"}
+    base = LlamaForSequenceClassification.from_pretrained(
+        tmp_path / "base", device_map=places, offload_folder=str(tmp_path / "offload")
+    )
+    options = {"max_memory": {"cpu": 2**30}} if where == "auto" else {}
+    if where == "disk":
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            PeftModel.from_pretrained(base, tmp_path / "adapter", offload_dir=str(tmp_path / "more"))
+        return
+    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter", **options).eval()
+    assert torch.equal(llama.logits(loaded), llama.logits(model))
+
+
 def test_tensors_without_values_never_reach_a_product(toy):
     model = get_peft_model(toy.model(), toy.config(), low_cpu_mem_usage=True)
     with pytest.raises(InputError, match=r"tensors of adapter 'default' are on the meta device and have no values"):
         toy.logits(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if not tensor.is_meta}
+    # LoRA merges what happens to be in memory.
+    for safe_merge in (False, True):
+        with pytest.raises(InputError, match=r"of adapter 'default' are on the meta device .* before .* merged"):
+            model.merge_adapter(safe_merge=safe_merge)
+    with pytest.raises(InputError, match=r"module '.*q_proj' are on the meta device .* before .* converted"):
+        to_lora(model)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+    # A base layer that is on disk or not loaded.
+    model = get_peft_model(toy.model(), toy.config())
+    model.base_model.model.q_proj.base_layer.to("meta")
+    with pytest.raises(InputError, match="of the base layer are on the meta device"):
+        model.merge_adapter()
     # A model that is all there in outline is only measured.
     outline = get_peft_model(toy.model().to("meta"), toy.config())
     assert outline(toy.inputs()["input_ids"].to("meta")).shape == (4, 2)
@@ -196,29 +232,43 @@ def test_two_processes_train_as_one(tmp_path):
         assert row["apart"] < 1e-5, row
 
 
+# That an adapter has no tensors among its inputs.
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_tensors_that_are_there_only_while_their_module_is_called(llama, kind):
-    """As in DeepSpeed's ZeRO-3: empty, gathered before a module's call, and let go after it."""
+    """As in DeepSpeed's ZeRO-3: empty, gathered before a module's call and before its backward, and let go after."""
     model = two_adapters(kind, llama)
     expected = llama.logits(model)
+    model(**llama.inputs()).logits.square().sum().backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: p.grad.clone() for name, p in trained.items()}
+    model.zero_grad()
     empty = torch.zeros(0)
+
+    def release(module, *call):
+        for parameter in module.parameters(recurse=False):
+            parameter.data = empty
+
     for module in model.modules():
         whole = {name: p.data for name, p in module.named_parameters(recurse=False)}
 
-        def gather(module, args, whole=whole):
+        def gather(module, *call, whole=whole):
             for name, data in whole.items():
                 module.get_parameter(name).data = data
-
-        def release(module, args, output, whole=whole):
-            for name in whole:
-                module.get_parameter(name).data = empty
 
         if whole:
             module.register_forward_pre_hook(gather)
             module.register_forward_hook(release)
-            release(module, (), None)
+            module.register_full_backward_pre_hook(gather)
+            release(module)
     assert not any(p.numel() for p in model.parameters())
     assert torch.equal(llama.logits(model), expected)
+    output = model(**llama.inputs()).logits
+    assert not any(p.numel() for p in model.parameters())
+    output.square().sum().backward()
+    for name, parameter in trained.items():
+        assert gradients[name].abs().max() > 0
+        assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
 
 
 def test_an_adapter_that_something_hooked_is_called(toy):
@@ -234,8 +284,11 @@ def test_an_adapter_that_something_hooked_is_called(toy):
     assert len(seen) == 1
 
 
-def test_a_weight_that_is_shared_is_untied_before_merging(tmp_path):
-    """Else merging into an output layer would change the embedding too."""
+# Of merging, where it is LoRA.
+@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_that_is_shared_is_untied_before_merging(tmp_path, kind):
+    """Else merging into an output layer would change the embedding too, as LoRA's does."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -246,10 +299,14 @@ def test_a_weight_that_is_shared_is_untied_before_merging(tmp_path):
 
     ids = torch.randint(0, 64, (2, 5))
     with pytest.warns(UserWarning, match="a tied layer is part of the adapter"):
-        model = get_peft_model(base(), CPConfig(num_components=2, init="normal", target_modules=["lm_head"])).eval()
+        model = get_peft_model(base(), config(kind, ["lm_head"])).eval()
     expected = model(input_ids=ids).logits
     embedding = base().get_input_embeddings().weight
     model.merge_adapter()
+    if kind == "lora":
+        assert not torch.equal(model.get_input_embeddings().weight, embedding)
+        assert (model(input_ids=ids).logits - expected).abs().max() > 1
+        return
     assert torch.equal(model.get_input_embeddings().weight, embedding)
     assert_close(model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
     model.unmerge_adapter()

@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from cpadapt.errors import InputError
-from cpadapt.tuner import CPConfig
+from cpadapt.tuner import CPConfig, export_to_lora, to_lora
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.ao.quantization is deprecated:DeprecationWarning"),
@@ -129,6 +129,17 @@ def test_merging_is_what_peft_can_do_or_refused_in_a_sentence(base, x):
         warnings.simplefilter("ignore")
         model.unmerge_adapter()
     assert (layer.get_base_weight() - before).abs().max() < 2 * step
+
+
+def test_no_conversion_beside_layers_that_lora_does_not_adapt(tmp_path):
+    model = get_peft_model(dynamic(), config())
+    with pytest.raises(InputError, match=r"LoRA does not adapt torch's dynamically .* export it with export_to_lora"):
+        to_lora(model)
+    model.save_pretrained(tmp_path / "cp")
+    export_to_lora(tmp_path / "cp", tmp_path / "lora")
+    exported = PeftModel.from_pretrained(nn.Sequential(nn.Linear(64, 64)), tmp_path / "lora")
+    ours, theirs = (each.base_model.model[0].get_delta_weight("default") for each in (model, exported))
+    assert_close(theirs, ours)
 
 
 def test_lora_agrees(base, x):
