@@ -344,6 +344,10 @@ def _collector_paused() -> Iterator[None]:
     try:
         yield
     finally:
+        # This counts all that is new as old, without a walk. Where something was frozen before, it would thaw.
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if enabled:
             gc.enable()
 

@@ -10,7 +10,7 @@ import statsmodels.formula.api as smf
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from cpadapt.analysis.factors import Answers, Factor, contrasts, effect_of, effects, terms_of
+from cpadapt.analysis.factors import Answers, Factor, contrasts, design_of, effect_of, effects, terms_of
 from cpadapt.errors import InputError
 from cpadapt.records.record import Outcome, Record, pack_bitmap
 from cpadapt.records.store import load_records
@@ -160,6 +160,19 @@ def test_records_give_the_effects_of_their_answers(made: tuple[dict[str, list[An
     main = accuracy @ contrasts(CODES, FACTORS)[0]
     assert found["a",].mean.mean == pytest.approx(main.mean())
     assert found["a",].by_task["two"].by_draw == pytest.approx(main[1])
+
+
+def test_a_design_has_its_runs_settings_and_answers(made: tuple[dict[str, list[Answers]], list[Record]]) -> None:
+    answers, records = made
+    design = design_of(reversed(records), FACTORS)
+    ascending = sorted(range(len(CODES)), key=lambda k: tuple(CODES[k]))
+    assert (design.codes == CODES[ascending]).all()
+    assert design.answers.keys() == answers.keys()
+    for task, on_draws in design.answers.items():
+        for got, wanted in zip(on_draws, answers[task], strict=True):
+            assert got.draw == wanted.draw
+            assert (got.items == wanted.items).all()
+            assert (got.right == wanted.right[ascending]).all()
 
 
 def test_a_run_without_an_evaluation_has_nothing_right(made: tuple[dict[str, list[Answers]], list[Record]]) -> None:

@@ -92,6 +92,7 @@ ORACLES: dict[ModuleType, dict[str, tuple[str, ...]]] = {
     factors: {
         "terms_of": ("test_the_terms_are_main_effects_pairs_and_curvatures",),
         "contrasts": ("test_weights_are_least_squares_as_the_library_has_it",),
+        "design_of": ("test_a_design_has_its_runs_settings_and_answers",),
         "effects": ("test_records_give_the_effects_of_their_answers",),
         "effect_of": ("test_intervals_hold_the_truth_as_often_as_they_say",),
     },
