@@ -96,6 +96,10 @@ class CPLayer(BaseTunerLayer):  # type: ignore[misc]  # PEFT is untyped
         """Whether PEFT may convert the adapter; `cpadapt.to_lora` does it without loss."""
         return True
 
+    def _get_additive_delta(self, adapter_name: str) -> Tensor:
+        # What PEFT's conversion is to ask for instead (https://github.com/huggingface/peft/pull/3360).
+        return self.get_delta_weight(adapter_name)
+
     def set_scale(self, adapter: str, scale: float) -> None:
         """Set an adapter's factor to `scale` times the configured one."""
         if adapter in self.cp_scale:

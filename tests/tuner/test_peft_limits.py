@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from transformers import Trainer, TrainingArguments
 
 from cpadapt.tuner import CPConfig, to_lora
+from cpadapt.tuner.layer import CPLinear
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,6 +175,21 @@ def test_pefts_conversion_is_near_and_refuses_a_rank_above_the_shorter_side(toy)
     with pytest.raises(ValueError, match=r"chosen rank 20 is larger than the weight shape \(18\)"):
         convert_to_lora(model, rank=20)
     assert torch.equal(toy.logits(to_lora(model.eval())), toy.logits(model))
+
+
+def test_a_later_conversion_gets_the_whole_update(toy):
+    """It is to ask each layer for the weight's change, whatever the tuner does with the weight."""
+    model, before = get_peft_model(toy.model(), toy.config()), toy.model()
+    adapted = [
+        (name, module) for name, module in model.base_model.model.named_modules() if isinstance(module, CPLinear)
+    ]
+    changes = {name: layer._get_additive_delta("default").detach() for name, layer in adapted}
+    assert changes
+    merged = model.merge_and_unload()
+    for name, change in changes.items():
+        assert change.abs().max() > 1e-3
+        got = merged.get_submodule(name).weight - before.get_submodule(name).weight
+        assert_close(got.detach(), change, rtol=1e-4, atol=1e-6)
 
 
 def test_what_peft_lists_by_name_says_so(toy, tmp_path):
