@@ -740,7 +740,7 @@ def _ad_hoc(backbone: str, task: str, cells: list[str], seeds: str, rates: list[
         backbone=backbone,
         tasks=(task,),
         ladder=Ladder(head=head, sizes={name: tuple(s) for name, s in sizes.items()}),
-        seeds=tuple(dict.fromkeys(seeds_of(seeds))),
+        seeds=seeds_of(seeds),
         families={
             name: FamilyPlan(learning_rates=tuple(by_family[name]) if name in by_family else None)
             for name in sizes or FAMILIES

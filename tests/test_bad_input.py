@@ -146,8 +146,8 @@ FAMILIES = "known are cp, lokr, lora, melora, symlora"
         ([*TRY, "--backbone", "tiny", "--cell", "cp=2"], ["cp=2", "cp:21"]),
         ([*TRY, "--backbone", "tiny", "--learning-rate", "lora=1e-3"], ["lora=1e-3", "among the cells"]),
         ([*TRY, "--backbone", "tiny", "--task", "toy-sentimnt"], ["'toy-sentimnt'", "'toy-sentiment'"]),
-        ([*TRY, "--backbone", "tinny"], ["'tinny'", "'tiny'"]),
-        ("plan --backbone smolm2 --budget 1e6", ["'smolm2'", "'smollm2'"]),
+        ([*TRY, "--backbone", "tinny"], ["no backbone 'tinny' (did you mean 'tiny'?)"]),
+        ("plan --backbone smolm2 --budget 1e6", ["no backbone 'smolm2' (did you mean 'smollm2'?)"]),
         ("plan --backbone ~nobody/x --budget 1e6", ["'~nobody/x'", "not a local folder"]),
         ("plan --backbone '' --budget 1e6", ["''", "not a local folder"]),
         ("plan --backbone mine.toml --budget 1e6", ["'mine.toml'", "it is a file", "a backbone is a folder"]),
@@ -181,6 +181,7 @@ FAMILIES = "known are cp, lokr, lora, melora, symlora"
         ([*TRY, "--backbone", "tiny", "--cell", "cp:99999"], ["99999 CP components", "at most 1024"]),
         ([*TRY, "--backbone", "tiny", "--cell", "lora:1e9"], ["size 1000000000", "'lora'", "at most 512"]),
         ([*TRY, "--backbone", "tiny", "--seeds", "0-99999999999"], ["0-99999999999", "at most 100,000"]),
+        ([*TRY, "--backbone", "tiny", "--seeds", "0-1,1"], ["seeds = [0, 1, 1]", "unique"]),
         ([*TRY, "--backbone", "tiny", "--seeds", "9" * 30], ["9" * 30, "at most 9223372036854775807"]),
         ([*TRY, "--backbone", "tiny", "--seeds", "3-1"], ["3-1", "backwards"]),
         ([*TRY, "--backbone", "tiny", "--learning-rate", "cp=-1"], ["cp=-1", "cp=2e-4"]),
@@ -382,6 +383,17 @@ def written(name: str, text: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_text(text) and None
 
 
+def with_longest(value: object) -> Callable[[Path], None]:
+    """A model folder whose tokenizer takes so many tokens."""
+
+    def change(folder: Path) -> None:
+        path = folder / "tokenizer_config.json"
+        config = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(config | {"model_max_length": value}))
+
+    return change
+
+
 def without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -439,6 +451,9 @@ MANIFEST = {"source": {"kind": "local", "name": "x", "revision": None, "sha256":
         (without("tokenizer.json"), ["the tokenizer of 'model' cannot be read"]),
         (written("tokenizer.json", "{}"), ["the tokenizer of 'model' cannot be read"]),
         (written("tokenizer_config.json", "[]"), ["the tokenizer of 'model' cannot be read"]),
+        (with_longest("512"), ["the tokenizer of 'model' cannot be read", "model_max_length = '512'", "positive"]),
+        (with_longest([]), ["the tokenizer of 'model' cannot be read", "model_max_length = []", "positive"]),
+        (with_longest(0), ["the tokenizer of 'model' cannot be read", "model_max_length = 0", "positive"]),
         (with_code("config.json", "of_my_own"), ["code of its own", "own.Own", "cpadapt runs none"]),
         (written("cpadapt.json", "{"), ["cpadapt.json in 'model'", "run `cpadapt backbone model`"]),
         (written("cpadapt.json", "{}"), ["files is missing", "run `cpadapt backbone model`"]),

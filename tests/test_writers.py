@@ -228,6 +228,33 @@ def test_a_claim_that_was_being_written_is_waited_for(tmp_path: Path, clock: Clo
         assert mine.take({"a1": "ca1"}, whole=True) == ["a1"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    ['{"run": "a1", "config": "c", "lease": 3}', '{"run": "a1", "config": "c", "lease": "\\u0000"}', "[]", "{", "3",
+     '{"run": "a1", "config": "c", "lease": "../../away.lease"}'],
+)  # fmt: skip
+def test_a_claim_that_says_nothing_sound_is_waited_for(content: str, tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / CLAIMS).mkdir()
+    (tmp_path / CLAIMS / "a1.0").write_text(content)
+    assert at_work(tmp_path) == []
+    with Claims(tmp_path) as mine:
+        assert mine.take({"a1": "ca1"}, whole=True) == []
+        clock.now += 1.1 * LEASE_SECONDS
+        assert mine.take({"a1": "ca1"}, whole=True) == ["a1"]
+
+
+@pytest.mark.parametrize("fields", [{"pid": "x"}, {"pid": 1e300}, {"host": None}, {"started": "now"}, {"other": 1}])
+def test_a_lease_that_says_nothing_sound_is_watched(fields: dict[str, Any], tmp_path: Path, clock: Clock) -> None:
+    lease = claimed_elsewhere(tmp_path, "a1")
+    lease.write_text(json.dumps(json.loads(lease.read_text()) | fields))
+    assert at_work(tmp_path) == []
+    with Claims(tmp_path) as mine:
+        assert mine.take({"a1": "ca1"}, whole=True) == []
+        assert mine.others(["a1"]) == {}
+        clock.now += 1.1 * LEASE_SECONDS
+        assert mine.take({"a1": "ca1"}, whole=True) == ["a1"]
+
+
 def test_a_process_that_was_stopped_for_long_has_lost_its_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

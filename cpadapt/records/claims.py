@@ -30,7 +30,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass as validated
+
+from cpadapt.errors import STRICT
 from cpadapt.records.store import write_atomically
 
 CLAIMS = ".claims"
@@ -44,7 +49,7 @@ LEASE_SECONDS = 180.0
 file's times a minute late, and a process that compiles may touch its lease some seconds late."""
 
 
-@dataclass(frozen=True)
+@validated(frozen=True, config=STRICT)
 class Owner:
     """A process that measures, as its lease names it."""
 
@@ -63,7 +68,7 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
 
-@dataclass(frozen=True)
+@validated(frozen=True, config=STRICT)
 class Claim:
     """A run that a process has claimed."""
 
@@ -71,7 +76,7 @@ class Claim:
     """The run's id."""
     config: str
     """The id of its config."""
-    lease: str
+    lease: Annotated[str, Field(pattern=r"^[0-9a-f]{16}\.lease$")]
     """The name of the process's lease."""
     recorded: bool = False
     """Whether the run is on record."""

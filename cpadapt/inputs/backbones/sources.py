@@ -7,6 +7,7 @@ installed package needs none.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.metadata
 import json
@@ -32,7 +33,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from safetensors import SafetensorError, safe_open
 
-from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain
+from cpadapt.errors import STRICT, UNPARSABLE, InputError, did_you_mean, explain, is_number, shown
 from cpadapt.inputs.backbones.specs import BACKBONES, IN_MEMORY, BackboneSpec, Gguf, Package, Source, digest
 from cpadapt.inputs.folders import home_folder, local_folder
 
@@ -190,6 +191,12 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"the tokenizer of {name!r} cannot be read: it has no files")
     if not tokenizer.is_fast:
         raise InputError(f"the tokenizer of {name!r} must be a fast one (tokenizer.json)")
+    longest = tokenizer.model_max_length
+    if not is_number(longest) or longest < 1:
+        raise InputError(
+            f"the tokenizer of {name!r} cannot be read: model_max_length = {shown(longest)} in tokenizer_config.json:"
+            " must be a positive integer"
+        )
     return tokenizer
 
 
@@ -324,6 +331,9 @@ def _check_hub_id(name: str) -> None:
             f"no backbone {name!r}: it is not a local folder, not a hub id (`org/model`) and not one of"
             f" {', '.join(BACKBONES)}"
         )
+    # A name that is nearly ours is a slip, for which the hub need not be asked.
+    if close := difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.8):
+        raise InputError(f"no backbone {name!r} (did you mean {close[0]!r}?); known are {', '.join(BACKBONES)}")
     if Path(name).is_file():
         raise InputError(
             f"no backbone {name!r}: it is a file, and a backbone is a folder with config.json, safetensors and a"
