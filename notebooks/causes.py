@@ -104,8 +104,10 @@ charts.table(causes.again_table(["sst2", "rte"]))
 # {says}`0 < causes.repeat_answers.cpu_half.other < 1`
 #
 # On a GPU in bfloat16 the same bank gave the same numbers in another process too. In another bank a trained scalar
-# differs by {q}`causes.repeat_weights.gpu.other|3` at most. Nothing is padded there, and making the backbone's
-# products in float64 or run by run doesn't make runs equal either. So the cause is elsewhere; we haven't found it.
+# differs by {q}`causes.repeat_weights.gpu.other|3` at most, and no answer does. Nothing is padded there, and making the
+# backbone's products in float64 or run by run doesn't make runs equal either. So other sums are rounded differently;
+# which, we haven't found.
+# {says}`causes.repeat_answers.gpu.other == 0`
 # {says}`causes.repeat_equal.gpu.as_it_is == causes.repeat_compared.gpu.as_it_is`
 # {says}`causes.repeat_equal.gpu.deterministic == causes.repeat_compared.gpu.deterministic`
 # {says}`causes.repeat_equal.gpu.other == causes.repeat_equal.gpu.exact == causes.repeat_equal.gpu.by_run == 0`
@@ -120,7 +122,8 @@ charts.table(causes.repeat_table())
 # %% [markdown]
 # These are short trainings of a few runs: a bank again, in another process, and two runs alone and in other banks. A
 # run is *equal* if its weights, logits and answers are, to the bit. The largest difference of a trained scalar and of
-# a logit stands beside. Answers are those of the best step on dev, which rounding can change.
+# a logit stands beside. Answers are those of the best step on dev, which rounding can change; with products in float64
+# it did so once. {says}`causes.repeat_answers.gpu.exact > 10`
 #
 # ## Draws of the examples
 #
