@@ -104,9 +104,9 @@ charts.table(causes.again_table(["sst2", "rte"]))
 # {says}`0 < causes.repeat_answers.cpu_half.other < 1`
 #
 # On a GPU in bfloat16 the same bank gave the same numbers in another process too. In another bank a trained scalar
-# differs by {q}`causes.repeat_weights.gpu.other|3` at most, and no answer does. Nothing is padded there, and making the
-# backbone's products in float64 or run by run doesn't make runs equal either. So other sums are rounded differently;
-# which, we haven't found.
+# differs by {q}`causes.repeat_weights.gpu.other|3` at most, and no answer does. Nothing is padded there, and making
+# the backbone's products in float64 or run by run doesn't make runs equal either. So other sums are rounded
+# differently; which, we haven't found.
 # {says}`causes.repeat_answers.gpu.other == 0`
 # {says}`causes.repeat_equal.gpu.as_it_is == causes.repeat_compared.gpu.as_it_is`
 # {says}`causes.repeat_equal.gpu.deterministic == causes.repeat_compared.gpu.deterministic`
