@@ -373,9 +373,12 @@ def longer_chart() -> Any:
     ])  # fmt: skip
     means = found.groupby(["pair", "study"], sort=False, as_index=False)["after"].mean()
     order = found.sort_values(["teacher", "label", "size"])["pair"].drop_duplicates().tolist()
-    y = alt.Y("pair:N", sort=order, title="student on planted update", axis=alt.Axis(ticks=False))
+    # Domains of layers with other data are not merged in their order, so they are said.
+    scale = alt.Scale(domain=order)
+    y = alt.Y("pair:N", sort=None, scale=scale, title="student on planted update", axis=alt.Axis(ticks=False))
     x = alt.X("removed:Q", title="% of dev's divergence removed", scale=alt.Scale(zero=False))
-    by_draw = alt.YOffset("draw:N", scale=alt.Scale(paddingOuter=0.6))
+    draws = sorted(found["draw"].unique().tolist())
+    by_draw = alt.YOffset("draw:N", sort=None, scale=alt.Scale(domain=draws, paddingOuter=0.6))
     legend = alt.Legend(orient="top", columns=2, labelLimit=0)
     colour = alt.Color(
         "study:N", title=None, scale=alt.Scale(domain=list(inks), range=list(inks.values())), legend=legend

@@ -73,7 +73,7 @@ def progress_chart() -> Any:
         description=f"The share of runs on record for each of {len(found)} studies. All are complete but these:"
         f" {', '.join(missing) or 'none'}.",
         width="container",
-        height=12 * len(found),
+        height=11 * len(found),
     )
 
 
