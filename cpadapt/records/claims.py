@@ -166,8 +166,10 @@ class Claims:
             if alone:
                 _remove(claims.get(run, []))
             elif run in claims and (claim := _claim(claims[run][-1])) is not None:
-                # In place: whoever opens it then asks the server. While it is empty it counts as being written.
-                claims[run][-1].write_text(json.dumps(asdict(replace(claim, recorded=True))))
+                # In place: whoever opens it then asks the server. While it is empty, or stays so on a full disk, it
+                # counts as being written.
+                with contextlib.suppress(OSError):
+                    claims[run][-1].write_text(json.dumps(asdict(replace(claim, recorded=True))))
 
     def others(self, runs: Iterable[str]) -> dict[Owner, int]:
         """How many of these runs other living processes have, by process."""
