@@ -564,10 +564,6 @@ def test_a_saved_adapter_that_was_lost_is_made_again(cpadapt: Cli, study: Path) 
     assert sorted(Path("w").iterdir()) == kept
 
 
-def test_a_seed_that_is_named_twice_is_one_run() -> None:
-    assert cli._ad_hoc("tiny", "toy-sentiment", ["head"], "0-1,1", [], None).seeds == (0, 1)
-
-
 @pytest.mark.parametrize(
     ("records", "failures", "status", "says"),
     [
