@@ -16,7 +16,7 @@ from command_line import STUDY, Cli
 from peft import LoraConfig, PeftConfig, PeftModel
 from processes import environment
 
-from cpadapt import cli, load_projections, load_study
+from cpadapt import load_projections, load_study
 from cpadapt.devices import Ended
 from cpadapt.families import FAMILIES
 from cpadapt.inputs.backbones import sources
