@@ -343,6 +343,7 @@ def test_several_banks_give_the_records_of_one(tmp_path: Path, monkeypatch: pyte
     assert len(list(tmp_path.glob("*"))) == 1, "one file, compressed, and no checkpoints"
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(study(), results=tmp_path)
     other = Source("memory", "seed 1", None, None)
@@ -425,6 +426,7 @@ def test_shards_divide_the_runs_and_measure_the_same(tmp_path: Path) -> None:
         Shard(3, 2)
 
 
+@pytest.mark.slow
 def test_saved_weights_are_peft_adapters_that_score_as_recorded(tmp_path: Path) -> None:
     records = train(study(seeds=(0,)), results=tmp_path / "r", save=tmp_path / "w")
     for record in records:

@@ -118,6 +118,7 @@ def options(volume: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_dry_run_needs_no_cluster(project: Project, taken: list[Any], volume: Path) -> None:
     found = project.jobs(*options(volume), profile="kubernetes")
     assert found == {"notebook": 1, "measure toy-sentiment 1": 1, "study": 1}
