@@ -18,6 +18,8 @@ from cpadapt.records.config import HEAD, Cell
 from cpadapt.study import Study, load_study
 
 STUDY, RATES, LONGER = "planted", "planted-rates", "planted-longer-rates"
+PILOTS = ("planted-pilot-small", "planted-pilot-v")
+"""The studies of easier updates."""
 
 TEXTS: Mapping[str, str] = {"sst2": "sst2", "generated": "toy-sentiment"}
 """The tasks whose texts are asked, by the name that quantities have."""

@@ -126,6 +126,7 @@ planted.longer_chart()
 # student at any rate, is {q}`planted.longer_most|1|unit`.
 #
 # Two pilots with easier updates are planned, and not run: one of a third of the norm, one of the v projections alone.
+# {says}`planted.not_run == 'planted-pilot-small and planted-pilot-v'`
 # {says}`planted.longer_at_edge == 0 and planted.longer_most < 90`
 #
 # ## What limits it?

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from companion import planted
+from companion import planned, planted
 from companion.planted import LONGER, RATES, STUDY, TEXTS
 from companion.quantities import Value, quantity
+from companion.quantities.encoder import listed
 from cpadapt.analysis.charts import cell_name
 from cpadapt.analysis.statistics import Mean
 from cpadapt.records.config import HEAD
@@ -274,6 +275,12 @@ def more(what: str) -> float:
     if what == "texts":
         return longer.train_cap / first.train_cap
     return longer.steps * longer.batch_size / (first.steps * first.batch_size)
+
+
+@quantity()
+def not_run() -> str:
+    """The pilots that have no records yet."""
+    return listed([name for name in planted.PILOTS if not planned.is_measured(name)])
 
 
 @quantity("draws", source=LONGER)
