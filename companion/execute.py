@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from companion.forks import Job, in_forks
 from companion.notebooks import read, text
-from companion.quantities import CHAPTERS, of_chapter
+from companion.quantities import CHAPTERS, to_compute
 
 
 class _Publisher(DisplayPublisher):
@@ -136,6 +136,5 @@ if __name__ == "__main__":
     reader.add_argument("-p", dest="parameters", action="append", default=[], type=lambda given: given.split("=", 1))
     given = reader.parse_args()
     # Beside the longest chapter, the numbers that no chapter has asked for.
-    numbers: list[Job] = [(f"the numbers of {chapter}", of_chapter, (chapter,)) for chapter in CHAPTERS]
-    if failed := execute_all(given.scripts, given.folder, dict(given.parameters), numbers):
+    if failed := execute_all(given.scripts, given.folder, dict(given.parameters), to_compute(CHAPTERS)):
         sys.exit(f"failed: {', '.join(failed)}")

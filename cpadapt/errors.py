@@ -36,9 +36,15 @@ UNPARSABLE = (ValueError, RecursionError)
 digits, or brackets nested too deeply. Text that is not UTF-8 is a `ValueError` too."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint at the end of an error about an unknown name: the most similar known name, if one is similar."""
-    close = difflib.get_close_matches(name, known, n=1)
+def did_you_mean(name: str, known: Iterable[str], similar: float = 0.6) -> str:
+    """The hint at the end of an error about an unknown name: the most similar known name, if one is similar.
+
+    Args:
+        name: the unknown one.
+        known: all that are known.
+        similar: how similar it has to be, from 0 to 1 (`difflib`).
+    """
+    close = difflib.get_close_matches(name, known, n=1, cutoff=similar)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

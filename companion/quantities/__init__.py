@@ -30,6 +30,7 @@ from filelock import FileLock
 
 import companion.records
 from companion import PROJECT
+from companion.forks import Job
 from companion.wording import number
 from cpadapt.analysis.statistics import Estimate, Mean
 from cpadapt.errors import InputError, did_you_mean
@@ -292,6 +293,17 @@ def up_to_date(chapter: str) -> Mapping[str, Quantity] | None:
     return {name: from_json(name, content) for name, content in found["quantities"].items()}
 
 
+def to_compute(chapters: Iterable[str]) -> list[Job]:
+    """What computes, in a fork each, the quantities of those chapters that are not up to date.
+
+    Their modules are imported here, so that no fork has to.
+    """
+    stale = [chapter for chapter in chapters if up_to_date(chapter) is None]
+    for chapter in stale:
+        importlib.import_module(f"{__name__}.{chapter}")
+    return [(f"the numbers of {chapter}", of_chapter, (chapter,)) for chapter in stale]
+
+
 def kept(chapter: str) -> Path:
     """The file that keeps a chapter's quantities from one build to the next."""
     return PROJECT / "build" / "quantities" / f"{chapter}.json"
@@ -373,6 +385,7 @@ def key(chapter: str, sources: Iterable[str], project: Path = PROJECT) -> str:
 
 @functools.cache
 def _digest(path: Path, changed_ns: int) -> str:
+    """The hash of a file, which is read again once it was changed at another time."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,12 +1,11 @@
 """Compute the book's numbers, once a build; with --renew also what is committed of them."""
 
 import argparse
-import importlib
 import sys
 
 from companion import PROJECT, evidence, snapshot, statements
 from companion.forks import in_forks
-from companion.quantities import CHAPTERS, everything, of_chapter, up_to_date
+from companion.quantities import CHAPTERS, everything, of_chapter, to_compute
 from cpadapt.records.store import write_atomically
 
 
@@ -17,10 +16,7 @@ def main() -> None:
     parser.add_argument("--renew", action="store_true", help="write what is committed of them")
     asked = parser.parse_args()
     # A process for each chapter, so that what it reads is all that it reads (`companion.quantities.compute`).
-    stale = [chapter for chapter in ([asked.only] if asked.only else CHAPTERS) if up_to_date(chapter) is None]
-    for chapter in stale:
-        importlib.import_module(f"companion.quantities.{chapter}")
-    if failed := in_forks([(chapter, of_chapter, (chapter,)) for chapter in stale]):
+    if failed := in_forks(to_compute([asked.only] if asked.only else CHAPTERS)):
         sys.exit(f"failed: {', '.join(failed)}")
     if asked.only:
         for name, quantity in of_chapter(asked.only).items():

@@ -7,7 +7,6 @@ installed package needs none.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import importlib.metadata
 import json
@@ -332,8 +331,8 @@ def _check_hub_id(name: str) -> None:
             f" {', '.join(BACKBONES)}"
         )
     # A name that is nearly ours is a slip, for which the hub need not be asked.
-    if close := difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.8):
-        raise InputError(f"no backbone {name!r} (did you mean {close[0]!r}?); known are {', '.join(BACKBONES)}")
+    if hint := did_you_mean(name, BACKBONES, similar=0.8):
+        raise InputError(f"no backbone {name!r}{hint}; known are {', '.join(BACKBONES)}")
     if Path(name).is_file():
         raise InputError(
             f"no backbone {name!r}: it is a file, and a backbone is a folder with config.json, safetensors and a"
